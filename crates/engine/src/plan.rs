@@ -1,0 +1,121 @@
+//! Everything a run needs beside the code, in a form that crosses processes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, World};
+
+/// The variable that sets the address of the HTTP server, as in runwasi.
+const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
+
+/// The variable that sets the length of its accept queue, as in runwasi.
+const BACKLOG: &str = "WASMTIME_HTTP_BACKLOG";
+
+/// Connections that wait to be accepted: what Linux bounds a listener at unless told otherwise
+/// (net.core.somaxconn before 5.4; Apache's and nginx's defaults are of the same order).
+const DEFAULT_BACKLOG: u32 = 128;
+
+/// How a guest is run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// What it is.
+    pub world: World,
+    /// The export to call, in place of the world's own entry.
+    pub export: Option<String>,
+    /// Its arguments, the first its own name.
+    pub args: Vec<String>,
+    /// Its environment.
+    pub env: Vec<(String, String)>,
+    /// Its working directory, absolute.
+    pub cwd: PathBuf,
+    /// For a guest that serves HTTP.
+    pub http: Http,
+}
+
+/// How HTTP is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Http {
+    /// The address; none for port 8080 of every address, IPv6 where there is any.
+    pub listen: Option<SocketAddr>,
+    /// Connections that wait to be accepted.
+    pub backlog: u32,
+}
+
+impl Plan {
+    /// A plan from a container's settings. `env` is a list of `KEY=VALUE`, of which the variables that
+    /// set up the HTTP server are taken and not passed on.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for a value of theirs that does not parse.
+    pub fn new(
+        world: World,
+        export: Option<String>,
+        args: Vec<String>,
+        env: &[String],
+        cwd: PathBuf,
+    ) -> Result<Plan, Error> {
+        let mut http = Http { listen: None, backlog: DEFAULT_BACKLOG };
+        let mut passed = Vec::new();
+        for entry in env {
+            let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+            match key {
+                LISTEN => http.listen = Some(listen(value)?),
+                BACKLOG => http.backlog = backlog(value)?,
+                _ => passed.push((key.to_owned(), value.to_owned())),
+            }
+        }
+        Ok(Plan { world, export, args, env: passed, cwd, http })
+    }
+}
+
+fn listen(value: &str) -> Result<SocketAddr, Error> {
+    value.parse().map_err(|_| Error::Setting {
+        key: LISTEN,
+        value: value.to_owned(),
+        allowed: "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080",
+    })
+}
+
+fn backlog(value: &str) -> Result<u32, Error> {
+    value.parse().ok().filter(|backlog| *backlog > 0).ok_or_else(|| Error::Setting {
+        key: BACKLOG,
+        value: value.to_owned(),
+        allowed: "a whole number of at least 1",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(env: &[&str]) -> Result<Plan, Error> {
+        let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
+        Plan::new(World::Http02, None, vec!["app".into()], &env, "/".into())
+    }
+
+    #[test]
+    fn the_servers_own_variables_are_taken_and_not_passed_on() {
+        let plan = plan(&[
+            "A=1=2",
+            "WASMTIME_HTTP_PROXY_SOCKET_ADDR=127.0.0.1:9",
+            "WASMTIME_HTTP_BACKLOG=7",
+        ]);
+        let plan = plan.expect("a plan");
+        assert_eq!(plan.env, [("A".to_owned(), "1=2".to_owned())]);
+        assert_eq!(plan.http.listen, Some("127.0.0.1:9".parse().expect("an address")));
+        assert_eq!(plan.http.backlog, 7);
+    }
+
+    #[test]
+    fn a_bad_value_is_refused_and_not_replaced_by_the_default() {
+        let text =
+            plan(&["WASMTIME_HTTP_PROXY_SOCKET_ADDR=localhost"]).expect_err("refused").to_string();
+        assert!(
+            text.contains(LISTEN) && text.contains("localhost") && text.contains("0.0.0.0:8080"),
+            "{text}"
+        );
+        assert!(plan(&["WASMTIME_HTTP_BACKLOG=0"]).is_err());
+    }
+}

@@ -1,0 +1,60 @@
+//! What WASI offers a guest, from its plan: the container's own file tree, network and streams.
+//!
+//! The process is already confined: what is read-only, another user's or out of reach is so by the kernel.
+
+use wasmtime::component::ResourceTable;
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+
+use crate::Plan;
+
+/// The data of a component's store.
+pub struct State {
+    wasi: WasiCtx,
+    http: WasiHttpCtx,
+    table: ResourceTable,
+}
+
+impl State {
+    /// For one instance.
+    pub fn new(plan: &Plan) -> wasmtime::Result<State> {
+        let wasi = builder(plan)?.build();
+        Ok(State { wasi, http: WasiHttpCtx::new(), table: ResourceTable::new() })
+    }
+}
+
+/// The same for a core module.
+pub fn preview1(plan: &Plan) -> wasmtime::Result<WasiP1Ctx> {
+    Ok(builder(plan)?.build_p1())
+}
+
+fn builder(plan: &Plan) -> wasmtime::Result<WasiCtxBuilder> {
+    let cwd = plan.cwd.to_string_lossy();
+    let mut builder = WasiCtxBuilder::new();
+    builder
+        .args(&plan.args)
+        .envs(&plan.env)
+        .inherit_stdio()
+        .inherit_network()
+        .allow_ip_name_lookup(true)
+        .initial_cwd(&cwd)
+        .preopened_dir("/", "/", FsPerms::ReadWrite)?;
+    // wasi-libc starts in "/" unless a preopen has the name of the working directory.
+    if cwd != "/" {
+        builder.preopened_dir(&plan.cwd, ".", FsPerms::ReadWrite)?;
+    }
+    Ok(builder)
+}
+
+impl WasiView for State {
+    fn ctx(&mut self) -> WasiCtxView<'_> {
+        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+    }
+}
+
+impl WasiHttpView for State {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: Default::default() }
+    }
+}

@@ -1,0 +1,130 @@
+//! From an OCI bundle to an isolated process that waits for Start, and back to nothing.
+//!
+//! Everything kept about a container is in `<bundle>/sandbox`: what was asked for (`create.json`), the
+//! spec as it was carried out (`config.json`), and libcontainer's state below `<id>`. It is written before
+//! the first process is made, so that [`destroy`] finds what to clean whoever was killed, and it goes with
+//! the bundle, which containerd removes.
+
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcontainer::container::Container;
+use libcontainer::container::builder::ContainerBuilder;
+use libcontainer::error::LibcontainerError;
+use libcontainer::syscall::syscall::SyscallType;
+
+use crate::cgroup::{Cgroup, chain};
+use crate::workload::{Guest, Linux, Pause};
+use crate::zygote::Guests;
+use crate::{Create, Error, Workload, errors, spec};
+
+/// Builds the container and returns its first process, which waits. On failure nothing is left.
+pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
+    errors::begin();
+    let folder = folder(&request.bundle);
+    let original = spec::load(&request.bundle.join("config.json"))?;
+    let spec = spec::fit(original, &request.bundle, &request.workload);
+    cgroup(&spec, &request)?;
+    fs::create_dir_all(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
+    spec::save(&spec, &folder.join("config.json"))?;
+    let record = serde_json::to_vec(&request).map_err(Error::malformed("encode create.json"))?;
+    fs::write(folder.join("create.json"), record).map_err(Error::io("write create.json"))?;
+    build(&request, &folder, fds, guests).inspect_err(|_| {
+        let _ = destroy(&request.bundle, &request.id);
+    })
+}
+
+/// Releases a created container.
+pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
+    errors::begin();
+    Container::load(folder(bundle).join(id))
+        .and_then(|mut container| container.start())
+        .map_err(|error| explain(&error))
+}
+
+/// Ends the container's processes and removes its cgroup and state; runs its `poststop` hooks. What is not
+/// there, or no longer, is passed over: it works on whatever a killed shim left.
+pub fn destroy(bundle: &Path, id: &str) -> Result<(), Error> {
+    let folder = folder(bundle);
+    let Some((request, spec)) = recorded(&folder) else {
+        return remove(&folder);
+    };
+    let cgroup = cgroup(&spec, &request)?;
+    cgroup.kill()?;
+    // Runs the hooks and removes the cgroup; a container killed while it was made has no state to load.
+    if let Ok(mut container) = Container::load(folder.join(id)) {
+        container.delete(true).map_err(|error| explain(&error))?;
+    }
+    cgroup.remove()?;
+    remove(&folder)
+}
+
+fn build(
+    request: &Create,
+    folder: &Path,
+    fds: Vec<OwnedFd>,
+    guests: &Guests,
+) -> Result<i32, Error> {
+    let mut fds = fds.into_iter();
+    let mut stdio = request.stdio.iter().map(|given| given.then(|| fds.next()).flatten());
+    let (stdin, stdout, stderr) = (stdio.next(), stdio.next(), stdio.next());
+    let mut builder = ContainerBuilder::new(request.id.clone(), SyscallType::Linux)
+        .with_root_path(folder)
+        .map_err(|error| explain(&error))?;
+    builder.stdin = stdin.flatten();
+    builder.stdout = stdout.flatten();
+    builder.stderr = stderr.flatten();
+    let builder = match &request.workload {
+        Workload::Pause => builder.with_executor(Pause),
+        Workload::Linux => builder.with_executor(Linux),
+        Workload::Guest(value) => builder.with_executor(Guest {
+            guests: guests.clone(),
+            value: value.clone(),
+            code: Rc::new(File::from(fds.next().ok_or(Error::Gone { process: "request" })?)),
+        }),
+    };
+    let container = builder
+        .as_init(folder)
+        .with_systemd(request.systemd_cgroup)
+        .with_no_pivot(request.no_pivot_root)
+        .with_detach(true)
+        .build()
+        .map_err(|error| explain(&error))?;
+    let pid = container.pid().map(|pid| pid.as_raw());
+    pid.ok_or_else(|| Error::Container("libcontainer named no process".into()))
+}
+
+fn folder(bundle: &Path) -> PathBuf {
+    bundle.join("sandbox")
+}
+
+fn recorded(folder: &Path) -> Option<(Create, oci_spec::runtime::Spec)> {
+    let request = serde_json::from_slice(&fs::read(folder.join("create.json")).ok()?).ok()?;
+    Some((request, spec::load(&folder.join("config.json")).ok()?))
+}
+
+fn cgroup(spec: &oci_spec::runtime::Spec, request: &Create) -> Result<Cgroup, Error> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
+    Cgroup::new(&path, &request.id, request.systemd_cgroup)
+}
+
+fn remove(folder: &Path) -> Result<(), Error> {
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            Err(Error::io(format!("remove {}", folder.display()))(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// libcontainer's error with its sources, and before it the cause it only logged.
+fn explain(error: &LibcontainerError) -> Error {
+    let text = chain(error);
+    let cause = errors::collected().into_iter().find(|line| !text.contains(line.as_str()));
+    Error::Container(match cause {
+        Some(cause) => format!("{cause}: {text}"),
+        None => text,
+    })
+}

@@ -1,0 +1,78 @@
+//! Keeps what libcontainer logs at level ERROR, so that a failure is told with its reason.
+//!
+//! libcontainer's errors cross its own processes as one line without their sources ("io error"); the reason is
+//! in what those processes logged. They share this file: an anonymous one, inherited over fork.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::sync::OnceLock;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use tracing::field::{Field, Visit};
+use tracing::span;
+
+use crate::limits;
+
+static LOG: OnceLock<File> = OnceLock::new();
+
+/// Makes ERROR events of this process, and of those forked from it once [`begin`] was called, go to the file.
+pub fn install() {
+    let _ = tracing::subscriber::set_global_default(Collector);
+}
+
+/// Opens an empty file for this process and those it forks.
+pub fn begin() {
+    if let Ok(fd) = memfd_create(c"errors", MFdFlags::MFD_CLOEXEC) {
+        let _ = LOG.set(File::from(fd));
+    }
+}
+
+/// What was logged since [`begin`], one entry a line, oldest (nearest the cause) first.
+pub fn collected() -> Vec<String> {
+    let mut text = String::new();
+    if let Some(mut file) = LOG.get() {
+        let _ = file.seek(SeekFrom::Start(0));
+        let _ = file.take(limits::ERROR_LOG_BYTES).read_to_string(&mut text);
+    }
+    text.lines().map(str::to_owned).collect()
+}
+
+struct Collector;
+
+impl tracing::Subscriber for Collector {
+    fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
+        *metadata.level() == tracing::Level::ERROR
+    }
+    fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
+        span::Id::from_u64(1)
+    }
+    fn record(&self, _: &span::Id, _: &span::Record<'_>) {}
+    fn record_follows_from(&self, _: &span::Id, _: &span::Id) {}
+    fn event(&self, event: &tracing::Event<'_>) {
+        let mut line = Line::default();
+        event.record(&mut line);
+        if let Some(mut file) = LOG.get() {
+            let _ = writeln!(file, "{}{}", line.message, line.fields);
+        }
+    }
+    fn enter(&self, _: &span::Id) {}
+    fn exit(&self, _: &span::Id) {}
+}
+
+/// One event as `message (field=value, …)`.
+#[derive(Default)]
+struct Line {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Line {
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        let _ = if field.name() == "message" {
+            write!(self.message, "{value:?}")
+        } else {
+            write!(self.fields, ", {}={value:?}", field.name())
+        };
+    }
+}

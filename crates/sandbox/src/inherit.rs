@@ -1,0 +1,60 @@
+//! Descriptors that come from, or must not go to, another process.
+
+use std::fs::{self, File};
+use std::os::fd::{AsFd, RawFd};
+use std::os::unix::net::UnixListener;
+
+use nix::sys::socket::{getsockopt, sockopt};
+
+use crate::Error;
+
+/// Takes over the listening socket that the parent process left as standard input, which becomes `/dev/null`.
+///
+/// # Errors
+/// [`Error::System`] when standard input is not a listening socket.
+pub fn listener_on_stdin() -> Result<UnixListener, Error> {
+    let stdin = std::io::stdin();
+    let listening = getsockopt(&stdin, sockopt::AcceptConn);
+    if !matches!(listening, Ok(true)) {
+        return Err(Error::System {
+            action: "standard input is not a listening socket".into(),
+            source: listening.err().unwrap_or(nix::Error::EINVAL),
+        });
+    }
+    let listener = stdin.as_fd().try_clone_to_owned().map_err(Error::io("duplicate stdin"))?;
+    let null = File::open("/dev/null").map_err(Error::io("open /dev/null"))?;
+    nix::unistd::dup2_stdin(null).map_err(Error::system("close stdin"))?;
+    Ok(UnixListener::from(listener))
+}
+
+/// Closes every descriptor above stderr but those in `kept`. What cannot be listed stays open.
+pub(crate) fn close_all_but(kept: &[RawFd]) {
+    let Ok(entries) = fs::read_dir("/proc/self/fd") else {
+        return close_unlisted(kept);
+    };
+    let open: Vec<RawFd> =
+        entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    close(open.into_iter().filter(|fd| !kept.contains(fd)));
+}
+
+/// Where there is no /proc: by range, between the kept ones.
+fn close_unlisted(kept: &[RawFd]) {
+    let mut kept: Vec<RawFd> = kept.iter().copied().filter(|fd| *fd > 2).collect();
+    kept.sort_unstable();
+    let mut first = 3;
+    for fd in kept.into_iter().chain([RawFd::MAX]) {
+        if first < fd {
+            // SAFETY: close_range takes numbers; the descriptors closed belong to values of the process this
+            // one is a copy of, which are never used nor dropped here: it goes on to `_exit`.
+            unsafe { libc::syscall(libc::SYS_close_range, first, fd.saturating_sub(1), 0) };
+        }
+        first = fd.saturating_add(1);
+    }
+}
+
+fn close(fds: impl Iterator<Item = RawFd>) {
+    for fd in fds.filter(|fd| *fd > 2) {
+        // SAFETY: as in `close_unlisted`.
+        unsafe { libc::close(fd) };
+    }
+}

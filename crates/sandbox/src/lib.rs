@@ -1,0 +1,96 @@
+//! An isolated process from an OCI runtime spec, and nothing about what runs in it.
+//!
+//! Read in this order:
+//! 1. [`request`]: what the shim may ask of its zygote, and the answers;
+//! 2. [`zygote`]: the process that answers, forked before any thread exists;
+//! 3. `create`, `spec` and `workload`: from an OCI bundle to a process that waits for Start;
+//! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
+//! 5. [`cgroup`], [`pidfd`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
+//!
+//! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
+//! This is the only crate of the shim that holds `unsafe` code.
+
+pub mod cgroup;
+mod create;
+mod errors;
+pub mod inherit;
+mod limits;
+pub mod pidfd;
+pub mod request;
+pub mod rootfs;
+mod spec;
+mod wire;
+mod worker;
+mod workload;
+pub mod zygote;
+
+pub use create::destroy;
+pub use request::{Create, Failure, Reply, Request, Workload};
+pub use spec::load as load_spec;
+pub use zygote::{Guests, Zygote};
+
+/// What can go wrong between the shim and its zygote, or on the way to an isolated process.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A system call failed.
+    #[error("{action}: {source}")]
+    System {
+        /// What was being done, with the name it was done to.
+        action: String,
+        /// The kernel's answer.
+        #[source]
+        source: nix::Error,
+    },
+    /// A file could not be read or written.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was being done, with the path it was done to.
+        action: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A message between shim and zygote, or a state file, is not what it should be.
+    #[error("{action}: {source}")]
+    Malformed {
+        /// What was being read.
+        action: String,
+        /// What the parser said.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The zygote, or the process it forked for a request, ended before it answered.
+    #[error("the {process} process ended before it answered; was it killed?")]
+    Gone {
+        /// Which process: `zygote`, or the one forked for the request.
+        process: &'static str,
+    },
+    /// The isolation could not be set up: libcontainer's reason, with what it logged on the way.
+    #[error("{0}")]
+    Container(String),
+    /// A cgroup could not be read, signalled or removed.
+    #[error("cgroup {path}: {reason}")]
+    Cgroup {
+        /// The cgroup's path as the OCI spec gives it.
+        path: String,
+        /// libcgroups' reason.
+        reason: String,
+    },
+}
+
+impl Error {
+    pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(nix::Error) -> Error {
+        let action = action.into();
+        move |source| Error::System { action, source }
+    }
+
+    pub(crate) fn io(action: impl Into<String>) -> impl FnOnce(std::io::Error) -> Error {
+        let action = action.into();
+        move |source| Error::Io { action, source }
+    }
+
+    pub(crate) fn malformed(action: impl Into<String>) -> impl FnOnce(serde_json::Error) -> Error {
+        let action = action.into();
+        move |source| Error::Malformed { action, source }
+    }
+}

@@ -1,0 +1,23 @@
+//! The limits of this crate, each with its reason.
+
+/// The largest `config.json` read. containerd's own specs are some tens of KiB; etcd, and so a Pod, stops at 1.5 MiB.
+pub const SPEC_BYTES: u64 = 8 << 20;
+
+/// The largest request or reply on the zygote's socket. A plan carries a container's args and env, which a
+/// Pod bounds at etcd's 1.5 MiB, once more with JSON's escapes.
+pub const MESSAGE_BYTES: u64 = 16 << 20;
+
+/// How much of what libcontainer logs while it fails is kept. It ends in an event of the Pod, of at most 1 KiB.
+pub const ERROR_LOG_BYTES: u64 = 4 << 10;
+
+/// Processor time of a worker, in seconds. A component of 40 MB compiles in about 30 s on a Raspberry Pi 5.
+pub const WORKER_CPU_SECONDS: u64 = 300;
+
+/// Address space of a worker. Cranelift needs about 30 times the size of a large component.
+pub const WORKER_ADDRESS_SPACE: u64 = 8 << 30;
+
+/// What a worker may write to its output: compiled code is up to ten times the component.
+pub const WORKER_FILE_BYTES: u64 = 2 << 30;
+
+/// The user and group a worker runs as: `nobody`, by Linux's overflow id.
+pub const WORKER_ID: u32 = 65534;

@@ -1,0 +1,125 @@
+//! A process by descriptor, which never names another one (pidfd_open(2)).
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::sys::signal::Signal;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+use nix::unistd::Pid;
+
+use crate::Error;
+
+/// A child of this process. Readable once the child has ended.
+#[derive(Debug)]
+pub struct PidFd {
+    pid: Pid,
+    fd: OwnedFd,
+}
+
+impl AsFd for PidFd {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.fd.as_fd()
+    }
+}
+
+impl PidFd {
+    /// Opens a child that has not been waited for.
+    pub fn open(pid: Pid) -> Result<PidFd, Error> {
+        // SAFETY: pidfd_open takes a number and flags and touches no memory of ours.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
+        let fd =
+            nix::errno::Errno::result(fd).map_err(Error::system(format!("open process {pid}")))?;
+        // SAFETY: the kernel just made this descriptor, close-on-exec, for us alone.
+        let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+        Ok(PidFd { pid, fd })
+    }
+
+    /// The process id.
+    pub fn pid(&self) -> Pid {
+        self.pid
+    }
+
+    /// The exit code of the ended child, which is reaped by this: its own, or 128 + N when signal N ended it.
+    /// `None` while it runs.
+    pub fn try_wait(&self) -> Result<Option<u8>, Error> {
+        let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
+        let status = waitid(Id::PIDFd(self.fd.as_fd()), flags)
+            .map_err(Error::system(format!("wait for process {}", self.pid)))?;
+        Ok(match status {
+            WaitStatus::Exited(_, code) => Some(code as u8),
+            WaitStatus::Signaled(_, signal, _) => Some(128 + signal as u8),
+            _ => None,
+        })
+    }
+
+    /// Sends a signal; `Ok(false)` when the process has ended.
+    pub fn signal(&self, signal: i32) -> Result<bool, Error> {
+        let none = std::ptr::null::<libc::siginfo_t>();
+        // SAFETY: a null siginfo is allowed and means "as kill(2) would"; no memory of ours is touched.
+        let sent = unsafe {
+            libc::syscall(libc::SYS_pidfd_send_signal, self.fd.as_raw_fd(), signal, none, 0)
+        };
+        match nix::errno::Errno::result(sent) {
+            Ok(_) => Ok(true),
+            Err(nix::Error::ESRCH) => Ok(false),
+            Err(source) => Err(Error::System {
+                action: format!("send signal {signal} to process {}", self.pid),
+                source,
+            }),
+        }
+    }
+}
+
+/// Sends a signal, real-time ones included, to a process by number; one that has ended is passed over.
+pub(crate) fn signal(pid: Pid, signal: i32) -> Result<(), Error> {
+    // SAFETY: kill takes two numbers and touches no memory of ours.
+    let sent = unsafe { libc::kill(pid.as_raw(), signal) };
+    match nix::errno::Errno::result(sent) {
+        Ok(_) | Err(nix::Error::ESRCH) => Ok(()),
+        Err(source) => Err(Error::system(format!("send signal {signal} to process {pid}"))(source)),
+    }
+}
+
+/// Reaps one ended child that `known` does not claim, and returns its process id.
+///
+/// The shim is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): processes a container orphaned, and those
+/// libcontainer used on the way, come to it and would stay zombies.
+pub fn reap_orphan(known: impl Fn(Pid) -> bool) -> Option<Pid> {
+    let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+    // waitid shows the same ended child again until it is reaped, so a known one would hide the others:
+    // ask for each child by name.
+    for pid in children() {
+        if known(pid) {
+            continue;
+        }
+        let ended = waitid(Id::Pid(pid), peek).ok()?;
+        if matches!(ended, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+            let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
+            return Some(pid);
+        }
+    }
+    None
+}
+
+/// This process's children, from `/proc/self/task/<tid>/children` of every thread (proc(5)).
+fn children() -> Vec<Pid> {
+    let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
+        return Vec::new();
+    };
+    tasks
+        .flatten()
+        .filter_map(|task| std::fs::read_to_string(task.path().join("children")).ok())
+        .flat_map(|text| {
+            let pids: Vec<Pid> = text
+                .split_whitespace()
+                .filter_map(|pid| Some(Pid::from_raw(pid.parse().ok()?)))
+                .collect();
+            pids
+        })
+        .collect()
+}
+
+/// The number of a signal this platform knows.
+pub fn is_signal(number: u32) -> bool {
+    // Real-time signals (32 to 64) have no name in `Signal`, and are sent all the same.
+    matches!(number, 32..=64) || i32::try_from(number).is_ok_and(|n| Signal::try_from(n).is_ok())
+}

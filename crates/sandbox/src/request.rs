@@ -1,0 +1,75 @@
+//! What the shim may ask of its zygote: one enum of requests and one of replies, both serde.
+//! File descriptors travel beside the request, in the order its documentation gives.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// A request to the zygote. Each is served by a process forked for it alone.
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Request {
+    /// Build a container up to the point where it waits for [`Request::Start`].
+    /// Descriptors: those of stdin, stdout and stderr that [`Create::stdio`] announces, then the guest's code
+    /// if the workload is [`Workload::Guest`].
+    Create(Create),
+    /// Release a created container.
+    Start {
+        /// The OCI bundle the container was created from.
+        bundle: PathBuf,
+        /// The container's id.
+        id: String,
+    },
+    /// Run [`crate::Guests::job`] in a worker without privileges. Descriptors: handed to the job in order.
+    Job(serde_json::Value),
+}
+
+/// How to build one container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Create {
+    /// The container's id, as containerd gave it.
+    pub id: String,
+    /// The OCI bundle: a directory with `config.json` (OCI runtime spec, section "Filesystem Bundle").
+    pub bundle: PathBuf,
+    /// Whether systemd manages the cgroup (runtime option `SystemdCgroup`).
+    pub systemd_cgroup: bool,
+    /// Whether to change the root with `chroot` in place of `pivot_root` (runtime option `NoPivotRoot`).
+    pub no_pivot_root: bool,
+    /// Which of stdin, stdout and stderr come as descriptors; the others are `/dev/null`.
+    pub stdio: [bool; 3],
+    /// What runs once the container is started.
+    pub workload: Workload,
+}
+
+/// What runs in the isolated process.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Workload {
+    /// Holds a Pod's namespaces: waits for SIGTERM or SIGINT and reaps what is orphaned to it.
+    Pause,
+    /// The program that `process.args` of the OCI spec names.
+    Linux,
+    /// [`crate::Guests::run`] with this value.
+    Guest(serde_json::Value),
+}
+
+/// The answer to a [`Request`].
+#[derive(Debug, Serialize, Deserialize)]
+pub enum Reply {
+    /// The container waits; its first process, in the shim's pid namespace.
+    Created {
+        /// Process id.
+        pid: i32,
+    },
+    /// The request was carried out.
+    Done,
+    /// What the job returned.
+    Job(serde_json::Value),
+    /// The request failed and left nothing behind.
+    Failed(Failure),
+}
+
+/// Why a request failed, for the person who reads `kubectl describe`.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Failure {
+    /// The reason, one line where it can be.
+    pub message: String,
+}

@@ -1,0 +1,161 @@
+//! Mounts the snapshot that containerd hands over for a container's root, and takes it away again.
+
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+use nix::mount::{MntFlags, MsFlags, mount as mount_one, umount2};
+use nix::unistd::{SysconfVar, sysconf};
+
+use crate::Error;
+
+/// One mount, as containerd's `types.Mount` has it.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    /// File system type: `overlay`, `bind`, …
+    pub kind: String,
+    /// What is mounted.
+    pub source: String,
+    /// As in fstab(5): flags by name, the rest is the file system's.
+    pub options: Vec<String>,
+}
+
+/// Options that are flags of mount(2), and whether they set or clear.
+const FLAGS: [(&str, MsFlags, bool); 14] = [
+    ("ro", MsFlags::MS_RDONLY, true),
+    ("rw", MsFlags::MS_RDONLY, false),
+    ("bind", MsFlags::MS_BIND, true),
+    ("rbind", MsFlags::MS_BIND.union(MsFlags::MS_REC), true),
+    ("nosuid", MsFlags::MS_NOSUID, true),
+    ("suid", MsFlags::MS_NOSUID, false),
+    ("nodev", MsFlags::MS_NODEV, true),
+    ("dev", MsFlags::MS_NODEV, false),
+    ("noexec", MsFlags::MS_NOEXEC, true),
+    ("exec", MsFlags::MS_NOEXEC, false),
+    ("noatime", MsFlags::MS_NOATIME, true),
+    ("relatime", MsFlags::MS_RELATIME, true),
+    ("nodiratime", MsFlags::MS_NODIRATIME, true),
+    ("sync", MsFlags::MS_SYNCHRONOUS, true),
+];
+
+/// Mounts `mounts` in order on `target`, which is made when missing. On failure none of them stays.
+pub fn mount(mounts: &[Mount], target: &Path) -> Result<(), Error> {
+    std::fs::create_dir_all(target).map_err(Error::io(format!("create {}", target.display())))?;
+    for each in mounts {
+        if let Err(error) = mount_on(each, target) {
+            let _ = unmount(target);
+            return Err(error);
+        }
+    }
+    Ok(())
+}
+
+/// Unmounts everything stacked on `target`; nothing mounted, or no such folder, is success.
+pub fn unmount(target: &Path) -> Result<(), Error> {
+    loop {
+        match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
+            Ok(()) => {}
+            Err(nix::Error::EINVAL | nix::Error::ENOENT) => return Ok(()),
+            Err(source) => {
+                return Err(Error::system(format!("unmount {}", target.display()))(source));
+            }
+        }
+    }
+}
+
+fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
+    let (flags, mut data) = split(&mount.options);
+    let mut parent = None;
+    if data.iter().map(|option| option.len() + 1).sum::<usize>() >= page_size() {
+        parent = shorten_lower_dirs(&mut data)?;
+    }
+    let action = || format!("mount {} {} on {}", mount.kind, mount.source, target.display());
+    let text = data.join(",");
+    let data = (!text.is_empty()).then_some(text.as_str());
+    let bind = flags.contains(MsFlags::MS_BIND);
+    mount_one(Some(mount.source.as_str()), target, Some(mount.kind.as_str()), flags, data)
+        .map_err(Error::system(action()))?;
+    drop(parent);
+    // A bind mount takes its other flags only when it is remounted (mount(2), "Creating a bind mount").
+    if bind && flags.contains(MsFlags::MS_RDONLY) {
+        let again = flags | MsFlags::MS_REMOUNT;
+        mount_one(None::<&str>, target, None::<&str>, again, None::<&str>)
+            .map_err(Error::system(format!("{} read-only", action())))?;
+    }
+    Ok(())
+}
+
+fn split(options: &[String]) -> (MsFlags, Vec<String>) {
+    let mut flags = MsFlags::empty();
+    let mut data = Vec::new();
+    for option in options {
+        match FLAGS.iter().find(|(name, ..)| name == option) {
+            Some((_, flag, true)) => flags |= *flag,
+            Some((_, flag, false)) => flags &= !*flag,
+            None => data.push(option.clone()),
+        }
+    }
+    (flags, data)
+}
+
+/// mount(2) takes one page of options, which an image of many layers overflows: names the layers from
+/// a descriptor of their common parent folder, which must stay open until the mount is made.
+fn shorten_lower_dirs(data: &mut [String]) -> Result<Option<File>, Error> {
+    let Some(option) = data.iter_mut().find(|option| option.starts_with("lowerdir=")) else {
+        return Ok(None);
+    };
+    let dirs: Vec<PathBuf> = option["lowerdir=".len()..].split(':').map(PathBuf::from).collect();
+    let Some(parent) = common_parent(&dirs) else {
+        return Ok(None);
+    };
+    let folder = File::open(&parent).map_err(Error::io(format!("open {}", parent.display())))?;
+    let short: Vec<String> = dirs
+        .iter()
+        .filter_map(|dir| dir.strip_prefix(&parent).ok())
+        .map(|rest| format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), rest.display()))
+        .collect();
+    *option = format!("lowerdir={}", short.join(":"));
+    Ok(Some(folder))
+}
+
+fn common_parent(dirs: &[PathBuf]) -> Option<PathBuf> {
+    let mut parent = dirs.first()?.parent()?;
+    while !dirs.iter().all(|dir| dir.starts_with(parent)) {
+        parent = parent.parent()?;
+    }
+    Some(parent.to_owned())
+}
+
+fn page_size() -> usize {
+    sysconf(SysconfVar::PAGE_SIZE)
+        .ok()
+        .flatten()
+        .and_then(|size| size.try_into().ok())
+        .unwrap_or(4096)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_are_told_from_the_options_of_the_file_system() {
+        let options = ["rw", "rbind", "ro", "lowerdir=/a:/b"].map(str::to_owned);
+        let (flags, data) = split(&options);
+        assert_eq!(flags, MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY);
+        assert_eq!(data, ["lowerdir=/a:/b"]);
+    }
+
+    #[test]
+    fn layers_are_named_from_their_common_parent() {
+        let dirs = ["/snapshots/1/fs", "/snapshots/22/fs"].map(PathBuf::from);
+        assert_eq!(common_parent(&dirs), Some(PathBuf::from("/snapshots")));
+    }
+
+    #[test]
+    fn a_folder_with_nothing_mounted_is_unmounted() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        assert!(unmount(folder.path()).is_ok());
+        assert!(unmount(&folder.path().join("missing")).is_ok());
+    }
+}

@@ -1,0 +1,173 @@
+//! Fits an OCI runtime spec to the workload before libcontainer sees it.
+//!
+//! A program of the image gets the spec as containerd wrote it. For a guest, and for the built-in pause, it
+//! is first reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, because
+//! libcontainer makes the standard device nodes in every root and they should not stay in the image's.
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{Capability, LinuxCapabilitiesBuilder, Mount, Process, Spec};
+
+use crate::{Error, Workload, limits};
+
+/// Kernel file systems that only a Linux program could read.
+const LINUX_ONLY: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"];
+
+/// Reads a `config.json` of at most [`limits::SPEC_BYTES`].
+pub fn load(path: &Path) -> Result<Spec, Error> {
+    let name = path.display();
+    let file = File::open(path).map_err(Error::io(format!("open {name}")))?;
+    let mut bytes = Vec::new();
+    file.take(limits::SPEC_BYTES)
+        .read_to_end(&mut bytes)
+        .map_err(Error::io(format!("read {name}")))?;
+    serde_json::from_slice(&bytes).map_err(Error::malformed(format!("parse {name}")))
+}
+
+/// Writes a spec where libcontainer looks for it; readable by root alone, since it holds the container's env.
+pub fn save(spec: &Spec, path: &Path) -> Result<(), Error> {
+    let bytes = serde_json::to_vec(spec).map_err(Error::malformed("encode the OCI spec"))?;
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)
+        .and_then(|mut file| file.write_all(&bytes))
+        .map_err(Error::io(format!("write {}", path.display())))
+}
+
+/// Fits `spec`, read from `bundle`, to `workload`.
+pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload) -> Spec {
+    if let Some(root) = spec.root_mut() {
+        // join keeps an absolute path as it is.
+        let path: PathBuf = bundle.join(root.path());
+        root.set_path(path);
+    }
+    if !matches!(workload, Workload::Linux) {
+        reduce(&mut spec);
+    }
+    spec
+}
+
+fn reduce(spec: &mut Spec) {
+    // A security label is applied by writing to /proc/self/attr from inside.
+    let labelled = spec.process().as_ref().is_some_and(has_label);
+    if let Some(mounts) = spec.mounts_mut() {
+        mounts.retain(|mount| {
+            is_observable(mount) || (labelled && mount.typ().as_deref() == Some("proc"))
+        });
+    }
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_devices(None);
+        if !labelled {
+            linux.set_masked_paths(None);
+            linux.set_readonly_paths(None);
+        }
+    }
+    if let Some(process) = spec.process_mut() {
+        process.set_no_new_privileges(Some(true));
+        drop_capabilities(process);
+    }
+}
+
+fn has_label(process: &Process) -> bool {
+    let set = |label: &Option<String>| label.as_deref().is_some_and(|label| !label.is_empty());
+    set(process.apparmor_profile()) || set(process.selinux_label())
+}
+
+fn is_observable(mount: &Mount) -> bool {
+    let linux_only = mount.typ().as_deref().is_some_and(|typ| LINUX_ONLY.contains(&typ));
+    !linux_only && mount.destination() != Path::new("/dev/shm")
+}
+
+/// Only a port below 1024 is something a guest could use a capability for.
+fn drop_capabilities(process: &mut Process) {
+    let granted = process
+        .capabilities()
+        .as_ref()
+        .and_then(|capabilities| capabilities.effective().clone())
+        .unwrap_or_default();
+    let kept: HashSet<Capability> = granted
+        .into_iter()
+        .filter(|capability| *capability == Capability::NetBindService)
+        .collect();
+    let capabilities = LinuxCapabilitiesBuilder::default()
+        .bounding(kept.clone())
+        .effective(kept.clone())
+        .inheritable(HashSet::new())
+        .permitted(kept.clone())
+        .ambient(kept)
+        .build();
+    process.set_capabilities(capabilities.ok());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(json: serde_json::Value) -> Spec {
+        serde_json::from_value(json).expect("a valid spec")
+    }
+
+    fn pod_spec() -> Spec {
+        spec(serde_json::json!({
+            "ociVersion": "1.0.2",
+            "root": { "path": "rootfs" },
+            "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["a"],
+                "capabilities": { "effective": ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"] } },
+            "mounts": [
+                { "destination": "/proc", "type": "proc", "source": "proc" },
+                { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
+                { "destination": "/dev/shm", "type": "bind", "source": "/run/shm" },
+                { "destination": "/etc/hosts", "type": "bind", "source": "/pods/hosts" },
+                { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup" }
+            ],
+            "linux": { "maskedPaths": ["/proc/kcore"], "namespaces": [{ "type": "mount" }] }
+        }))
+    }
+
+    fn destinations(spec: &Spec) -> Vec<String> {
+        let mounts = spec.mounts().as_ref().expect("mounts");
+        mounts.iter().map(|mount| mount.destination().display().to_string()).collect()
+    }
+
+    #[test]
+    fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
+        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
+        assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
+        assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
+    }
+
+    #[test]
+    fn a_guest_keeps_no_capability_but_low_ports() {
+        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
+        let process = fitted.process().as_ref().expect("process");
+        let capabilities = process.capabilities().as_ref().expect("capabilities");
+        let only = HashSet::from([Capability::NetBindService]);
+        assert_eq!(capabilities.bounding().as_ref(), Some(&only));
+        assert_eq!(process.no_new_privileges(), Some(true));
+    }
+
+    #[test]
+    fn a_labelled_guest_keeps_proc_and_what_masks_it() {
+        let mut labelled = pod_spec();
+        if let Some(process) = labelled.process_mut() {
+            process.set_apparmor_profile(Some("cri-containerd.apparmor.d".into()));
+        }
+        let fitted = fit(labelled, Path::new("/b"), &Workload::Pause);
+        assert_eq!(destinations(&fitted), ["/proc", "/dev", "/etc/hosts"]);
+        assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_some());
+    }
+
+    #[test]
+    fn a_linux_program_gets_the_spec_as_it_was_written() {
+        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Linux);
+        assert_eq!(destinations(&fitted).len(), 5);
+        assert_eq!(fitted.root().as_ref().expect("root").path(), Path::new("/b/rootfs"));
+    }
+}

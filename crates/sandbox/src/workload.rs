@@ -1,0 +1,189 @@
+//! What happens in the isolated process once it is released: libcontainer's `Executor` for each workload.
+//!
+//! `validate` runs before Create answers, with the container's root, user and limits in force, so that what
+//! it refuses is in Create's error. `exec` runs after Start and never returns.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::env;
+use std::ffi::CString;
+use std::fs::File;
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use libcontainer::oci_spec::runtime::Spec;
+use libcontainer::workload::{
+    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
+};
+use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{AccessFlags, Pid, access, execve};
+use serde_json::Value;
+
+use crate::inherit;
+use crate::zygote::{Guests, exit};
+
+/// The image's program could not be executed (as a shell has it).
+const CANNOT_EXECUTE: i32 = 126;
+
+/// The built-in pause.
+#[derive(Clone)]
+pub struct Pause;
+
+impl Executor for Pause {
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let _ = nix::sys::prctl::set_name(c"pause");
+        inherit::close_all_but(&[]);
+        exit(hold().map_or(1, |never| match never {}))
+    }
+
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        Ok(())
+    }
+
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        clear_env();
+        Ok(())
+    }
+}
+
+/// Waits for the signal that ends the Pod. Children appear where containers share the Pod's pid namespace.
+fn hold() -> nix::Result<Infallible> {
+    let mut signals = SigSet::empty();
+    for each in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
+        signals.add(each);
+    }
+    // As the first process of a pid namespace, it would not be sent a signal it neither handles nor blocks.
+    signals.thread_block()?;
+    loop {
+        match signals.wait()? {
+            Signal::SIGCHLD => reap(),
+            _ => exit(0),
+        }
+    }
+}
+
+fn reap() {
+    let any = Pid::from_raw(-1);
+    while !matches!(waitpid(any, Some(WaitPidFlag::WNOHANG)), Ok(WaitStatus::StillAlive) | Err(_)) {
+    }
+}
+
+/// A guest: [`Guests::run`] with its value and code.
+#[derive(Clone)]
+pub struct Guest {
+    pub guests: Guests,
+    pub value: Value,
+    pub code: Rc<File>,
+}
+
+impl Executor for Guest {
+    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+        let _ = nix::sys::prctl::set_name(c"wasm");
+        inherit::close_all_but(&[self.code.as_raw_fd()]);
+        let code = self.code.try_clone().map_err(|error| ExecutorError::Execution(error.into()))?;
+        exit((self.guests.run)(self.value.clone(), code).into())
+    }
+
+    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        Ok(())
+    }
+
+    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        // The guest's env is part of its value; the process keeps nothing of containerd's.
+        clear_env();
+        Ok(())
+    }
+}
+
+/// A program of the image.
+#[derive(Clone)]
+pub struct Linux;
+
+impl Executor for Linux {
+    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        let Err(error) = execute(spec);
+        // Start has answered by now: the container's log is where the user looks.
+        eprintln!("{error}");
+        exit(CANNOT_EXECUTE)
+    }
+
+    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        program(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
+    }
+}
+
+fn execute(spec: &Spec) -> Result<Infallible, String> {
+    let path = program(spec)?;
+    let name = path.display().to_string();
+    let c_string = |text: &str| {
+        CString::new(text)
+            .map_err(|_| format!("exec {name:?}: an argument or variable holds a NUL byte"))
+    };
+    let args = arguments(spec).iter().map(|arg| c_string(arg)).collect::<Result<Vec<_>, _>>()?;
+    let env = env::vars()
+        .map(|(key, value)| c_string(&format!("{key}={value}")))
+        .collect::<Result<Vec<_>, _>>()?;
+    reset_signals();
+    execve(&c_string(&name)?, &args, &env)
+        .map_err(|error| format!("exec {name:?}: {}", error.desc()))
+}
+
+/// Rust ignores SIGPIPE and that would outlive execve(2).
+fn reset_signals() {
+    for each in [Signal::SIGPIPE, Signal::SIGCHLD] {
+        // SAFETY: SIG_DFL is no function.
+        let _ = unsafe { signal(each, SigHandler::SigDfl) };
+    }
+    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
+}
+
+fn arguments(spec: &Spec) -> &[String] {
+    spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or_default()
+}
+
+/// The program that `process.args[0]` names: a path as it is, a bare name looked up in the container's PATH.
+fn program(spec: &Spec) -> Result<PathBuf, String> {
+    let Some(name) = arguments(spec).first().filter(|name| !name.is_empty()) else {
+        return Err("no command specified: process.args is empty".into());
+    };
+    if name.contains('/') {
+        return executable(Path::new(name)).map(|()| PathBuf::from(name));
+    }
+    let env = spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
+    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
+    let mut reason = format!("exec: {name:?}: executable file not found in $PATH ({path:?})");
+    for folder in path.split(':').filter(|folder| !folder.is_empty()) {
+        let candidate = Path::new(folder).join(name);
+        match executable(&candidate) {
+            Ok(()) => return Ok(candidate),
+            Err(_) if !candidate.exists() => {}
+            Err(refused) => reason = refused,
+        }
+    }
+    Err(reason)
+}
+
+fn executable(path: &Path) -> Result<(), String> {
+    let refuse = |reason: &str| Err(format!("exec: {path:?}: {reason}"));
+    match path.metadata() {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            refuse("no such file or directory")
+        }
+        Err(error) => refuse(&error.to_string()),
+        Ok(metadata) if metadata.is_dir() => refuse("is a directory"),
+        Ok(_) => match access(path, AccessFlags::X_OK) {
+            Ok(()) => Ok(()),
+            Err(errno) => refuse(&errno.desc().to_lowercase()),
+        },
+    }
+}
+
+fn clear_env() {
+    for (key, _) in env::vars_os() {
+        // SAFETY: a process forked from a single-threaded one and with no thread of its own: nothing else
+        // reads the environment meanwhile.
+        unsafe { env::remove_var(key) };
+    }
+}

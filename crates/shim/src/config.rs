@@ -1,0 +1,149 @@
+//! What Create and the bundle say of a container, read once and typed.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
+
+/// Annotation by which CRI tells the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
+const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
+const CONTAINER_TYPE_SANDBOX: &str = "sandbox";
+
+/// Annotation with the id of the Pod's sandbox.
+const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
+/// A bundle that cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// `config.json` is missing, too large or malformed.
+    #[error(transparent)]
+    Spec(#[from] sandbox::Error),
+    /// A part this runtime cannot do without is missing.
+    #[error("{path}: {part} is missing (OCI runtime spec)", path = .path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// The JSON path of the part.
+        part: &'static str,
+    },
+}
+
+/// A container as its bundle describes it.
+pub struct ContainerConfig {
+    spec: Spec,
+    process: Process,
+    rootfs: PathBuf,
+}
+
+impl ContainerConfig {
+    /// Reads `<bundle>/config.json`.
+    pub fn read(bundle: &Path) -> Result<ContainerConfig, Error> {
+        let path = bundle.join("config.json");
+        let spec = sandbox::load_spec(&path)?;
+        let missing = |part| Error::Missing { path: path.clone(), part };
+        let process = spec.process().clone().ok_or_else(|| missing("process"))?;
+        let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
+        spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
+        let rootfs = bundle.join(root.path());
+        Ok(ContainerConfig { process, rootfs, spec })
+    }
+
+    /// The Pod's sandbox: holds its namespaces, runs nothing of its image.
+    pub fn is_sandbox(&self) -> bool {
+        self.annotation(CONTAINER_TYPE) == Some(CONTAINER_TYPE_SANDBOX)
+    }
+
+    /// What groups containers into one shim: the Pod's sandbox id, where there is a Pod.
+    pub fn sandbox_id(&self) -> Option<&str> {
+        self.annotation(SANDBOX_ID)
+    }
+
+    /// Absolute path of the root file system.
+    pub fn rootfs(&self) -> &Path {
+        &self.rootfs
+    }
+
+    /// `process` of the spec.
+    pub fn process(&self) -> &Process {
+        &self.process
+    }
+
+    /// `process.args`, empty when there are none.
+    pub fn args(&self) -> &[String] {
+        self.process.args().as_deref().unwrap_or_default()
+    }
+
+    /// `process.env`, each `KEY=VALUE`.
+    pub fn env(&self) -> &[String] {
+        self.process.env().as_deref().unwrap_or_default()
+    }
+
+    /// `mounts`, in the order they are made.
+    pub fn mounts(&self) -> &[Mount] {
+        self.spec.mounts().as_deref().unwrap_or_default()
+    }
+
+    /// `linux.cgroupsPath`.
+    pub fn cgroups_path(&self) -> Option<PathBuf> {
+        self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone())
+    }
+
+    /// Whether the container has a pid namespace to itself, whose processes end with its first one.
+    pub fn own_pid_namespace(&self) -> bool {
+        let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+        namespaces.unwrap_or_default().iter().any(|namespace| {
+            namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
+        })
+    }
+
+    fn annotation(&self, key: &str) -> Option<&str> {
+        let annotations: Option<&HashMap<String, String>> = self.spec.annotations().as_ref();
+        annotations?.get(key).map(String::as_str)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<ContainerConfig, Error> {
+        let bundle = tempfile::tempdir().expect("temporary folder");
+        std::fs::write(bundle.path().join("config.json"), json).expect("write");
+        ContainerConfig::read(bundle.path())
+    }
+
+    fn refusal(json: &str) -> String {
+        read(json).map(drop).expect_err("is refused").to_string()
+    }
+
+    #[test]
+    fn a_malformed_config_is_refused_with_its_path_and_place() {
+        let text = refusal(r#"{"ociVersion": "1.0.2", "process": 7}"#);
+        assert!(text.contains("config.json") && text.contains("line 1"), "{text}");
+    }
+
+    #[test]
+    fn a_config_without_a_process_is_refused_by_name() {
+        let text = refusal(r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"}}"#);
+        assert!(text.ends_with("process is missing (OCI runtime spec)"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_config_is_named() {
+        let text = ContainerConfig::read(Path::new("/nowhere")).map(drop).expect_err("missing");
+        assert!(text.to_string().contains("/nowhere/config.json"), "{text}");
+    }
+
+    #[test]
+    fn the_sandbox_of_a_pod_is_known_by_its_annotation() {
+        let config = read(
+            r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "linux": {},
+                "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/pause"]},
+                "annotations": {"io.kubernetes.cri.container-type": "sandbox", "io.kubernetes.cri.sandbox-id": "p1"}}"#,
+        )
+        .expect("parses");
+        assert!(config.is_sandbox());
+        assert_eq!(config.sandbox_id(), Some("p1"));
+        assert!(!config.own_pid_namespace());
+    }
+}

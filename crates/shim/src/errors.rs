@@ -1,0 +1,101 @@
+//! The one place where this shim's errors become ttrpc codes.
+//!
+//! containerd tells them apart by code: it takes NOT_FOUND of Kill and Delete for done, and shows the text
+//! of the others to the user.
+
+use std::error::Error as _;
+
+use containerd_shim::protos::ttrpc;
+
+use crate::lifecycle::Refusal;
+use crate::{config, options, stdio};
+
+/// Why a call to the task service failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No container of that id in this shim.
+    #[error("container {0:?} is not in this Pod's shim")]
+    NoSuchContainer(String),
+    /// Create of an id in use.
+    #[error("container {0:?} exists already")]
+    Exists(String),
+    /// Not possible in the container's present state.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// The bundle.
+    #[error(transparent)]
+    Config(#[from] config::Error),
+    /// The runtime options.
+    #[error(transparent)]
+    Options(#[from] options::Error),
+    /// The image, or what was found in it.
+    #[error(transparent)]
+    Image(#[from] image::Error),
+    /// The guest cannot be compiled or linked.
+    #[error("{0}")]
+    Guest(String),
+    /// The args, env or settings of a guest.
+    #[error(transparent)]
+    Plan(#[from] engine::Error),
+    /// The container's stdio.
+    #[error(transparent)]
+    Stdio(#[from] stdio::Error),
+    /// The isolation.
+    #[error(transparent)]
+    Sandbox(#[from] sandbox::Error),
+    /// A signal this kernel does not have.
+    #[error("signal {0} does not exist; allowed are 1 to 64")]
+    Signal(u32),
+    /// Not built yet.
+    #[error("{0} is not supported by this version")]
+    Unsupported(&'static str),
+    /// A file or task of the shim's own.
+    #[error("{action}: {source}")]
+    Io {
+        /// What was being done.
+        action: &'static str,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+impl Error {
+    /// For `map_err`: an I/O error with what was being done.
+    pub fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
+        move |source| Error::Io { action, source }
+    }
+
+    fn code(&self) -> ttrpc::Code {
+        use ttrpc::Code;
+        match self {
+            Error::NoSuchContainer(_) | Error::Refused(Refusal::Finished) => Code::NOT_FOUND,
+            Error::Exists(_) => Code::ALREADY_EXISTS,
+            Error::Refused(_) => Code::FAILED_PRECONDITION,
+            Error::Config(_)
+            | Error::Options(_)
+            | Error::Image(_)
+            | Error::Guest(_)
+            | Error::Plan(_)
+            | Error::Signal(_) => Code::INVALID_ARGUMENT,
+            Error::Unsupported(_) => Code::UNIMPLEMENTED,
+            Error::Stdio(_) | Error::Sandbox(_) | Error::Io { .. } => Code::UNKNOWN,
+        }
+    }
+}
+
+impl From<Error> for ttrpc::Error {
+    fn from(error: Error) -> ttrpc::Error {
+        let mut text = error.to_string();
+        let mut source = error.source();
+        while let Some(cause) = source {
+            let part = cause.to_string();
+            if !text.contains(&part) {
+                text = format!("{text}: {part}");
+            }
+            source = cause.source();
+        }
+        log::error!("{text}");
+        ttrpc::Error::RpcStatus(ttrpc::get_status(error.code(), text))
+    }
+}

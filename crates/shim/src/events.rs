@@ -1,0 +1,110 @@
+//! Events to containerd, in order, each until it is taken.
+//!
+//! A single task owns the connection. While containerd is away, events wait; their order stays, because
+//! none is sent before the one ahead of it was answered.
+
+use std::time::{Duration, SystemTime};
+
+use containerd_shim::event::Event;
+use containerd_shim::protos::protobuf::{
+    MessageDyn, MessageField, well_known_types::timestamp::Timestamp,
+};
+use containerd_shim::protos::shim::{event::Envelope, events::ForwardRequest};
+use containerd_shim::protos::shim_async::{Client, EventsClient};
+use containerd_shim::protos::ttrpc::context;
+use containerd_shim::util::convert_to_any;
+use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinHandle;
+
+/// How long containerd may take for one event.
+const ANSWER_TIME: Duration = Duration::from_secs(5);
+
+/// Pause before an event is tried again: a restart of containerd takes seconds.
+const RETRY_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long the last events may take when the shim ends. containerd waits for it in StopPodSandbox.
+const DRAIN_TIME: Duration = Duration::from_secs(3);
+
+/// The sending side.
+#[derive(Clone)]
+pub struct Events {
+    namespace: String,
+    /// `None` is the end: connections that linger hold clones of this for longer than there are events.
+    queue: UnboundedSender<Option<Envelope>>,
+}
+
+/// The task that sends; awaited at the end.
+pub struct Sender(JoinHandle<()>);
+
+/// Starts sending to the ttrpc address of containerd.
+pub fn connect(address: String, namespace: String) -> (Events, Sender) {
+    let (queue, waiting) = mpsc::unbounded_channel();
+    (Events { namespace, queue }, Sender(tokio::spawn(send_all(address, waiting))))
+}
+
+impl Events {
+    /// Queues an event; never blocks.
+    pub fn publish<E: Event + MessageDyn>(&self, event: E) {
+        let topic = event.topic();
+        let event = match convert_to_any(Box::new(event)) {
+            Ok(any) => any,
+            Err(error) => return log::error!("encode event {topic}: {error}"),
+        };
+        let mut envelope = Envelope::new();
+        envelope.set_topic(topic);
+        envelope.set_namespace(self.namespace.clone());
+        envelope.set_timestamp(timestamp(SystemTime::now()));
+        envelope.set_event(event);
+        if self.queue.send(Some(envelope)).is_err() {
+            log::error!("event lost: the sending task has ended");
+        }
+    }
+}
+
+impl Sender {
+    /// Waits until every event of `events` was taken, but not for ever.
+    pub async fn drain(self, events: &Events) {
+        let ended = events.queue.send(None).is_err();
+        if !ended && tokio::time::timeout(DRAIN_TIME, self.0).await.is_err() {
+            log::warn!("containerd did not take the last events within {DRAIN_TIME:?}");
+        }
+    }
+}
+
+/// Seconds and nanoseconds since 1970.
+pub fn timestamp(at: SystemTime) -> Timestamp {
+    let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    Timestamp {
+        seconds: since.as_secs() as i64,
+        nanos: since.subsec_nanos() as i32,
+        ..Default::default()
+    }
+}
+
+async fn send_all(address: String, mut waiting: UnboundedReceiver<Option<Envelope>>) {
+    let mut client = None;
+    while let Some(Some(envelope)) = waiting.recv().await {
+        while let Err(error) = send(&address, &mut client, &envelope).await {
+            log::warn!("event {} waits for containerd: {error}", envelope.topic());
+            client = None;
+            tokio::time::sleep(RETRY_PAUSE).await;
+        }
+    }
+}
+
+async fn send(
+    address: &str,
+    client: &mut Option<EventsClient>,
+    envelope: &Envelope,
+) -> containerd_shim::protos::ttrpc::Result<()> {
+    let connected = match client.take() {
+        Some(client) => client,
+        None => EventsClient::new(Client::connect(&format!("unix://{address}")).await?),
+    };
+    let request =
+        ForwardRequest { envelope: MessageField::some(envelope.clone()), ..Default::default() };
+    let time = context::with_duration(ANSWER_TIME);
+    connected.forward(time, &request).await?;
+    *client = Some(connected);
+    Ok(())
+}

@@ -1,0 +1,160 @@
+//! A container's life, without I/O.
+//!
+//! ```text
+//!            start              exit
+//! Created ───────────▶ Running ──────▶ Stopped ──▶ (deleted: the service forgets it)
+//!    │                                    ▲
+//!    └──────────── exit (killed) ─────────┘
+//! ```
+//! Each method answers what containerd may do in that state, with the refusal that runc's shim gives.
+
+use std::time::SystemTime;
+
+/// How a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Exit {
+    /// Its own exit code, or 128 + N when signal N ended it.
+    pub code: u8,
+    /// When it was reaped.
+    pub at: SystemTime,
+}
+
+/// Where in its life a container is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// Isolated and waiting for Start.
+    Created,
+    /// Released.
+    Running,
+    /// Its first process has ended.
+    Stopped(Exit),
+}
+
+/// What containerd asked for and cannot have in this state.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// Start of what was started before.
+    #[error("the container was started already")]
+    Started,
+    /// Start or kill of what has ended.
+    #[error("process already finished")]
+    Finished,
+    /// Delete of what runs.
+    #[error("the container is running; kill it before it is deleted")]
+    Running,
+}
+
+/// The state of one container, and what may follow it.
+#[derive(Debug)]
+pub struct Lifecycle {
+    state: State,
+}
+
+impl Lifecycle {
+    /// A container as Create leaves it.
+    pub fn created() -> Lifecycle {
+        Lifecycle { state: State::Created }
+    }
+
+    /// The present state.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Whether it may be started now.
+    pub fn may_start(&self) -> Result<(), Refusal> {
+        match self.state {
+            State::Created => Ok(()),
+            State::Running => Err(Refusal::Started),
+            State::Stopped(_) => Err(Refusal::Finished),
+        }
+    }
+
+    /// It was started.
+    pub fn started(&mut self) {
+        if self.state == State::Created {
+            self.state = State::Running;
+        }
+    }
+
+    /// Whether a signal can reach it.
+    pub fn may_kill(&self) -> Result<(), Refusal> {
+        match self.state {
+            State::Created | State::Running => Ok(()),
+            State::Stopped(_) => Err(Refusal::Finished),
+        }
+    }
+
+    /// Its first process has ended. The first report counts: true for that one alone.
+    pub fn exited(&mut self, exit: Exit) -> bool {
+        let first = !matches!(self.state, State::Stopped(_));
+        if first {
+            self.state = State::Stopped(exit);
+        }
+        first
+    }
+
+    /// Whether it may be deleted: what was created but never started is killed on the way.
+    pub fn may_delete(&self) -> Result<(), Refusal> {
+        match self.state {
+            State::Running => Err(Refusal::Running),
+            State::Created | State::Stopped(_) => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exit(code: u8) -> Exit {
+        Exit { code, at: SystemTime::UNIX_EPOCH }
+    }
+
+    fn running() -> Lifecycle {
+        let mut life = Lifecycle::created();
+        life.started();
+        life
+    }
+
+    #[test]
+    fn a_created_container_can_be_started_killed_or_deleted() {
+        let life = Lifecycle::created();
+        assert_eq!(life.may_start(), Ok(()));
+        assert_eq!(life.may_kill(), Ok(()));
+        assert_eq!(life.may_delete(), Ok(()));
+    }
+
+    #[test]
+    fn a_running_container_is_neither_started_again_nor_deleted() {
+        let life = running();
+        assert_eq!(life.may_start(), Err(Refusal::Started));
+        assert_eq!(life.may_delete(), Err(Refusal::Running));
+        assert_eq!(life.may_kill(), Ok(()));
+    }
+
+    #[test]
+    fn a_stopped_container_can_only_be_deleted() {
+        let mut life = running();
+        assert!(life.exited(exit(3)));
+        assert_eq!(life.may_start(), Err(Refusal::Finished));
+        assert_eq!(life.may_kill(), Err(Refusal::Finished));
+        assert_eq!(life.may_delete(), Ok(()));
+    }
+
+    #[test]
+    fn the_first_exit_counts() {
+        let mut life = running();
+        assert!(life.exited(exit(3)));
+        assert!(!life.exited(exit(4)));
+        assert_eq!(life.state(), State::Stopped(exit(3)));
+    }
+
+    #[test]
+    fn a_container_killed_before_it_was_started_stays_stopped() {
+        let mut life = Lifecycle::created();
+        assert!(life.exited(exit(137)));
+        life.started();
+        assert_eq!(life.state(), State::Stopped(exit(137)));
+    }
+}

@@ -1,0 +1,56 @@
+//! `containerd-shim-wasmtime-v1`: runs the containers of one Pod, WASI guests and Linux programs alike.
+//!
+//! containerd executes this binary with an action (containerd, docs/runtime-v2.md):
+//! `start` makes a serving process and answers with its address; without an action it is that process;
+//! `delete` cleans up after one that died; `-info` describes the runtime; `-v` prints the version.
+
+#![forbid(unsafe_code)]
+
+use std::process::ExitCode;
+
+mod bootstrap;
+mod config;
+mod container;
+mod delete;
+mod errors;
+mod events;
+mod guests;
+mod info;
+mod lifecycle;
+mod options;
+mod serve;
+mod start;
+mod stats;
+mod stdio;
+mod task;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // containerd puts the stderr of `start` and `delete` into the error it returns.
+            eprintln!("containerd-shim-wasmtime-v1: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    let args: Vec<_> = std::env::args_os().skip(1).collect();
+    let flags = containerd_shim::parse(&args)?;
+    if flags.version {
+        println!("containerd-shim-wasmtime-v1 {}", env!("CARGO_PKG_VERSION"));
+        return Ok(());
+    }
+    if flags.info {
+        return info::run();
+    }
+    match flags.action.as_str() {
+        "start" => start::run(&flags),
+        "delete" => delete::run(&flags),
+        "" => serve::run(&flags),
+        other => anyhow::bail!(
+            "unknown action {other:?}; the actions are start and delete, and none to serve"
+        ),
+    }
+}

@@ -1,0 +1,196 @@
+//! Runtime options: what `options` of a runtime in containerd's config says.
+//!
+//! They come as runc's own message, or, for a runtime that containerd does not know, as a TOML text in
+//! `runtimeoptions.v1.Options`. All options of runc's shim are accepted, so that a config written for it
+//! (k3s gives `BinaryName` and `SystemdCgroup`) works; those that mean nothing here have no effect.
+
+use containerd_shim::api::Options as RuncOptions;
+use containerd_shim::bootstrap::any_is;
+use containerd_shim::protos::protobuf::Message as _;
+use containerd_shim::protos::protobuf::well_known_types::any::Any;
+use prost::Message as _;
+use serde::Deserialize;
+
+/// Runtime options that do not parse.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The message is damaged.
+    #[error("runtime options: {type_url} does not decode: {reason}")]
+    Encoding {
+        /// The message's type.
+        type_url: String,
+        /// What the decoder said.
+        reason: String,
+    },
+    /// A message of another runtime.
+    #[error(
+        "runtime options of type {0:?} are not understood; allowed are containerd.runc.v1.Options and runtimeoptions.v1.Options"
+    )]
+    Type(String),
+    /// A key that no runtime option has.
+    #[error("runtime options: unknown key {0:?}; allowed are {list}", list = KNOWN.join(", "))]
+    Key(String),
+    /// The TOML text, or a value in it.
+    #[error("runtime options in containerd's config: {}", .0.message())]
+    Toml(#[from] toml::de::Error),
+    /// `ConfigPath` names a file that cannot be read.
+    #[error("runtime options: ConfigPath {path:?}: {source}")]
+    Path {
+        /// The file.
+        path: String,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+}
+
+/// The options that mean something here.
+#[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub struct Options {
+    /// systemd manages the cgroups.
+    pub systemd_cgroup: bool,
+    /// The root is changed with `chroot`.
+    pub no_pivot_root: bool,
+    /// A cgroup for the shim itself, empty for none.
+    pub shim_cgroup: String,
+}
+
+/// `runtimeoptions.v1.Options` of containerd's API.
+#[derive(Clone, PartialEq, prost::Message)]
+struct RuntimeOptions {
+    #[prost(string, tag = "1")]
+    type_url: String,
+    #[prost(string, tag = "2")]
+    config_path: String,
+    #[prost(bytes = "vec", tag = "3")]
+    config_body: Vec<u8>,
+}
+
+/// Every option runc's shim knows, in containerd 1.6 to 2.4, and those of `runtimeoptions.v1.Options` itself.
+const KNOWN: [&str; 15] = [
+    "BinaryName",
+    "ConfigPath",
+    "CriuImagePath",
+    "CriuPath",
+    "CriuWorkPath",
+    "IoGid",
+    "IoUid",
+    "NoNewKeyring",
+    "NoPivotRoot",
+    "Root",
+    "ShimCgroup",
+    "SystemdCgroup",
+    "TaskApiAddress",
+    "TaskApiVersion",
+    "TypeUrl",
+];
+
+impl Options {
+    /// Reads what containerd attached to Create, or nothing.
+    pub fn parse(any: Option<&Any>) -> Result<Options, Error> {
+        let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
+            return Ok(Options::default());
+        };
+        if any_is::<RuncOptions>(any) {
+            let options = RuncOptions::parse_from_bytes(&any.value);
+            return options.map(Options::from).map_err(|error| encoding(any, &error));
+        }
+        if !any.type_url.ends_with("runtimeoptions.v1.Options") {
+            return Err(Error::Type(any.type_url.clone()));
+        }
+        let options =
+            RuntimeOptions::decode(any.value.as_slice()).map_err(|error| encoding(any, &error))?;
+        Options::from_toml(&toml_text(options, any)?)
+    }
+
+    fn from_toml(text: &str) -> Result<Options, Error> {
+        let table: toml::Table = toml::from_str(text)?;
+        if let Some(key) = table.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+            return Err(Error::Key(key.clone()));
+        }
+        Ok(table.try_into()?)
+    }
+}
+
+impl From<RuncOptions> for Options {
+    fn from(options: RuncOptions) -> Options {
+        Options {
+            systemd_cgroup: options.systemd_cgroup,
+            no_pivot_root: options.no_pivot_root,
+            shim_cgroup: options.shim_cgroup,
+        }
+    }
+}
+
+fn toml_text(options: RuntimeOptions, any: &Any) -> Result<String, Error> {
+    let bytes = if options.config_body.is_empty() && !options.config_path.is_empty() {
+        std::fs::read(&options.config_path)
+            .map_err(|source| Error::Path { path: options.config_path, source })?
+    } else {
+        options.config_body
+    };
+    String::from_utf8(bytes).map_err(|error| encoding(any, &error))
+}
+
+fn encoding(any: &Any, error: &dyn std::error::Error) -> Error {
+    Error::Encoding { type_url: any.type_url.clone(), reason: error.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(type_url: &str, value: Vec<u8>) -> Any {
+        Any { type_url: type_url.into(), value, ..Default::default() }
+    }
+
+    fn toml_options(body: &str) -> Any {
+        let options = RuntimeOptions { config_body: body.into(), ..Default::default() };
+        any("runtimeoptions.v1.Options", options.encode_to_vec())
+    }
+
+    #[test]
+    fn what_k3s_writes_is_accepted() {
+        let body =
+            "BinaryName = \"/usr/local/bin/containerd-shim-wasmtime-v1\"\nSystemdCgroup = true\n";
+        let options = Options::parse(Some(&toml_options(body))).expect("parses");
+        assert!(options.systemd_cgroup);
+    }
+
+    #[test]
+    fn runcs_own_message_is_accepted() {
+        let message =
+            RuncOptions { systemd_cgroup: true, binary_name: "x".into(), ..Default::default() };
+        let value = message.write_to_bytes().expect("encodes");
+        let options =
+            Options::parse(Some(&any("containerd.runc.v1.Options", value))).expect("parses");
+        assert!(options.systemd_cgroup);
+    }
+
+    #[test]
+    fn an_unknown_key_is_named_with_those_allowed() {
+        let error =
+            Options::parse(Some(&toml_options("SystemdCGroup = true"))).expect_err("a typo");
+        assert!(error.to_string().contains("SystemdCGroup"), "{error}");
+        assert!(error.to_string().contains("SystemdCgroup,"), "{error}");
+    }
+
+    #[test]
+    fn a_bad_value_is_told_with_its_line() {
+        let error = Options::parse(Some(&toml_options("SystemdCgroup = 3"))).expect_err("a number");
+        assert!(error.to_string().contains("boolean"), "{error}");
+    }
+
+    #[test]
+    fn another_runtimes_options_are_refused_by_type() {
+        let error = Options::parse(Some(&any("io.kata.Options", vec![]))).expect_err("not ours");
+        assert!(error.to_string().contains("io.kata.Options"), "{error}");
+    }
+
+    #[test]
+    fn no_options_are_the_defaults() {
+        assert_eq!(Options::parse(None).expect("parses"), Options::default());
+        assert_eq!(Options::parse(Some(&toml_options(""))).expect("parses"), Options::default());
+    }
+}

@@ -1,0 +1,95 @@
+//! The serving process: fork the zygote, serve the task service, drain, go.
+//!
+//! ```text
+//! listener (from start) → logger → subreaper → zygote → runtime → service … shutdown → events → socket
+//! ```
+//! The order matters: the zygote is forked while this process has one thread; from then on nothing here
+//! forks by itself.
+
+use std::collections::HashMap;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use containerd_shim::Flags;
+use containerd_shim::protos::shim_async::create_task;
+use containerd_shim::protos::ttrpc::asynchronous::{
+    Server, Service as TtrpcService, transport::Listener,
+};
+use sandbox::Zygote;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::events;
+use crate::guests;
+use crate::start::socket_path;
+use crate::task::Service;
+
+/// How long a thread for blocking work is kept: a Pod that is idle has none.
+const IDLE_THREAD: Duration = Duration::from_secs(1);
+
+/// As many steps of this Pod block at once; the rest wait.
+const BLOCKING_THREADS: usize = 4;
+
+/// Serves until containerd shuts the empty service down.
+pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    let listener = sandbox::inherit::listener_on_stdin().context(
+        "without an action this process serves; containerd runs it with the action start",
+    )?;
+    containerd_shim::logger::init(flags.debug, "info", &flags.namespace, &flags.id)?;
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;
+    let zygote = Zygote::fork(guests::guests)?;
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_keep_alive(IDLE_THREAD)
+        .build()
+        .context("start the runtime")?
+        .block_on(serve(flags, listener, zygote))
+}
+
+async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow::Result<()> {
+    let events_address =
+        std::env::var("TTRPC_ADDRESS").context("TTRPC_ADDRESS in the environment")?;
+    let (events, sender) = events::connect(events_address, flags.namespace.clone());
+    let containerd = PathBuf::from(&flags.address);
+    let service = Service::new(flags.namespace.clone(), containerd, zygote, events.clone());
+    let mut server = Server::new()
+        .add_listener(Listener::try_from(listener).context("take over the listening socket")?)
+        .register_service(both_versions(&service));
+    server.start().await.context("start serving")?;
+    log::info!("serving {}", flags.socket);
+    until_done(&service).await?;
+    // Removed before the connection closes: a shim under the same id may be started the moment it does.
+    if let Err(error) = std::fs::remove_file(socket_path(&flags.socket)) {
+        log::warn!("remove {}: {error}", flags.socket);
+    }
+    sender.drain(&events).await;
+    Ok(())
+}
+
+/// The API is the same in versions 2 and 3, under two names.
+fn both_versions(service: &Service) -> HashMap<String, TtrpcService> {
+    let methods = || create_task(Arc::new(service.clone())).into_values();
+    let names = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
+    names
+        .into_iter()
+        .flat_map(|name| methods().map(move |methods| (name.to_owned(), methods)))
+        .collect()
+}
+
+/// Reaps what is orphaned to this process meanwhile. SIGTERM is not containerd's way to end a shim, and
+/// the Pod's containers need it: it is told in the log and otherwise ignored, as in runc's shim.
+async fn until_done(service: &Service) -> anyhow::Result<()> {
+    let mut children = signal(SignalKind::child()).context("watch for SIGCHLD")?;
+    let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    loop {
+        tokio::select! {
+            () = service.wait() => return Ok(()),
+            _ = children.recv() => service.reap_orphans(),
+            _ = terminate.recv() => log::warn!("SIGTERM ignored: stop the Pod through containerd"),
+        }
+    }
+}

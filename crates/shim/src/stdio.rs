@@ -1,0 +1,173 @@
+//! A container's stdin, stdout and stderr: the fifos containerd made, handed to the process itself.
+//!
+//! The shim copies nothing. It keeps the other end of each fifo open, so that a container neither reads an
+//! early end of its input nor is sent SIGPIPE while containerd restarts.
+
+use std::fs::{File, OpenOptions};
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::OFlag;
+use nix::unistd::{Gid, Uid, fchown};
+
+/// Stdio that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A fifo or file.
+    #[error("open {what} at {path}: {source}", path = .path.display())]
+    Open {
+        /// `stdin`, `stdout` or `stderr`.
+        what: &'static str,
+        /// As containerd gave it.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A logging URI of another kind.
+    #[error("{what} is {uri:?}; allowed are a fifo's path and file:///path")]
+    Scheme {
+        /// `stdin`, `stdout` or `stderr`.
+        what: &'static str,
+        /// As containerd gave it.
+        uri: String,
+    },
+}
+
+/// What containerd gave for the three streams; an empty text for none.
+#[derive(Debug, Clone, Default)]
+pub struct Paths {
+    /// Path of a fifo.
+    pub stdin: String,
+    /// Path of a fifo, or a `file:` URI.
+    pub stdout: String,
+    /// The same.
+    pub stderr: String,
+}
+
+/// The ends the shim keeps.
+#[derive(Debug, Default)]
+pub struct Kept {
+    stdin: Option<File>,
+    _stdout: Option<File>,
+    _stderr: Option<File>,
+}
+
+impl Kept {
+    /// The client has closed its end (CloseIO): the container reads to the end once it has read the rest.
+    pub fn close_stdin(&mut self) {
+        self.stdin = None;
+    }
+}
+
+/// The ends for the process, and those to keep while it lives.
+#[derive(Debug)]
+pub struct Streams {
+    /// stdin, stdout, stderr; none means `/dev/null`.
+    pub given: [Option<OwnedFd>; 3],
+    /// The shim's ends.
+    pub kept: Kept,
+}
+
+/// Opens the streams for a process of user `uid` and group `gid`, which become their owners, so that the
+/// process may open `/dev/stdout` again.
+pub fn open(paths: &Paths, uid: u32, gid: u32) -> Result<Streams, Error> {
+    let (stdin, kept_stdin) = input(&paths.stdin)?;
+    let (stdout, kept_stdout) = output("stdout", &paths.stdout)?;
+    let (stderr, kept_stderr) = output("stderr", &paths.stderr)?;
+    let given = [stdin, stdout, stderr];
+    if uid != 0 {
+        for file in given.iter().flatten() {
+            // A shared log file may belong to somebody else; the process then cannot reopen it, no more.
+            let _ = fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        }
+    }
+    let kept = Kept { stdin: kept_stdin, _stdout: kept_stdout, _stderr: kept_stderr };
+    Ok(Streams { given: given.map(|file| file.map(OwnedFd::from)), kept })
+}
+
+/// Opening for both directions never waits for the other side (fifo(7)); the process gets a reading end.
+fn input(path: &str) -> Result<(Option<File>, Option<File>), Error> {
+    if path.is_empty() {
+        return Ok((None, None));
+    }
+    let failed = failed("stdin", Path::new(path));
+    let kept = OpenOptions::new().read(true).write(true).open(path).map_err(&failed)?;
+    let given = OpenOptions::new().read(true).open(path).map_err(&failed)?;
+    Ok((Some(given), Some(kept)))
+}
+
+fn output(what: &'static str, uri: &str) -> Result<(Option<File>, Option<File>), Error> {
+    if uri.is_empty() {
+        return Ok((None, None));
+    }
+    let path = match uri.split_once("://") {
+        None | Some(("fifo" | "file", _)) => Path::new(uri.split("://").last().unwrap_or(uri)),
+        Some(_) => return Err(Error::Scheme { what, uri: uri.to_owned() }),
+    };
+    let failed = failed(what, path);
+    let is_fifo = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
+    if !is_fifo {
+        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
+        return Ok((Some(file.map_err(&failed)?), None));
+    }
+    let mut reading = OpenOptions::new();
+    reading.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
+    let kept = reading.open(path).map_err(&failed)?;
+    let given = OpenOptions::new().write(true).open(path).map_err(&failed)?;
+    Ok((Some(given), Some(kept)))
+}
+
+fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
+    let path = path.to_owned();
+    move |source| Error::Open { what, path: path.clone(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::{Read, Write};
+
+    fn fifo(folder: &Path, name: &str) -> String {
+        let path = folder.join(name);
+        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
+        path.display().to_string()
+    }
+
+    #[test]
+    fn output_written_while_nobody_reads_is_there_for_the_next_reader() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
+        let mut streams = open(&paths, 0, 0).expect("opens");
+        let mut stdout = File::from(streams.given[1].take().expect("stdout"));
+        stdout.write_all(b"kept").expect("no SIGPIPE");
+        let mut reader = File::open(&paths.stdout).expect("a reader comes");
+        drop(stdout);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("reads");
+        assert_eq!(text, "kept");
+    }
+
+    #[test]
+    fn input_ends_when_the_client_has_closed_it() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let paths = Paths { stdin: fifo(folder.path(), "in"), ..Default::default() };
+        let mut streams = open(&paths, 0, 0).expect("opens");
+        let mut client = OpenOptions::new().write(true).open(&paths.stdin).expect("a client comes");
+        client.write_all(b"line").expect("writes");
+        drop(client);
+        streams.kept.close_stdin();
+        let mut text = String::new();
+        let mut stdin = File::from(streams.given[0].take().expect("stdin"));
+        stdin.read_to_string(&mut text).expect("reads to the end");
+        assert_eq!(text, "line");
+    }
+
+    #[test]
+    fn a_logging_uri_of_another_kind_is_refused_by_name() {
+        let paths = Paths { stderr: "binary:///bin/log?x".into(), ..Default::default() };
+        let error = open(&paths, 0, 0).expect_err("refused").to_string();
+        assert!(error.contains("stderr") && error.contains("binary:///bin/log?x"), "{error}");
+    }
+}

@@ -1,0 +1,55 @@
+//! Delete: takes away what a container left: processes, cgroup, mounts, state.
+
+use std::sync::Arc;
+
+use containerd_shim::api::{DeleteRequest, DeleteResponse};
+use containerd_shim::protos::events::task::TaskDelete;
+use nix::libc::SIGKILL;
+
+use super::service::{Shared, blocking};
+use crate::container::Container;
+use crate::errors::Error;
+use crate::events::timestamp;
+use crate::lifecycle::State;
+
+/// Carries out Delete, and tells of it.
+pub async fn delete(shared: &Arc<Shared>, request: DeleteRequest) -> Result<DeleteResponse, Error> {
+    let container = shared.container(&request.id, &request.exec_id)?;
+    container.lifecycle().may_delete()?;
+    let state = container.lifecycle().state();
+    if state == State::Created {
+        container.process().signal(SIGKILL)?;
+    }
+    let exit = container.wait().await;
+    clean(shared, &container).await?;
+    // Of two Deletes at once, one finds it and tells.
+    if shared.containers().remove(&request.id).is_none() {
+        return Err(Error::NoSuchContainer(request.id));
+    }
+    let pid = container.pid().as_raw() as u32;
+    let exited_at = timestamp(exit.at);
+    shared.events.publish(TaskDelete {
+        container_id: request.id,
+        pid,
+        exit_status: exit.code.into(),
+        exited_at: Some(exited_at.clone()).into(),
+        ..Default::default()
+    });
+    Ok(DeleteResponse {
+        pid,
+        exit_status: exit.code.into(),
+        exited_at: Some(exited_at).into(),
+        ..Default::default()
+    })
+}
+
+async fn clean(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<(), Error> {
+    // `poststop` hooks are children that are waited for by name.
+    let _forking = shared.forking.read().await;
+    let container = container.clone();
+    blocking(move || {
+        sandbox::destroy(container.bundle(), container.id())?;
+        Ok(sandbox::rootfs::unmount(container.rootfs())?)
+    })
+    .await
+}

@@ -1,0 +1,78 @@
+//! The verbs that change nothing: State, Wait, Pids, Stats, Connect.
+
+use std::sync::Arc;
+
+use containerd_shim::api::{
+    ConnectRequest, ConnectResponse, PidsRequest, PidsResponse, StateRequest, StateResponse,
+    StatsRequest, StatsResponse, Status, WaitRequest, WaitResponse,
+};
+use containerd_shim::protos::types::task::ProcessInfo;
+
+use super::service::{Shared, blocking};
+use crate::errors::Error;
+use crate::events::timestamp;
+use crate::lifecycle::State;
+use crate::stats;
+
+/// State: where in its life the container is.
+pub fn state(shared: &Shared, request: StateRequest) -> Result<StateResponse, Error> {
+    let container = shared.container(&request.id, &request.exec_id)?;
+    let stdio = container.stdio().clone();
+    let mut response = StateResponse {
+        id: request.id,
+        bundle: container.bundle().display().to_string(),
+        pid: container.pid().as_raw() as u32,
+        stdin: stdio.stdin,
+        stdout: stdio.stdout,
+        stderr: stdio.stderr,
+        ..Default::default()
+    };
+    let status = match container.lifecycle().state() {
+        State::Created => Status::CREATED,
+        State::Running => Status::RUNNING,
+        State::Stopped(exit) => {
+            response.exit_status = exit.code.into();
+            response.exited_at = Some(timestamp(exit.at)).into();
+            Status::STOPPED
+        }
+    };
+    response.status = status.into();
+    Ok(response)
+}
+
+/// Wait: answers once the container's first process has ended.
+pub async fn wait(shared: &Shared, request: WaitRequest) -> Result<WaitResponse, Error> {
+    let exit = shared.container(&request.id, &request.exec_id)?.wait().await;
+    Ok(WaitResponse {
+        exit_status: exit.code.into(),
+        exited_at: Some(timestamp(exit.at)).into(),
+        ..Default::default()
+    })
+}
+
+/// Pids: every process of the container.
+pub async fn pids(shared: &Shared, request: PidsRequest) -> Result<PidsResponse, Error> {
+    let container = shared.container(&request.id, "")?;
+    let pids = blocking(move || Ok(container.cgroup().pids()?)).await?;
+    let process =
+        |pid: nix::unistd::Pid| ProcessInfo { pid: pid.as_raw() as u32, ..Default::default() };
+    Ok(PidsResponse { processes: pids.into_iter().map(process).collect(), ..Default::default() })
+}
+
+/// Stats: what the kernel counted for the container's cgroup.
+pub async fn stats(shared: &Shared, request: StatsRequest) -> Result<StatsResponse, Error> {
+    let container = shared.container(&request.id, "")?;
+    let metrics = blocking(move || stats::collect(container.cgroup())).await?;
+    Ok(StatsResponse { stats: Some(metrics).into(), ..Default::default() })
+}
+
+/// Connect: which processes to look at.
+pub fn connect(shared: &Arc<Shared>, request: ConnectRequest) -> ConnectResponse {
+    let task = shared.container(&request.id, "").map(|container| container.pid().as_raw() as u32);
+    ConnectResponse {
+        shim_pid: std::process::id(),
+        task_pid: task.unwrap_or_default(),
+        version: env!("CARGO_PKG_VERSION").into(),
+        ..Default::default()
+    }
+}
