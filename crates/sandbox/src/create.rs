@@ -1,6 +1,6 @@
 //! From an OCI bundle to an isolated process that waits for Start, and back to nothing.
 //!
-//! Everything kept about a container is in `<bundle>/sandbox`: what was asked for (`create.json`), the
+//! Everything kept about a container is in `<bundle>/wasmtime`: what was asked for (`create.json`), the
 //! spec as it was carried out (`config.json`), and libcontainer's state below `<id>`. It is written before
 //! the first process is made, so that [`destroy`] finds what to clean whoever was killed, and it goes with
 //! the bundle, which containerd removes.
@@ -14,6 +14,7 @@ use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
+use nix::unistd::{Gid, setgroups};
 
 use crate::cgroup::{Cgroup, chain};
 use crate::workload::{Guest, Linux, Pause};
@@ -25,12 +26,16 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
     errors::begin();
     let folder = folder(&request.bundle);
     let original = spec::load(&request.bundle.join("config.json"))?;
-    let spec = spec::fit(original, &request.bundle, &request.workload);
+    let (spec, groups) = spec::fit(original, &request.bundle, &request.workload);
     cgroup(&spec, &request)?;
     fs::create_dir_all(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     spec::save(&spec, &folder.join("config.json"))?;
     let record = serde_json::to_vec(&request).map_err(Error::malformed("encode create.json"))?;
     fs::write(folder.join("create.json"), record).map_err(Error::io("write create.json"))?;
+    if let Some(groups) = groups {
+        let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
+        setgroups(&groups).map_err(Error::system("join the container's groups"))?;
+    }
     build(&request, &folder, fds, guests).inspect_err(|_| {
         let _ = destroy(&request.bundle, &request.id);
     })
@@ -96,8 +101,9 @@ fn build(
     pid.ok_or_else(|| Error::Container("libcontainer named no process".into()))
 }
 
+/// Not `sandbox`, which containerd 2.x keeps for itself in a Pod's bundles.
 fn folder(bundle: &Path) -> PathBuf {
-    bundle.join("sandbox")
+    bundle.join("wasmtime")
 }
 
 fn recorded(folder: &Path) -> Option<(Create, oci_spec::runtime::Spec)> {

@@ -16,9 +16,14 @@ use crate::limits;
 
 static LOG: OnceLock<File> = OnceLock::new();
 
-/// Makes ERROR events of this process, and of those forked from it once [`begin`] was called, go to the file.
+/// Makes ERROR events and panics of this process, and of those forked from it once [`begin`] was called, go
+/// to the file. A panic is told on stderr too, which in a started container is its log.
 pub fn install() {
     let _ = tracing::subscriber::set_global_default(Collector);
+    std::panic::set_hook(Box::new(|panic| {
+        write_line(&panic.to_string().replace('\n', " "));
+        eprintln!("{panic}");
+    }));
 }
 
 /// Opens an empty file for this process and those it forks.
@@ -38,6 +43,12 @@ pub fn collected() -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+fn write_line(line: &str) {
+    if let Some(mut file) = LOG.get() {
+        let _ = writeln!(file, "{line}");
+    }
+}
+
 struct Collector;
 
 impl tracing::Subscriber for Collector {
@@ -52,9 +63,7 @@ impl tracing::Subscriber for Collector {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut line = Line::default();
         event.record(&mut line);
-        if let Some(mut file) = LOG.get() {
-            let _ = writeln!(file, "{}{}", line.message, line.fields);
-        }
+        write_line(&format!("{}{}", line.message, line.fields));
     }
     fn enter(&self, _: &span::Id) {}
     fn exit(&self, _: &span::Id) {}

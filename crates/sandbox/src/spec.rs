@@ -10,7 +10,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{Capability, LinuxCapabilitiesBuilder, Mount, Process, Spec};
+use oci_spec::runtime::{
+    Capability, LinuxCapabilitiesBuilder, LinuxNamespaceType, Mount, Process, Spec,
+};
 
 use crate::{Error, Workload, limits};
 
@@ -41,38 +43,58 @@ pub fn save(spec: &Spec, path: &Path) -> Result<(), Error> {
         .map_err(Error::io(format!("write {}", path.display())))
 }
 
-/// Fits `spec`, read from `bundle`, to `workload`.
-pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload) -> Spec {
+/// Fits `spec`, read from `bundle`, to `workload`. Returns with it the supplementary groups that the
+/// process which builds the container must join beforehand, where libcontainer cannot.
+pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload) -> (Spec, Option<Vec<u32>>) {
     if let Some(root) = spec.root_mut() {
         // join keeps an absolute path as it is.
         let path: PathBuf = bundle.join(root.path());
         root.set_path(path);
     }
-    if !matches!(workload, Workload::Linux) {
-        reduce(&mut spec);
-    }
-    spec
+    let groups = match workload {
+        Workload::Linux => None,
+        Workload::Pause | Workload::Guest(_) => reduce(&mut spec),
+    };
+    (spec, groups)
 }
 
-fn reduce(spec: &mut Spec) {
-    // A security label is applied by writing to /proc/self/attr from inside.
-    let labelled = spec.process().as_ref().is_some_and(has_label);
+fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
+    let needs_proc = needs_proc(spec);
     if let Some(mounts) = spec.mounts_mut() {
-        mounts.retain(|mount| {
-            is_observable(mount) || (labelled && mount.typ().as_deref() == Some("proc"))
-        });
+        let is_proc = |mount: &Mount| mount.typ().as_deref() == Some("proc");
+        mounts.retain(|mount| is_observable(mount) || (needs_proc && is_proc(mount)));
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_devices(None);
-        if !labelled {
+        if !needs_proc {
             linux.set_masked_paths(None);
             linux.set_readonly_paths(None);
         }
     }
-    if let Some(process) = spec.process_mut() {
-        process.set_no_new_privileges(Some(true));
-        drop_capabilities(process);
-    }
+    let process = spec.process_mut().as_mut()?;
+    process.set_no_new_privileges(Some(true));
+    drop_capabilities(process);
+    if needs_proc { None } else { Some(take_groups(process)) }
+}
+
+/// libcontainer reads /proc/self from inside where it applies a security label, or groups in a user namespace.
+fn needs_proc(spec: &Spec) -> bool {
+    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
+    let in_user_namespace = namespaces
+        .unwrap_or_default()
+        .iter()
+        .any(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    in_user_namespace || spec.process().as_ref().is_some_and(has_label)
+}
+
+/// Without a user namespace, groups joined beforehand are the same groups inside; libcontainer would ask
+/// /proc whether it may join them.
+fn take_groups(process: &mut Process) -> Vec<u32> {
+    let mut user = process.user().clone();
+    let groups = user.additional_gids().clone().unwrap_or_default();
+    user.set_additional_gids(None);
+    process.set_user(user);
+    groups
 }
 
 fn has_label(process: &Process) -> bool {
@@ -138,14 +160,14 @@ mod tests {
 
     #[test]
     fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
-        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
+        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
     }
 
     #[test]
     fn a_guest_keeps_no_capability_but_low_ports() {
-        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
+        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
         let process = fitted.process().as_ref().expect("process");
         let capabilities = process.capabilities().as_ref().expect("capabilities");
         let only = HashSet::from([Capability::NetBindService]);
@@ -154,19 +176,33 @@ mod tests {
     }
 
     #[test]
+    fn a_guests_groups_are_joined_beforehand() {
+        let mut grouped = pod_spec();
+        if let Some(process) = grouped.process_mut() {
+            let mut user = process.user().clone();
+            user.set_additional_gids(Some(vec![10, 20]));
+            process.set_user(user);
+        }
+        let (fitted, groups) = fit(grouped, Path::new("/b"), &Workload::Pause);
+        assert_eq!(groups, Some(vec![10, 20]));
+        let process = fitted.process().as_ref().expect("process");
+        assert_eq!(process.user().additional_gids(), &None);
+    }
+
+    #[test]
     fn a_labelled_guest_keeps_proc_and_what_masks_it() {
         let mut labelled = pod_spec();
         if let Some(process) = labelled.process_mut() {
             process.set_apparmor_profile(Some("cri-containerd.apparmor.d".into()));
         }
-        let fitted = fit(labelled, Path::new("/b"), &Workload::Pause);
+        let (fitted, _) = fit(labelled, Path::new("/b"), &Workload::Pause);
         assert_eq!(destinations(&fitted), ["/proc", "/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_some());
     }
 
     #[test]
     fn a_linux_program_gets_the_spec_as_it_was_written() {
-        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Linux);
+        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Linux);
         assert_eq!(destinations(&fitted).len(), 5);
         assert_eq!(fitted.root().as_ref().expect("root").path(), Path::new("/b/rootfs"));
     }

@@ -50,7 +50,10 @@ async fn guest(
 ) -> Result<Found, Error> {
     let (shared, export) = (shared.clone(), component.export.clone());
     let compile = move || guests::compile(&shared.zygote, component.layers, component.export);
-    let (world, code) = blocking(compile).await?;
+    let (world, code) = blocking(compile).await.map_err(|error| match error {
+        Error::Guest(reason) => Error::Guest(format!("{}: {reason}", config.args().join(" "))),
+        other => other,
+    })?;
     let cwd = config.process().cwd().clone();
     let plan = engine::Plan::new(world, export, component.args, config.env(), cwd)?;
     Ok(Found { workload: Workload::Guest(guests::encode(&plan)), code: Some(code) })

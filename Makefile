@@ -1,0 +1,47 @@
+# Everything CI runs is a target here. `make help` lists them.
+
+SHELL := /bin/bash
+CARGO ?= cargo
+export CARGO_TERM_COLOR ?= auto
+
+.DEFAULT_GOAL := help
+.PHONY: help deps build dist images containerd demo test check fmt clean
+
+help: ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+
+deps: ## install what is missing (Debian and Ubuntu), or name it
+	@scripts/install-deps.sh
+
+build: deps ## build the shim and the tools into target/release
+	@echo "== build (the first time takes some minutes: Wasmtime and Cranelift)"
+	@$(CARGO) build --release --locked
+
+dist: deps ## build what is shipped into target/dist: LTO, stripped, debug information in a .dwp beside it
+	@$(CARGO) build --profile dist --locked --package containerd-shim-wasmtime-v1 --package wasm-image
+
+images: build ## build the sample guests and pack them as OCI archives into target/images
+	@scripts/build-images.sh
+
+containerd: deps ## build a containerd 2.x into target/containerd2, where Go is there
+	@scripts/build-containerd.sh
+
+demo: images containerd ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
+	@target/release/demo
+
+test: images containerd ## run every test
+	@echo "== test"
+	@$(CARGO) test --release --locked --workspace
+
+check: deps ## formatting, lints, licences, shell scripts, documentation
+	@echo "== cargo fmt"; $(CARGO) fmt --all --check
+	@echo "== cargo clippy"; $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
+	@echo "== shellcheck"; shellcheck scripts/*.sh .ci/run
+	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+fmt: ## format the sources
+	@$(CARGO) fmt --all
+
+clean: ## remove everything built
+	@$(CARGO) clean

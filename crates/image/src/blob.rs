@@ -1,0 +1,136 @@
+//! A checked copy of one piece of content, as its descriptor states it.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use oci_spec::image::{Digest, DigestAlgorithm};
+use sha2::{Digest as _, Sha256};
+
+use crate::Error;
+
+/// Takes the bytes of a blob in parts, and vouches in the end that they are the whole blob.
+pub struct Checked<W> {
+    to: W,
+    digest: Digest,
+    size: u64,
+    copied: u64,
+    hash: Sha256,
+}
+
+impl<W: Write> Checked<W> {
+    /// For the content of a descriptor, `size` in bytes.
+    ///
+    /// # Errors
+    /// When the digest is of another kind than sha256, the one that registries must support (OCI
+    /// image specification, "Digests") and containerd's store is made of.
+    pub fn new(to: W, digest: &Digest, size: u64) -> Result<Checked<W>, Error> {
+        if *digest.algorithm() != DigestAlgorithm::Sha256 {
+            return Err(Error::content(digest, "its digest is not sha256"));
+        }
+        Ok(Checked { to, digest: digest.clone(), size, copied: 0, hash: Sha256::new() })
+    }
+
+    /// Takes the next part.
+    ///
+    /// # Errors
+    /// When it goes beyond the size.
+    pub fn write(&mut self, part: &[u8]) -> Result<(), Error> {
+        self.copied += part.len() as u64;
+        if self.copied > self.size {
+            return Err(self.damaged(format!("more than its {} bytes", self.size)));
+        }
+        self.hash.update(part);
+        self.to.write_all(part).map_err(Error::read(self.digest.to_string()))
+    }
+
+    /// What the parts were written to.
+    ///
+    /// # Errors
+    /// When they are fewer bytes than the size, or others than the digest's.
+    pub fn finish(mut self) -> Result<W, Error> {
+        if self.copied < self.size {
+            return Err(self.damaged(format!("{} of its {} bytes", self.copied, self.size)));
+        }
+        let found = hex(&self.hash.finalize_reset());
+        if found != self.digest.digest() {
+            return Err(self.damaged(format!("content of sha256:{found}")));
+        }
+        Ok(self.to)
+    }
+
+    fn damaged(&self, found: String) -> Error {
+        Error::content(
+            &self.digest,
+            format!("damaged in containerd's content store, which has {found}"),
+        )
+    }
+}
+
+/// An empty file in memory, without a name.
+pub fn anonymous() -> io::Result<File> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    Ok(File::from(memfd_create(c"wasm-layer", flags)?))
+}
+
+/// An [`anonymous`] file from its start, which nobody can change any more.
+pub fn seal(file: File) -> io::Result<File> {
+    let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
+    File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+
+    use super::*;
+
+    const HELLO: &str = "sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824";
+
+    fn copy(digest: &str, size: u64, parts: &[&str]) -> Result<Vec<u8>, String> {
+        let copied = || -> Result<Vec<u8>, Error> {
+            let mut checked = Checked::new(Vec::new(), &digest.parse().unwrap(), size)?;
+            parts.iter().try_for_each(|part| checked.write(part.as_bytes()))?;
+            checked.finish()
+        };
+        copied().map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn content_that_is_whole_is_copied() {
+        assert_eq!(copy(HELLO, 5, &["hel", "lo"]).unwrap(), b"hello");
+    }
+
+    #[test]
+    fn content_that_is_not_what_the_descriptor_says_is_refused() {
+        let other = format!("sha512:{}", "0".repeat(128));
+        for (digest, size, parts, reason) in [
+            (HELLO, 5, vec!["hel"], "3 of its 5 bytes"),
+            (HELLO, 5, vec!["hel", "lo", "!"], "more than its 5 bytes"),
+            (HELLO, 5, vec!["hallo"], "content of sha256:d3751d33f9cd"),
+            (&other, 5, vec!["hello"], "not sha256"),
+        ] {
+            let error = copy(digest, size, &parts).unwrap_err();
+            assert!(error.contains(reason) && error.contains(digest), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_sealed_copy_is_at_its_start_and_cannot_be_written() {
+        let mut file = anonymous().unwrap();
+        file.write_all(b"wasm").unwrap();
+        let mut sealed = seal(file.try_clone().unwrap()).unwrap();
+        assert!(file.write_all(b"more").is_err(), "through the first descriptor");
+        assert!(sealed.write_all(b"more").is_err(), "through the second");
+        let mut text = String::new();
+        sealed.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "wasm");
+    }
+}

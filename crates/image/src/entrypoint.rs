@@ -1,0 +1,125 @@
+//! What `process.args[0]` names, `path`, `path#export` or `#export`, and where the path may be.
+
+use std::path::{Path, PathBuf};
+
+use crate::Container;
+
+/// An entrypoint as it is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Entrypoint<'a> {
+    /// A path or bare name; empty for the image's layers.
+    pub path: &'a str,
+    /// The export to call.
+    pub export: Option<&'a str>,
+}
+
+impl<'a> Entrypoint<'a> {
+    /// Splits at the first `#`, since an export's name may have one itself (`a:b/c@1.0.0#run`). An
+    /// empty export is none.
+    pub fn parse(arg: &'a str) -> Entrypoint<'a> {
+        match arg.split_once('#') {
+            Some((path, export)) => {
+                Entrypoint { path, export: Some(export).filter(|it| !it.is_empty()) }
+            }
+            None => Entrypoint::whole(arg),
+        }
+    }
+
+    /// The path alone: Linux programs may have a `#` in their name.
+    pub fn whole(arg: &'a str) -> Entrypoint<'a> {
+        Entrypoint { path: arg, export: None }
+    }
+
+    /// Whether the user meant a guest, as far as a name can tell.
+    pub fn looks_like_wasm(&self) -> bool {
+        self.export.is_some() || has_wasm_name(self.path)
+    }
+
+    /// Absolute paths in the container, the likeliest first: for a bare name the working directory
+    /// and every folder of PATH, else the path itself.
+    pub fn candidates(&self, container: &Container<'_>) -> Vec<PathBuf> {
+        if self.path.is_empty() {
+            return Vec::new();
+        }
+        let from = |folder: &Path| Path::new("/").join(folder).join(self.path);
+        let mut candidates = vec![from(container.cwd)];
+        if !self.path.contains('/') {
+            let folders = search_path(container.env).filter(|folder| !folder.is_empty());
+            candidates.extend(folders.map(|folder| from(Path::new(folder))));
+        }
+        candidates
+    }
+
+    /// Where [`Entrypoint::candidates`] are, in words.
+    pub fn looked(&self, container: &Container<'_>) -> String {
+        let cwd = container.cwd.display();
+        match self.path {
+            "" => "it names no file".to_owned(),
+            path if path.starts_with('/') => format!("the container has no file {path}"),
+            path if path.contains('/') => format!("the container has no file {path} from {cwd}"),
+            path => {
+                let folders: Vec<_> = search_path(container.env).collect();
+                format!("there is no {path} in {cwd} nor in PATH ({})", folders.join(":"))
+            }
+        }
+    }
+}
+
+/// Whether a name says wasm, its text form, or code compiled from it.
+pub fn has_wasm_name(path: &str) -> bool {
+    [".wasm", ".wat", ".cwasm"].iter().any(|ending| path.ends_with(ending))
+}
+
+fn search_path(env: &[String]) -> impl Iterator<Item = &str> {
+    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+    path.unwrap_or_default().split(':')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn candidates(path: &str, cwd: &str, env: &[&str]) -> Vec<String> {
+        let env: Vec<String> = env.iter().map(|it| (*it).to_owned()).collect();
+        let container = Container {
+            containerd: None,
+            namespace: "n",
+            id: "c",
+            rootfs: Path::new("/unused"),
+            args: &[],
+            cwd: Path::new(cwd),
+            env: &env,
+            mounts: &[],
+        };
+        let found = Entrypoint::parse(path).candidates(&container);
+        found.iter().map(|it| it.display().to_string()).collect()
+    }
+
+    #[test]
+    fn an_export_follows_the_first_hash() {
+        for (arg, path, export) in [
+            ("/app.wasm", "/app.wasm", None),
+            ("/app.wasm#run", "/app.wasm", Some("run")),
+            ("#run", "", Some("run")),
+            ("app.wasm#a:b/c@1.0.0#run", "app.wasm", Some("a:b/c@1.0.0#run")),
+            ("app.wasm#", "app.wasm", None),
+            ("", "", None),
+        ] {
+            assert_eq!(Entrypoint::parse(arg), Entrypoint { path, export }, "{arg}");
+        }
+    }
+
+    #[test]
+    fn a_bare_name_is_looked_for_in_the_working_directory_and_then_in_path() {
+        let path = ["PATH=/ignored", "HOME=/", "PATH=/usr/bin::bin"];
+        assert_eq!(candidates("app", "/work", &path), ["/work/app", "/usr/bin/app", "/bin/app"]);
+        assert_eq!(candidates("app", "/", &[]), ["/app"]);
+    }
+
+    #[test]
+    fn a_path_with_a_slash_is_not_looked_for_in_path() {
+        assert_eq!(candidates("./app", "/work", &["PATH=/bin"]), ["/work/./app"]);
+        assert_eq!(candidates("/x/app", "/work", &["PATH=/bin"]), ["/x/app"]);
+        assert_eq!(candidates("#run", "/work", &["PATH=/bin"]), [""; 0]);
+    }
+}

@@ -1,0 +1,252 @@
+//! What a file is, by its first bytes and never by its name alone.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use crate::entrypoint::has_wasm_name;
+use crate::errors::within_limit;
+use crate::{Error, limits};
+
+/// What can become of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Wasm, or its text form: a guest.
+    Wasm,
+    /// Anything else: the kernel's to execute.
+    Program,
+}
+
+/// What the bytes say.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Header {
+    Wasm,
+    Text,
+    Precompiled,
+    /// Wasm that ends before its header does.
+    Truncated,
+    Other,
+}
+
+/// How a module and a component begin (WebAssembly core specification, "Modules" of the binary format).
+const WASM_MAGIC: &[u8] = b"\0asm";
+/// The magic, and a version of which half is a layer.
+const WASM_HEADER_BYTES: usize = 8;
+
+const ELF_MAGIC: &[u8] = b"\x7fELF";
+/// Where an ELF header has its OS ABI (elf(5), `EI_OSABI`).
+const ELF_OS_ABI: usize = 7;
+/// The OS ABI of what Wasmtime compiles, for this machine or for Pulley (`ELFOSABI_WASMTIME` of
+/// wasmtime-environ).
+const OS_ABI_WASMTIME: u8 = 200;
+
+/// Recognises the file at a path of the container; its position stays.
+///
+/// # Errors
+/// [`Error::Precompiled`]; [`Error::NotWasm`] for a name that says wasm over content that is none;
+/// [`Error::TooLarge`].
+pub fn recognise(file: &File, name: &str) -> Result<Kind, Error> {
+    let head = read(file).map_err(Error::read(name))?;
+    match classify(&head) {
+        Header::Other if !has_wasm_name(name) => Ok(Kind::Program),
+        header => accept(file, name, &head, header).map(|()| Kind::Wasm),
+    }
+}
+
+/// Checks a layer, which its media type says is wasm.
+///
+/// # Errors
+/// As [`recognise`], with the layer's digest for a name.
+pub fn require_wasm(file: &File, name: &str) -> Result<(), Error> {
+    let head = read(file).map_err(Error::read(name))?;
+    accept(file, name, &head, classify(&head))
+}
+
+fn accept(file: &File, name: &str, head: &[u8], header: Header) -> Result<(), Error> {
+    match header {
+        Header::Wasm | Header::Text => {
+            within_limit(name, file.metadata().map_err(Error::read(name))?.len())
+        }
+        Header::Precompiled => Err(Error::Precompiled { name: name.to_owned() }),
+        Header::Truncated | Header::Other => {
+            Err(Error::NotWasm { name: name.to_owned(), found: describe(head) })
+        }
+    }
+}
+
+fn read(file: &File) -> io::Result<Vec<u8>> {
+    let mut head = vec![0; limits::HEAD_BYTES];
+    let mut filled = 0;
+    while filled < head.len() {
+        match file.read_at(&mut head[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    head.truncate(filled);
+    Ok(head)
+}
+
+fn classify(head: &[u8]) -> Header {
+    match head {
+        _ if head.starts_with(WASM_MAGIC) && head.len() < WASM_HEADER_BYTES => Header::Truncated,
+        _ if head.starts_with(WASM_MAGIC) => Header::Wasm,
+        _ if !head.starts_with(ELF_MAGIC) && is_text(head) => Header::Text,
+        _ if !head.starts_with(ELF_MAGIC) => Header::Other,
+        _ if head.get(ELF_OS_ABI) == Some(&OS_ABI_WASMTIME) => Header::Precompiled,
+        _ => Header::Other,
+    }
+}
+
+/// `(module` or `(component` after white space and comments (WebAssembly core specification, "White
+/// Space" of the text format).
+fn is_text(text: &[u8]) -> bool {
+    let Some(b'(') = skip_blank(text).first() else {
+        return false;
+    };
+    let word = skip_blank(&skip_blank(text)[1..]);
+    let end = word.iter().position(|byte| !byte.is_ascii_alphanumeric()).unwrap_or(word.len());
+    matches!(&word[..end], b"module" | b"component")
+}
+
+fn skip_blank(mut text: &[u8]) -> &[u8] {
+    loop {
+        text = text.trim_ascii_start();
+        text = match text {
+            [b';', b';', comment @ ..] => {
+                let end = comment.iter().position(|byte| *byte == b'\n');
+                end.map_or(&[], |end| &comment[end..])
+            }
+            [b'(', b';', comment @ ..] => skip_block(comment),
+            _ => return text,
+        };
+    }
+}
+
+/// What follows a block comment, which may hold others.
+fn skip_block(mut comment: &[u8]) -> &[u8] {
+    let mut depth = 1;
+    while depth > 0 {
+        (depth, comment) = match comment {
+            [b'(', b';', rest @ ..] => (depth + 1, rest),
+            [b';', b')', rest @ ..] => (depth - 1, rest),
+            [_, rest @ ..] => (depth, rest),
+            [] => return &[],
+        };
+    }
+    comment
+}
+
+fn describe(head: &[u8]) -> String {
+    match head {
+        [] => "is empty".into(),
+        _ if head.len() < WASM_HEADER_BYTES => format!("ends after {} bytes", head.len()),
+        _ if head.starts_with(ELF_MAGIC) => "is a native program or library (ELF)".into(),
+        _ => format!("begins with \"{}\"", head[..WASM_HEADER_BYTES].escape_ascii()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MODULE: &[u8] = b"\0asm\x01\0\0\0";
+    const NATIVE: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0";
+    const PRECOMPILED: &[u8] = b"\x7fELF\x02\x01\x01\xc8\0\0\0\0";
+
+    fn file(content: &[u8]) -> File {
+        let mut file = tempfile::tempfile().unwrap();
+        io::Write::write_all(&mut file, content).unwrap();
+        file
+    }
+
+    fn refusal(name: &str, content: &[u8]) -> String {
+        recognise(&file(content), name).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_file_is_known_by_its_first_bytes() {
+        let cases: [(&[u8], Header); 18] = [
+            (MODULE, Header::Wasm),
+            (b"\0asm\x0d\0\x01\0", Header::Wasm),
+            (b"\0asm\x01\0\0", Header::Truncated),
+            (b"\0asm", Header::Truncated),
+            (b"", Header::Other),
+            (b"  (module)", Header::Text),
+            (b"(component", Header::Text),
+            (b"(module$name)", Header::Text),
+            (b";; licence\n(; block (; nested ;) ;)\t( component)", Header::Text),
+            (b"( ;; why\n module)", Header::Text),
+            (b"(modular)", Header::Other),
+            (b"(; never closed (module)", Header::Other),
+            (b";; only a comment (module)", Header::Other),
+            (b"#!/bin/sh\n(module)", Header::Other),
+            (b"(", Header::Other),
+            (NATIVE, Header::Other),
+            (PRECOMPILED, Header::Precompiled),
+            (b"\x7fELF\x02\x01\x01", Header::Other),
+        ];
+        for (bytes, header) in cases {
+            assert_eq!(classify(bytes), header, "{}", bytes.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn wasm_is_a_guest_and_anything_else_a_program() {
+        for (name, content, kind) in [
+            ("/app.wasm", MODULE, Kind::Wasm),
+            ("/app", MODULE, Kind::Wasm),
+            ("/app", b"(module)", Kind::Wasm),
+            ("/app", NATIVE, Kind::Program),
+            ("/app", b"#!/bin/sh\n", Kind::Program),
+            ("/app", b"", Kind::Program),
+        ] {
+            assert_eq!(recognise(&file(content), name).unwrap(), kind, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_name_that_says_wasm_over_something_else_is_refused_with_what_it_is() {
+        for (content, found) in [
+            (&b""[..], "it is empty"),
+            (b"\0asm\x01", "it ends after 5 bytes"),
+            (NATIVE, "it is a native program"),
+            (b"<!DOCTYPE html>", "it begins with \"<!DOCTYP\""),
+        ] {
+            for name in ["/a.wasm", "/a.wat", "/a.cwasm"] {
+                let error = refusal(name, content);
+                assert!(error.contains(found) && error.contains(name), "{error}");
+            }
+        }
+        assert!(refusal("/no-ending", b"\0asm\x01").contains("ends after 5 bytes"));
+    }
+
+    #[test]
+    fn precompiled_code_is_refused_under_any_name() {
+        for name in ["/app.wasm", "/app.cwasm", "/app"] {
+            let error = recognise(&file(PRECOMPILED), name).unwrap_err();
+            assert!(matches!(error, Error::Precompiled { .. }), "{error}");
+            assert_eq!(error.exit_code(), 126);
+        }
+    }
+
+    #[test]
+    fn wasm_beyond_the_limit_is_refused_and_a_program_of_any_size_is_not() {
+        let (wasm, program) = (file(MODULE), file(NATIVE));
+        for file in [&wasm, &program] {
+            file.set_len(limits::WASM_BYTES + 1).unwrap();
+        }
+        let error = recognise(&wasm, "/app").unwrap_err();
+        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
+        assert_eq!(recognise(&program, "/app").unwrap(), Kind::Program);
+    }
+
+    #[test]
+    fn a_layer_must_be_wasm_whatever_it_is_called() {
+        assert!(require_wasm(&file(b"(module)"), "layer sha256:00").is_ok());
+        let error = require_wasm(&file(b"#!/bin/sh\n"), "layer sha256:00").unwrap_err();
+        assert!(error.to_string().starts_with("layer sha256:00 is not wasm"), "{error}");
+    }
+}

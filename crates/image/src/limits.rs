@@ -1,0 +1,46 @@
+//! The limits on what an image makes the shim read, each with its reason.
+
+use std::time::Duration;
+
+/// What is read of a file to recognise it. Binary formats need 8 bytes; a text may open with a
+/// comment, and the longest licence people put there, Apache's, has 11 KiB.
+pub const HEAD_BYTES: usize = 16 << 10;
+
+/// The largest index or manifest, in bytes: what registries must accept at least (OCI distribution
+/// specification, "Pushing Manifests") and containerd's own limit.
+pub const JSON_BYTES: u64 = 4 << 20;
+
+/// All wasm layers of an image together, in bytes, or the one file in a root file system. Layers
+/// are held in memory until they are compiled; the largest components in use, an interpreter with
+/// its libraries, have some tens of MB.
+pub const WASM_BYTES: u64 = 512 << 20;
+
+/// Wasm layers of one image. Each is an open file in the shim, which may have 1024 for a whole
+/// Pod; compositions in use have fewer than ten parts.
+pub const LAYERS: usize = 32;
+
+/// Indexes inside indexes. The image specification allows any depth; tools write one, and two where
+/// an image was copied together with its signatures.
+pub const INDEX_DEPTH: usize = 4;
+
+/// A path in the container, in bytes: the kernel's own limit (PATH_MAX).
+pub const PATH_BYTES: usize = 4096;
+
+/// Symbolic links on the way to the entrypoint: the kernel's own limit (path_resolution(7)).
+pub const LINKS: usize = 40;
+
+/// One gRPC answer from containerd, in bytes: the largest it sends unless configured otherwise. A
+/// container's record includes its spec, and the 4 MiB a client accepts by default can be too few.
+pub const ANSWER_BYTES: usize = 16 << 20;
+
+/// How long containerd may take for one answer, or for the next part of a blob. It needs
+/// milliseconds; seconds pass on a node whose disk is overloaded.
+pub const ANSWER_TIME: Duration = Duration::from_secs(20);
+
+/// How long all of it may take. kubelet gives up on a container's creation after two minutes
+/// (`runtimeRequestTimeout`), and its own message would not say what was waited for.
+pub const LOOK_UP_TIME: Duration = Duration::from_secs(90);
+
+/// How long the entrypoint's file may take to open. Only a volume on a server that is gone needs
+/// longer than an overloaded disk, and that one never ends.
+pub const FILE_TIME: Duration = Duration::from_secs(10);

@@ -1,0 +1,285 @@
+//! An image's wasm layers, from containerd: container → image → manifest → content.
+//!
+//! The content service is asked rather than the folder behind it: it is containerd's API, it may be
+//! a proxy plugin's, and it keeps namespaces apart.
+
+use std::fs::File;
+use std::io::Write;
+use std::time::Duration;
+
+use containerd_client::services::v1::containers_client::ContainersClient;
+use containerd_client::services::v1::content_client::ContentClient;
+use containerd_client::services::v1::images_client::ImagesClient;
+use containerd_client::services::v1::{GetContainerRequest, GetImageRequest, ReadContentRequest};
+use containerd_client::types::Descriptor as Target;
+use oci_spec::image::{Descriptor, Digest, ImageIndex, ImageManifest, MediaType};
+use serde::de::DeserializeOwned;
+use tokio::time::timeout;
+use tonic::transport::Channel;
+use tonic::{Code, Request, Response, Status};
+
+use crate::blob::{self, Checked};
+use crate::manifest::{self, Kind};
+use crate::{Container, Error, header, limits};
+
+/// The header by which containerd's API is told the namespace.
+const NAMESPACE_HEADER: &str = "containerd-namespace";
+
+/// What an image has for a guest.
+pub enum Layers {
+    /// Its wasm layers, at least one, each checked and at its start.
+    Wasm(Vec<File>),
+    /// None, and why.
+    None(&'static str),
+}
+
+/// How long containerd is waited for.
+#[derive(Clone, Copy)]
+pub struct Patience {
+    /// For one answer.
+    pub answer: Duration,
+    /// For all of them.
+    pub whole: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Patience {
+        Patience { answer: limits::ANSWER_TIME, whole: limits::LOOK_UP_TIME }
+    }
+}
+
+/// Asks containerd for the container's wasm layers. That it does not know the container or its image,
+/// as under Docker, means there are none.
+pub async fn wasm_layers(
+    container: &Container<'_>,
+    entrypoint: &str,
+    patience: Patience,
+) -> Result<Layers, Error> {
+    let Some(socket) = container.containerd else {
+        return Ok(Layers::None("there is no containerd to ask for wasm layers"));
+    };
+    let store = |channel| Store { channel, container, entrypoint, patience };
+    let failed = |reason: &str| failed(container, entrypoint, reason);
+    let look_up = async {
+        match timeout(patience.answer, containerd_client::connect(socket)).await {
+            Ok(Ok(channel)) => store(channel).wasm_layers().await,
+            Ok(Err(error)) => Err(failed(&with_sources(&error))),
+            Err(_) => Err(failed("it does not accept a connection")),
+        }
+    };
+    let whole = timeout(patience.whole, look_up).await;
+    whole.unwrap_or_else(|_| Err(failed("it took too long for all of them")))
+}
+
+/// A connection to containerd, for one container's image.
+struct Store<'a> {
+    channel: Channel,
+    container: &'a Container<'a>,
+    entrypoint: &'a str,
+    patience: Patience,
+}
+
+impl Store<'_> {
+    async fn wasm_layers(&self) -> Result<Layers, Error> {
+        let Some(target) = self.image().await? else {
+            return Ok(Layers::None("containerd knows no image of this container"));
+        };
+        let Some(manifest) = self.manifest(target).await? else {
+            return Ok(Layers::None("the image's manifest is not in containerd's content store"));
+        };
+        let mut files = Vec::new();
+        for layer in manifest::wasm_layers(&manifest)? {
+            files.push(self.layer(layer).await?);
+        }
+        match files.is_empty() {
+            true => Ok(Layers::None("the image has no wasm layers")),
+            false => Ok(Layers::Wasm(files)),
+        }
+    }
+
+    /// The content that the container's image points at.
+    async fn image(&self) -> Result<Option<Descriptor>, Error> {
+        let mut containers = ContainersClient::new(self.channel.clone())
+            .max_decoding_message_size(limits::ANSWER_BYTES);
+        let request = self.request(GetContainerRequest { id: self.container.id.to_owned() })?;
+        let Some(answer) = self.answer(containers.get(request)).await? else {
+            return Ok(None);
+        };
+        let name = answer.container.unwrap_or_default().image;
+        if name.is_empty() {
+            return Ok(None);
+        }
+        let mut images = ImagesClient::new(self.channel.clone());
+        let request = self.request(GetImageRequest { name })?;
+        let answer = self.answer(images.get(request)).await?;
+        let target = answer.and_then(|answer| answer.image).and_then(|image| image.target);
+        target.map(descriptor).transpose()
+    }
+
+    /// Walks down to the manifest to prefer of those that are there.
+    async fn manifest(&self, target: Descriptor) -> Result<Option<ImageManifest>, Error> {
+        let mut pending = vec![(target, 0)];
+        while let Some((entry, depth)) = pending.pop() {
+            match manifest::kind(entry.media_type().as_ref()) {
+                Kind::Manifest => match self.json(&entry).await? {
+                    Some(manifest) => return Ok(Some(manifest)),
+                    None => continue,
+                },
+                Kind::Index if depth >= limits::INDEX_DEPTH => {
+                    let reason = format!("the index is inside {} others", limits::INDEX_DEPTH);
+                    return Err(Error::content(entry.digest(), reason));
+                }
+                Kind::Index => {
+                    let Some(index) = self.json::<ImageIndex>(&entry).await? else { continue };
+                    let entries = manifest::by_preference(&index).into_iter().rev();
+                    pending.extend(entries.map(|entry| (entry.clone(), depth + 1)));
+                }
+                Kind::Other => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// Content of a known form; none if it was not pulled.
+    async fn json<T: DeserializeOwned>(&self, entry: &Descriptor) -> Result<Option<T>, Error> {
+        let (digest, size, limit) = (entry.digest(), entry.size(), limits::JSON_BYTES);
+        if size > limit {
+            let reason = format!("{size} bytes of JSON; at most {limit} are allowed");
+            return Err(Error::content(digest, reason));
+        }
+        match self.copy(entry, Vec::new()).await? {
+            Some(bytes) => serde_json::from_slice(&bytes)
+                .map(Some)
+                .map_err(|error| Error::content(digest, error)),
+            None => Ok(None),
+        }
+    }
+
+    async fn layer(&self, layer: &Descriptor) -> Result<File, Error> {
+        let name = format!("layer {}", layer.digest());
+        let file = blob::anonymous().map_err(Error::read(&name))?;
+        let Some(file) = self.copy(layer, file).await? else {
+            let reason = "a wasm layer that is not in containerd's content store; was it pulled \
+                          with discard_unpacked_layers?";
+            return Err(Error::content(layer.digest(), reason));
+        };
+        let file = blob::seal(file).map_err(Error::read(&name))?;
+        header::require_wasm(&file, &name)?;
+        Ok(file)
+    }
+
+    /// Copies content part by part, as containerd sends it; none if it was not pulled.
+    async fn copy<W: Write>(&self, entry: &Descriptor, to: W) -> Result<Option<W>, Error> {
+        let mut checked = Checked::new(to, entry.digest(), entry.size())?;
+        let mut content = ContentClient::new(self.channel.clone());
+        let digest = entry.digest().to_string();
+        let request = self.request(ReadContentRequest { digest, ..Default::default() })?;
+        let Some(mut parts) = self.answer(content.read(request)).await? else {
+            return Ok(None);
+        };
+        loop {
+            // A stream's refusal may come as its first message.
+            let next = async { parts.message().await.map(Response::new) };
+            match self.answer(next).await? {
+                Some(Some(part)) => checked.write(&part.data)?,
+                Some(None) => return checked.finish().map(Some),
+                None => return Ok(None),
+            }
+        }
+    }
+
+    fn request<T>(&self, message: T) -> Result<Request<T>, Error> {
+        let namespace = self.container.namespace;
+        let value = namespace.parse();
+        let value = value.map_err(|_| self.failed(&format!("{namespace:?} is no namespace")))?;
+        let mut request = Request::new(message);
+        request.metadata_mut().insert(NAMESPACE_HEADER, value);
+        Ok(request)
+    }
+
+    /// The answer in time; none when what was asked for does not exist.
+    async fn answer<T>(
+        &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Option<T>, Error> {
+        match timeout(self.patience.answer, call).await {
+            Ok(Ok(response)) => Ok(Some(response.into_inner())),
+            Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
+            Ok(Err(status)) => Err(self.failed(&with_sources(&status))),
+            Err(_) => Err(self.failed("it does not answer")),
+        }
+    }
+
+    fn failed(&self, reason: &str) -> Error {
+        failed(self.container, self.entrypoint, reason)
+    }
+}
+
+fn failed(container: &Container<'_>, entrypoint: &str, reason: &str) -> Error {
+    let socket = container.containerd.unwrap_or("".as_ref()).to_owned();
+    Error::Containerd { entrypoint: entrypoint.to_owned(), socket, reason: reason.to_owned() }
+}
+
+/// containerd's form of a descriptor in OCI's.
+fn descriptor(target: Target) -> Result<Descriptor, Error> {
+    let refused = |reason: String| Error::content(&target.digest, reason);
+    let digest: Digest = target.digest.parse().map_err(|error| refused(format!("{error}")))?;
+    let size = target.size.try_into().map_err(|_| refused(format!("{} bytes", target.size)))?;
+    Ok(Descriptor::new(MediaType::from(target.media_type.as_str()), size, digest))
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        text = format!("{text}: {error}");
+        source = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+    use std::path::Path;
+
+    use super::*;
+
+    /// What is said of a containerd that accepts connections and is silent.
+    async fn given_up(patience: Patience) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("c.sock");
+        let _silent = UnixListener::bind(&socket).unwrap();
+        let container = Container {
+            containerd: Some(&socket),
+            namespace: "k8s.io",
+            id: "c",
+            rootfs: folder.path(),
+            args: &[],
+            cwd: Path::new("/"),
+            env: &[],
+            mounts: &[],
+        };
+        match wasm_layers(&container, "app", patience).await {
+            Err(error @ Error::Containerd { .. }) => error.to_string(),
+            Err(error) => panic!("{error}"),
+            Ok(_) => panic!("an answer"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_containerd_that_does_not_answer_is_not_waited_for_for_ever() {
+        let (short, long) = (Duration::from_millis(20), Duration::from_secs(600));
+        let text = given_up(Patience { answer: short, whole: long }).await;
+        assert!(text.contains("it does not answer"), "{text}");
+        let text = given_up(Patience { answer: long, whole: short }).await;
+        assert!(text.contains("it took too long"), "{text}");
+    }
+
+    #[test]
+    fn all_waiting_together_ends_before_kubelet_gives_up() {
+        // An entrypoint with a # is looked for twice.
+        let all = Patience::default().whole + 2 * limits::FILE_TIME;
+        assert!(all < Duration::from_secs(120));
+    }
+}

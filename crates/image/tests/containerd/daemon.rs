@@ -1,0 +1,115 @@
+//! A private containerd: everything it keeps is in one temporary folder.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use containerd_client::services::v1::container::Runtime;
+use containerd_client::services::v1::{Container, CreateContainerRequest};
+use containerd_client::tonic::Request;
+use containerd_client::{Client, with_namespace};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+pub const NAMESPACE: &str = "image-tests";
+
+/// A containerd that ends with the test, and by itself after a minute.
+pub struct Daemon {
+    folder: tempfile::TempDir,
+    process: Child,
+}
+
+impl Daemon {
+    /// Starts the containerd in PATH.
+    pub fn start() -> Daemon {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("config.toml");
+        fs::write(&config, CONFIG.replace("FOLDER", &folder.path().display().to_string())).unwrap();
+        let log = fs::File::create(folder.path().join("log")).unwrap();
+        let process = Command::new("timeout")
+            .args(["--kill-after=5", "60", "containerd", "--config"])
+            .arg(&config)
+            .stderr(log)
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap();
+        let daemon = Daemon { folder, process };
+        daemon.wait_until_it_answers();
+        daemon
+    }
+
+    /// Its gRPC socket.
+    pub fn socket(&self) -> PathBuf {
+        self.folder.path().join("c.sock")
+    }
+
+    /// Imports an archive, as a node that pulled it would have it: the blobs, for those platforms.
+    pub fn import(&self, archive: &[u8], flags: &[&str]) {
+        let path = self.folder.path().join("image.tar");
+        fs::write(&path, archive).unwrap();
+        let output = self.ctr(&[&["image", "import", "--no-unpack"], flags].concat(), &path);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Makes a record of a container of that image, as CRI does before it calls the shim.
+    pub async fn container(&self, id: &str, image: &str) {
+        let mut container = Container {
+            id: id.into(),
+            image: image.into(),
+            runtime: Some(Runtime { name: "io.containerd.wasmtime.v1".into(), options: None }),
+            spec: Some(Default::default()),
+            ..Default::default()
+        };
+        let spec = container.spec.as_mut().unwrap();
+        spec.type_url = "types.containerd.io/opencontainers/runtime-spec/1/Spec".into();
+        spec.value = b"{}".to_vec();
+        let client = Client::from_path(self.socket()).await.unwrap();
+        let request = CreateContainerRequest { container: Some(container) };
+        client.containers().create(with_namespace!(request, NAMESPACE)).await.unwrap();
+    }
+
+    fn wait_until_it_answers(&self) {
+        let start = Instant::now();
+        while !self.ctr(&["version"], Path::new("")).status.success() {
+            let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            assert!(start.elapsed() < Duration::from_secs(30), "no containerd: {}", log());
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    fn ctr(&self, args: &[&str], path: &Path) -> Output {
+        let mut command = Command::new("timeout");
+        command.args(["20", "ctr", "--namespace", NAMESPACE, "--address"]);
+        command.arg(self.socket()).args(args);
+        if path != Path::new("") {
+            command.arg(path);
+        }
+        command.output().unwrap()
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // timeout(1) passes it on.
+        let _ = kill(Pid::from_raw(self.process.id() as i32), Signal::SIGTERM);
+        let _ = self.process.wait();
+    }
+}
+
+/// In the form that versions 1 and 2 read. Images are only imported: no CRI, no snapshots.
+const CONFIG: &str = r#"
+version = 2
+root = "FOLDER/root"
+state = "FOLDER/state"
+disabled_plugins = [
+  "io.containerd.grpc.v1.cri",
+  "io.containerd.cri.v1.images",
+  "io.containerd.cri.v1.runtime",
+  "io.containerd.nri.v1.nri",
+]
+[grpc]
+  address = "FOLDER/c.sock"
+[plugins."io.containerd.internal.v1.opt"]
+  path = "FOLDER/opt"
+"#;

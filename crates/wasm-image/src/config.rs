@@ -1,0 +1,175 @@
+//! The JSON documents that describe an image to whoever runs it.
+//!
+//! They are written with `json!` in a fixed order, so that the same image has the same digest.
+
+use anyhow::{Context, Result, ensure};
+use serde_json::{Value, json};
+use wasmparser::{Parser, Payload};
+
+use crate::args::{Build, KeyValue};
+
+/// The time of creation that an artifact's config must state; a fixed one keeps builds reproducible.
+const CREATED: &str = "1970-01-01T00:00:00Z";
+
+/// What an image runs on, in Go's words: `linux/amd64`, `wasip1/wasm`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Platform {
+    /// `linux`, `wasip1`, …
+    pub os: String,
+    /// `amd64`, `wasm`, …
+    pub architecture: String,
+}
+
+impl Platform {
+    /// Linux on this machine's architecture.
+    pub fn host() -> Self {
+        let architecture = match std::env::consts::ARCH {
+            "x86_64" => "amd64",
+            "aarch64" => "arm64",
+            other => other,
+        };
+        Self { os: "linux".into(), architecture: architecture.into() }
+    }
+
+    /// What images with wasm layers say by custom, whatever version of WASI the guest uses.
+    pub fn wasip1() -> Self {
+        Self { os: "wasip1".into(), architecture: "wasm".into() }
+    }
+}
+
+impl std::str::FromStr for Platform {
+    type Err = anyhow::Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let (os, architecture) = text.split_once('/').context("expected OS/ARCH")?;
+        let named = !os.is_empty() && !architecture.is_empty() && !architecture.contains('/');
+        ensure!(named, "expected OS/ARCH, such as linux/amd64 or wasip1/wasm");
+        Ok(Self { os: os.into(), architecture: architecture.into() })
+    }
+}
+
+/// The config of an image (OCI image specification, "OCI Image Configuration").
+pub fn of_image(build: &Build, platform: &Platform, diff_ids: &[String]) -> Vec<u8> {
+    let Platform { os, architecture } = platform;
+    let config = json!({
+        "architecture": architecture,
+        "os": os,
+        "config": run_config(build),
+        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+    });
+    config.to_string().into_bytes()
+}
+
+/// How the image is run; what was not given is left out, as other builders do.
+fn run_config(build: &Build) -> Value {
+    let mut config = serde_json::Map::new();
+    let mut put = |key: &str, empty: bool, value: Value| {
+        if !empty {
+            config.insert(key.into(), value);
+        }
+    };
+    put("Env", build.env.is_empty(), build.env.iter().map(assignment).collect());
+    put("Entrypoint", build.entrypoint.is_empty(), json!(build.entrypoint));
+    put("Cmd", build.cmd.is_empty(), json!(build.cmd));
+    put("Labels", build.labels.is_empty(), labels(&build.labels));
+    Value::Object(config)
+}
+
+fn assignment(KeyValue { key, value }: &KeyValue) -> String {
+    format!("{key}={value}")
+}
+
+fn labels(labels: &[KeyValue]) -> Value {
+    labels.iter().map(|it| (it.key.clone(), Value::from(it.value.clone()))).collect()
+}
+
+/// The config of a CNCF Wasm OCI artifact (TAG Runtime, "Wasm OCI Artifact").
+pub fn of_artifact(wasm: &[u8], layer_digest: &str) -> Result<Vec<u8>> {
+    let mut config = json!({
+        "created": CREATED,
+        "architecture": "wasm",
+        "os": "wasip1",
+        "layerDigests": [layer_digest],
+    });
+    if Parser::is_component(wasm) {
+        let (imports, exports) = interfaces(wasm)?;
+        config["os"] = "wasip2".into();
+        config["component"] = json!({ "imports": imports, "exports": exports });
+    } else {
+        ensure!(
+            Parser::is_core_wasm(wasm),
+            "it has the header of neither a module nor a component"
+        );
+    }
+    Ok(config.to_string().into_bytes())
+}
+
+/// The names a component imports and exports, in their own order.
+fn interfaces(wasm: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
+    let (mut imports, mut exports) = (Vec::new(), Vec::new());
+    let mut depth = 0;
+    for payload in Parser::new(0).parse_all(wasm) {
+        match payload? {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            Payload::ComponentImportSection(section) if depth == 0 => {
+                for import in section {
+                    imports.push(import?.name.name.to_owned());
+                }
+            }
+            Payload::ComponentExportSection(section) if depth == 0 => {
+                for export in section {
+                    exports.push(export?.name.name.to_owned());
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((imports, exports))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_platform_has_two_parts() {
+        let parse = |text: &str| text.parse::<Platform>().ok();
+        assert_eq!(parse("wasip1/wasm"), Some(Platform::wasip1()));
+        for bad in ["linux", "linux/", "/amd64", "linux/arm/v7"] {
+            assert_eq!(parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_given_is_left_out() {
+        let config = of_image(&Build::default(), &Platform::wasip1(), &[]);
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["config"], json!({}));
+        assert_eq!(config["rootfs"], json!({ "type": "layers", "diff_ids": [] }));
+    }
+
+    #[test]
+    fn a_module_is_a_wasip1_artifact_without_interfaces() {
+        let config = of_artifact(b"\0asm\x01\0\0\0", "sha256:00").unwrap();
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["os"], "wasip1");
+        assert_eq!(config.get("component"), None);
+    }
+
+    #[test]
+    fn an_artifact_lists_what_the_component_exports_itself() {
+        let component = wat::parse_str(
+            r#"(component
+                (import "acme:db/query@1.0.0" (instance))
+                (component (import "not-this" (func)))
+                (core module (func))
+                (instance $i)
+                (export "acme:app/main@0.1.0" (instance $i)))"#,
+        );
+        let config = of_artifact(&component.unwrap(), "sha256:00").unwrap();
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["component"]["imports"], json!(["acme:db/query@1.0.0"]));
+        assert_eq!(config["component"]["exports"], json!(["acme:app/main@0.1.0"]));
+    }
+}

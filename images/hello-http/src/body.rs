@@ -1,0 +1,46 @@
+//! The body of a response, as a stream that is closed in the right order.
+
+use wasip2::http::types::{IncomingBody, OutgoingBody};
+use wasip2::io::streams::{OutputStream, StreamError};
+
+/// What `blocking-write-and-flush` takes at most.
+const CHUNK: usize = 4096;
+
+/// A body that is being written.
+pub struct Body {
+    // The stream is a child of the body and has to be dropped before it: fields drop in this order.
+    stream: OutputStream,
+    body: OutgoingBody,
+}
+
+impl Body {
+    /// Opens the body for writing.
+    pub fn new(body: OutgoingBody) -> Self {
+        let stream = body.write().expect("the stream is taken only here");
+        Self { stream, body }
+    }
+
+    /// Writes all of `bytes`.
+    pub fn write(&self, bytes: &[u8]) -> Result<(), StreamError> {
+        bytes.chunks(CHUNK).try_for_each(|chunk| self.stream.blocking_write_and_flush(chunk))
+    }
+
+    /// Writes what arrives in `incoming` until its end.
+    pub fn copy_from(&self, incoming: &IncomingBody) -> Result<(), StreamError> {
+        let input = incoming.stream().expect("the stream is taken only here");
+        loop {
+            match input.blocking_read(CHUNK as u64) {
+                Ok(bytes) => self.write(&bytes)?,
+                Err(StreamError::Closed) => return Ok(()),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Tells the client that the body is complete; without it the response counts as broken off.
+    pub fn finish(self) -> Result<(), StreamError> {
+        let Self { stream, body } = self;
+        drop(stream);
+        OutgoingBody::finish(body, None).map_err(|_| StreamError::Closed)
+    }
+}

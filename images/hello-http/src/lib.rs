@@ -1,0 +1,85 @@
+//! A `wasi:http` 0.2 handler that shows, on request, what a served guest has been given.
+//!
+//! | request | answer |
+//! |---|---|
+//! | `GET /` | a greeting |
+//! | `GET /env/NAME` | the variable's value, or 404 |
+//! | `GET /args` | the arguments, one per line |
+//! | `GET /file?PATH` | the file's content, or 404 with the operating system's error |
+//! | `POST /echo` | the request's body, streamed back |
+//! | `GET /log?MESSAGE` | `logged`, after writing the message to stdout and stderr |
+//! | `GET /trap` | none: the guest traps |
+#![forbid(unsafe_code)]
+
+mod body;
+
+use wasip2::exports::http::incoming_handler::Guest;
+use wasip2::http::types::{Fields, IncomingRequest, Method, OutgoingResponse, ResponseOutparam};
+
+struct Hello;
+
+wasip2::http::proxy::export!(Hello);
+
+impl Guest for Hello {
+    fn handle(request: IncomingRequest, out: ResponseOutparam) {
+        let target = request.path_with_query().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        if let (Method::Post, "/echo") = (request.method(), path) {
+            return echo(request, out);
+        }
+        let (status, text) = answer(path, query);
+        let body = begin(out, status);
+        // The client may be gone; then there is nobody to tell.
+        let _ = body.write(text.as_bytes()).and_then(|()| body.finish());
+    }
+}
+
+/// Status and text of everything but the echo.
+fn answer(path: &str, query: &str) -> (u16, String) {
+    if let Some(name) = path.strip_prefix("/env/") {
+        return found(std::env::var(name).map_err(|error| format!("{name}: {error}")));
+    }
+    match path {
+        "/" => (200, "hello from wasi:http\n".into()),
+        "/args" => (200, std::env::args().map(|arg| arg + "\n").collect()),
+        "/file" => found(read_file(query)),
+        "/log" => (200, log(query)),
+        "/trap" => std::process::abort(),
+        _ => (404, format!("nothing at {path}\n")),
+    }
+}
+
+fn found(answer: Result<String, String>) -> (u16, String) {
+    match answer {
+        Ok(text) => (200, text),
+        Err(message) => (404, message + "\n"),
+    }
+}
+
+fn read_file(path: &str) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+fn log(message: &str) -> String {
+    println!("stdout: {message}");
+    eprintln!("stderr: {message}");
+    "logged\n".into()
+}
+
+/// Streams the request's body back while it is still arriving.
+fn echo(request: IncomingRequest, out: ResponseOutparam) {
+    let incoming = request.consume().expect("the body is taken only here");
+    let body = begin(out, 200);
+    let _ = body.copy_from(&incoming).and_then(|()| body.finish());
+}
+
+/// Sends the head of the response.
+fn begin(out: ResponseOutparam, status: u16) -> body::Body {
+    let headers = Fields::new();
+    let _ = headers.append("content-type", b"text/plain");
+    let response = OutgoingResponse::new(headers);
+    response.set_status_code(status).expect("the status codes used here are valid");
+    let body = response.body().expect("the body is taken only here");
+    ResponseOutparam::set(out, Ok(response));
+    body::Body::new(body)
+}

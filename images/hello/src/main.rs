@@ -1,0 +1,102 @@
+//! A WASI command that does, on request, each thing a container is expected to do.
+//!
+//! `hello` alone greets; otherwise the first argument says what to do (see [`main`]) and the tests
+//! read the answer on stdout, the error on stderr and the exit code.
+#![forbid(unsafe_code)]
+
+mod crash;
+mod files;
+mod tcp;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// What a request comes to: nothing more to say, or an error for stderr.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words.as_slice() {
+        [] => say("hello from wasi\n"),
+        ["args", rest @ ..] => print_lines(rest),
+        ["env", names @ ..] => names.iter().try_for_each(|name| print_variable(name)),
+        ["cwd"] => working_directory(),
+        ["cat", path] => files::cat(path),
+        ["write", path, text] => files::write(path, text),
+        ["ls", path] => files::list(path),
+        ["stdin"] => copy_stdin(),
+        // WASI 0.2 carries only success or failure: whatever is not 0 arrives outside as 1.
+        ["exit", code] => number(code).map(|code| std::process::exit(code)),
+        ["sleep", seconds] => number(seconds).map(sleep),
+        ["spin"] => spin(),
+        ["trap"] => crash::trap(),
+        ["panic"] => panic!("asked to panic"),
+        ["allocate", mebibytes] => number(mebibytes).and_then(allocate),
+        ["tcp-connect", address] => tcp::connect(address),
+        ["lines", count] => number(count).and_then(print_numbered),
+        _ => Err(format!("unknown request {words:?}")),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("hello: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(text: &str) -> Outcome {
+    io::stdout().write_all(text.as_bytes()).map_err(|error| format!("stdout: {error}"))
+}
+
+fn number<N: std::str::FromStr>(text: &str) -> Result<N, String> {
+    text.parse().map_err(|_| format!("{text:?} is not a number that fits"))
+}
+
+fn print_lines(lines: &[&str]) -> Outcome {
+    lines.iter().try_for_each(|line| say(&format!("{line}\n")))
+}
+
+/// Prints the variable's value on a line of its own; one that is not set is an error.
+fn print_variable(name: &str) -> Outcome {
+    let value = std::env::var(name).map_err(|error| format!("{name}: {error}"))?;
+    say(&format!("{value}\n"))
+}
+
+fn working_directory() -> Outcome {
+    let path = std::env::current_dir().map_err(|error| error.to_string())?;
+    say(&format!("{}\n", path.display()))
+}
+
+fn copy_stdin() -> Outcome {
+    io::copy(&mut io::stdin(), &mut io::stdout()).map_err(|error| format!("stdin: {error}"))?;
+    Ok(())
+}
+
+fn sleep(seconds: f64) {
+    std::thread::sleep(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)));
+}
+
+/// Burns processor time until it is stopped from outside.
+fn spin() -> Outcome {
+    let mut turns = 0_u64;
+    loop {
+        turns = std::hint::black_box(turns.wrapping_add(1));
+    }
+}
+
+/// Takes and touches that much memory; where memory runs out the guest aborts.
+fn allocate(mebibytes: usize) -> Outcome {
+    let memory = vec![1_u8; mebibytes << 20];
+    say(&format!("{} MiB\n", std::hint::black_box(memory).len() >> 20))
+}
+
+fn print_numbered(count: u64) -> Outcome {
+    let mut out = io::BufWriter::new(io::stdout());
+    (1..=count)
+        .try_for_each(|n| writeln!(out, "line {n}"))
+        .and_then(|()| out.flush())
+        .map_err(|error| format!("stdout: {error}"))
+}

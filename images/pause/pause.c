@@ -1,0 +1,35 @@
+/* The sandbox's process where runc is the handler: holds the namespaces, reaps what is left to it
+ * and ends when asked to. */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+static void stop(int signal) {
+    (void)signal;
+    _exit(0);
+}
+
+static void reap(int signal) {
+    (void)signal;
+    while (waitpid(-1, NULL, WNOHANG) > 0) {
+    }
+}
+
+static void on(int signal, void (*handler)(int), int flags) {
+    struct sigaction action = {.sa_handler = handler, .sa_flags = flags};
+    if (sigaction(signal, &action, NULL) < 0) {
+        perror("pause: sigaction");
+        exit(1);
+    }
+}
+
+int main(void) {
+    on(SIGINT, stop, 0);
+    on(SIGTERM, stop, 0);
+    on(SIGCHLD, reap, SA_NOCLDSTOP);
+    for (;;) {
+        pause();
+    }
+}

@@ -1,0 +1,241 @@
+#!/usr/bin/env bash
+# Builds the sample guests of images/ and packs them as OCI image archives.
+#
+#   target/images/<name>.wasm   the guests (pause: a static Linux program)
+#   target/images/<name>.tar    archives for `ctr image import`, as registry.example/samples/<name>:1
+#
+# Only what is older than its sources is made again; nothing is printed when nothing is to do.
+# WASM_IMAGE names a ready packer; without it the workspace's own is built.
+set -euo pipefail
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+src=$root/images
+out=$root/target/images
+guests=$root/target/guests
+wasi_libc=${WASI_LIBC:-/usr/lib/wasm32-wasi}
+
+main() {
+    mkdir -p "$out"
+    packer
+    rust_guest hello bin
+    rust_guest hello-http lib
+    c_guest
+    text_guests
+    broken_guests
+    pause_program
+    linux_rootfs
+    pack_all
+}
+
+say() { printf '%s\n' "$*"; }
+die() { printf 'error: %s\n' "$*" >&2; exit 1; }
+
+# fresh OUTPUT SOURCE...: whether the output is newer than this script and all the sources.
+fresh() {
+    local output=$1
+    shift
+    [ -e "$output" ] || return 1
+    [ -z "$(find "$@" "${BASH_SOURCE[0]}" -newer "$output" -print -quit)" ]
+}
+
+# ---- tools ---------------------------------------------------------------------------------------
+
+packer() {
+    if [ -n "${WASM_IMAGE:-}" ]; then
+        wasm_image=$WASM_IMAGE
+        return
+    fi
+    wasm_image=${CARGO_TARGET_DIR:-$root/target}/release/wasm-image
+    # Asking cargo would mean waiting for whatever else is being built.
+    [ ! -e "$wasm_image" ] || [ -n "$(find "$root/crates/wasm-image" -newer "$wasm_image" -print -quit)" ] \
+        || return 0
+    say "crates/wasm-image: the packer"
+    (cd "$root" && cargo build --quiet --release --package wasm-image)
+}
+
+# newest_llvm PROGRAM: its path in the newest LLVM of the distribution, else in PATH.
+newest_llvm() {
+    local found
+    found=$(printf '%s\n' /usr/lib/llvm-*/bin/"$1" | sort -V | tail -n 1)
+    if [ -x "$found" ]; then say "$found"; else command -v "$1"; fi
+}
+
+# Whether the compiler has WASI 0.2 ready, with the linker that emits components.
+has_wasip2() {
+    local libdir
+    libdir=$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null) || return 1
+    compgen -G "$libdir/libstd-*.rlib" >/dev/null || return 1
+    command -v wasm-component-ld >/dev/null \
+        || compgen -G "$(rustc --print sysroot)/lib/rustlib/*/bin/wasm-component-ld" >/dev/null
+}
+
+# A compiler that comes with the source of the standard library.
+rustc_with_source() {
+    local rustc sysroot
+    for rustc in "$(command -v rustc || true)" /usr/bin/rustc; do
+        sysroot=$("$rustc" --print sysroot 2>/dev/null) || continue
+        if [ -e "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ]; then
+            say "$rustc"
+            return
+        fi
+    done
+    return 1
+}
+
+# ---- guests in Rust ------------------------------------------------------------------------------
+
+# rust_guest NAME bin|lib: images/NAME as a component.
+rust_guest() {
+    local name=$1 kind=$2
+    fresh "$out/$name.wasm" "$src/$name" "$src/wasi-start.c" && return
+    command -v cargo >/dev/null || die "images/$name is written in Rust, and cargo is not there"
+    if has_wasip2; then
+        rust_with_wasip2 "$name"
+    else
+        rust_with_own_std "$name" "$kind"
+    fi
+}
+
+rust_with_wasip2() {
+    local name=$1
+    say "images/$name: Rust, target wasm32-wasip2"
+    (cd "$src/$name" && CARGO_TARGET_DIR=$guests cargo build --locked --quiet --release --target wasm32-wasip2)
+    cp "$guests/wasm32-wasip2/release/${name//-/_}.wasm" "$out/$name.wasm" 2>/dev/null \
+        || cp "$guests/wasm32-wasip2/release/$name.wasm" "$out/$name.wasm"
+}
+
+# Without the target's standard library: builds it from source for WASI 0.1, and lets the packer
+# make a component of the module.
+rust_with_own_std() {
+    local name=$1 kind=$2 rustc linker clang start flags module
+    if ! rustc=$(rustc_with_source) || ! linker=$(newest_llvm wasm-ld) || ! clang=$(newest_llvm clang) \
+        || [ ! -e "$wasi_libc/libc.a" ]; then
+        die "images/$name is written in Rust and needs either the target wasm32-wasip2" \
+            "(rustup target add wasm32-wasip2) or rustc with the source of std, clang, lld and wasi-libc" \
+            "(Debian: rustc-web rust-web-src clang lld wasi-libc); scripts/install-deps.sh gets them"
+    fi
+    say "images/$name: Rust, target wasm32-wasip1 with std from source ($("$rustc" --version))"
+    start=$wasi_libc/crt1-reactor.o
+    if [ "$kind" = bin ]; then
+        start=$guests/wasi-start.o
+        mkdir -p "$guests"
+        "$clang" --target=wasm32-wasi -O2 -Wall -Wextra -Werror -c "$src/wasi-start.c" -o "$start"
+    fi
+    flags="-Clink-self-contained=no -Clinker=$linker -L$wasi_libc"
+    (
+        cd "$src/$name"
+        export RUSTC=$rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=$flags CARGO_TARGET_DIR=$guests
+        cargo rustc --locked --quiet --release -Zbuild-std=std,panic_abort --target wasm32-wasip1 -- \
+            -Clink-arg="$start"
+    )
+    module=$guests/wasm32-wasip1/release/$name.wasm
+    [ "$kind" = bin ] || module=$guests/wasm32-wasip1/release/${name//-/_}.wasm
+    "$wasm_image" componentize "$module" -o "$out/$name.wasm"
+}
+
+# ---- guests in C and in text ---------------------------------------------------------------------
+
+c_guest() {
+    local source=$src/hello-c/hello.c clang
+    fresh "$out/hello-c.wasm" "$source" && return
+    if ! clang=$(newest_llvm clang) || [ ! -e "$wasi_libc/libc.a" ]; then
+        die "images/hello-c is written in C and needs clang, lld, wasi-libc and clang's runtime" \
+            "for wasm32; scripts/install-deps.sh gets them"
+    fi
+    say "images/hello-c: C, target wasm32-wasi ($("$clang" -dumpversion))"
+    "$clang" --target=wasm32-wasi -O2 -Wall -Wextra -Werror "$source" -o "$out/hello-c.wasm"
+}
+
+text_guests() {
+    local source name
+    for source in "$src"/hostile/*.wat; do
+        name=$(basename "$source" .wat)
+        fresh "$out/$name.wasm" "$source" && continue
+        say "images/hostile/$name: WebAssembly text"
+        "$wasm_image" wat "$source" -o "$out/$name.wasm"
+    done
+}
+
+# What a registry or a broken disk could hand to a node instead of a guest.
+broken_guests() {
+    local good=$out/hello.wasm code=32768
+    fresh "$out/corrupt.wasm" "$good" && return
+    printf 'This is not WebAssembly.\n' > "$out/not-wasm.wasm"
+    head -c 1000 "$good" > "$out/truncated.wasm"
+    # Compiled code as Wasmtime writes it: an ELF file whose OS/ABI is 200. It must never be loaded.
+    { printf '\177ELF\002\001\001\310' && head -c 4088 /dev/zero; } > "$out/precompiled.wasm"
+    # 64 bytes that are no instruction, well within the code.
+    {
+        head -c "$code" "$good"
+        head -c 64 /dev/zero | tr '\0' '\377'
+        tail -c "+$((code + 65))" "$good"
+    } > "$out/corrupt.wasm"
+}
+
+# ---- Linux programs ------------------------------------------------------------------------------
+
+pause_program() {
+    fresh "$out/pause" "$src/pause/pause.c" && return
+    command -v cc >/dev/null || die "images/pause is written in C for Linux, and cc is not there"
+    say "images/pause: C, static"
+    cc -static -Os -s -Wall -Wextra -Werror "$src/pause/pause.c" -o "$out/pause"
+}
+
+# The files of images/linux/rootfs, busybox, and a link for each of its programs.
+linux_rootfs() {
+    local rootfs=$out/linux-rootfs busybox applet
+    busybox=$(command -v busybox) || die "images/linux needs busybox (Debian: busybox-static)"
+    fresh "$rootfs/bin/busybox" "$src/linux" "$busybox" && return
+    if ldd "$busybox" >/dev/null 2>&1; then
+        die "images/linux needs a static busybox (Debian: busybox-static); $busybox is not one"
+    fi
+    say "images/linux: busybox"
+    rm -rf "$rootfs"
+    mkdir -p "$rootfs"/{bin,dev,proc,root,sys,tmp,usr,var}
+    chmod 1777 "$rootfs/tmp"
+    cp -r "$src"/linux/rootfs/. "$rootfs"
+    for applet in $("$busybox" --list); do
+        ln -sf busybox "$rootfs/bin/$applet"
+    done
+    rm -f "$rootfs/bin/busybox"
+    ln -s ../bin "$rootfs/usr/bin"
+    cp "$busybox" "$rootfs/bin/busybox"
+}
+
+# ---- images --------------------------------------------------------------------------------------
+
+# pack NAME SOURCE OPTION...: an archive, when it is older than SOURCE or the packer.
+pack() {
+    local name=$1 source=$2
+    shift 2
+    fresh "$out/$name.tar" "$source" "$wasm_image" && return
+    say "target/images/$name.tar"
+    "$wasm_image" build -t "registry.example/samples/$name:1" -o "$out/$name.tar" "$@"
+}
+
+# pack_file NAME SOURCE DEST: an ordinary Linux image with one file, which is the entrypoint.
+pack_file() {
+    pack "$1" "$2" --file "$2:$3" --entrypoint "$3"
+}
+
+# pack_layer NAME SOURCE ENTRYPOINT: an image whose layer is the guest.
+pack_layer() {
+    pack "$1" "$2" --wasm-layer "$2" --entrypoint "$3"
+}
+
+pack_all() {
+    local name
+    pack_file hello "$out/hello.wasm" /hello.wasm
+    pack_layer hello-layer "$out/hello.wasm" hello.wasm
+    pack hello-artifact "$out/hello.wasm" --artifact --wasm-layer "$out/hello.wasm"
+    pack_layer hello-http "$out/hello-http.wasm" hello-http.wasm
+    pack_file hello-c "$out/hello-c.wasm" /hello-c.wasm
+    pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat
+    for name in unknown-import trap exports not-wasm truncated corrupt precompiled; do
+        pack_file "$name" "$out/$name.wasm" /app.wasm
+    done
+    pack_file pause "$out/pause" /pause
+    pack linux "$out/linux-rootfs" --rootfs "$out/linux-rootfs" --cmd /bin/sh --env PATH=/bin
+}
+
+main "$@"

@@ -1,0 +1,185 @@
+#!/usr/bin/env bash
+# Installs what building, the sample guests and the tests need and this machine lacks.
+#
+# On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
+# what is missing and fails. Nothing is downloaded or printed when everything is there.
+set -euo pipefail
+
+missing=()  # what is missing, in words
+packages=() # the Debian packages that bring it
+
+main() {
+    look_for_build_tools
+    look_for_guest_tools
+    look_for_test_tools
+    [ "${#missing[@]}" -gt 0 ] || return 0
+    if ! command -v apt-get >/dev/null; then
+        explain
+        exit 1
+    fi
+    install
+}
+
+say() { printf '%s\n' "$*"; }
+
+# need WHAT PACKAGE...: notes what is missing and where Debian has it.
+need() {
+    missing+=("$1")
+    shift
+    packages+=("$@")
+}
+
+# need_command COMMAND PACKAGE...: unless the command is there. Daemons may live outside PATH.
+need_command() {
+    PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" >/dev/null || need "command $1" "${@:2}"
+}
+
+# ---- what is needed ------------------------------------------------------------------------------
+
+look_for_build_tools() {
+    need_command cc gcc libc6-dev
+    need_command make make
+    need_command git git
+    need_command pkg-config pkg-config
+    need_command protoc protobuf-compiler
+    has_libseccomp || need "library libseccomp, with headers" libseccomp-dev
+    command -v cargo >/dev/null || {
+        say "error: cargo is missing; Rust comes from https://rustup.rs" >&2
+        exit 1
+    }
+}
+
+has_libseccomp() {
+    printf '#include <seccomp.h>\n' | cc -E - >/dev/null 2>&1 \
+        && printf 'int main(void) { return 0; }\n' | cc -x c - -lseccomp -o /dev/null 2>/dev/null
+}
+
+# A C compiler for wasm32-wasi, and Rust for WASI: rustup's target where it can be had, otherwise a
+# compiler that comes with the source of its standard library.
+look_for_guest_tools() {
+    has_c_for_wasi || need "clang, lld, wasi-libc and clang's runtime for wasm32-wasi" \
+        clang lld wasi-libc libclang-rt-dev-wasm32
+    has_wasip2 || add_wasip2 || has_rust_source \
+        || need "Rust's target wasm32-wasip2, or rustc with the source of std" rustc-web rust-web-src clang lld wasi-libc
+}
+
+# newest_llvm PROGRAM: its path in the newest LLVM of the distribution, else in PATH.
+newest_llvm() {
+    local found
+    found=$(printf '%s\n' /usr/lib/llvm-*/bin/"$1" | sort -V | tail -n 1)
+    if [ -x "$found" ]; then say "$found"; else command -v "$1"; fi
+}
+
+has_c_for_wasi() {
+    local clang
+    clang=$(newest_llvm clang) || return 1
+    printf '#include <stdio.h>\nint main(void) { return puts("") < 0; }\n' \
+        | "$clang" --target=wasm32-wasi -x c - -o /dev/null 2>/dev/null
+}
+
+has_wasip2() {
+    local libdir
+    libdir=$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null) || return 1
+    compgen -G "$libdir/libstd-*.rlib" >/dev/null
+}
+
+# The attempt is made only where no fallback is installed: a machine without access to rustup's
+# server should not wait for it at every call.
+add_wasip2() {
+    command -v rustup >/dev/null || return 1
+    ! has_rust_source || return 1
+    say "rustup target add wasm32-wasip2"
+    rustup --quiet target add wasm32-wasip2 2>/dev/null
+}
+
+has_rust_source() {
+    local rustc sysroot
+    for rustc in "$(command -v rustc || true)" /usr/bin/rustc; do
+        sysroot=$("$rustc" --print sysroot 2>/dev/null) || continue
+        [ ! -e "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] || return 0
+    done
+    return 1
+}
+
+look_for_test_tools() {
+    need_command containerd containerd
+    need_command runc runc
+    [ -x /usr/lib/cni/bridge ] || [ -x /opt/cni/bin/bridge ] || need "CNI plugins" containernetworking-plugins
+    has_static_busybox || need "a static busybox" busybox-static
+    need_command iptables iptables
+    need_command ip iproute2
+    need_command curl curl
+    need_command shellcheck shellcheck
+    need_command ps procps
+}
+
+has_static_busybox() {
+    local busybox
+    busybox=$(command -v busybox) && ! ldd "$busybox" >/dev/null 2>&1
+}
+
+# ---- getting it ----------------------------------------------------------------------------------
+
+# Elsewhere than on Debian: what to look for, by what is missed and by Debian's name for it.
+explain() {
+    {
+        say "error: this machine lacks"
+        printf '    %s\n' "${missing[@]}"
+        say "Install them with the system's package manager; Debian's packages are called"
+        printf '    %s\n' "${packages[@]}" | sort -u
+        say "and Rust's target comes with \`rustup target add wasm32-wasip2\`."
+    } >&2
+}
+
+install() {
+    local available=() package name
+    say "missing: $(printf '%s; ' "${missing[@]}")"
+    as_root apt-get update -qq
+    for package in $(printf '%s\n' "${packages[@]}" | sort -u); do
+        name=$(in_this_release "$package")
+        available+=("$name")
+    done
+    say "apt-get install ${available[*]}"
+    as_root apt-get install -y -qq --no-install-recommends "${available[@]}"
+}
+
+# in_this_release PACKAGE: its name in this release, which may carry a version or drop a suffix.
+in_this_release() {
+    local package=$1 candidate
+    for candidate in "$package" $(alternatives "$package"); do
+        if can_install "$candidate"; then
+            say "$candidate"
+            return
+        fi
+    done
+    printf 'error: this release has no package %s\n' "$package" >&2
+    return 1
+}
+
+# Rust before Debian's browser toolchain, and clang's runtime in the version of its clang.
+alternatives() {
+    case $1 in
+        rustc-web) say rustc ;;
+        rust-web-src) say rust-src ;;
+        libclang-rt-dev-wasm32) say "libclang-rt-$(default_llvm)-dev-wasm32" ;;
+        pkg-config) say pkgconf ;;
+    esac
+}
+
+default_llvm() {
+    apt-cache depends clang | sed -n 's/^ *Depends: clang-\([0-9]*\)$/\1/p' | head -n 1
+}
+
+can_install() {
+    apt-cache policy "$1" 2>/dev/null | grep 'Candidate: [^(]' >/dev/null
+}
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        env DEBIAN_FRONTEND=noninteractive "$@"
+    else
+        sudo env DEBIAN_FRONTEND=noninteractive "$@"
+    fi
+}
+
+main "$@"

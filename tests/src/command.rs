@@ -1,0 +1,71 @@
+//! Programs of the system, run to their end within bounds.
+
+use std::ffi::OsStr;
+use std::process::{ChildStdin, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+
+/// What a program printed and how it ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// The exit code; 124 when the program was stopped because it took too long.
+    pub code: i32,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+impl Output {
+    /// The output of a program that has to succeed.
+    pub fn success(self) -> Result<Self> {
+        if self.code != 0 {
+            bail!("exit code {}: {}{}", self.code, self.stdout, self.stderr);
+        }
+        Ok(self)
+    }
+}
+
+/// How long any program may take, in seconds. `ctr run` may have to compile a guest first.
+const LIMIT: &str = "90";
+
+/// Runs `program` with `args` and without input, and waits for its end.
+pub fn run<A: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Output> {
+    run_and_feed(program, args, drop)
+}
+
+/// The same with input: `feed` is given the pipe that the program reads from.
+pub fn run_and_feed<A: AsRef<OsStr>>(
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = A>,
+    feed: impl FnOnce(ChildStdin),
+) -> Result<Output> {
+    let program = program.as_ref();
+    let mut child = Command::new("timeout")
+        .args(["--kill-after=5", LIMIT])
+        .arg(program)
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {}", program.display()))?;
+    feed(child.stdin.take().context("the program has no input")?);
+    let output = child.wait_with_output().with_context(|| format!("wait for {program:?}"))?;
+    Ok(Output {
+        code: output.status.code().unwrap_or(-1),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    })
+}
+
+/// Runs a program that has to succeed, given as one line of words, and returns its output.
+pub fn must(line: &str) -> Result<String> {
+    let mut words = line.split_whitespace();
+    let program = words.next().context("an empty command line")?;
+    let output = run(program, words).and_then(Output::success);
+    Ok(output.with_context(|| line.to_owned())?.stdout)
+}

@@ -1,0 +1,92 @@
+//! The versions of containerd that are at hand: the distribution's, and one built by this project.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use anyhow::{Context, Result, bail};
+
+use crate::command;
+
+/// An installed containerd.
+#[derive(Debug, Clone)]
+pub struct Containerd {
+    /// The daemon.
+    pub program: PathBuf,
+    /// The client of the same version.
+    pub ctr: PathBuf,
+    /// Such as `1.6.20~ds1` or `2.4.2`.
+    pub version: String,
+    /// 1 or 2: decides how it is configured.
+    pub major: u32,
+}
+
+/// Names a containerd 2.x to use instead of the one that `scripts` puts into `target/containerd2`.
+const OVERRIDE: &str = "CONTAINERD2";
+
+/// Restricts the tests to one major version: `1` or `2`.
+const ONLY: &str = "WASMTIME_SHIM_TEST_CONTAINERD";
+
+impl Containerd {
+    /// One of each major version there is, the oldest first.
+    pub fn available() -> Result<Vec<Self>> {
+        let mut found: Vec<Self> = Vec::new();
+        for program in candidates() {
+            let Some(containerd) = Self::at(&program)? else { continue };
+            if found.iter().all(|other| other.major != containerd.major) {
+                found.push(containerd);
+            }
+        }
+        found.sort_by_key(|containerd| containerd.major);
+        say_once_what_is_missing(&found);
+        if let Ok(only) = env::var(ONLY) {
+            found.retain(|containerd| containerd.major.to_string() == only);
+        }
+        if found.is_empty() {
+            bail!("no containerd in PATH, in target/containerd2 or where {OVERRIDE} points");
+        }
+        Ok(found)
+    }
+
+    /// The one at that path, when there is one that runs.
+    fn at(program: &Path) -> Result<Option<Self>> {
+        if !program.is_file() {
+            return Ok(None);
+        }
+        // "containerd github.com/containerd/containerd/v2 v2.4.2 revision"
+        let line = command::run(program, ["--version"])?.success()?.stdout;
+        let word = line.split_whitespace().nth(2).context("containerd --version: no version")?;
+        let version = word.trim_start_matches('v').trim_end_matches("+unknown").to_owned();
+        let major = version.split('.').next().and_then(|major| major.parse().ok());
+        Ok(Some(Self {
+            major: major.with_context(|| format!("containerd --version: {line}"))?,
+            ctr: program.with_file_name("ctr"),
+            program: program.to_owned(),
+            version,
+        }))
+    }
+}
+
+fn candidates() -> Vec<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let installed = env::split_paths(&path).map(|folder| folder.join("containerd"));
+    let named = env::var_os(OVERRIDE).map(PathBuf::from);
+    let built = repository().join("target/containerd2/containerd");
+    named.into_iter().chain([built]).chain(installed).collect()
+}
+
+/// The folder with the workspace.
+pub fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a member of a workspace")
+}
+
+fn say_once_what_is_missing(found: &[Containerd]) {
+    static SAID: Once = Once::new();
+    for major in [1, 2] {
+        if found.iter().all(|containerd| containerd.major != major) {
+            SAID.call_once(|| {
+                eprintln!("there is no containerd {major}.x here: not tested with it")
+            });
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! CRI, the protocol between kubelet and containerd, as plain blocking calls.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use hyper_util::rt::TokioIo;
+use k8s_cri::v1::image_service_client::ImageServiceClient;
+use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
+use k8s_cri::v1::*;
+use tokio::net::UnixStream;
+use tokio::runtime::Runtime;
+use tonic::Status;
+use tonic::transport::{Channel, Endpoint, Uri};
+
+/// A client of one containerd; clones share the connection, which survives containerd's restart.
+#[derive(Debug, Clone)]
+pub struct Client {
+    runtime: Arc<Runtime>,
+    service: RuntimeServiceClient<Channel>,
+    images: ImageServiceClient<Channel>,
+}
+
+/// How long any call may take: creating a container may compile its guest.
+const LIMIT: Duration = Duration::from_secs(120);
+
+/// What CRI says about a container, with the runtime's own remarks (a JSON text by key).
+#[derive(Debug, Clone)]
+pub struct ContainerState {
+    /// The status proper.
+    pub status: ContainerStatus,
+    /// The remarks.
+    pub info: HashMap<String, String>,
+}
+
+impl Client {
+    /// A client of the containerd at that socket, which need not be up yet.
+    pub fn new(socket: &Path) -> Result<Self> {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map(Arc::new)
+            .context("start the client's threads")?;
+        let _inside = runtime.enter();
+        let channel = connect(socket.to_owned());
+        let service = RuntimeServiceClient::new(channel.clone());
+        let images = ImageServiceClient::new(channel);
+        Ok(Self { service, images, runtime: Arc::clone(&runtime) })
+    }
+
+    /// Whether containerd answers, and is ready to run Pods with a network.
+    pub fn is_ready(&self) -> bool {
+        let mut service = self.service.clone();
+        let request = StatusRequest { verbose: false };
+        let answer = self.call("Status", async move { service.status(request).await });
+        let conditions =
+            answer.ok().and_then(|answer| answer.status).unwrap_or_default().conditions;
+        ["RuntimeReady", "NetworkReady"].iter().all(|name| {
+            conditions.iter().any(|condition| condition.r#type == *name && condition.status)
+        })
+    }
+
+    /// Whether it has an image of that name.
+    pub fn has_image(&self, image: &str) -> Result<bool> {
+        let mut images = self.images.clone();
+        let image = Some(ImageSpec { image: image.to_owned(), ..Default::default() });
+        let request = ImageStatusRequest { image, verbose: false };
+        let call = async move { images.image_status(request).await };
+        Ok(self.call("ImageStatus", call)?.image.is_some())
+    }
+
+    /// Starts a Pod and returns its id.
+    pub fn run_pod(&self, handler: &str, config: PodSandboxConfig) -> Result<String> {
+        let mut service = self.service.clone();
+        let request =
+            RunPodSandboxRequest { config: Some(config), runtime_handler: handler.to_owned() };
+        let call = async move { service.run_pod_sandbox(request).await };
+        Ok(self.call("RunPodSandbox", call)?.pod_sandbox_id)
+    }
+
+    /// The runtime's remarks about a Pod.
+    pub fn pod_info(&self, pod: &str) -> Result<HashMap<String, String>> {
+        let mut service = self.service.clone();
+        let request = PodSandboxStatusRequest { pod_sandbox_id: pod.to_owned(), verbose: true };
+        let call = async move { service.pod_sandbox_status(request).await };
+        Ok(self.call("PodSandboxStatus", call)?.info)
+    }
+
+    /// The ids of all Pods.
+    pub fn pods(&self) -> Result<Vec<String>> {
+        let mut service = self.service.clone();
+        let request = ListPodSandboxRequest { filter: None };
+        let call = async move { service.list_pod_sandbox(request).await };
+        let pods = self.call("ListPodSandbox", call)?.items;
+        Ok(pods.into_iter().map(|pod| pod.id).collect())
+    }
+
+    /// Stops whatever is left in a Pod, at once, and takes down its network.
+    pub fn stop_pod(&self, pod: &str) -> Result<()> {
+        let mut service = self.service.clone();
+        let request = StopPodSandboxRequest { pod_sandbox_id: pod.to_owned() };
+        self.call("StopPodSandbox", async move { service.stop_pod_sandbox(request).await })?;
+        Ok(())
+    }
+
+    /// Removes a Pod and its containers.
+    pub fn remove_pod(&self, pod: &str) -> Result<()> {
+        let mut service = self.service.clone();
+        let request = RemovePodSandboxRequest { pod_sandbox_id: pod.to_owned() };
+        self.call("RemovePodSandbox", async move { service.remove_pod_sandbox(request).await })?;
+        Ok(())
+    }
+
+    /// Creates a container and returns its id.
+    pub fn create(
+        &self,
+        pod: &str,
+        config: ContainerConfig,
+        pod_config: PodSandboxConfig,
+    ) -> Result<String> {
+        let mut service = self.service.clone();
+        let request = CreateContainerRequest {
+            pod_sandbox_id: pod.to_owned(),
+            config: Some(config),
+            sandbox_config: Some(pod_config),
+        };
+        let call = async move { service.create_container(request).await };
+        Ok(self.call("CreateContainer", call)?.container_id)
+    }
+
+    /// Starts a created container.
+    pub fn start(&self, container: &str) -> Result<()> {
+        let mut service = self.service.clone();
+        let request = StartContainerRequest { container_id: container.to_owned() };
+        self.call("StartContainer", async move { service.start_container(request).await })?;
+        Ok(())
+    }
+
+    /// Stops a container: SIGTERM, and SIGKILL when it is still there after `grace`.
+    pub fn stop(&self, container: &str, grace: Duration) -> Result<()> {
+        let mut service = self.service.clone();
+        let timeout = i64::try_from(grace.as_secs())?;
+        let request = StopContainerRequest { container_id: container.to_owned(), timeout };
+        self.call("StopContainer", async move { service.stop_container(request).await })?;
+        Ok(())
+    }
+
+    /// Removes a stopped container.
+    pub fn remove(&self, container: &str) -> Result<()> {
+        let mut service = self.service.clone();
+        let request = RemoveContainerRequest { container_id: container.to_owned() };
+        self.call("RemoveContainer", async move { service.remove_container(request).await })?;
+        Ok(())
+    }
+
+    /// How a container is.
+    pub fn status(&self, container: &str) -> Result<ContainerState> {
+        let mut service = self.service.clone();
+        let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: true };
+        let call = async move { service.container_status(request).await };
+        let answer = self.call("ContainerStatus", call)?;
+        let status = answer.status.context("ContainerStatus answered without a status")?;
+        Ok(ContainerState { status, info: answer.info })
+    }
+
+    /// Waits for the answer; an error has the words that kubelet would put into an event.
+    fn call<T>(
+        &self,
+        name: &str,
+        call: impl Future<Output = Result<tonic::Response<T>, Status>>,
+    ) -> Result<T> {
+        let limited = async { tokio::time::timeout(LIMIT, call).await };
+        let answer =
+            self.runtime.block_on(limited).with_context(|| format!("{name}: no answer"))?;
+        answer
+            .map(tonic::Response::into_inner)
+            .map_err(|status| anyhow!("{name}: {}", status.message()))
+    }
+}
+
+/// A connection that is made at the first call, and again after containerd was restarted.
+fn connect(socket: PathBuf) -> Channel {
+    let connector = tower::service_fn(move |_: Uri| {
+        let socket = socket.clone();
+        async move { Ok::<_, std::io::Error>(TokioIo::new(UnixStream::connect(socket).await?)) }
+    });
+    Endpoint::from_static("http://containerd").connect_with_connector_lazy(connector)
+}

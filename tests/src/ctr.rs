@@ -1,0 +1,144 @@
+//! `ctr`, containerd's own client: it runs single containers without any Pod.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{ChildStdin, Command};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::Result;
+
+use crate::command::{self, Output};
+use crate::config;
+use crate::containerd::Containerd;
+use crate::spec;
+use crate::wait::{self, SOON};
+
+/// The client of one node.
+#[derive(Debug)]
+pub struct Ctr {
+    program: PathBuf,
+    node: String,
+    folder: PathBuf,
+    runs: AtomicU32,
+}
+
+/// A container that `ctr run` is to run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    image: String,
+    flags: Vec<String>,
+    args: Vec<String>,
+    stdin: String,
+}
+
+impl Ctr {
+    pub(crate) fn new(containerd: &Containerd, node: &str, folder: &Path) -> Self {
+        let (node, folder) = (node.to_owned(), folder.to_owned());
+        Self { program: containerd.ctr.clone(), node, folder, runs: AtomicU32::default() }
+    }
+
+    /// Runs any of its commands.
+    pub fn run(&self, namespace: &str, words: &[&str]) -> Result<Output> {
+        let words = words.iter().map(|&word| word.to_owned());
+        command::run(&self.program, self.words(namespace).into_iter().chain(words))
+    }
+
+    /// The lines a command prints; none when it fails.
+    pub fn lines(&self, namespace: &str, words: &str) -> Vec<String> {
+        let words: Vec<_> = words.split(' ').collect();
+        let output = self.run(namespace, &words).and_then(Output::success);
+        let stdout = output.map(|output| output.stdout).unwrap_or_default();
+        stdout.lines().map(|line| line.trim().to_owned()).collect()
+    }
+
+    /// A command in a namespace, for the caller to start and end.
+    pub(crate) fn command(&self, namespace: &str) -> Command {
+        let mut command = Command::new(&self.program);
+        command.args(self.words(namespace));
+        command
+    }
+
+    fn words(&self, namespace: &str) -> [String; 4] {
+        let socket = config::socket(&self.folder).display().to_string();
+        ["--address".into(), socket, "--namespace".into(), namespace.into()]
+    }
+
+    /// An id for a container that no other has.
+    pub fn new_id(&self) -> String {
+        format!("{}-run-{}", self.node, self.runs.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// Runs a container to its end and removes it: `ctr run --rm`.
+    pub fn run_container(&self, run: &Run) -> Result<Output> {
+        self.run_container_as(&self.new_id(), run)
+    }
+
+    /// The same under an id of the caller's.
+    pub fn run_container_as(&self, id: &str, run: &Run) -> Result<Output> {
+        let words = self.run_words(id, run, "--rm")?;
+        command::run_and_feed(&self.program, words, |pipe| self.feed(id, run, pipe))
+    }
+
+    /// Starts a container and leaves it running, its output thrown away: `ctr run --detach`.
+    pub fn run_detached(&self, id: &str, run: &Run) -> Result<Output> {
+        let run = run.clone().flags(&["--null-io"]);
+        command::run(&self.program, self.run_words(id, &run, "--detach")?)
+    }
+
+    /// Writes the container's input once it runs: `ctr` 1.6 forgets an end that comes earlier.
+    fn feed(&self, id: &str, run: &Run, mut pipe: ChildStdin) {
+        let started = || Ok(self.is(id, "RUNNING").then_some(()));
+        if !run.stdin.is_empty() && wait::until(SOON, "the task to run", started).is_ok() {
+            // A container that ends without reading is not an error here; its exit code tells.
+            let _ = pipe.write_all(run.stdin.as_bytes());
+        }
+    }
+
+    /// Whether the task of that container has that status.
+    pub fn is(&self, id: &str, status: &str) -> bool {
+        let tasks = self.lines("default", "tasks list");
+        tasks.iter().any(|line| line.starts_with(id) && line.ends_with(status))
+    }
+
+    fn run_words(&self, id: &str, run: &Run, how: &str) -> Result<Vec<String>> {
+        let fifos = self.folder.join("fifo");
+        fs::create_dir_all(&fifos)?;
+        let fixed = ["run", how, "--runtime", &spec::runtime(), "--fifo-dir"];
+        let mut words = self.words("default").to_vec();
+        words.extend(fixed.map(str::to_owned));
+        words.extend([
+            fifos.display().to_string(),
+            "--cgroup".into(),
+            format!("/{}/{id}", self.node),
+        ]);
+        words.extend(run.flags.iter().cloned().chain([run.image.clone(), id.to_owned()]));
+        words.extend(run.args.iter().cloned());
+        Ok(words)
+    }
+}
+
+impl Run {
+    /// A container of that image, with its entrypoint.
+    pub fn new(image: &str) -> Self {
+        Self { image: image.into(), flags: vec![], args: vec![], stdin: String::new() }
+    }
+
+    /// With further flags of `ctr run`.
+    pub fn flags(mut self, flags: &[&str]) -> Self {
+        self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
+        self
+    }
+
+    /// With a whole command line instead of the image's: `ctr` knows no entrypoint apart from it.
+    pub fn command(mut self, words: &[&str]) -> Self {
+        self.args = words.iter().map(|&word| word.to_owned()).collect();
+        self
+    }
+
+    /// With this to read on standard input.
+    pub fn stdin(mut self, text: &str) -> Self {
+        self.stdin = text.into();
+        self
+    }
+}

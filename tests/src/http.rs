@@ -1,0 +1,40 @@
+//! HTTP requests to a server in a Pod, made from inside the Pod's network namespace.
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::command;
+use crate::wait::{self, SOON};
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Response {
+    /// Such as 200.
+    pub status: u16,
+    /// The body.
+    pub body: String,
+}
+
+/// What curl exits with when nobody listens.
+const CONNECTION_REFUSED: i32 = 7;
+
+/// Sends `GET http://127.0.0.1:PORT/PATH` in that namespace, again while nobody listens yet.
+pub fn get(namespace: &Path, port: u16, path: &str) -> Result<Response> {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    wait::until(SOON, &format!("somebody to listen at {url}"), || try_get(namespace, &url))
+        .with_context(|| format!("GET {url} in {}", namespace.display()))
+}
+
+fn try_get(namespace: &Path, url: &str) -> Result<Option<Response>> {
+    let namespace = format!("--net={}", namespace.display());
+    let curl = ["curl", "--silent", "--show-error", "--max-time", "30", "--noproxy", "*"];
+    let args = [&namespace].into_iter().map(String::as_str).chain(curl);
+    let output = command::run("nsenter", args.chain(["--write-out", "\n%{http_code}", url]))?;
+    if output.code == CONNECTION_REFUSED {
+        return Ok(None);
+    }
+    let stdout = output.success()?.stdout;
+    let (body, status) = stdout.rsplit_once('\n').context("curl printed no status")?;
+    Ok(Some(Response { status: status.parse()?, body: body.to_owned() }))
+}

@@ -1,0 +1,34 @@
+//! A harness that starts real containerd, talks to it as kubelet and `ctr` do, and sees what is left.
+//!
+//! To read in this order:
+//! - [`containerd`]: which versions are at hand; [`config`]: what a private one is told.
+//! - [`node`]: one private containerd with its images and network, from start to "nothing is left".
+//! - [`spec`]: Pods and containers as a test writes them; [`running`]: as they live;
+//!   [`cri`]: the client both go through; [`logs`] and [`http`]: what comes out of them.
+//! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells; [`kubelet`]: volumes as kubelet lays them out.
+//! - [`processes`], [`traces`]: what a Pod consists of on the machine, and what it has left there.
+//!
+//! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
+#![forbid(unsafe_code)]
+
+pub mod command;
+pub mod config;
+pub mod containerd;
+pub mod cri;
+pub mod ctr;
+pub mod events;
+pub mod http;
+pub mod kubelet;
+pub mod logs;
+pub mod network;
+pub mod node;
+pub mod processes;
+pub mod running;
+pub mod spec;
+mod stop;
+pub mod traces;
+pub mod wait;
+
+pub use node::{Node, on_each_containerd};
+pub use running::{RunningContainer, RunningPod};
+pub use spec::{Container, Pod};

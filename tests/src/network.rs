@@ -1,0 +1,97 @@
+//! The Pods' network: a bridge of the node's own, on a subnet that nobody else here uses.
+//!
+//! Nothing is masqueraded or forwarded, so no rule of iptables and no sysctl is touched, and all
+//! traffic stays between the node and its Pods.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, anyhow};
+use nix::fcntl::{Flock, FlockArg};
+use serde_json::json;
+
+use crate::{command, config};
+
+/// A bridge that exists as long as this value.
+#[derive(Debug)]
+pub struct Bridge {
+    name: String,
+}
+
+impl Bridge {
+    /// Makes the bridge `name` and writes the CNI configuration for it into the node's folder.
+    pub fn create(name: &str, folder: &Path) -> Result<Self> {
+        // Held from the choice of a subnet until it shows: tests start nodes side by side.
+        let _lock = Flock::lock(File::open("/tmp")?, FlockArg::LockExclusive)
+            .map_err(|(_, error)| error)
+            .context("lock /tmp")?;
+        let subnet = free_subnet()?;
+        command::must(&format!("ip link add {name} type bridge"))?;
+        let bridge = Self { name: name.to_owned() };
+        command::must(&format!("ip address add {subnet}.1/24 dev {name}"))?;
+        command::must(&format!("ip link set {name} up"))?;
+        let configuration = config::network_folder(folder);
+        fs::create_dir_all(&configuration)?;
+        let text = cni(name, &subnet, folder).to_string();
+        fs::write(configuration.join("10-bridge.conflist"), text)?;
+        Ok(bridge)
+    }
+
+    /// The interfaces of Pods that are still plugged in.
+    pub fn ports(&self) -> Vec<String> {
+        let Ok(ports) = fs::read_dir(format!("/sys/class/net/{}/brif", self.name)) else {
+            return Vec::new();
+        };
+        ports.flatten().map(|port| port.file_name().to_string_lossy().into_owned()).collect()
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if !Path::new("/sys/class/net").join(&self.name).exists() {
+            return;
+        }
+        for interface in self.ports().iter().chain([&self.name]) {
+            if let Err(error) = command::must(&format!("ip link delete {interface}")) {
+                eprintln!("{error:#}");
+            }
+        }
+    }
+}
+
+/// The first three bytes of a /24 in 10.177.0.0/16 that no interface here has.
+fn free_subnet() -> Result<String> {
+    let taken = command::must("ip -4 -oneline address show")?;
+    (0..=255)
+        .map(|third| format!("10.177.{third}"))
+        .find(|subnet| !taken.contains(&format!(" {subnet}.")))
+        .context("every subnet of 10.177.0.0/16 is taken")
+}
+
+fn cni(bridge: &str, subnet: &str, folder: &Path) -> serde_json::Value {
+    json!({
+        "cniVersion": "0.4.0",
+        "name": bridge,
+        "plugins": [{
+            "type": "bridge",
+            "bridge": bridge,
+            "isGateway": false,
+            "ipMasq": false,
+            "ipam": {
+                "type": "host-local",
+                "dataDir": folder.join("addresses"),
+                "ranges": [[{ "subnet": format!("{subnet}.0/24") }]],
+                "routes": [{ "dst": "0.0.0.0/0" }],
+            },
+        }],
+    })
+}
+
+/// Where the CNI plugins are.
+pub fn plugins() -> Result<PathBuf> {
+    ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
+        .map(PathBuf::from)
+        .into_iter()
+        .find(|folder| folder.join("bridge").exists())
+        .ok_or_else(|| anyhow!("no CNI plugins (Debian: containernetworking-plugins)"))
+}

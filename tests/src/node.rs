@@ -1,0 +1,196 @@
+//! A private containerd with images and a network of its own: a node without kubelet.
+
+use std::collections::HashSet;
+use std::env;
+use std::ffi::OsString;
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::containerd::{Containerd, repository};
+use crate::ctr::Ctr;
+use crate::network::{self, Bridge};
+use crate::traces::Traces;
+use crate::wait::{self, SOON};
+use crate::{Pod, RunningPod, config, cri};
+
+/// A node. Whoever started it calls [`Node::stop`]; dropped without, after a failure, it wipes away
+/// what it can and says what containerd complained about.
+#[derive(Debug)]
+pub struct Node {
+    /// Which containerd it is.
+    pub containerd: Containerd,
+    /// Its command-line client.
+    pub ctr: Ctr,
+    /// How to recognise what the node makes.
+    pub traces: Traces,
+    /// The client that stands in for kubelet.
+    pub cri: cri::Client,
+    pub(crate) folder: PathBuf,
+    name: String,
+    pub(crate) bridge: Option<Bridge>,
+    daemon: Mutex<Option<Child>>,
+    imported: Mutex<HashSet<String>>,
+}
+
+/// The namespace in which containerd keeps what CRI makes.
+pub const KUBERNETES: &str = "k8s.io";
+
+/// Tells the story on a fresh node of each containerd there is, and then looks for leftovers.
+pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
+    for containerd in Containerd::available()? {
+        let version = format!("with containerd {}", containerd.version);
+        let node = Node::start(containerd).with_context(|| version.clone())?;
+        story(&node).with_context(|| version.clone())?;
+        node.stop().with_context(|| version)?;
+    }
+    Ok(())
+}
+
+impl Node {
+    /// Starts a containerd of that version and waits until Pods can be run.
+    pub fn start(containerd: Containerd) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let mut node = Self {
+            ctr: Ctr::new(&containerd, &name, &folder),
+            traces: Traces::new(&name, &folder),
+            cri: cri::Client::new(&config::socket(&folder))?,
+            bridge: None,
+            daemon: Mutex::default(),
+            imported: Mutex::default(),
+            containerd,
+            folder,
+            name,
+        };
+        let text = config::containerd(&node.containerd, &node.folder, &network::plugins()?);
+        fs::write(node.folder.join("config.toml"), text)?;
+        node.bridge = Some(Bridge::create(&node.name, &node.folder)?);
+        node.start_containerd()?;
+        node.image("pause")?;
+        Ok(node)
+    }
+
+    /// Starts containerd, on the state that it left when it was ended before.
+    pub fn start_containerd(&self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(self.log())?;
+        let child = Command::new(&self.containerd.program)
+            .arg("--config")
+            .arg(self.folder.join("config.toml"))
+            .env("PATH", self.path()?)
+            .current_dir(&self.folder)
+            // Apart from the terminal's group: ctrl-C is for the program that cleans up.
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .with_context(|| format!("start {}", self.containerd.program.display()))?;
+        *self.daemon() = Some(child);
+        wait::until(SOON, "containerd to be ready", || {
+            if let Some(status) = self.daemon().as_mut().and_then(|child| child.try_wait().ok()?) {
+                bail!("containerd ended at once ({status}):\n{}", self.complaints());
+            }
+            Ok(self.cri.is_ready().then_some(()))
+        })
+    }
+
+    /// Ends containerd alone, as an upgrade or a crash would, and waits for its end.
+    pub fn end_containerd(&self, signal: Signal) -> Result<()> {
+        let mut child = self.daemon().take().context("containerd does not run")?;
+        kill(Pid::from_raw(child.id().try_into()?), signal)?;
+        let ended = wait::until(SOON, "containerd to end", || Ok(child.try_wait()?));
+        if ended.is_err() {
+            child.kill()?;
+            child.wait()?;
+        }
+        ended.map(drop)
+    }
+
+    /// The process number of containerd, while it runs.
+    pub fn daemon_pid(&self) -> Option<i32> {
+        self.daemon().as_ref().and_then(|child| child.id().try_into().ok())
+    }
+
+    /// Runs a Pod.
+    pub fn run_pod(&self, pod: &Pod) -> Result<RunningPod<'_>> {
+        let logs = tempfile::Builder::new().prefix("logs-").tempdir_in(&self.folder)?.keep();
+        RunningPod::start(self, pod, &logs)
+    }
+
+    /// The reference of a sample image, ready for Pods.
+    pub fn image(&self, name: &str) -> Result<String> {
+        let reference = self.import(KUBERNETES, name)?;
+        // CRI learns of images from containerd's events.
+        wait::until(SOON, &format!("CRI to know {reference}"), || {
+            Ok(self.cri.has_image(&reference)?.then_some(()))
+        })?;
+        Ok(reference)
+    }
+
+    /// The reference of a sample image, ready for `ctr run`.
+    pub fn ctr_image(&self, name: &str) -> Result<String> {
+        self.import("default", name)
+    }
+
+    fn import(&self, namespace: &str, name: &str) -> Result<String> {
+        let mut imported = self.imported.lock().expect("no import panics");
+        if imported.insert(format!("{namespace}/{name}")) {
+            let archive = repository().join(format!("target/images/{name}.tar"));
+            let archive = archive.to_str().context("the repository's path is not UTF-8")?;
+            let words = ["images", "import", "--all-platforms", "--no-unpack", archive];
+            self.ctr
+                .run(namespace, &words)?
+                .success()
+                .with_context(|| format!("import {archive}"))?;
+        }
+        Ok(format!("registry.example/samples/{name}:1"))
+    }
+
+    /// An empty folder of the node's, for volumes.
+    pub fn volume(&self, name: &str) -> Result<PathBuf> {
+        let folder = self.folder.join("volumes").join(name);
+        fs::create_dir_all(&folder)?;
+        Ok(folder)
+    }
+
+    /// The cgroup that holds the Pods of this node, and nothing else.
+    pub fn cgroup_parent(&self) -> String {
+        format!("/{}", self.name)
+    }
+
+    /// The last errors in containerd's log, cut to a readable length.
+    pub(crate) fn complaints(&self) -> String {
+        let log = fs::read_to_string(self.log()).unwrap_or_default();
+        let bad = |line: &&str| line.contains("level=error") || line.contains("level=fatal");
+        let mut lines: Vec<_> = log.lines().rev().filter(bad).take(8).collect();
+        lines.reverse();
+        let cut = |line: &str| line.chars().take(600).collect::<String>() + "\n";
+        lines.into_iter().map(cut).collect()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("containerd.log")
+    }
+
+    fn daemon(&self) -> MutexGuard<'_, Option<Child>> {
+        self.daemon.lock().expect("nobody panics while holding the daemon")
+    }
+
+    /// PATH with the shim that was built together with this program in front, then what came with
+    /// this containerd: runc's shim has to be of the same version.
+    fn path(&self) -> Result<OsString> {
+        let program = env::current_exe()?;
+        let folder = program.parent().context("this program is in no folder")?;
+        let built = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+        let first = [built, self.containerd.program.parent()].into_iter().flatten();
+        let path = env::var_os("PATH").unwrap_or_default();
+        Ok(env::join_paths(first.map(PathBuf::from).chain(env::split_paths(&path)))?)
+    }
+}

@@ -1,0 +1,114 @@
+//! The processes of the machine, as /proc tells.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// A process that was there a moment ago.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Process {
+    /// Its number on the host.
+    pub pid: i32,
+    /// Its parent's.
+    pub parent: i32,
+    /// The name it gave itself.
+    pub name: String,
+    /// Its command line, with spaces between the words.
+    pub command: String,
+}
+
+/// Memory of one process, in KiB.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// All of its pages that are in memory.
+    pub rss: u64,
+    /// The same, with pages that n processes share counted as 1/n.
+    pub pss: u64,
+}
+
+/// All that are there, without those that ended and were not waited for.
+pub fn all() -> Vec<Process> {
+    let Ok(folder) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter_map(Process::at).collect()
+}
+
+/// The shim of that Pod: among the processes whose command line has its id, the one that is not
+/// another's child.
+pub fn shim_of(pod: &str) -> Result<Process> {
+    let of_pod: Vec<_> = all()
+        .into_iter()
+        .filter(|process| process.command.contains("containerd-shim"))
+        .filter(|process| process.command.contains(pod))
+        .collect();
+    let is_root = |process: &&Process| of_pod.iter().all(|other| other.pid != process.parent);
+    of_pod.iter().find(is_root).cloned().with_context(|| format!("no shim of {pod}"))
+}
+
+/// The process and everything below it, parents first.
+pub fn family(root: &Process) -> Vec<Process> {
+    let all = all();
+    let mut family = vec![root.clone()];
+    let mut next = 0;
+    while let Some(parent) = family.get(next).map(|process| process.pid) {
+        family.extend(all.iter().filter(|process| process.parent == parent).cloned());
+        next += 1;
+    }
+    family
+}
+
+impl Process {
+    /// The process of that number.
+    pub fn at(pid: i32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        let (before, after) = stat.rsplit_once(") ")?;
+        let mut fields = after.split(' ');
+        let is_zombie = fields.next()? == "Z";
+        let process = Self {
+            pid,
+            parent: fields.next()?.parse().ok()?,
+            name: before.split_once('(')?.1.to_owned(),
+            command: read(pid, "cmdline")?.trim_end_matches('\0').replace('\0', " "),
+        };
+        (!is_zombie).then_some(process)
+    }
+
+    /// Sends a signal.
+    pub fn kill(&self, signal: Signal) -> Result<()> {
+        kill(Pid::from_raw(self.pid), signal).with_context(|| format!("{signal} to {self:?}"))
+    }
+
+    /// What it occupies.
+    pub fn memory(&self) -> Result<Memory> {
+        let rollup = read(self.pid, "smaps_rollup").context("smaps_rollup")?;
+        let field = |name| number(&rollup, name).with_context(|| format!("no {name}"));
+        Ok(Memory { rss: field("Rss:")?, pss: field("Pss:")? })
+    }
+
+    /// How many threads it has.
+    pub fn threads(&self) -> Result<u64> {
+        let status = read(self.pid, "status").context("status")?;
+        number(&status, "Threads:").context("no number of threads")
+    }
+
+    /// Whether `mark` is in its command line, environment, working directory or cgroups.
+    pub fn mentions(&self, mark: &str) -> bool {
+        let directory = fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_default();
+        let directory = directory.to_string_lossy().into_owned();
+        let texts = [read(self.pid, "environ"), read(self.pid, "cgroup"), Some(directory)];
+        self.command.contains(mark) || texts.iter().flatten().any(|text| text.contains(mark))
+    }
+}
+
+fn read(pid: i32, file: &str) -> Option<String> {
+    let bytes = fs::read(PathBuf::from(format!("/proc/{pid}")).join(file)).ok()?;
+    Some(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}

@@ -1,0 +1,172 @@
+//! Pods and containers as they live on a node.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use k8s_cri::v1::{ContainerState, PodSandboxConfig};
+use serde_json::Value;
+
+use crate::http::{self, Response};
+use crate::logs::Logs;
+use crate::processes::{self, Process};
+use crate::wait::{self, EVENTUALLY};
+use crate::{Container, Node, Pod};
+
+/// A Pod that was started. It is not stopped by being dropped: its node stops what is left.
+#[derive(Debug)]
+pub struct RunningPod<'node> {
+    node: &'node Node,
+    config: PodSandboxConfig,
+    /// The id that containerd gave it.
+    pub id: String,
+    /// Its network namespace.
+    pub network: PathBuf,
+}
+
+/// A container that was created.
+#[derive(Debug)]
+pub struct RunningContainer<'node> {
+    node: &'node Node,
+    log: PathBuf,
+    /// The id that containerd gave it.
+    pub id: String,
+}
+
+/// How a container ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Exit {
+    /// The exit code as `kubectl` shows it.
+    pub code: i32,
+    /// Such as `Completed` or `Error`.
+    pub reason: String,
+    /// The termination message, or the error that kept the container from starting.
+    pub message: String,
+}
+
+impl<'node> RunningPod<'node> {
+    pub(crate) fn start(node: &'node Node, pod: &Pod, logs: &Path) -> Result<Self> {
+        fs::create_dir_all(logs)?;
+        let config = pod.config(logs, &node.cgroup_parent());
+        let id = node.cri.run_pod(&pod.handler, config.clone())?;
+        node.traces.watch("k8s.io", &id);
+        let info = node.cri.pod_info(&id)?;
+        let network = network_namespace(&info)?;
+        Ok(Self { node, config, id, network })
+    }
+
+    /// Creates a container without starting it.
+    pub fn create(&self, container: &Container) -> Result<RunningContainer<'node>> {
+        let config = container.config();
+        let log = Path::new(&self.config.log_directory).join(&config.log_path);
+        let id = self.node.cri.create(&self.id, config, self.config.clone())?;
+        self.node.traces.watch("k8s.io", &id);
+        Ok(RunningContainer { node: self.node, log, id })
+    }
+
+    /// Creates a container and starts it.
+    pub fn run(&self, container: &Container) -> Result<RunningContainer<'node>> {
+        let container = self.create(container)?;
+        container.start()?;
+        Ok(container)
+    }
+
+    /// Asks a server in the Pod.
+    pub fn http_get(&self, port: u16, path: &str) -> Result<Response> {
+        http::get(&self.network, port, path)
+    }
+
+    /// Its first process, which holds its namespaces.
+    pub fn process(&self) -> Result<Process> {
+        process_of(&self.node.cri.pod_info(&self.id)?)
+    }
+
+    /// The process that serves the Pod's tasks to containerd.
+    pub fn shim(&self) -> Result<Process> {
+        processes::shim_of(&self.id)
+    }
+
+    /// Stops what is left in it.
+    pub fn stop(&self) -> Result<()> {
+        self.node.cri.stop_pod(&self.id)
+    }
+
+    /// Removes it after it was stopped.
+    pub fn remove(&self) -> Result<()> {
+        self.node.cri.remove_pod(&self.id)
+    }
+}
+
+impl RunningContainer<'_> {
+    /// Starts it after it was created.
+    pub fn start(&self) -> Result<()> {
+        self.node.cri.start(&self.id)
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> Result<bool> {
+        Ok(self.node.cri.status(&self.id)?.status.state() == ContainerState::ContainerRunning)
+    }
+
+    /// Its first process.
+    pub fn process(&self) -> Result<Process> {
+        process_of(&self.node.cri.status(&self.id)?.info)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&self) -> Result<Exit> {
+        wait::until(EVENTUALLY, &format!("container {} to end", self.id), || {
+            let status = self.node.cri.status(&self.id)?.status;
+            let exited = status.state() == ContainerState::ContainerExited;
+            Ok(exited.then_some(Exit {
+                code: status.exit_code,
+                reason: status.reason,
+                message: status.message,
+            }))
+        })
+    }
+
+    /// What it has written so far.
+    pub fn logs(&self) -> Result<Logs> {
+        let text = fs::read_to_string(&self.log);
+        Logs::parse(&text.with_context(|| self.log.display().to_string())?)
+    }
+
+    /// Waits until its standard output has `text`.
+    pub fn wait_for_output(&self, text: &str) -> Result<()> {
+        wait::until(EVENTUALLY, &format!("the output {text:?}"), || {
+            Ok(self.logs()?.stdout.contains(text).then_some(()))
+        })
+    }
+
+    /// Stops it, with that much time for its own clean-up, and says how it ended.
+    pub fn stop(&self, grace: Duration) -> Result<Exit> {
+        self.node.cri.stop(&self.id, grace)?;
+        self.wait()
+    }
+
+    /// Removes it after it ended.
+    pub fn remove(&self) -> Result<()> {
+        self.node.cri.remove(&self.id)
+    }
+}
+
+/// The runtime's remarks on a Pod or container, which are one JSON text.
+fn remarks(info: &HashMap<String, String>) -> Result<Value> {
+    Ok(serde_json::from_str(info.get("info").context("containerd gives no info")?)?)
+}
+
+fn process_of(info: &HashMap<String, String>) -> Result<Process> {
+    let pid = remarks(info)?["pid"].as_i64().context("no pid")?;
+    Process::at(pid.try_into()?).with_context(|| format!("no process {pid}"))
+}
+
+fn network_namespace(info: &HashMap<String, String>) -> Result<PathBuf> {
+    let info = remarks(info)?;
+    let namespaces = info["runtimeSpec"]["linux"]["namespaces"].as_array();
+    let network = namespaces.into_iter().flatten().find(|space| space["type"] == "network");
+    let path = network.and_then(|space| space["path"].as_str());
+    Ok(path.context("the Pod has no network namespace")?.into())
+}

@@ -1,0 +1,190 @@
+//! Pods and containers as a test writes them down, and as kubelet would put them to containerd.
+
+use std::env;
+use std::path::Path;
+
+use k8s_cri::v1::*;
+
+/// Runs Linux-only stories with another handler: with `runc` the harness itself is tried.
+const HANDLER: &str = "WASMTIME_SHIM_TEST_HANDLER";
+
+/// The runtime handler of the Pods.
+pub fn handler() -> String {
+    env::var(HANDLER).unwrap_or_else(|_| "wasmtime".into())
+}
+
+/// The same handler as containerd's type of runtime.
+pub fn runtime() -> String {
+    match handler().as_str() {
+        "runc" => "io.containerd.runc.v2".into(),
+        handler => format!("io.containerd.{handler}.v1"),
+    }
+}
+
+/// A Pod to be run.
+#[derive(Debug, Clone)]
+pub struct Pod {
+    pub(crate) handler: String,
+    config: PodSandboxConfig,
+}
+
+impl Pod {
+    /// A Pod of that name with the handler under test.
+    pub fn new(name: &str) -> Self {
+        let metadata = PodSandboxMetadata {
+            name: name.into(),
+            uid: format!("{name}-uid"),
+            namespace: "default".into(),
+            attempt: 0,
+        };
+        let dns = DnsConfig {
+            servers: vec!["10.96.0.10".into()],
+            searches: vec!["default.svc.cluster.local".into()],
+            options: vec!["ndots:5".into()],
+        };
+        let config = PodSandboxConfig {
+            metadata: Some(metadata),
+            hostname: name.into(),
+            dns_config: Some(dns),
+            ..Default::default()
+        };
+        Self { handler: handler(), config }
+    }
+
+    /// With this annotation.
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.config.annotations.insert(key.into(), value.into());
+        self
+    }
+
+    /// The message for CRI.
+    pub(crate) fn config(&self, logs: &Path, cgroup_parent: &str) -> PodSandboxConfig {
+        let security_context = LinuxSandboxSecurityContext {
+            namespace_options: Some(namespaces()),
+            ..Default::default()
+        };
+        PodSandboxConfig {
+            log_directory: logs.display().to_string(),
+            linux: Some(LinuxPodSandboxConfig {
+                cgroup_parent: cgroup_parent.into(),
+                security_context: Some(security_context),
+                ..Default::default()
+            }),
+            ..self.config.clone()
+        }
+    }
+}
+
+/// A container to be created in a Pod.
+#[derive(Debug, Clone)]
+pub struct Container {
+    config: ContainerConfig,
+    security: LinuxContainerSecurityContext,
+}
+
+impl Container {
+    /// A container of that name with the image's own entrypoint and user.
+    pub fn new(name: &str, image: &str) -> Self {
+        let metadata = ContainerMetadata { name: name.into(), attempt: 0 };
+        let config = ContainerConfig {
+            metadata: Some(metadata),
+            image: Some(ImageSpec { image: image.into(), ..Default::default() }),
+            ..Default::default()
+        };
+        let security = LinuxContainerSecurityContext {
+            namespace_options: Some(namespaces()),
+            masked_paths: ["/proc/kcore", "/proc/keys", "/sys/firmware"].map(Into::into).into(),
+            readonly_paths: ["/proc/bus", "/proc/sys"].map(Into::into).into(),
+            ..Default::default()
+        };
+        Self { config, security }
+    }
+
+    /// A shell script, for images with a shell.
+    pub fn shell(name: &str, image: &str, script: &str) -> Self {
+        Self::new(name, image).command(&["/bin/sh", "-c", script])
+    }
+
+    /// Which run of this container it is, counted from 0.
+    pub fn attempt(mut self, attempt: u32) -> Self {
+        self.config.metadata.get_or_insert_default().attempt = attempt;
+        self
+    }
+
+    /// Instead of the image's entrypoint.
+    pub fn command(mut self, words: &[&str]) -> Self {
+        self.config.command = words.iter().map(|&word| word.into()).collect();
+        self
+    }
+
+    /// Instead of the image's arguments.
+    pub fn args(mut self, words: &[&str]) -> Self {
+        self.config.args = words.iter().map(|&word| word.into()).collect();
+        self
+    }
+
+    /// With this environment variable.
+    pub fn env(mut self, key: &str, value: &str) -> Self {
+        self.config.envs.push(KeyValue { key: key.into(), value: value.into() });
+        self
+    }
+
+    /// Instead of the image's working directory.
+    pub fn working_dir(mut self, path: &str) -> Self {
+        self.config.working_dir = path.into();
+        self
+    }
+
+    /// Sees the host's `source` at `target`, and may write there.
+    pub fn mount(self, source: &Path, target: &str) -> Self {
+        self.any_mount(source, target, false)
+    }
+
+    /// Sees the host's `source` at `target`, and may only read there.
+    pub fn readonly_mount(self, source: &Path, target: &str) -> Self {
+        self.any_mount(source, target, true)
+    }
+
+    fn any_mount(mut self, source: &Path, target: &str, readonly: bool) -> Self {
+        self.config.mounts.push(Mount {
+            host_path: source.display().to_string(),
+            container_path: target.into(),
+            readonly,
+            ..Default::default()
+        });
+        self
+    }
+
+    /// Runs as this user and group.
+    pub fn user(mut self, uid: i64, gid: i64) -> Self {
+        self.security.run_as_user = Some(Int64Value { value: uid });
+        self.security.run_as_group = Some(Int64Value { value: gid });
+        self
+    }
+
+    /// May not write to its own root filesystem.
+    pub fn readonly_rootfs(mut self) -> Self {
+        self.security.readonly_rootfs = true;
+        self
+    }
+
+    /// The message for CRI, with the limits that kubelet gives a Pod that asks for none.
+    pub(crate) fn config(&self) -> ContainerConfig {
+        let metadata = self.config.metadata.clone().unwrap_or_default();
+        let resources =
+            LinuxContainerResources { cpu_shares: 2, oom_score_adj: 1000, ..Default::default() };
+        ContainerConfig {
+            log_path: format!("{}-{}.log", metadata.name, metadata.attempt),
+            linux: Some(LinuxContainerConfig {
+                resources: Some(resources),
+                security_context: Some(self.security.clone()),
+            }),
+            ..self.config.clone()
+        }
+    }
+}
+
+/// A Pod's containers share network and IPC; each has processes of its own.
+fn namespaces() -> NamespaceOption {
+    NamespaceOption { pid: NamespaceMode::Container.into(), ..Default::default() }
+}

@@ -1,0 +1,140 @@
+//! What a node has left on the machine: finding it by name, and wiping it away after a failure.
+//!
+//! Everything a node makes can be told from what other nodes make: its folder, bridge and cgroups
+//! carry the node's own name, sockets and files of shims the ids of Pods and containers.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use nix::mount::{MntFlags, umount2};
+use nix::sys::signal::Signal;
+use sha2::{Digest, Sha256};
+
+use crate::command;
+use crate::config;
+use crate::processes::{self, Process};
+use crate::wait;
+
+/// How to recognise what a node has made.
+#[derive(Debug, Clone)]
+pub struct Traces {
+    node: String,
+    folder: PathBuf,
+    names: Arc<Mutex<Vec<String>>>,
+}
+
+/// Where shims and runtimes keep sockets and state, and how deep to look there.
+const RUNTIME_FOLDERS: [(&str, usize); 4] =
+    [("/run", 4), ("/dev/shm", 2), ("/var/lib/cni", 3), ("/tmp", 1)];
+
+/// Where cgroup hierarchies are.
+const CGROUPS: &str = "/sys/fs/cgroup";
+
+impl Traces {
+    /// Traces of the node of that name, which keeps its files in `folder`.
+    pub fn new(node: &str, folder: &Path) -> Self {
+        Self { node: node.to_owned(), folder: folder.to_owned(), names: Arc::default() }
+    }
+
+    /// From now on looks for what belongs to this Pod or container as well.
+    pub fn watch(&self, namespace: &str, id: &str) {
+        // Shims of containerd name their sockets by this hash.
+        let address = config::socket(&self.folder).join(namespace).join(id);
+        let hash = Sha256::digest(address.display().to_string());
+        let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
+        if let Ok(mut names) = self.names.lock() {
+            names.extend([id.to_owned(), hash]);
+        }
+    }
+
+    /// Everything that is there, one description each; `daemon` is the node's living containerd.
+    pub fn find(&self, daemon: Option<i32>) -> Vec<String> {
+        self.remove_empty_cgroup();
+        let processes = self.processes(daemon);
+        let processes = processes.iter().map(|p| format!("process {}: {}", p.pid, p.command));
+        let mounts = self.mounts().into_iter().map(|path| format!("mount {path}"));
+        let cgroups = self.cgroups().into_iter().map(|path| format!("cgroup {}", path.display()));
+        let files = self.files().into_iter().map(|path| format!("file {}", path.display()));
+        processes.chain(mounts).chain(cgroups).chain(files).collect()
+    }
+
+    /// Ends and removes all of it, as well as it can be done.
+    pub fn wipe(&self) {
+        let _ = wait::until(Duration::from_secs(10), "processes to end", || {
+            let left = self.processes(None);
+            left.iter().for_each(|process| drop(process.kill(Signal::SIGKILL)));
+            Ok(left.is_empty().then_some(()))
+        });
+        let _ = command::run("ip", ["link", "delete", &self.node]);
+        for mount in self.mounts().iter().rev() {
+            let _ = umount2(mount.as_str(), MntFlags::MNT_DETACH);
+        }
+        for cgroup in self.cgroups().iter().rev() {
+            let _ = fs::remove_dir(cgroup);
+        }
+        for file in self.files() {
+            let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir_all(&file));
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    fn processes(&self, daemon: Option<i32>) -> Vec<Process> {
+        let mut left = processes::all();
+        left.retain(|process| Some(process.pid) != daemon && process.mentions(&self.node));
+        left
+    }
+
+    fn mounts(&self) -> Vec<String> {
+        let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+        let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+        points.filter(|point| point.contains(&self.node)).map(str::to_owned).collect()
+    }
+
+    /// Cgroups with the node's name in their path, parents first.
+    fn cgroups(&self) -> Vec<PathBuf> {
+        let mut found = Vec::new();
+        walk(Path::new(CGROUPS), 16, &mut |path| {
+            if path.is_dir() && path.to_string_lossy().contains(&self.node) {
+                found.push(path.to_owned());
+            }
+        });
+        found
+    }
+
+    /// The parent of the Pods' cgroups is the node's to remove, as it is kubelet's. One that is not
+    /// empty stays, and is found.
+    fn remove_empty_cgroup(&self) {
+        let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
+        for hierarchy in hierarchies.map(|entry| entry.path()).chain([CGROUPS.into()]) {
+            let _ = fs::remove_dir(hierarchy.join(&self.node));
+        }
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let mut names = self.names.lock().map(|names| names.clone()).unwrap_or_default();
+        names.push(self.node.clone());
+        let mut found = Vec::new();
+        for (folder, depth) in RUNTIME_FOLDERS {
+            walk(Path::new(folder), depth, &mut |path| {
+                let name = path.file_name().unwrap_or_default().to_string_lossy();
+                if names.iter().any(|made| name.contains(made)) && path != self.folder {
+                    found.push(path.to_owned());
+                }
+            });
+        }
+        found
+    }
+}
+
+/// Visits what is below `folder`, parents first, without following links.
+fn walk(folder: &Path, depth: usize, visit: &mut dyn FnMut(&Path)) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries.flatten() {
+        visit(&entry.path());
+        if depth > 1 && entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            walk(&entry.path(), depth - 1, visit);
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! Single containers without a Pod, as `ctr`, `nerdctl` and `docker` run them.
+
+use anyhow::Result;
+use tests::ctr::Run;
+use tests::wait::{self, SOON};
+use tests::{Node, on_each_containerd};
+
+/// What `ctr` has to be told for images that say they are for WASI.
+const WASI: &[&str] = &["--platform", "wasip1/wasm"];
+
+#[test]
+fn each_form_of_image_runs_with_its_own_entrypoint() -> Result<()> {
+    on_each_containerd(|node| {
+        let forms: [(&str, &[&str], &str); 4] = [
+            ("hello", &[], "hello from wasi\n"),
+            ("hello-layer", WASI, "hello from wasi\n"),
+            ("hello-c", &[], "hello from c\n"),
+            ("hello-wat", &[], "hello from wat\n"),
+        ];
+        for (name, flags, expected) in forms {
+            let run = Run::new(&node.ctr_image(name)?).flags(flags);
+            let output = node.ctr.run_container(&run)?;
+            assert_eq!((output.code, output.stdout.as_str()), (0, expected), "{name}: {output:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn exit_codes_and_both_streams_of_a_guest_come_back() -> Result<()> {
+    on_each_containerd(|node| {
+        let run = Run::new(&node.ctr_image("hello")?).command(&["/hello.wasm", "exit", "42"]);
+        assert_eq!(node.ctr.run_container(&run)?.code, 42);
+
+        let run = Run::new(&node.ctr_image("hello")?).command(&["/hello.wasm", "cat", "/nothing"]);
+        let output = node.ctr.run_container(&run)?;
+        assert_eq!((output.code, output.stdout.as_str()), (1, ""), "{output:?}");
+        assert!(output.stderr.contains("/nothing"), "{output:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn exit_codes_and_both_streams_of_a_linux_container_come_back() -> Result<()> {
+    on_each_containerd(|node| {
+        let script = ["sh", "-c", "cat; echo err >&2; exit 7"];
+        let run = Run::new(&node.ctr_image("linux")?).command(&script).stdin("in and out\n");
+        let output = node.ctr.run_container(&run)?;
+        assert_eq!((output.code, output.stdout.as_str()), (7, "in and out\n"), "{output:?}");
+        assert!(output.stderr.ends_with("err\n"), "{output:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn an_artifact_runs_in_a_pod() -> Result<()> {
+    // `ctr run` refuses such an image by itself: its configuration is none of Docker's or OCI's.
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&tests::Pod::new("artifact"))?;
+        let image = node.image("hello-artifact")?;
+        let container = tests::Container::new("app", &image).command(&["/"]);
+        let container = pod.run(&container.args(&["args", "from an artifact"]))?;
+        assert_eq!(container.wait()?.code, 0, "{:?}", container.logs()?);
+        assert_eq!(container.logs()?.stdout, "from an artifact\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_signal_ends_a_guest_and_later_ones_find_nobody() -> Result<()> {
+    on_each_containerd(|node| {
+        ends_on(node, "hello", &["/hello.wasm", "sleep", "1000"], "SIGTERM", 143)?;
+        ends_on(node, "hello", &["/hello.wasm", "spin"], "SIGKILL", 137)
+    })
+}
+
+#[test]
+fn a_signal_ends_a_linux_container_and_later_ones_find_nobody() -> Result<()> {
+    on_each_containerd(|node| ends_on(node, "linux", &["sleep", "1000"], "SIGKILL", 137))
+}
+
+/// Starts a container, sends the signal, and goes through what is allowed before and after.
+fn ends_on(node: &Node, image: &str, command: &[&str], signal: &str, code: i32) -> Result<()> {
+    let id = node.ctr.new_id();
+    let run = Run::new(&node.ctr_image(image)?).command(command);
+    node.ctr.run_detached(&id, &run)?.success()?;
+
+    let ctr = |words: &[&str]| node.ctr.run("default", words);
+    let too_early = ctr(&["tasks", "delete", &id])?;
+    assert_ne!(too_early.code, 0, "a running task was deleted");
+
+    ctr(&["tasks", "kill", "--signal", signal, &id])?.success()?;
+    wait::until(SOON, "the task to stop", || Ok(node.ctr.is(&id, "STOPPED").then_some(())))?;
+    let too_late = ctr(&["tasks", "kill", &id])?;
+    assert_ne!(too_late.code, 0, "somebody received a signal after the end");
+    let words = &too_late.stderr;
+    assert!(words.contains("not found") || words.contains("finished"), "{words}");
+
+    let deleted = ctr(&["tasks", "delete", &id])?.success()?;
+    assert!(deleted.stderr.contains(&format!("exit code {code}")), "{deleted:?}");
+    ctr(&["containers", "delete", &id])?.success()?;
+    Ok(())
+}

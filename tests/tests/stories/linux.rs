@@ -1,0 +1,101 @@
+//! Linux containers, as sidecars and init containers are: nothing here is about WebAssembly.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tests::{Container, Pod, on_each_containerd};
+
+#[test]
+fn a_linux_server_answers_and_a_linux_command_is_heard() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("linux"))?;
+        let linux = node.image("linux")?;
+        let httpd = ["httpd", "-f", "-p", "8081", "-h", "/www"];
+        let server = pod.run(&Container::new("server", &linux).command(&httpd))?;
+        let answer = pod.http_get(8081, "/")?;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "hello from linux\n"));
+
+        let script = "echo to stdout; echo to stderr >&2; exit 3";
+        let command = pod.run(&Container::shell("command", &linux, script))?;
+        assert_eq!(command.wait()?.code, 3);
+        let logs = command.logs()?;
+        assert_eq!((logs.stdout.as_str(), logs.stderr.as_str()), ("to stdout\n", "to stderr\n"));
+        assert!(server.is_running()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_linux_container_sees_what_its_spec_gives_it() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("spec"))?;
+        let volume = node.volume("shared")?;
+        std::fs::write(volume.join("in"), "from the host\n")?;
+        let script = "echo $COLOUR; pwd; hostname; id -u; id -g; cat /shared/in; \
+                      touch /shared/new 2>/dev/null || echo refused";
+        let container = Container::shell("spec", &node.image("linux")?, script)
+            .env("COLOUR", "green")
+            .working_dir("/www")
+            .user(1000, 2000)
+            .readonly_mount(&volume, "/shared");
+        let container = pod.run(&container)?;
+        assert_eq!(container.wait()?.code, 0);
+        let expected = "green\n/www\nspec\n1000\n2000\nfrom the host\nrefused\n";
+        assert_eq!(container.logs()?.stdout, expected);
+        Ok(())
+    })
+}
+
+#[test]
+fn linux_containers_end_with_their_own_exit_code() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("codes"))?;
+        let linux = node.image("linux")?;
+        for code in [0, 1, 127, 255] {
+            let name = format!("exit-{code}");
+            let command = pod.run(&Container::shell(&name, &linux, &format!("exit {code}")))?;
+            assert_eq!(command.wait()?.code, code);
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_linux_container_that_ignores_sigterm_is_killed_after_the_grace_period() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("stubborn"))?;
+        let script = "trap '' TERM; echo ready; sleep 1000";
+        let stubborn = pod.run(&Container::shell("stubborn", &node.image("linux")?, script))?;
+        stubborn.wait_for_output("ready")?;
+
+        let start = Instant::now();
+        let exit = stubborn.stop(Duration::from_secs(2))?;
+        assert_eq!(exit.code, 137);
+        assert!(start.elapsed() >= Duration::from_secs(2), "killed before its time was over");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_linux_program_that_is_not_there_is_named() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("typo"))?;
+        let container =
+            Container::new("typo", &node.image("linux")?).command(&["/no/such/program"]);
+        let error = pod.run(&container).expect_err("there is nothing to run");
+        assert!(format!("{error:#}").contains("/no/such/program"), "{error:#}");
+        Ok(())
+    })
+}
+
+#[test]
+fn twenty_linux_pods_run_at_once() -> Result<()> {
+    on_each_containerd(|node| {
+        let linux = node.image("linux")?;
+        let script = "echo ready; exec sleep 1000";
+        crate::pod::twenty_at_once(node, &|pod| {
+            let container = pod.run(&Container::shell("app", &linux, script))?;
+            container.wait_for_output("ready")
+        })
+    })
+}

@@ -1,0 +1,17 @@
+//! Stories about Pods and containers on real containerd, one file each subject.
+//!
+//! Every story is told on a fresh node of each containerd there is, and at its end nothing of the
+//! node may be left on the machine. Those in `linux` need no guest, and can be told with runc as well:
+//! `WASMTIME_SHIM_TEST_HANDLER=runc cargo test --release -p tests linux::`.
+#![forbid(unsafe_code)]
+
+mod bad_input;
+mod ctr;
+mod events;
+mod guest;
+mod guest_files;
+mod leftovers;
+mod linux;
+mod pod;
+mod stopping;
+mod survival;

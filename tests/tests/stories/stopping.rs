@@ -1,0 +1,61 @@
+//! Graceful termination: SIGTERM, the time for a clean end, and SIGKILL.
+
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use tests::{Container, Pod, on_each_containerd};
+
+/// More than anybody needs who reacts to SIGTERM.
+const GRACE: Duration = Duration::from_secs(60);
+
+/// What "at once" may take on a loaded machine; far from [`GRACE`].
+const AT_ONCE: Duration = Duration::from_secs(20);
+
+#[test]
+fn a_server_ends_cleanly_on_sigterm() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("server"))?;
+        let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        pod.http_get(crate::pod::PORT, "/")?;
+        let start = Instant::now();
+        assert_eq!(server.stop(GRACE)?.code, 0, "{:?}", server.logs()?);
+        assert!(start.elapsed() < AT_ONCE, "it took {:?}", start.elapsed());
+        Ok(())
+    })
+}
+
+#[test]
+fn commands_end_on_sigterm_whether_they_sleep_or_compute() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("commands"))?;
+        let hello = node.image("hello")?;
+        for args in [["sleep", "1000"].as_slice(), &["spin"]] {
+            let command = pod.run(&Container::new(args[0], &hello).args(args))?;
+            let start = Instant::now();
+            assert_eq!(command.stop(GRACE)?.code, 143, "{args:?}: {:?}", command.logs()?);
+            assert!(start.elapsed() < AT_ONCE, "{args:?} took {:?}", start.elapsed());
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn without_a_grace_period_a_guest_is_killed() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("killed"))?;
+        let container = Container::new("app", &node.image("hello")?).args(&["sleep", "1000"]);
+        let app = pod.run(&container)?;
+        assert_eq!(app.stop(Duration::ZERO)?.code, 137);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_created_container_that_never_started_is_removed_with_its_pod() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("unstarted"))?;
+        pod.create(&Container::new("app", &node.image("hello")?))?;
+        pod.stop()?;
+        pod.remove()
+    })
+}
