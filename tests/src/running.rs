@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::http::{self, Response};
 use crate::logs::Logs;
 use crate::processes::{self, Process};
-use crate::wait::{self, EVENTUALLY};
+use crate::wait::{self, EVENTUALLY, SOON};
 use crate::{Container, Node, Pod};
 
 /// A Pod that was started. It is not stopped by being dropped: its node stops what is left.
@@ -96,6 +96,12 @@ impl<'node> RunningPod<'node> {
     /// Removes it after it was stopped.
     pub fn remove(&self) -> Result<()> {
         self.node.cri.remove_pod(&self.id)
+    }
+
+    /// Removes the Pod as kubelet does: again until it succeeds. After a shim has died, containerd itself
+    /// needs a moment, and a second look, to notice that its containers have ended.
+    pub fn remove_in_the_end(&self) -> Result<()> {
+        wait::until(SOON, "the Pod to be removed", || Ok(self.remove().ok()))
     }
 }
 

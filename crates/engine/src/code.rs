@@ -1,37 +1,139 @@
-//! Loads compiled code: the one place that believes in it.
+//! Loads compiled code: the one place that believes in it, and the only one with `unsafe`.
+//!
+//! Code is mapped, so that all containers of a file share its pages. Wasmtime maps files of modules, but
+//! components only by path, and the container's root has neither the file nor `/proc`: the file is mapped
+//! here and handed over in place ([`Component::deserialize_raw`]), with [`Mapped`] to make its text executable.
+//! Where files may not be executed from (a `noexec` mount, SELinux) the code is copied.
 
+#![allow(unsafe_code)]
+
+use std::ffi::c_void;
 use std::fs::File;
-use std::io::{Read, Seek};
+use std::io;
+use std::num::NonZeroUsize;
+use std::ptr::NonNull;
 
+use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect};
+use nix::unistd::{SysconfVar, sysconf};
 use wasmtime::component::Component;
-use wasmtime::{Engine, Module};
+use wasmtime::{CustomCodeMemory, Engine, Module};
 
-/// Compiled code, as it was serialized.
+/// A page where the system does not tell: the largest there is on Linux's usual targets.
+const LARGEST_PAGE: usize = 64 << 10;
+
+/// Compiled code, mapped read-only for as long as the process lives.
 #[derive(Debug)]
-pub struct Code(Vec<u8>);
+pub struct Code(NonNull<[u8]>);
 
 impl Code {
-    /// Reads the file the compile worker wrote.
-    pub fn read(mut file: File) -> std::io::Result<Code> {
-        let mut bytes = Vec::new();
-        file.rewind()?;
-        file.read_to_end(&mut bytes)?;
-        Ok(Code(bytes))
+    /// Maps the file the compile worker wrote.
+    ///
+    /// # Errors
+    /// Of fstat(2) and mmap(2); [`io::ErrorKind::UnexpectedEof`] for an empty file.
+    pub fn map(file: &File) -> io::Result<Code> {
+        let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
+        let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
+        // SAFETY: a new mapping, at a place the kernel chooses, takes nobody's memory away.
+        let start =
+            unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, file, 0)? };
+        Ok(Code(NonNull::slice_from_raw_parts(start.cast(), bytes)))
     }
 
     /// As a component.
-    #[allow(unsafe_code)]
     pub fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
-        // SAFETY: the bytes are what `Runtime::compile` of this very binary serialized, handed over in a
-        // sealed file that no image and no guest can write. Whoever subverted the compile worker gains
-        // here what the guest may do: this process is already confined as the container.
-        unsafe { Component::deserialize(engine, &self.0) }
+        // SAFETY: the bytes are what `Runtime::compile` of this very binary serialized, in a file that no image
+        // and no guest can write; they are mapped read-only and never unmapped. Whoever subverted the compile
+        // worker gains here what the guest may do: this process is already confined as the container.
+        unsafe { Component::deserialize_raw(engine, self.0) }
+            // SAFETY: the same bytes, which are copied.
+            .or_else(|_| unsafe { Component::deserialize(engine, self.0.as_ref()) })
     }
 
     /// As a core module.
-    #[allow(unsafe_code)]
     pub fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
         // SAFETY: as in `component`.
-        unsafe { Module::deserialize(engine, &self.0) }
+        unsafe { Module::deserialize_raw(engine, self.0) }
+            // SAFETY: the same bytes, which are copied.
+            .or_else(|_| unsafe { Module::deserialize(engine, self.0.as_ref()) })
+    }
+}
+
+/// Makes code executable that Wasmtime did not map itself, and so leaves to whoever did.
+///
+/// The text of an artefact begins on a page of its own. Instruction caches are the kernel's care: it
+/// synchronizes them when it makes a page executable, and this is before the process has a second thread.
+#[derive(Debug)]
+pub struct Mapped;
+
+impl CustomCodeMemory for Mapped {
+    fn required_alignment(&self) -> usize {
+        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+        page.and_then(|page| usize::try_from(page).ok()).unwrap_or(LARGEST_PAGE)
+    }
+
+    fn publish_executable(&self, start: *const u8, length: usize) -> wasmtime::Result<()> {
+        protect(start, length, ProtFlags::PROT_READ | ProtFlags::PROT_EXEC)
+    }
+
+    fn unpublish_executable(&self, start: *const u8, length: usize) -> wasmtime::Result<()> {
+        protect(start, length, ProtFlags::PROT_READ)
+    }
+}
+
+fn protect(start: *const u8, length: usize, protection: ProtFlags) -> wasmtime::Result<()> {
+    let start = NonNull::new(start.cast_mut().cast::<c_void>())
+        .ok_or_else(|| wasmtime::format_err!("compiled code at address zero"))?;
+    // SAFETY: called by Wasmtime with the text of code it holds: nothing writes there while it may be
+    // executed, and nothing executes it once it may not.
+    unsafe { mprotect(start, length, protection) }
+        .map_err(|error| wasmtime::format_err!("make compiled code executable: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+    use nix::sys::memfd::{MFdFlags, memfd_create};
+    use wasmtime::{Instance, Store};
+
+    use super::*;
+    use crate::{Compiled, Runtime};
+
+    /// What a container is given: a file in memory that nobody can change any more.
+    fn sealed(code: &[u8]) -> File {
+        let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+        let mut file = File::from(memfd_create(c"engine-test-code", flags).expect("a file"));
+        file.write_all(code).expect("written");
+        let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+        fcntl(&file, FcntlArg::F_ADD_SEALS(seals)).expect("sealed");
+        file
+    }
+
+    #[test]
+    fn a_sealed_file_is_executed_in_place() {
+        let runtime = Runtime::new().expect("a runtime");
+        let module = br#"(module (func (export "_start")))"#.to_vec();
+        let Compiled { code, .. } = runtime.compile(&[module], None).expect("compiles");
+        let file = sealed(&code);
+
+        let module = Code::map(&file).expect("mapped").module(&runtime.engine).expect("loads");
+        let mut store = Store::new(&runtime.engine, ());
+        let instance = Instance::new(&mut store, &module, &[]).expect("instantiates");
+        let start = instance.get_typed_func::<(), ()>(&mut store, "_start").expect("is there");
+        start.call(&mut store, ()).expect("runs");
+
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+        let executable = |line: &str| line.contains("engine-test-code") && line.contains("r-xp");
+        assert!(maps.lines().any(executable), "{maps}");
+    }
+
+    #[test]
+    fn what_is_not_compiled_code_is_refused() {
+        let runtime = Runtime::new().expect("a runtime");
+        assert!(Code::map(&sealed(b"")).is_err());
+        let code = Code::map(&sealed(b"no code")).expect("mapped");
+        assert!(code.module(&runtime.engine).is_err());
+        assert!(code.component(&runtime.engine).is_err());
     }
 }

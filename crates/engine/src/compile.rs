@@ -1,18 +1,27 @@
 //! From bytes nobody has vouched for to code: runs in a worker without privileges.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
 use crate::{Error, Runtime, World, report, world};
 
 /// A guest that can run.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compiled {
     /// How.
     pub world: World,
-    /// Wasmtime's serialized form, for [`Runtime::run`] of the same version.
+    /// Wasmtime's serialized form, for [`Runtime::run`] of the same version on a machine with the same features.
     pub code: Vec<u8>,
 }
+
+/// How native code begins, Wasmtime's own `.cwasm` too (ELF, "File header").
+const ELF_MAGIC: &[u8] = b"\x7fELF";
+
+/// How WebAssembly begins (core specification, "Binary modules").
+const WASM_MAGIC: &[u8] = b"\0asm";
 
 /// Length of magic, version and layer, and the layer field that says component (component model, Binary.md).
 const PREAMBLE_BYTES: usize = 8;
@@ -20,21 +29,18 @@ const LAYER_COMPONENT: [u8; 2] = [1, 0];
 
 impl Runtime {
     /// Compiles a module or component, binary or text, and checks that it can be linked and has an entry:
-    /// the world's own, or `export`.
+    /// the world's own, or `export`. `layers[0]` is the application; there may be no other yet.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::Precompiled`], [`Error::Import`], [`Error::Export`], [`Error::SeveralLayers`].
+    /// [`Error::SeveralLayers`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Invalid`],
+    /// [`Error::Import`], [`Error::Export`], [`Error::World`].
     pub fn compile(&self, layers: &[Vec<u8>], export: Option<&str>) -> Result<Compiled, Error> {
         let [layer] = layers else {
             return Err(Error::SeveralLayers(layers.len()));
         };
-        if Engine::detect_precompiled(layer).is_some() {
-            return Err(Error::Precompiled);
-        }
-        let wasm = wat::parse_bytes(layer).map_err(|error| Error::Invalid(error.to_string()))?;
-        if wasm.get(PREAMBLE_BYTES - LAYER_COMPONENT.len()..PREAMBLE_BYTES)
-            == Some(&LAYER_COMPONENT)
-        {
+        let wasm = binary(layer)?;
+        let layer = PREAMBLE_BYTES - LAYER_COMPONENT.len()..PREAMBLE_BYTES;
+        if wasm.get(layer) == Some(&LAYER_COMPONENT) {
             self.compile_component(&wasm, export)
         } else {
             self.compile_module(&wasm, export)
@@ -43,25 +49,57 @@ impl Runtime {
 
     fn compile_component(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
         let component = Component::from_binary(&self.engine, wasm).map_err(invalid)?;
-        self.components.instantiate_pre(&component).map_err(import)?;
+        let linked = self.components.instantiate_pre(&component);
+        let linked = linked.map_err(import(PROVIDED_TO_COMPONENTS))?;
         let world = world::of_component(&self.engine, &component, export)?;
+        world::check(world, linked)?;
         Ok(Compiled { world, code: component.serialize().map_err(invalid)? })
     }
 
     fn compile_module(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
         let module = Module::from_binary(&self.engine, wasm).map_err(invalid)?;
-        self.modules.instantiate_pre(&module).map_err(import)?;
+        self.modules.instantiate_pre(&module).map_err(import(PROVIDED_TO_MODULES))?;
         let world = world::of_module(&module, export)?;
         Ok(Compiled { world, code: module.serialize().map_err(invalid)? })
     }
+}
+
+/// The binary form of an image's wasm.
+fn binary(layer: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
+    if layer.starts_with(ELF_MAGIC) || Engine::detect_precompiled(layer).is_some() {
+        return Err(Error::Precompiled);
+    }
+    if layer.starts_with(WASM_MAGIC) {
+        return Ok(Cow::Borrowed(layer));
+    }
+    let text = std::str::from_utf8(layer).map_err(|_| not_wasm(layer))?;
+    // An expression, or a comment before it, is how every text begins (core specification, "Text format").
+    if !text.trim_start().starts_with(['(', ';']) {
+        return Err(not_wasm(layer));
+    }
+    wat::parse_str(text)
+        .map(Cow::Owned)
+        .map_err(|error| Error::Invalid(report::on_one_line(&error.to_string())))
+}
+
+/// How much of a file that is not wasm is shown: enough to tell what it is.
+const SHOWN_BYTES: usize = 8;
+
+fn not_wasm(layer: &[u8]) -> Error {
+    Error::NotWasm(layer[..layer.len().min(SHOWN_BYTES)].escape_ascii().to_string())
 }
 
 fn invalid(error: wasmtime::Error) -> Error {
     Error::Invalid(report::one_line(&error))
 }
 
-fn import(error: wasmtime::Error) -> Error {
-    Error::Import { reason: report::one_line(&error) }
+/// What the linkers hold, for the message that says what is missing.
+const PROVIDED_TO_COMPONENTS: &str =
+    "wasi:cli, clocks, filesystem, http, random and sockets of 0.2 and 0.3, and wasi:io of 0.2";
+const PROVIDED_TO_MODULES: &str = "wasi_snapshot_preview1 (WASI 0.1)";
+
+fn import(provided: &'static str) -> impl Fn(wasmtime::Error) -> Error {
+    move |error| Error::Import { reason: report::one_line(&error), provided }
 }
 
 #[cfg(test)]
@@ -73,42 +111,60 @@ mod tests {
         runtime.compile(&[source.to_vec()], export).map(|compiled| compiled.world)
     }
 
-    fn refusal(source: &[u8], export: Option<&str>) -> String {
-        compile(source, export).expect_err("is refused").to_string()
+    fn refusal(source: &[u8], export: Option<&str>) -> (u8, String) {
+        let error = compile(source, export).expect_err("is refused");
+        (error.exit_code(), error.to_string())
     }
 
     #[test]
     fn a_module_with_a_start_is_a_command() {
-        let world = compile(br#"(module (func (export "_start")))"#, None).expect("compiles");
-        assert_eq!(world, World::Module);
+        let module = br#";; text (module (func (export "_start")))"#;
+        let module = [b"\n".as_slice(), &module[8..]].concat();
+        assert_eq!(compile(&module, None).expect("compiles"), World::Module);
+        let module = wat::parse_bytes(&module).expect("parses");
+        assert_eq!(compile(&module, None).expect("compiles"), World::Module);
     }
 
     #[test]
     fn a_missing_export_is_told_with_those_there_are() {
         let module = br#"(module (func (export "greet")) (func (export "add") (param i32)))"#;
         assert_eq!(compile(module, Some("greet")).expect("compiles"), World::Module);
-        let text = refusal(module, Some("nope"));
+        let (code, text) = refusal(module, Some("nope"));
+        assert_eq!(code, 127);
         assert!(text.contains("\"nope\"") && text.ends_with("there are: greet"), "{text}");
-        assert!(refusal(module, None).contains("_start"));
+        assert!(refusal(module, None).1.contains("_start"));
     }
 
     #[test]
     fn an_import_nobody_provides_is_named_with_its_version() {
         let component =
             br#"(component (import "acme:db/query@1.0.0" (instance (export "get" (func)))))"#;
-        let text = refusal(component, None);
-        assert!(text.contains("acme:db/query@1.0.0"), "{text}");
-        let text = refusal(br#"(module (import "env" "f" (func)))"#, None);
-        assert!(text.contains("env::f"), "{text}");
+        let (code, text) = refusal(component, None);
+        assert_eq!(code, 126);
+        assert!(text.contains("acme:db/query@1.0.0") && text.contains("wasi:cli"), "{text}");
+        let (_, text) = refusal(br#"(module (import "env" "f" (func)))"#, None);
+        assert!(text.contains("env::f") && text.contains("wasi_snapshot_preview1"), "{text}");
     }
 
     #[test]
     fn damaged_wasm_is_told_with_the_place() {
         let wasm = wat::parse_str(r#"(module (func (export "_start")))"#).expect("parses");
-        let text = refusal(&wasm[..wasm.len() - 3], None);
-        assert!(text.contains("offset"), "{text}");
-        assert!(refusal(b"\0asm\x01\0\0\0junk", None).contains("not valid"));
-        assert!(refusal(b"(module (func", None).contains("not valid"));
+        let (code, text) = refusal(&wasm[..wasm.len() - 3], None);
+        assert_eq!(code, 126);
+        assert!(text.contains("offset 0x"), "{text}");
+        assert!(refusal(b"\0asm\x01\0\0\0junk", None).1.contains("not valid"));
+        let (_, text) = refusal(b"(module (func", None);
+        assert!(text.contains("1:14") && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn what_is_no_wasm_at_all_is_told_apart_from_damaged_wasm() {
+        for source in [b"".as_slice(), b"#!/bin/sh\n", b"\x1f\x8b\x08\0\xff\xff"] {
+            let (code, text) = refusal(source, None);
+            assert_eq!(code, 126);
+            assert!(text.contains("not wasm"), "{text}");
+        }
+        assert!(refusal(b"#!/bin/sh\n", None).1.contains("#!/bin/s"));
     }
 
     #[test]
@@ -116,19 +172,16 @@ mod tests {
         let runtime = Runtime::new().expect("a runtime");
         let module = br#"(module (func (export "_start")))"#.to_vec();
         let code = runtime.compile(&[module], None).expect("compiles").code;
-        assert!(refusal(&code, None).contains("precompiled"));
+        assert!(refusal(&code, None).1.contains("precompiled"));
+        assert!(refusal(b"\x7fELF\x02\x01\x01", None).1.contains("native"));
     }
 
     #[test]
-    fn the_world_of_a_component_is_read_from_its_exports() {
-        let run = br#"(component
-            (core module $m (func (export "run") (result i32) i32.const 0))
-            (core instance $i (instantiate $m))
-            (func $run (result (result)) (canon lift (core func $i "run")))
-            (instance $run-instance (export "run" (func $run)))
-            (export "wasi:cli/run@0.2.3" (instance $run-instance)))"#;
-        assert_eq!(compile(run, None).expect("compiles"), World::Command02);
-        let text = refusal(b"(component)", None);
-        assert!(text.contains("wasi:cli/run") && text.ends_with("there are: none"), "{text}");
+    fn more_than_one_layer_is_refused() {
+        let runtime = Runtime::new().expect("a runtime");
+        let layer = b"(component)".to_vec();
+        let error = runtime.compile(&[layer.clone(), layer], None).expect_err("is refused");
+        assert_eq!(error.exit_code(), 126);
+        assert!(error.to_string().contains("2 wasm layers"), "{error}");
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! ```text
 //! listen → accept → connection (HTTP/1.1 or h2c) → request → instance → response
-//!             └ SIGTERM, SIGINT: stop accepting, let connections finish their requests, exit 0
+//!             └ SIGTERM, SIGINT: stop accepting, let connections finish their requests, exit 0;
+//!                                a second one ends the process at once
 //! ```
 
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,20 +20,24 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
 use wasmtime::component::Component;
+use wasmtime::error::Context as _;
 use wasmtime::{Engine, Store, StoreContextMut};
 use wasmtime_wasi_http::handler::{
-    HandlerState, Instance, ProxyHandler, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState,
-    WorkerStatus,
+    HandlerState, Instance, InstantiationError, ProxyHandler, ProxyPre, ShouldAccept,
+    WorkerExpiration, WorkerState, WorkerStatus,
 };
 use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 
-use crate::run::tell;
+use crate::plan::LISTEN;
+use crate::report::{self, tell};
 use crate::state::State;
-use crate::{Plan, Runtime, World, report};
+use crate::{Plan, Runtime, World, signals};
 
 /// The port where nothing else is said, as in runwasi and `wasmtime serve`.
 const PORT: u16 = 8080;
@@ -47,13 +53,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 pub fn serve(runtime: &Runtime, plan: &Plan, component: &Component) -> wasmtime::Result<u8> {
     let pre = runtime.components.instantiate_pre(component)?;
     let pre = match plan.world {
-        World::Http03 => ProxyPre::P3(wasmtime_wasi_http::p3::bindings::ServicePre::new(pre)?),
+        World::HttpService03 => {
+            ProxyPre::P3(wasmtime_wasi_http::p3::bindings::ServicePre::new(pre)?)
+        }
         _ => ProxyPre::P2(wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre)?),
     };
     let guest = Guest { engine: runtime.engine.clone(), plan: plan.clone(), pre };
+    let stop = signals::tell_the_first().context("wait for signals")?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    let tokio = Builder::new_multi_thread().worker_threads(threads).enable_all().build()?;
-    let served = tokio.block_on(accept(plan, ProxyHandler::new(guest)));
+    let tokio = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let tokio = tokio.context("start the threads that serve HTTP")?;
+    let served = tokio.block_on(accept(plan, ProxyHandler::new(guest), stop));
     // A guest may still be in a loop of its own; its thread is not waited for.
     tokio.shutdown_background();
     served.map(|()| 0)
@@ -61,9 +71,12 @@ pub fn serve(runtime: &Runtime, plan: &Plan, component: &Component) -> wasmtime:
 
 type Handler = ProxyHandler<Guest>;
 
-async fn accept(plan: &Plan, handler: Handler) -> wasmtime::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
+/// Accepts connections until it is told to stop, and then lets them finish.
+async fn accept(
+    plan: &Plan,
+    handler: Handler,
+    mut stop: oneshot::Receiver<Signal>,
+) -> wasmtime::Result<()> {
     let listener = listen(plan)?;
     let connections = GracefulShutdown::new();
     loop {
@@ -75,30 +88,20 @@ async fn accept(plan: &Plan, handler: Handler) -> wasmtime::Result<()> {
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            _ = &mut stop => break,
         }
     }
     drop(listener);
-    tokio::select! {
-        () = connections.shutdown() => {}
-        () = again(&mut terminate, &mut interrupt) => {}
-    }
+    connections.shutdown().await;
     Ok(())
-}
-
-async fn again(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
 }
 
 /// The plan's address; else every address, of IPv4 alone where there is no IPv6.
 fn listen(plan: &Plan) -> wasmtime::Result<TcpListener> {
     let bind = |address| {
-        bind(address, plan.http.backlog)
-            .map_err(|error| wasmtime::format_err!("listen on {address} for HTTP: {error}"))
+        bind(address, plan.http.backlog).with_context(|| {
+            format!("listen on {address} for HTTP (env {LISTEN} sets another address and port)")
+        })
     };
     match plan.http.listen {
         Some(address) => bind(address),
@@ -111,6 +114,10 @@ fn listen(plan: &Plan) -> wasmtime::Result<TcpListener> {
 
 fn bind(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    if address.is_ipv6() {
+        // `[::]` is for IPv4 as well, whatever the node's net.ipv6.bindv6only says.
+        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    }
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
     socket.listen(backlog)
@@ -132,15 +139,25 @@ fn connection(stream: TcpStream, connections: &GracefulShutdown, handler: Handle
     tokio::spawn(async move { connection.await.ok() });
 }
 
+/// Says whether a failure of the instance has been told: by then the instance has ended.
+type Told = oneshot::Sender<bool>;
+
 async fn respond(
     handler: Handler,
     request: Request<Incoming>,
 ) -> Result<Response<WasiBody>, Infallible> {
     let request = request.map(|body| body.map_err(wasmtime_wasi_http::Error::from).boxed_unsync());
-    Ok(handler.handle((), request).await.unwrap_or_else(|error| {
-        tell(&report::text(&error));
-        failed()
-    }))
+    let (told, ended) = oneshot::channel();
+    match handler.handle(told, request).await {
+        Ok(response) => return Ok(response),
+        Err(error) => match error.downcast_ref::<InstantiationError<Told>>() {
+            Some(failure) => tell(&report::text(&failure.error)),
+            // After a trap this error says only that there is no response.
+            None if ended.await.unwrap_or(false) => {}
+            None => tell(&report::text(&error)),
+        },
+    }
+    Ok(failed())
 }
 
 /// What the client is told of a guest that failed: nothing of its inside.
@@ -160,20 +177,21 @@ struct Guest {
 
 impl HandlerState for Guest {
     type StoreData = State;
-    type WorkerExpiration = OneRequest;
+    type WorkerExpiration = AfterItsRequest;
     type WorkerState = OneRequest;
 
-    async fn instantiate(&self) -> wasmtime::Result<Instance<State, OneRequest, OneRequest>> {
+    async fn instantiate(&self) -> wasmtime::Result<Instance<State, AfterItsRequest, OneRequest>> {
         let mut store = Store::new(&self.engine, State::new(&self.plan)?);
         let proxy = self.pre.instantiate_async(&mut store).await?;
-        Ok(Instance { store, proxy, view: State::http, expiration: OneRequest, state: OneRequest })
+        let (expiration, state) = (AfterItsRequest, OneRequest::default());
+        Ok(Instance { store, proxy, view: State::http, expiration, state })
     }
 }
 
-/// An instance is for one request: nothing is shared between requests.
-struct OneRequest;
+/// An instance ends when nothing is left to do for its request.
+struct AfterItsRequest;
 
-impl WorkerExpiration for OneRequest {
+impl WorkerExpiration for AfterItsRequest {
     fn poll(
         self: Pin<&mut Self>,
         _: &mut Context<'_>,
@@ -187,9 +205,15 @@ impl WorkerExpiration for OneRequest {
     }
 }
 
+/// An instance is for one request: nothing is shared between requests.
+#[derive(Default)]
+struct OneRequest {
+    told: Mutex<Option<Told>>,
+}
+
 impl WorkerState for OneRequest {
     type StoreData = State;
-    type RequestData = ();
+    type RequestData = Told;
 
     fn should_accept_request(&self, _: usize, total: usize) -> ShouldAccept {
         if total == 0 { ShouldAccept::Yes } else { ShouldAccept::Never }
@@ -198,17 +222,20 @@ impl WorkerState for OneRequest {
     fn on_request_start(
         &self,
         _: StoreContextMut<'_, State>,
-        (): (),
+        told: Told,
         _: wasmtime::component::GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).replace(told);
         Box::pin(std::future::pending())
     }
 
     fn drop(&self, store: Store<State>, result: wasmtime::Result<()>) {
         drop(store);
-        // A failure before the response is told by `respond`; one after it has nobody else to tell it.
-        if let Err(error) = result {
-            tell(&report::text(&error));
+        if let Err(error) = &result {
+            tell(&report::text(error));
         }
+        let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Nobody waits where the response was sent before.
+        let _ = told.map(|told| told.send(result.is_err()));
     }
 }

@@ -2,15 +2,18 @@
 //!
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` (in the
 //! worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
-//! `http` (serving), `state` (what WASI offers), `report` (how failures are told), `signals`.
+//! `http` (serving), `state` (what WASI offers), `link` (to which interfaces), `code` (mapping it), `error`
+//! and `report` (how failures are told), `signals`.
 //!
-//! Nothing here knows of OCI images or containerd. `unsafe` is denied but for one call of Wasmtime's own in `code`.
+//! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled code.
 
 #![deny(unsafe_code)]
 
 mod code;
 mod compile;
+mod error;
 mod http;
+mod link;
 mod plan;
 mod report;
 mod run;
@@ -18,12 +21,15 @@ mod signals;
 mod state;
 mod world;
 
+use std::sync::Arc;
+
 use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, WasmBacktraceDetails};
+use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 pub use compile::Compiled;
-pub use plan::{Http, Plan};
+pub use error::Error;
+pub use plan::{HttpSettings, Plan};
 use state::State;
 pub use world::World;
 
@@ -35,49 +41,6 @@ pub const NOT_FOUND: u8 = 127;
 
 /// Exit code: the guest trapped (128 + SIGABRT, as of a native program that aborts).
 pub const TRAPPED: u8 = 134;
-
-/// Why a guest cannot be compiled, planned or run.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// Wasmtime does not start: a setting this machine does not support.
-    #[error("wasmtime: {0}")]
-    Engine(String),
-    /// Neither module nor component, or damaged.
-    #[error("the image's wasm is not valid: {0}")]
-    Invalid(String),
-    /// Native code that was compiled elsewhere.
-    #[error("precompiled native code is never run from an image; ship the .wasm it was made from")]
-    Precompiled,
-    /// An import nothing here provides.
-    #[error(
-        "{reason}; provided are wasi:cli, clocks, filesystem, http, random and sockets in 0.2 and 0.3, and wasi_snapshot_preview1"
-    )]
-    Import {
-        /// Wasmtime's reason, which names interface and version.
-        reason: String,
-    },
-    /// No such export.
-    #[error("no export {wanted:?} that can be called without arguments; there are: {found}")]
-    Export {
-        /// The export asked for.
-        wanted: String,
-        /// The exports there are, for the user to choose from.
-        found: String,
-    },
-    /// More than one component layer.
-    #[error("the image has {0} wasm layers; this version runs images with one")]
-    SeveralLayers(usize),
-    /// A setting in the container's env.
-    #[error("env {key}={value:?} is not valid; allowed is {allowed}")]
-    Setting {
-        /// The variable.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        allowed: &'static str,
-    },
-}
 
 /// Engine and linkers, built once per zygote before it forks. Starts no thread.
 pub struct Runtime {
@@ -97,15 +60,23 @@ impl Runtime {
 }
 
 fn build() -> wasmtime::Result<Runtime> {
-    let mut config = Config::new();
-    config.wasm_component_model_async(true).wasm_backtrace_details(WasmBacktraceDetails::Enable);
-    let engine = Engine::new(&config)?;
-    let mut modules = wasmtime::Linker::new(&engine);
-    wasmtime_wasi::p1::add_to_linker_async(&mut modules, |context| context)?;
-    let mut components = Linker::new(&engine);
-    wasmtime_wasi::p2::add_to_linker_async(&mut components)?;
-    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut components)?;
-    wasmtime_wasi::p3::add_to_linker(&mut components)?;
-    wasmtime_wasi_http::p3::add_to_linker(&mut components)?;
+    let engine = Engine::new(&config())?;
+    let modules = link::modules(&engine)?;
+    let components = link::components(&engine)?;
     Ok(Runtime { engine, modules, components })
+}
+
+/// Memory is allocated on demand: a pool costs its reservation before the first guest, and here is one guest.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model_async(true)
+        .cranelift_opt_level(OptLevel::Speed)
+        // For backtraces: where in the wasm, and where in the source if the guest has DWARF, which is read
+        // only after a trap.
+        .generate_address_map(true)
+        .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .memory_init_cow(true)
+        .with_custom_code_memory(Some(Arc::new(code::Mapped)));
+    config
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{Error, World};
 
 /// The variable that sets the address of the HTTP server, as in runwasi.
-const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
+pub const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
 
 /// The variable that sets the length of its accept queue, as in runwasi.
 const BACKLOG: &str = "WASMTIME_HTTP_BACKLOG";
@@ -31,12 +31,12 @@ pub struct Plan {
     /// Its working directory, absolute.
     pub cwd: PathBuf,
     /// For a guest that serves HTTP.
-    pub http: Http,
+    pub http: HttpSettings,
 }
 
 /// How HTTP is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Http {
+pub struct HttpSettings {
     /// The address; none for port 8080 of every address, IPv6 where there is any.
     pub listen: Option<SocketAddr>,
     /// Connections that wait to be accepted.
@@ -56,7 +56,7 @@ impl Plan {
         env: &[String],
         cwd: PathBuf,
     ) -> Result<Plan, Error> {
-        let mut http = Http { listen: None, backlog: DEFAULT_BACKLOG };
+        let mut http = HttpSettings { listen: None, backlog: DEFAULT_BACKLOG };
         let mut passed = Vec::new();
         for entry in env {
             let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
@@ -92,7 +92,7 @@ mod tests {
 
     fn plan(env: &[&str]) -> Result<Plan, Error> {
         let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
-        Plan::new(World::Http02, None, vec!["app".into()], &env, "/".into())
+        Plan::new(World::HttpProxy02, None, vec!["app".into()], &env, "/".into())
     }
 
     #[test]

@@ -1,14 +1,20 @@
 //! How a guest's end is told: an exit code, and for a failure a text on its stderr.
 
-use wasmtime::{Trap, WasmBacktrace};
+use std::io::Write;
+
+use wasmtime::{ThrownException, Trap, WasmBacktrace};
 use wasmtime_wasi::I32Exit;
 
-use crate::{CANNOT_RUN, TRAPPED};
+use crate::{CANNOT_RUN, Error, TRAPPED};
 
 /// An error and its causes on one line, for Create's error.
 pub fn one_line(error: &wasmtime::Error) -> String {
-    let causes: Vec<String> = error.chain().map(ToString::to_string).collect();
-    causes.join(": ").replace('\n', " ")
+    on_one_line(&causes(error).join(": "))
+}
+
+/// A text without its line ends and indentation.
+pub fn on_one_line(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// The exit code of a run that ended in an error, and what to tell.
@@ -17,46 +23,86 @@ pub fn outcome(error: &wasmtime::Error) -> (u8, Option<String>) {
         // As wait(2) keeps it of a native program.
         return ((code & 0xff) as u8, None);
     }
-    let code = if is_trap(error) { TRAPPED } else { CANNOT_RUN };
+    let code = match error.downcast_ref::<Error>() {
+        Some(error) => error.exit_code(),
+        None if is_trap(error) => TRAPPED,
+        None => CANNOT_RUN,
+    };
     (code, Some(text(error)))
 }
 
 /// A failure, for the log: the cause first, then where.
 pub fn text(error: &wasmtime::Error) -> String {
-    // The chain is: backtrace, then the trap or the host's error. Readers want it the other way round.
-    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
-    let causes: Vec<String> = error
-        .chain()
-        .map(ToString::to_string)
-        .filter(|cause| {
-            backtrace.as_ref().is_none_or(|backtrace| !cause.contains(backtrace.as_str()))
-        })
-        .collect();
-    let cause = if causes.is_empty() { "the guest failed".to_owned() } else { causes.join(": ") };
-    match backtrace {
+    let cause = causes(error).join(": ");
+    match error.downcast_ref::<WasmBacktrace>() {
         Some(backtrace) => format!("error: {cause}\n{backtrace}"),
         None => format!("error: {cause}"),
     }
 }
 
+/// Writes a text to stderr; where nobody reads there is nobody to tell.
+pub fn tell(text: &str) {
+    let mut stderr = std::io::stderr().lock();
+    let _ = writeln!(stderr, "{}", text.trim_end());
+}
+
+/// The chain of an error: what failed, then why. Wasmtime puts a trap's backtrace before the trap.
+fn causes(error: &wasmtime::Error) -> Vec<String> {
+    let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+    let told = |cause: &String| {
+        backtrace.as_ref().is_none_or(|backtrace| !cause.contains(backtrace.trim_end()))
+    };
+    let mut causes: Vec<String> = error.chain().map(ToString::to_string).filter(told).collect();
+    // Some errors repeat their cause in their own text.
+    causes.dedup_by(|cause, effect| effect.contains(cause.as_str()));
+    if causes.is_empty() { vec!["the guest failed".to_owned()] } else { causes }
+}
+
 fn is_trap(error: &wasmtime::Error) -> bool {
-    error.downcast_ref::<Trap>().is_some() || error.downcast_ref::<WasmBacktrace>().is_some()
+    error.downcast_ref::<Trap>().is_some()
+        || error.downcast_ref::<ThrownException>().is_some()
+        || error.downcast_ref::<WasmBacktrace>().is_some()
 }
 
 #[cfg(test)]
 mod tests {
+    use wasmtime::{Instance, Module, Store};
+
     use super::*;
+    use crate::Runtime;
 
     #[test]
     fn an_exit_is_no_failure_and_keeps_its_low_byte() {
         assert_eq!(outcome(&I32Exit(3).into()), (3, None));
+        assert_eq!(outcome(&I32Exit(255).into()), (255, None));
         assert_eq!(outcome(&I32Exit(256).into()), (0, None));
     }
 
     #[test]
-    fn a_trap_is_told_with_its_code() {
-        let (code, text) = outcome(&wasmtime::Error::from(Trap::UnreachableCodeReached));
+    fn a_trap_is_told_with_its_code_its_cause_first_and_the_names_of_functions() {
+        let engine = Runtime::new().expect("a runtime").engine;
+        let module = r#"(module
+            (func $inner unreachable)
+            (func $outer (export "run") call $inner))"#;
+        let module = Module::new(&engine, module).expect("compiles");
+        let mut store = Store::new(&engine, ());
+        let instance = Instance::new(&mut store, &module, &[]).expect("instantiates");
+        let run = instance.get_typed_func::<(), ()>(&mut store, "run").expect("is there");
+        let (code, text) = outcome(&run.call(&mut store, ()).expect_err("traps"));
+        let text = text.expect("a text");
         assert_eq!(code, TRAPPED);
-        assert!(text.expect("a text").contains("unreachable"));
+        assert!(text.starts_with("error: wasm trap: wasm `unreachable`"), "{text}");
+        let inner = text.find("inner").expect("the innermost function");
+        assert!(inner < text.find("outer").expect("its caller"), "{text}");
+        assert_eq!(text.matches("backtrace").count(), 1, "{text}");
+    }
+
+    #[test]
+    fn what_cannot_run_is_told_apart_from_what_is_not_there() {
+        let missing = Error::Export { wanted: "a".into(), found: "b".into() };
+        assert_eq!(outcome(&missing.into()).0, 127);
+        let other = wasmtime::Error::msg("no such directory").context("open /work");
+        let told = "error: open /work: no such directory".to_owned();
+        assert_eq!(outcome(&other), (126, Some(told)));
     }
 }

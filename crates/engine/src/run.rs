@@ -4,13 +4,16 @@ use std::fs::File;
 use std::io::Write;
 
 use tokio::runtime::Builder;
-use wasmtime::Store;
 use wasmtime::component::{Component, Val};
+use wasmtime::error::Context;
+use wasmtime::{Instance, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::code::Code;
+use crate::report::{self, tell};
 use crate::state::{self, State};
-use crate::{Plan, Runtime, World, http, report, signals, world};
+use crate::world::{INITIALIZE, START};
+use crate::{Error, Plan, Runtime, World, http, signals};
 
 /// A command whose `run` returned an error.
 const RUN_FAILED: u8 = 1;
@@ -18,28 +21,34 @@ const RUN_FAILED: u8 = 1;
 impl Runtime {
     /// Runs the guest, and blocks until it is done. Whatever goes wrong is told on stderr.
     ///
-    /// Returns the guest's own exit code, or one of this crate's constants.
+    /// To be called in a process without other threads, which ends with the code that is returned: the guest's
+    /// own, or one of this crate's constants. SIGTERM and SIGINT end it sooner (`signals`).
     pub fn run(&self, plan: &Plan, code: File) -> u8 {
-        match self.attempt(plan, code) {
-            Ok(code) => code,
-            Err(error) => {
-                let (code, text) = report::outcome(&error);
-                if let Some(text) = text {
-                    tell(&text);
-                }
-                code
+        let result = self.attempt(plan, &code);
+        // The process may end without the exit handlers that would write what a guest did not flush.
+        let _ = std::io::stdout().flush();
+        result.unwrap_or_else(|error| {
+            let (code, text) = report::outcome(&error);
+            if let Some(text) = text {
+                tell(&text);
             }
-        }
+            code
+        })
     }
 
-    fn attempt(&self, plan: &Plan, code: File) -> wasmtime::Result<u8> {
-        let code = Code::read(code)?;
-        if matches!(plan.world, World::Http02 | World::Http03) {
+    fn attempt(&self, plan: &Plan, code: &File) -> wasmtime::Result<u8> {
+        let code = Code::map(code).context("map the compiled code")?;
+        if plan.world.serves_http() {
             return http::serve(self, plan, &code.component(&self.engine)?);
         }
-        signals::end_at_once()?;
+        signals::end_at_the_first().context("wait for signals")?;
         // One guest, one thread: it blocks in its own calls.
-        Builder::new_current_thread().enable_all().build()?.block_on(self.command(plan, &code))
+        let tokio = Builder::new_current_thread().enable_all().build();
+        let tokio = tokio.context("start the event loop")?;
+        let result = tokio.block_on(self.command(plan, &code));
+        // Nobody waits for a read of a guest that is done.
+        tokio.shutdown_background();
+        result
     }
 
     async fn command(&self, plan: &Plan, code: &Code) -> wasmtime::Result<u8> {
@@ -52,7 +61,7 @@ impl Runtime {
             World::Command02 => self.command_02(&mut store, &component).await?,
             World::Command03 => self.command_03(&mut store, &component).await?,
             _ => {
-                self.function(&mut store, &component, plan.export.as_deref().unwrap_or_default())
+                self.export(&mut store, &component, plan.export.as_deref().unwrap_or_default())
                     .await?
             }
         };
@@ -63,10 +72,11 @@ impl Runtime {
         let module = code.module(&self.engine)?;
         let mut store = Store::new(&self.engine, state::preview1(plan)?);
         let instance = self.modules.instantiate_async(&mut store, &module).await?;
-        let entry = plan.export.as_deref().unwrap_or(world::START);
-        let function = instance.get_func(&mut store, entry);
-        let function = function.ok_or_else(|| wasmtime::format_err!("no function {entry:?}"))?;
-        call(&mut store, &function).await?;
+        let entry = plan.export.as_deref().unwrap_or(START);
+        if entry != START && instance.get_func(&mut store, INITIALIZE).is_some() {
+            call(&mut store, &instance, INITIALIZE).await?;
+        }
+        call(&mut store, &instance, entry).await?;
         Ok(0)
     }
 
@@ -92,15 +102,14 @@ impl Runtime {
     }
 
     /// Calls one export; a `result` that is an error counts as a failure.
-    async fn function(
+    async fn export(
         &self,
         store: &mut Store<State>,
         component: &Component,
         name: &str,
     ) -> wasmtime::Result<bool> {
         let instance = self.components.instantiate_async(&mut *store, component).await?;
-        let function = instance.get_func(&mut *store, name);
-        let function = function.ok_or_else(|| wasmtime::format_err!("no function {name:?}"))?;
+        let function = instance.get_func(&mut *store, name).ok_or_else(|| missing(name))?;
         let mut results = vec![Val::Bool(false); function.ty(&store).results().len()];
         function.call_async(&mut *store, &[], &mut results).await?;
         Ok(!results.iter().any(|value| matches!(value, Val::Result(Err(_)))))
@@ -108,13 +117,17 @@ impl Runtime {
 }
 
 /// Calls a function without parameters; what it returns is dropped.
-async fn call(store: &mut Store<WasiP1Ctx>, function: &wasmtime::Func) -> wasmtime::Result<()> {
+async fn call(
+    store: &mut Store<WasiP1Ctx>,
+    instance: &Instance,
+    name: &str,
+) -> wasmtime::Result<()> {
+    let function = instance.get_func(&mut *store, name).ok_or_else(|| missing(name))?;
     let mut results = vec![wasmtime::Val::I32(0); function.ty(&*store).results().len()];
     function.call_async(store, &[], &mut results).await
 }
 
-/// Writes a text to stderr; where nobody reads there is nobody to tell.
-pub fn tell(text: &str) {
-    let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "{}", text.trim_end());
+/// The code is not that of the plan: what there is was checked, and listed, when it was compiled.
+fn missing(name: &str) -> Error {
+    Error::Export { wanted: name.to_owned(), found: "others".to_owned() }
 }

@@ -1,26 +1,67 @@
 //! SIGTERM and SIGINT, for a process that may be the first of its pid namespace.
 //!
 //! The kernel sends such a process no signal that it neither blocks nor handles (pid_namespaces(7)), so the
-//! default action would be none, and a Pod would end only with SIGKILL after its grace period.
+//! default action would be none, and a Pod would end only with SIGKILL after its grace period. A thread of
+//! their own waits for them: a guest in a loop that never comes back keeps every other thread of the runtime.
+//!
+//! To be called before other threads are started: they inherit the signals that are blocked here.
+
+use std::io;
 
 use nix::sys::signal::{SigSet, Signal};
+use tokio::sync::oneshot;
 
-/// Ends the process with 128 + N as soon as signal N is sent, whatever the guest is doing: it may be in a
-/// loop that never comes back. Call before other threads are started: they must inherit the blocked signals.
-pub fn end_at_once() -> nix::Result<()> {
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGTERM);
-    signals.add(Signal::SIGINT);
-    signals.thread_block()?;
-    // The thread lives as long as the process, which it ends.
-    let waiting = std::thread::Builder::new().name("signals".into()).stack_size(THREAD_STACK);
-    let spawned = waiting.spawn(move || {
-        if let Ok(signal) = signals.wait() {
-            std::process::exit(128 + signal as i32)
-        }
-    });
-    spawned.map(drop).map_err(|_| nix::Error::EAGAIN)
+/// The stack of a thread that does system calls alone.
+const THREAD_STACK: usize = 64 << 10;
+
+/// The end of a process by signal N, as shells and containerd have it.
+const SIGNALLED: i32 = 128;
+
+/// From now on the first signal N ends the process with 128 + N, whatever the guest is doing.
+///
+/// # Errors
+/// Of pthread_sigmask(3) and pthread_create(3).
+pub fn end_at_the_first() -> io::Result<()> {
+    let signals = block()?;
+    wait_in_thread(move || end_at_the_next(&signals))
 }
 
-/// It waits for one system call.
-const THREAD_STACK: usize = 64 << 10;
+/// From now on the first signal is told, for a graceful end; the second, N, ends the process with 128 + N.
+///
+/// # Errors
+/// Of pthread_sigmask(3) and pthread_create(3).
+pub fn tell_the_first() -> io::Result<oneshot::Receiver<Signal>> {
+    let signals = block()?;
+    let (sender, first) = oneshot::channel();
+    wait_in_thread(move || {
+        if let Ok(signal) = signals.wait() {
+            let _ = sender.send(signal);
+            end_at_the_next(&signals);
+        }
+    })?;
+    Ok(first)
+}
+
+/// Blocks the signals waited for, and SIGPIPE: a guest is told of a reader that went away by its write's error.
+fn block() -> nix::Result<SigSet> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGPIPE);
+    signals.thread_block()?;
+    let mut awaited = SigSet::empty();
+    awaited.add(Signal::SIGTERM);
+    awaited.add(Signal::SIGINT);
+    awaited.thread_block()?;
+    Ok(awaited)
+}
+
+/// The thread lives as long as the process, which it ends.
+fn wait_in_thread(wait: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let thread = std::thread::Builder::new().name("signals".into()).stack_size(THREAD_STACK);
+    thread.spawn(wait).map(drop)
+}
+
+fn end_at_the_next(signals: &SigSet) {
+    if let Ok(signal) = signals.wait() {
+        std::process::exit(SIGNALLED + signal as i32)
+    }
+}

@@ -1,11 +1,13 @@
 //! What a guest is, from what it exports: that decides how it is run.
 
 use serde::{Deserialize, Serialize};
-use wasmtime::component::Component;
 use wasmtime::component::types::ComponentItem;
+use wasmtime::component::{Component, InstancePre};
 use wasmtime::{Engine, ExternType, Module};
+use wasmtime_wasi::{p2, p3};
 
-use crate::Error;
+use crate::state::State;
+use crate::{Error, report};
 
 /// How a guest is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -17,23 +19,49 @@ pub enum World {
     /// `wasi:cli/command` 0.3.
     Command03,
     /// `wasi:http/proxy` 0.2.
-    Http02,
+    HttpProxy02,
     /// `wasi:http/service` 0.3.
-    Http03,
+    HttpService03,
     /// A component of which the plan's export is called.
-    Function,
+    Export,
 }
 
-/// Exports that make a world, by the beginning of their versioned names; the newest first.
+/// Exports that make a world, by the beginning of their versioned names; the newest first, and servers before
+/// commands: `wasi:http/proxy` may come with a `run` for tests.
 const WORLDS: [(&str, World); 4] = [
-    ("wasi:http/handler@0.3", World::Http03),
-    ("wasi:http/incoming-handler@0.2", World::Http02),
-    ("wasi:cli/run@0.3", World::Command03),
-    ("wasi:cli/run@0.2", World::Command02),
+    ("wasi:http/handler@0.3.", World::HttpService03),
+    ("wasi:http/incoming-handler@0.2.", World::HttpProxy02),
+    ("wasi:cli/run@0.3.", World::Command03),
+    ("wasi:cli/run@0.2.", World::Command02),
 ];
+
+/// What a component without the export asked for could have had.
+const ENTRIES: &str =
+    "wasi:cli/run@0.2 or @0.3, wasi:http/incoming-handler@0.2, wasi:http/handler@0.3";
 
 /// The entry point of a command module (WASI 0.1, "application ABI").
 pub const START: &str = "_start";
+
+/// What a module that is no command has called before any other export (WASI 0.1, "application ABI").
+pub const INITIALIZE: &str = "_initialize";
+
+impl World {
+    /// Whether it serves HTTP, until it is told to end.
+    pub fn serves_http(self) -> bool {
+        matches!(self, World::HttpProxy02 | World::HttpService03)
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            World::Module => "a command module",
+            World::Command02 => "wasi:cli/command@0.2",
+            World::Command03 => "wasi:cli/command@0.3",
+            World::HttpProxy02 => "wasi:http/proxy@0.2",
+            World::HttpService03 => "wasi:http/service@0.3",
+            World::Export => "a function without parameters",
+        }
+    }
+}
 
 /// The world of a module, whose entry must be there.
 pub fn of_module(module: &Module, export: Option<&str>) -> Result<World, Error> {
@@ -43,10 +71,10 @@ pub fn of_module(module: &Module, export: Option<&str>) -> Result<World, Error> 
         .filter(|export| matches!(export.ty(), ExternType::Func(f) if f.params().len() == 0))
         .map(|export| export.name())
         .collect();
-    if functions.contains(&wanted) {
-        return Ok(World::Module);
+    match functions.contains(&wanted) {
+        true => Ok(World::Module),
+        false => Err(missing(wanted, &functions)),
     }
-    Err(missing(wanted, &functions))
 }
 
 /// The world of a component, or that of one export of it.
@@ -56,32 +84,114 @@ pub fn of_component(
     export: Option<&str>,
 ) -> Result<World, Error> {
     let ty = component.component_type();
-    let exports: Vec<(&str, bool)> = ty
-        .exports(engine)
-        .map(|(name, item)| {
-            let callable =
-                matches!(item.ty, ComponentItem::ComponentFunc(f) if f.params().len() == 0);
-            (name, callable)
-        })
-        .collect();
     if let Some(wanted) = export {
         let callable: Vec<&str> =
-            exports.iter().filter(|(_, c)| *c).map(|(name, _)| *name).collect();
+            ty.exports(engine).filter(|(_, item)| is_callable(&item.ty)).map(|(n, _)| n).collect();
         return match callable.contains(&wanted) {
-            true => Ok(World::Function),
+            true => Ok(World::Export),
             false => Err(missing(wanted, &callable)),
         };
     }
-    let names: Vec<&str> = exports.iter().map(|(name, _)| *name).collect();
-    let known =
-        |(prefix, world)| names.iter().any(|name| name.starts_with(prefix)).then_some(world);
+    let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+    let exported = |prefix| names.iter().any(|name| name.starts_with(prefix));
     WORLDS
         .into_iter()
-        .find_map(known)
-        .ok_or_else(|| missing("wasi:cli/run or wasi:http handler", &names))
+        .find_map(|(prefix, world)| exported(prefix).then_some(world))
+        .ok_or_else(|| missing(ENTRIES, &names))
+}
+
+fn is_callable(item: &ComponentItem) -> bool {
+    matches!(item, ComponentItem::ComponentFunc(function) if function.params().len() == 0)
 }
 
 fn missing(wanted: &str, found: &[&str]) -> Error {
     let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
     Error::Export { wanted: wanted.to_owned(), found }
+}
+
+/// Checks that a component's entry is what its world says, down to types and the release of the interface.
+pub fn check(world: World, linked: InstancePre<State>) -> Result<(), Error> {
+    let checked = match world {
+        World::Command02 => p2::bindings::CommandPre::new(linked).map(drop),
+        World::Command03 => p3::bindings::CommandPre::new(linked).map(drop),
+        World::HttpProxy02 => wasmtime_wasi_http::p2::bindings::ProxyPre::new(linked).map(drop),
+        World::HttpService03 => wasmtime_wasi_http::p3::bindings::ServicePre::new(linked).map(drop),
+        World::Module | World::Export => Ok(()),
+    };
+    checked.map_err(|error| Error::World { world: world.name(), reason: report::one_line(&error) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Runtime;
+
+    fn world(exports: &str, export: Option<&str>) -> Result<World, Error> {
+        let component = format!(
+            r#"(component
+                (import "wasi:http/types@0.2.0" (instance $types
+                    (export "incoming-request" (type (sub resource)))
+                    (export "response-outparam" (type (sub resource)))))
+                (alias export $types "incoming-request" (type $request))
+                (alias export $types "response-outparam" (type $response))
+                (core module $m
+                    (func (export "run") (result i32) i32.const 0)
+                    (func (export "handle") (param i32 i32)))
+                (core instance $i (instantiate $m))
+                (func $run (result (result)) (canon lift (core func $i "run")))
+                (func $run-async async (result (result)) (canon lift (core func $i "run")))
+                (func $handle (param "request" (own $request)) (param "response-out" (own $response))
+                    (canon lift (core func $i "handle")))
+                (instance $command (export "run" (func $run)))
+                (instance $command-async (export "run" (func $run-async)))
+                (instance $server (export "handle" (func $handle)))
+                {exports})"#
+        );
+        let compiled = Runtime::new().expect("a runtime").compile(&[component.into()], export);
+        compiled.map(|compiled| compiled.world)
+    }
+
+    #[test]
+    fn the_world_of_a_component_is_read_from_its_exports() {
+        for (exports, expected) in [
+            (r#"(export "wasi:cli/run@0.2.3" (instance $command))"#, World::Command02),
+            (r#"(export "wasi:cli/run@0.3.0" (instance $command-async))"#, World::Command03),
+            (
+                r#"(export "wasi:cli/run@0.2.3" (instance $command))
+                   (export "wasi:http/incoming-handler@0.2.0" (instance $server))"#,
+                World::HttpProxy02,
+            ),
+        ] {
+            assert_eq!(world(exports, None).expect("compiles"), expected, "{exports}");
+        }
+    }
+
+    #[test]
+    fn a_component_without_an_entry_is_told_what_it_exports_and_what_it_might() {
+        let error = world(r#"(export "check" (func $run))"#, None).expect_err("is refused");
+        let text = error.to_string();
+        assert_eq!(error.exit_code(), 127);
+        assert!(text.contains("wasi:cli/run") && text.ends_with("there are: check"), "{text}");
+    }
+
+    #[test]
+    fn an_export_without_parameters_can_be_asked_for_by_name() {
+        let exports = r#"(export "check" (func $run)) (export "with-parameters" (func $handle))"#;
+        assert_eq!(world(exports, Some("check")).expect("compiles"), World::Export);
+        let error = world(exports, Some("with-parameters")).expect_err("is refused");
+        assert!(error.to_string().ends_with("there are: check"), "{error}");
+    }
+
+    #[test]
+    fn an_entry_of_another_type_or_draft_is_refused_before_it_runs() {
+        for exports in [
+            r#"(export "wasi:cli/run@0.2.3" (instance $server))"#,
+            r#"(export "wasi:cli/run@0.3.0" (instance $server))"#,
+            r#"(export "wasi:cli/run@0.3.0-rc-2025-09-16" (instance $command-async))"#,
+        ] {
+            let error = world(exports, None).expect_err("is refused");
+            assert_eq!(error.exit_code(), 126);
+            assert!(error.to_string().contains("wasi:cli/command@0."), "{error}");
+        }
+    }
 }

@@ -105,7 +105,7 @@ impl Root {
                 if links > limits::LINKS {
                     return Err(Errno::ELOOP);
                 }
-                real = if target.is_absolute() && false { "/".into() } else { parent(&real) };
+                real = if target.is_absolute() { "/".into() } else { parent(&real) };
                 pending.extend(names_reversed(&target)?);
             }
         }
@@ -124,22 +124,17 @@ impl Root {
 
     /// Locates what is at a path of which all but the last name are known to be no links.
     fn locate(&self, path: &Path) -> nix::Result<OwnedFd> {
-        let covering = |tree: &Tree| Some((tree.source.clone(), path.strip_prefix(&tree.at).ok()?));
-        let found = self
-            .trees
-            .iter()
-            .rev()
-            .find_map(|tree| covering(tree).map(|(source, rest)| (source, rest.to_owned())));
-        let Some((Some(source), rest)) = found else {
-            return Err(Errno::ENOENT);
-        };
+        let tree = self.trees.iter().rev().find(|tree| path.starts_with(&tree.at));
+        let tree = tree.ok_or(Errno::ENOENT)?;
+        let source = tree.source.as_ref().ok_or(Errno::ENOENT)?;
+        let rest = path.strip_prefix(&tree.at).map_err(|_| Errno::ENOENT)?;
         let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
-        let top = open(&source, flags, Mode::empty())?;
+        let top = open(source, flags, Mode::empty())?;
         if rest.as_os_str().is_empty() {
             return Ok(top);
         }
         let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_SYMLINKS;
-        openat2(top, &rest, OpenHow::new().flags(flags | OFlag::O_NOFOLLOW).resolve(resolve))
+        openat2(top, rest, OpenHow::new().flags(flags | OFlag::O_NOFOLLOW).resolve(resolve))
     }
 }
 

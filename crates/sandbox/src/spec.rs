@@ -160,14 +160,16 @@ mod tests {
 
     #[test]
     fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
+        let (fitted, _) =
+            fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
     }
 
     #[test]
     fn a_guest_keeps_no_capability_but_low_ports() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
+        let (fitted, _) =
+            fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
         let process = fitted.process().as_ref().expect("process");
         let capabilities = process.capabilities().as_ref().expect("capabilities");
         let only = HashSet::from([Capability::NetBindService]);

@@ -27,6 +27,9 @@ use crate::zygote::{Guests, exit};
 /// The image's program could not be executed (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
 
+/// The signals that end a guest or the pause.
+const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
+
 /// The built-in pause.
 #[derive(Clone)]
 pub struct Pause;
@@ -50,10 +53,7 @@ impl Executor for Pause {
 
 /// Waits for the signal that ends the Pod. Children appear where containers share the Pod's pid namespace.
 fn hold() -> nix::Result<Infallible> {
-    let mut signals = SigSet::empty();
-    for each in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGCHLD] {
-        signals.add(each);
-    }
+    let signals = SigSet::from_iter(ENDING.into_iter().chain([Signal::SIGCHLD]));
     // As the first process of a pid namespace, it would not be sent a signal it neither handles nor blocks.
     signals.thread_block()?;
     loop {
@@ -87,7 +87,11 @@ impl Executor for Guest {
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        Ok(())
+        // From before Create answers: a signal sent while the guest is still being loaded waits for whoever
+        // takes it. Unblocked, it would be dropped: this may be the first process of a pid namespace.
+        SigSet::from_iter(ENDING)
+            .thread_block()
+            .map_err(|errno| ExecutorValidationError::ArgValidationError(errno.to_string()))
     }
 
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {

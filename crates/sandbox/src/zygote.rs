@@ -27,7 +27,8 @@ use crate::{Error, Failure, Reply, Request, create, errors, wire, worker};
 pub struct Guests {
     /// Runs in a worker without privileges: a request's value and descriptors in, a value out.
     pub job: Rc<dyn Fn(Value, Vec<File>) -> Value>,
-    /// Runs in the isolated process, in place of a program: the workload's value and its code in, an exit code out.
+    /// Runs in the isolated process, in place of a program: the workload's value and its code in, an exit code
+    /// out. SIGTERM and SIGINT are blocked, and may be pending.
     pub run: Rc<dyn Fn(Value, File) -> u8>,
 }
 

@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use containerd_shim::protos::events::task::{TaskExit, TaskIO};
 use nix::unistd::Pid;
@@ -16,6 +16,10 @@ use crate::errors::Error;
 use crate::events::{Events, timestamp};
 use crate::lifecycle::{Exit, Lifecycle, State};
 use crate::stdio::{Kept, Paths};
+
+/// A log that takes longer than 10 s for the 64 KiB a fifo holds is stuck.
+const DRAIN_TRIES: u32 = 2000;
+const DRAIN_PAUSE: Duration = Duration::from_millis(5);
 
 /// What a container is made of, once Create has succeeded.
 pub struct Parts {
@@ -110,6 +114,18 @@ impl Container {
     /// The client has closed its end of stdin.
     pub fn close_stdin(&self) {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).close_stdin();
+    }
+
+    /// Waits until containerd has read what the container wrote, but not for ever: containerd 1.6 closes its
+    /// end as soon as the container is deleted, and what is left in the fifo would be lost.
+    pub async fn drain_stdio(&self) {
+        for _ in 0..DRAIN_TRIES {
+            if self.kept.lock().unwrap_or_else(PoisonError::into_inner).is_drained() {
+                return;
+            }
+            tokio::time::sleep(DRAIN_PAUSE).await;
+        }
+        log::warn!("container {}: its last output was not read", self.id());
     }
 
     /// Whether this container's first process is still to be reaped by its own watcher.

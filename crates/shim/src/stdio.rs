@@ -4,11 +4,12 @@
 //! early end of its input nor is sent SIGPIPE while containerd restarts.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::unistd::{Gid, Uid, fchown};
 
 /// Stdio that cannot be opened.
@@ -50,8 +51,8 @@ pub struct Paths {
 #[derive(Debug, Default)]
 pub struct Kept {
     stdin: Option<File>,
-    _stdout: Option<File>,
-    _stderr: Option<File>,
+    stdout: Option<File>,
+    stderr: Option<File>,
 }
 
 impl Kept {
@@ -59,6 +60,18 @@ impl Kept {
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
+
+    /// Whether containerd has read all that the container wrote.
+    pub fn is_drained(&self) -> bool {
+        [&self.stdout, &self.stderr].into_iter().flatten().all(is_empty)
+    }
+}
+
+fn is_empty(fifo: &File) -> bool {
+    let mut poll = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
+    let readable = nix::poll::poll(&mut poll, PollTimeout::ZERO).is_ok()
+        && poll[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
+    !readable
 }
 
 /// The ends for the process, and those to keep while it lives.
@@ -83,7 +96,7 @@ pub fn open(paths: &Paths, uid: u32, gid: u32) -> Result<Streams, Error> {
             let _ = fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         }
     }
-    let kept = Kept { stdin: kept_stdin, _stdout: kept_stdout, _stderr: kept_stderr };
+    let kept = Kept { stdin: kept_stdin, stdout: kept_stdout, stderr: kept_stderr };
     Ok(Streams { given: given.map(|file| file.map(OwnedFd::from)), kept })
 }
 
@@ -147,6 +160,20 @@ mod tests {
         let mut text = String::new();
         reader.read_to_string(&mut text).expect("reads");
         assert_eq!(text, "kept");
+    }
+
+    #[test]
+    fn output_is_drained_once_it_was_read() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
+        let mut streams = open(&paths, 0, 0).expect("opens");
+        let mut reader = File::open(&paths.stdout).expect("a reader comes");
+        let mut stdout = File::from(streams.given[1].take().expect("stdout"));
+        stdout.write_all(b"text").expect("writes");
+        drop(stdout);
+        assert!(!streams.kept.is_drained());
+        reader.read_to_string(&mut String::new()).expect("reads");
+        assert!(streams.kept.is_drained());
     }
 
     #[test]

@@ -64,10 +64,11 @@ fn a_guest_reads_its_standard_input_to_the_end() -> Result<()> {
 fn every_exit_code_comes_back() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("codes"))?;
-        let hello = node.image("hello")?;
+        // A module: std's component of WASI 0.2 only tells success from failure.
+        let hello = node.image("hello-c")?;
         for code in [0, 1, 2, 3, 64, 126, 127, 128, 134, 137, 143, 254, 255] {
             let container = Container::new(&format!("exit-{code}"), &hello);
-            let exit = pod.run(&container.args(&["exit", &code.to_string()]))?.wait()?;
+            let exit = pod.run(&container.args(&[&code.to_string()]))?.wait()?;
             let reason = if code == 0 { "Completed" } else { "Error" };
             assert_eq!((exit.code, exit.reason.as_str()), (code, reason));
         }

@@ -49,7 +49,7 @@ fn a_pod_whose_shim_was_killed_can_be_removed() -> Result<()> {
         let (pod, _) = serving(node)?;
         kill(&pod.shim()?)?;
         pod.stop()?;
-        pod.remove()
+        pod.remove_in_the_end()
     })
 }
 
@@ -62,7 +62,7 @@ fn a_linux_pod_whose_shim_was_killed_can_be_removed() -> Result<()> {
         app.wait_for_output("ready")?;
         kill(&pod.shim()?)?;
         pod.stop()?;
-        pod.remove()
+        pod.remove_in_the_end()
     })
 }
 

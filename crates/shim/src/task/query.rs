@@ -50,10 +50,15 @@ pub async fn wait(shared: &Shared, request: WaitRequest) -> Result<WaitResponse,
     })
 }
 
-/// Pids: every process of the container.
+/// Pids: every process of the container. One that has ended and is not deleted still has its first: a containerd
+/// that was restarted takes a shim without processes for a leaked one, and the exit code would be lost.
 pub async fn pids(shared: &Shared, request: PidsRequest) -> Result<PidsResponse, Error> {
     let container = shared.container(&request.id, "")?;
-    let pids = blocking(move || Ok(container.cgroup().pids()?)).await?;
+    let first = container.pid();
+    let mut pids = blocking(move || Ok(container.cgroup().pids()?)).await?;
+    if pids.is_empty() {
+        pids.push(first);
+    }
     let process =
         |pid: nix::unistd::Pid| ProcessInfo { pid: pid.as_raw() as u32, ..Default::default() };
     Ok(PidsResponse { processes: pids.into_iter().map(process).collect(), ..Default::default() })

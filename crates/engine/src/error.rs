@@ -1,0 +1,71 @@
+//! Why a guest cannot be compiled, planned or run.
+
+use crate::{CANNOT_RUN, NOT_FOUND};
+
+/// Why a guest cannot be compiled, planned or run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Wasmtime does not start: a setting this machine does not support.
+    #[error("wasmtime: {0}")]
+    Engine(String),
+    /// Neither a module nor a component, in binary or text; with how it begins.
+    #[error(
+        "the image's entrypoint is not wasm: it begins with \"{0}\"; allowed are modules and components, as .wasm or .wat"
+    )]
+    NotWasm(String),
+    /// Truncated, damaged, or of a WebAssembly proposal that is not supported.
+    #[error("the image's wasm is not valid: {0}")]
+    Invalid(String),
+    /// Native code that was compiled elsewhere.
+    #[error(
+        "the image's entrypoint is native or precompiled code, which is never run as wasm; ship the .wasm it was made from"
+    )]
+    Precompiled,
+    /// An import nothing here provides.
+    #[error("{reason}; provided are {provided}")]
+    Import {
+        /// Wasmtime's reason, which names interface and version.
+        reason: String,
+        /// What this runtime has instead.
+        provided: &'static str,
+    },
+    /// No such export.
+    #[error("no export {wanted:?} that can be called without arguments; there are: {found}")]
+    Export {
+        /// The export asked for.
+        wanted: String,
+        /// The exports there are, for the user to choose from.
+        found: String,
+    },
+    /// An export with the name of a world's entry, which is not what that world says.
+    #[error("the component's entry is not that of {world}: {reason}")]
+    World {
+        /// The world its export's name belongs to.
+        world: &'static str,
+        /// What differs.
+        reason: String,
+    },
+    /// More than one component layer.
+    #[error("the image has {0} wasm layers; only a single component is supported")]
+    SeveralLayers(usize),
+    /// A setting in the container's env.
+    #[error("env {key}={value:?} is not valid; allowed is {allowed}")]
+    Setting {
+        /// The variable.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
+}
+
+impl Error {
+    /// The container's exit code where this is found only when it runs: [`NOT_FOUND`] or [`CANNOT_RUN`].
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Error::Export { .. } => NOT_FOUND,
+            _ => CANNOT_RUN,
+        }
+    }
+}

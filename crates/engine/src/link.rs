@@ -1,0 +1,30 @@
+//! The interfaces guests are linked to: WASI 0.1 for modules, 0.2 and 0.3 with `wasi:http` for components.
+
+use wasmtime::component::Linker;
+use wasmtime::{Caller, Engine};
+use wasmtime_wasi::I32Exit;
+use wasmtime_wasi::p1::WasiP1Ctx;
+
+use crate::state::State;
+
+/// WASI 0.1.
+pub fn modules(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<WasiP1Ctx>> {
+    let mut linker = wasmtime::Linker::new(engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |context| context)?;
+    // Wasmtime's own refuses codes of 126 and more; a container's exit code is the guest's.
+    linker.allow_shadowing(true);
+    let exit =
+        |_: Caller<'_, WasiP1Ctx>, code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) };
+    linker.func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
+    Ok(linker)
+}
+
+/// WASI 0.2 and 0.3, each with `wasi:http`: a component may import from both.
+pub fn components(engine: &Engine) -> wasmtime::Result<Linker<State>> {
+    let mut linker = Linker::new(engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
+    wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
+    Ok(linker)
+}
