@@ -39,16 +39,15 @@ impl PidFd {
     }
 
     /// The exit code of the ended child, which is reaped by this: its own, or 128 + N when signal N ended it.
-    /// `None` while it runs.
+    /// `None` while it runs, and while another process is still its parent.
     pub fn try_wait(&self) -> Result<Option<u8>, Error> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
-        let status = waitid(Id::PIDFd(self.fd.as_fd()), flags)
-            .map_err(Error::system(format!("wait for process {}", self.pid)))?;
-        Ok(match status {
-            WaitStatus::Exited(_, code) => Some(code as u8),
-            WaitStatus::Signaled(_, signal, _) => Some(128 + signal as u8),
-            _ => None,
-        })
+        match waitid(Id::PIDFd(self.fd.as_fd()), flags) {
+            Ok(WaitStatus::Exited(_, code)) => Ok(Some(code as u8)),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Some(128 + signal as u8)),
+            Ok(_) | Err(nix::Error::ECHILD) => Ok(None),
+            Err(source) => Err(Error::system(format!("wait for process {}", self.pid))(source)),
+        }
     }
 
     /// Sends a signal; `Ok(false)` when the process has ended.

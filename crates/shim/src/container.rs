@@ -17,9 +17,13 @@ use crate::events::{Events, timestamp};
 use crate::lifecycle::{Exit, Lifecycle, State};
 use crate::stdio::{Kept, Paths};
 
-/// A log that takes longer than 10 s for the 64 KiB a fifo holds is stuck.
-const DRAIN_TRIES: u32 = 2000;
-const DRAIN_PAUSE: Duration = Duration::from_millis(5);
+/// 2 s for the 64 KiB a fifo holds: who is there reads them in milliseconds.
+const DRAIN_TRIES: u32 = 1000;
+const DRAIN_PAUSE: Duration = Duration::from_millis(2);
+
+/// The process that builds a container ends right after its answer; under load that may take a while.
+const ADOPTION_TRIES: u32 = 5000;
+const ADOPTION_PAUSE: Duration = Duration::from_millis(1);
 
 /// What a container is made of, once Create has succeeded.
 pub struct Parts {
@@ -116,18 +120,6 @@ impl Container {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).close_stdin();
     }
 
-    /// Waits until containerd has read what the container wrote, but not for ever: containerd 1.6 closes its
-    /// end as soon as the container is deleted, and what is left in the fifo would be lost.
-    pub async fn drain_stdio(&self) {
-        for _ in 0..DRAIN_TRIES {
-            if self.kept.lock().unwrap_or_else(PoisonError::into_inner).is_drained() {
-                return;
-            }
-            tokio::time::sleep(DRAIN_PAUSE).await;
-        }
-        log::warn!("container {}: its last output was not read", self.id());
-    }
-
     /// Whether this container's first process is still to be reaped by its own watcher.
     pub fn claims(&self, pid: Pid) -> bool {
         self.pid() == pid && !matches!(self.lifecycle().state(), State::Stopped(_))
@@ -154,6 +146,7 @@ impl Container {
                 u8::MAX
             }
         };
+        self.drain_stdio().await;
         let _started = self.starting.lock().await;
         let exit = Exit { code, at: SystemTime::now() };
         if !self.lifecycle().exited(exit) {
@@ -171,6 +164,18 @@ impl Container {
         self.exit.send_replace(Some(exit));
     }
 
+    /// Waits until containerd has read what the container wrote, but not for long: it may be away. Some
+    /// versions (1.6.20) close their end as soon as they hear of the exit, and lose what is still in the fifo.
+    async fn drain_stdio(&self) {
+        for _ in 0..DRAIN_TRIES {
+            if self.kept.lock().unwrap_or_else(PoisonError::into_inner).is_drained() {
+                return;
+            }
+            tokio::time::sleep(DRAIN_PAUSE).await;
+        }
+        log::warn!("container {}: nobody has read the last of its output yet", self.id());
+    }
+
     async fn ended(&self) -> Result<u8, Error> {
         let fd = self.parts.process.as_fd().try_clone_to_owned();
         #[expect(
@@ -178,13 +183,16 @@ impl Container {
             reason = "unsound for types that give another descriptor later; OwnedFd does not"
         )]
         let fd = fd.and_then(AsyncFd::new).map_err(Error::io("watch a process"))?;
-        loop {
-            let mut ready = fd.readable().await.map_err(Error::io("watch a process"))?;
-            match self.parts.process.try_wait()? {
-                Some(code) => return Ok(code),
-                None => ready.clear_ready(),
+        let mut ready = fd.readable().await.map_err(Error::io("watch a process"))?;
+        ready.retain_ready();
+        // It has ended, but becomes this process's child only when the one that built it has ended too.
+        for _ in 0..ADOPTION_TRIES {
+            if let Some(code) = self.parts.process.try_wait()? {
+                return Ok(code);
             }
+            tokio::time::sleep(ADOPTION_PAUSE).await;
         }
+        Err(sandbox::Error::Gone { process: "container" }.into())
     }
 
     /// Where the pid namespace is shared, nothing ends with the first process by itself.

@@ -41,13 +41,16 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;
     let zygote = Zygote::fork(guests::guests)?;
-    tokio::runtime::Builder::new_current_thread()
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(IDLE_THREAD)
         .build()
-        .context("start the runtime")?
-        .block_on(serve(flags, listener, zygote))
+        .context("start the runtime")?;
+    let served = runtime.block_on(serve(flags, listener, zygote));
+    // A thread may hang in a volume that does not answer; it ends with the process.
+    runtime.shutdown_background();
+    served
 }
 
 async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow::Result<()> {

@@ -14,7 +14,7 @@ fn each_form_of_image_runs_with_its_own_entrypoint() -> Result<()> {
         let forms: [(&str, &[&str], &str); 4] = [
             ("hello", &[], "hello from wasi\n"),
             ("hello-layer", WASI, "hello from wasi\n"),
-            ("hello-c", &[], "hello from c\nargc=1\nargv[0]=/hello.wasm\nGREETING=(not set)\n"),
+            ("hello-c", &[], "hello from c\nargc=1\nargv[0]=/hello-c.wasm\nGREETING=(not set)\n"),
             ("hello-wat", &[], "hello from wat\n"),
         ];
         for (name, flags, expected) in forms {
@@ -33,7 +33,7 @@ fn each_form_of_image_runs_with_its_own_entrypoint() -> Result<()> {
 #[test]
 fn exit_codes_and_both_streams_of_a_guest_come_back() -> Result<()> {
     on_each_containerd(|node| {
-        let run = Run::new(&node.ctr_image("hello-c")?).command(&["/hello.wasm", "42"]);
+        let run = Run::new(&node.ctr_image("hello-c")?).command(&["/hello-c.wasm", "42"]);
         assert_eq!(node.ctr.run_container(&run)?.code, 42);
 
         let run = Run::new(&node.ctr_image("hello")?).command(&["/hello.wasm", "cat", "/nothing"]);

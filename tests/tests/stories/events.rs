@@ -32,7 +32,7 @@ fn a_life_is_told(image: &str, command: &[&str]) -> Result<()> {
 
 #[test]
 fn each_step_of_a_guests_life_is_told_once_and_in_order() -> Result<()> {
-    a_life_is_told("hello-c", &["/hello.wasm", "3"])
+    a_life_is_told("hello-c", &["/hello-c.wasm", "3"])
 }
 
 #[test]

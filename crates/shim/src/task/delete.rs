@@ -21,7 +21,6 @@ pub async fn delete(shared: &Arc<Shared>, request: DeleteRequest) -> Result<Dele
         container.process().signal(SIGKILL)?;
     }
     let exit = container.wait().await;
-    container.drain_stdio().await;
     clean(shared, &container).await?;
     // Of two Deletes at once, one finds it and tells.
     if shared.containers().remove(&request.id).is_none() {

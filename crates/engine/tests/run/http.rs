@@ -1,0 +1,161 @@
+//! Guests that serve HTTP until a signal ends them.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::process::Child;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+use crate::{AS_IT_IS, Start, end, send, start};
+
+/// More than a guest needs to start on a loaded machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// The setting of a server's address.
+const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
+
+/// A proxy of `wasi:http` 0.2 whose handler is `body`.
+fn proxy(body: &str) -> String {
+    format!(
+        r#"(component
+            (import "wasi:http/types@0.2.0" (instance $types
+                (export "incoming-request" (type (sub resource)))
+                (export "response-outparam" (type (sub resource)))))
+            (alias export $types "incoming-request" (type $request))
+            (alias export $types "response-outparam" (type $response))
+            (core module $m (func $broken (export "handle") (param i32 i32) {body}))
+            (core instance $i (instantiate $m))
+            (func $handle (param "request" (own $request)) (param "response-out" (own $response))
+                (canon lift (core func $i "handle")))
+            (instance $server (export "handle" (func $handle)))
+            (export "wasi:http/incoming-handler@0.2.0" (instance $server)))"#
+    )
+}
+
+/// A server's process and its address.
+struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+fn serve(guest: &str) -> Server {
+    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = free.local_addr().expect("an address");
+    drop(free);
+    let env = [format!("{LISTEN}={address}")];
+    Server { child: start(guest, &Start { env: &env, ..AS_IT_IS }), address }
+}
+
+impl Server {
+    fn connect(&self) -> TcpStream {
+        let start = Instant::now();
+        loop {
+            match TcpStream::connect(self.address) {
+                Ok(stream) => return stream,
+                Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    fn request(&self) -> TcpStream {
+        let mut stream = self.connect();
+        let request = "GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
+        stream.write_all(request.as_bytes()).expect("sent");
+        stream
+    }
+
+    fn answer(&self) -> String {
+        let mut answer = String::new();
+        self.request().read_to_string(&mut answer).expect("an answer");
+        answer
+    }
+}
+
+#[test]
+fn a_request_that_traps_is_answered_500_and_told_once_and_the_server_goes_on() {
+    let server = serve(&proxy("unreachable"));
+    for _ in 0..2 {
+        let answer = server.answer();
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(!answer.contains("unreachable"), "{answer}");
+    }
+    send(&server.child, Signal::SIGTERM);
+    let end = end(server.child);
+    assert_eq!(end.code, Some(0), "{end:?}");
+    assert_eq!(end.stderr.matches("error: ").count(), 2, "{end:?}");
+    assert_eq!(end.stderr.matches("`unreachable`").count(), 2, "{end:?}");
+    assert!(end.stderr.contains("broken"), "{end:?}");
+}
+
+#[test]
+fn a_request_without_a_response_is_answered_500_and_told() {
+    let server = serve(&proxy(""));
+    let answer = server.answer();
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    send(&server.child, Signal::SIGINT);
+    let end = end(server.child);
+    assert_eq!((end.code, end.stderr.matches("error: ").count()), (Some(0), 1), "{end:?}");
+}
+
+/// A proxy that takes a while, and gives no response in the end.
+fn slow_proxy(nanoseconds: u64) -> String {
+    let imports = r#"
+            (import "wasi:io/poll@0.2.0" (instance $poll
+                (export "pollable" (type $pollable (sub resource)))
+                (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+            (alias export $poll "pollable" (type $pollable))
+            (import "wasi:clocks/monotonic-clock@0.2.0" (instance $clock
+                (alias outer 1 $pollable (type $p))
+                (export "pollable" (type $pollable (eq $p)))
+                (export "subscribe-duration" (func (param "when" u64) (result (own $pollable))))))
+            (core func $after (canon lower (func $clock "subscribe-duration")))
+            (core func $block (canon lower (func $poll "[method]pollable.block")))
+            (core module $m
+                (import "host" "after" (func $after (param i64) (result i32)))
+                (import "host" "block" (func $block (param i32)))"#;
+    let instance = r#"(instantiate $m (with "host" (instance
+                (export "after" (func $after)) (export "block" (func $block)))))"#;
+    proxy(&format!("(call $block (call $after (i64.const {nanoseconds})))"))
+        .replace("(core module $m", imports)
+        .replace("(instantiate $m)", instance)
+}
+
+#[test]
+fn a_request_in_flight_is_finished_after_a_signal_and_nothing_new_is_accepted() {
+    let server = serve(&slow_proxy(1_500_000_000));
+    let mut request = server.request();
+    std::thread::sleep(Duration::from_millis(500));
+    send(&server.child, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(TcpStream::connect(server.address).is_err());
+    let mut answer = String::new();
+    request.read_to_string(&mut answer).expect("an answer");
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    assert_eq!(end(server.child).code, Some(0));
+}
+
+#[test]
+fn a_second_signal_ends_a_server_whose_guests_never_come_back() {
+    let server = serve(&proxy("(loop $forever br $forever)"));
+    // As many as occupy every thread that serves.
+    let requests: Vec<TcpStream> = (0..8).map(|_| server.request()).collect();
+    std::thread::sleep(Duration::from_millis(500));
+    send(&server.child, Signal::SIGTERM);
+    std::thread::sleep(Duration::from_millis(500));
+    send(&server.child, Signal::SIGTERM);
+    assert_eq!(end(server.child).code, Some(143));
+    drop(requests);
+}
+
+#[test]
+fn a_port_that_is_taken_is_named_with_the_setting_that_changes_it() {
+    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = taken.local_addr().expect("an address").to_string();
+    let env = [format!("{LISTEN}={address}")];
+    let end = end(start(&proxy(""), &Start { env: &env, ..AS_IT_IS }));
+    assert_eq!(end.code, Some(126), "{end:?}");
+    assert!(end.stderr.contains(&address) && end.stderr.contains(LISTEN), "{end:?}");
+    assert!(end.stderr.contains("in use"), "{end:?}");
+}

@@ -1,0 +1,92 @@
+//! Guests that run to their end, each in a process of its own as in a container: exit codes, stderr, signals.
+//!
+//! A test starts this very binary again, with [`guest`] as the only test and the guest in the environment.
+
+mod command;
+mod http;
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::process::{Child, Command, Stdio};
+
+use engine::{Compiled, Plan, Runtime};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+
+/// The variable with the plan; the compiled code is the process's standard input.
+const PLAN: &str = "ENGINE_TEST_PLAN";
+
+/// What libtest prints before a test, on the guest's stdout.
+const PREAMBLE: &str = "running 1 test\n";
+
+/// No test, but the process of a guest: does nothing unless another test started it.
+#[test]
+#[ignore = "started by the other tests"]
+fn guest() {
+    let Ok(plan) = std::env::var(PLAN) else { return };
+    let plan: Plan = serde_json::from_str(&plan).expect("a plan");
+    let code = std::io::stdin().as_fd().try_clone_to_owned().expect("the code");
+    let code = Runtime::new().expect("a runtime").run(&plan, code.into());
+    // SAFETY: _exit has no preconditions. It is how a container's process ends: without exit handlers.
+    unsafe { nix::libc::_exit(code.into()) }
+}
+
+/// How a guest is started, beside what most have in common.
+struct Start<'a> {
+    export: Option<&'a str>,
+    env: &'a [String],
+    cwd: &'a str,
+}
+
+const AS_IT_IS: Start<'static> = Start { export: None, env: &[], cwd: "/" };
+
+fn start(guest: &str, how: &Start<'_>) -> Child {
+    let runtime = Runtime::new().expect("a runtime");
+    let compiled = runtime.compile(&[guest.into()], how.export);
+    let Compiled { world, code } = compiled.expect("compiles");
+    let mut file = tempfile::tempfile().expect("a file");
+    file.write_all(&code).expect("written");
+    let export = how.export.map(ToOwned::to_owned);
+    let plan = Plan::new(world, export, vec!["app".into()], how.env, how.cwd.into());
+    let plan = serde_json::to_string(&plan.expect("a plan")).expect("encodes");
+    // libtest has a main thread of its own, which must leave the signals to the guest's: threads and processes
+    // inherit what is blocked.
+    [Signal::SIGTERM, Signal::SIGINT]
+        .into_iter()
+        .collect::<SigSet>()
+        .thread_block()
+        .expect("blocked");
+    Command::new(std::env::current_exe().expect("this binary"))
+        .args(["--exact", "guest", "--ignored", "--nocapture", "--test-threads=1"])
+        .env(PLAN, plan)
+        .stdin(file)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts")
+}
+
+/// How a guest ended.
+#[derive(Debug)]
+struct End {
+    code: Option<i32>,
+    stdout: String,
+    stderr: String,
+}
+
+fn end(child: Child) -> End {
+    let output = child.wait_with_output().expect("ends");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stdout = stdout.trim_start().strip_prefix(PREAMBLE).unwrap_or(&stdout).to_owned();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    End { code: output.status.code(), stdout, stderr }
+}
+
+fn run(guest: &str) -> End {
+    end(start(guest, &AS_IT_IS))
+}
+
+fn send(child: &Child, signal: Signal) {
+    let pid = Pid::from_raw(child.id().try_into().expect("a process id"));
+    kill(pid, signal).expect("is there");
+}
