@@ -1,9 +1,12 @@
-//! What a private containerd is told: everything it keeps is in one folder, two runtime handlers.
+//! What a private containerd is told: everything it keeps is in one folder; runtime handlers.
 //!
 //! Versions 1 and 2 of containerd name the sections differently. Nothing in them is needed by the
 //! shim itself but the handler's three lines: a stock node is configured no further.
 
+use std::fs;
 use std::path::{Path, PathBuf};
+
+use anyhow::Result;
 
 use crate::containerd::Containerd;
 
@@ -24,12 +27,24 @@ pub const PAUSE: &str = "registry.example/samples/pause:1";
 ///
 /// `restrict_oom_score_adj` lets the tests run where CAP_SYS_RESOURCE is missing, and network
 /// namespaces are kept in the state folder, so that each can be told to belong to this node.
-pub fn containerd(version: &Containerd, folder: &Path, plugins: &Path) -> String {
-    let sections = if version.major == 1 { VERSION_1 } else { VERSION_2 };
-    format!("{}{sections}", COMMON)
+fn containerd(version: &Containerd, folder: &Path, plugins: &Path) -> String {
+    let (sections, plugin) = match version.major {
+        1 => (VERSION_1, "io.containerd.grpc.v1.cri"),
+        _ => (VERSION_2, "io.containerd.cri.v1.runtime"),
+    };
+    let runtime = |name, text| {
+        let options = match version.major {
+            1 => format!("ConfigPath = \"{}\"", options_file(folder, name).display()),
+            _ => text,
+        };
+        HANDLER.replace("HANDLER", name).replace("OPTIONS", &options)
+    };
+    let handlers: String = options(folder).map(|(name, text)| runtime(name, text)).concat();
+    format!("{COMMON}{sections}{HANDLERS}{handlers}")
+        .replace("PLUGIN", plugin)
         .replace("FOLDER", &folder.display().to_string())
         .replace("CONFIG_VERSION", if version.major == 1 { "2" } else { "3" })
-        .replace("PLUGINS", &plugins.display().to_string())
+        .replace("CNI_BINARIES", &plugins.display().to_string())
         .replace("PAUSE", PAUSE)
 }
 
@@ -60,12 +75,8 @@ const VERSION_1: &str = r#"
   netns_mounts_under_state_dir = true
   stream_server_address = "127.0.0.1"
   [plugins."io.containerd.grpc.v1.cri".cni]
-    bin_dir = "PLUGINS"
+    bin_dir = "CNI_BINARIES"
     conf_dir = "FOLDER/cni"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.wasmtime]
-    runtime_type = "io.containerd.wasmtime.v1"
 "#;
 
 const VERSION_2: &str = r#"
@@ -77,10 +88,45 @@ const VERSION_2: &str = r#"
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.cri.v1.runtime".cni]
-    bin_dirs = ["PLUGINS"]
+    bin_dirs = ["CNI_BINARIES"]
     conf_dir = "FOLDER/cni"
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.runc]
-    runtime_type = "io.containerd.runc.v2"
-  [plugins."io.containerd.cri.v1.runtime".containerd.runtimes.wasmtime]
-    runtime_type = "io.containerd.wasmtime.v1"
 "#;
+
+/// `wasmtime` is all that a node needs.
+const HANDLERS: &str = r#"
+[plugins."PLUGIN".containerd.runtimes.runc]
+  runtime_type = "io.containerd.runc.v2"
+[plugins."PLUGIN".containerd.runtimes.wasmtime]
+  runtime_type = "io.containerd.wasmtime.v1"
+"#;
+
+/// One with runtime options.
+const HANDLER: &str = r#"
+[plugins."PLUGIN".containerd.runtimes.HANDLER]
+  runtime_type = "io.containerd.wasmtime.v1"
+[plugins."PLUGIN".containerd.runtimes.HANDLER.options]
+  OPTIONS
+"#;
+
+/// The handlers with runtime options, and these: what k3s writes with a cgroup for the shim, and a mistake.
+fn options(folder: &Path) -> [(&'static str, String); 2] {
+    let cgroup = folder.file_name().unwrap_or_default().to_string_lossy();
+    let like_k3s = format!(
+        "BinaryName = \"/usr/bin/containerd-shim-wasmtime-v1\"\nSystemdCgroup = false\n\
+         ShimCgroup = \"/{cgroup}/shims\""
+    );
+    [("wasmtime-options", like_k3s), ("wasmtime-mistyped", "SystemdCGroup = true".into())]
+}
+
+/// containerd 1.6 drops the options of a runtime it does not know, all but the path of a file.
+fn options_file(folder: &Path, handler: &str) -> PathBuf {
+    folder.join(format!("{handler}.toml"))
+}
+
+/// Writes everything a private containerd reads into `folder`.
+pub fn write(version: &Containerd, folder: &Path, plugins: &Path) -> Result<()> {
+    for (handler, text) in options(folder) {
+        fs::write(options_file(folder, handler), text)?;
+    }
+    Ok(fs::write(folder.join("config.toml"), containerd(version, folder, plugins))?)
+}

@@ -6,6 +6,7 @@
 //! - [`spec`]: Pods and containers as a test writes them; [`running`]: as they live;
 //!   [`cri`]: the client both go through; [`logs`] and [`http`]: what comes out of them.
 //! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells; [`kubelet`]: volumes as kubelet lays them out.
+//! - [`shim`]: the shim by itself, without any containerd.
 //! - [`processes`], [`traces`]: what a Pod consists of on the machine, and what it has left there.
 //!
 //! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
@@ -24,6 +25,7 @@ pub mod network;
 pub mod node;
 pub mod processes;
 pub mod running;
+pub mod shim;
 pub mod spec;
 mod stop;
 pub mod traces;

@@ -18,7 +18,7 @@ use crate::ctr::Ctr;
 use crate::network::{self, Bridge};
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
-use crate::{Pod, RunningPod, config, cri};
+use crate::{Pod, RunningPod, config, cri, shim};
 
 /// A node. Whoever started it calls [`Node::stop`]; dropped without, after a failure, it wipes away
 /// what it can and says what containerd complained about.
@@ -69,8 +69,7 @@ impl Node {
             folder,
             name,
         };
-        let text = config::containerd(&node.containerd, &node.folder, &network::plugins()?);
-        fs::write(node.folder.join("config.toml"), text)?;
+        config::write(&node.containerd, &node.folder, &network::plugins()?)?;
         node.bridge = Some(Bridge::create(&node.name, &node.folder)?);
         node.start_containerd()?;
         node.image("pause")?;
@@ -186,11 +185,8 @@ impl Node {
     /// PATH with the shim that was built together with this program in front, then what came with
     /// this containerd: runc's shim has to be of the same version.
     fn path(&self) -> Result<OsString> {
-        let program = env::current_exe()?;
-        let folder = program.parent().context("this program is in no folder")?;
-        let built = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
-        let first = [built, self.containerd.program.parent()].into_iter().flatten();
+        let first = [Some(shim::built()?), self.containerd.program.parent().map(PathBuf::from)];
         let path = env::var_os("PATH").unwrap_or_default();
-        Ok(env::join_paths(first.map(PathBuf::from).chain(env::split_paths(&path)))?)
+        Ok(env::join_paths(first.into_iter().flatten().chain(env::split_paths(&path)))?)
     }
 }

@@ -51,6 +51,12 @@ impl Pod {
         Self { handler: handler(), config }
     }
 
+    /// With another of the node's runtime handlers.
+    pub fn handler(mut self, name: &str) -> Self {
+        self.handler = name.into();
+        self
+    }
+
     /// With this annotation.
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         self.config.annotations.insert(key.into(), value.into());

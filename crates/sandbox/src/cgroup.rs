@@ -26,6 +26,13 @@ pub fn is_unified() -> Result<bool, Error> {
         .map_err(|error| refuse(Path::new("/"), &chain(&error)))
 }
 
+/// Whether a `cgroupsPath` has the form that only systemd understands: `<name>.slice:<prefix>:<name>`, as CRI
+/// writes it where kubelet's cgroup driver is systemd.
+pub fn is_for_systemd(cgroups_path: &Path) -> bool {
+    let parts: Vec<_> = cgroups_path.to_str().unwrap_or_default().split(':').collect();
+    matches!(parts[..], [slice, _, name] if slice.ends_with(".slice") && !name.is_empty())
+}
+
 /// The cgroup of one container.
 pub struct Cgroup {
     config: CgroupConfig,
@@ -119,6 +126,14 @@ pub(crate) fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn systemds_paths_are_told_from_file_paths() {
+        assert!(is_for_systemd(Path::new("kubepods-besteffort-pod1.slice:cri-containerd:c1")));
+        for path in ["/kubepods/pod1/c1", "/a.slice/c1", "a.slice:cri:", "/ctr:run:c1", ""] {
+            assert!(!is_for_systemd(Path::new(path)), "{path}");
+        }
+    }
 
     #[test]
     fn the_root_of_a_hierarchy_is_no_containers_cgroup() {

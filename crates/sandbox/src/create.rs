@@ -30,8 +30,7 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
     cgroup(&spec, &request)?;
     fs::create_dir_all(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     spec::save(&spec, &folder.join("config.json"))?;
-    let record = serde_json::to_vec(&request).map_err(Error::malformed("encode create.json"))?;
-    fs::write(folder.join("create.json"), record).map_err(Error::io("write create.json"))?;
+    spec::save(&request, &folder.join("create.json"))?;
     if let Some(groups) = groups {
         let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
         setgroups(&groups).map_err(Error::system("join the container's groups"))?;

@@ -59,6 +59,14 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// A file is larger than what is read.
+    #[error("{path} is larger than {limit} bytes", path = .path.display())]
+    TooLarge {
+        /// The file.
+        path: std::path::PathBuf,
+        /// In bytes.
+        limit: u64,
+    },
     /// The zygote, or the process it forked for a request, ended before it answered.
     #[error("the {process} process ended before it answered; was it killed?")]
     Gone {

@@ -13,26 +13,31 @@ use std::path::{Path, PathBuf};
 use oci_spec::runtime::{
     Capability, LinuxCapabilitiesBuilder, LinuxNamespaceType, Mount, Process, Spec,
 };
+use serde::Serialize;
 
 use crate::{Error, Workload, limits};
 
 /// Kernel file systems that only a Linux program could read.
 const LINUX_ONLY: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"];
 
-/// Reads a `config.json` of at most [`limits::SPEC_BYTES`].
+/// Reads a `config.json` of at most 8 MiB.
 pub fn load(path: &Path) -> Result<Spec, Error> {
     let name = path.display();
     let file = File::open(path).map_err(Error::io(format!("open {name}")))?;
     let mut bytes = Vec::new();
-    file.take(limits::SPEC_BYTES)
+    file.take(limits::SPEC_BYTES + 1)
         .read_to_end(&mut bytes)
         .map_err(Error::io(format!("read {name}")))?;
+    if bytes.len() as u64 > limits::SPEC_BYTES {
+        return Err(Error::TooLarge { path: path.to_owned(), limit: limits::SPEC_BYTES });
+    }
     serde_json::from_slice(&bytes).map_err(Error::malformed(format!("parse {name}")))
 }
 
-/// Writes a spec where libcontainer looks for it; readable by root alone, since it holds the container's env.
-pub fn save(spec: &Spec, path: &Path) -> Result<(), Error> {
-    let bytes = serde_json::to_vec(spec).map_err(Error::malformed("encode the OCI spec"))?;
+/// Writes `value` as JSON to a file that root alone may read: a container's env is in it.
+pub fn save(value: &impl Serialize, path: &Path) -> Result<(), Error> {
+    let name = path.display();
+    let bytes = serde_json::to_vec(value).map_err(Error::malformed(format!("encode {name}")))?;
     fs::OpenOptions::new()
         .write(true)
         .create(true)
@@ -40,7 +45,7 @@ pub fn save(spec: &Spec, path: &Path) -> Result<(), Error> {
         .mode(0o600)
         .open(path)
         .and_then(|mut file| file.write_all(&bytes))
-        .map_err(Error::io(format!("write {}", path.display())))
+        .map_err(Error::io(format!("write {name}")))
 }
 
 /// Fits `spec`, read from `bundle`, to `workload`. Returns with it the supplementary groups that the

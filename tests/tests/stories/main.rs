@@ -13,5 +13,6 @@ mod guest_files;
 mod leftovers;
 mod linux;
 mod pod;
+mod shim;
 mod stopping;
 mod survival;

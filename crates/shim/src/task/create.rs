@@ -8,7 +8,7 @@ use std::sync::Arc;
 use containerd_shim::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim::protos::events::task::TaskCreate;
 use nix::unistd::Pid;
-use sandbox::cgroup::Cgroup;
+use sandbox::cgroup::{self, Cgroup};
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
 use sandbox::{Reply, Request};
@@ -23,20 +23,18 @@ use crate::stdio::{self, Paths, Streams};
 
 /// Carries out Create, and tells of it.
 pub async fn create(
-    shared: &Arc<Shared>,
+    shared: Arc<Shared>,
     request: CreateTaskRequest,
 ) -> Result<CreateTaskResponse, Error> {
-    if shared.containers().contains_key(&request.id) {
-        return Err(Error::Exists(request.id));
-    }
     if request.terminal {
         return Err(Error::Unsupported("a terminal"));
     }
     // Until the watcher claims the process, nobody else may reap it.
     let _forking = shared.forking.read().await;
-    let container = Arc::new(build(shared, &request).await?);
+    let place = shared.reserve(&request.id)?;
+    let container = Arc::new(build(&shared, &request).await?);
     let pid = container.pid().as_raw() as u32;
-    shared.containers().insert(request.id.clone(), container.clone());
+    place.fill(container.clone());
     shared.events.publish(TaskCreate {
         container_id: request.id,
         bundle: request.bundle,
@@ -54,7 +52,11 @@ async fn build(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Cont
     let bundle = PathBuf::from(&request.bundle);
     let options = Options::parse(request.options.as_ref())?;
     let config = ContainerConfig::read(&bundle)?;
-    let cgroup = Cgroup::new(&config.cgroups_path(), &request.id, options.systemd_cgroup)?;
+    let cgroups_path = config.cgroups_path();
+    // containerd 1.6 passes no runtime options to this runtime unless they are in a file.
+    let systemd_cgroup =
+        options.systemd_cgroup || cgroups_path.as_deref().is_some_and(cgroup::is_for_systemd);
+    let cgroup = Cgroup::new(&cgroups_path, &request.id, systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;
     let found = workload::find(shared, &request.id, &config).await?;
     let stdio = Paths {
@@ -67,7 +69,7 @@ async fn build(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Cont
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle: bundle.clone(),
-        systemd_cgroup: options.systemd_cgroup,
+        systemd_cgroup,
         no_pivot_root: options.no_pivot_root,
         stdio: [0, 1, 2].map(|stream: usize| streams.given[stream].is_some()),
         workload: found.workload.clone(),

@@ -13,19 +13,16 @@ use crate::events::timestamp;
 use crate::lifecycle::State;
 
 /// Carries out Delete, and tells of it.
-pub async fn delete(shared: &Arc<Shared>, request: DeleteRequest) -> Result<DeleteResponse, Error> {
-    let container = shared.container(&request.id, &request.exec_id)?;
+pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<DeleteResponse, Error> {
+    let container = shared.settled(&request.id, &request.exec_id).await?;
     container.lifecycle().may_delete()?;
     let state = container.lifecycle().state();
     if state == State::Created {
         container.process().signal(SIGKILL)?;
     }
     let exit = container.wait().await;
-    clean(shared, &container).await?;
-    // Of two Deletes at once, one finds it and tells.
-    if shared.containers().remove(&request.id).is_none() {
-        return Err(Error::NoSuchContainer(request.id));
-    }
+    clean(&shared, &container).await?;
+    shared.forget(&request.id)?;
     let pid = container.pid().as_raw() as u32;
     let exited_at = timestamp(exit.at);
     shared.events.publish(TaskDelete {

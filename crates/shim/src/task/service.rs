@@ -1,6 +1,8 @@
 //! What the verbs share, and the table from ttrpc call to verb.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -38,15 +40,70 @@ pub struct Shared {
     /// Held for reading while processes are made or waited for by others than their watchers, so that
     /// [`Service::reap_orphans`] does not take a child that somebody is about to claim.
     pub forking: RwLock<()>,
-    containers: Mutex<HashMap<String, Arc<Container>>>,
+    containers: Mutex<Containers>,
     done: Notify,
 }
 
+/// The containers by id; one that is still being made is `None`.
+type Containers = HashMap<String, Option<Arc<Container>>>;
+
+/// The place of a container that is being made, which is given up when it is dropped unfilled.
+pub struct Place<'a> {
+    shared: &'a Shared,
+    id: &'a str,
+}
+
+impl Place<'_> {
+    /// The container was made.
+    pub fn fill(self, container: Arc<Container>) {
+        self.shared.containers().insert(self.id.to_owned(), Some(container));
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        let mut containers = self.shared.containers();
+        if let Some(None) = containers.get(self.id) {
+            containers.remove(self.id);
+        }
+    }
+}
+
 impl Shared {
-    /// The containers by id.
-    pub fn containers(&self) -> MutexGuard<'_, HashMap<String, Arc<Container>>> {
+    fn containers(&self) -> MutexGuard<'_, Containers> {
         // A panic cannot leave it half changed: each use inserts, removes or reads once.
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes the id for a container that is about to be made.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when there is a container of that id, or one is being made.
+    pub fn reserve<'a>(&'a self, id: &'a str) -> Result<Place<'a>, Error> {
+        match self.containers().entry(id.to_owned()) {
+            Entry::Occupied(_) => Err(Error::Exists(id.to_owned())),
+            Entry::Vacant(vacant) => {
+                vacant.insert(None);
+                Ok(Place { shared: self, id })
+            }
+        }
+    }
+
+    /// The container of that id. One that is being made is waited for: containerd asks for its deletion
+    /// when it has lost patience with Create.
+    pub async fn settled(&self, id: &str, exec_id: &str) -> Result<Arc<Container>, Error> {
+        let being_made = matches!(self.containers().get(id), Some(None));
+        if being_made {
+            // Create holds it for reading to its end.
+            drop(self.forking.write().await);
+        }
+        self.container(id, exec_id)
+    }
+
+    /// Forgets a container. Of two that try at once, one does.
+    pub fn forget(&self, id: &str) -> Result<(), Error> {
+        let forgotten = self.containers().remove(id);
+        forgotten.map(drop).ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
     }
 
     /// The container of that id.
@@ -58,7 +115,7 @@ impl Shared {
             return Err(Error::Unsupported("exec"));
         }
         let found = self.containers().get(id).cloned();
-        found.ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
+        found.flatten().ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
     }
 }
 
@@ -86,8 +143,9 @@ impl Service {
         let Ok(_nobody_forks) = self.0.forking.try_write() else {
             return;
         };
-        let claimed =
-            |pid: Pid| self.0.containers().values().any(|container| container.claims(pid));
+        let claimed = |pid: Pid| {
+            self.0.containers().values().flatten().any(|container| container.claims(pid))
+        };
         while let Some(pid) = sandbox::pidfd::reap_orphan(claimed) {
             if pid == self.0.zygote.pid() {
                 log::error!("the zygote ended; this Pod can make no more containers");
@@ -106,6 +164,17 @@ pub async fn blocking<T: Send + 'static>(
     }
 }
 
+/// Carries a verb that changes something out to its end. ttrpc drops the future of a call when the caller's time
+/// is up or its connection ends, which leaves half of it done.
+async fn to_the_end<T: Send + 'static>(
+    verb: impl Future<Output = Result<T, Error>> + Send + 'static,
+) -> Answer<T> {
+    match tokio::spawn(verb).await {
+        Ok(result) => Ok(result?),
+        Err(panicked) => Err(Error::io("a step of the shim")(panicked.into()).into()),
+    }
+}
+
 type Answer<T> = ttrpc::Result<T>;
 
 #[async_trait]
@@ -115,11 +184,11 @@ impl containerd_shim::Task for Service {
         _: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> Answer<CreateTaskResponse> {
-        Ok(create::create(&self.0, request).await?)
+        to_the_end(create::create(self.0.clone(), request)).await
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
-        Ok(start::start(&self.0, request).await?)
+        to_the_end(start::start(self.0.clone(), request)).await
     }
 
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> Answer<StateResponse> {
@@ -135,7 +204,7 @@ impl containerd_shim::Task for Service {
     }
 
     async fn delete(&self, _: &TtrpcContext, request: DeleteRequest) -> Answer<DeleteResponse> {
-        Ok(delete::delete(&self.0, request).await?)
+        to_the_end(delete::delete(self.0.clone(), request)).await
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> Answer<PidsResponse> {

@@ -10,7 +10,7 @@ use super::service::{Shared, blocking};
 use crate::errors::Error;
 
 /// Carries out Start, and tells of it before the container's end can be told.
-pub async fn start(shared: &Arc<Shared>, request: StartRequest) -> Result<StartResponse, Error> {
+pub async fn start(shared: Arc<Shared>, request: StartRequest) -> Result<StartResponse, Error> {
     let container = shared.container(&request.id, &request.exec_id)?;
     let _starting = container.starting.lock().await;
     container.lifecycle().may_start()?;

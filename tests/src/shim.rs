@@ -1,0 +1,229 @@
+//! A shim without containerd: the test itself starts it, speaks to it and has it clean up, for what containerd
+//! would never ask of a shim, and for a time without containerd.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use containerd_shim_protos::api::{
+    CreateTaskRequest, DeleteRequest, DeleteResponse, KillRequest, Mount, ShutdownRequest,
+    StartRequest, StateRequest, Status, WaitRequest,
+};
+use containerd_shim_protos::ttrpc::{self, Code, context};
+use containerd_shim_protos::{Client, TaskClient};
+use serde_json::{Value, json};
+
+use crate::command::{self, Output};
+use crate::config;
+use crate::containerd::repository;
+use crate::traces::Traces;
+use crate::wait::{self, SOON};
+
+/// containerd's namespace of the containers here.
+const NAMESPACE: &str = "tests";
+
+/// How long a call may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The folder of the programs that were built together with this one.
+pub fn built() -> Result<PathBuf> {
+    let program = env::current_exe()?;
+    let folder = program.parent().context("this program is in no folder")?;
+    let built = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
+    Ok(built.context("this program is in no target folder")?.to_owned())
+}
+
+/// A bundle as containerd lays it out, of a container with the files of the image `linux`.
+#[derive(Debug)]
+pub struct Bundle {
+    /// The container's id.
+    pub id: String,
+    /// Where it is; `rootfs` in it is empty until the shim mounts the root there.
+    pub folder: PathBuf,
+    traces: Traces,
+}
+
+/// A shim that serves, and its task service.
+pub struct Shim {
+    tasks: TaskClient,
+    /// The path of its socket.
+    pub socket: PathBuf,
+}
+
+/// Why a call was refused.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Refusal {
+    /// ttrpc's code, by which containerd tells refusals apart.
+    pub code: Code,
+    /// What the user is shown.
+    pub message: String,
+}
+
+/// The answer to a call.
+pub type Answer<T> = Result<T, Refusal>;
+
+impl Bundle {
+    /// A bundle whose container runs a shell script.
+    pub fn shell(script: &str) -> Result<Self> {
+        let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
+        let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let bundle = Self {
+            id: format!("{name}-c1"),
+            traces: Traces::new(&name, &folder),
+            folder: folder.join("bundle"),
+        };
+        bundle.traces.watch(NAMESPACE, &bundle.id);
+        fs::create_dir_all(bundle.rootfs())?;
+        // containerd reads a fifo of this name.
+        fs::write(bundle.folder.join("log"), "")?;
+        bundle.write_config(&json!({
+            "ociVersion": "1.0.2",
+            "root": { "path": "rootfs" },
+            "process": { "cwd": "/", "user": { "uid": 0, "gid": 0 }, "env": ["PATH=/bin"],
+                "args": ["/bin/sh", "-c", script] },
+            "mounts": [{ "destination": "/proc", "type": "proc", "source": "proc" },
+                { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" }],
+            "linux": { "cgroupsPath": format!("/{name}/c1"),
+                "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }] },
+        }))?;
+        Ok(bundle)
+    }
+
+    /// Replaces `config.json`.
+    pub fn write_config(&self, config: &Value) -> Result<()> {
+        Ok(fs::write(self.folder.join("config.json"), config.to_string())?)
+    }
+
+    /// Where the root is mounted.
+    pub fn rootfs(&self) -> PathBuf {
+        self.folder.join("rootfs")
+    }
+
+    /// What the shim logged.
+    pub fn log(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.folder.join("log"))?)
+    }
+
+    /// Executes the shim in the bundle, as containerd does, with an action or flags.
+    pub fn execute(&self, words: &[&str]) -> Result<Output> {
+        let nobody = config::socket(self.traces_folder());
+        let shim = built()?.join("containerd-shim-wasmtime-v1");
+        let mut all = vec!["-C".into(), self.folder.display().to_string()];
+        all.push(format!("TTRPC_ADDRESS={}.ttrpc", nobody.display()));
+        all.extend([shim.display().to_string(), "-namespace".into(), NAMESPACE.into()]);
+        all.extend(["-id".into(), self.id.clone(), "-address".into()]);
+        all.push(nobody.display().to_string());
+        all.extend(words.iter().map(|&word| word.to_owned()));
+        command::run("env", all)
+    }
+
+    /// The action `start`, and a connection to the shim it names.
+    pub fn start(&self) -> Result<Shim> {
+        let address = self.execute(&["start"])?.success()?.stdout;
+        let client = Client::connect(&address).with_context(|| format!("connect to {address}"))?;
+        let socket = address.strip_prefix("unix://").context("not a socket's address")?.into();
+        Ok(Shim { tasks: TaskClient::new(client), socket })
+    }
+
+    /// A Create for this bundle, its root bound to the files of the image `linux`.
+    pub fn create_request(&self) -> CreateTaskRequest {
+        let files = repository().join("target/images/linux-rootfs");
+        let mut request = CreateTaskRequest::new();
+        request.set_id(self.id.clone());
+        request.set_bundle(self.folder.display().to_string());
+        request.set_rootfs(vec![mount("bind", &files, &["rbind", "ro"])]);
+        request
+    }
+
+    /// Ends the story: fails with the name of everything that is left.
+    pub fn close(self) -> Result<()> {
+        let gone = || Ok(self.traces.find(None).is_empty().then_some(()));
+        if wait::until(SOON, "nothing to be left", gone).is_err() {
+            bail!("left behind:\n  {}", self.traces.find(None).join("\n  "));
+        }
+        Ok(())
+    }
+
+    fn traces_folder(&self) -> &Path {
+        self.folder.parent().unwrap_or(&self.folder)
+    }
+}
+
+impl Drop for Bundle {
+    fn drop(&mut self) {
+        self.traces.wipe();
+    }
+}
+
+/// One mount of a container's root.
+pub fn mount(kind: &str, source: &Path, options: &[&str]) -> Mount {
+    let mut mount = Mount::new();
+    mount.set_type(kind.into());
+    mount.set_source(source.display().to_string());
+    mount.set_options(options.iter().map(|&option| option.into()).collect());
+    mount
+}
+
+impl Shim {
+    /// Create; answers with the process id.
+    pub fn create(&self, request: &CreateTaskRequest) -> Answer<u32> {
+        self.create_within(LIMIT, request)
+    }
+
+    /// The same for a caller with that much patience.
+    pub fn create_within(&self, limit: Duration, request: &CreateTaskRequest) -> Answer<u32> {
+        let answer = self.tasks.create(context::with_duration(limit), request);
+        answer.map(|answer| answer.pid()).map_err(refusal)
+    }
+
+    /// Start.
+    pub fn start(&self, id: &str) -> Answer<()> {
+        let request = StartRequest { id: id.into(), ..Default::default() };
+        self.tasks.start(limit(), &request).map(drop).map_err(refusal)
+    }
+
+    /// State; answers with the status.
+    pub fn status(&self, id: &str) -> Answer<Status> {
+        let request = StateRequest { id: id.into(), ..Default::default() };
+        self.tasks.state(limit(), &request).map(|state| state.status()).map_err(refusal)
+    }
+
+    /// Wait; answers with the exit code.
+    pub fn wait(&self, id: &str) -> Answer<u32> {
+        let request = WaitRequest { id: id.into(), ..Default::default() };
+        self.tasks.wait(limit(), &request).map(|exit| exit.exit_status()).map_err(refusal)
+    }
+
+    /// Kill of the first process.
+    pub fn kill(&self, id: &str, signal: u32) -> Answer<()> {
+        let request = KillRequest { id: id.into(), signal, ..Default::default() };
+        self.tasks.kill(limit(), &request).map(drop).map_err(refusal)
+    }
+
+    /// Delete; answers with the exit code.
+    pub fn delete(&self, id: &str) -> Answer<u32> {
+        let request = DeleteRequest { id: id.into(), ..Default::default() };
+        let answer = self.tasks.delete(limit(), &request);
+        answer.map(|DeleteResponse { exit_status, .. }| exit_status).map_err(refusal)
+    }
+
+    /// Shutdown. The shim may be gone before it has answered.
+    pub fn shutdown(&self) {
+        let _ = self.tasks.shutdown(limit(), &ShutdownRequest::new());
+    }
+}
+
+fn limit() -> context::Context {
+    context::with_duration(LIMIT)
+}
+
+fn refusal(error: ttrpc::Error) -> Refusal {
+    match error {
+        ttrpc::Error::RpcStatus(status) => {
+            Refusal { code: status.code(), message: status.message().into() }
+        }
+        other => Refusal { code: Code::UNKNOWN, message: other.to_string() },
+    }
+}

@@ -1,0 +1,266 @@
+//! The shim by itself: what containerd would never ask of it, and a time without containerd.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use containerd_shim_protos::api::Status;
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
+use containerd_shim_protos::ttrpc::Code;
+use nix::sys::signal::Signal;
+use serde_json::json;
+use tests::processes::shim_of;
+use tests::shim::{Answer, Bundle, Refusal, Shim, mount};
+use tests::wait::{self, SOON};
+
+const SIGKILL: u32 = 9;
+
+fn granted<T>(answer: Answer<T>) -> Result<T> {
+    answer.map_err(|Refusal { code, message }| anyhow::anyhow!("{code:?}: {message}"))
+}
+
+fn code<T: std::fmt::Debug>(answer: Answer<T>) -> Code {
+    answer.expect_err("is refused").code
+}
+
+/// Shuts the shim down, and waits until it has.
+fn ends(shim: &Shim, bundle: &Bundle) -> Result<()> {
+    shim.shutdown();
+    wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
+    assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
+    Ok(())
+}
+
+#[test]
+fn a_container_lives_and_ends_while_containerd_is_away() -> Result<()> {
+    let bundle = Bundle::shell("read -t 1000; exit 7")?;
+    let id = bundle.id.as_str();
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    assert_eq!(shim.status(id), Ok(Status::CREATED));
+    assert_eq!(shim.create(&bundle.create_request()).map_err(|r| r.code), Err(Code::ALREADY_EXISTS));
+    assert!(Path::new(&format!("/proc/{pid}")).exists(), "the second Create harmed the first");
+
+    granted(shim.start(id))?;
+    assert_eq!(code(shim.start(id)), Code::FAILED_PRECONDITION);
+    assert_eq!(code(shim.delete(id)), Code::FAILED_PRECONDITION);
+    // stdin is /dev/null: the script ends by itself, before or after the first Wait.
+    assert_eq!(shim.wait(id), Ok(7));
+    assert_eq!(shim.status(id), Ok(Status::STOPPED));
+    assert_eq!(shim.wait(id), Ok(7), "asked after the end");
+    assert_eq!(code(shim.kill(id, SIGKILL)), Code::NOT_FOUND);
+    assert_eq!(code(shim.start(id)), Code::NOT_FOUND);
+
+    // The container is still there: Shutdown is not for now.
+    shim.shutdown();
+    assert_eq!(shim.delete(id), Ok(7));
+    assert_eq!(code(shim.delete(id)), Code::NOT_FOUND);
+    assert_eq!(code(shim.status(id)), Code::NOT_FOUND);
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn an_unknown_container_and_an_unknown_signal_are_told_apart() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    for answer in [shim.start("none"), shim.kill("none", SIGKILL), shim.wait("none").map(drop)] {
+        let refusal = answer.expect_err("is refused");
+        assert_eq!(refusal.code, Code::NOT_FOUND);
+        assert!(refusal.message.contains("none"), "{refusal:?}");
+    }
+    granted(shim.create(&bundle.create_request()))?;
+    assert_eq!(code(shim.kill(&bundle.id, 99)), Code::INVALID_ARGUMENT);
+    // Never started: Delete ends it.
+    assert_eq!(shim.delete(&bundle.id), Ok(128 + SIGKILL));
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn of_two_creates_at_once_one_makes_the_container() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    let request = bundle.create_request();
+    let answers: Vec<_> = thread::scope(|scope| {
+        let calls = [(); 8].map(|()| scope.spawn(|| shim.create(&request)));
+        calls.into_iter().map(|call| call.join().expect("no panic")).collect()
+    });
+    let (made, refused): (Vec<_>, Vec<_>) = answers.into_iter().partition(Result::is_ok);
+    assert_eq!(made.len(), 1, "{made:?}");
+    assert!(refused.into_iter().all(|answer| code(answer) == Code::ALREADY_EXISTS));
+    granted(shim.start(&bundle.id))?;
+    granted(shim.kill(&bundle.id, SIGKILL))?;
+    assert_eq!(shim.wait(&bundle.id), Ok(137));
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_create_whose_caller_has_lost_patience_is_taken_back_by_delete() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    let hurried = shim.create_within(Duration::from_millis(1), &bundle.create_request());
+    assert!(hurried.is_err(), "made in a millisecond: {hurried:?}");
+    // What containerd does next. NotFound would leave it with a container nobody knows of.
+    assert_eq!(shim.delete(&bundle.id), Ok(137));
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_root_that_cannot_be_mounted_is_named() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let shim = bundle.start()?;
+    let mut request = bundle.create_request();
+    let good = request.rootfs.clone();
+    let bad = mount("overlay", Path::new("overlay"), &["lowerdir=/nowhere", "upperdir=/nor-here"]);
+    request.set_rootfs(good.into_iter().chain([bad]).collect());
+    let refusal = shim.create(&request).expect_err("is refused");
+    for word in ["overlay", "rootfs"] {
+        assert!(refusal.message.contains(word), "{refusal:?}");
+    }
+    assert!(bundle.log()?.contains(&refusal.message), "not in the log: {refusal:?}");
+    assert_eq!(fs::read_dir(bundle.rootfs())?.count(), 0, "the first mount stayed");
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_missing_or_malformed_config_fails_the_start_of_the_shim() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let cases = [
+        ("{\"ociVersion\": \"1.0.2\", \"process\": 7}", "line 1"),
+        ("not JSON", "line 1"),
+        ("", "EOF"),
+        ("{\"ociVersion\": \"1.0.2\", \"root\": {\"path\": \"rootfs\"}}", "process is missing"),
+    ];
+    for (text, reason) in cases {
+        fs::write(bundle.folder.join("config.json"), text)?;
+        let output = bundle.execute(&["start"])?;
+        assert_eq!(output.code, 1, "{text:?}: {output:?}");
+        for word in ["config.json", reason] {
+            assert!(output.stderr.contains(word), "{text:?}: {output:?}");
+        }
+    }
+    fs::remove_file(bundle.folder.join("config.json"))?;
+    let output = bundle.execute(&["start"])?;
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("config.json: No such file"), "{output:?}");
+    bundle.close()
+}
+
+#[test]
+fn a_config_that_goes_bad_after_the_start_fails_create() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let shim = bundle.start()?;
+    bundle.write_config(&json!({ "ociVersion": "1.0.2", "root": { "path": 5 } }))?;
+    let refusal = shim.create(&bundle.create_request()).expect_err("is refused");
+    assert_eq!(refusal.code, Code::INVALID_ARGUMENT);
+    assert!(refusal.message.contains("config.json"), "{refusal:?}");
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn runtime_options_of_another_runtime_are_refused_by_their_type() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let shim = bundle.start()?;
+    let mut request = bundle.create_request();
+    let options = Any { type_url: "io.example.Options".into(), ..Default::default() };
+    request.options = MessageField::some(options);
+    let refusal = shim.create(&request).expect_err("is refused");
+    assert_eq!(refusal.code, Code::INVALID_ARGUMENT);
+    assert!(refusal.message.contains("io.example.Options"), "{refusal:?}");
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn an_image_is_not_looked_up_where_containerd_is_gone() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let config = fs::read_to_string(bundle.folder.join("config.json"))?;
+    fs::write(bundle.folder.join("config.json"), config.replace("/bin/sh", "/app.wasm"))?;
+    let shim = bundle.start()?;
+    let refusal = shim.create(&bundle.create_request()).expect_err("is refused");
+    for word in ["/app.wasm", "c.sock"] {
+        assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
+    }
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn what_a_killed_shim_left_is_taken_away_by_the_delete_action() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000 & sleep 1000")?;
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(&bundle.id))?;
+    let process = shim_of(&bundle.id)?;
+    process.kill(Signal::SIGKILL)?;
+    wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
+    // Twice: containerd asks again when it was itself interrupted.
+    for _ in 0..2 {
+        let output = bundle.execute(&["-bundle", &bundle.folder.display().to_string(), "delete"])?;
+        assert_eq!(output.code, 0, "{output:?}");
+    }
+    assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
+    assert_eq!(fs::read_dir(bundle.rootfs())?.count(), 0, "the root is still mounted");
+    bundle.close()
+}
+
+#[test]
+fn a_second_start_in_a_pod_finds_the_same_shim() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let first = bundle.start()?;
+    let before = shim_of(&bundle.id)?;
+    let second = bundle.start()?;
+    assert_eq!(first.socket, second.socket);
+    assert_eq!(shim_of(&bundle.id)?, before);
+    // The second one is there as long as it has somebody to serve.
+    granted(second.create(&bundle.create_request()))?;
+    granted(second.delete(&bundle.id))?;
+    ends(&first, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn version_and_info_are_told_without_a_bundle() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let version = bundle.execute(&["-v"])?.success()?.stdout;
+    assert!(version.starts_with("containerd-shim-wasmtime-v1 0."), "{version}");
+    let info = bundle.execute(&["-info"])?.success()?.stdout;
+    assert!(info.contains("io.containerd.wasmtime.v1"), "{info:?}");
+    let unknown = bundle.execute(&["restart"])?;
+    assert_eq!(unknown.code, 1, "{unknown:?}");
+    assert!(unknown.stderr.contains("restart"), "{unknown:?}");
+    bundle.close()
+}
+
+#[test]
+fn the_shim_joins_the_cgroup_that_its_options_name() -> Result<()> {
+    tests::on_each_containerd(|node| {
+        let pod = node.run_pod(&tests::Pod::new("grouped").handler("wasmtime-options"))?;
+        let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", pod.shim()?.pid))?;
+        let expected = format!("{}/shims", node.cgroup_parent());
+        assert!(cgroups.contains(&expected), "no {expected} in {cgroups}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_mistyped_runtime_option_fails_the_pod_by_its_name() -> Result<()> {
+    tests::on_each_containerd(|node| {
+        let pod = node.run_pod(&tests::Pod::new("mistyped").handler("wasmtime-mistyped"));
+        let error = pod.map(drop).context("is refused").expect_err("is refused");
+        let text = format!("{error:#}");
+        for word in ["SystemdCGroup", "SystemdCgroup"] {
+            assert!(text.contains(word), "no {word} in {text}");
+        }
+        Ok(())
+    })
+}
