@@ -30,6 +30,7 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 pub use compile::Compiled;
 pub use error::Error;
 pub use plan::{HttpSettings, Plan};
+pub use signals::ending as ending_signals;
 use state::State;
 pub use world::World;
 

@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::report::{self, tell};
 use crate::state::{self, State};
 use crate::world::{INITIALIZE, START};
-use crate::{Error, Plan, Runtime, World, http, signals};
+use crate::{Error, Plan, Runtime, World, http, signals, world};
 
 /// A command whose `run` returned an error.
 const RUN_FAILED: u8 = 1;
@@ -22,7 +22,7 @@ impl Runtime {
     /// Runs the guest, and blocks until it is done. Whatever goes wrong is told on stderr.
     ///
     /// To be called in a process without other threads, which ends with the code that is returned: the guest's
-    /// own, or one of this crate's constants. SIGTERM and SIGINT end it sooner (`signals`).
+    /// own, or one of this crate's constants. [`crate::ending_signals`] end it sooner.
     pub fn run(&self, plan: &Plan, code: File) -> u8 {
         let result = self.attempt(plan, &code);
         // The process may end without the exit handlers that would write what a guest did not flush.
@@ -109,7 +109,8 @@ impl Runtime {
         name: &str,
     ) -> wasmtime::Result<bool> {
         let instance = self.components.instantiate_async(&mut *store, component).await?;
-        let function = instance.get_func(&mut *store, name).ok_or_else(|| missing(name))?;
+        let index = world::find_export(component, name).ok_or_else(|| missing(name))?;
+        let function = instance.get_func(&mut *store, index).ok_or_else(|| missing(name))?;
         let mut results = vec![Val::Bool(false); function.ty(&store).results().len()];
         function.call_async(&mut *store, &[], &mut results).await?;
         Ok(!results.iter().any(|value| matches!(value, Val::Result(Err(_)))))

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT, for a process that may be the first of its pid namespace.
+//! The signals that end a guest, for a process that may be the first of its pid namespace.
 //!
 //! The kernel sends such a process no signal that it neither blocks nor handles (pid_namespaces(7)), so the
 //! default action would be none, and a Pod would end only with SIGKILL after its grace period. A thread of
@@ -10,6 +10,23 @@ use std::io;
 
 use nix::sys::signal::{SigSet, Signal};
 use tokio::sync::oneshot;
+
+/// What ends a process by default and may be sent to end one on purpose: an image's `STOPSIGNAL`, a user's
+/// `kill`. Not among them are those of a processor's exceptions, which the runtime handles itself.
+const ENDING: [Signal; 7] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGUSR1,
+    Signal::SIGUSR2,
+    Signal::SIGALRM,
+    Signal::SIGTERM,
+];
+
+/// The signals that [`crate::Runtime::run`] takes. Blocked before it is called, none is lost.
+pub fn ending() -> SigSet {
+    SigSet::from_iter(ENDING)
+}
 
 /// The stack of a thread that does system calls alone.
 const THREAD_STACK: usize = 64 << 10;
@@ -47,11 +64,8 @@ fn block() -> nix::Result<SigSet> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGPIPE);
     signals.thread_block()?;
-    let mut awaited = SigSet::empty();
-    awaited.add(Signal::SIGTERM);
-    awaited.add(Signal::SIGINT);
-    awaited.thread_block()?;
-    Ok(awaited)
+    ending().thread_block()?;
+    Ok(ending())
 }
 
 /// The thread lives as long as the process, which it ends.

@@ -30,8 +30,9 @@ pub fn preview1(plan: &Plan) -> wasmtime::Result<WasiP1Ctx> {
     Ok(builder(plan)?.build_p1())
 }
 
+/// One preopen: with a second one for the working directory, wasi-libc would look there for absolute paths,
+/// since it takes `/` and `.` for the same prefix and the last of them.
 fn builder(plan: &Plan) -> wasmtime::Result<WasiCtxBuilder> {
-    let cwd = plan.cwd.to_string_lossy();
     let mut builder = WasiCtxBuilder::new();
     builder
         .args(&plan.args)
@@ -41,16 +42,10 @@ fn builder(plan: &Plan) -> wasmtime::Result<WasiCtxBuilder> {
         .allow_tcp(true)
         .allow_udp(true)
         .allow_ip_name_lookup(true)
-        .initial_cwd(&cwd)
+        .initial_cwd(plan.cwd.to_string_lossy())
         .allow_blocking_current_thread(is_sequential(plan.world))
         .preopened_dir("/", "/", FsPerms::ReadWrite)
         .context("open the container's root directory")?;
-    // wasi-libc starts in "/" unless a preopen has the name of the working directory.
-    if cwd != "/" {
-        builder
-            .preopened_dir(&plan.cwd, ".", FsPerms::ReadWrite)
-            .with_context(|| format!("open the working directory {cwd:?}"))?;
-    }
     Ok(builder)
 }
 

@@ -1,8 +1,10 @@
 //! What a guest is, from what it exports: that decides how it is run.
 
+use std::borrow::Borrow;
+
 use serde::{Deserialize, Serialize};
 use wasmtime::component::types::ComponentItem;
-use wasmtime::component::{Component, InstancePre};
+use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use wasmtime::{Engine, ExternType, Module};
 use wasmtime_wasi::{p2, p3};
 
@@ -85,9 +87,8 @@ pub fn of_component(
 ) -> Result<World, Error> {
     let ty = component.component_type();
     if let Some(wanted) = export {
-        let callable: Vec<&str> =
-            ty.exports(engine).filter(|(_, item)| is_callable(&item.ty)).map(|(n, _)| n).collect();
-        return match callable.contains(&wanted) {
+        let callable = callable(engine, component);
+        return match callable.iter().any(|name| name == wanted) {
             true => Ok(World::Export),
             false => Err(missing(wanted, &callable)),
         };
@@ -100,11 +101,36 @@ pub fn of_component(
         .ok_or_else(|| missing(ENTRIES, &names))
 }
 
+/// The functions without parameters: those of an interface as `interface#function`.
+fn callable(engine: &Engine, component: &Component) -> Vec<String> {
+    let mut names = Vec::new();
+    for (name, item) in component.component_type().exports(engine) {
+        if is_callable(&item.ty) {
+            names.push(name.to_owned());
+        } else if let ComponentItem::ComponentInstance(interface) = item.ty {
+            let functions = interface.exports(engine).filter(|(_, item)| is_callable(&item.ty));
+            names.extend(functions.map(|(function, _)| format!("{name}#{function}")));
+        }
+    }
+    names
+}
+
 fn is_callable(item: &ComponentItem) -> bool {
     matches!(item, ComponentItem::ComponentFunc(function) if function.params().len() == 0)
 }
 
-fn missing(wanted: &str, found: &[&str]) -> Error {
+/// Where an export that [`of_component`] knows is.
+pub fn find_export(component: &Component, name: &str) -> Option<ComponentExportIndex> {
+    match name.rsplit_once('#') {
+        Some((interface, function)) => {
+            let interface = component.get_export_index(None, interface)?;
+            component.get_export_index(Some(&interface), function)
+        }
+        None => component.get_export_index(None, name),
+    }
+}
+
+fn missing<S: Borrow<str>>(wanted: &str, found: &[S]) -> Error {
     let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
     Error::Export { wanted: wanted.to_owned(), found }
 }
@@ -180,6 +206,15 @@ mod tests {
         assert_eq!(world(exports, Some("check")).expect("compiles"), World::Export);
         let error = world(exports, Some("with-parameters")).expect_err("is refused");
         assert!(error.to_string().ends_with("there are: check"), "{error}");
+    }
+
+    #[test]
+    fn a_function_of_an_exported_interface_can_be_asked_for() {
+        let exports = r#"(export "acme:jobs/nightly@1.0.0" (instance $command))"#;
+        let wanted = "acme:jobs/nightly@1.0.0#run";
+        assert_eq!(world(exports, Some(wanted)).expect("compiles"), World::Export);
+        let error = world(exports, Some("acme:jobs/nightly@1.0.0")).expect_err("is refused");
+        assert!(error.to_string().ends_with(&format!("there are: {wanted}")), "{error}");
     }
 
     #[test]

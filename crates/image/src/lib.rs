@@ -20,7 +20,7 @@ mod rootfs;
 mod store;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Mount;
 use tokio::task::spawn_blocking;
@@ -92,14 +92,12 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     let name = container.args.first().map_or("", String::as_str);
     let (entrypoint, found) = find(container, name).await?;
     match found {
-        Found::File(file) => match header::recognise(&file, entrypoint.path)? {
-            Kind::Wasm => return Ok(guest(vec![file], &entrypoint, container)),
-            Kind::Program => return Ok(Workload::Linux),
-        },
-        Found::Other { path, found } if entrypoint.looks_like_wasm() => {
+        Entry::Guest(file) => return Ok(guest(vec![file], &entrypoint, container)),
+        Entry::Program => return Ok(Workload::Linux),
+        Entry::Other { path, found } if entrypoint.looks_like_wasm() => {
             return Err(Error::NotAFile { path, found });
         }
-        Found::Other { .. } | Found::Nothing => {}
+        Entry::Other { .. } | Entry::Nothing => {}
     }
     match store::wasm_layers(container, name, Patience::default()).await? {
         Layers::Wasm(layers) => Ok(guest(layers, &entrypoint, container)),
@@ -111,27 +109,43 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     }
 }
 
+/// What is at an entrypoint.
+enum Entry {
+    Guest(File),
+    Program,
+    Other { path: PathBuf, found: &'static str },
+    Nothing,
+}
+
 /// What `name` means, and what is there: a file whose own name has a `#` is that file, and else the
 /// part before the first `#` is the path.
 async fn find<'a>(
     container: &Container<'_>,
     name: &'a str,
-) -> Result<(Entrypoint<'a>, Found), Error> {
+) -> Result<(Entrypoint<'a>, Entry), Error> {
     let parsed = Entrypoint::parse(name);
     if name.contains('#') {
         let whole = Entrypoint::whole(name);
-        if let Found::File(file) = open(container, &whole).await? {
-            return Ok((whole, Found::File(file)));
+        let entry = open(container, &whole).await?;
+        if matches!(entry, Entry::Guest(_) | Entry::Program) {
+            return Ok((whole, entry));
         }
     }
     Ok((parsed, open(container, &parsed).await?))
 }
 
-/// On a thread of its own: a volume's server may be gone, and open(2) with it.
-async fn open(container: &Container<'_>, entrypoint: &Entrypoint<'_>) -> Result<Found, Error> {
-    let candidates = entrypoint.candidates(container);
+/// On a thread of its own: a volume's server may be gone, and open(2) and read(2) with it.
+async fn open(container: &Container<'_>, entrypoint: &Entrypoint<'_>) -> Result<Entry, Error> {
+    let (candidates, name) = (entrypoint.candidates(container), entrypoint.path.to_owned());
     let (rootfs, mounts) = (container.rootfs.to_owned(), container.mounts.to_vec());
-    let search = move || Root::new(rootfs, &mounts)?.first(&candidates);
+    let search = move || match Root::new(rootfs, &mounts)?.first(&candidates)? {
+        Found::File(file) => header::recognise(&file, &name).map(|kind| match kind {
+            Kind::Wasm => Entry::Guest(file),
+            Kind::Program => Entry::Program,
+        }),
+        Found::Other { path, found } => Ok(Entry::Other { path, found }),
+        Found::Nothing => Ok(Entry::Nothing),
+    };
     match timeout(limits::FILE_TIME, spawn_blocking(search)).await {
         Ok(Ok(found)) => found,
         Ok(Err(panicked)) => Err(Error::read(entrypoint.path)(panicked.into())),

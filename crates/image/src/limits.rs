@@ -11,9 +11,9 @@ pub const HEAD_BYTES: usize = 16 << 10;
 pub const JSON_BYTES: u64 = 4 << 20;
 
 /// All wasm layers of an image together, in bytes, or the one file in a root file system. Layers
-/// are held in memory until they are compiled; the largest components in use, an interpreter with
-/// its libraries, have some tens of MB.
-pub const WASM_BYTES: u64 = 512 << 20;
+/// are held in memory until they are compiled, which takes about 30 times their size; the largest
+/// components in use, an interpreter with its libraries, have some tens of MB.
+pub const WASM_BYTES: u64 = 128 << 20;
 
 /// Wasm layers of one image. Each is an open file in the shim, which may have 1024 for a whole
 /// Pod; compositions in use have fewer than ten parts.

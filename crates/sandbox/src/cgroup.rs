@@ -1,77 +1,119 @@
-//! A container's cgroup, v1, v2 or systemd's, through libcgroups.
+//! A container's cgroup, as the files it is (cgroups(7)): v1, v2, and where systemd manages it.
+//!
+//! libcgroups makes it and sets its limits while libcontainer builds the container. What a long-lived process
+//! asks of it is here: which processes are in it, what the kernel counted, and its end.
 
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use libcgroups::common::{
-    AnyCgroupManager, CgroupConfig, CgroupManager, CgroupSetup, create_cgroup_manager,
-    get_cgroup_setup,
-};
-pub use libcgroups::stats::Stats;
-use libcontainer::utils::get_cgroup_path;
 use nix::unistd::Pid;
 
 use crate::{Error, pidfd};
+
+/// Where the hierarchies are mounted: the one of v2, or a folder for each of v1.
+const HIERARCHIES: &str = "/sys/fs/cgroup";
 
 /// How often, and after which pause, a killed cgroup is looked at again: 2 s in all. A process in an
 /// uninterruptible wait outlives that; the cgroup then stays and is named in the error.
 const EMPTY_TRIES: u32 = 200;
 const EMPTY_PAUSE: Duration = Duration::from_millis(10);
 
-/// Whether the host has the unified hierarchy (v2) alone.
-pub fn is_unified() -> Result<bool, Error> {
-    get_cgroup_setup()
-        .map(|setup| matches!(setup, CgroupSetup::Unified))
-        .map_err(|error| refuse(Path::new("/"), &chain(&error)))
-}
-
-/// Whether a `cgroupsPath` has the form that only systemd understands: `<name>.slice:<prefix>:<name>`, as CRI
-/// writes it where kubelet's cgroup driver is systemd.
-pub fn is_for_systemd(cgroups_path: &Path) -> bool {
-    let parts: Vec<_> = cgroups_path.to_str().unwrap_or_default().split(':').collect();
-    matches!(parts[..], [slice, _, name] if slice.ends_with(".slice") && !name.is_empty())
+/// Who makes a cgroup.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Manager {
+    /// mkdir(2), at the path.
+    Files,
+    /// systemd, asked for a scope: `slice:prefix:name`.
+    Systemd(String),
 }
 
 /// The cgroup of one container.
+#[derive(Debug)]
 pub struct Cgroup {
-    config: CgroupConfig,
+    hierarchies: PathBuf,
+    /// Below a hierarchy's root.
+    path: PathBuf,
+    manager: Manager,
 }
 
 impl Cgroup {
     /// The cgroup that `cgroupsPath` of the OCI spec names (OCI runtime spec, "Control groups"): a path, or
-    /// `slice:prefix:name` when systemd manages it.
+    /// `slice:prefix:name` for a scope of systemd. The latter is systemd's where that is asked for, and also
+    /// where only its form says so, as CRI writes it when kubelet's cgroup driver is systemd.
     ///
     /// # Errors
-    /// [`Error::Cgroup`] when the path is a hierarchy's root, whose processes are not the container's.
-    pub fn new(cgroups_path: &Option<PathBuf>, id: &str, systemd: bool) -> Result<Cgroup, Error> {
-        let path = get_cgroup_path(cgroups_path, id);
+    /// [`Error::Cgroup`] when the path is a hierarchy's root, whose processes are not the container's, or
+    /// systemd is asked for and the path has not its form.
+    pub fn new(cgroups_path: Option<&Path>, id: &str, systemd: bool) -> Result<Cgroup, Error> {
+        Cgroup::in_hierarchies(Path::new(HIERARCHIES), cgroups_path, id, systemd)
+    }
+
+    /// The same with the hierarchies mounted elsewhere.
+    pub fn in_hierarchies(
+        hierarchies: &Path,
+        cgroups_path: Option<&Path>,
+        id: &str,
+        systemd: bool,
+    ) -> Result<Cgroup, Error> {
+        let given = cgroups_path.map_or_else(|| Path::new("/wasmtime").join(id), Path::to_owned);
+        let scope = Scope::parse(&given);
+        if systemd && scope.is_none() {
+            return Err(refuse(&given, "systemd's cgroups are named slice:prefix:name"));
+        }
+        let path = scope.as_ref().map_or_else(|| given.clone(), Scope::path);
         let normal = path.components().filter(|part| matches!(part, Component::Normal(_))).count();
         let climbs = path.components().any(|part| matches!(part, Component::ParentDir));
         if normal == 0 || climbs {
-            return Err(refuse(
-                &path,
-                "not a cgroup a container may own: give it a name below the root",
-            ));
+            let reason = "not a cgroup a container may own: give it a name below the root";
+            return Err(refuse(&given, reason));
         }
-        let config = CgroupConfig {
-            cgroup_path: path,
-            systemd_cgroup: systemd,
-            container_name: id.to_owned(),
+        let cgroup = Cgroup { hierarchies: hierarchies.to_owned(), path, manager: Manager::Files };
+        // systemd's own scopes are v2's; in v1 the same path is made by hand, inside the Pod's.
+        let manager = match scope {
+            Some(_) if cgroup.is_unified() => Manager::Systemd(given.display().to_string()),
+            _ => Manager::Files,
         };
-        Ok(Cgroup { config })
+        Ok(Cgroup { manager, ..cgroup })
     }
 
-    /// Every process in the cgroup and those below it, in this process's pid namespace.
+    /// Whether the host has the unified hierarchy (v2) alone.
+    pub fn is_unified(&self) -> bool {
+        self.hierarchies.join("cgroup.controllers").exists()
+    }
+
+    /// Whether systemd is to make it.
+    pub fn by_systemd(&self) -> bool {
+        matches!(self.manager, Manager::Systemd(_))
+    }
+
+    /// As the spec must have it for libcontainer to make this cgroup.
+    pub fn cgroups_path(&self) -> PathBuf {
+        match &self.manager {
+            Manager::Files => Path::new("/").join(&self.path),
+            Manager::Systemd(scope) => scope.into(),
+        }
+    }
+
+    /// The text of one of its files. `None` where there is no such controller or file, or no such cgroup.
+    pub fn read(&self, controller: &str, file: &str) -> Option<String> {
+        let hierarchy = match self.is_unified() {
+            true => self.hierarchies.clone(),
+            false => self.hierarchies.join(controller),
+        };
+        fs::read_to_string(below(&hierarchy, &self.path).join(file)).ok()
+    }
+
+    /// Every process in the cgroup and those below it, in this process's pid namespace. A missing one is empty.
     pub fn pids(&self) -> Result<Vec<Pid>, Error> {
-        let pids = self.manager()?.get_all_pids().map_err(|error| self.failed(error))?;
-        // libcgroups has its own version of nix.
-        Ok(pids.into_iter().map(|pid| Pid::from_raw(pid.as_raw())).collect())
-    }
-
-    /// What the kernel counted for the cgroup.
-    pub fn stats(&self) -> Result<Stats, Error> {
-        self.manager()?.stats().map_err(|error| self.failed(error))
+        let mut pids = BTreeSet::new();
+        for folder in self.folders()? {
+            self.collect_pids(&folder, &mut pids)?;
+        }
+        Ok(pids.into_iter().map(Pid::from_raw).collect())
     }
 
     /// Sends a signal to every process in the cgroup.
@@ -82,66 +124,199 @@ impl Cgroup {
     /// Kills every process in the cgroup, and returns once it is empty. A missing cgroup is empty.
     pub fn kill(&self) -> Result<(), Error> {
         for _ in 0..EMPTY_TRIES {
-            match self.pids() {
-                Ok(pids) if !pids.is_empty() => self.signal(libc::SIGKILL)?,
-                _ => return Ok(()),
+            if self.pids()?.is_empty() {
+                return Ok(());
+            }
+            // Linux 5.14 and later kill a whole v2 cgroup at once, whatever forks meanwhile.
+            let all = below(&self.hierarchies, &self.path).join("cgroup.kill");
+            if fs::write(all, "1").is_err() {
+                self.signal(libc::SIGKILL)?;
             }
             sleep(EMPTY_PAUSE);
         }
-        Err(refuse(&self.config.cgroup_path, "processes in it do not end"))
+        Err(refuse(&self.path, "processes in it do not end"))
     }
 
-    /// Removes the cgroup; one that is gone is removed.
+    /// Removes the cgroup and those that were made below it; one that is gone is removed.
     pub fn remove(&self) -> Result<(), Error> {
-        self.manager()?.remove().map_err(|error| self.failed(error))
+        self.folders()?.iter().try_for_each(|folder| self.remove_folder(folder))
     }
 
-    fn manager(&self) -> Result<AnyCgroupManager, Error> {
-        create_cgroup_manager(self.config.clone()).map_err(|error| self.failed(error))
+    /// The cgroup's folder in each hierarchy where it is.
+    fn folders(&self) -> Result<Vec<PathBuf>, Error> {
+        let hierarchies = match self.is_unified() {
+            true => vec![self.hierarchies.clone()],
+            false => self.children(&self.hierarchies)?,
+        };
+        let folders = hierarchies.iter().map(|hierarchy| below(hierarchy, &self.path));
+        Ok(folders.filter(|folder| folder.is_dir()).collect())
     }
 
-    fn failed(&self, error: impl std::error::Error) -> Error {
-        refuse(&self.config.cgroup_path, &chain(&error))
+    fn collect_pids(&self, folder: &Path, pids: &mut BTreeSet<i32>) -> Result<(), Error> {
+        match fs::read_to_string(folder.join("cgroup.procs")) {
+            // 0 is a process that this pid namespace does not see.
+            Ok(text) => {
+                let found = text.lines().filter_map(|line| line.parse::<i32>().ok());
+                pids.extend(found.filter(|pid| *pid != 0));
+            }
+            Err(error) if is_gone(&error) => return Ok(()),
+            Err(error) => return Err(self.failed(error)),
+        }
+        self.children(folder)?.iter().try_for_each(|child| self.collect_pids(child, pids))
     }
+
+    fn remove_folder(&self, folder: &Path) -> Result<(), Error> {
+        self.children(folder)?.iter().try_for_each(|child| self.remove_folder(child))?;
+        for _ in 0..EMPTY_TRIES {
+            match fs::remove_dir(folder) {
+                Ok(()) => return Ok(()),
+                Err(error) if is_gone(&error) => return Ok(()),
+                // An ended process counts until the kernel has put it away.
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => sleep(EMPTY_PAUSE),
+                Err(error) => return Err(self.failed(error)),
+            }
+        }
+        Err(refuse(&self.path, "it stays busy"))
+    }
+
+    /// The folders in a folder; links, which name a v1 hierarchy again, are none.
+    fn children(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
+        let entries = match fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if is_gone(&error) => return Ok(Vec::new()),
+            Err(error) => return Err(self.failed(error)),
+        };
+        let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
+        Ok(entries.flatten().filter(is_folder).map(|entry| entry.path()).collect())
+    }
+
+    fn failed(&self, error: std::io::Error) -> Error {
+        refuse(&self.path, &error.to_string())
+    }
+}
+
+/// A scope of systemd, `slice:prefix:name`.
+struct Scope<'a> {
+    slice: &'a str,
+    prefix: &'a str,
+    name: &'a str,
+}
+
+impl<'a> Scope<'a> {
+    fn parse(cgroups_path: &'a Path) -> Option<Scope<'a>> {
+        let parts: Vec<_> = cgroups_path.to_str()?.split(':').collect();
+        let [slice, prefix, name] = parts[..] else { return None };
+        let is_one = slice.ends_with(".slice") && !name.is_empty() && !name.contains('/');
+        is_one.then_some(Scope { slice, prefix, name })
+    }
+
+    /// `a-b.slice` is in `a.slice` (systemd.slice(5)), and `-.slice` the root.
+    fn path(&self) -> PathBuf {
+        let mut path = PathBuf::new();
+        let name = self.slice.trim_end_matches(".slice");
+        let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
+        for end in ends.filter(|end| *end > 0 && name != "-") {
+            path.push(format!("{}.slice", &name[..end]));
+        }
+        path.join(format!("{}-{}.scope", self.prefix, self.name))
+    }
+}
+
+/// `path` below `folder`, though it be absolute.
+fn below(folder: &Path, path: &Path) -> PathBuf {
+    folder.join(path.strip_prefix("/").unwrap_or(path))
+}
+
+/// A cgroup may be removed while it is looked at (ENODEV), and a threaded one has no processes (EOPNOTSUPP).
+fn is_gone(error: &std::io::Error) -> bool {
+    error.kind() == ErrorKind::NotFound
+        || matches!(error.raw_os_error(), Some(libc::ENODEV | libc::EOPNOTSUPP))
 }
 
 fn refuse(path: &Path, reason: &str) -> Error {
     Error::Cgroup { path: path.display().to_string(), reason: reason.to_owned() }
 }
 
-/// An error with its sources, `a: b: c`, without what a message already repeats of the next.
-pub(crate) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let part = error.to_string();
-        if !text.contains(&part) {
-            text = format!("{text}: {part}");
-        }
-        source = error.source();
-    }
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const SCOPE: &str = "kubepods-besteffort-pod1.slice:cri-containerd:c1";
+    const SCOPE_PATH: &str = "kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod1.slice/cri-containerd-c1.scope";
+
+    /// A host with the cgroup at the path, in v2 or in two hierarchies of v1.
+    fn host(unified: bool, path: &str) -> tempfile::TempDir {
+        let host = tempfile::tempdir().expect("temporary folder");
+        let hierarchies: &[&str] = if unified { &["."] } else { &["memory", "pids"] };
+        for (hierarchy, pid) in hierarchies.iter().zip([11, 12]) {
+            let folder = host.path().join(hierarchy).join(path);
+            fs::create_dir_all(folder.join("child")).expect("a cgroup");
+            fs::write(folder.join("cgroup.procs"), format!("{pid}\n")).expect("its processes");
+            fs::write(folder.join("child/cgroup.procs"), "13\n0\n").expect("its child's");
+        }
+        if unified {
+            fs::write(host.path().join("cgroup.controllers"), "cpu memory pids").expect("v2");
+        }
+        host
+    }
+
+    fn cgroup(host: &tempfile::TempDir, path: &str) -> Cgroup {
+        Cgroup::in_hierarchies(host.path(), Some(Path::new(path)), "c1", false).expect("a cgroup")
+    }
+
+    fn pids(cgroup: &Cgroup) -> Vec<i32> {
+        cgroup.pids().expect("pids").into_iter().map(Pid::as_raw).collect()
+    }
+
     #[test]
-    fn systemds_paths_are_told_from_file_paths() {
-        assert!(is_for_systemd(Path::new("kubepods-besteffort-pod1.slice:cri-containerd:c1")));
-        for path in ["/kubepods/pod1/c1", "/a.slice/c1", "a.slice:cri:", "/ctr:run:c1", ""] {
-            assert!(!is_for_systemd(Path::new(path)), "{path}");
+    fn processes_are_found_below_it_in_every_hierarchy() {
+        let unified = host(true, "pods/c1");
+        assert_eq!(pids(&cgroup(&unified, "/pods/c1")), [11, 13]);
+        let legacy = host(false, "pods/c1");
+        assert_eq!(pids(&cgroup(&legacy, "/pods/c1")), [11, 12, 13]);
+        assert_eq!(pids(&cgroup(&legacy, "/pods/gone")), [0; 0]);
+    }
+
+    #[test]
+    fn a_scope_of_systemd_is_where_its_slices_are() {
+        let unified = host(true, SCOPE_PATH);
+        let scope = cgroup(&unified, SCOPE);
+        assert_eq!(pids(&scope), [11, 13]);
+        assert!(scope.by_systemd());
+        assert_eq!(scope.cgroups_path(), Path::new(SCOPE));
+        assert_eq!(cgroup(&unified, "-.slice:a:b").path, Path::new("a-b.scope"));
+    }
+
+    #[test]
+    fn where_systemd_has_no_scopes_the_same_path_is_made_by_hand() {
+        let legacy = host(false, SCOPE_PATH);
+        let scope = cgroup(&legacy, SCOPE);
+        assert!(!scope.by_systemd());
+        assert_eq!(scope.cgroups_path(), Path::new("/").join(SCOPE_PATH));
+        assert_eq!(pids(&scope), [11, 12, 13]);
+    }
+
+    #[test]
+    fn a_file_path_is_no_scope_and_systemd_takes_no_other() {
+        let unified = host(true, "pods");
+        for path in ["/a.slice/c1", "/a:b:c1", "a.slice:cri:", "a.slice:cri:x/y"] {
+            assert!(!cgroup(&unified, path).by_systemd(), "{path}");
+            let error = Cgroup::in_hierarchies(unified.path(), Some(Path::new(path)), "c1", true);
+            assert!(error.expect_err("refused").to_string().contains("slice:prefix:name"));
         }
     }
 
     #[test]
     fn the_root_of_a_hierarchy_is_no_containers_cgroup() {
         for path in ["/", "", "/../x", "."] {
-            let error = Cgroup::new(&Some(PathBuf::from(path)), "c1", false).map(drop);
-            assert!(path.is_empty() || error.is_err(), "{path} was accepted");
+            assert!(
+                Cgroup::new(Some(Path::new(path)), "c1", false).is_err(),
+                "{path:?} was accepted"
+            );
         }
-        assert!(Cgroup::new(&Some("/kubepods/pod1/c1".into()), "c1", false).is_ok());
-        assert!(Cgroup::new(&Some("kubepods.slice:cri:c1".into()), "c1", true).is_ok());
+        assert_eq!(
+            Cgroup::new(None, "c1", false).expect("has its own").path,
+            Path::new("/wasmtime/c1")
+        );
     }
 }

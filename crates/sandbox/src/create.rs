@@ -5,8 +5,9 @@
 //! the first process is made, so that [`destroy`] finds what to clean whoever was killed, and it goes with
 //! the bundle, which containerd removes.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -15,29 +16,51 @@ use libcontainer::container::builder::ContainerBuilder;
 use libcontainer::error::LibcontainerError;
 use libcontainer::syscall::syscall::SyscallType;
 use nix::unistd::{Gid, setgroups};
+use oci_spec::runtime::Spec;
+use pathrs::Root;
 
-use crate::cgroup::{Cgroup, chain};
+use crate::cgroup::Cgroup;
+use crate::errors::chain;
 use crate::workload::{Guest, Linux, Pause};
 use crate::zygote::Guests;
 use crate::{Create, Error, Workload, errors, spec};
+
+/// libcontainer's record of a container, in its folder.
+const STATE: &str = "state.json";
 
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
 pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
     errors::begin();
     let folder = folder(&request.bundle);
     let original = spec::load(&request.bundle.join("config.json"))?;
-    let (spec, groups) = spec::fit(original, &request.bundle, &request.workload);
-    cgroup(&spec, &request)?;
-    fs::create_dir_all(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
+    let cgroup = cgroup(&original, &request.id, request.systemd_cgroup)?;
+    let (spec, groups) = spec::fit(original, &request.bundle, &request.workload, &cgroup);
+    // Not the bundle as well: containerd may have given up and removed it meanwhile.
+    fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     spec::save(&spec, &folder.join("config.json"))?;
     spec::save(&request, &folder.join("create.json"))?;
     if let Some(groups) = groups {
         let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
         setgroups(&groups).map_err(Error::system("join the container's groups"))?;
     }
-    build(&request, &folder, fds, guests).inspect_err(|_| {
+    make_working_directory(&spec);
+    build(&request, &folder, fds, guests, cgroup.by_systemd()).map_err(|error| {
         let _ = destroy(&request.bundle, &request.id);
+        name_working_directory(error, &spec)
     })
+}
+
+/// An image's working directory need not exist; runc makes it as well. Links lead nowhere out of the root.
+fn make_working_directory(spec: &Spec) {
+    let (Some(root), Some(process)) = (spec.root().as_ref(), spec.process().as_ref()) else {
+        return;
+    };
+    if process.cwd() == Path::new("/") {
+        return;
+    }
+    // It may be on a volume, or the root read-only: whether it is there after all is told by chdir(2).
+    let _ = Root::open(root.path())
+        .and_then(|root| root.mkdir_all(process.cwd(), &Permissions::from_mode(0o755)));
 }
 
 /// Releases a created container.
@@ -49,20 +72,30 @@ pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
 }
 
 /// Ends the container's processes and removes its cgroup and state; runs its `poststop` hooks. What is not
-/// there, or no longer, is passed over: it works on whatever a killed shim left.
-pub fn destroy(bundle: &Path, id: &str) -> Result<(), Error> {
+/// there, or no longer, is passed over: it works on whatever a killed shim left. Returns what went wrong
+/// without keeping the container from going: a hook that fails does not (OCI runtime spec, "Lifecycle").
+pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     let folder = folder(bundle);
     let Some((request, spec)) = recorded(&folder) else {
-        return remove(&folder);
+        return remove(&folder).map(|()| None);
     };
-    let cgroup = cgroup(&spec, &request)?;
+    let cgroup = cgroup(&spec, id, request.systemd_cgroup)?;
     cgroup.kill()?;
-    // Runs the hooks and removes the cgroup; a container killed while it was made has no state to load.
-    if let Ok(mut container) = Container::load(folder.join(id)) {
-        container.delete(true).map_err(|error| explain(&error))?;
-    }
     cgroup.remove()?;
-    remove(&folder)
+    // Runs the hooks, and has systemd forget a scope; one killed while it was made has no state to load.
+    let warning = Container::load(folder.join(id)).and_then(|mut it| it.delete(true)).err();
+    let warning = warning.filter(|_| folder.join(id).join(STATE).exists());
+    remove(&folder).map(|()| warning.map(|error| explain(&error).to_string()))
+}
+
+/// libcontainer tells that chdir(2) failed, but not where to.
+fn name_working_directory(error: Error, spec: &Spec) -> Error {
+    match (error, spec.process()) {
+        (Error::Container(text), Some(process)) if text.contains("failed to chdir") => {
+            Error::Container(format!("working directory {}: {text}", process.cwd().display()))
+        }
+        (error, _) => error,
+    }
 }
 
 fn build(
@@ -70,6 +103,7 @@ fn build(
     folder: &Path,
     fds: Vec<OwnedFd>,
     guests: &Guests,
+    systemd: bool,
 ) -> Result<i32, Error> {
     let mut fds = fds.into_iter();
     let mut stdio = request.stdio.iter().map(|given| given.then(|| fds.next()).flatten());
@@ -91,7 +125,7 @@ fn build(
     };
     let container = builder
         .as_init(folder)
-        .with_systemd(request.systemd_cgroup)
+        .with_systemd(systemd)
         .with_no_pivot(request.no_pivot_root)
         .with_detach(true)
         .build()
@@ -105,14 +139,14 @@ fn folder(bundle: &Path) -> PathBuf {
     bundle.join("wasmtime")
 }
 
-fn recorded(folder: &Path) -> Option<(Create, oci_spec::runtime::Spec)> {
+fn recorded(folder: &Path) -> Option<(Create, Spec)> {
     let request = serde_json::from_slice(&fs::read(folder.join("create.json")).ok()?).ok()?;
     Some((request, spec::load(&folder.join("config.json")).ok()?))
 }
 
-fn cgroup(spec: &oci_spec::runtime::Spec, request: &Create) -> Result<Cgroup, Error> {
-    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone());
-    Cgroup::new(&path, &request.id, request.systemd_cgroup)
+fn cgroup(spec: &Spec, id: &str, systemd: bool) -> Result<Cgroup, Error> {
+    let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
+    Cgroup::new(path, id, systemd)
 }
 
 fn remove(folder: &Path) -> Result<(), Error> {

@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::OnceLock;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -41,6 +42,25 @@ pub fn collected() -> Vec<String> {
         let _ = file.take(limits::ERROR_LOG_BYTES).read_to_string(&mut text);
     }
     text.lines().map(str::to_owned).collect()
+}
+
+/// The file's descriptor, for who closes all others: it must not become another file's number.
+pub fn descriptor() -> Option<RawFd> {
+    LOG.get().map(AsRawFd::as_raw_fd)
+}
+
+/// An error with its sources, `a: b: c`, without what a message already repeats of the next.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let part = error.to_string();
+        if !text.contains(&part) {
+            text = format!("{text}: {part}");
+        }
+        source = error.source();
+    }
+    text
 }
 
 fn write_line(line: &str) {

@@ -73,15 +73,25 @@ pub enum Error {
         /// Which process: `zygote`, or the one forked for the request.
         process: &'static str,
     },
+    /// A worker was killed, most likely for going over its limits.
+    #[error(
+        "the worker was ended before it answered; it may use {cpu} s of processor time and {memory} GiB of memory",
+        cpu = limits::WORKER_CPU_SECONDS,
+        memory = limits::WORKER_ADDRESS_SPACE >> 30
+    )]
+    Worker,
     /// The isolation could not be set up: libcontainer's reason, with what it logged on the way.
     #[error("{0}")]
     Container(String),
+    /// A mount option that only a newer runtime knows what to do with.
+    #[error("mount option {0:?} is not supported")]
+    MountOption(String),
     /// A cgroup could not be read, signalled or removed.
     #[error("cgroup {path}: {reason}")]
     Cgroup {
         /// The cgroup's path as the OCI spec gives it.
         path: String,
-        /// libcgroups' reason.
+        /// Why not.
         reason: String,
     },
 }

@@ -13,11 +13,19 @@ pub const ERROR_LOG_BYTES: u64 = 4 << 10;
 /// Processor time of a worker, in seconds. A component of 40 MB compiles in about 30 s on a Raspberry Pi 5.
 pub const WORKER_CPU_SECONDS: u64 = 300;
 
-/// Address space of a worker. Cranelift needs about 30 times the size of a large component.
-pub const WORKER_ADDRESS_SPACE: u64 = 8 << 30;
+/// Time of a worker, in seconds: with as many threads as the node has processors it needs less than the above.
+pub const WORKER_SECONDS: u32 = 300;
+
+/// Address space of a worker. Cranelift needs about 30 times the size of a large component, and 128 MiB are
+/// compiled at most.
+pub const WORKER_ADDRESS_SPACE: u64 = 4 << 30;
 
 /// What a worker may write to its output: compiled code is up to ten times the component.
 pub const WORKER_FILE_BYTES: u64 = 2 << 30;
+
+/// How readily the kernel ends a worker when the node's memory runs out (`oom_score_adj`, proc(5)): first.
+/// Otherwise it would have the shim's, which protects it nearly as well as containerd.
+pub const WORKER_OOM_SCORE_ADJ: &str = "1000";
 
 /// The user and group a worker runs as: `nobody`, by Linux's overflow id.
 pub const WORKER_ID: u32 = 65534;

@@ -90,8 +90,8 @@ pub fn reap_orphan(known: impl Fn(Pid) -> bool) -> Option<Pid> {
         if known(pid) {
             continue;
         }
-        let ended = waitid(Id::Pid(pid), peek).ok()?;
-        if matches!(ended, WaitStatus::Exited(..) | WaitStatus::Signaled(..)) {
+        let ended = waitid(Id::Pid(pid), peek);
+        if matches!(ended, Ok(WaitStatus::Exited(..) | WaitStatus::Signaled(..))) {
             let _ = waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG);
             return Some(pid);
         }

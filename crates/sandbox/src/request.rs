@@ -19,6 +19,13 @@ pub enum Request {
         /// The container's id.
         id: String,
     },
+    /// End a container's processes and take away its cgroup and state ([`crate::destroy`]).
+    Destroy {
+        /// The OCI bundle the container was created from.
+        bundle: PathBuf,
+        /// The container's id.
+        id: String,
+    },
     /// Run [`crate::Guests::job`] in a worker without privileges. Descriptors: handed to the job in order.
     Job(serde_json::Value),
 }
@@ -59,11 +66,16 @@ pub enum Reply {
         /// Process id.
         pid: i32,
     },
-    /// The request was carried out.
-    Done,
+    /// The container was released.
+    Started,
+    /// The container is gone.
+    Destroyed {
+        /// What went wrong on the way without keeping it from going, such as a hook that failed.
+        warning: Option<String>,
+    },
     /// What the job returned.
     Job(serde_json::Value),
-    /// The request failed and left nothing behind.
+    /// The request failed.
     Failed(Failure),
 }
 

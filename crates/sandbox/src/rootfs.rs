@@ -21,7 +21,7 @@ pub struct Mount {
 }
 
 /// Options that are flags of mount(2), and whether they set or clear.
-const FLAGS: [(&str, MsFlags, bool); 14] = [
+const FLAGS: [(&str, MsFlags, bool); 22] = [
     ("ro", MsFlags::MS_RDONLY, true),
     ("rw", MsFlags::MS_RDONLY, false),
     ("bind", MsFlags::MS_BIND, true),
@@ -32,11 +32,22 @@ const FLAGS: [(&str, MsFlags, bool); 14] = [
     ("dev", MsFlags::MS_NODEV, false),
     ("noexec", MsFlags::MS_NOEXEC, true),
     ("exec", MsFlags::MS_NOEXEC, false),
+    ("atime", MsFlags::MS_NOATIME, false),
     ("noatime", MsFlags::MS_NOATIME, true),
     ("relatime", MsFlags::MS_RELATIME, true),
+    ("norelatime", MsFlags::MS_RELATIME, false),
+    ("strictatime", MsFlags::MS_STRICTATIME, true),
+    ("nostrictatime", MsFlags::MS_STRICTATIME, false),
+    ("diratime", MsFlags::MS_NODIRATIME, false),
     ("nodiratime", MsFlags::MS_NODIRATIME, true),
     ("sync", MsFlags::MS_SYNCHRONOUS, true),
+    ("async", MsFlags::MS_SYNCHRONOUS, false),
+    ("dirsync", MsFlags::MS_DIRSYNC, true),
+    ("defaults", MsFlags::empty(), true),
 ];
+
+/// Options that are neither: containerd's own mount code does something for them first.
+const UNSUPPORTED: [&str; 4] = ["loop", "uidmap=", "gidmap=", "X-containerd."];
 
 /// Mounts `mounts` in order on `target`, which is made when missing. On failure none of them stays.
 pub fn mount(mounts: &[Mount], target: &Path) -> Result<(), Error> {
@@ -64,7 +75,13 @@ pub fn unmount(target: &Path) -> Result<(), Error> {
 }
 
 fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
-    let (flags, mut data) = split(&mount.options);
+    let (mut flags, mut data) = split(&mount.options);
+    let special = |option: &&String| UNSUPPORTED.iter().any(|name| option.starts_with(name));
+    if let Some(option) = data.iter().find(special) {
+        return Err(Error::MountOption(option.clone()));
+    }
+    // Device nodes of an image are nobody's to open; those of the runtime are on a /dev of its own.
+    flags |= MsFlags::MS_NODEV;
     let mut parent = None;
     if data.iter().map(|option| option.len() + 1).sum::<usize>() >= page_size() {
         parent = shorten_lower_dirs(&mut data)?;
@@ -77,10 +94,10 @@ fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
         .map_err(Error::system(action()))?;
     drop(parent);
     // A bind mount takes its other flags only when it is remounted (mount(2), "Creating a bind mount").
-    if bind && flags.contains(MsFlags::MS_RDONLY) {
-        let again = flags | MsFlags::MS_REMOUNT;
+    if bind {
+        let again = flags.difference(MsFlags::MS_REC) | MsFlags::MS_REMOUNT;
         mount_one(None::<&str>, target, None::<&str>, again, None::<&str>)
-            .map_err(Error::system(format!("{} read-only", action())))?;
+            .map_err(Error::system(format!("{} with its options", action())))?;
     }
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Fits an OCI runtime spec to the workload before libcontainer sees it.
 //!
-//! A program of the image gets the spec as containerd wrote it. For a guest, and for the built-in pause, it
+//! A program of the image gets the spec as containerd wrote it, but for what this runtime could not keep in
+//! bounds. For a guest, and for the built-in pause, it
 //! is first reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, because
 //! libcontainer makes the standard device nodes in every root and they should not stay in the image's.
 
@@ -11,14 +12,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Capability, LinuxCapabilitiesBuilder, LinuxNamespaceType, Mount, Process, Spec,
+    Capability, LinuxCapabilitiesBuilder, LinuxDeviceType, LinuxNamespaceType, Mount, Process, Spec,
 };
 use serde::Serialize;
 
+use crate::cgroup::Cgroup;
 use crate::{Error, Workload, limits};
 
 /// Kernel file systems that only a Linux program could read.
 const LINUX_ONLY: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"];
+
+/// Where the kernel has SELinux: without it, labels mean nothing, and containerd may write them all the same.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// Reads a `config.json` of at most 8 MiB.
 pub fn load(path: &Path) -> Result<Spec, Error> {
@@ -48,19 +53,67 @@ pub fn save(value: &impl Serialize, path: &Path) -> Result<(), Error> {
         .map_err(Error::io(format!("write {name}")))
 }
 
-/// Fits `spec`, read from `bundle`, to `workload`. Returns with it the supplementary groups that the
+/// Fits `spec`, read from `bundle`, to `workload`, in `cgroup`. Returns with it the supplementary groups that the
 /// process which builds the container must join beforehand, where libcontainer cannot.
-pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload) -> (Spec, Option<Vec<u32>>) {
+pub fn fit(
+    mut spec: Spec,
+    bundle: &Path,
+    workload: &Workload,
+    cgroup: &Cgroup,
+) -> (Spec, Option<Vec<u32>>) {
+    if let Some(linux) = spec.linux_mut() {
+        linux.set_cgroups_path(Some(cgroup.cgroups_path()));
+    }
     if let Some(root) = spec.root_mut() {
         // join keeps an absolute path as it is.
         let path: PathBuf = bundle.join(root.path());
         root.set_path(path);
     }
     let groups = match workload {
-        Workload::Linux => None,
+        Workload::Linux => {
+            fit_program(&mut spec, cgroup.is_unified());
+            None
+        }
         Workload::Pause | Workload::Guest(_) => reduce(&mut spec),
     };
     (spec, groups)
+}
+
+fn fit_program(spec: &mut Spec, unified: bool) {
+    let every_device = has_every_device(spec);
+    let Some(process) = spec.process_mut() else { return };
+    if !Path::new(SELINUX).exists() {
+        process.set_selinux_label(None);
+    }
+    // No filter of devices is attached to a v2 cgroup: whoever may make a node, may open it.
+    if unified && !every_device {
+        without_mknod(process);
+    }
+}
+
+/// As a privileged container's spec has it: a rule that allows all, of any type.
+fn has_every_device(spec: &Spec) -> bool {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
+    rules.iter().any(|rule| {
+        let every_type = rule.typ().is_none_or(|typ| typ == LinuxDeviceType::A);
+        rule.allow() && every_type && rule.major().is_none() && rule.minor().is_none()
+    })
+}
+
+fn without_mknod(process: &mut Process) {
+    let Some(given) = process.capabilities().as_ref() else { return };
+    let without = |set: &Option<HashSet<Capability>>| -> HashSet<Capability> {
+        set.iter().flatten().copied().filter(|it| *it != Capability::Mknod).collect()
+    };
+    let capabilities = LinuxCapabilitiesBuilder::default()
+        .bounding(without(given.bounding()))
+        .effective(without(given.effective()))
+        .inheritable(without(given.inheritable()))
+        .permitted(without(given.permitted()))
+        .ambient(without(given.ambient()))
+        .build();
+    process.set_capabilities(capabilities.ok());
 }
 
 fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
@@ -78,18 +131,23 @@ fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
     }
     let process = spec.process_mut().as_mut()?;
     process.set_no_new_privileges(Some(true));
+    // A label is put on at execve(2), which neither of them does.
+    process.set_apparmor_profile(None);
+    process.set_selinux_label(None);
     drop_capabilities(process);
     if needs_proc { None } else { Some(take_groups(process)) }
 }
 
-/// libcontainer reads /proc/self from inside where it applies a security label, or groups in a user namespace.
+/// libcontainer reads /proc/self from inside before it joins groups in a user namespace.
 fn needs_proc(spec: &Spec) -> bool {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
     let in_user_namespace = namespaces
         .unwrap_or_default()
         .iter()
         .any(|namespace| namespace.typ() == LinuxNamespaceType::User);
-    in_user_namespace || spec.process().as_ref().is_some_and(has_label)
+    let user = spec.process().as_ref().map(Process::user);
+    let groups = user.and_then(|user| user.additional_gids().as_deref()).unwrap_or_default();
+    in_user_namespace && !groups.is_empty()
 }
 
 /// Without a user namespace, groups joined beforehand are the same groups inside; libcontainer would ask
@@ -100,11 +158,6 @@ fn take_groups(process: &mut Process) -> Vec<u32> {
     user.set_additional_gids(None);
     process.set_user(user);
     groups
-}
-
-fn has_label(process: &Process) -> bool {
-    let set = |label: &Option<String>| label.as_deref().is_some_and(|label| !label.is_empty());
-    set(process.apparmor_profile()) || set(process.selinux_label())
 }
 
 fn is_observable(mount: &Mount) -> bool {
@@ -136,9 +189,16 @@ fn drop_capabilities(process: &mut Process) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use oci_spec::runtime::LinuxNamespaceBuilder;
 
     fn spec(json: serde_json::Value) -> Spec {
         serde_json::from_value(json).expect("a valid spec")
+    }
+
+    /// A cgroup of a host with v1.
+    fn cgroup() -> Cgroup {
+        let nowhere = Path::new("/nowhere");
+        Cgroup::in_hierarchies(nowhere, Some(Path::new("/pods/c1")), "c1", false).expect("a cgroup")
     }
 
     fn pod_spec() -> Spec {
@@ -166,7 +226,7 @@ mod tests {
     #[test]
     fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
         let (fitted, _) =
-            fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
+            fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
     }
@@ -174,7 +234,7 @@ mod tests {
     #[test]
     fn a_guest_keeps_no_capability_but_low_ports() {
         let (fitted, _) =
-            fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null));
+            fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null), &cgroup());
         let process = fitted.process().as_ref().expect("process");
         let capabilities = process.capabilities().as_ref().expect("capabilities");
         let only = HashSet::from([Capability::NetBindService]);
@@ -190,27 +250,69 @@ mod tests {
             user.set_additional_gids(Some(vec![10, 20]));
             process.set_user(user);
         }
-        let (fitted, groups) = fit(grouped, Path::new("/b"), &Workload::Pause);
+        let (fitted, groups) = fit(grouped, Path::new("/b"), &Workload::Pause, &cgroup());
         assert_eq!(groups, Some(vec![10, 20]));
         let process = fitted.process().as_ref().expect("process");
         assert_eq!(process.user().additional_gids(), &None);
     }
 
     #[test]
-    fn a_labelled_guest_keeps_proc_and_what_masks_it() {
+    fn a_label_is_no_reason_to_show_a_guest_proc() {
         let mut labelled = pod_spec();
         if let Some(process) = labelled.process_mut() {
             process.set_apparmor_profile(Some("cri-containerd.apparmor.d".into()));
         }
-        let (fitted, _) = fit(labelled, Path::new("/b"), &Workload::Pause);
+        let (fitted, _) = fit(labelled, Path::new("/b"), &Workload::Pause, &cgroup());
+        assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
+        let process = fitted.process().as_ref().expect("process");
+        assert_eq!(process.apparmor_profile(), &None);
+    }
+
+    #[test]
+    fn groups_in_a_user_namespace_need_proc_and_what_masks_it() {
+        let mut grouped = pod_spec();
+        if let Some(process) = grouped.process_mut() {
+            let mut user = process.user().clone();
+            user.set_additional_gids(Some(vec![10]));
+            process.set_user(user);
+        }
+        if let Some(linux) = grouped.linux_mut() {
+            let user = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::User).build();
+            linux.set_namespaces(Some(vec![user.expect("a namespace")]));
+        }
+        let (fitted, groups) = fit(grouped, Path::new("/b"), &Workload::Pause, &cgroup());
+        assert_eq!(groups, None);
         assert_eq!(destinations(&fitted), ["/proc", "/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_some());
     }
 
     #[test]
     fn a_linux_program_gets_the_spec_as_it_was_written() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Linux);
+        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Linux, &cgroup());
         assert_eq!(destinations(&fitted).len(), 5);
         assert_eq!(fitted.root().as_ref().expect("root").path(), Path::new("/b/rootfs"));
+    }
+    #[test]
+    fn nodes_are_not_made_where_no_filter_stands_before_them() {
+        let host = tempfile::tempdir().expect("temporary folder");
+        fs::write(host.path().join("cgroup.controllers"), "").expect("v2");
+        let path = Some(Path::new("/pods/c1"));
+        let unified = Cgroup::in_hierarchies(host.path(), path, "c1", false).expect("a cgroup");
+        let capabilities = |rule: serde_json::Value, cgroup: &Cgroup| {
+            let mut json = serde_json::to_value(pod_spec()).expect("encodes");
+            json["process"]["capabilities"] =
+                serde_json::json!({ "bounding": ["CAP_MKNOD", "CAP_CHOWN"] });
+            json["linux"]["resources"] = serde_json::json!({ "devices": [rule] });
+            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, cgroup);
+            let process = fitted.process().clone().expect("process");
+            process.capabilities().clone().expect("capabilities").bounding().clone()
+        };
+        let none = serde_json::json!({ "allow": false, "access": "rwm" });
+        let every = serde_json::json!({ "allow": true, "access": "rwm" });
+        let with = Some(HashSet::from([Capability::Mknod, Capability::Chown]));
+        let without = Some(HashSet::from([Capability::Chown]));
+        assert_eq!(capabilities(none.clone(), &unified), without);
+        assert_eq!(capabilities(every, &unified), with, "privileged");
+        assert_eq!(capabilities(none, &cgroup()), with, "v1 has a filter");
     }
 }

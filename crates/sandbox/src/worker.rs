@@ -1,19 +1,25 @@
 //! Confines a process before it parses what nobody has vouched for.
 //!
 //! Order matters: namespaces and root while we may, limits before the user changes (they are the user's
-//! from then on), the user last; `no_new_privs` keeps it so. What is left is memory, processor time and
-//! the descriptors of the job.
+//! from then on), the user last; `no_new_privs` keeps it so. What is left is memory, processor time, the
+//! descriptors of the job, and processes of its own, which end with it: it is the first of a pid namespace.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
-use nix::unistd::{Gid, Uid, chdir, chroot, setgroups, setresgid, setresuid};
+use nix::sys::signal::Signal;
+use nix::sys::wait::waitpid;
+use nix::unistd::{
+    ForkResult, Gid, Uid, alarm, chdir, chroot, fork, setgroups, setresgid, setresuid,
+};
 
+use crate::zygote::exit;
 use crate::{Error, inherit, limits};
 
 /// Takes everything from this process but `fds` and the connection on which it answers.
@@ -21,13 +27,35 @@ pub fn confine(fds: Vec<OwnedFd>, connection: &UnixStream) -> Result<Vec<File>, 
     let mut kept: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     kept.push(connection.as_raw_fd());
     inherit::close_all_but(&kept);
-    nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)
-        .map_err(Error::system("die with the zygote"))?;
+    become_first_process()?;
     let _ = nix::sys::prctl::set_name(c"wasm-compile");
+    // While there is a /proc.
+    fs::write("/proc/self/oom_score_adj", limits::WORKER_OOM_SCORE_ADJ)
+        .map_err(Error::io("make the worker the first to go when memory runs out"))?;
     enter_empty_root()?;
     limit_resources()?;
     become_nobody()?;
     Ok(fds.into_iter().map(File::from).collect())
+}
+
+/// Forks the first process of a pid namespace and returns in it; this one waits for its end.
+fn become_first_process() -> Result<(), Error> {
+    die_with_the_parent()?;
+    unshare(CloneFlags::CLONE_NEWPID).map_err(Error::system("pid namespace of the worker"))?;
+    // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
+    match unsafe { fork() }.map_err(Error::system("fork the worker"))? {
+        ForkResult::Child => die_with_the_parent(),
+        ForkResult::Parent { child } => {
+            // The connection among them, so that its other end notices the worker's end.
+            inherit::close_all_but(&[]);
+            let _ = waitpid(child, None);
+            exit(0)
+        }
+    }
+}
+
+fn die_with_the_parent() -> Result<(), Error> {
+    set_pdeathsig(Signal::SIGKILL).map_err(Error::system("die with the zygote"))
 }
 
 /// Own namespaces without network, and an empty read-only root.
@@ -50,6 +78,8 @@ fn enter_empty_root() -> Result<(), Error> {
 }
 
 fn limit_resources() -> Result<(), Error> {
+    // SIGALRM ends it, should it wait rather than compute.
+    alarm::set(limits::WORKER_SECONDS);
     let limits = [
         (Resource::RLIMIT_CPU, limits::WORKER_CPU_SECONDS),
         (Resource::RLIMIT_AS, limits::WORKER_ADDRESS_SPACE),

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::env;
 use std::ffi::CString;
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -21,13 +21,13 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
-use crate::inherit;
 use crate::zygote::{Guests, exit};
+use crate::{errors, inherit};
 
 /// The image's program could not be executed (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
 
-/// The signals that end a guest or the pause.
+/// The signals that end the pause, as they do Kubernetes' own.
 const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
 /// The built-in pause.
@@ -37,7 +37,7 @@ pub struct Pause;
 impl Executor for Pause {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let _ = nix::sys::prctl::set_name(c"pause");
-        inherit::close_all_but(&[]);
+        inherit::close_all_but(errors::descriptor().as_slice());
         exit(hold().map_or(1, |never| match never {}))
     }
 
@@ -81,7 +81,12 @@ pub struct Guest {
 impl Executor for Guest {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let _ = nix::sys::prctl::set_name(c"wasm");
-        inherit::close_all_but(&[self.code.as_raw_fd()]);
+        // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
+        nix::sys::prctl::set_dumpable(false)
+            .map_err(|errno| ExecutorError::Execution(errno.into()))?;
+        let kept: Vec<_> =
+            [self.code.as_raw_fd()].into_iter().chain(errors::descriptor()).collect();
+        inherit::close_all_but(&kept);
         let code = self.code.try_clone().map_err(|error| ExecutorError::Execution(error.into()))?;
         exit((self.guests.run)(self.value.clone(), code).into())
     }
@@ -89,7 +94,8 @@ impl Executor for Guest {
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
         // From before Create answers: a signal sent while the guest is still being loaded waits for whoever
         // takes it. Unblocked, it would be dropped: this may be the first process of a pid namespace.
-        SigSet::from_iter(ENDING)
+        self.guests
+            .signals
             .thread_block()
             .map_err(|errno| ExecutorValidationError::ArgValidationError(errno.to_string()))
     }
@@ -130,8 +136,17 @@ fn execute(spec: &Spec) -> Result<Infallible, String> {
         .map(|(key, value)| c_string(&format!("{key}={value}")))
         .collect::<Result<Vec<_>, _>>()?;
     reset_signals();
+    label(spec)?;
     execve(&c_string(&name)?, &args, &env)
         .map_err(|error| format!("exec {name:?}: {}", error.desc()))
+}
+
+/// From execve(2) on the process has the SELinux label of the spec, which libcontainer leaves out.
+fn label(spec: &Spec) -> Result<(), String> {
+    let label = spec.process().as_ref().and_then(|process| process.selinux_label().clone());
+    let Some(label) = label.filter(|label| !label.is_empty()) else { return Ok(()) };
+    fs::write("/proc/thread-self/attr/exec", &label)
+        .map_err(|error| format!("take on the SELinux label {label:?}: {error}"))
 }
 
 /// Rust ignores SIGPIPE and that would outlive execve(2).

@@ -13,14 +13,15 @@
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::rc::Rc;
 
-use nix::sys::signal::{SigHandler, Signal, signal};
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 use serde_json::Value;
 
-use crate::{Error, Failure, Reply, Request, create, errors, wire, worker};
+use crate::{Error, Failure, Reply, Request, create, errors, inherit, wire, worker};
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
 #[derive(Clone)]
@@ -28,8 +29,10 @@ pub struct Guests {
     /// Runs in a worker without privileges: a request's value and descriptors in, a value out.
     pub job: Rc<dyn Fn(Value, Vec<File>) -> Value>,
     /// Runs in the isolated process, in place of a program: the workload's value and its code in, an exit code
-    /// out. SIGTERM and SIGINT are blocked, and may be pending.
+    /// out.
     pub run: Rc<dyn Fn(Value, File) -> u8>,
+    /// The signals that `run` takes: blocked from before Create answers, so that one may be pending.
+    pub signals: SigSet,
 }
 
 /// The shim's side of its zygote.
@@ -52,6 +55,8 @@ impl Zygote {
             ForkResult::Parent { child } => Ok(Zygote { pid: child, socket: ours }),
             ForkResult::Child => {
                 drop(ours);
+                // The shim's listener among them: it must not outlive the shim in one of its children.
+                inherit::close_all_but(&[theirs.as_raw_fd()]);
                 serve(&theirs, &guests())
             }
         }
@@ -62,11 +67,22 @@ impl Zygote {
         self.pid
     }
 
+    /// Has a container taken away, and returns what went wrong without keeping it from going. Blocks. Where the
+    /// zygote is gone, it is done here.
+    pub fn destroy(&self, bundle: &Path, id: &str) -> Result<Option<String>, Error> {
+        let request = Request::Destroy { bundle: bundle.to_owned(), id: id.to_owned() };
+        match self.call(&request, &[]) {
+            Ok(Reply::Destroyed { warning }) => Ok(warning),
+            Ok(_) | Err(Error::Gone { .. }) => create::destroy(bundle, id),
+            Err(error) => Err(error),
+        }
+    }
+
     /// Has a request carried out and waits for the answer. Blocks.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the zygote or the request's process was killed; [`Error::Container`] with the
-    /// reason when the request failed.
+    /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when that was one
+    /// for a job; [`Error::Container`] with the reason when the request failed.
     pub fn call(&self, request: &Request, fds: &[OwnedFd]) -> Result<Reply, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair of a request"))?;
         let mut all = vec![theirs.as_raw_fd()];
@@ -74,9 +90,10 @@ impl Zygote {
         wire::send_fds(&self.socket, &all)?;
         drop(theirs);
         wire::write(&ours, request)?;
-        match wire::read(&ours, "request")? {
-            Reply::Failed(failure) => Err(Error::Container(failure.message)),
-            reply => Ok(reply),
+        match (wire::read(&ours, "request"), request) {
+            (Ok(Reply::Failed(failure)), _) => Err(Error::Container(failure.message)),
+            (Err(Error::Gone { .. }), Request::Job(_)) => Err(Error::Worker),
+            (reply, _) => reply,
         }
     }
 }
@@ -124,7 +141,10 @@ fn carry_out(
         Request::Create(create) => {
             create::create(create, fds, guests).map(|pid| Reply::Created { pid })
         }
-        Request::Start { bundle, id } => create::start(&bundle, &id).map(|()| Reply::Done),
+        Request::Start { bundle, id } => create::start(&bundle, &id).map(|()| Reply::Started),
+        Request::Destroy { bundle, id } => {
+            create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
+        }
         Request::Job(value) => {
             let files = worker::confine(fds, connection)?;
             Ok(Reply::Job((guests.job)(value, files)))

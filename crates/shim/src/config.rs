@@ -84,8 +84,8 @@ impl ContainerConfig {
     }
 
     /// `linux.cgroupsPath`.
-    pub fn cgroups_path(&self) -> Option<PathBuf> {
-        self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().clone())
+    pub fn cgroups_path(&self) -> Option<&Path> {
+        self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref())
     }
 
     /// Whether the container has a pid namespace to itself, whose processes end with its first one.

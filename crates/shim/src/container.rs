@@ -146,13 +146,13 @@ impl Container {
                 u8::MAX
             }
         };
+        self.end_the_others().await;
         self.drain_stdio().await;
         let _started = self.starting.lock().await;
         let exit = Exit { code, at: SystemTime::now() };
         if !self.lifecycle().exited(exit) {
             return;
         }
-        self.end_the_others().await;
         events.publish(TaskExit {
             container_id: self.id().into(),
             id: self.id().into(),

@@ -21,14 +21,18 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     } else {
         flags.bundle.clone().into()
     };
-    sandbox::destroy(&bundle, &flags.id)?;
-    sandbox::rootfs::unmount(&bundle.join("rootfs"))?;
+    let destroyed = sandbox::destroy(&bundle, &flags.id);
+    let unmounted = sandbox::rootfs::unmount(&bundle.join("rootfs"));
     // Containers of a Pod share the socket: only a dead one's is removed.
     if let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS_FILE))
         && std::os::unix::net::UnixStream::connect(socket_path(&address)).is_err()
     {
         let _ = std::fs::remove_file(socket_path(&address));
     }
+    if let Some(warning) = destroyed? {
+        eprintln!("{warning}");
+    }
+    unmounted?;
     let response = DeleteResponse {
         exit_status: KILLED,
         exited_at: Some(timestamp(SystemTime::now())).into(),

@@ -11,7 +11,7 @@ use containerd_shim::protos::protobuf::{
 };
 use containerd_shim::protos::shim::{event::Envelope, events::ForwardRequest};
 use containerd_shim::protos::shim_async::{Client, EventsClient};
-use containerd_shim::protos::ttrpc::context;
+use containerd_shim::protos::ttrpc::{self, context};
 use containerd_shim::util::convert_to_any;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::task::JoinHandle;
@@ -84,8 +84,18 @@ pub fn timestamp(at: SystemTime) -> Timestamp {
 async fn send_all(address: String, mut waiting: UnboundedReceiver<Option<Envelope>>) {
     let mut client = None;
     while let Some(Some(envelope)) = waiting.recv().await {
+        let mut told = false;
         while let Err(error) = send(&address, &mut client, &envelope).await {
-            log::warn!("event {} waits for containerd: {error}", envelope.topic());
+            if let ttrpc::Error::RpcStatus(refusal) = &error
+                && refusal.code() != ttrpc::Code::DEADLINE_EXCEEDED
+            {
+                // It would refuse again, and those behind are waited for.
+                log::error!("event {} is refused by containerd: {error}", envelope.topic());
+                break;
+            }
+            if !std::mem::replace(&mut told, true) {
+                log::warn!("event {} waits for containerd: {error}", envelope.topic());
+            }
             client = None;
             tokio::time::sleep(RETRY_PAUSE).await;
         }
@@ -96,7 +106,7 @@ async fn send(
     address: &str,
     client: &mut Option<EventsClient>,
     envelope: &Envelope,
-) -> containerd_shim::protos::ttrpc::Result<()> {
+) -> ttrpc::Result<()> {
     let connected = match client.take() {
         Some(client) => client,
         None => EventsClient::new(Client::connect(&format!("unix://{address}")).await?),

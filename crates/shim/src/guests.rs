@@ -40,9 +40,11 @@ pub fn compile(
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
     fds.push(code.try_clone().map_err(Error::io("a file for the compiled code"))?);
     let job = encode(&Job { export });
-    let found = match zygote.call(&Request::Job(job), &fds)? {
-        Reply::Job(value) => serde_json::from_value::<Found>(value),
-        _ => Ok(Err("the compile worker gave another answer".into())),
+    let found = match zygote.call(&Request::Job(job), &fds) {
+        Ok(Reply::Job(value)) => serde_json::from_value::<Found>(value),
+        Ok(_) => Ok(Err("the compile worker gave another answer".into())),
+        Err(error @ sandbox::Error::Worker) => Ok(Err(format!("compile: {error}"))),
+        Err(error) => return Err(error.into()),
     };
     let world = found
         .unwrap_or_else(|error| Err(format!("the compile worker's answer is malformed: {error}")))
@@ -63,6 +65,7 @@ pub fn guests() -> Guests {
     Guests {
         job: Rc::new(move |value, files| encode(&answer(&runtime, value, files))),
         run: Rc::new(move |value, code| run(&for_run, value, code)),
+        signals: engine::ending_signals(),
     }
 }
 

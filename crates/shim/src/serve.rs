@@ -4,7 +4,7 @@
 //! listener (from start) → logger → subreaper → zygote → runtime → service … shutdown → events → socket
 //! ```
 //! The order matters: the zygote is forked while this process has one thread; from then on nothing here
-//! forks by itself.
+//! forks by itself, while there is a zygote to do it.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
@@ -29,8 +29,13 @@ use crate::task::Service;
 /// How long a thread for blocking work is kept: a Pod that is idle has none.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
 
-/// As many steps of this Pod block at once; the rest wait.
-const BLOCKING_THREADS: usize = 4;
+/// As many steps of this Pod block at once. Those that never end, in a volume whose server is gone, must not take
+/// the threads of those that would stop the Pod.
+const BLOCKING_THREADS: usize = 256;
+
+/// How long a shim waits for its first container before it takes its start for given up: containerd was killed, or
+/// did not get the answer.
+const FIRST_CONTAINER: Duration = Duration::from_secs(600);
 
 /// Serves until containerd shuts the empty service down.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
@@ -88,9 +93,13 @@ fn both_versions(service: &Service) -> HashMap<String, TtrpcService> {
 async fn until_done(service: &Service) -> anyhow::Result<()> {
     let mut children = signal(SignalKind::child()).context("watch for SIGCHLD")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
+    let given_up = tokio::time::sleep(FIRST_CONTAINER);
+    tokio::pin!(given_up);
     loop {
         tokio::select! {
-            () = service.wait() => return Ok(()),
+            // A container that came after the shutdown was asked for is served.
+            () = service.wait() => if service.is_empty() { return Ok(()) },
+            () = &mut given_up, if !given_up.is_elapsed() => if service.is_empty() { return Ok(()) },
             _ = children.recv() => service.reap_orphans(),
             _ = terminate.recv() => log::warn!("SIGTERM ignored: stop the Pod through containerd"),
         }

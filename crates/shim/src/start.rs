@@ -3,15 +3,17 @@
 //! The socket listens before the serving process exists, so that containerd's first call waits in the
 //! kernel rather than in a loop, and a Pod's second `start` finds it by connecting.
 
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use anyhow::Context;
 use containerd_shim::{Flags, StartOpts, cgroup};
+use nix::fcntl::{Flock, FlockArg};
 
 use crate::bootstrap;
 use crate::config::ContainerConfig;
@@ -26,11 +28,24 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     let bundle = std::env::current_dir().context("the bundle is gone")?;
     let config = ContainerConfig::read(&bundle)?;
     let address = request.socket_address(config.sandbox_id().unwrap_or(&request.id));
-    if let Some(listener) = listen(socket_path(&address))? {
-        serve(&request, &address, listener)?;
-    }
+    // Before there is anything that the delete action would have to find by it.
     std::fs::write(ADDRESS_FILE, &address).context("write the address file")?;
-    bootstrap::reply(&address, dialect)
+    let Some(listener) = listen(socket_path(&address))? else {
+        return bootstrap::reply(&address, dialect);
+    };
+    let mut child = serve(&request, &address, listener).inspect_err(|_| remove(&address))?;
+    let protected = cgroup::adjust_oom_score(child.id())
+        .context("raise the shim's oom_score_adj above containerd's");
+    protected.and_then(|()| bootstrap::reply(&address, dialect)).inspect_err(|_| {
+        // Nobody knows of it: it would serve for ever.
+        let _ = child.kill();
+        remove(&address);
+    })
+}
+
+fn remove(address: &str) {
+    // The error that is told is the one before.
+    let _ = std::fs::remove_file(socket_path(address));
 }
 
 /// The path in a `unix://` address.
@@ -40,10 +55,14 @@ pub fn socket_path(address: &str) -> &Path {
 
 /// A listening socket, or none when somebody listens there. A socket whose owner is dead is replaced.
 fn listen(path: &Path) -> anyhow::Result<Option<UnixListener>> {
-    if let Some(folder) = path.parent() {
-        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    }
     let context = || format!("listen on {}", path.display());
+    let folder = path.parent().with_context(context)?;
+    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    // Two at once would both find a dead socket, and the second replace the first's.
+    let folder = File::open(folder).with_context(context)?;
+    let _one_at_a_time = Flock::lock(folder, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .with_context(context)?;
     match UnixListener::bind(path) {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             if UnixStream::connect(path).is_ok() {
@@ -57,7 +76,7 @@ fn listen(path: &Path) -> anyhow::Result<Option<UnixListener>> {
 }
 
 /// Executes this binary again, with the listener as its standard input.
-fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::Result<()> {
+fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::Result<Child> {
     join_cgroup(request)?;
     let shim = std::env::current_exe().context("find this binary")?;
     let mut command = Command::new(shim);
@@ -71,13 +90,11 @@ fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::
         .stderr(Stdio::null())
         // Signals to containerd's process group are not for the Pods.
         .process_group(0);
-    let child = command.spawn().context("execute the serving process");
-    if child.is_err() {
-        let _ = std::fs::remove_file(socket_path(address));
+    // Sockets that systemd gave containerd are not for the Pods either.
+    for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
+        command.env_remove(name);
     }
-    let child = child?;
-    cgroup::adjust_oom_score(child.id())
-        .context("raise the shim's oom_score_adj above containerd's")
+    command.spawn().context("execute the serving process")
 }
 
 /// This process joins, and what it executes is born there (runtime option `ShimCgroup`).

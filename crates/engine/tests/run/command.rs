@@ -169,12 +169,3 @@ fn a_command_in_a_loop_that_never_ends_is_ended_by_a_signal() {
         assert_eq!(end(child).code, Some(code), "{signal}");
     }
 }
-
-#[test]
-fn a_working_directory_that_is_not_there_is_told_by_name() {
-    let module = r#"(module (func (export "_start")))"#;
-    let end = end(start(module, &Start { cwd: "/not/there", ..AS_IT_IS }));
-    assert_eq!(end.code, Some(126), "{end:?}");
-    assert!(end.stderr.contains("\"/not/there\""), "{end:?}");
-    assert!(end.stderr.contains("No such file or directory"), "{end:?}");
-}

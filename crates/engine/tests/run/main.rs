@@ -35,10 +35,9 @@ fn guest() {
 struct Start<'a> {
     export: Option<&'a str>,
     env: &'a [String],
-    cwd: &'a str,
 }
 
-const AS_IT_IS: Start<'static> = Start { export: None, env: &[], cwd: "/" };
+const AS_IT_IS: Start<'static> = Start { export: None, env: &[] };
 
 fn start(guest: &str, how: &Start<'_>) -> Child {
     let runtime = Runtime::new().expect("a runtime");
@@ -47,7 +46,7 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&code).expect("written");
     let export = how.export.map(ToOwned::to_owned);
-    let plan = Plan::new(world, export, vec!["app".into()], how.env, how.cwd.into());
+    let plan = Plan::new(world, export, vec!["app".into()], how.env, "/".into());
     let plan = serde_json::to_string(&plan.expect("a plan")).expect("encodes");
     // libtest has a main thread of its own, which must leave the signals to the guest's: threads and processes
     // inherit what is blocked.

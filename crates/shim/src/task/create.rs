@@ -2,24 +2,25 @@
 //!
 //! Each step leaves a guard that takes it back, until the container is registered and Delete is there for that.
 
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use containerd_shim::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim::protos::events::task::TaskCreate;
 use nix::unistd::Pid;
-use sandbox::cgroup::{self, Cgroup};
+use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
 use sandbox::{Reply, Request};
 
 use super::service::{Shared, blocking};
-use super::workload::{self, Found};
+use super::workload;
 use crate::config::ContainerConfig;
 use crate::container::{Container, Parts};
 use crate::errors::Error;
 use crate::options::Options;
-use crate::stdio::{self, Paths, Streams};
+use crate::stdio::{self, Kept, Paths, Streams};
 
 /// Carries out Create, and tells of it.
 pub async fn create(
@@ -29,12 +30,15 @@ pub async fn create(
     if request.terminal {
         return Err(Error::Unsupported("a terminal"));
     }
-    // Until the watcher claims the process, nobody else may reap it.
-    let _forking = shared.forking.read().await;
     let place = shared.reserve(&request.id)?;
-    let container = Arc::new(build(&shared, &request).await?);
+    let prepared = prepare(&shared, &request).await?;
+    // Until the watcher claims the process, nobody else may reap it.
+    let forking = shared.forking.read().await;
+    let container = Arc::new(prepared.build(&shared).await?);
     let pid = container.pid().as_raw() as u32;
     place.fill(container.clone());
+    drop(forking);
+    shared.reap_orphans();
     shared.events.publish(TaskCreate {
         container_id: request.id,
         bundle: request.bundle,
@@ -48,15 +52,29 @@ pub async fn create(
     Ok(CreateTaskResponse { pid, ..Default::default() })
 }
 
-async fn build(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Container, Error> {
+/// All that a container needs before it has a process.
+struct Prepared {
+    parts: Unbuilt,
+    create: sandbox::Create,
+    fds: Vec<OwnedFd>,
+}
+
+/// A container's parts but for its process.
+struct Unbuilt {
+    config: ContainerConfig,
+    rootfs: Rootfs,
+    cgroup: Cgroup,
+    stdio: Paths,
+    kept: Kept,
+}
+
+async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Prepared, Error> {
+    // Each may take minutes and a thread or two: the rest of the Pod must get by meanwhile.
+    let _turn = shared.creates.acquire().await;
     let bundle = PathBuf::from(&request.bundle);
     let options = Options::parse(request.options.as_ref())?;
     let config = ContainerConfig::read(&bundle)?;
-    let cgroups_path = config.cgroups_path();
-    // containerd 1.6 passes no runtime options to this runtime unless they are in a file.
-    let systemd_cgroup =
-        options.systemd_cgroup || cgroups_path.as_deref().is_some_and(cgroup::is_for_systemd);
-    let cgroup = Cgroup::new(&cgroups_path, &request.id, systemd_cgroup)?;
+    let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;
     let found = workload::find(shared, &request.id, &config).await?;
     let stdio = Paths {
@@ -65,34 +83,41 @@ async fn build(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Cont
         stderr: request.stderr.clone(),
     };
     let user = config.process().user();
-    let streams = stdio::open(&stdio, user.uid(), user.gid())?;
+    let Streams { given, kept } = stdio::open(&stdio, user.uid(), user.gid())?;
     let create = sandbox::Create {
         id: request.id.clone(),
-        bundle: bundle.clone(),
-        systemd_cgroup,
-        no_pivot_root: options.no_pivot_root,
-        stdio: [0, 1, 2].map(|stream: usize| streams.given[stream].is_some()),
-        workload: found.workload.clone(),
-    };
-    let Streams { given, kept } = streams;
-    let fds = given.into_iter().flatten().chain(found.into_code()).collect();
-    let process = isolate(shared, create, fds).await?;
-    Ok(Container::new(Parts {
-        id: request.id.clone(),
         bundle,
-        rootfs: rootfs.keep(),
-        process,
-        cgroup,
-        own_pid_namespace: config.own_pid_namespace(),
-        stdio,
-        kept,
-    }))
+        systemd_cgroup: options.systemd_cgroup,
+        no_pivot_root: options.no_pivot_root,
+        stdio: [0, 1, 2].map(|stream: usize| given[stream].is_some()),
+        workload: found.workload,
+    };
+    let fds = given.into_iter().flatten().chain(found.code).collect();
+    Ok(Prepared { parts: Unbuilt { config, rootfs, cgroup, stdio, kept }, create, fds })
+}
+
+impl Prepared {
+    async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
+        let Unbuilt { config, rootfs, cgroup, stdio, kept } = self.parts;
+        let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
+        let process = isolate(shared, self.create, self.fds).await?;
+        Ok(Container::new(Parts {
+            id,
+            bundle,
+            rootfs: rootfs.keep(),
+            process,
+            cgroup,
+            own_pid_namespace: config.own_pid_namespace(),
+            stdio,
+            kept,
+        }))
+    }
 }
 
 async fn isolate(
     shared: &Arc<Shared>,
     create: sandbox::Create,
-    fds: Vec<std::os::fd::OwnedFd>,
+    fds: Vec<OwnedFd>,
 ) -> Result<PidFd, Error> {
     let shared = shared.clone();
     blocking(move || {
@@ -104,7 +129,9 @@ async fn isolate(
         };
         // The request's process cleans up after itself, unless it was killed.
         opened.map_err(|error| {
-            let _ = sandbox::destroy(&bundle, &id);
+            if let Err(left) = shared.zygote.destroy(&bundle, &id) {
+                log::error!("container {id}: {left}");
+            }
             error.into()
         })
     })
@@ -152,10 +179,4 @@ async fn mount(request: &CreateTaskRequest, rootfs: &Path) -> Result<Rootfs, Err
         Ok(Rootfs { path: Some(path) })
     })
     .await
-}
-
-impl Found {
-    fn into_code(self) -> Option<std::os::fd::OwnedFd> {
-        self.code
-    }
 }

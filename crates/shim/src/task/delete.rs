@@ -41,12 +41,15 @@ pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<Delet
 }
 
 async fn clean(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<(), Error> {
-    // `poststop` hooks are children that are waited for by name.
-    let _forking = shared.forking.read().await;
-    let container = container.clone();
+    let (shared, container) = (shared.clone(), container.clone());
     blocking(move || {
-        sandbox::destroy(container.bundle(), container.id())?;
-        Ok(sandbox::rootfs::unmount(container.rootfs())?)
+        let destroyed = shared.zygote.destroy(container.bundle(), container.id());
+        // Whatever became of the rest.
+        let unmounted = sandbox::rootfs::unmount(container.rootfs());
+        if let Some(warning) = destroyed? {
+            log::warn!("container {}: {warning}", container.id());
+        }
+        Ok(unmounted?)
     })
     .await
 }

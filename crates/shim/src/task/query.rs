@@ -1,14 +1,12 @@
 //! The verbs that change nothing: State, Wait, Pids, Stats, Connect.
 
-use std::sync::Arc;
-
 use containerd_shim::api::{
     ConnectRequest, ConnectResponse, PidsRequest, PidsResponse, StateRequest, StateResponse,
     StatsRequest, StatsResponse, Status, WaitRequest, WaitResponse,
 };
 use containerd_shim::protos::types::task::ProcessInfo;
 
-use super::service::{Shared, blocking};
+use super::service::Shared;
 use crate::errors::Error;
 use crate::events::timestamp;
 use crate::lifecycle::State;
@@ -52,10 +50,10 @@ pub async fn wait(shared: &Shared, request: WaitRequest) -> Result<WaitResponse,
 
 /// Pids: every process of the container. One that has ended and is not deleted still has its first: a containerd
 /// that was restarted takes a shim without processes for a leaked one, and the exit code would be lost.
-pub async fn pids(shared: &Shared, request: PidsRequest) -> Result<PidsResponse, Error> {
+pub fn pids(shared: &Shared, request: PidsRequest) -> Result<PidsResponse, Error> {
     let container = shared.container(&request.id, "")?;
     let first = container.pid();
-    let mut pids = blocking(move || Ok(container.cgroup().pids()?)).await?;
+    let mut pids = container.cgroup().pids()?;
     if pids.is_empty() {
         pids.push(first);
     }
@@ -64,15 +62,16 @@ pub async fn pids(shared: &Shared, request: PidsRequest) -> Result<PidsResponse,
     Ok(PidsResponse { processes: pids.into_iter().map(process).collect(), ..Default::default() })
 }
 
-/// Stats: what the kernel counted for the container's cgroup.
-pub async fn stats(shared: &Shared, request: StatsRequest) -> Result<StatsResponse, Error> {
+/// Stats: what the kernel counted for the container's cgroup. containerd asks every second, and the files are in
+/// memory: no thread is woken for it.
+pub fn stats(shared: &Shared, request: StatsRequest) -> Result<StatsResponse, Error> {
     let container = shared.container(&request.id, "")?;
-    let metrics = blocking(move || stats::collect(container.cgroup())).await?;
+    let metrics = stats::collect(container.cgroup())?;
     Ok(StatsResponse { stats: Some(metrics).into(), ..Default::default() })
 }
 
 /// Connect: which processes to look at.
-pub fn connect(shared: &Arc<Shared>, request: ConnectRequest) -> ConnectResponse {
+pub fn connect(shared: &Shared, request: ConnectRequest) -> ConnectResponse {
     let task = shared.container(&request.id, "").map(|container| container.pid().as_raw() as u32);
     ConnectResponse {
         shim_pid: std::process::id(),

@@ -16,12 +16,15 @@ use containerd_shim::api::{
 use containerd_shim::protos::ttrpc::{self, r#async::TtrpcContext};
 use nix::unistd::Pid;
 use sandbox::Zygote;
-use tokio::sync::{Notify, RwLock};
+use tokio::sync::{Notify, RwLock, Semaphore};
 
 use super::{create, delete, kill, query, start};
 use crate::container::Container;
 use crate::errors::Error;
 use crate::events::Events;
+
+/// How many containers of a Pod are prepared at once: more would only compile against each other.
+const CREATES: usize = 4;
 
 /// The task service of one Pod.
 #[derive(Clone)]
@@ -37,10 +40,14 @@ pub struct Shared {
     pub zygote: Zygote,
     /// Where events go.
     pub events: Events,
-    /// Held for reading while processes are made or waited for by others than their watchers, so that
-    /// [`Service::reap_orphans`] does not take a child that somebody is about to claim.
+    /// For the long part of a Create, in which an image is looked up and compiled.
+    pub creates: Semaphore,
+    /// Held for reading from a container's making until its watcher claims it, so that
+    /// [`Shared::reap_orphans`] does not take a child that somebody is about to claim.
     pub forking: RwLock<()>,
     containers: Mutex<Containers>,
+    /// A container that was being made is there now, or is not.
+    settled: Notify,
     done: Notify,
 }
 
@@ -57,6 +64,7 @@ impl Place<'_> {
     /// The container was made.
     pub fn fill(self, container: Arc<Container>) {
         self.shared.containers().insert(self.id.to_owned(), Some(container));
+        self.shared.settled.notify_waiters();
     }
 }
 
@@ -65,6 +73,7 @@ impl Drop for Place<'_> {
         let mut containers = self.shared.containers();
         if let Some(None) = containers.get(self.id) {
             containers.remove(self.id);
+            self.shared.settled.notify_waiters();
         }
     }
 }
@@ -92,12 +101,28 @@ impl Shared {
     /// The container of that id. One that is being made is waited for: containerd asks for its deletion
     /// when it has lost patience with Create.
     pub async fn settled(&self, id: &str, exec_id: &str) -> Result<Arc<Container>, Error> {
-        let being_made = matches!(self.containers().get(id), Some(None));
-        if being_made {
-            // Create holds it for reading to its end.
-            drop(self.forking.write().await);
+        loop {
+            let settled = self.settled.notified();
+            let being_made = matches!(self.containers().get(id), Some(None));
+            if !being_made {
+                return self.container(id, exec_id);
+            }
+            settled.await;
         }
-        self.container(id, exec_id)
+    }
+
+    /// Reaps ended children that belong to no container. While one is being made, it waits for the next time.
+    pub fn reap_orphans(&self) {
+        let Ok(_nobody_forks) = self.forking.try_write() else {
+            return;
+        };
+        let claimed =
+            |pid: Pid| self.containers().values().flatten().any(|container| container.claims(pid));
+        while let Some(pid) = sandbox::pidfd::reap_orphan(claimed) {
+            if pid == self.zygote.pid() {
+                log::error!("the zygote ended; this Pod can make no more containers");
+            }
+        }
     }
 
     /// Forgets a container. Of two that try at once, one does.
@@ -127,8 +152,10 @@ impl Service {
             containerd,
             zygote,
             events,
+            creates: Semaphore::new(CREATES),
             forking: RwLock::new(()),
             containers: Mutex::default(),
+            settled: Notify::new(),
             done: Notify::new(),
         }))
     }
@@ -140,17 +167,12 @@ impl Service {
 
     /// Reaps ended children that belong to no container.
     pub fn reap_orphans(&self) {
-        let Ok(_nobody_forks) = self.0.forking.try_write() else {
-            return;
-        };
-        let claimed = |pid: Pid| {
-            self.0.containers().values().flatten().any(|container| container.claims(pid))
-        };
-        while let Some(pid) = sandbox::pidfd::reap_orphan(claimed) {
-            if pid == self.0.zygote.pid() {
-                log::error!("the zygote ended; this Pod can make no more containers");
-            }
-        }
+        self.0.reap_orphans();
+    }
+
+    /// Whether the Pod has no container, and none is being made.
+    pub fn is_empty(&self) -> bool {
+        self.0.containers().is_empty()
     }
 }
 
@@ -208,11 +230,11 @@ impl containerd_shim::Task for Service {
     }
 
     async fn pids(&self, _: &TtrpcContext, request: PidsRequest) -> Answer<PidsResponse> {
-        Ok(query::pids(&self.0, request).await?)
+        Ok(query::pids(&self.0, request)?)
     }
 
     async fn stats(&self, _: &TtrpcContext, request: StatsRequest) -> Answer<StatsResponse> {
-        Ok(query::stats(&self.0, request).await?)
+        Ok(query::stats(&self.0, request)?)
     }
 
     async fn connect(&self, _: &TtrpcContext, request: ConnectRequest) -> Answer<ConnectResponse> {
