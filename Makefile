@@ -37,7 +37,7 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check
 	@echo "== cargo clippy"; $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
-	@echo "== shellcheck"; shellcheck scripts/*.sh .ci/run
+	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh .ci/run
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 fmt: ## format the sources

@@ -9,6 +9,8 @@
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=scripts/guest-tools.sh
+. "$root/scripts/guest-tools.sh"
 src=$root/images
 out=$root/target/images
 guests=$root/target/guests
@@ -19,6 +21,8 @@ main() {
     packer
     rust_guest hello bin
     rust_guest hello-http lib
+    rust_guest hello-p3 lib
+    rust_guest hello-http-p3 lib
     c_guest
     text_guests
     broken_guests
@@ -27,7 +31,6 @@ main() {
     pack_all
 }
 
-say() { printf '%s\n' "$*"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 # fresh OUTPUT SOURCE...: whether the output is newer than this script and all the sources.
@@ -51,35 +54,6 @@ packer() {
         || return 0
     say "crates/wasm-image: the packer"
     (cd "$root" && cargo build --quiet --release --package wasm-image)
-}
-
-# newest_llvm PROGRAM: its path in the newest LLVM of the distribution, else in PATH.
-newest_llvm() {
-    local found
-    found=$(printf '%s\n' /usr/lib/llvm-*/bin/"$1" | sort -V | tail -n 1)
-    if [ -x "$found" ]; then say "$found"; else command -v "$1"; fi
-}
-
-# Whether the compiler has WASI 0.2 ready, with the linker that emits components.
-has_wasip2() {
-    local libdir
-    libdir=$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null) || return 1
-    compgen -G "$libdir/libstd-*.rlib" >/dev/null || return 1
-    command -v wasm-component-ld >/dev/null \
-        || compgen -G "$(rustc --print sysroot)/lib/rustlib/*/bin/wasm-component-ld" >/dev/null
-}
-
-# A compiler that comes with the source of the standard library.
-rustc_with_source() {
-    local rustc sysroot
-    for rustc in "$(command -v rustc || true)" /usr/bin/rustc; do
-        sysroot=$("$rustc" --print sysroot 2>/dev/null) || continue
-        if [ -e "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ]; then
-            say "$rustc"
-            return
-        fi
-    done
-    return 1
 }
 
 # ---- guests in Rust ------------------------------------------------------------------------------
@@ -229,6 +203,8 @@ pack_all() {
     pack_layer hello-layer "$out/hello.wasm" hello.wasm
     pack hello-artifact "$out/hello.wasm" --artifact --wasm-layer "$out/hello.wasm"
     pack_layer hello-http "$out/hello-http.wasm" hello-http.wasm
+    pack_file hello-p3 "$out/hello-p3.wasm" /hello-p3.wasm
+    pack_layer hello-http-p3 "$out/hello-http-p3.wasm" hello-http-p3.wasm
     pack_file hello-c "$out/hello-c.wasm" /hello-c.wasm
     pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat
     for name in unknown-import trap exports not-wasm truncated corrupt precompiled; do

@@ -5,6 +5,9 @@
 # what is missing and fails. Nothing is downloaded or printed when everything is there.
 set -euo pipefail
 
+# shellcheck source=scripts/guest-tools.sh
+. "$(dirname "${BASH_SOURCE[0]}")/guest-tools.sh"
+
 missing=()  # what is missing, in words
 packages=() # the Debian packages that bring it
 
@@ -19,8 +22,6 @@ main() {
     fi
     install
 }
-
-say() { printf '%s\n' "$*"; }
 
 # need WHAT PACKAGE...: notes what is missing and where Debian has it.
 need() {
@@ -59,15 +60,8 @@ has_libseccomp() {
 look_for_guest_tools() {
     has_c_for_wasi || need "clang, lld, wasi-libc and clang's runtime for wasm32-wasi" \
         clang lld wasi-libc libclang-rt-dev-wasm32
-    has_wasip2 || add_wasip2 || has_rust_source \
+    has_wasip2 || add_wasip2 || rustc_with_source >/dev/null \
         || need "Rust's target wasm32-wasip2, or rustc with the source of std" rustc-web rust-web-src clang lld wasi-libc
-}
-
-# newest_llvm PROGRAM: its path in the newest LLVM of the distribution, else in PATH.
-newest_llvm() {
-    local found
-    found=$(printf '%s\n' /usr/lib/llvm-*/bin/"$1" | sort -V | tail -n 1)
-    if [ -x "$found" ]; then say "$found"; else command -v "$1"; fi
 }
 
 has_c_for_wasi() {
@@ -77,28 +71,13 @@ has_c_for_wasi() {
         | "$clang" --target=wasm32-wasi -x c - -o /dev/null 2>/dev/null
 }
 
-has_wasip2() {
-    local libdir
-    libdir=$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null) || return 1
-    compgen -G "$libdir/libstd-*.rlib" >/dev/null
-}
-
 # The attempt is made only where no fallback is installed: a machine without access to rustup's
 # server should not wait for it at every call.
 add_wasip2() {
     command -v rustup >/dev/null || return 1
-    ! has_rust_source || return 1
+    ! rustc_with_source >/dev/null || return 1
     say "rustup target add wasm32-wasip2"
     rustup --quiet target add wasm32-wasip2 2>/dev/null
-}
-
-has_rust_source() {
-    local rustc sysroot
-    for rustc in "$(command -v rustc || true)" /usr/bin/rustc; do
-        sysroot=$("$rustc" --print sysroot 2>/dev/null) || continue
-        [ ! -e "$sysroot/lib/rustlib/src/rust/library/Cargo.lock" ] || return 0
-    done
-    return 1
 }
 
 look_for_test_tools() {

@@ -22,14 +22,13 @@ fn main() -> ExitCode {
         [] => say("hello from wasi\n"),
         ["args", rest @ ..] => print_lines(rest),
         ["env", names @ ..] => names.iter().try_for_each(|name| print_variable(name)),
-        ["cwd"] => working_directory(),
         ["cat", path] => files::cat(path),
         ["write", path, text] => files::write(path, text),
         ["ls", path] => files::list(path),
         ["stdin"] => copy_stdin(),
         // WASI 0.2 carries only success or failure: whatever is not 0 arrives outside as 1.
         ["exit", code] => number(code).map(|code| std::process::exit(code)),
-        ["sleep", seconds] => number(seconds).map(sleep),
+        ["sleep", seconds] => number(seconds).and_then(sleep),
         ["spin"] => spin(),
         ["trap"] => crash::trap(),
         ["panic"] => panic!("asked to panic"),
@@ -65,22 +64,20 @@ fn print_variable(name: &str) -> Outcome {
     say(&format!("{value}\n"))
 }
 
-fn working_directory() -> Outcome {
-    let path = std::env::current_dir().map_err(|error| error.to_string())?;
-    say(&format!("{}\n", path.display()))
-}
-
 fn copy_stdin() -> Outcome {
     io::copy(&mut io::stdin(), &mut io::stdout()).map_err(|error| format!("stdin: {error}"))?;
     Ok(())
 }
 
-fn sleep(seconds: f64) {
+fn sleep(seconds: f64) -> Outcome {
+    say("sleeping\n")?;
     std::thread::sleep(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)));
+    Ok(())
 }
 
 /// Burns processor time until it is stopped from outside.
 fn spin() -> Outcome {
+    say("spinning\n")?;
     let mut turns = 0_u64;
     loop {
         turns = std::hint::black_box(turns.wrapping_add(1));

@@ -1,0 +1,21 @@
+//! Text on stdout or stderr.
+
+use wasip3::cli::types::ErrorCode;
+use wasip3::wit_bindgen::{FutureReader, StreamReader};
+use wasip3::wit_stream;
+
+use crate::Outcome;
+
+/// Writes all of `text` to what `sink` has at its other end.
+pub async fn write(
+    sink: fn(StreamReader<u8>) -> FutureReader<Result<(), ErrorCode>>,
+    text: String,
+) -> Outcome {
+    let (mut stream, reader) = wit_stream::new();
+    let written = sink(reader);
+    // What is left over was refused, and the sink says why.
+    stream.write_all(text.into_bytes()).await;
+    // Without its end the sink would wait for more.
+    drop(stream);
+    written.await.map_err(|error| format!("output: {error:?}"))
+}
