@@ -2,7 +2,6 @@
 
 use std::env;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
 
 use anyhow::{Context, Result, bail};
 
@@ -24,8 +23,8 @@ pub struct Containerd {
 /// Names a containerd 2.x to use instead of the one that `scripts` puts into `target/containerd2`.
 const OVERRIDE: &str = "CONTAINERD2";
 
-/// Restricts the tests to one major version: `1` or `2`.
-const ONLY: &str = "WASMTIME_SHIM_TEST_CONTAINERD";
+/// The major versions to test with, such as `2` or `1 2`; then each must be there.
+const WANTED: &str = "WASMTIME_SHIM_TEST_CONTAINERD";
 
 impl Containerd {
     /// One of each major version there is, the oldest first.
@@ -38,9 +37,8 @@ impl Containerd {
             }
         }
         found.sort_by_key(|containerd| containerd.major);
-        say_once_what_is_missing(&found);
-        if let Ok(only) = env::var(ONLY) {
-            found.retain(|containerd| containerd.major.to_string() == only);
+        if let Ok(wanted) = env::var(WANTED) {
+            found = pick(&wanted, &found)?;
         }
         if found.is_empty() {
             bail!("no containerd in PATH, in target/containerd2 or where {OVERRIDE} points");
@@ -80,13 +78,12 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a member of a workspace")
 }
 
-fn say_once_what_is_missing(found: &[Containerd]) {
-    static SAID: Once = Once::new();
-    for major in [1, 2] {
-        if found.iter().all(|containerd| containerd.major != major) {
-            SAID.call_once(|| {
-                eprintln!("there is no containerd {major}.x here: not tested with it")
-            });
-        }
-    }
+fn pick(wanted: &str, found: &[Containerd]) -> Result<Vec<Containerd>> {
+    let one = |major: &str| {
+        let is_it = |containerd: &&Containerd| containerd.major.to_string() == major;
+        found.iter().find(is_it).cloned().with_context(|| {
+            format!("{WANTED}={wanted:?}, and there is no containerd {major}.x here")
+        })
+    };
+    wanted.split_whitespace().map(one).collect()
 }

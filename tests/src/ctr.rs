@@ -44,12 +44,11 @@ impl Ctr {
         command::run(&self.program, self.words(namespace).into_iter().chain(words))
     }
 
-    /// The lines a command prints; none when it fails.
-    pub fn lines(&self, namespace: &str, words: &str) -> Vec<String> {
+    /// The lines a command prints.
+    pub fn lines(&self, namespace: &str, words: &str) -> Result<Vec<String>> {
         let words: Vec<_> = words.split(' ').collect();
-        let output = self.run(namespace, &words).and_then(Output::success);
-        let stdout = output.map(|output| output.stdout).unwrap_or_default();
-        stdout.lines().map(|line| line.trim().to_owned()).collect()
+        let stdout = self.run(namespace, &words)?.success()?.stdout;
+        Ok(stdout.lines().map(|line| line.trim().to_owned()).collect())
     }
 
     /// A command in a namespace, for the caller to start and end.
@@ -88,7 +87,7 @@ impl Ctr {
 
     /// Writes the container's input once it runs: `ctr` 1.6 forgets an end that comes earlier.
     fn feed(&self, id: &str, run: &Run, mut pipe: ChildStdin) {
-        let started = || Ok(self.is(id, "RUNNING").then_some(()));
+        let started = || Ok(self.is(id, "RUNNING")?.then_some(()));
         if !run.stdin.is_empty() && wait::until(SOON, "the task to run", started).is_ok() {
             // A container that ends without reading is not an error here; its exit code tells.
             let _ = pipe.write_all(run.stdin.as_bytes());
@@ -96,9 +95,9 @@ impl Ctr {
     }
 
     /// Whether the task of that container has that status.
-    pub fn is(&self, id: &str, status: &str) -> bool {
-        let tasks = self.lines("default", "tasks list");
-        tasks.iter().any(|line| line.starts_with(id) && line.ends_with(status))
+    pub fn is(&self, id: &str, status: &str) -> Result<bool> {
+        let tasks = self.lines("default", "tasks list")?;
+        Ok(tasks.iter().any(|line| line.starts_with(id) && line.ends_with(status)))
     }
 
     fn run_words(&self, id: &str, run: &Run, how: &str) -> Result<Vec<String>> {

@@ -21,15 +21,27 @@ const CONNECTION_REFUSED: i32 = 7;
 
 /// Sends `GET http://127.0.0.1:PORT/PATH` in that namespace, again while nobody listens yet.
 pub fn get(namespace: &Path, port: u16, path: &str) -> Result<Response> {
-    let url = format!("http://127.0.0.1:{port}{path}");
-    wait::until(SOON, &format!("somebody to listen at {url}"), || try_get(namespace, &url))
-        .with_context(|| format!("GET {url} in {}", namespace.display()))
+    send(namespace, port, path, &[])
 }
 
-fn try_get(namespace: &Path, url: &str) -> Result<Option<Response>> {
+/// Sends the file in a POST, in chunks.
+pub fn post(namespace: &Path, port: u16, path: &str, file: &Path) -> Result<Response> {
+    let data = format!("@{}", file.display());
+    let chunked = ["--header", "Transfer-Encoding: chunked", "--header", "Expect:"];
+    send(namespace, port, path, &[&chunked[..], &["--data-binary", &data]].concat())
+}
+
+fn send(namespace: &Path, port: u16, path: &str, flags: &[&str]) -> Result<Response> {
+    let url = format!("http://127.0.0.1:{port}{path}");
+    wait::until(SOON, &format!("somebody to listen at {url}"), || try_send(namespace, &url, flags))
+        .with_context(|| format!("{url} in {}", namespace.display()))
+}
+
+fn try_send(namespace: &Path, url: &str, flags: &[&str]) -> Result<Option<Response>> {
     let namespace = format!("--net={}", namespace.display());
     let curl = ["curl", "--silent", "--show-error", "--max-time", "30", "--noproxy", "*"];
     let args = [&namespace].into_iter().map(String::as_str).chain(curl);
+    let args = args.chain(flags.iter().copied());
     let output = command::run("nsenter", args.chain(["--write-out", "\n%{http_code}", url]))?;
     if output.code == CONNECTION_REFUSED {
         return Ok(None);

@@ -7,11 +7,12 @@
 //!   [`cri`]: the client both go through; [`logs`] and [`http`]: what comes out of them.
 //! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells; [`kubelet`]: volumes as kubelet lays them out.
 //! - [`shim`]: the shim by itself, without any containerd.
-//! - [`processes`], [`traces`]: what a Pod consists of on the machine, and what it has left there.
+//! - [`cgroups`]: made by a test itself; [`processes`], [`traces`]: what a Pod consists of on the machine, and what it has left there.
 //!
 //! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
 #![forbid(unsafe_code)]
 
+pub mod cgroups;
 pub mod command;
 pub mod config;
 pub mod containerd;

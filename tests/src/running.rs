@@ -78,6 +78,11 @@ impl<'node> RunningPod<'node> {
         http::get(&self.network, port, path)
     }
 
+    /// Sends a file to a server in the Pod.
+    pub fn http_post(&self, port: u16, path: &str, file: &Path) -> Result<Response> {
+        http::post(&self.network, port, path, file)
+    }
+
     /// Its first process, which holds its namespaces.
     pub fn process(&self) -> Result<Process> {
         process_of(&self.node.cri.pod_info(&self.id)?)

@@ -96,6 +96,12 @@ impl Bundle {
         Ok(fs::write(self.folder.join("config.json"), config.to_string())?)
     }
 
+    /// The path of the container's cgroup.
+    pub fn cgroup(&self) -> String {
+        let folder = self.traces_folder().file_name().unwrap_or_default();
+        format!("/{}/c1", folder.to_string_lossy())
+    }
+
     /// Where the root is mounted.
     pub fn rootfs(&self) -> PathBuf {
         self.folder.join("rootfs")

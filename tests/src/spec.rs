@@ -86,6 +86,7 @@ impl Pod {
 pub struct Container {
     config: ContainerConfig,
     security: LinuxContainerSecurityContext,
+    memory: i64,
 }
 
 impl Container {
@@ -103,7 +104,7 @@ impl Container {
             readonly_paths: ["/proc/bus", "/proc/sys"].map(Into::into).into(),
             ..Default::default()
         };
-        Self { config, security }
+        Self { config, security, memory: 0 }
     }
 
     /// A shell script, for images with a shell.
@@ -168,6 +169,26 @@ impl Container {
         self
     }
 
+    /// And is in these groups.
+    pub fn supplemental_groups(mut self, groups: &[i64]) -> Self {
+        self.security.supplemental_groups = groups.into();
+        self
+    }
+
+    /// With the runtime's own seccomp profile (`seccompProfile.type: RuntimeDefault`).
+    pub fn runtime_default_seccomp(mut self) -> Self {
+        let profile = security_profile::ProfileType::RuntimeDefault.into();
+        self.security.seccomp =
+            Some(SecurityProfile { profile_type: profile, ..Default::default() });
+        self
+    }
+
+    /// May use so much memory, in bytes.
+    pub fn memory_limit(mut self, bytes: i64) -> Self {
+        self.memory = bytes;
+        self
+    }
+
     /// May not write to its own root filesystem.
     pub fn readonly_rootfs(mut self) -> Self {
         self.security.readonly_rootfs = true;
@@ -177,8 +198,12 @@ impl Container {
     /// The message for CRI, with the limits that kubelet gives a Pod that asks for none.
     pub(crate) fn config(&self) -> ContainerConfig {
         let metadata = self.config.metadata.clone().unwrap_or_default();
-        let resources =
-            LinuxContainerResources { cpu_shares: 2, oom_score_adj: 1000, ..Default::default() };
+        let resources = LinuxContainerResources {
+            cpu_shares: 2,
+            oom_score_adj: 1000,
+            memory_limit_in_bytes: self.memory,
+            ..Default::default()
+        };
         ContainerConfig {
             log_path: format!("{}-{}.log", metadata.name, metadata.attempt),
             linux: Some(LinuxContainerConfig {

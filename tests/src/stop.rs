@@ -18,11 +18,11 @@ impl Node {
         self.remove_pods()?;
         let mut left = self.settle(|node| {
             let mut left = node.traces.find(node.daemon_pid());
-            left.extend(node.records());
-            left
-        });
+            left.extend(node.records()?);
+            Ok(left)
+        })?;
         self.end_containerd(Signal::SIGTERM)?;
-        left.extend(self.settle(|node| node.traces.find(None)));
+        left.extend(self.settle(|node| Ok(node.traces.find(None)))?);
         let ports = self.bridge.take().map(|bridge| bridge.ports()).unwrap_or_default();
         left.extend(ports.into_iter().map(|port| format!("network interface {port}")));
         if !left.is_empty() {
@@ -44,28 +44,28 @@ impl Node {
     }
 
     /// What is left once it has had time to disappear.
-    fn settle(&self, find: impl Fn(&Self) -> Vec<String>) -> Vec<String> {
-        let gone = || Ok(find(self).is_empty().then_some(()));
+    fn settle(&self, find: impl Fn(&Self) -> Result<Vec<String>>) -> Result<Vec<String>> {
+        let gone = || Ok(find(self)?.is_empty().then_some(()));
         match wait::until(DISAPPEARS, "nothing to be left", gone) {
-            Ok(()) => Vec::new(),
+            Ok(()) => Ok(Vec::new()),
             Err(_) => find(self),
         }
     }
 
     /// What containerd itself still keeps of containers.
-    fn records(&self) -> Vec<String> {
+    fn records(&self) -> Result<Vec<String>> {
         let mut left = Vec::new();
-        for namespace in self.ctr.lines("default", "namespaces list --quiet") {
+        for namespace in self.ctr.lines("default", "namespaces list --quiet")? {
             for what in ["containers list --quiet", "leases list --quiet", "tasks list --quiet"] {
-                let lines = self.ctr.lines(&namespace, what);
+                let lines = self.ctr.lines(&namespace, what)?;
                 left.extend(lines.iter().map(|line| format!("{what} in {namespace}: {line}")));
             }
-            let snapshots = self.ctr.lines(&namespace, "snapshots list");
+            let snapshots = self.ctr.lines(&namespace, "snapshots list")?;
             let active = snapshots.iter().filter(|line| line.ends_with("Active"));
             left.extend(active.map(|line| format!("snapshot in {namespace}: {line}")));
         }
         left.extend(self.bundles());
-        left
+        Ok(left)
     }
 
     /// Folders that containerd has made for shims.

@@ -30,17 +30,17 @@ fn plain(image: &str) -> Container {
 
 #[test]
 fn a_file_that_is_not_wasm_is_refused() -> Result<()> {
-    is_refused(plain, "not-wasm", &["/app.wasm"])
+    is_refused(plain, "not-wasm", &["/app.wasm is not wasm"])
 }
 
 #[test]
 fn a_truncated_component_is_refused() -> Result<()> {
-    is_refused(plain, "truncated", &["/app.wasm"])
+    is_refused(plain, "truncated", &["/app.wasm", "not valid", "unexpected end"])
 }
 
 #[test]
 fn a_corrupt_component_is_refused() -> Result<()> {
-    is_refused(plain, "corrupt", &["/app.wasm"])
+    is_refused(plain, "corrupt", &["/app.wasm", "not valid", "offset"])
 }
 
 #[test]

@@ -73,7 +73,12 @@ fn an_artifact_runs_in_a_pod() -> Result<()> {
 #[test]
 fn a_signal_ends_a_guest_and_later_ones_find_nobody() -> Result<()> {
     on_each_containerd(|node| {
-        ends_on(node, "hello", &["/hello.wasm", "sleep", "1000"], "SIGTERM", 143)?;
+        let sleep = ["/hello.wasm", "sleep", "1000"];
+        // An image may ask for any of them (STOPSIGNAL).
+        let signals = [("SIGTERM", 143), ("SIGINT", 130), ("SIGQUIT", 131), ("SIGHUP", 129)];
+        for (signal, code) in signals.into_iter().chain([("SIGUSR1", 138), ("SIGUSR2", 140)]) {
+            ends_on(node, "hello", &sleep, signal, code)?;
+        }
         ends_on(node, "hello", &["/hello.wasm", "spin"], "SIGKILL", 137)
     })
 }
@@ -94,7 +99,7 @@ fn ends_on(node: &Node, image: &str, command: &[&str], signal: &str, code: i32) 
     assert_ne!(too_early.code, 0, "a running task was deleted");
 
     ctr(&["tasks", "kill", "--signal", signal, &id])?.success()?;
-    wait::until(SOON, "the task to stop", || Ok(node.ctr.is(&id, "STOPPED").then_some(())))?;
+    wait::until(SOON, "the task to stop", || Ok(node.ctr.is(&id, "STOPPED")?.then_some(())))?;
     let too_late = ctr(&["tasks", "kill", &id])?;
     assert_ne!(too_late.code, 0, "somebody received a signal after the end");
     let words = &too_late.stderr;

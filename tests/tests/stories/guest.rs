@@ -1,9 +1,11 @@
 //! What a guest is given to start with, and what comes back from it.
 
+use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::Result;
 use tests::ctr::Run;
+use tests::wait::{self, SOON};
 use tests::{Container, Pod, on_each_containerd};
 
 #[test]
@@ -25,13 +27,32 @@ fn arguments_environment_and_working_directory_arrive() -> Result<()> {
         let env = Container::new("env", &hello).args(&["env", "COLOUR", "EMPTY"]);
         assert_eq!(said(env.env("COLOUR", "green = grün").env("EMPTY", ""))?, "green = grün\n\n");
 
-        let root = Container::new("root", &hello).args(&["cwd"]);
-        assert_eq!(said(root)?, "/\n");
+        // A working directory that the image does not have is made, as for a Linux container.
+        let made = Container::new("made", &hello).args(&["ls", "/made/for"]);
+        assert_eq!(said(made.working_dir("/made/for/it"))?, "it/\n");
+        Ok(())
+    })
+}
 
-        let file = node.volume("work")?;
-        std::fs::write(file.join("relative.txt"), "found\n")?;
-        let relative = Container::new("relative", &hello).args(&["cat", "relative.txt"]);
-        assert_eq!(said(relative.mount(&file, "/work").working_dir("/work"))?, "found\n");
+#[test]
+fn absolute_paths_are_the_containers_in_any_working_directory() -> Result<()> {
+    on_each_containerd(|node| {
+        let volume = node.volume("work")?;
+        std::fs::write(volume.join("file.txt"), "found\n")?;
+        let pod = node.run_pod(&Pod::new("paths"))?;
+        for (image, command) in [("hello", "/hello.wasm"), ("hello-c", "/hello-c.wasm")] {
+            let at_work = |name: &str, path: &str| -> Result<String> {
+                let container = Container::new(&format!("{image}-{name}"), &node.image(image)?)
+                    .command(&[command, "cat", path])
+                    .mount(&volume, "/work")
+                    .working_dir("/work");
+                let container = pod.run(&container)?;
+                assert_eq!(container.wait()?.code, 0, "{image} {path}: {:?}", container.logs()?);
+                Ok(container.logs()?.stdout)
+            };
+            assert_eq!(at_work("volume", "/work/file.txt")?, "found\n");
+            assert!(at_work("hosts", "/etc/resolv.conf")?.contains("nameserver"));
+        }
         Ok(())
     })
 }
@@ -56,6 +77,57 @@ fn a_guest_reads_its_standard_input_to_the_end() -> Result<()> {
             Run::new(&node.ctr_image("hello")?).command(&["/hello.wasm", "stdin"]).stdin(text);
         let output = node.ctr.run_container(&run)?;
         assert_eq!((output.code, output.stdout.as_str()), (0, text), "{output:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_guest_connects_to_its_neighbour_on_loopback() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("sockets"))?;
+        let script = "echo hello over tcp | nc -l -p 7000";
+        let server = pod.run(&Container::shell("server", &node.image("linux")?, script))?;
+        let hello = node.image("hello")?;
+        // The server may not listen yet.
+        let attempt = Cell::new(0);
+        let said = wait::until(SOON, "the server to listen", || {
+            let name = format!("client-{}", attempt.replace(attempt.get() + 1));
+            let container = Container::new(&name, &hello).args(&["tcp-connect", "localhost:7000"]);
+            let client = pod.run(&container)?;
+            Ok((client.wait()?.code == 0).then_some(client.logs()?.stdout))
+        })?;
+        assert_eq!(said, "hello over tcp\n");
+        assert_eq!(server.wait()?.code, 0);
+        Ok(())
+    })
+}
+
+#[test]
+fn guests_and_programs_run_under_the_runtimes_seccomp_profile() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("seccomp"))?;
+        let server = Container::new("server", &node.image("hello-http")?);
+        pod.run(&server.runtime_default_seccomp())?;
+        assert_eq!(pod.http_get(crate::pod::PORT, "/")?.status, 200);
+        let script = "grep Seccomp: /proc/self/status";
+        let linux = Container::shell("linux", &node.image("linux")?, script);
+        let linux = pod.run(&linux.runtime_default_seccomp())?;
+        assert_eq!(linux.wait()?.code, 0, "{:?}", linux.logs()?);
+        assert_eq!(linux.logs()?.stdout, "Seccomp:\t2\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_guest_that_wants_more_memory_than_its_limit_is_killed() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("memory"))?;
+        let hello = node.image("hello")?;
+        let within = Container::new("within", &hello).args(&["allocate", "16"]);
+        let within = pod.run(&within.memory_limit(96 << 20))?;
+        assert_eq!(within.wait()?.code, 0, "{:?}", within.logs()?);
+        let beyond = Container::new("beyond", &hello).args(&["allocate", "512"]);
+        assert_eq!(pod.run(&beyond.memory_limit(96 << 20))?.wait()?.code, 137);
         Ok(())
     })
 }
@@ -134,6 +206,34 @@ fn the_pods_own_hosts_and_resolver_are_there() -> Result<()> {
         let hosts = pod.run(&hosts)?;
         assert_eq!(hosts.wait()?.code, 0, "{:?}", hosts.logs()?);
         assert_eq!(hosts.logs()?.stdout, std::fs::read_to_string("/etc/hosts")?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_command_of_wasi_03_has_its_arguments_and_files_and_streams_its_output() -> Result<()> {
+    on_each_containerd(|node| {
+        let volume = node.volume("p3")?;
+        // More than fits into a pipe, or into one read of the file.
+        let text: String = (0..50_000).map(|line| format!("line {line}\n")).collect();
+        std::fs::write(volume.join("text"), &text)?;
+        let pod = node.run_pod(&Pod::new("p3"))?;
+        let image = node.image("hello-p3")?;
+
+        let greeting = Container::new("greeting", &image).args(&["one", "two words"]);
+        let greeting = pod.run(&greeting)?;
+        assert_eq!(greeting.wait()?.code, 0, "{:?}", greeting.logs()?);
+        assert_eq!(greeting.logs()?.stdout, "hello from WASI 0.3\none\ntwo words\n");
+
+        let file = Container::new("file", &image).args(&["cat", "/data/text"]);
+        let file = pod.run(&file.readonly_mount(&volume, "/data"))?;
+        assert_eq!(file.wait()?.code, 0, "{:?}", file.logs()?);
+        let copied = file.logs()?.stdout;
+        assert!(copied == text, "{} of {} bytes were copied", copied.len(), text.len());
+
+        let missing = pod.run(&Container::new("missing", &image).args(&["cat", "/data/text"]))?;
+        assert_eq!(missing.wait()?.code, 1);
+        assert!(missing.logs()?.stderr.contains("/data/text"), "{:?}", missing.logs()?);
         Ok(())
     })
 }

@@ -11,6 +11,9 @@ use tests::{Container, Pod, kubelet, on_each_containerd};
 /// The user that a container is asked to run as.
 const USER: u32 = 1000;
 
+/// A group that it is asked to be in besides its own.
+const GROUP: u32 = 3000;
+
 /// Runs the container to its end.
 fn outcome(pod: &RunningPod<'_>, container: Container) -> Result<(Exit, Logs)> {
     let container = pod.run(&container)?;
@@ -74,6 +77,7 @@ fn the_root_filesystem_can_be_written_unless_it_is_read_only() -> Result<()> {
         let writer = Container::new("read-only", &hello).args(&["write", "/file", "text"]);
         let (exit, logs) = outcome(&pod, writer.readonly_rootfs())?;
         assert_eq!(exit.code, 1, "{logs:?}");
+        assert!(logs.stderr.contains("/file: "), "{logs:?}");
         Ok(())
     })
 }
@@ -94,6 +98,15 @@ fn a_user_other_than_root_has_only_that_users_rights() -> Result<()> {
 
         let (exit, logs) = outcome(&pod, as_user("reader", &["cat", "/data/roots"]))?;
         assert_eq!((exit.code, logs.stdout.as_str()), (1, ""), "{logs:?}");
+        assert!(logs.stderr.contains("/data/roots: "), "{logs:?}");
+
+        // As a Pod's fsGroup has it.
+        fs::write(volume.join("groups"), "shared")?;
+        chown(volume.join("groups"), Some(0), Some(GROUP))?;
+        fs::set_permissions(volume.join("groups"), Permissions::from_mode(0o640))?;
+        let reader = as_user("group-reader", &["cat", "/data/groups"]);
+        let (exit, logs) = outcome(&pod, reader.supplemental_groups(&[GROUP.into()]))?;
+        assert_eq!((exit.code, logs.stdout.as_str()), (0, "shared"), "{logs:?}");
 
         let (exit, logs) = outcome(&pod, as_user("writer", &["write", "/data/own", "text"]))?;
         assert_eq!(exit.code, 0, "{logs:?}");
@@ -112,6 +125,7 @@ fn the_hosts_files_are_not_there() -> Result<()> {
             let name = path.replace(['/', '.'], "-");
             let (exit, logs) = outcome(&pod, Container::new(&name, &hello).args(&["cat", path]))?;
             assert_eq!((exit.code, logs.stdout.as_str()), (1, ""), "{path}: {logs:?}");
+            assert!(logs.stderr.contains(&format!("{path}: ")), "{logs:?}");
         }
         Ok(())
     })

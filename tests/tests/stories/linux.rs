@@ -47,6 +47,18 @@ fn a_linux_container_sees_what_its_spec_gives_it() -> Result<()> {
 }
 
 #[test]
+fn a_working_directory_that_the_image_does_not_have_is_made() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("workdir"))?;
+        let container = Container::shell("app", &node.image("linux")?, "pwd");
+        let container = pod.run(&container.working_dir("/made/for/it"))?;
+        assert_eq!(container.wait()?.code, 0, "{:?}", container.logs()?);
+        assert_eq!(container.logs()?.stdout, "/made/for/it\n");
+        Ok(())
+    })
+}
+
+#[test]
 fn linux_containers_end_with_their_own_exit_code() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("codes"))?;

@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod bad_input;
+mod bounds;
 mod ctr;
 mod events;
 mod guest;
 mod guest_files;
+mod http;
 mod leftovers;
 mod linux;
 mod pod;

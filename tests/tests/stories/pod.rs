@@ -1,8 +1,10 @@
 //! Pods of WASI guests, alone, beside each other and beside Linux containers.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use anyhow::{Result, anyhow};
+use tests::wait::{self, EVENTUALLY};
 use tests::{Container, Node, Pod, RunningPod, on_each_containerd};
 
 /// The port of a guest that serves HTTP.
@@ -92,22 +94,57 @@ fn twenty_pods_serve_at_once() -> Result<()> {
     })
 }
 
-/// Runs twenty Pods side by side, tells the story in each, and removes them all.
+/// How many Pods are on the node at once.
+const COUNT: usize = 20;
+
+/// Runs twenty Pods side by side, tells the story in each, and removes them once all have been told.
 pub fn twenty_at_once(
     node: &Node,
     story: &(dyn Fn(&RunningPod<'_>) -> Result<()> + Sync),
 ) -> Result<()> {
+    let told = AtomicUsize::new(0);
     let one = |name: String| {
         let pod = node.run_pod(&Pod::new(&name))?;
         story(&pod)?;
+        told.fetch_add(1, Ordering::Relaxed);
+        wait::until(EVENTUALLY, "the other Pods", || {
+            Ok((told.load(Ordering::Relaxed) == COUNT).then_some(()))
+        })?;
         pod.stop()?;
         pod.remove()
     };
     thread::scope(|scope| {
+        let one = &one;
         let threads: Vec<_> =
-            (0..20).map(|n| scope.spawn(move || one(format!("pod-{n}")))).collect();
+            (0..COUNT).map(|n| scope.spawn(move || one(format!("pod-{n}")))).collect();
         threads.into_iter().try_for_each(|thread| {
             thread.join().map_err(|_| anyhow!("a Pod's story went wrong"))?
         })
+    })
+}
+
+#[test]
+fn a_server_of_wasi_03_answers_beside_a_linux_container_and_streams_both_ways() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("p3"))?;
+        let sidecar = Container::shell("sidecar", &node.image("linux")?, "echo linux; sleep 1000");
+        let sidecar = pod.run(&sidecar)?;
+        let server = pod.run(&Container::new("server", &node.image("hello-http-p3")?))?;
+
+        let answer = pod.http_get(PORT, "/")?;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "hello from WASI 0.3\n"));
+
+        let text: String = (0..100_000).map(|line| format!("line {line}\n")).collect();
+        let file = node.volume("p3")?.join("body");
+        std::fs::write(&file, &text)?;
+        let answer = pod.http_post(PORT, "/echo", &file)?;
+        assert_eq!(answer.status, 200);
+        assert!(answer.body == text, "{} of {} bytes came back", answer.body.len(), text.len());
+
+        sidecar.wait_for_output("linux\n")?;
+        assert!(server.is_running()?, "{:?}", server.logs()?);
+        pod.stop()?;
+        assert!(!server.is_running()?);
+        pod.remove()
     })
 }

@@ -11,14 +11,16 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::Code;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::json;
-use tests::processes::shim_of;
+use tests::processes::{family, shim_of};
 use tests::shim::{Answer, Bundle, Refusal, Shim, mount};
 use tests::wait::{self, SOON};
 
 const SIGKILL: u32 = 9;
 
-fn granted<T>(answer: Answer<T>) -> Result<T> {
+pub fn granted<T>(answer: Answer<T>) -> Result<T> {
     answer.map_err(|Refusal { code, message }| anyhow::anyhow!("{code:?}: {message}"))
 }
 
@@ -27,7 +29,7 @@ fn code<T: std::fmt::Debug>(answer: Answer<T>) -> Code {
 }
 
 /// Shuts the shim down, and waits until it has.
-fn ends(shim: &Shim, bundle: &Bundle) -> Result<()> {
+pub fn ends(shim: &Shim, bundle: &Bundle) -> Result<()> {
     shim.shutdown();
     wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
     assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
@@ -36,19 +38,29 @@ fn ends(shim: &Shim, bundle: &Bundle) -> Result<()> {
 
 #[test]
 fn a_container_lives_and_ends_while_containerd_is_away() -> Result<()> {
-    let bundle = Bundle::shell("read -t 1000; exit 7")?;
+    let bundle = Bundle::shell("read code; exit $code")?;
     let id = bundle.id.as_str();
+    let stdin = bundle.folder.join("stdin");
+    mkfifo(&stdin, Mode::S_IRWXU)?;
     let shim = bundle.start()?;
-    let pid = granted(shim.create(&bundle.create_request()))?;
+    let mut request = bundle.create_request();
+    request.set_stdin(stdin.display().to_string());
+    let pid = granted(shim.create(&request))?;
     assert_eq!(shim.status(id), Ok(Status::CREATED));
-    assert_eq!(shim.create(&bundle.create_request()).map_err(|r| r.code), Err(Code::ALREADY_EXISTS));
+    assert_eq!(
+        shim.create(&bundle.create_request()).map_err(|r| r.code),
+        Err(Code::ALREADY_EXISTS)
+    );
     assert!(Path::new(&format!("/proc/{pid}")).exists(), "the second Create harmed the first");
 
     granted(shim.start(id))?;
     assert_eq!(code(shim.start(id)), Code::FAILED_PRECONDITION);
     assert_eq!(code(shim.delete(id)), Code::FAILED_PRECONDITION);
-    // stdin is /dev/null: the script ends by itself, before or after the first Wait.
-    assert_eq!(shim.wait(id), Ok(7));
+    let told = thread::scope(|scope| {
+        let waiting = scope.spawn(|| shim.wait(id));
+        fs::write(&stdin, "7\n").map(|()| waiting.join().expect("no panic"))
+    })?;
+    assert_eq!(told, Ok(7));
     assert_eq!(shim.status(id), Ok(Status::STOPPED));
     assert_eq!(shim.wait(id), Ok(7), "asked after the end");
     assert_eq!(code(shim.kill(id, SIGKILL)), Code::NOT_FOUND);
@@ -195,6 +207,43 @@ fn an_image_is_not_looked_up_where_containerd_is_gone() -> Result<()> {
 }
 
 #[test]
+fn a_killed_compile_worker_is_told_and_its_container_is_not_made() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    // Long enough in the making to be met: some hundred thousand instructions.
+    let function =
+        format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));
+    let module = format!("(module (func (export \"_start\")) {})", function.repeat(1000));
+    let files = bundle.folder.join("files");
+    fs::create_dir(&files)?;
+    fs::write(files.join("app.wat"), module)?;
+    let config = fs::read_to_string(bundle.folder.join("config.json"))?;
+    fs::write(bundle.folder.join("config.json"), config.replace("/bin/sh", "/app.wat"))?;
+    let mut request = bundle.create_request();
+    request.set_rootfs(vec![mount("bind", &files, &["rbind"])]);
+
+    let shim = bundle.start()?;
+    let root = shim_of(&bundle.id)?;
+    let refusal = thread::scope(|scope| {
+        let create = scope.spawn(|| shim.create(&request));
+        wait::until(SOON, "the compile worker", || {
+            let worker = family(&root).into_iter().find(|process| process.name == "wasm-compile");
+            worker.map(|worker| worker.kill(Signal::SIGKILL)).transpose()
+        })?;
+        Ok::<_, anyhow::Error>(create.join().expect("no panic").expect_err("is refused"))
+    })?;
+    for word in ["/app.wat", "worker was ended", "memory"] {
+        assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
+    }
+    // The next try is not harmed.
+    granted(shim.create(&request))?;
+    granted(shim.start(&bundle.id))?;
+    assert_eq!(shim.wait(&bundle.id), Ok(0));
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
 fn what_a_killed_shim_left_is_taken_away_by_the_delete_action() -> Result<()> {
     let bundle = Bundle::shell("sleep 1000 & sleep 1000")?;
     let shim = bundle.start()?;
@@ -205,11 +254,23 @@ fn what_a_killed_shim_left_is_taken_away_by_the_delete_action() -> Result<()> {
     wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
     // Twice: containerd asks again when it was itself interrupted.
     for _ in 0..2 {
-        let output = bundle.execute(&["-bundle", &bundle.folder.display().to_string(), "delete"])?;
+        let output =
+            bundle.execute(&["-bundle", &bundle.folder.display().to_string(), "delete"])?;
         assert_eq!(output.code, 0, "{output:?}");
     }
     assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
     assert_eq!(fs::read_dir(bundle.rootfs())?.count(), 0, "the root is still mounted");
+    bundle.close()
+}
+
+#[test]
+fn a_start_that_cannot_tell_its_address_leaves_no_shim() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    fs::create_dir(bundle.folder.join("address"))?;
+    let output = bundle.execute(&["start"])?;
+    assert_eq!(output.code, 1, "{output:?}");
+    assert!(output.stderr.contains("address"), "{output:?}");
+    assert!(shim_of(&bundle.id).is_err(), "a shim nobody knows of");
     bundle.close()
 }
 
@@ -244,11 +305,18 @@ fn version_and_info_are_told_without_a_bundle() -> Result<()> {
 #[test]
 fn the_shim_joins_the_cgroup_that_its_options_name() -> Result<()> {
     tests::on_each_containerd(|node| {
-        let pod = node.run_pod(&tests::Pod::new("grouped").handler("wasmtime-options"))?;
+        let spec = tests::Pod::new("grouped").handler("wasmtime-options");
+        let name = format!("{}/shims", node.cgroup_parent());
+        let error = node.run_pod(&spec).map(drop).expect_err("there is no such cgroup");
+        assert!(format!("{error:#}").contains(&name), "{error:#}");
+
+        let group = tests::cgroups::create(&name)?;
+        let pod = node.run_pod(&spec)?;
         let cgroups = fs::read_to_string(format!("/proc/{}/cgroup", pod.shim()?.pid))?;
-        let expected = format!("{}/shims", node.cgroup_parent());
-        assert!(cgroups.contains(&expected), "no {expected} in {cgroups}");
-        Ok(())
+        assert!(cgroups.contains(&name), "no {name} in {cgroups}");
+        pod.stop()?;
+        pod.remove()?;
+        tests::cgroups::remove(&group)
     })
 }
 

@@ -29,12 +29,25 @@ fn commands_end_on_sigterm_whether_they_sleep_or_compute() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("commands"))?;
         let hello = node.image("hello")?;
-        for args in [["sleep", "1000"].as_slice(), &["spin"]] {
+        for (args, output) in [(["sleep", "1000"].as_slice(), "sleeping"), (&["spin"], "spinning")]
+        {
             let command = pod.run(&Container::new(args[0], &hello).args(args))?;
+            command.wait_for_output(output)?;
             let start = Instant::now();
             assert_eq!(command.stop(GRACE)?.code, 143, "{args:?}: {:?}", command.logs()?);
             assert!(start.elapsed() < AT_ONCE, "{args:?} took {:?}", start.elapsed());
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_sigterm_that_comes_before_the_guest_has_begun_is_not_lost() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("early"))?;
+        let container = Container::new("app", &node.image("hello")?).args(&["sleep", "1000"]);
+        let app = pod.run(&container)?;
+        assert_eq!(app.stop(GRACE)?.code, 143, "{:?}", app.logs()?);
         Ok(())
     })
 }

@@ -69,8 +69,13 @@ fn a_linux_pod_whose_shim_was_killed_can_be_removed() -> Result<()> {
 #[test]
 fn a_pod_whose_zygote_was_killed_can_be_removed() -> Result<()> {
     on_each_containerd(|node| {
-        let (pod, _) = serving(node)?;
+        let (pod, server) = serving(node)?;
         kill(&zygote(&pod)?)?;
+        assert_eq!(pod.http_get(crate::pod::PORT, "/")?.status, 200);
+        assert!(server.is_running()?);
+        let next = pod.run(&Container::new("next", &node.image("hello")?));
+        let error = format!("{:#}", next.map(drop).expect_err("there is nothing to fork from"));
+        assert!(error.contains("the zygote process ended"), "{error}");
         pod.stop()?;
         pod.remove()
     })

@@ -45,6 +45,7 @@ fn demonstrate() -> Result<()> {
     println!("Running a Pod whose RuntimeClass is wasmtime ...");
     let pod = node.run_pod(&Pod::new("demo"))?;
     let (linux, server) = show_containers(&node, &pod)?;
+    thread::sleep(measure::SETTLES);
     println!("\nIdle memory and threads:");
     measure::print_processes(&pod, &[("linux container", &linux), ("http guest", &server)])?;
     show_start_times(&node, &pod)?;

@@ -1,9 +1,12 @@
 //! Plain numbers: memory and threads of a Pod's processes, and the time a start takes.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use tests::{Container, RunningContainer, RunningPod, command, processes};
+
+/// After which the shim has no thread left from what it did before.
+pub const SETTLES: Duration = Duration::from_secs(2);
 
 /// Prints a line for the shim and each process below it.
 pub fn print_processes(

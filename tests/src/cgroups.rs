@@ -1,0 +1,59 @@
+//! Cgroups that a test makes itself, as an administrator would.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+use crate::wait::{self, SOON};
+
+/// Where the hierarchies are: one folder each (v1), or the one hierarchy itself (v2).
+const HIERARCHIES: &str = "/sys/fs/cgroup";
+
+/// What an empty `cpuset` cgroup lacks before a process may join it (cpuset(7)).
+const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// Makes a cgroup of that path in every hierarchy, and returns its folders.
+pub fn create(path: &str) -> Result<Vec<PathBuf>> {
+    let path = path.trim_start_matches('/');
+    let mut made = Vec::new();
+    for hierarchy in hierarchies()? {
+        let mut folder = hierarchy.clone();
+        for name in Path::new(path) {
+            let parent = folder.clone();
+            folder.push(name);
+            fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            for file in CPUSET.into_iter().filter(|file| parent.join(file).exists()) {
+                fs::write(folder.join(file), fs::read(parent.join(file))?)?;
+            }
+        }
+        made.push(folder);
+    }
+    Ok(made)
+}
+
+/// The folders of the cgroup of that path.
+pub fn existing(path: &str) -> Result<Vec<PathBuf>> {
+    let folders = hierarchies()?.into_iter().map(|hierarchy| hierarchy.join(path));
+    Ok(folders.filter(|folder| folder.exists()).collect())
+}
+
+/// Removes them once their last process has left.
+pub fn remove(folders: &[PathBuf]) -> Result<()> {
+    for folder in folders {
+        wait::until(SOON, &format!("{} to be empty", folder.display()), || {
+            Ok(fs::remove_dir(folder).ok())
+        })?;
+    }
+    Ok(())
+}
+
+fn hierarchies() -> Result<Vec<PathBuf>> {
+    let root = PathBuf::from(HIERARCHIES);
+    if root.join("cgroup.controllers").exists() {
+        return Ok(vec![root]);
+    }
+    let folders = fs::read_dir(root)?.flatten().map(|entry| entry.path());
+    // Links name the same hierarchy twice.
+    Ok(folders.filter(|path| path.is_dir() && !path.is_symlink()).collect())
+}

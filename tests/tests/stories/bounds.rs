@@ -1,0 +1,120 @@
+//! What a container cannot reach, and what its end takes along, seen without containerd.
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::Result;
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use serde_json::{Value, json};
+use tests::cgroups;
+use tests::shim::{Bundle, Shim, mount};
+
+use crate::shim::{ends, granted};
+
+/// Runs the bundle's container to its end and returns its exit code.
+fn run(shim: &Shim, bundle: &Bundle) -> Result<u32> {
+    granted(shim.start(&bundle.id))?;
+    let code = granted(shim.wait(&bundle.id))?;
+    granted(shim.delete(&bundle.id))?;
+    Ok(code)
+}
+
+/// Changes the bundle's `config.json`.
+fn configure(bundle: &Bundle, change: impl FnOnce(&mut Value)) -> Result<()> {
+    let text = fs::read_to_string(bundle.folder.join("config.json"))?;
+    let mut config = serde_json::from_str(&text)?;
+    change(&mut config);
+    bundle.write_config(&config)
+}
+
+#[test]
+fn a_device_node_of_the_image_is_not_opened() -> Result<()> {
+    // Not even one that the cgroup's filter lets pass: /dev/zero's number under another name.
+    let read = "head -c 1 /image/zero 2>&1 | grep -q 'Permission denied'";
+    let bundle = Bundle::shell(&format!("head -c 1 /dev/zero >/dev/null && {read}"))?;
+    let image = bundle.folder.join("image");
+    fs::create_dir(&image)?;
+    mknod(&image.join("zero"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 5))?;
+    let shim = bundle.start()?;
+    let mut request = bundle.create_request();
+    let layers = format!("lowerdir={}:{}", overlay(&bundle, &image)?, linux_rootfs());
+    request.set_rootfs(vec![mount("overlay", Path::new("overlay"), &[&layers])]);
+    granted(shim.create(&request))?;
+    assert_eq!(run(&shim, &bundle)?, 0);
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+/// A layer with the folder at its place.
+fn overlay(bundle: &Bundle, image: &Path) -> Result<String> {
+    let layer = bundle.folder.join("layer");
+    fs::create_dir(&layer)?;
+    fs::rename(image, layer.join("image"))?;
+    Ok(layer.display().to_string())
+}
+
+fn linux_rootfs() -> String {
+    tests::containerd::repository().join("target/images/linux-rootfs").display().to_string()
+}
+
+#[test]
+fn cgroups_that_a_container_made_go_with_it() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    let own = bundle.cgroup();
+    let made = cgroups::create(&format!("{own}/made/inside"))?;
+    assert!(made.iter().any(|folder| folder.exists()));
+    assert_eq!(granted(shim.delete(&bundle.id))?, 137);
+    let left: Vec<_> = made.iter().filter(|folder| folder.exists()).collect();
+    assert!(left.is_empty(), "{left:?}");
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_cgroup_named_for_systemd_is_inside_its_slices() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    // Without a dash the slice is at the top.
+    let slice = format!("{}.slice", bundle.cgroup().replace(['/', '-'], "_"));
+    configure(&bundle, |config| {
+        config["linux"]["cgroupsPath"] = json!(format!("{slice}:cri-containerd:{}", bundle.id));
+    })?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    let cgroups = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let expected = format!("/{slice}/cri-containerd-{}.scope", bundle.id);
+    assert!(cgroups.lines().any(|line| line.ends_with(&expected)), "no {expected} in {cgroups}");
+    granted(shim.delete(&bundle.id))?;
+    // The slice is kubelet's, and so its end.
+    cgroups::remove(&cgroups::existing(&slice)?)?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_poststop_hook_that_fails_is_logged_and_keeps_nothing() -> Result<()> {
+    let bundle = Bundle::shell("exit 4")?;
+    configure(&bundle, |config| {
+        config["hooks"] = json!({ "poststop": [{ "path": "/bin/false", "args": ["false"] }] });
+    })?;
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    assert_eq!(run(&shim, &bundle)?, 4);
+    assert!(bundle.log()?.contains("hook"), "{}", bundle.log()?);
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_mount_option_that_is_not_understood_is_refused_by_name() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let shim = bundle.start()?;
+    let mut request = bundle.create_request();
+    let option = "uidmap=0:100000:65536";
+    request.set_rootfs(vec![mount("bind", Path::new("/"), &["rbind", option])]);
+    let refusal = shim.create(&request).expect_err("is refused");
+    assert!(refusal.message.contains(option), "{refusal:?}");
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
