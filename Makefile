@@ -31,7 +31,7 @@ demo: images containerd ## a mixed Pod under a private containerd, from nothing 
 
 test: images containerd ## run every test
 	@echo "== test"
-	@$(CARGO) test --release --locked --workspace
+	@$(CARGO) test --release --locked --workspace --all-targets
 
 check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check

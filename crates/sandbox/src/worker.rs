@@ -35,6 +35,8 @@ pub fn confine(fds: Vec<OwnedFd>, connection: &UnixStream) -> Result<Vec<File>, 
     enter_empty_root()?;
     limit_resources()?;
     become_nobody()?;
+    // Last: the kernel forgets it when the user changes (prctl(2), PR_SET_PDEATHSIG).
+    die_with_the_parent()?;
     Ok(fds.into_iter().map(File::from).collect())
 }
 
@@ -44,7 +46,7 @@ fn become_first_process() -> Result<(), Error> {
     unshare(CloneFlags::CLONE_NEWPID).map_err(Error::system("pid namespace of the worker"))?;
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
     match unsafe { fork() }.map_err(Error::system("fork the worker"))? {
-        ForkResult::Child => die_with_the_parent(),
+        ForkResult::Child => Ok(()),
         ForkResult::Parent { child } => {
             // The connection among them, so that its other end notices the worker's end.
             inherit::close_all_but(&[]);
