@@ -5,10 +5,10 @@ CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images containerd demo test check fmt clean
+.PHONY: help deps build dist images containerd demo test cluster-tools cluster cluster-down e2e check fmt clean
 
 help: ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 14
+	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
 
 deps: ## install what is missing (Debian and Ubuntu), or name it
 	@scripts/install-deps.sh
@@ -23,8 +23,8 @@ dist: deps ## build what is shipped into target/dist: LTO, stripped, debug infor
 images: build ## build the sample guests and pack them as OCI archives into target/images
 	@scripts/build-images.sh
 
-containerd: deps ## build a containerd 2.x into target/containerd2, where Go is there
-	@scripts/build-containerd.sh
+containerd: deps ## build a containerd 2.x into target/go/containerd, where Go is there
+	@scripts/build-go-tools.sh containerd
 
 demo: images containerd ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
 	@target/release/demo
@@ -33,9 +33,24 @@ test: images containerd ## run every test
 	@echo "== test"
 	@$(CARGO) test --release --locked --workspace --all-targets
 
+cluster-tools: containerd ## build Kubernetes into target/go/cluster, and install etcd
+	@scripts/install-deps.sh cluster
+	@scripts/build-go-tools.sh cluster
+
+cluster: images cluster-tools ## start a Kubernetes of one node on this machine, and leave it running
+	@target/release/cluster up
+
+cluster-down: build ## end it, with all that runs on it
+	@target/release/cluster down
+
+e2e: images cluster-tools ## run the stories on a Kubernetes of their own
+	@echo "== e2e"
+	@$(CARGO) test --release --locked --package tests --test kubernetes
+
 check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check
 	@echo "== cargo clippy"; $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
+	@$(CARGO) clippy --release --locked --package tests --test kubernetes -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh .ci/run
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps

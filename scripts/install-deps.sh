@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, the sample guests and the tests need and this machine lacks.
+# Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`
+# also what `make cluster` does.
 #
 # On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
 # what is missing and fails. Nothing is downloaded or printed when everything is there.
@@ -15,6 +16,7 @@ main() {
     look_for_build_tools
     look_for_guest_tools
     look_for_test_tools
+    [ "${1:-}" != cluster ] || look_for_cluster_tools
     [ "${#missing[@]}" -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
         explain
@@ -90,6 +92,11 @@ look_for_test_tools() {
     need_command curl curl
     need_command shellcheck shellcheck
     need_command ps procps
+}
+
+look_for_cluster_tools() {
+    need_command etcd etcd-server
+    need_command openssl openssl
 }
 
 has_static_busybox() {

@@ -38,6 +38,18 @@ pub fn existing(path: &str) -> Result<Vec<PathBuf>> {
     Ok(folders.filter(|folder| folder.exists()).collect())
 }
 
+/// Removes the cgroup of that path and those below it, all of them empty.
+pub fn remove_tree(path: &str) -> Result<()> {
+    existing(path.trim_start_matches('/'))?.iter().try_for_each(|folder| remove_below(folder))
+}
+
+fn remove_below(folder: &Path) -> Result<()> {
+    for entry in fs::read_dir(folder)?.flatten().filter(|entry| entry.path().is_dir()) {
+        remove_below(&entry.path())?;
+    }
+    remove(&[folder.to_owned()])
+}
+
 /// Removes them once their last process has left.
 pub fn remove(folders: &[PathBuf]) -> Result<()> {
     for folder in folders {

@@ -20,7 +20,7 @@ pub struct Containerd {
     pub major: u32,
 }
 
-/// Names a containerd 2.x to use instead of the one that `scripts` puts into `target/containerd2`.
+/// Names a containerd 2.x to use instead of the one that `scripts` puts into `target/go/containerd`.
 const OVERRIDE: &str = "CONTAINERD2";
 
 /// The major versions to test with, such as `2` or `1 2`; then each must be there.
@@ -41,7 +41,7 @@ impl Containerd {
             found = pick(&wanted, &found)?;
         }
         if found.is_empty() {
-            bail!("no containerd in PATH, in target/containerd2 or where {OVERRIDE} points");
+            bail!("no containerd in PATH, in target/go/containerd or where {OVERRIDE} points");
         }
         Ok(found)
     }
@@ -69,7 +69,7 @@ fn candidates() -> Vec<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     let installed = env::split_paths(&path).map(|folder| folder.join("containerd"));
     let named = env::var_os(OVERRIDE).map(PathBuf::from);
-    let built = repository().join("target/containerd2/containerd");
+    let built = repository().join("target/go/containerd/containerd");
     named.into_iter().chain([built]).chain(installed).collect()
 }
 

@@ -99,6 +99,22 @@ impl Client {
         Ok(pods.into_iter().map(|pod| pod.id).collect())
     }
 
+    /// The ids of the Pods of a Kubernetes namespace that are Ready.
+    pub fn ready_pods(&self, namespace: &str) -> Result<Vec<String>> {
+        let mut service = self.service.clone();
+        let label = ("io.kubernetes.pod.namespace".to_owned(), namespace.to_owned());
+        let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
+        let filter = PodSandboxFilter {
+            state: Some(ready),
+            label_selector: [label].into(),
+            ..Default::default()
+        };
+        let request = ListPodSandboxRequest { filter: Some(filter) };
+        let call = async move { service.list_pod_sandbox(request).await };
+        let pods = self.call("ListPodSandbox", call)?.items;
+        Ok(pods.into_iter().map(|pod| pod.id).collect())
+    }
+
     /// Stops whatever is left in a Pod, at once, and takes down its network.
     pub fn stop_pod(&self, pod: &str) -> Result<()> {
         let mut service = self.service.clone();

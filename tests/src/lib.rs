@@ -5,14 +5,18 @@
 //! - [`node`]: one private containerd with its images and network, from start to "nothing is left".
 //! - [`spec`]: Pods and containers as a test writes them; [`running`]: as they live;
 //!   [`cri`]: the client both go through; [`logs`] and [`http`]: what comes out of them.
-//! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells; [`kubelet`]: volumes as kubelet lays them out.
+//! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells;
+//!   [`kubelet`]: volumes as kubelet lays them out.
 //! - [`shim`]: the shim by itself, without any containerd.
-//! - [`cgroups`]: made by a test itself; [`processes`], [`traces`]: what a Pod consists of on the machine, and what it has left there.
+//! - [`cluster`], [`namespace`]: Kubernetes on such a node.
+//! - [`interrupt`]: what ctrl-C does; [`cgroups`]: made by a test itself; [`processes`], [`traces`]: what a Pod
+//!   consists of on the machine, and what it has left there.
 //!
 //! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
 #![forbid(unsafe_code)]
 
 pub mod cgroups;
+pub mod cluster;
 pub mod command;
 pub mod config;
 pub mod containerd;
@@ -20,8 +24,10 @@ pub mod cri;
 pub mod ctr;
 pub mod events;
 pub mod http;
+pub mod interrupt;
 pub mod kubelet;
 pub mod logs;
+pub mod namespace;
 pub mod network;
 pub mod node;
 pub mod processes;

@@ -16,6 +16,8 @@ use crate::{command, config};
 #[derive(Debug)]
 pub struct Bridge {
     name: String,
+    /// Its own address.
+    pub address: String,
 }
 
 impl Bridge {
@@ -27,8 +29,8 @@ impl Bridge {
             .context("lock /tmp")?;
         let subnet = free_subnet()?;
         command::must(&format!("ip link add {name} type bridge"))?;
-        let bridge = Self { name: name.to_owned() };
-        command::must(&format!("ip address add {subnet}.1/24 dev {name}"))?;
+        let bridge = Self { name: name.to_owned(), address: format!("{subnet}.1") };
+        command::must(&format!("ip address add {}/24 dev {name}", bridge.address))?;
         command::must(&format!("ip link set {name} up"))?;
         let configuration = config::network_folder(folder);
         fs::create_dir_all(&configuration)?;

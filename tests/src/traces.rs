@@ -29,6 +29,9 @@ pub struct Traces {
 const RUNTIME_FOLDERS: [(&str, usize); 4] =
     [("/run", 4), ("/dev/shm", 2), ("/var/lib/cni", 3), ("/tmp", 1)];
 
+/// Where a kubelet links to the logs of its containers. It removes links of the past at its next round.
+const LOG_LINKS: &str = "/var/log/containers";
+
 /// Where cgroup hierarchies are.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
@@ -52,6 +55,7 @@ impl Traces {
     /// Everything that is there, one description each; `daemon` is the node's living containerd.
     pub fn find(&self, daemon: Option<i32>) -> Vec<String> {
         self.remove_empty_cgroup();
+        self.remove_log_links();
         let processes = self.processes(daemon);
         let processes = processes.iter().map(|p| format!("process {}: {}", p.pid, p.command));
         let mounts = self.mounts().into_iter().map(|path| format!("mount {path}"));
@@ -77,6 +81,7 @@ impl Traces {
         for file in self.files() {
             let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir_all(&file));
         }
+        self.remove_log_links();
         let _ = fs::remove_dir_all(&self.folder);
     }
 
@@ -109,6 +114,15 @@ impl Traces {
         let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
         for hierarchy in hierarchies.map(|entry| entry.path()).chain([CGROUPS.into()]) {
             let _ = fs::remove_dir(hierarchy.join(&self.node));
+        }
+    }
+
+    /// Links to logs in the node's folder, which a kubelet that has ended leaves.
+    fn remove_log_links(&self) {
+        for link in fs::read_dir(LOG_LINKS).into_iter().flatten().flatten() {
+            if fs::read_link(link.path()).is_ok_and(|target| target.starts_with(&self.folder)) {
+                let _ = fs::remove_file(link.path());
+            }
         }
     }
 

@@ -5,9 +5,9 @@
 //! | `GET /` | a greeting |
 //! | `GET /env/NAME` | the variable's value, or 404 |
 //! | `GET /args` | the arguments, one per line |
-//! | `GET /file?PATH` | the file's content, or 404 with the operating system's error |
+//! | `GET /file?path=PATH` | the file's content, or 404 with the operating system's error |
 //! | `POST /echo` | the request's body, streamed back |
-//! | `GET /log?MESSAGE` | `logged`, after writing the message to stdout and stderr |
+//! | `GET /log?text=MESSAGE` | `logged`, after writing the message to stdout and stderr |
 //! | `GET /trap` | none: the guest traps |
 #![forbid(unsafe_code)]
 
@@ -24,10 +24,11 @@ impl Guest for Hello {
     fn handle(request: IncomingRequest, out: ResponseOutparam) {
         let target = request.path_with_query().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let value = query.split_once('=').map_or("", |(_, value)| value);
         if let (Method::Post, "/echo") = (request.method(), path) {
             return echo(request, out);
         }
-        let (status, text) = answer(path, query);
+        let (status, text) = answer(path, value);
         let body = begin(out, status);
         // The client may be gone; then there is nobody to tell.
         let _ = body.write(text.as_bytes()).and_then(|()| body.finish());
@@ -35,15 +36,16 @@ impl Guest for Hello {
 }
 
 /// Status and text of everything but the echo.
-fn answer(path: &str, query: &str) -> (u16, String) {
+fn answer(path: &str, value: &str) -> (u16, String) {
     if let Some(name) = path.strip_prefix("/env/") {
         return found(std::env::var(name).map_err(|error| format!("{name}: {error}")));
     }
     match path {
         "/" => (200, "hello from wasi:http\n".into()),
         "/args" => (200, std::env::args().map(|arg| arg + "\n").collect()),
-        "/file" => found(read_file(query)),
-        "/log" => (200, log(query)),
+        // Proxies, the API server's among them, encode slashes.
+        "/file" => found(read_file(&value.replace("%2F", "/"))),
+        "/log" => (200, log(value)),
         "/trap" => std::process::abort(),
         _ => (404, format!("nothing at {path}\n")),
     }

@@ -24,11 +24,11 @@ fn a_server_has_the_containers_arguments_environment_and_files() -> Result<()> {
         };
         assert_eq!(said("/args")?, (200, "hello-http.wasm\none\ntwo\n".into()));
         assert_eq!(said("/env/COLOUR")?, (200, "blue".into()));
-        assert_eq!(said("/file?/etc/config/colour")?, (200, "green".into()));
-        assert_eq!(said("/file?/etc/config/shape")?.0, 404);
+        assert_eq!(said("/file?path=/etc/config/colour")?, (200, "green".into()));
+        assert_eq!(said("/file?path=/etc/config/shape")?.0, 404);
         // The server's own settings are not the guest's.
         assert_eq!(said("/env/WASMTIME_HTTP_PROXY_SOCKET_ADDR")?.0, 404);
-        assert_eq!(said("/log?something")?.0, 200);
+        assert_eq!(said("/log?text=something")?.0, 200);
         server.wait_for_output("stdout: something\n")?;
         assert!(server.logs()?.stderr.contains("stderr: something\n"));
         Ok(())

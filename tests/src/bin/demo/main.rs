@@ -7,26 +7,21 @@
 mod measure;
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::containerd::Containerd;
-use tests::traces::Traces;
-use tests::{Container, Node, Pod, RunningContainer, RunningPod};
+use tests::{Container, Node, Pod, RunningContainer, RunningPod, interrupt};
 
 /// The port that a served guest listens on.
 const PORT: u16 = 8080;
-
-/// Set when the terminal has asked for the end.
-static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 fn main() -> ExitCode {
     match demonstrate() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            while INTERRUPTED.load(Ordering::Relaxed) {
+            while interrupt::is_under_way() {
                 // What failed did so because everything is being cleaned up; that ends the program.
                 thread::park();
             }
@@ -40,7 +35,7 @@ fn demonstrate() -> Result<()> {
     let containerd = Containerd::available()?.pop().context("there is no containerd")?;
     println!("Starting a private containerd {} with a network of its own ...", containerd.version);
     let node = Node::start(containerd)?;
-    clean_up_on_ctrl_c(node.traces.clone())?;
+    interrupt::clean_up(node.traces.clone())?;
 
     println!("Running a Pod whose RuntimeClass is wasmtime ...");
     let pod = node.run_pod(&Pod::new("demo"))?;
@@ -76,7 +71,7 @@ fn show_containers<'node>(
     println!("\nGET http://127.0.0.1:{PORT}/ inside the Pod: {}", answer.status);
     print_indented(&answer.body);
     ensure!(answer.status == 200, "the guest answered {answer:?}");
-    pod.http_get(PORT, "/log?I%20am%20an%20HTTP%20guest.")?;
+    pod.http_get(PORT, "/log?text=I%20am%20an%20HTTP%20guest.")?;
     let exit = command.wait()?;
     ensure!(exit.code == 0, "the command ended with {exit:?}: {:?}", command.logs()?);
     linux.wait_for_output("Linux container")?;
@@ -110,18 +105,4 @@ fn show_start_times(node: &Node, pod: &RunningPod<'_>) -> Result<()> {
 
 fn print_indented(text: &str) {
     text.lines().for_each(|line| println!("  {line}"));
-}
-
-/// Ends the program with everything it has made, when the terminal asks for it.
-fn clean_up_on_ctrl_c(traces: Traces) -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    thread::spawn(move || {
-        if runtime.block_on(tokio::signal::ctrl_c()).is_ok() {
-            INTERRUPTED.store(true, Ordering::Relaxed);
-            eprintln!("\ncleaning up ...");
-            traces.wipe();
-            std::process::exit(130);
-        }
-    });
-    Ok(())
 }

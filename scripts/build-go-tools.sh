@@ -1,28 +1,37 @@
 #!/usr/bin/env bash
-# Builds the containerd 2 that the tests run beside the distribution's, from tests/containerd/go.mod:
+# Builds the tools of a Go module, tests/<name>/go.mod, that the tests run:
 #
-#   target/containerd2/{containerd,ctr,…}
+#   build-go-tools.sh containerd    target/go/containerd/{containerd,ctr,…}, beside the distribution's
+#   build-go-tools.sh cluster       target/go/cluster/{kube-apiserver,kubelet,kubectl,…}
 #
 # Takes some minutes the first time and nothing when up to date. Without Go it says so and succeeds:
-# then only the distribution's containerd is tested.
+# then what needs them is left out, or names them.
 set -euo pipefail
 
+name=$1
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-module=$root/tests/containerd
-out=$root/target/containerd2
+module=$root/tests/$name
+out=$root/target/go/$name
 
 main() {
     if up_to_date; then
         return
     fi
     if ! go_is_new_enough; then
-        printf 'containerd 2 is not built (Go 1.21 or newer is missing): only the distribution'\''s is tested\n'
+        printf 'tests/%s is not built: Go 1.21 or newer is missing\n' "$name"
         return
     fi
-    printf 'building containerd 2 into target/containerd2 (some minutes the first time)\n'
+    printf 'building tests/%s into target/go/%s (some minutes the first time)\n' "$name" "$name"
     mkdir -p "$out"
     # Older Go fetches the version that go.mod asks for.
-    GOTOOLCHAIN=auto go build -C "$module" -trimpath -o "$out/" tool
+    GOTOOLCHAIN=auto go build -C "$module" -trimpath -ldflags "-s -w $(versions)" -o "$out/" tool
+}
+
+# What Kubernetes says it is; other modules have no such variable.
+versions() {
+    local version
+    version=$(sed -n 's|^.*k8s.io/kubernetes \(v[0-9.]*\).*|\1|p' "$module/go.mod" | head -n 1)
+    [ -z "$version" ] || printf '%s\n' "-X k8s.io/component-base/version.gitVersion=$version"
 }
 
 # Whether every tool of the module is newer than the module's own files.

@@ -1,0 +1,41 @@
+//! What cannot run: said in the Pod's events, which `kubectl describe` shows.
+
+use anyhow::Result;
+use tests::namespace::Namespace;
+
+use crate::Story;
+
+pub const STORIES: &[(&str, Story)] = &[
+    ("an_import_that_is_not_provided_is_named", an_import_that_is_not_provided_is_named),
+    ("an_image_that_is_not_there_is_named", an_image_that_is_not_there_is_named),
+];
+
+fn an_import_that_is_not_provided_is_named(namespace: &Namespace<'_>) -> Result<()> {
+    namespace.apply(&pod("unknown-import:1"))?;
+    namespace.until("the reason to be told", || {
+        Ok(namespace.events("app")?.contains("acme:db/query@1.0.0"))
+    })
+}
+
+fn an_image_that_is_not_there_is_named(namespace: &Namespace<'_>) -> Result<()> {
+    namespace.apply(&pod("hello:no-such-tag"))?;
+    namespace.until_pod("app", "to lack its image", |pod| {
+        let waiting = &pod["status"]["containerStatuses"][0]["state"]["waiting"];
+        waiting["reason"] == "ErrImageNeverPull"
+            && waiting["message"].as_str().unwrap_or_default().contains("no-such-tag")
+    })
+}
+
+fn pod(image: &str) -> String {
+    format!(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: {{ name: app }}
+spec:
+  runtimeClassName: wasmtime
+  containers:
+    - {{ name: app, image: "registry.example/samples/{image}", imagePullPolicy: Never }}
+"#
+    )
+}

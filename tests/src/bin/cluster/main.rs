@@ -1,0 +1,83 @@
+//! `cluster up` and `cluster down`: a Kubernetes of one node that stays, with the shim of this build.
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use tests::cluster::{Cluster, Left};
+use tests::containerd::{Containerd, repository};
+use tests::{Node, interrupt};
+
+/// The sample images, ready for Pods with `imagePullPolicy: Never`.
+const IMAGES: [&str; 5] = ["hello", "hello-http", "hello-c", "hello-p3", "linux"];
+
+fn main() -> ExitCode {
+    let word = std::env::args().nth(1).unwrap_or_default();
+    let done = match word.as_str() {
+        "up" => up(),
+        "down" => down(),
+        _ => Err(anyhow::anyhow!("usage: cluster up|down")),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            while interrupt::is_under_way() {
+                // What failed did so because everything is being cleaned up; that ends the program.
+                std::thread::park();
+            }
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn up() -> Result<()> {
+    if let Some(left) = Left::find(&record()) {
+        if left.is_up() {
+            println!("the cluster is up");
+            return tell(&left);
+        }
+        println!("removing what is left of a cluster that has ended");
+        end(left)?;
+    }
+    let containerd = Containerd::available()?.pop().context("there is no containerd")?;
+    println!("starting a Kubernetes of one node on containerd {}", containerd.version);
+    let node = Node::start(containerd)?;
+    interrupt::clean_up(node.traces.clone())?;
+    let cluster = Cluster::on(node)?;
+    for image in IMAGES {
+        println!("  image {}", cluster.node.image(image)?);
+    }
+    tell(&cluster.leave(&record())?)
+}
+
+fn down() -> Result<()> {
+    let Some(left) = Left::find(&record()) else {
+        println!("there is no cluster");
+        return Ok(());
+    };
+    end(left)?;
+    println!("the cluster has ended, and nothing of it is left");
+    Ok(())
+}
+
+fn end(left: Left) -> Result<()> {
+    let still_there = left.end()?;
+    if !still_there.is_empty() {
+        bail!("left behind:\n  {}", still_there.join("\n  "));
+    }
+    Ok(())
+}
+
+fn tell(left: &Left) -> Result<()> {
+    let kubectl = repository().join("target/go/cluster/kubectl");
+    println!("  export KUBECONFIG={}", left.kubeconfig().display());
+    println!("  {} get nodes", kubectl.display());
+    Ok(())
+}
+
+/// Where a cluster that stays is written down.
+fn record() -> PathBuf {
+    repository().join("target/cluster")
+}

@@ -1,0 +1,86 @@
+//! A namespace of a cluster, as somebody at a terminal sees it.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::Value;
+
+use crate::cluster::Cluster;
+use crate::command::Output;
+
+/// A namespace.
+#[derive(Debug, Clone)]
+pub struct Namespace<'cluster> {
+    /// Of which cluster.
+    pub cluster: &'cluster Cluster,
+    /// Its name.
+    pub name: String,
+}
+
+impl Namespace<'_> {
+    /// Runs kubectl in it.
+    pub fn kubectl(&self, words: &[&str]) -> Result<Output> {
+        self.cluster.kubectl(&[&["--namespace", self.name.as_str()], words].concat())
+    }
+
+    /// Runs a kubectl that has to succeed, and returns its output.
+    pub fn must(&self, words: &[&str]) -> Result<String> {
+        let output = self.kubectl(words)?.success();
+        Ok(output.with_context(|| format!("kubectl {}", words.join(" ")))?.stdout)
+    }
+
+    /// Applies manifests as a user wrote them.
+    pub fn apply(&self, yaml: &str) -> Result<()> {
+        let file = tempfile::NamedTempFile::new()?;
+        fs::write(&file, yaml)?;
+        self.must(&["apply", "-f", &file.path().display().to_string()]).map(drop)
+    }
+
+    /// A Pod as the API server has it; null when there is none.
+    pub fn pod(&self, name: &str) -> Result<Value> {
+        let text = self.must(&["get", "pod", name, "--ignore-not-found", "--output=json"])?;
+        if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
+    }
+
+    /// How the Pod's first container ended.
+    pub fn ended(&self, name: &str) -> Result<Value> {
+        let pod = self.pod(name)?;
+        Ok(pod["status"]["containerStatuses"][0]["state"]["terminated"].clone())
+    }
+
+    /// What a server in the Pod answers to a GET, by way of the API server.
+    pub fn http_get(&self, pod: &str, port: u16, path: &str) -> Result<String> {
+        let pods = format!("/api/v1/namespaces/{}/pods", self.name);
+        self.must(&["get", &format!("--raw={pods}/{pod}:{port}/proxy{path}")])
+    }
+
+    /// Waits until the Pod is Ready.
+    pub fn until_ready(&self, pod: &str) -> Result<()> {
+        self.until_pod(pod, "to be Ready", |pod| {
+            let conditions = pod["status"]["conditions"].as_array().cloned().unwrap_or_default();
+            conditions.iter().any(|it| it["type"] == "Ready" && it["status"] == "True")
+        })
+    }
+
+    /// Waits until the Pod has that phase.
+    pub fn until_phase(&self, pod: &str, phase: &str) -> Result<()> {
+        self.until_pod(pod, &format!("to be {phase}"), |pod| pod["status"]["phase"] == phase)
+    }
+
+    /// Waits until something is true of the Pod.
+    pub fn until_pod(&self, pod: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
+        self.until(&format!("Pod {pod} {what}"), || Ok(is_so(&self.pod(pod)?)))
+    }
+
+    /// Waits until something is true; else tells what the Pods are up to.
+    pub fn until(&self, what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
+        let waited = self.cluster.until(what, is_so);
+        waited.with_context(|| self.must(&["describe", "pods"]).unwrap_or_default())
+    }
+
+    /// The messages of the Pod's events.
+    pub fn events(&self, pod: &str) -> Result<String> {
+        let selector = format!("--field-selector=involvedObject.name={pod}");
+        self.must(&["get", "events", &selector, "--output=jsonpath={.items[*].message}"])
+    }
+}
