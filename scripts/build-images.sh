@@ -207,6 +207,7 @@ pack_all() {
     pack_layer hello-http-p3 "$out/hello-http-p3.wasm" hello-http-p3.wasm
     pack_file hello-c "$out/hello-c.wasm" /hello-c.wasm
     pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat
+    pack_file calc "$src/calc/calc.wat" /calc.wat
     for name in unknown-import trap exports not-wasm truncated corrupt precompiled; do
         pack_file "$name" "$out/$name.wasm" /app.wasm
     done

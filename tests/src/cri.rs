@@ -16,6 +16,8 @@ use tokio::runtime::Runtime;
 use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
 
+use crate::command::Output;
+
 /// A client of one containerd; clones share the connection, which survives containerd's restart.
 #[derive(Debug, Clone)]
 pub struct Client {
@@ -163,6 +165,21 @@ impl Client {
         let request = StopContainerRequest { container_id: container.to_owned(), timeout };
         self.call("StopContainer", async move { service.stop_container(request).await })?;
         Ok(())
+    }
+
+    /// Executes a command in a container to its end: ExecSync, as an exec probe has it.
+    pub fn exec_sync(&self, container: &str, command: &[&str], limit: Duration) -> Result<Output> {
+        let mut service = self.service.clone();
+        let request = ExecSyncRequest {
+            container_id: container.to_owned(),
+            cmd: command.iter().map(|&word| word.to_owned()).collect(),
+            timeout: i64::try_from(limit.as_secs())?,
+        };
+        let call = async move { service.exec_sync(request).await };
+        let answer = self.call("ExecSync", call)?;
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        let (stdout, stderr) = (text(answer.stdout), text(answer.stderr));
+        Ok(Output { code: answer.exit_code, stdout, stderr })
     }
 
     /// Removes a stopped container.

@@ -51,6 +51,23 @@ impl Ctr {
         Ok(stdout.lines().map(|line| line.trim().to_owned()).collect())
     }
 
+    /// A command as a line for a shell.
+    pub fn line(&self, namespace: &str, words: &[&str]) -> String {
+        let words = words.iter().map(|&word| word.to_owned());
+        self.quoted(self.words(namespace).into_iter().chain(words))
+    }
+
+    /// The same of [`Ctr::run_container_as`].
+    pub fn run_line(&self, id: &str, run: &Run) -> Result<String> {
+        Ok(self.quoted(self.run_words(id, run, "--rm")?.into_iter()))
+    }
+
+    fn quoted(&self, words: impl Iterator<Item = String>) -> String {
+        let program = self.program.display().to_string();
+        let quote = |word: String| format!("'{}'", word.replace('\'', "'\\''"));
+        [program].into_iter().chain(words).map(quote).collect::<Vec<_>>().join(" ")
+    }
+
     /// A command in a namespace, for the caller to start and end.
     pub(crate) fn command(&self, namespace: &str) -> Command {
         let mut command = Command::new(&self.program);

@@ -9,6 +9,7 @@ use anyhow::{Context, Result};
 use k8s_cri::v1::{ContainerState, PodSandboxConfig};
 use serde_json::Value;
 
+use crate::command::Output;
 use crate::http::{self, Response};
 use crate::logs::Logs;
 use crate::processes::{self, Process};
@@ -114,6 +115,16 @@ impl RunningContainer<'_> {
     /// Starts it after it was created.
     pub fn start(&self) -> Result<()> {
         self.node.cri.start(&self.id)
+    }
+
+    /// Executes a command in it to its end.
+    pub fn exec(&self, command: &[&str]) -> Result<Output> {
+        self.node.cri.exec_sync(&self.id, command, SOON)
+    }
+
+    /// The same, within a time.
+    pub fn exec_within(&self, limit: Duration, command: &[&str]) -> Result<Output> {
+        self.node.cri.exec_sync(&self.id, command, limit)
     }
 
     /// Whether it runs.

@@ -39,12 +39,28 @@ impl Runtime {
             return Err(Error::SeveralLayers(layers.len()));
         };
         let wasm = binary(layer)?;
-        let layer = PREAMBLE_BYTES - LAYER_COMPONENT.len()..PREAMBLE_BYTES;
-        if wasm.get(layer) == Some(&LAYER_COMPONENT) {
+        if is_component(&wasm) {
             self.compile_component(&wasm, export)
         } else {
             self.compile_module(&wasm, export)
         }
+    }
+
+    /// What a guest imports and exports, a line each, in the notation of WIT; of a module its names.
+    ///
+    /// # Errors
+    /// As [`Runtime::compile`], but for what is imported and exported.
+    pub fn describe(&self, layers: &[Vec<u8>]) -> Result<String, Error> {
+        let [layer] = layers else {
+            return Err(Error::SeveralLayers(layers.len()));
+        };
+        let wasm = binary(layer)?;
+        if is_component(&wasm) {
+            let component = Component::from_binary(&self.engine, &wasm).map_err(invalid)?;
+            return Ok(world::describe_component(&self.engine, &component));
+        }
+        let module = Module::from_binary(&self.engine, &wasm).map_err(invalid)?;
+        Ok(world::describe_module(&module))
     }
 
     fn compile_component(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
@@ -62,6 +78,11 @@ impl Runtime {
         let world = world::of_module(&module, export)?;
         Ok(Compiled { world, code: module.serialize().map_err(invalid)? })
     }
+}
+
+fn is_component(wasm: &[u8]) -> bool {
+    let layer = PREAMBLE_BYTES - LAYER_COMPONENT.len()..PREAMBLE_BYTES;
+    wasm.get(layer) == Some(&LAYER_COMPONENT)
 }
 
 /// The binary form of an image's wasm.

@@ -1,6 +1,6 @@
 //! Why a guest cannot be compiled, planned or run.
 
-use crate::{CANNOT_RUN, NOT_FOUND};
+use crate::{CANNOT_RUN, MISUSED, NOT_FOUND};
 
 /// Why a guest cannot be compiled, planned or run.
 #[derive(Debug, thiserror::Error)]
@@ -30,12 +30,24 @@ pub enum Error {
         provided: &'static str,
     },
     /// No such export.
-    #[error("no export {wanted:?} that can be called without arguments; there are: {found}")]
+    #[error("no export {wanted:?} that can be called; there are: {found}")]
     Export {
         /// The export asked for.
         wanted: String,
         /// The exports there are, for the user to choose from.
         found: String,
+    },
+    /// The arguments of a call are not what the function takes.
+    #[error("arguments ({given}), column {column}: {reason}; the function is {signature}")]
+    Arguments {
+        /// As they were given.
+        given: String,
+        /// Where, from 1.
+        column: usize,
+        /// What is wrong there.
+        reason: String,
+        /// What the function takes.
+        signature: String,
     },
     /// An export with the name of a world's entry, which is not what that world says.
     #[error("the component's entry is not that of {world}: {reason}")]
@@ -61,10 +73,12 @@ pub enum Error {
 }
 
 impl Error {
-    /// The container's exit code where this is found only when it runs: [`NOT_FOUND`] or [`CANNOT_RUN`].
+    /// The container's exit code where this is found only when it runs: [`NOT_FOUND`], [`MISUSED`] or
+    /// [`CANNOT_RUN`].
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Export { .. } => NOT_FOUND,
+            Error::Arguments { .. } => MISUSED,
             _ => CANNOT_RUN,
         }
     }

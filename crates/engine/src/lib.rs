@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` (in the
 //! worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
-//! `http` (serving), `state` (what WASI offers), `link` (to which interfaces), `code` (mapping it), `error`
+//! `wave` (arguments and results of an export), `http` (serving), `state` (what WASI offers), `link` (to which interfaces), `code` (mapping it), `error`
 //! and `report` (how failures are told), `signals`.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled code.
@@ -19,6 +19,7 @@ mod report;
 mod run;
 mod signals;
 mod state;
+mod wave;
 mod world;
 
 use std::sync::Arc;
@@ -39,6 +40,9 @@ pub const CANNOT_RUN: u8 = 126;
 
 /// Exit code: no such entrypoint or export.
 pub const NOT_FOUND: u8 = 127;
+
+/// Exit code: the arguments of a call are not what the export takes (as a shell has it).
+pub const MISUSED: u8 = 2;
 
 /// Exit code: the guest trapped (128 + SIGABRT, as of a native program that aborts).
 pub const TRAPPED: u8 = 134;

@@ -13,7 +13,7 @@ use crate::code::Code;
 use crate::report::{self, tell};
 use crate::state::{self, State};
 use crate::world::{INITIALIZE, START};
-use crate::{Error, Plan, Runtime, World, http, signals, world};
+use crate::{Error, Plan, Runtime, World, http, signals, wave, world};
 
 /// A command whose `run` returned an error.
 const RUN_FAILED: u8 = 1;
@@ -60,10 +60,7 @@ impl Runtime {
         let ended_well = match plan.world {
             World::Command02 => self.command_02(&mut store, &component).await?,
             World::Command03 => self.command_03(&mut store, &component).await?,
-            _ => {
-                self.export(&mut store, &component, plan.export.as_deref().unwrap_or_default())
-                    .await?
-            }
+            _ => self.export(&mut store, &component, plan).await?,
         };
         Ok(if ended_well { 0 } else { RUN_FAILED })
     }
@@ -101,18 +98,24 @@ impl Runtime {
         Ok(store.run_concurrent(run).await??.is_ok())
     }
 
-    /// Calls one export; a `result` that is an error counts as a failure.
+    /// Calls one export and prints what it returns; a `result` that is an error counts as a failure.
     async fn export(
         &self,
         store: &mut Store<State>,
         component: &Component,
-        name: &str,
+        plan: &Plan,
     ) -> wasmtime::Result<bool> {
+        let name = plan.export.as_deref().unwrap_or_default();
         let instance = self.components.instantiate_async(&mut *store, component).await?;
         let index = world::find_export(component, name).ok_or_else(|| missing(name))?;
         let function = instance.get_func(&mut *store, index).ok_or_else(|| missing(name))?;
-        let mut results = vec![Val::Bool(false); function.ty(&store).results().len()];
-        function.call_async(&mut *store, &[], &mut results).await?;
+        let ty = function.ty(&store);
+        let arguments = wave::arguments(name, &ty, plan.args.get(1..).unwrap_or_default())?;
+        let mut results = vec![Val::Bool(false); ty.results().len()];
+        function.call_async(&mut *store, &arguments, &mut results).await?;
+        if let Some(text) = wave::shown(results.first()) {
+            println!("{text}");
+        }
         Ok(!results.iter().any(|value| matches!(value, Val::Result(Err(_)))))
     }
 }

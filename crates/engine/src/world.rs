@@ -3,13 +3,13 @@
 use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
-use wasmtime::component::types::ComponentItem;
+use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use wasmtime::{Engine, ExternType, Module};
 use wasmtime_wasi::{p2, p3};
 
 use crate::state::State;
-use crate::{Error, report};
+use crate::{Error, report, wave};
 
 /// How a guest is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,7 +60,7 @@ impl World {
             World::Command03 => "wasi:cli/command@0.3",
             World::HttpProxy02 => "wasi:http/proxy@0.2",
             World::HttpService03 => "wasi:http/service@0.3",
-            World::Export => "a function without parameters",
+            World::Export => "a function",
         }
     }
 }
@@ -87,10 +87,14 @@ pub fn of_component(
 ) -> Result<World, Error> {
     let ty = component.component_type();
     if let Some(wanted) = export {
-        let callable = callable(engine, component);
-        return match callable.iter().any(|name| name == wanted) {
+        let functions = functions(engine, component);
+        return match functions.iter().any(|(name, _)| name == wanted) {
             true => Ok(World::Export),
-            false => Err(missing(wanted, &callable)),
+            false => {
+                let signatures: Vec<_> =
+                    functions.iter().map(|(name, ty)| wave::signature(name, ty)).collect();
+                Err(missing(wanted, &signatures))
+            }
         };
     }
     let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
@@ -101,22 +105,51 @@ pub fn of_component(
         .ok_or_else(|| missing(ENTRIES, &names))
 }
 
-/// The functions without parameters: those of an interface as `interface#function`.
-fn callable(engine: &Engine, component: &Component) -> Vec<String> {
-    let mut names = Vec::new();
+/// The functions it exports: those of an interface as `interface#function`.
+fn functions(engine: &Engine, component: &Component) -> Vec<(String, ComponentFunc)> {
+    let mut functions = Vec::new();
     for (name, item) in component.component_type().exports(engine) {
-        if is_callable(&item.ty) {
-            names.push(name.to_owned());
-        } else if let ComponentItem::ComponentInstance(interface) = item.ty {
-            let functions = interface.exports(engine).filter(|(_, item)| is_callable(&item.ty));
-            names.extend(functions.map(|(function, _)| format!("{name}#{function}")));
+        match item.ty {
+            ComponentItem::ComponentFunc(function) => functions.push((name.to_owned(), function)),
+            ComponentItem::ComponentInstance(interface) => {
+                for (function, item) in interface.exports(engine) {
+                    if let ComponentItem::ComponentFunc(ty) = item.ty {
+                        functions.push((format!("{name}#{function}"), ty));
+                    }
+                }
+            }
+            _ => {}
         }
     }
-    names
+    functions
 }
 
-fn is_callable(item: &ComponentItem) -> bool {
-    matches!(item, ComponentItem::ComponentFunc(function) if function.params().len() == 0)
+/// What a component imports and exports: interfaces by name, functions with their types.
+pub fn describe_component(engine: &Engine, component: &Component) -> String {
+    let ty = component.component_type();
+    let imports = ty.imports(engine).map(|(name, item)| described("import", name, &item.ty));
+    let exports = ty.exports(engine).map(|(name, item)| described("export", name, &item.ty));
+    let mut text: String = imports.chain(exports).collect();
+    for (name, function) in functions(engine, component).iter().filter(|it| it.0.contains('#')) {
+        text += &format!("  {}\n", wave::signature(name, function));
+    }
+    text
+}
+
+fn described(verb: &str, name: &str, item: &ComponentItem) -> String {
+    match item {
+        ComponentItem::ComponentFunc(function) => {
+            format!("{verb} {}\n", wave::signature(name, function))
+        }
+        _ => format!("{verb} {name}\n"),
+    }
+}
+
+/// What a module imports and exports.
+pub fn describe_module(module: &Module) -> String {
+    let imports = module.imports().map(|it| format!("import {} {}\n", it.module(), it.name()));
+    let exports = module.exports().map(|it| format!("export {}\n", it.name()));
+    imports.chain(exports).collect()
 }
 
 /// Where an export that [`of_component`] knows is.
@@ -201,11 +234,12 @@ mod tests {
     }
 
     #[test]
-    fn an_export_without_parameters_can_be_asked_for_by_name() {
+    fn an_export_can_be_asked_for_by_name() {
         let exports = r#"(export "check" (func $run)) (export "with-parameters" (func $handle))"#;
         assert_eq!(world(exports, Some("check")).expect("compiles"), World::Export);
-        let error = world(exports, Some("with-parameters")).expect_err("is refused");
-        assert!(error.to_string().ends_with("there are: check"), "{error}");
+        assert_eq!(world(exports, Some("with-parameters")).expect("compiles"), World::Export);
+        let error = world(exports, Some("chekc")).expect_err("is refused").to_string();
+        assert!(error.contains("there are: check: func() -> result, with-parameters: "), "{error}");
     }
 
     #[test]
@@ -214,7 +248,7 @@ mod tests {
         let wanted = "acme:jobs/nightly@1.0.0#run";
         assert_eq!(world(exports, Some(wanted)).expect("compiles"), World::Export);
         let error = world(exports, Some("acme:jobs/nightly@1.0.0")).expect_err("is refused");
-        assert!(error.to_string().ends_with(&format!("there are: {wanted}")), "{error}");
+        assert!(error.to_string().contains(&format!("there are: {wanted}: func()")), "{error}");
     }
 
     #[test]

@@ -109,6 +109,21 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     }
 }
 
+/// The same of what is in the container's files alone, its root and its volumes: `None` when no file of that name
+/// can be run.
+///
+/// # Errors
+/// As [`resolve`].
+pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>, Error> {
+    let name = container.args.first().map_or("", String::as_str);
+    let (entrypoint, found) = find(container, name).await?;
+    Ok(match found {
+        Entry::Guest(file) => Some(guest(vec![file], &entrypoint, container)),
+        Entry::Program => Some(Workload::Linux),
+        Entry::Other { .. } | Entry::Nothing => None,
+    })
+}
+
 /// What is at an entrypoint.
 enum Entry {
     Guest(File),

@@ -116,6 +116,17 @@ impl Cgroup {
         Ok(pids.into_iter().map(Pid::from_raw).collect())
     }
 
+    /// Moves this process into the cgroup, in every hierarchy.
+    pub(crate) fn enter(&self) -> Result<(), Error> {
+        let folders = self.folders()?;
+        if folders.is_empty() {
+            return Err(refuse(&self.path, "it is not there any more"));
+        }
+        // 0 stands for the writer (cgroups(7)).
+        let enter = |folder: &PathBuf| fs::write(folder.join("cgroup.procs"), "0");
+        folders.iter().try_for_each(enter).map_err(|error| self.failed(error))
+    }
+
     /// Sends a signal to every process in the cgroup.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
         self.pids()?.into_iter().try_for_each(|pid| pidfd::signal(pid, signal))

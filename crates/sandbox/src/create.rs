@@ -20,6 +20,7 @@ use oci_spec::runtime::Spec;
 use pathrs::Root;
 
 use crate::cgroup::Cgroup;
+use crate::console::Console;
 use crate::errors::chain;
 use crate::workload::{Guest, Linux, Pause};
 use crate::zygote::Guests;
@@ -76,10 +77,10 @@ pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
 /// without keeping the container from going: a hook that fails does not (OCI runtime spec, "Lifecycle").
 pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     let folder = folder(bundle);
-    let Some((request, spec)) = recorded(&folder) else {
+    let Some(Recorded { create, spec }) = recorded(bundle) else {
         return remove(&folder).map(|()| None);
     };
-    let cgroup = cgroup(&spec, id, request.systemd_cgroup)?;
+    let cgroup = cgroup(&spec, id, create.systemd_cgroup)?;
     cgroup.kill()?;
     cgroup.remove()?;
     // Runs the hooks, and has systemd forget a scope; one killed while it was made has no state to load.
@@ -101,16 +102,19 @@ fn name_working_directory(error: Error, spec: &Spec) -> Error {
 fn build(
     request: &Create,
     folder: &Path,
-    fds: Vec<OwnedFd>,
+    mut fds: Vec<OwnedFd>,
     guests: &Guests,
     systemd: bool,
 ) -> Result<i32, Error> {
+    let console = request.console.then(|| fds.pop()).flatten();
+    let console = console.map(|fd| Console::listen(folder, fd)).transpose()?;
     let mut fds = fds.into_iter();
     let mut stdio = request.stdio.iter().map(|given| given.then(|| fds.next()).flatten());
     let (stdin, stdout, stderr) = (stdio.next(), stdio.next(), stdio.next());
     let mut builder = ContainerBuilder::new(request.id.clone(), SyscallType::Linux)
         .with_root_path(folder)
-        .map_err(|error| explain(&error))?;
+        .map_err(|error| explain(&error))?
+        .with_console_socket(console.as_ref().map(|console| &console.path));
     builder.stdin = stdin.flatten();
     builder.stdout = stdout.flatten();
     builder.stderr = stderr.flatten();
@@ -130,6 +134,9 @@ fn build(
         .with_detach(true)
         .build()
         .map_err(|error| explain(&error))?;
+    if let Some(console) = console {
+        console.forward()?;
+    }
     let pid = container.pid().map(|pid| pid.as_raw());
     pid.ok_or_else(|| Error::Container("libcontainer named no process".into()))
 }
@@ -139,12 +146,21 @@ fn folder(bundle: &Path) -> PathBuf {
     bundle.join("wasmtime")
 }
 
-fn recorded(folder: &Path) -> Option<(Create, Spec)> {
-    let request = serde_json::from_slice(&fs::read(folder.join("create.json")).ok()?).ok()?;
-    Some((request, spec::load(&folder.join("config.json")).ok()?))
+/// What was asked for, and the spec as it was carried out.
+pub struct Recorded {
+    pub create: Create,
+    pub spec: Spec,
 }
 
-fn cgroup(spec: &Spec, id: &str, systemd: bool) -> Result<Cgroup, Error> {
+/// The record of a container; none where it was not begun, or is gone.
+pub fn recorded(bundle: &Path) -> Option<Recorded> {
+    let folder = folder(bundle);
+    let create = serde_json::from_slice(&fs::read(folder.join("create.json")).ok()?).ok()?;
+    Some(Recorded { create, spec: spec::load(&folder.join("config.json")).ok()? })
+}
+
+/// The cgroup of a container's spec.
+pub fn cgroup(spec: &Spec, id: &str, systemd: bool) -> Result<Cgroup, Error> {
     let path = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref());
     Cgroup::new(path, id, systemd)
 }

@@ -37,8 +37,8 @@ pub(crate) fn close_all_but(kept: &[RawFd]) {
     close(open.into_iter().filter(|fd| !kept.contains(fd)));
 }
 
-/// Where there is no /proc: by range, between the kept ones.
-fn close_unlisted(kept: &[RawFd]) {
+/// The same by range, between the kept ones: where there is no /proc, or one that is not to be believed.
+pub(crate) fn close_unlisted(kept: &[RawFd]) {
     let mut kept: Vec<RawFd> = kept.iter().copied().filter(|fd| *fd > 2).collect();
     kept.sort_unstable();
     let mut first = 3;

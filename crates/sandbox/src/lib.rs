@@ -3,16 +3,19 @@
 //! Read in this order:
 //! 1. [`request`]: what the shim may ask of its zygote, and the answers;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `spec` and `workload`: from an OCI bundle to a process that waits for Start;
+//! 3. `create`, `spec` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a further
+//!    process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`pidfd`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
+//! 5. [`cgroup`], [`console`], [`pidfd`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! This is the only crate of the shim that holds `unsafe` code.
 
 pub mod cgroup;
+pub mod console;
 mod create;
 mod errors;
+mod exec;
 pub mod inherit;
 mod limits;
 pub mod pidfd;
@@ -25,7 +28,7 @@ mod workload;
 pub mod zygote;
 
 pub use create::destroy;
-pub use request::{Create, Failure, Reply, Request, Workload};
+pub use request::{Create, Exec, Failure, Reply, Request, Workload};
 pub use spec::load as load_spec;
 pub use zygote::{Guests, Zygote};
 

@@ -33,6 +33,17 @@ impl PidFd {
         Ok(PidFd { pid, fd })
     }
 
+    /// One that another process has opened.
+    pub(crate) fn received(pid: i32, fd: OwnedFd) -> PidFd {
+        PidFd { pid: Pid::from_raw(pid), fd }
+    }
+
+    /// The descriptor once more, for another process.
+    pub fn try_clone(&self) -> Result<OwnedFd, Error> {
+        let action = format!("duplicate the descriptor of process {}", self.pid);
+        self.fd.try_clone().map_err(Error::io(action))
+    }
+
     /// The process id.
     pub fn pid(&self) -> Pid {
         self.pid

@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
 /// A request to the zygote. Each is served by a process forked for it alone.
@@ -10,8 +11,12 @@ use serde::{Deserialize, Serialize};
 pub enum Request {
     /// Build a container up to the point where it waits for [`Request::Start`].
     /// Descriptors: those of stdin, stdout and stderr that [`Create::stdio`] announces, then the guest's code
-    /// if the workload is [`Workload::Guest`].
+    /// if the workload is [`Workload::Guest`], then the console of [`Create::console`].
     Create(Create),
+    /// Start a further process in a container. Descriptors: the container's first process ([`crate::pidfd`]), those
+    /// of stdin, stdout and stderr that [`Exec::stdio`] announces, the guest's code if the workload is
+    /// [`Workload::Guest`], and the console of [`Exec::console`].
+    Exec(Box<Exec>),
     /// Release a created container.
     Start {
         /// The OCI bundle the container was created from.
@@ -43,7 +48,29 @@ pub struct Create {
     pub no_pivot_root: bool,
     /// Which of stdin, stdout and stderr come as descriptors; the others are `/dev/null`.
     pub stdio: [bool; 3],
+    /// Whether the process gets a terminal of the container's own devpts, in place of the three: its other side
+    /// comes back through a [`crate::console`].
+    pub console: bool,
     /// What runs once the container is started.
+    pub workload: Workload,
+}
+
+/// How to start a further process in a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Exec {
+    /// The container's id.
+    pub id: String,
+    /// The OCI bundle the container was created from.
+    pub bundle: PathBuf,
+    /// The container's first process.
+    pub pid: i32,
+    /// Its args, user, working directory, env and rights (OCI runtime spec, "Process").
+    pub process: Process,
+    /// Which of stdin, stdout and stderr come as descriptors; the others are `/dev/null`.
+    pub stdio: [bool; 3],
+    /// As in [`Create::console`].
+    pub console: bool,
+    /// What runs in it.
     pub workload: Workload,
 }
 
@@ -61,7 +88,7 @@ pub enum Workload {
 /// The answer to a [`Request`].
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// The container waits; its first process, in the shim's pid namespace.
+    /// The container waits, or the further process runs; the process, in the shim's pid namespace.
     Created {
         /// Process id.
         pid: i32,

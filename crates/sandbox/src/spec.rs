@@ -79,6 +79,18 @@ pub fn fit(
     (spec, groups)
 }
 
+/// Puts a further process into the spec of a container, `spec` as [`fit`] left it. Only a program in a program's
+/// container gets the process as it was written.
+pub fn fit_exec(mut spec: Spec, process: Process, both_programs: bool, unified: bool) -> Spec {
+    spec.set_process(Some(process));
+    if both_programs {
+        fit_program(&mut spec, unified);
+    } else {
+        spec.process_mut().iter_mut().for_each(reduce_process);
+    }
+    spec
+}
+
 fn fit_program(spec: &mut Spec, unified: bool) {
     let every_device = has_every_device(spec);
     let Some(process) = spec.process_mut() else { return };
@@ -130,12 +142,18 @@ fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
         }
     }
     let process = spec.process_mut().as_mut()?;
+    // libcontainer makes a terminal in the container's own devpts, which it has not: the shim does.
+    process.set_terminal(None);
+    reduce_process(process);
+    if needs_proc { None } else { Some(take_groups(process)) }
+}
+
+fn reduce_process(process: &mut Process) {
     process.set_no_new_privileges(Some(true));
-    // A label is put on at execve(2), which neither of them does.
+    // A label is put on at execve(2), which a guest does not go through.
     process.set_apparmor_profile(None);
     process.set_selinux_label(None);
     drop_capabilities(process);
-    if needs_proc { None } else { Some(take_groups(process)) }
 }
 
 /// libcontainer reads /proc/self from inside before it joins groups in a user namespace.

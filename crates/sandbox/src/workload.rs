@@ -22,7 +22,7 @@ use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
 use crate::zygote::{Guests, exit};
-use crate::{errors, inherit};
+use crate::{console, errors, inherit};
 
 /// The image's program could not be executed (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -81,6 +81,7 @@ pub struct Guest {
 impl Executor for Guest {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let _ = nix::sys::prctl::set_name(c"wasm");
+        console::take();
         // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
         nix::sys::prctl::set_dumpable(false)
             .map_err(|errno| ExecutorError::Execution(errno.into()))?;

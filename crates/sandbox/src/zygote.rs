@@ -21,7 +21,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 use serde_json::Value;
 
-use crate::{Error, Failure, Reply, Request, create, errors, inherit, wire, worker};
+use crate::{Error, Failure, Reply, Request, create, errors, exec, inherit, wire, worker};
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
 #[derive(Clone)]
@@ -140,6 +140,9 @@ fn carry_out(
     match request {
         Request::Create(create) => {
             create::create(create, fds, guests).map(|pid| Reply::Created { pid })
+        }
+        Request::Exec(request) => {
+            exec::exec(*request, fds, guests).map(|pid| Reply::Created { pid })
         }
         Request::Start { bundle, id } => create::start(&bundle, &id).map(|()| Reply::Started),
         Request::Destroy { bundle, id } => {

@@ -73,14 +73,21 @@ impl ContainerConfig {
         self.process.args().as_deref().unwrap_or_default()
     }
 
-    /// `process.env`, each `KEY=VALUE`.
-    pub fn env(&self) -> &[String] {
-        self.process.env().as_deref().unwrap_or_default()
-    }
-
     /// `mounts`, in the order they are made.
     pub fn mounts(&self) -> &[Mount] {
         self.spec.mounts().as_deref().unwrap_or_default()
+    }
+
+    /// `root.readonly`.
+    pub fn readonly_rootfs(&self) -> bool {
+        self.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false)
+    }
+
+    /// `linux.resources.memory.limit`, in bytes.
+    pub fn memory_limit(&self) -> Option<i64> {
+        let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let memory = resources.and_then(|resources| resources.memory().as_ref());
+        memory.and_then(|memory| memory.limit()).filter(|limit| *limit > 0)
     }
 
     /// `linux.cgroupsPath`.

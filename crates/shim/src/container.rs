@@ -1,29 +1,23 @@
-//! One container of the Pod: its process, its lifecycle, and what must be taken away at the end.
+//! One container of the Pod: its processes, and what must be taken away at the end.
 
-use std::os::fd::AsFd;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use containerd_shim::protos::events::task::{TaskExit, TaskIO};
+use containerd_shim::protos::events::task::TaskIO;
 use nix::unistd::Pid;
+use oci_spec::runtime;
 use sandbox::cgroup::Cgroup;
-use sandbox::pidfd::PidFd;
-use tokio::io::unix::AsyncFd;
-use tokio::sync::{Mutex as AsyncMutex, watch};
 
 use crate::errors::Error;
-use crate::events::{Events, timestamp};
-use crate::lifecycle::{Exit, Lifecycle, State};
-use crate::stdio::{Kept, Paths};
+use crate::events::Events;
+use crate::process::Process;
 
-/// 2 s for the 64 KiB a fifo holds: who is there reads them in milliseconds.
-const DRAIN_TRIES: u32 = 1000;
-const DRAIN_PAUSE: Duration = Duration::from_millis(2);
-
-/// The process that builds a container ends right after its answer; under load that may take a while.
-const ADOPTION_TRIES: u32 = 5000;
-const ADOPTION_PAUSE: Duration = Duration::from_millis(1);
+/// How long the end of a container is not told yet, because that of a process executed in it is not. It is killed
+/// with the container; its output may take a while to be read.
+const EXECS_END: Duration = Duration::from_secs(5);
 
 /// What a container is made of, once Create has succeeded.
 pub struct Parts {
@@ -34,38 +28,45 @@ pub struct Parts {
     /// Where the snapshot is mounted.
     pub rootfs: PathBuf,
     /// The first process.
-    pub process: PidFd,
+    pub first: Arc<Process>,
     /// Its cgroup.
     pub cgroup: Cgroup,
     /// Whether its pid namespace ends with it.
     pub own_pid_namespace: bool,
-    /// As containerd gave them.
-    pub stdio: Paths,
-    /// The shim's ends of the stdio.
-    pub kept: Kept,
+    /// What its first process is.
+    pub kind: Kind,
+}
+
+/// What a container's first process is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// The Pod's sandbox, which runs nothing of an image.
+    Sandbox,
+    /// A program of the image.
+    Program,
+    /// A guest.
+    Guest,
+}
+
+/// A process that was, or is to be, executed in a container.
+#[derive(Clone)]
+pub struct Exec {
+    /// What containerd asked for.
+    pub spec: Arc<runtime::Process>,
+    /// The process, once it is started.
+    pub process: Arc<Process>,
 }
 
 /// A container of this shim.
 pub struct Container {
     parts: Parts,
-    lifecycle: Mutex<Lifecycle>,
-    kept: Mutex<Kept>,
-    exit: watch::Sender<Option<Exit>>,
-    /// Held while Start is carried out, so that an exit is told after the start.
-    pub starting: AsyncMutex<()>,
+    execs: Mutex<HashMap<String, Exec>>,
 }
 
 impl Container {
     /// A created container, whose first process waits for Start.
-    pub fn new(mut parts: Parts) -> Container {
-        let kept = Mutex::new(std::mem::take(&mut parts.kept));
-        Container {
-            parts,
-            kept,
-            lifecycle: Mutex::new(Lifecycle::created()),
-            exit: watch::Sender::new(None),
-            starting: AsyncMutex::new(()),
-        }
+    pub fn new(parts: Parts) -> Container {
+        Container { parts, execs: Mutex::default() }
     }
 
     /// containerd's id.
@@ -83,14 +84,9 @@ impl Container {
         &self.parts.rootfs
     }
 
-    /// The first process, by number.
-    pub fn pid(&self) -> Pid {
-        self.parts.process.pid()
-    }
-
     /// The first process.
-    pub fn process(&self) -> &PidFd {
-        &self.parts.process
+    pub fn first(&self) -> &Arc<Process> {
+        &self.parts.first
     }
 
     /// The cgroup of all its processes.
@@ -98,101 +94,91 @@ impl Container {
         &self.parts.cgroup
     }
 
-    /// As containerd gave them.
-    pub fn stdio(&self) -> &Paths {
-        &self.parts.stdio
+    /// What its first process is.
+    pub fn kind(&self) -> Kind {
+        self.parts.kind
     }
 
-    /// The same, as events have it.
+    /// The stdio of the first process, as events have it.
     pub fn task_io(&self) -> TaskIO {
-        let Paths { stdin, stdout, stderr } = self.parts.stdio.clone();
-        TaskIO { stdin, stdout, stderr, ..Default::default() }
-    }
-
-    /// The state, and what may follow it.
-    pub fn lifecycle(&self) -> MutexGuard<'_, Lifecycle> {
-        // A panic cannot leave it half changed: its methods assign once.
-        self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The client has closed its end of stdin.
-    pub fn close_stdin(&self) {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner).close_stdin();
-    }
-
-    /// Whether this container's first process is still to be reaped by its own watcher.
-    pub fn claims(&self, pid: Pid) -> bool {
-        self.pid() == pid && !matches!(self.lifecycle().state(), State::Stopped(_))
-    }
-
-    /// Waits for the end of the first process.
-    pub async fn wait(&self) -> Exit {
-        let mut exits = self.exit.subscribe();
-        loop {
-            if let Some(exit) = *exits.borrow_and_update() {
-                return exit;
-            }
-            // The sender is part of self: it cannot be gone.
-            let _ = exits.changed().await;
+        let stdio = self.first().stdio().clone();
+        TaskIO {
+            stdin: stdio.stdin,
+            stdout: stdio.stdout,
+            stderr: stdio.stderr,
+            terminal: stdio.terminal,
+            ..Default::default()
         }
+    }
+
+    /// The first process, or the one executed under that id.
+    pub fn process(&self, exec_id: &str) -> Result<Arc<Process>, Error> {
+        if exec_id.is_empty() {
+            return Ok(self.first().clone());
+        }
+        Ok(self.exec(exec_id)?.process)
+    }
+
+    /// What was executed under that id.
+    pub fn exec(&self, id: &str) -> Result<Exec, Error> {
+        self.execs().get(id).cloned().ok_or_else(|| Error::NoSuchExec(id.to_owned()))
+    }
+
+    /// Notes a process that is to be executed.
+    ///
+    /// # Errors
+    /// [`Error::Exists`] when the id is in use.
+    pub fn add(&self, id: &str, exec: Exec) -> Result<(), Error> {
+        match self.execs().entry(id.to_owned()) {
+            Entry::Occupied(_) => Err(Error::Exists(id.to_owned())),
+            Entry::Vacant(vacant) => {
+                vacant.insert(exec);
+                Ok(())
+            }
+        }
+    }
+
+    /// Forgets what was executed under that id.
+    pub fn forget(&self, id: &str) {
+        self.execs().remove(id);
+    }
+
+    /// Whether one of its processes is still to be reaped by its own watcher.
+    pub fn claims(&self, pid: Pid) -> bool {
+        self.first().claims(pid) || self.execs().values().any(|exec| exec.process.claims(pid))
     }
 
     /// Waits for the first process to end, ends those it left, and tells everyone, once.
     pub async fn watch(self: Arc<Container>, events: Events) {
-        let code = match self.ended().await {
-            Ok(code) => code,
-            Err(error) => {
-                log::error!("container {}: {error}", self.id());
-                u8::MAX
-            }
-        };
+        let code = self.first().ended().await;
         self.end_the_others().await;
-        self.drain_stdio().await;
-        let _started = self.starting.lock().await;
-        let exit = Exit { code, at: SystemTime::now() };
-        if !self.lifecycle().exited(exit) {
-            return;
+        self.first().drain().await;
+        if tokio::time::timeout(EXECS_END, self.execs_end()).await.is_err() {
+            log::warn!("container {}: ended before what is executed in it", self.id());
         }
-        events.publish(TaskExit {
-            container_id: self.id().into(),
-            id: self.id().into(),
-            pid: self.pid().as_raw() as u32,
-            exit_status: code.into(),
-            exited_at: Some(timestamp(exit.at)).into(),
-            ..Default::default()
-        });
-        self.exit.send_replace(Some(exit));
+        if let Some(exit) = self.first().finish(self.id(), self.id(), code).await {
+            events.publish(exit);
+            self.first().tell();
+        }
     }
 
-    /// Waits until containerd has read what the container wrote, but not for long: it may be away. Some
-    /// versions (1.6.20) close their end as soon as they hear of the exit, and lose what is still in the fifo.
-    async fn drain_stdio(&self) {
-        for _ in 0..DRAIN_TRIES {
-            if self.kept.lock().unwrap_or_else(PoisonError::into_inner).is_drained() {
-                return;
-            }
-            tokio::time::sleep(DRAIN_PAUSE).await;
+    /// The same for a process that was executed.
+    pub async fn watch_exec(self: Arc<Container>, id: String, exec: Exec, events: Events) {
+        let code = exec.process.ended().await;
+        exec.process.drain().await;
+        if let Some(exit) = exec.process.finish(self.id(), &id, code).await {
+            events.publish(exit);
+            exec.process.tell();
         }
-        log::warn!("container {}: nobody has read the last of its output yet", self.id());
     }
 
-    async fn ended(&self) -> Result<u8, Error> {
-        let fd = self.parts.process.as_fd().try_clone_to_owned();
-        #[expect(
-            deprecated,
-            reason = "unsound for types that give another descriptor later; OwnedFd does not"
-        )]
-        let fd = fd.and_then(AsyncFd::new).map_err(Error::io("watch a process"))?;
-        let mut ready = fd.readable().await.map_err(Error::io("watch a process"))?;
-        ready.retain_ready();
-        // It has ended, but becomes this process's child only when the one that built it has ended too.
-        for _ in 0..ADOPTION_TRIES {
-            if let Some(code) = self.parts.process.try_wait()? {
-                return Ok(code);
-            }
-            tokio::time::sleep(ADOPTION_PAUSE).await;
+    /// containerd is told of their ends before it is told of the container's.
+    async fn execs_end(&self) {
+        let started = |exec: &&Exec| exec.process.pid().is_some();
+        let execs: Vec<Exec> = self.execs().values().filter(started).cloned().collect();
+        for exec in execs {
+            exec.process.wait().await;
         }
-        Err(sandbox::Error::Gone { process: "container" }.into())
     }
 
     /// Where the pid namespace is shared, nothing ends with the first process by itself.
@@ -205,5 +191,10 @@ impl Container {
         if let Ok(Err(error)) = killed {
             log::warn!("container {}: {error}", self.id());
         }
+    }
+
+    fn execs(&self) -> MutexGuard<'_, HashMap<String, Exec>> {
+        // A panic cannot leave it half changed: each use inserts, removes or reads once.
+        self.execs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

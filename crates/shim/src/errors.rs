@@ -16,8 +16,22 @@ pub enum Error {
     /// No container of that id in this shim.
     #[error("container {0:?} is not in this Pod's shim")]
     NoSuchContainer(String),
-    /// Create of an id in use.
-    #[error("container {0:?} exists already")]
+    /// No process was executed under that id.
+    #[error("there is no exec {0:?} in this container")]
+    NoSuchExec(String),
+    /// Nothing to execute has that name.
+    #[error(
+        "exec: {0:?}: no such file in the container; `help` tells what can be executed without one"
+    )]
+    NoSuchFile(String),
+    /// Exec in the Pod's sandbox.
+    #[error("the Pod's sandbox runs no programs")]
+    Sandboxed,
+    /// What is to be executed cannot be read.
+    #[error("the process to execute: {0}")]
+    Process(String),
+    /// Create or Exec of an id in use.
+    #[error("{0:?} exists already")]
     Exists(String),
     /// Not possible in the container's present state.
     #[error(transparent)]
@@ -69,14 +83,18 @@ impl Error {
     fn code(&self) -> ttrpc::Code {
         use ttrpc::Code;
         match self {
-            Error::NoSuchContainer(_) | Error::Refused(Refusal::Finished) => Code::NOT_FOUND,
+            Error::NoSuchContainer(_)
+            | Error::NoSuchExec(_)
+            | Error::Refused(Refusal::Finished) => Code::NOT_FOUND,
             Error::Exists(_) => Code::ALREADY_EXISTS,
-            Error::Refused(_) => Code::FAILED_PRECONDITION,
+            Error::Refused(_) | Error::Sandboxed => Code::FAILED_PRECONDITION,
             Error::Config(_)
             | Error::Options(_)
             | Error::Image(_)
             | Error::Guest(_)
             | Error::Plan(_)
+            | Error::Process(_)
+            | Error::NoSuchFile(_)
             | Error::Signal(_) => Code::INVALID_ARGUMENT,
             Error::Unsupported(_) => Code::UNIMPLEMENTED,
             Error::Stdio(_) | Error::Sandbox(_) | Error::Io { .. } => Code::UNKNOWN,

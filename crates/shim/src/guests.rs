@@ -11,19 +11,36 @@ use engine::{Plan, Runtime, World};
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use sandbox::{Guests, Reply, Request, Zygote};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::errors::Error;
+use crate::toolbox::{self, Word};
 
-/// What the worker is asked; the layers' files and the file for the code come as descriptors.
+/// What the worker is asked; the layers' files come as descriptors.
 #[derive(Serialize, Deserialize)]
-struct Job {
-    export: Option<String>,
+enum Job {
+    /// To be compiled; the file for the code comes last.
+    Compile {
+        /// In place of the world's own entry.
+        export: Option<String>,
+    },
+    /// To be described.
+    Describe,
 }
 
 /// What it found, or why the guest cannot run.
-type Found = Result<World, String>;
+type Found<T> = Result<T, String>;
+
+/// What an isolated process does in place of a program.
+#[derive(Serialize, Deserialize)]
+pub enum Task {
+    /// Runs a guest, whose code comes as a descriptor.
+    Guest(Plan),
+    /// Says a word of the toolbox; nothing of the file is read.
+    Word(Word),
+}
 
 /// Has the layers compiled in a confined worker. Returns the world and the sealed file with the code.
 ///
@@ -39,16 +56,7 @@ pub fn compile(
     let code = memfd_create(c"wasm-code", flags).map_err(system)?;
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
     fds.push(code.try_clone().map_err(Error::io("a file for the compiled code"))?);
-    let job = encode(&Job { export });
-    let found = match zygote.call(&Request::Job(job), &fds) {
-        Ok(Reply::Job(value)) => serde_json::from_value::<Found>(value),
-        Ok(_) => Ok(Err("the compile worker gave another answer".into())),
-        Err(error @ sandbox::Error::Worker) => Ok(Err(format!("compile: {error}"))),
-        Err(error) => return Err(error.into()),
-    };
-    let world = found
-        .unwrap_or_else(|error| Err(format!("the compile worker's answer is malformed: {error}")))
-        .map_err(Error::Guest)?;
+    let world = ask(zygote, &Job::Compile { export }, &fds)?;
     // From here on nobody can change it, the worker neither.
     let seals = SealFlag::F_SEAL_WRITE
         | SealFlag::F_SEAL_SHRINK
@@ -58,46 +66,78 @@ pub fn compile(
     Ok((world, code))
 }
 
+/// Has a confined worker say what the layers import and export, a line each.
+///
+/// # Errors
+/// [`Error::Guest`] with the reason when that cannot be read.
+pub fn describe(zygote: &Zygote, layers: Vec<File>) -> Result<String, Error> {
+    let fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
+    ask(zygote, &Job::Describe, &fds)
+}
+
+fn ask<T: DeserializeOwned>(zygote: &Zygote, job: &Job, fds: &[OwnedFd]) -> Result<T, Error> {
+    let found = match zygote.call(&Request::Job(encode(job)), fds) {
+        Ok(Reply::Job(value)) => serde_json::from_value::<Found<T>>(value),
+        Ok(_) => Ok(Err("the compile worker gave another answer".into())),
+        Err(error @ sandbox::Error::Worker) => Ok(Err(format!("compile: {error}"))),
+        Err(error) => return Err(error.into()),
+    };
+    found
+        .unwrap_or_else(|error| Err(format!("the compile worker's answer is malformed: {error}")))
+        .map_err(Error::Guest)
+}
+
 /// Made in the zygote: the engine and its linkers, built once for the Pod.
 pub fn guests() -> Guests {
     let runtime = Rc::new(Runtime::new());
     let for_run = runtime.clone();
     Guests {
-        job: Rc::new(move |value, files| encode(&answer(&runtime, value, files))),
+        job: Rc::new(move |value, files| answer(&runtime, value, files)),
         run: Rc::new(move |value, code| run(&for_run, value, code)),
         signals: engine::ending_signals(),
     }
 }
 
-fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> Found {
-    let runtime = runtime.as_ref().map_err(ToString::to_string)?;
-    let job: Job = serde_json::from_value(value).map_err(|error| error.to_string())?;
-    let (mut output, layers) = split(files)?;
-    let compiled =
-        runtime.compile(&layers, job.export.as_deref()).map_err(|error| error.to_string())?;
-    output
-        .write_all(&compiled.code)
-        .map_err(|error| format!("write the compiled code: {error}"))?;
+fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> Value {
+    let job = serde_json::from_value::<Job>(value).map_err(|error| error.to_string());
+    let runtime = runtime.as_ref().map_err(ToString::to_string);
+    match (runtime, job) {
+        (Ok(runtime), Ok(Job::Compile { export })) => encode(&compile_job(runtime, export, files)),
+        (Ok(runtime), Ok(Job::Describe)) => encode(&describe_job(runtime, files)),
+        (Err(error), _) | (_, Err(error)) => encode(&Found::<()>::Err(error)),
+    }
+}
+
+fn compile_job(runtime: &Runtime, export: Option<String>, mut files: Vec<File>) -> Found<World> {
+    let mut output = files.pop().ok_or("the compile worker was given no files")?;
+    let compiled = runtime.compile(&read(files)?, export.as_deref());
+    let compiled = compiled.map_err(|error| error.to_string())?;
+    let written = output.write_all(&compiled.code);
+    written.map_err(|error| format!("write the compiled code: {error}"))?;
     Ok(compiled.world)
 }
 
-fn split(mut files: Vec<File>) -> Result<(File, Vec<Vec<u8>>), String> {
-    let output = files.pop().ok_or("the compile worker was given no files")?;
+fn describe_job(runtime: &Runtime, files: Vec<File>) -> Found<String> {
+    runtime.describe(&read(files)?).map_err(|error| error.to_string())
+}
+
+fn read(files: Vec<File>) -> Found<Vec<Vec<u8>>> {
     let read = |mut file: File| {
         let mut bytes = Vec::new();
         file.read_to_end(&mut bytes)
             .map(|_| bytes)
             .map_err(|error| format!("read a layer: {error}"))
     };
-    Ok((output, files.into_iter().map(read).collect::<Result<_, _>>()?))
+    files.into_iter().map(read).collect()
 }
 
 fn run(runtime: &Result<Runtime, engine::Error>, value: Value, code: File) -> u8 {
     let ready = runtime.as_ref().map_err(ToString::to_string);
-    let plan = serde_json::from_value::<Plan>(value).map_err(|error| error.to_string());
-    match ready.and_then(|runtime| Ok((runtime, plan?))) {
-        Ok((runtime, plan)) => runtime.run(&plan, code),
-        Err(error) => {
+    let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
+    match (ready, task) {
+        (_, Ok(Task::Word(word))) => toolbox::run(&word),
+        (Ok(runtime), Ok(Task::Guest(plan))) => runtime.run(&plan, code),
+        (Err(error), _) | (_, Err(error)) => {
             eprintln!("error: {error}");
             engine::CANNOT_RUN
         }

@@ -39,6 +39,12 @@ pub enum Refusal {
     /// Start or kill of what has ended.
     #[error("process already finished")]
     Finished,
+    /// A signal to what was not started.
+    #[error("the process was not started yet")]
+    NotStarted,
+    /// Exec in a container that does not run.
+    #[error("the container is not running")]
+    NotRunning,
     /// Delete of what runs.
     #[error("the container is running; kill it before it is deleted")]
     Running,
@@ -67,6 +73,14 @@ impl Lifecycle {
             State::Created => Ok(()),
             State::Running => Err(Refusal::Started),
             State::Stopped(_) => Err(Refusal::Finished),
+        }
+    }
+
+    /// Whether a process may be executed in the container whose first process this is.
+    pub fn may_exec(&self) -> Result<(), Refusal> {
+        match self.state {
+            State::Running => Ok(()),
+            State::Created | State::Stopped(_) => Err(Refusal::NotRunning),
         }
     }
 

@@ -18,11 +18,14 @@ mod guests;
 mod info;
 mod lifecycle;
 mod options;
+mod process;
 mod serve;
 mod start;
 mod stats;
 mod stdio;
 mod task;
+mod terminal;
+mod toolbox;
 
 fn main() -> ExitCode {
     match run() {

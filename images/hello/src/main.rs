@@ -8,7 +8,7 @@ mod crash;
 mod files;
 mod tcp;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -25,7 +25,9 @@ fn main() -> ExitCode {
         ["cat", path] => files::cat(path),
         ["write", path, text] => files::write(path, text),
         ["ls", path] => files::list(path),
-        ["stdin"] => copy_stdin(),
+        ["stdin"] => copy_stdin(u64::MAX),
+        ["stdin", bytes] => number(bytes).and_then(copy_stdin),
+        ["terminal"] => print_terminals(),
         // WASI 0.2 carries only success or failure: whatever is not 0 arrives outside as 1.
         ["exit", code] => number(code).map(|code| std::process::exit(code)),
         ["sleep", seconds] => number(seconds).and_then(sleep),
@@ -64,8 +66,10 @@ fn print_variable(name: &str) -> Outcome {
     say(&format!("{value}\n"))
 }
 
-fn copy_stdin() -> Outcome {
-    io::copy(&mut io::stdin(), &mut io::stdout()).map_err(|error| format!("stdin: {error}"))?;
+/// To its end, or that many bytes of it.
+fn copy_stdin(bytes: u64) -> Outcome {
+    let mut input = io::stdin().take(bytes);
+    io::copy(&mut input, &mut io::stdout()).map_err(|error| format!("stdin: {error}"))?;
     Ok(())
 }
 
@@ -73,6 +77,17 @@ fn sleep(seconds: f64) -> Outcome {
     say("sleeping\n")?;
     std::thread::sleep(Duration::from_secs_f64(seconds.clamp(0.0, 86_400.0)));
     Ok(())
+}
+
+/// Says which of the three streams are a terminal.
+fn print_terminals() -> Outcome {
+    let streams = [
+        ("stdin", io::stdin().is_terminal()),
+        ("stdout", io::stdout().is_terminal()),
+        ("stderr", io::stderr().is_terminal()),
+    ];
+    let terminals: Vec<&str> = streams.iter().filter(|it| it.1).map(|it| it.0).collect();
+    say(&format!("{}\n", if terminals.is_empty() { "none".into() } else { terminals.join(" ") }))
 }
 
 /// Burns processor time until it is stopped from outside.

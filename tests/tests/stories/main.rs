@@ -9,6 +9,7 @@ mod bad_input;
 mod bounds;
 mod ctr;
 mod events;
+mod exec;
 mod guest;
 mod guest_files;
 mod http;

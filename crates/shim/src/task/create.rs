@@ -12,30 +12,28 @@ use nix::unistd::Pid;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Reply, Request};
+use sandbox::{Reply, Request, Workload};
 
 use super::service::{Shared, blocking};
 use super::workload;
 use crate::config::ContainerConfig;
-use crate::container::{Container, Parts};
+use crate::container::{Container, Kind, Parts};
 use crate::errors::Error;
 use crate::options::Options;
-use crate::stdio::{self, Kept, Paths, Streams};
+use crate::process::Process;
+use crate::stdio::{Connection, Held, Paths, Pending};
 
 /// Carries out Create, and tells of it.
 pub async fn create(
     shared: Arc<Shared>,
     request: CreateTaskRequest,
 ) -> Result<CreateTaskResponse, Error> {
-    if request.terminal {
-        return Err(Error::Unsupported("a terminal"));
-    }
     let place = shared.reserve(&request.id)?;
     let prepared = prepare(&shared, &request).await?;
     // Until the watcher claims the process, nobody else may reap it.
     let forking = shared.forking.read().await;
     let container = Arc::new(prepared.build(&shared).await?);
-    let pid = container.pid().as_raw() as u32;
+    let pid = container.first().number();
     place.fill(container.clone());
     drop(forking);
     shared.reap_orphans();
@@ -57,6 +55,7 @@ struct Prepared {
     parts: Unbuilt,
     create: sandbox::Create,
     fds: Vec<OwnedFd>,
+    pending: Pending,
 }
 
 /// A container's parts but for its process.
@@ -65,7 +64,7 @@ struct Unbuilt {
     rootfs: Rootfs,
     cgroup: Cgroup,
     stdio: Paths,
-    kept: Kept,
+    kind: Kind,
 }
 
 async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Prepared, Error> {
@@ -78,40 +77,62 @@ async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Pr
     let rootfs = mount(request, config.rootfs()).await?;
     let found = workload::find(shared, &request.id, &config).await?;
     let stdio = Paths {
+        terminal: request.terminal,
         stdin: request.stdin.clone(),
         stdout: request.stdout.clone(),
         stderr: request.stderr.clone(),
     };
-    let user = config.process().user();
-    let Streams { given, kept } = stdio::open(&stdio, user.uid(), user.gid())?;
+    let kind = match found.workload {
+        Workload::Pause => Kind::Sandbox,
+        Workload::Linux => Kind::Program,
+        Workload::Guest(_) => Kind::Guest,
+    };
+    let connection = Connection::open(&stdio, kind == Kind::Program, config.process().user())?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
         systemd_cgroup: options.systemd_cgroup,
         no_pivot_root: options.no_pivot_root,
-        stdio: [0, 1, 2].map(|stream: usize| given[stream].is_some()),
+        stdio: connection.announced(),
+        console: connection.console.is_some(),
         workload: found.workload,
     };
-    let fds = given.into_iter().flatten().chain(found.code).collect();
-    Ok(Prepared { parts: Unbuilt { config, rootfs, cgroup, stdio, kept }, create, fds })
+    let (fds, pending) = connection.split(found.code);
+    Ok(Prepared { parts: Unbuilt { config, rootfs, cgroup, stdio, kind }, create, fds, pending })
 }
 
 impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
-        let Unbuilt { config, rootfs, cgroup, stdio, kept } = self.parts;
+        let Unbuilt { config, rootfs, cgroup, stdio, kind } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
-        let process = isolate(shared, self.create, self.fds).await?;
+        let child = isolate(shared, self.create, self.fds).await?;
+        let first = Arc::new(Process::new(stdio));
+        first.made(child, hold(shared, self.pending, &bundle, &id).await?);
         Ok(Container::new(Parts {
             id,
             bundle,
             rootfs: rootfs.keep(),
-            process,
+            first,
             cgroup,
             own_pid_namespace: config.own_pid_namespace(),
-            stdio,
-            kept,
+            kind,
         }))
     }
+}
+
+/// The terminal comes with the container. Without it, the container goes again.
+async fn hold(
+    shared: &Arc<Shared>,
+    pending: Pending,
+    bundle: &Path,
+    id: &str,
+) -> Result<Held, Error> {
+    let held = pending.hold();
+    if held.is_err() {
+        let (shared, bundle, id) = (shared.clone(), bundle.to_owned(), id.to_owned());
+        blocking(move || Ok(shared.zygote.destroy(&bundle, &id).map(drop)?)).await?;
+    }
+    held
 }
 
 async fn isolate(

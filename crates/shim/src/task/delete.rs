@@ -6,6 +6,7 @@ use containerd_shim::api::{DeleteRequest, DeleteResponse};
 use containerd_shim::protos::events::task::TaskDelete;
 use nix::libc::SIGKILL;
 
+use super::exec;
 use super::service::{Shared, blocking};
 use crate::container::Container;
 use crate::errors::Error;
@@ -14,16 +15,20 @@ use crate::lifecycle::State;
 
 /// Carries out Delete, and tells of it.
 pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<DeleteResponse, Error> {
-    let container = shared.settled(&request.id, &request.exec_id).await?;
-    container.lifecycle().may_delete()?;
-    let state = container.lifecycle().state();
-    if state == State::Created {
-        container.process().signal(SIGKILL)?;
+    let container = shared.settled(&request.id).await?;
+    if !request.exec_id.is_empty() {
+        return exec::delete(&container, &request.exec_id).await;
     }
-    let exit = container.wait().await;
+    let first = container.first();
+    first.lifecycle().may_delete()?;
+    let state = first.lifecycle().state();
+    if state == State::Created {
+        first.signal(SIGKILL)?;
+    }
+    let exit = first.wait().await;
     clean(&shared, &container).await?;
     shared.forget(&request.id)?;
-    let pid = container.pid().as_raw() as u32;
+    let pid = first.number();
     let exited_at = timestamp(exit.at);
     shared.events.publish(TaskDelete {
         container_id: request.id,

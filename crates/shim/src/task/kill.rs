@@ -1,4 +1,4 @@
-//! Kill: a signal to the first process, or to all.
+//! Kill: a signal to one process, or to all.
 
 use std::sync::Arc;
 
@@ -6,23 +6,19 @@ use containerd_shim::api::{Empty, KillRequest};
 
 use super::service::{Shared, blocking};
 use crate::errors::Error;
-use crate::lifecycle::Refusal;
 
 /// Carries out Kill. One that comes too late is NotFound, which containerd takes for done.
 pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, Error> {
-    let container = shared.container(&request.id, &request.exec_id)?;
+    let container = shared.container(&request.id)?;
+    let process = container.process(&request.exec_id)?;
     if !sandbox::pidfd::is_signal(request.signal) {
         return Err(Error::Signal(request.signal));
     }
     let signal = request.signal as i32;
-    container.lifecycle().may_kill()?;
-    if request.all {
+    process.lifecycle().may_kill()?;
+    if request.all && request.exec_id.is_empty() {
         return blocking(move || Ok(container.cgroup().signal(signal).map(|()| Empty::new())?))
             .await;
     }
-    if container.process().signal(signal)? {
-        Ok(Empty::new())
-    } else {
-        Err(Refusal::Finished.into())
-    }
+    process.signal(signal).map(|()| Empty::new())
 }

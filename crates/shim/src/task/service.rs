@@ -10,15 +10,16 @@ use async_trait::async_trait;
 use containerd_shim::api::{
     CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
     DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PidsRequest,
-    PidsResponse, ShutdownRequest, StartRequest, StartResponse, StateRequest, StateResponse,
-    StatsRequest, StatsResponse, WaitRequest, WaitResponse,
+    PidsResponse, ResizePtyRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
+    StateResponse, StatsRequest, StatsResponse, WaitRequest, WaitResponse,
 };
 use containerd_shim::protos::ttrpc::{self, r#async::TtrpcContext};
 use nix::unistd::Pid;
 use sandbox::Zygote;
+use sandbox::console::Size;
 use tokio::sync::{Notify, RwLock, Semaphore};
 
-use super::{create, delete, kill, query, start};
+use super::{create, delete, exec, kill, query, start};
 use crate::container::Container;
 use crate::errors::Error;
 use crate::events::Events;
@@ -100,12 +101,12 @@ impl Shared {
 
     /// The container of that id. One that is being made is waited for: containerd asks for its deletion
     /// when it has lost patience with Create.
-    pub async fn settled(&self, id: &str, exec_id: &str) -> Result<Arc<Container>, Error> {
+    pub async fn settled(&self, id: &str) -> Result<Arc<Container>, Error> {
         loop {
             let settled = self.settled.notified();
             let being_made = matches!(self.containers().get(id), Some(None));
             if !being_made {
-                return self.container(id, exec_id);
+                return self.container(id);
             }
             settled.await;
         }
@@ -134,11 +135,8 @@ impl Shared {
     /// The container of that id.
     ///
     /// # Errors
-    /// [`Error::NoSuchContainer`]; [`Error::Unsupported`] when `exec_id` asks for a process other than the first.
-    pub fn container(&self, id: &str, exec_id: &str) -> Result<Arc<Container>, Error> {
-        if !exec_id.is_empty() {
-            return Err(Error::Unsupported("exec"));
-        }
+    /// [`Error::NoSuchContainer`].
+    pub fn container(&self, id: &str) -> Result<Arc<Container>, Error> {
         let found = self.containers().get(id).cloned();
         found.flatten().ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
     }
@@ -242,15 +240,22 @@ impl containerd_shim::Task for Service {
     }
 
     async fn close_io(&self, _: &TtrpcContext, request: CloseIORequest) -> Answer<Empty> {
-        let container = self.0.container(&request.id, &request.exec_id)?;
+        let process = self.0.container(&request.id)?.process(&request.exec_id)?;
         if request.stdin {
-            container.close_stdin();
+            process.close_stdin();
         }
         Ok(Empty::new())
     }
 
-    async fn exec(&self, _: &TtrpcContext, _: ExecProcessRequest) -> Answer<Empty> {
-        Err(Error::Unsupported("exec").into())
+    async fn exec(&self, _: &TtrpcContext, request: ExecProcessRequest) -> Answer<Empty> {
+        Ok(exec::exec(&self.0, request)?)
+    }
+
+    async fn resize_pty(&self, _: &TtrpcContext, request: ResizePtyRequest) -> Answer<Empty> {
+        let process = self.0.container(&request.id)?.process(&request.exec_id)?;
+        let cut = |characters: u32| u16::try_from(characters).unwrap_or(u16::MAX);
+        process.resize(Size { width: cut(request.width), height: cut(request.height) })?;
+        Ok(Empty::new())
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> Answer<Empty> {

@@ -1,4 +1,4 @@
-//! Start: releases a created container.
+//! Start: releases a created container, or makes a process that is to be executed in one.
 
 use std::sync::Arc;
 
@@ -6,19 +6,23 @@ use containerd_shim::api::{StartRequest, StartResponse};
 use containerd_shim::protos::events::task::TaskStart;
 use sandbox::Request;
 
+use super::exec;
 use super::service::{Shared, blocking};
 use crate::errors::Error;
 
 /// Carries out Start, and tells of it before the container's end can be told.
 pub async fn start(shared: Arc<Shared>, request: StartRequest) -> Result<StartResponse, Error> {
-    let container = shared.container(&request.id, &request.exec_id)?;
-    let _starting = container.starting.lock().await;
-    container.lifecycle().may_start()?;
+    let container = shared.container(&request.id)?;
+    if !request.exec_id.is_empty() {
+        return exec::start(&shared, container, request.exec_id).await;
+    }
+    let _starting = container.first().starting.lock().await;
+    container.first().lifecycle().may_start()?;
     let release = Request::Start { bundle: container.bundle().to_owned(), id: request.id.clone() };
     let zygote = shared.clone();
     blocking(move || Ok(zygote.zygote.call(&release, &[]).map(drop)?)).await?;
-    container.lifecycle().started();
-    let pid = container.pid().as_raw() as u32;
+    container.first().lifecycle().started();
+    let pid = container.first().number();
     shared.events.publish(TaskStart { container_id: request.id, pid, ..Default::default() });
     Ok(StartResponse { pid, ..Default::default() })
 }

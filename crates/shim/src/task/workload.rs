@@ -1,14 +1,21 @@
 //! Finds out what a container runs, and has a guest compiled.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use oci_spec::runtime::Process;
 use sandbox::Workload;
 
 use super::service::{Shared, blocking};
 use crate::config::ContainerConfig;
+use crate::container::{Container, Kind};
 use crate::errors::Error;
-use crate::guests;
+use crate::guests::{self, Task};
+use crate::toolbox::{Word, answers};
+
+/// The word before a call in one argument: `exec POD -- invoke 'get-user(42)'`.
+const INVOKE: &str = "invoke";
 
 /// A workload, with its compiled code if it is a guest.
 pub struct Found {
@@ -27,34 +34,146 @@ pub async fn find(
     if config.is_sandbox() {
         return Ok(Found { workload: Workload::Pause, code: None });
     }
-    let container = image::Container {
+    let process = config.process();
+    let found = image::resolve(&container(shared, id, config, process)).await?;
+    prepare(shared, found, process).await
+}
+
+/// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
+/// only `#export` is.
+pub async fn find_exec(
+    shared: &Arc<Shared>,
+    executed_in: &Container,
+    config: &ContainerConfig,
+    process: &Process,
+) -> Result<Found, Error> {
+    let id = executed_in.id();
+    if let Some(export) = args(process).first().and_then(|name| name.strip_prefix('#')) {
+        let arguments = args(process)[1..].to_vec();
+        return find_export(shared, id, config, process, export, arguments).await;
+    }
+    match image::resolve_file(&container(shared, id, config, process)).await? {
+        Some(found) => prepare(shared, found, process).await,
+        None if executed_in.kind() == Kind::Program => {
+            Ok(Found { workload: Workload::Linux, code: None })
+        }
+        None => match args(process) {
+            [word, call] if word == INVOKE => {
+                let (export, arguments) = split_call(call);
+                find_export(shared, id, config, process, export, vec![arguments.to_owned()]).await
+            }
+            args => match find_word(shared, executed_in, config, process).await? {
+                Some(word) => say(word),
+                None => Err(Error::NoSuchFile(args.first().cloned().unwrap_or_default())),
+            },
+        },
+    }
+}
+
+/// The word of the toolbox that a process's args are.
+async fn find_word(
+    shared: &Arc<Shared>,
+    executed_in: &Container,
+    config: &ContainerConfig,
+    process: &Process,
+) -> Result<Option<Word>, Error> {
+    let text = match args(process).first().map_or("", String::as_str) {
+        "env" => answers::env(process.env().as_deref().unwrap_or_default()),
+        "ps" => answers::ps(executed_in)?,
+        "grants" => answers::grants(config),
+        "wit" => {
+            let own = container(shared, executed_in.id(), config, config.process());
+            let image::Workload::Wasm(component) = image::resolve(&own).await? else {
+                return Ok(None);
+            };
+            let shared = shared.clone();
+            blocking(move || guests::describe(&shared.zygote, component.layers)).await?
+        }
+        _ => return Ok(Word::parse(args(process))),
+    };
+    Ok(Some(Word::Print(text)))
+}
+
+/// A guest has a file of code, a word none.
+fn say(word: Word) -> Result<Found, Error> {
+    let none = File::open("/dev/null").map_err(Error::io("open /dev/null"))?;
+    let workload = Workload::Guest(guests::encode(&Task::Word(word)));
+    Ok(Found { workload, code: Some(none.into()) })
+}
+
+/// `get-user(42)` is the export and what is in its parentheses.
+fn split_call(call: &str) -> (&str, &str) {
+    let (export, arguments) = call.split_once('(').unwrap_or((call, ""));
+    (export, arguments.strip_suffix(')').unwrap_or(arguments))
+}
+
+/// An export of the container's own guest, with arguments.
+async fn find_export(
+    shared: &Arc<Shared>,
+    id: &str,
+    config: &ContainerConfig,
+    process: &Process,
+    export: &str,
+    arguments: Vec<String>,
+) -> Result<Found, Error> {
+    let mut called = process.clone();
+    called.set_args(Some(own_export(config, export, arguments)));
+    let found = image::resolve(&container(shared, id, config, &called)).await?;
+    prepare(shared, found, &called).await
+}
+
+/// The container's own entrypoint with another export.
+fn own_export(config: &ContainerConfig, export: &str, arguments: Vec<String>) -> Vec<String> {
+    let entrypoint = config.args().first().map_or("", String::as_str);
+    let path = entrypoint.split('#').next().unwrap_or_default();
+    [format!("{path}#{export}")].into_iter().chain(arguments).collect()
+}
+
+fn container<'a>(
+    shared: &'a Shared,
+    id: &'a str,
+    config: &'a ContainerConfig,
+    process: &'a Process,
+) -> image::Container<'a> {
+    image::Container {
         containerd: Some(&shared.containerd),
         namespace: &shared.namespace,
         id,
         rootfs: config.rootfs(),
-        args: config.args(),
-        cwd: config.process().cwd(),
-        env: config.env(),
+        args: args(process),
+        cwd: process.cwd(),
+        env: process.env().as_deref().unwrap_or_default(),
         mounts: config.mounts(),
-    };
-    match image::resolve(&container).await? {
+    }
+}
+
+async fn prepare(
+    shared: &Arc<Shared>,
+    found: image::Workload,
+    process: &Process,
+) -> Result<Found, Error> {
+    match found {
         image::Workload::Linux => Ok(Found { workload: Workload::Linux, code: None }),
-        image::Workload::Wasm(component) => guest(shared, component, config).await,
+        image::Workload::Wasm(component) => guest(shared, component, process).await,
     }
 }
 
 async fn guest(
     shared: &Arc<Shared>,
     component: image::Component,
-    config: &ContainerConfig,
+    process: &Process,
 ) -> Result<Found, Error> {
     let (shared, export) = (shared.clone(), component.export.clone());
     let compile = move || guests::compile(&shared.zygote, component.layers, component.export);
     let (world, code) = blocking(compile).await.map_err(|error| match error {
-        Error::Guest(reason) => Error::Guest(format!("{}: {reason}", config.args().join(" "))),
+        Error::Guest(reason) => Error::Guest(format!("{}: {reason}", args(process).join(" "))),
         other => other,
     })?;
-    let cwd = config.process().cwd().clone();
-    let plan = engine::Plan::new(world, export, component.args, config.env(), cwd)?;
-    Ok(Found { workload: Workload::Guest(guests::encode(&plan)), code: Some(code) })
+    let env = process.env().as_deref().unwrap_or_default();
+    let plan = engine::Plan::new(world, export, component.args, env, process.cwd().clone())?;
+    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(plan))), code: Some(code) })
+}
+
+fn args(process: &Process) -> &[String] {
+    process.args().as_deref().unwrap_or_default()
 }

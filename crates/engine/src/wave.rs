@@ -1,0 +1,45 @@
+//! Calls of an export with arguments: text in, text out, both WAVE (WebAssembly Value Encoding, the component
+//! model's own notation for values, as in WIT: `42`, `"text"`, `[1, 2]`, `{name: "x"}`, `some(1)`).
+
+use wasmtime::component::types::ComponentFunc;
+use wasmtime::component::wasm_wave::untyped::UntypedFuncCall;
+use wasmtime::component::wasm_wave::wasm::{DisplayType, DisplayValue};
+use wasmtime::component::{Type, Val};
+
+use crate::Error;
+
+/// A function as WIT has it: `get-user: func(id: u32) -> string`.
+pub fn signature(name: &str, function: &ComponentFunc) -> String {
+    let params = function.params().map(|(name, ty)| format!("{name}: {}", DisplayType(&ty)));
+    let params = params.collect::<Vec<_>>().join(", ");
+    let results = function.results().map(|ty| format!(" -> {}", DisplayType(&ty)));
+    format!("{name}: func({params}){}", results.collect::<String>())
+}
+
+/// The values that `args`, a literal each, stand for. A function without parameters leaves the args to the guest.
+///
+/// # Errors
+/// [`Error::Arguments`], with the column, when they do not parse or are not what the function takes.
+pub fn arguments(name: &str, function: &ComponentFunc, args: &[String]) -> Result<Vec<Val>, Error> {
+    let types: Vec<Type> = function.params().map(|(_, ty)| ty).collect();
+    if types.is_empty() {
+        return Ok(Vec::new());
+    }
+    let given = args.join(", ");
+    // The name of an export of an interface is none that WAVE knows.
+    let prefix = "f(";
+    let parsed = UntypedFuncCall::parse(&format!("{prefix}{given})"))
+        .and_then(|call| call.to_wasm_params(&types));
+    parsed.map_err(|error| Error::Arguments {
+        column: error.span().start.saturating_sub(prefix.len()) + 1,
+        reason: error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
+        given,
+        signature: signature(name, function),
+    })
+}
+
+/// The text of what a function returned; none for nothing, and for a `result` that carries nothing.
+pub fn shown(result: Option<&Val>) -> Option<String> {
+    let bare = |value: &&Val| matches!(value, Val::Result(Ok(None) | Err(None)));
+    result.filter(|value| !bare(value)).map(|value| DisplayValue(value).to_string())
+}

@@ -1,0 +1,93 @@
+//! Terminals (pty(7)): the process has the one side, the shim the other.
+//!
+//! A Linux program gets one of its container's own devpts, so that `/dev/pts` has it; the shim's side crosses
+//! processes on a socket. A guest's container has no devpts: the shim makes one and hands a side over as stdio.
+
+use std::io::IsTerminal;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::pty::{OpenptyResult, openpty};
+
+use crate::{Error, wire};
+
+/// The socket in a container's folder on which libcontainer hands a terminal over.
+const SOCKET: &str = "console.sock";
+
+/// What a terminal is as large as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// In characters.
+    pub width: u16,
+    /// In lines.
+    pub height: u16,
+}
+
+/// A pair for a terminal of the container's own: the end to be sent with the request, and the one on which it
+/// comes back.
+pub fn pair() -> Result<(UnixStream, UnixStream), Error> {
+    UnixStream::pair().map_err(Error::io("socket pair of a terminal"))
+}
+
+/// The shim's side, which was sent before the request was answered.
+pub fn receive(console: UnixStream) -> Result<OwnedFd, Error> {
+    let received = wire::receive_fds(&OwnedFd::from(console))?;
+    received.and_then(|mut fds| fds.pop()).ok_or(Error::Gone { process: "request" })
+}
+
+/// A terminal of the node's: the shim's side, and the process's.
+pub fn open() -> Result<(OwnedFd, OwnedFd), Error> {
+    let OpenptyResult { master, slave } =
+        openpty(None, None).map_err(Error::system("make a terminal"))?;
+    for side in [&master, &slave] {
+        // SAFETY: fcntl takes numbers; the descriptor is ours.
+        let set = unsafe { libc::fcntl(side.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+        nix::errno::Errno::result(set).map_err(Error::system("make a terminal"))?;
+    }
+    Ok((master, slave))
+}
+
+/// Tells the processes in a terminal how large it is.
+pub fn resize(master: &OwnedFd, size: Size) -> Result<(), Error> {
+    let size =
+        libc::winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the kernel reads a winsize at the address, which is one, and lives.
+    let set = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+    nix::errno::Errno::result(set).map(drop).map_err(Error::system("resize the terminal"))
+}
+
+/// Makes the terminal on stdin, if that is one, the session's: ctrl-C reaches it then.
+pub(crate) fn take() {
+    if std::io::stdin().is_terminal() {
+        // SAFETY: the request takes a number and touches no memory. Without it ctrl-C does nothing, no more.
+        unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+    }
+}
+
+/// The socket that libcontainer wants to connect to.
+pub(crate) struct Console {
+    /// Where it is.
+    pub path: PathBuf,
+    listener: UnixListener,
+    shim: OwnedFd,
+}
+
+impl Console {
+    /// Listens in `folder`; what comes is for `shim`. Changes the working directory: a socket's path has 108 bytes
+    /// (unix(7)), and a bundle's more.
+    pub fn listen(folder: &Path, shim: OwnedFd) -> Result<Console, Error> {
+        let failed = || Error::io("listen for the terminal");
+        std::env::set_current_dir(folder).map_err(failed())?;
+        let listener = UnixListener::bind(SOCKET).map_err(failed())?;
+        Ok(Console { path: folder.join(SOCKET), listener, shim })
+    }
+
+    /// Sends on what libcontainer has sent while it built the container.
+    pub fn forward(self) -> Result<(), Error> {
+        let (sender, _) = self.listener.accept().map_err(Error::io("receive the terminal"))?;
+        let master = receive(sender)?;
+        let _ = std::fs::remove_file(&self.path);
+        wire::send_fds(&self.shim, &[master.as_raw_fd()])
+    }
+}

@@ -1,0 +1,193 @@
+//! One process of a container: its first, which is the container's life, or one that was executed in it later.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use containerd_shim::protos::events::task::TaskExit;
+use nix::unistd::Pid;
+use sandbox::console::Size;
+use sandbox::pidfd::PidFd;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::{Mutex as AsyncMutex, watch};
+
+use crate::errors::Error;
+use crate::events::timestamp;
+use crate::lifecycle::{Exit, Lifecycle, Refusal, State};
+use crate::stdio::{Held, Paths};
+
+/// 2 s for the 64 KiB a fifo holds: who is there reads them in milliseconds.
+const DRAIN_TRIES: u32 = 1000;
+const DRAIN_PAUSE: Duration = Duration::from_millis(2);
+
+/// The process that builds a container ends right after its answer; under load that may take a while.
+const ADOPTION_TRIES: u32 = 5000;
+const ADOPTION_PAUSE: Duration = Duration::from_millis(1);
+
+/// A process of a container.
+pub struct Process {
+    stdio: Paths,
+    child: OnceLock<PidFd>,
+    held: Mutex<Held>,
+    lifecycle: Mutex<Lifecycle>,
+    exit: watch::Sender<Option<Exit>>,
+    /// Held while Start is carried out, so that an exit is told after the start.
+    pub starting: AsyncMutex<()>,
+}
+
+impl Process {
+    /// One that is yet to be made.
+    pub fn new(stdio: Paths) -> Process {
+        Process {
+            stdio,
+            child: OnceLock::new(),
+            held: Mutex::default(),
+            lifecycle: Mutex::new(Lifecycle::created()),
+            exit: watch::Sender::new(None),
+            starting: AsyncMutex::new(()),
+        }
+    }
+
+    /// It was made; `held` are the shim's ends of its stdio.
+    pub fn made(&self, child: PidFd, held: Held) {
+        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        let again = self.child.set(child).is_err();
+        debug_assert!(!again, "a process is made once");
+    }
+
+    /// Its number; none before it was made.
+    pub fn pid(&self) -> Option<Pid> {
+        self.child.get().map(PidFd::pid)
+    }
+
+    /// Its number as messages have it, in which 0 is none.
+    pub fn number(&self) -> u32 {
+        self.pid().map_or(0, |pid| pid.as_raw() as u32)
+    }
+
+    /// By descriptor; none before it was made.
+    pub fn child(&self) -> Option<&PidFd> {
+        self.child.get()
+    }
+
+    /// As containerd gave them.
+    pub fn stdio(&self) -> &Paths {
+        &self.stdio
+    }
+
+    /// The state, and what may follow it.
+    pub fn lifecycle(&self) -> MutexGuard<'_, Lifecycle> {
+        // A panic cannot leave it half changed: its methods assign once.
+        self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    /// [`Refusal::Finished`] when it has ended, [`Refusal::NotStarted`] when it was not made yet.
+    pub fn signal(&self, signal: i32) -> Result<(), Error> {
+        let child = self.child.get().ok_or(Refusal::NotStarted)?;
+        if child.signal(signal)? { Ok(()) } else { Err(Refusal::Finished.into()) }
+    }
+
+    /// The client has closed its end of stdin.
+    pub fn close_stdin(&self) {
+        self.held().close_stdin();
+    }
+
+    /// Its terminal, if it has one, is as large as that now.
+    pub fn resize(&self, size: Size) -> Result<(), Error> {
+        self.held().resize(size)
+    }
+
+    /// Whether it is still to be reaped by its own watcher.
+    pub fn claims(&self, pid: Pid) -> bool {
+        self.pid() == Some(pid) && !matches!(self.lifecycle().state(), State::Stopped(_))
+    }
+
+    /// Waits for its end.
+    pub async fn wait(&self) -> Exit {
+        let mut exits = self.exit.subscribe();
+        loop {
+            if let Some(exit) = *exits.borrow_and_update() {
+                return exit;
+            }
+            // The sender is part of self: it cannot be gone.
+            let _ = exits.changed().await;
+        }
+    }
+
+    /// Waits until the kernel has ended it, and returns its exit code.
+    pub async fn ended(&self) -> u8 {
+        self.reaped().await.unwrap_or_else(|error| {
+            log::error!("process {}: {error}", self.number());
+            u8::MAX
+        })
+    }
+
+    /// Waits until containerd has read what it wrote, but not for long: it may be away. Some versions
+    /// (1.6.20) close their end as soon as they hear of the exit, and lose what is still in the fifo.
+    pub async fn drain(&self) {
+        for _ in 0..DRAIN_TRIES {
+            if self.held().is_drained() {
+                return;
+            }
+            tokio::time::sleep(DRAIN_PAUSE).await;
+        }
+        log::warn!("process {}: nobody has read the last of its output yet", self.number());
+    }
+
+    /// It has ended with that code: everyone who waits is told, once. Returns the event for containerd the first
+    /// time; `id` is the container's, or that of the exec.
+    pub async fn finish(&self, container: &str, id: &str, code: u8) -> Option<TaskExit> {
+        let _started = self.starting.lock().await;
+        let exit = Exit { code, at: SystemTime::now() };
+        if !self.lifecycle().exited(exit) {
+            return None;
+        }
+        Some(TaskExit {
+            container_id: container.into(),
+            id: id.into(),
+            pid: self.number(),
+            exit_status: code.into(),
+            exited_at: Some(timestamp(exit.at)).into(),
+            ..Default::default()
+        })
+    }
+
+    /// Answers those who wait, after the event was queued.
+    pub fn tell(&self) {
+        if let State::Stopped(exit) = self.lifecycle().state() {
+            self.exit.send_replace(Some(exit));
+        }
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn reaped(&self) -> Result<u8, Error> {
+        let child = self.child.get().ok_or(Refusal::NotStarted)?;
+        let fd = child.as_fd().try_clone_to_owned();
+        let fd = fd.and_then(ready_fd).map_err(Error::io("watch a process"))?;
+        let mut ready = fd.readable().await.map_err(Error::io("watch a process"))?;
+        ready.retain_ready();
+        // It has ended, but becomes this process's child only when the one that built it has ended too.
+        for _ in 0..ADOPTION_TRIES {
+            if let Some(code) = child.try_wait()? {
+                return Ok(code);
+            }
+            tokio::time::sleep(ADOPTION_PAUSE).await;
+        }
+        Err(sandbox::Error::Gone { process: "container" }.into())
+    }
+}
+
+/// A descriptor whose readiness the runtime watches.
+pub fn ready_fd(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
+    #[expect(
+        deprecated,
+        reason = "unsound for types that give another descriptor later; OwnedFd does not"
+    )]
+    AsyncFd::new(fd)
+}

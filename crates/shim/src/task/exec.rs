@@ -1,0 +1,145 @@
+//! Exec and what becomes of it: a further process in a container, noted, started, deleted.
+
+use std::sync::Arc;
+
+use containerd_shim::api::{DeleteResponse, Empty, ExecProcessRequest, StartResponse};
+use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
+use nix::unistd::Pid;
+use oci_spec::runtime;
+use sandbox::pidfd::PidFd;
+use sandbox::{Reply, Request};
+
+use super::service::{Shared, blocking};
+use super::workload;
+use crate::config::ContainerConfig;
+use crate::container::{Container, Exec, Kind};
+use crate::errors::Error;
+use crate::events::timestamp;
+use crate::lifecycle::State;
+use crate::process::Process;
+use crate::stdio::{Connection, Paths};
+
+/// Carries out Exec: notes what is to be executed, and tells of it. Nothing runs before Start.
+pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, Error> {
+    let container = shared.container(&request.id)?;
+    if container.kind() == Kind::Sandbox {
+        return Err(Error::Sandboxed);
+    }
+    container.first().lifecycle().may_exec()?;
+    let spec: runtime::Process = serde_json::from_slice(&request.spec.value)
+        .map_err(|error| Error::Process(error.to_string()))?;
+    let stdio = Paths {
+        terminal: request.terminal,
+        stdin: request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+    };
+    let exec = Exec { spec: Arc::new(spec), process: Arc::new(Process::new(stdio)) };
+    container.add(&request.exec_id, exec)?;
+    shared.events.publish(TaskExecAdded {
+        container_id: request.id,
+        exec_id: request.exec_id,
+        ..Default::default()
+    });
+    Ok(Empty::new())
+}
+
+/// Carries out Start of what was noted, and tells of it before its end can be told.
+pub async fn start(
+    shared: &Arc<Shared>,
+    container: Arc<Container>,
+    exec_id: String,
+) -> Result<StartResponse, Error> {
+    let exec = container.exec(&exec_id)?;
+    let _starting = exec.process.starting.lock().await;
+    exec.process.lifecycle().may_start()?;
+    container.first().lifecycle().may_exec()?;
+    let prepared = prepare(shared, &container, &exec).await?;
+    // Until the process is known, nobody else may reap it.
+    let forking = shared.forking.read().await;
+    prepared.make(shared, &exec.process).await?;
+    drop(forking);
+    shared.reap_orphans();
+    exec.process.lifecycle().started();
+    let pid = exec.process.number();
+    shared.events.publish(TaskExecStarted {
+        container_id: container.id().into(),
+        exec_id: exec_id.clone(),
+        pid,
+        ..Default::default()
+    });
+    tokio::spawn(container.watch_exec(exec_id, exec.clone(), shared.events.clone()));
+    Ok(StartResponse { pid, ..Default::default() })
+}
+
+/// Carries out Delete of what was executed.
+pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteResponse, Error> {
+    let process = container.process(exec_id)?;
+    process.lifecycle().may_delete()?;
+    let mut response = DeleteResponse { pid: process.number(), ..Default::default() };
+    // One that was never started has no end.
+    if let State::Stopped(exit) = process.lifecycle().state() {
+        response.exit_status = exit.code.into();
+        response.exited_at = Some(timestamp(exit.at)).into();
+    }
+    container.forget(exec_id);
+    Ok(response)
+}
+
+/// All that it needs before it is a process.
+struct Prepared {
+    request: sandbox::Exec,
+    connection: Connection,
+    code: Option<std::os::fd::OwnedFd>,
+    first: std::os::fd::OwnedFd,
+}
+
+async fn prepare(
+    shared: &Arc<Shared>,
+    container: &Container,
+    exec: &Exec,
+) -> Result<Prepared, Error> {
+    let config = ContainerConfig::read(container.bundle())?;
+    let found = workload::find_exec(shared, container, &config, &exec.spec).await?;
+    let is_program = matches!(found.workload, sandbox::Workload::Linux);
+    // A terminal of the container's own is in its devpts, which only a program's container has.
+    let own_terminal = is_program && container.kind() == Kind::Program;
+    let connection = Connection::open(exec.process.stdio(), own_terminal, exec.spec.user())?;
+    let first = container.first();
+    let fd = first.child().map(PidFd::try_clone).transpose()?;
+    let request = sandbox::Exec {
+        id: container.id().into(),
+        bundle: container.bundle().to_owned(),
+        pid: first.pid().map_or(0, Pid::as_raw),
+        process: (*exec.spec).clone(),
+        stdio: connection.announced(),
+        console: connection.console.is_some(),
+        workload: found.workload,
+    };
+    let first = fd.ok_or(crate::lifecycle::Refusal::NotRunning)?;
+    Ok(Prepared { request, connection, code: found.code, first })
+}
+
+impl Prepared {
+    async fn make(self, shared: &Arc<Shared>, process: &Process) -> Result<(), Error> {
+        let (fds, pending) = self.connection.split(self.code);
+        let fds: Vec<_> = [self.first].into_iter().chain(fds).collect();
+        let request = Request::Exec(Box::new(self.request));
+        let shared = shared.clone();
+        let child = blocking(move || match shared.zygote.call(&request, &fds)? {
+            Reply::Created { pid } => Ok(PidFd::open(Pid::from_raw(pid))?),
+            _ => Err(sandbox::Error::Gone { process: "request" }.into()),
+        });
+        let child = child.await?;
+        match pending.hold() {
+            Ok(held) => {
+                process.made(child, held);
+                Ok(())
+            }
+            Err(error) => {
+                child.signal(nix::libc::SIGKILL)?;
+                Err(error)
+            }
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! A terminal whose other side is the shim's: what is typed goes in, what is written comes out.
+//!
+//! The one stream the shim copies itself. containerd knows fifos alone, and may be away for a while: what waits
+//! then, waits in the terminal, and its process with it.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::sync::Arc;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use sandbox::console::{self, Size};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::unix::pipe::{Receiver, Sender};
+use tokio::task::JoinHandle;
+
+use crate::errors::Error;
+use crate::process::ready_fd;
+use crate::stdio::{self, Paths};
+
+/// What a terminal passes on at once (N_TTY_BUF_SIZE).
+const CHUNK: usize = 4096;
+
+/// The fifos of a terminal.
+#[derive(Debug)]
+pub struct Fifos {
+    stdin: Option<(Receiver, File)>,
+    stdout: Option<(Sender, File)>,
+}
+
+impl Fifos {
+    /// Opens them.
+    ///
+    /// # Errors
+    /// [`stdio::Error`]; a terminal's stdout is a fifo.
+    pub fn open(paths: &Paths) -> Result<Fifos, stdio::Error> {
+        let (given, kept) = stdio::input(&paths.stdin)?;
+        let stdin = given.zip(kept).map(|(given, kept)| {
+            let given = Receiver::from_file(nonblocking(given)?)?;
+            Ok((given, kept))
+        });
+        let stdin = stdin.transpose().map_err(stdio::failed("stdin", Path::new(&paths.stdin)))?;
+        let (given, kept) = stdio::output("stdout", &paths.stdout)?;
+        let stdout = given.map(|given| {
+            let given = Sender::from_file(nonblocking(given)?)?;
+            let kept = kept.ok_or(io::ErrorKind::NotSeekable)?;
+            Ok((given, kept))
+        });
+        let stdout =
+            stdout.transpose().map_err(stdio::failed("stdout", Path::new(&paths.stdout)))?;
+        Ok(Fifos { stdin, stdout })
+    }
+}
+
+/// A terminal in use, until it is dropped.
+#[derive(Debug)]
+pub struct Terminal {
+    master: Arc<AsyncFd<OwnedFd>>,
+    input: Option<JoinHandle<()>>,
+    output: JoinHandle<()>,
+    kept_stdin: Option<File>,
+    kept_stdout: Option<File>,
+}
+
+impl Terminal {
+    /// Copies between the terminal and its fifos from now on.
+    pub fn start(master: OwnedFd, fifos: Fifos) -> Result<Terminal, Error> {
+        let failed = || Error::io("watch the terminal");
+        let master = nonblocking(master).map_err(failed())?;
+        let master = Arc::new(ready_fd(master).map_err(failed())?);
+        let (stdin, kept_stdin) = fifos.stdin.unzip();
+        let (stdout, kept_stdout) = fifos.stdout.unzip();
+        let input = stdin.map(|stdin| tokio::spawn(feed(stdin, master.clone())));
+        let output = tokio::spawn(show(master.clone(), stdout));
+        Ok(Terminal { master, input, output, kept_stdin, kept_stdout })
+    }
+
+    /// Nothing more is typed than what is in the fifo.
+    pub fn close_stdin(&mut self) {
+        self.kept_stdin = None;
+    }
+
+    /// Tells the process how large it is.
+    pub fn resize(&self, size: Size) -> Result<(), Error> {
+        Ok(console::resize(self.master.get_ref(), size)?)
+    }
+
+    /// Whether all was written, and read by containerd.
+    pub fn is_drained(&self) -> bool {
+        self.output.is_finished() && self.kept_stdout.as_ref().is_none_or(stdio::is_empty)
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        self.input.iter().for_each(JoinHandle::abort);
+        self.output.abort();
+    }
+}
+
+async fn feed(mut stdin: Receiver, master: Arc<AsyncFd<OwnedFd>>) {
+    let mut chunk = [0; CHUNK];
+    while let Ok(read @ 1..) = stdin.read(&mut chunk).await {
+        let mut rest = &chunk[..read];
+        while !rest.is_empty() {
+            let write = |fd: &OwnedFd| Ok(nix::unistd::write(fd, rest)?);
+            // The process and its terminal are gone: there is nobody to type to.
+            let Ok(mut ready) = master.writable().await else { return };
+            match ready.try_io(|fd| write(fd.get_ref())) {
+                Ok(Ok(written)) => rest = &rest[written..],
+                Ok(Err(_)) => return,
+                Err(_would_block) => {}
+            }
+        }
+    }
+}
+
+/// To the end: the last process that had the terminal open has closed it (EIO).
+async fn show(master: Arc<AsyncFd<OwnedFd>>, mut stdout: Option<Sender>) {
+    let mut chunk = [0; CHUNK];
+    loop {
+        let Ok(mut ready) = master.readable().await else { return };
+        let read = ready.try_io(|fd| Ok(nix::unistd::read(fd.get_ref(), &mut chunk)?));
+        drop(ready);
+        match (read, &mut stdout) {
+            (Ok(Ok(0) | Err(_)), _) => return,
+            (Ok(Ok(read)), Some(stdout)) => {
+                if stdout.write_all(&chunk[..read]).await.is_err() {
+                    return;
+                }
+            }
+            (Ok(Ok(_)), None) | (Err(_), _) => {}
+        }
+    }
+}
+
+fn nonblocking<F: AsFd + AsRawFd>(fd: F) -> io::Result<F> {
+    let flags = OFlag::from_bits_truncate(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
+    fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
+    Ok(fd)
+}

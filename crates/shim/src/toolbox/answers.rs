@@ -1,0 +1,68 @@
+//! What the shim knows of a container and the container does not: its processes, and why it may what it may.
+
+use std::fs;
+
+use crate::config::ContainerConfig;
+use crate::container::Container;
+use crate::errors::Error;
+
+/// `env`, of the process that would be executed.
+pub fn env(env: &[String]) -> String {
+    env.iter().map(|entry| format!("{entry}\n")).collect()
+}
+
+/// `ps`: what is in the cgroup. The numbers are those of the node.
+pub fn ps(container: &Container) -> Result<String, Error> {
+    let mut text = "PID\tSECONDS\tCOMMAND\n".to_owned();
+    for pid in container.cgroup().pids()? {
+        // One that has ended meanwhile is left out.
+        let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
+        let Some((name, fields)) = stat.split_once('(').and_then(|it| it.1.rsplit_once(')')) else {
+            continue;
+        };
+        // utime and stime (proc(5)), in hundredths of a second (USER_HZ).
+        let ticks =
+            fields.split_whitespace().skip(11).take(2).filter_map(|it| it.parse::<u64>().ok());
+        text += &format!("{pid}\t{}\t{name}\n", ticks.sum::<u64>() / 100);
+    }
+    Ok(text)
+}
+
+/// `grants`: what the guest may do, and where that was said.
+pub fn grants(config: &ContainerConfig) -> String {
+    let user = config.process().user();
+    let mut text = format!(
+        "user {}, group {}, groups {:?} (securityContext.runAsUser, runAsGroup, fsGroup)\n",
+        user.uid(),
+        user.gid(),
+        user.additional_gids().as_deref().unwrap_or_default(),
+    );
+    let root = if config.readonly_rootfs() { "read only" } else { "read and write" };
+    text += &format!("files / : {root} (securityContext.readOnlyRootFilesystem)\n");
+    for mount in config.mounts() {
+        let options = mount.options().as_deref().unwrap_or_default();
+        // Kernel file systems are not there for a guest.
+        if mount.typ().as_deref() != Some("bind") && !options.iter().any(|it| it.ends_with("bind"))
+        {
+            continue;
+        }
+        let access =
+            if options.iter().any(|it| it == "ro") { "read only" } else { "read and write" };
+        text += &format!("files {} : {access} (volumeMounts)\n", mount.destination().display());
+    }
+    let names: Vec<&str> = config
+        .process()
+        .env()
+        .iter()
+        .flatten()
+        .map(|entry| entry.split('=').next().unwrap_or_default())
+        .collect();
+    text += &format!("env {} (env, envFrom, and the image)\n", names.join(" "));
+    text += "network: sockets of the Pod, and its DNS (a NetworkPolicy may say less)\n";
+    text += "stdin, stdout, stderr, clocks, random\n";
+    text += &match config.memory_limit() {
+        Some(bytes) => format!("memory: {bytes} bytes (resources.limits.memory)\n"),
+        None => "memory: as the node has it (no resources.limits.memory)\n".to_owned(),
+    };
+    text + "nothing else: no /proc, no /sys, no devices, no capabilities, no other program\n"
+}
