@@ -12,8 +12,9 @@ pub fn modules(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<ModuleState
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut ModuleState| &mut state.wasi)?;
     // Wasmtime's own refuses codes of 126 and more; a container's exit code is the guest's.
     linker.allow_shadowing(true);
-    let exit =
-        |_: Caller<'_, ModuleState>, code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) };
+    let exit = |_: Caller<'_, ModuleState>, code: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(code).into())
+    };
     linker.func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
     Ok(linker)
 }

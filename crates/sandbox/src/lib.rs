@@ -86,6 +86,16 @@ pub enum Error {
     /// A mount option that only a newer runtime knows what to do with.
     #[error("mount option {0:?} is not supported")]
     MountOption(String),
+    /// A limit that cannot be set.
+    #[error("{what} cannot be {value}: {reason}")]
+    Limit {
+        /// The file that has it, or its name.
+        what: String,
+        /// What it was to be.
+        value: String,
+        /// Why it cannot.
+        reason: String,
+    },
     /// A cgroup could not be read, signalled or removed.
     #[error("cgroup {path}: {reason}")]
     Cgroup {
