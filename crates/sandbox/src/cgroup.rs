@@ -110,6 +110,12 @@ impl Cgroup {
         fs::read_to_string(self.file(controller, file)).ok()
     }
 
+    /// The names of its files. Empty where there is no such controller, or no such cgroup.
+    pub fn files(&self, controller: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.file(controller, ".")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
     fn write(&self, controller: &str, file: &str, text: &str) -> std::io::Result<()> {
         // Not created where there is no such file, as on a disk.
         let mut file =
@@ -150,7 +156,7 @@ impl Cgroup {
             let all = below(&self.hierarchies, &self.path).join("cgroup.kill");
             if fs::write(all, "1").is_err() {
                 self.signal(libc::SIGKILL)?;
-                self.thaw_to_end();
+                self.thaw_for_kill();
             }
             sleep(EMPTY_PAUSE);
         }

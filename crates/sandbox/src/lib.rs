@@ -5,7 +5,7 @@
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
 //! 3. `create`, `spec` and `workload`: from an OCI bundle to a process that waits for Start;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`pidfd`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
+//! 5. [`cgroup`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! This is the only crate of the shim that holds `unsafe` code.
@@ -17,6 +17,7 @@ pub mod inherit;
 mod limits;
 pub mod pidfd;
 pub mod request;
+pub mod rlimit;
 pub mod rootfs;
 mod spec;
 mod wire;

@@ -15,6 +15,7 @@ use tokio::sync::{Mutex as AsyncMutex, watch};
 use crate::errors::Error;
 use crate::events::{Events, timestamp};
 use crate::lifecycle::{Exit, Lifecycle, State};
+use crate::oom::OomKills;
 use crate::stdio::{Kept, Paths};
 
 /// 2 s for the 64 KiB a fifo holds: who is there reads them in milliseconds.
@@ -37,6 +38,8 @@ pub struct Parts {
     pub process: PidFd,
     /// Its cgroup.
     pub cgroup: Cgroup,
+    /// Whether it runs in Wasmtime.
+    pub is_guest: bool,
     /// Whether its pid namespace ends with it.
     pub own_pid_namespace: bool,
     /// As containerd gave them.
@@ -51,7 +54,7 @@ pub struct Container {
     lifecycle: Mutex<Lifecycle>,
     kept: Mutex<Kept>,
     exit: watch::Sender<Option<Exit>>,
-    /// Held while Start is carried out, so that an exit is told after the start.
+    /// Held while Start, Pause or Resume is carried out, so that an exit is told after it.
     pub starting: AsyncMutex<()>,
 }
 
@@ -98,6 +101,11 @@ impl Container {
         &self.parts.cgroup
     }
 
+    /// Whether it runs in Wasmtime.
+    pub fn is_guest(&self) -> bool {
+        self.parts.is_guest
+    }
+
     /// As containerd gave them.
     pub fn stdio(&self) -> &Paths {
         &self.parts.stdio
@@ -139,7 +147,13 @@ impl Container {
 
     /// Waits for the first process to end, ends those it left, and tells everyone, once.
     pub async fn watch(self: Arc<Container>, events: Events) {
-        let code = match self.ended().await {
+        let mut kills = OomKills::of(self.id(), self.cgroup(), &events);
+        let ended = tokio::select! {
+            ended = self.ended() => ended,
+            never = kills.tell() => match never {},
+        };
+        kills.tell_the_last().await;
+        let code = match ended {
             Ok(code) => code,
             Err(error) => {
                 log::error!("container {}: {error}", self.id());

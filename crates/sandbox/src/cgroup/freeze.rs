@@ -60,9 +60,9 @@ impl Cgroup {
         }
     }
 
-    /// v1: signals do not reach the frozen, SIGKILL neither. Whoever ends the cgroup lets go of it and of those
-    /// that were made below it; where there is no freezer, nothing is frozen.
-    pub(super) fn thaw_to_end(&self) {
+    /// v1: signals do not reach the frozen, SIGKILL neither: whoever sends that lets go of the cgroup and of those
+    /// that were made below it. On v2 it reaches them. Where there is no freezer, nothing is frozen.
+    pub fn thaw_for_kill(&self) {
         if !self.is_unified() {
             self.thaw_below(&self.file("freezer", "."));
         }
@@ -127,7 +127,7 @@ mod tests {
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(Path::new("/pods/c1")), "c1", false);
         let cgroup = cgroup.expect("a cgroup");
         assert!(cgroup.is_frozen());
-        cgroup.thaw_to_end();
+        cgroup.thaw_for_kill();
         assert!(!cgroup.is_frozen());
         let child = fs::read_to_string(folder.join("child").join(STATE)).expect("its state");
         assert_eq!(child, THAWED);

@@ -12,7 +12,7 @@ use nix::unistd::Pid;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Reply, Request};
+use sandbox::{Reply, Request, Workload};
 
 use super::service::{Shared, blocking};
 use super::workload;
@@ -73,6 +73,9 @@ async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Pr
     let _turn = shared.creates.acquire().await;
     let bundle = PathBuf::from(&request.bundle);
     let options = Options::parse(request.options.as_ref())?;
+    if !request.checkpoint.is_empty() {
+        return Err(Error::Checkpoint);
+    }
     let config = ContainerConfig::read(&bundle)?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;
@@ -100,6 +103,7 @@ impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
         let Unbuilt { config, rootfs, cgroup, stdio, kept } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
+        let is_guest = matches!(self.create.workload, Workload::Guest(_));
         let process = isolate(shared, self.create, self.fds).await?;
         Ok(Container::new(Parts {
             id,
@@ -107,6 +111,7 @@ impl Prepared {
             rootfs: rootfs.keep(),
             process,
             cgroup,
+            is_guest,
             own_pid_namespace: config.own_pid_namespace(),
             stdio,
             kept,

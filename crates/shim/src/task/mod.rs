@@ -7,9 +7,11 @@
 mod create;
 mod delete;
 mod kill;
+mod pause;
 mod query;
 mod service;
 mod start;
+mod update;
 mod workload;
 
 pub use service::Service;
