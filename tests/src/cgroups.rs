@@ -38,6 +38,27 @@ pub fn existing(path: &str) -> Result<Vec<PathBuf>> {
     Ok(folders.filter(|folder| folder.exists()).collect())
 }
 
+/// The text of a file in the cgroup of a process: of v1's in that hierarchy, of v2's under another name.
+pub fn read(pid: i32, (controller, v1): (&str, &str), v2: &str) -> Result<String> {
+    let of_process = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
+    let path = |names: &str| {
+        let mut lines = of_process.lines().map(|line| line.splitn(3, ':'));
+        lines.find_map(|mut line| {
+            (line.nth(1)?.split(',').any(|it| it == names)).then(|| line.next())?
+        })
+    };
+    let root = Path::new(HIERARCHIES);
+    let file = match root.join("cgroup.controllers").exists() {
+        true => root.join(path("").unwrap_or_default().trim_start_matches('/')).join(v2),
+        false => {
+            let path = path(controller).with_context(|| format!("no {controller}"))?;
+            root.join(controller).join(path.trim_start_matches('/')).join(v1)
+        }
+    };
+    let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
+    Ok(text.trim().to_owned())
+}
+
 /// Removes the cgroup of that path and those below it, all of them empty.
 pub fn remove_tree(path: &str) -> Result<()> {
     existing(path.trim_start_matches('/'))?.iter().try_for_each(|folder| remove_below(folder))

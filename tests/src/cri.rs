@@ -200,6 +200,36 @@ impl Client {
         Ok(ContainerState { status, info: answer.info })
     }
 
+    /// Gives a container other limits; what is 0 stays as it is.
+    pub fn update(&self, container: &str, linux: LinuxContainerResources) -> Result<()> {
+        let mut service = self.service.clone();
+        let request = UpdateContainerResourcesRequest {
+            container_id: container.to_owned(),
+            linux: Some(linux),
+            ..Default::default()
+        };
+        let call = async move { service.update_container_resources(request).await };
+        self.call("UpdateContainerResources", call)?;
+        Ok(())
+    }
+
+    /// What a container uses.
+    pub fn stats(&self, container: &str) -> Result<ContainerStats> {
+        let mut service = self.service.clone();
+        let request = ContainerStatsRequest { container_id: container.to_owned() };
+        let call = async move { service.container_stats(request).await };
+        self.call("ContainerStats", call)?.stats.context("ContainerStats without stats")
+    }
+
+    /// What a Pod uses.
+    pub fn pod_stats(&self, pod: &str) -> Result<LinuxPodSandboxStats> {
+        let mut service = self.service.clone();
+        let request = PodSandboxStatsRequest { pod_sandbox_id: pod.to_owned() };
+        let call = async move { service.pod_sandbox_stats(request).await };
+        let stats = self.call("PodSandboxStats", call)?.stats.unwrap_or_default();
+        stats.linux.context("PodSandboxStats without stats")
+    }
+
     /// Waits for the answer; an error has the words that kubelet would put into an event.
     fn call<T>(
         &self,

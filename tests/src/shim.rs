@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use containerd_shim_protos::api::{
-    CreateTaskRequest, DeleteRequest, DeleteResponse, KillRequest, Mount, ShutdownRequest,
-    StartRequest, StateRequest, Status, WaitRequest,
+    CheckpointTaskRequest, CreateTaskRequest, DeleteRequest, DeleteResponse, KillRequest, Mount,
+    PauseRequest, ResumeRequest, ShutdownRequest, StartRequest, StateRequest, Status,
+    UpdateTaskRequest, WaitRequest,
 };
+use containerd_shim_protos::protobuf::MessageField;
+use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::{self, Code, context};
 use containerd_shim_protos::{Client, TaskClient};
 use serde_json::{Value, json};
@@ -213,6 +216,39 @@ impl Shim {
         let request = DeleteRequest { id: id.into(), ..Default::default() };
         let answer = self.tasks.delete(limit(), &request);
         answer.map(|DeleteResponse { exit_status, .. }| exit_status).map_err(refusal)
+    }
+
+    /// Pause.
+    pub fn pause(&self, id: &str) -> Answer<()> {
+        let request = PauseRequest { id: id.into(), ..Default::default() };
+        self.tasks.pause(limit(), &request).map(drop).map_err(refusal)
+    }
+
+    /// Resume.
+    pub fn resume(&self, id: &str) -> Answer<()> {
+        let request = ResumeRequest { id: id.into(), ..Default::default() };
+        self.tasks.resume(limit(), &request).map(drop).map_err(refusal)
+    }
+
+    /// Checkpoint.
+    pub fn checkpoint(&self, id: &str) -> Answer<()> {
+        let request = CheckpointTaskRequest { id: id.into(), ..Default::default() };
+        self.tasks.checkpoint(limit(), &request).map(drop).map_err(refusal)
+    }
+
+    /// Update, with resources of the OCI spec.
+    pub fn update(&self, id: &str, resources: &Value) -> Answer<()> {
+        let any = Any {
+            type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".into(),
+            value: resources.to_string().into_bytes(),
+            ..Default::default()
+        };
+        let request = UpdateTaskRequest {
+            id: id.into(),
+            resources: MessageField::some(any),
+            ..Default::default()
+        };
+        self.tasks.update(limit(), &request).map(drop).map_err(refusal)
     }
 
     /// Shutdown. The shim may be gone before it has answered.

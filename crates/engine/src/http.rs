@@ -181,7 +181,7 @@ impl HandlerState for Guest {
     type WorkerState = OneRequest;
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<State, AfterItsRequest, OneRequest>> {
-        let mut store = Store::new(&self.engine, State::new(&self.plan)?);
+        let mut store = State::store(&self.engine, &self.plan)?;
         let proxy = self.pre.instantiate_async(&mut store).await?;
         let (expiration, state) = (AfterItsRequest, OneRequest::default());
         Ok(Instance { store, proxy, view: State::http, expiration, state })

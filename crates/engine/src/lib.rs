@@ -2,8 +2,9 @@
 //!
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` (in the
 //! worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
-//! `wave` (arguments and results of an export), `http` (serving), `state` (what WASI offers), `link` (to which interfaces), `code` (mapping it), `error`
-//! and `report` (how failures are told), `signals`.
+//! `wave` (arguments and results of an export), `http` (serving), `state` (what WASI offers), `memory` (how much a
+//! guest may have), `link` (to which interfaces), `code` (mapping it), `error` and `report` (how failures are
+//! told), `signals`.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled code.
 
@@ -14,6 +15,7 @@ mod compile;
 mod error;
 mod http;
 mod link;
+mod memory;
 mod plan;
 mod report;
 mod run;
@@ -26,13 +28,12 @@ use std::sync::Arc;
 
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
-use wasmtime_wasi::p1::WasiP1Ctx;
 
 pub use compile::Compiled;
 pub use error::Error;
 pub use plan::{HttpSettings, Plan};
 pub use signals::ending as ending_signals;
-use state::State;
+use state::{ModuleState, State};
 pub use world::World;
 
 /// Exit code: the image cannot run (not wasm, damaged, precompiled, an import that is not provided).
@@ -50,7 +51,7 @@ pub const TRAPPED: u8 = 134;
 /// Engine and linkers, built once per zygote before it forks. Starts no thread.
 pub struct Runtime {
     engine: Engine,
-    modules: wasmtime::Linker<WasiP1Ctx>,
+    modules: wasmtime::Linker<ModuleState>,
     components: Linker<State>,
 }
 

@@ -3,18 +3,18 @@
 use wasmtime::component::Linker;
 use wasmtime::{Caller, Engine};
 use wasmtime_wasi::I32Exit;
-use wasmtime_wasi::p1::WasiP1Ctx;
 
-use crate::state::State;
+use crate::state::{ModuleState, State};
 
 /// WASI 0.1.
-pub fn modules(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<WasiP1Ctx>> {
+pub fn modules(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<ModuleState>> {
     let mut linker = wasmtime::Linker::new(engine);
-    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |context| context)?;
+    wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut ModuleState| &mut state.wasi)?;
     // Wasmtime's own refuses codes of 126 and more; a container's exit code is the guest's.
     linker.allow_shadowing(true);
-    let exit =
-        |_: Caller<'_, WasiP1Ctx>, code: i32| -> wasmtime::Result<()> { Err(I32Exit(code).into()) };
+    let exit = |_: Caller<'_, ModuleState>, code: i32| -> wasmtime::Result<()> {
+        Err(I32Exit(code).into())
+    };
     linker.func_wrap("wasi_snapshot_preview1", "proc_exit", exit)?;
     Ok(linker)
 }

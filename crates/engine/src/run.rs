@@ -7,11 +7,10 @@ use tokio::runtime::Builder;
 use wasmtime::component::{Component, Val};
 use wasmtime::error::Context;
 use wasmtime::{Instance, Store};
-use wasmtime_wasi::p1::WasiP1Ctx;
 
 use crate::code::Code;
 use crate::report::{self, tell};
-use crate::state::{self, State};
+use crate::state::{ModuleState, State};
 use crate::world::{INITIALIZE, START};
 use crate::{Error, Plan, Runtime, World, http, signals, wave, world};
 
@@ -56,7 +55,7 @@ impl Runtime {
             return self.module(plan, code).await;
         }
         let component = code.component(&self.engine)?;
-        let mut store = Store::new(&self.engine, State::new(plan)?);
+        let mut store = State::store(&self.engine, plan)?;
         let ended_well = match plan.world {
             World::Command02 => self.command_02(&mut store, &component).await?,
             World::Command03 => self.command_03(&mut store, &component).await?,
@@ -67,7 +66,7 @@ impl Runtime {
 
     async fn module(&self, plan: &Plan, code: &Code) -> wasmtime::Result<u8> {
         let module = code.module(&self.engine)?;
-        let mut store = Store::new(&self.engine, state::preview1(plan)?);
+        let mut store = ModuleState::store(&self.engine, plan)?;
         let instance = self.modules.instantiate_async(&mut store, &module).await?;
         let entry = plan.export.as_deref().unwrap_or(START);
         if entry != START && instance.get_func(&mut store, INITIALIZE).is_some() {
@@ -122,7 +121,7 @@ impl Runtime {
 
 /// Calls a function without parameters; what it returns is dropped.
 async fn call(
-    store: &mut Store<WasiP1Ctx>,
+    store: &mut Store<ModuleState>,
     instance: &Instance,
     name: &str,
 ) -> wasmtime::Result<()> {

@@ -4,10 +4,12 @@
 
 use wasmtime::component::ResourceTable;
 use wasmtime::error::Context;
+use wasmtime::{Engine, Store};
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::memory::Memory;
 use crate::{Plan, World};
 
 /// The data of a component's store.
@@ -15,19 +17,40 @@ pub struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
     table: ResourceTable,
+    memory: Memory,
+}
+
+/// The data of a core module's store.
+pub struct ModuleState {
+    /// WASI 0.1.
+    pub wasi: WasiP1Ctx,
+    memory: Memory,
 }
 
 impl State {
     /// For one instance.
-    pub fn new(plan: &Plan) -> wasmtime::Result<State> {
+    fn new(plan: &Plan) -> wasmtime::Result<State> {
         let wasi = builder(plan)?.build();
-        Ok(State { wasi, http: WasiHttpCtx::new(), table: ResourceTable::new() })
+        let (http, table) = (WasiHttpCtx::new(), ResourceTable::new());
+        Ok(State { wasi, http, table, memory: Memory::default() })
+    }
+
+    /// A store for one instance, within the container's memory.
+    pub fn store(engine: &Engine, plan: &Plan) -> wasmtime::Result<Store<State>> {
+        let mut store = Store::new(engine, State::new(plan)?);
+        store.limiter(|state| &mut state.memory);
+        Ok(store)
     }
 }
 
-/// The same for a core module.
-pub fn preview1(plan: &Plan) -> wasmtime::Result<WasiP1Ctx> {
-    Ok(builder(plan)?.build_p1())
+impl ModuleState {
+    /// The same for a core module.
+    pub fn store(engine: &Engine, plan: &Plan) -> wasmtime::Result<Store<ModuleState>> {
+        let wasi = builder(plan)?.build_p1();
+        let mut store = Store::new(engine, ModuleState { wasi, memory: Memory::default() });
+        store.limiter(|state| &mut state.memory);
+        Ok(store)
+    }
 }
 
 /// One preopen: with a second one for the working directory, wasi-libc would look there for absolute paths,

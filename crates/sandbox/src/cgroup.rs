@@ -1,11 +1,12 @@
 //! A container's cgroup, as the files it is (cgroups(7)): v1, v2, and where systemd manages it.
 //!
 //! libcgroups makes it and sets its limits while libcontainer builds the container. What a long-lived process
-//! asks of it is here: which processes are in it, what the kernel counted, and its end.
+//! asks of it is here: which processes are in it, what the kernel counted, and its end; in `update` other limits,
+//! in `freeze` a pause, in `oom` who was killed for want of memory.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
@@ -13,6 +14,12 @@ use std::time::Duration;
 use nix::unistd::Pid;
 
 use crate::{Error, pidfd};
+
+mod freeze;
+mod legacy;
+pub mod oom;
+mod unified;
+mod update;
 
 /// Where the hierarchies are mounted: the one of v2, or a folder for each of v1.
 const HIERARCHIES: &str = "/sys/fs/cgroup";
@@ -100,11 +107,29 @@ impl Cgroup {
 
     /// The text of one of its files. `None` where there is no such controller or file, or no such cgroup.
     pub fn read(&self, controller: &str, file: &str) -> Option<String> {
+        fs::read_to_string(self.file(controller, file)).ok()
+    }
+
+    /// The names of its files. Empty where there is no such controller, or no such cgroup.
+    pub fn files(&self, controller: &str) -> Vec<String> {
+        let entries = fs::read_dir(self.file(controller, ".")).into_iter().flatten().flatten();
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    fn write(&self, controller: &str, file: &str, text: &str) -> std::io::Result<()> {
+        // Not created where there is no such file, as on a disk.
+        let mut file =
+            fs::OpenOptions::new().write(true).truncate(true).open(self.file(controller, file))?;
+        file.write_all(text.as_bytes())
+    }
+
+    /// The path of one of its files; on v2, where there is one hierarchy, whatever the controller.
+    fn file(&self, controller: &str, file: &str) -> PathBuf {
         let hierarchy = match self.is_unified() {
             true => self.hierarchies.clone(),
             false => self.hierarchies.join(controller),
         };
-        fs::read_to_string(below(&hierarchy, &self.path).join(file)).ok()
+        below(&hierarchy, &self.path).join(file)
     }
 
     /// Every process in the cgroup and those below it, in this process's pid namespace. A missing one is empty.
@@ -142,6 +167,7 @@ impl Cgroup {
             let all = below(&self.hierarchies, &self.path).join("cgroup.kill");
             if fs::write(all, "1").is_err() {
                 self.signal(libc::SIGKILL)?;
+                self.thaw_for_kill();
             }
             sleep(EMPTY_PAUSE);
         }

@@ -57,9 +57,8 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     let Recorded { create, spec } = create::recorded(&request.bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
     let cgroup = create::cgroup(&spec, &request.id, create.systemd_cgroup)?;
-    let both_programs = [&create.workload, &request.workload];
-    let both_programs = both_programs.iter().all(|it| matches!(it, Workload::Linux));
-    let spec = spec::fit_exec(spec, request.process, both_programs, cgroup.is_unified());
+    let (first, next) = (&create.workload, &request.workload);
+    let spec = spec::fit_exec(spec, request.process, first, next, cgroup.is_unified());
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     // Nobody in the container may look into this process, or through it at the node, from here on.
     prctl::set_dumpable(false).map_err(Error::system("hide from the container"))?;

@@ -6,7 +6,7 @@
 //! 3. `create`, `spec` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a further
 //!    process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`console`], [`pidfd`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
+//! 5. [`cgroup`], [`console`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! This is the only crate of the shim that holds `unsafe` code.
@@ -20,6 +20,7 @@ pub mod inherit;
 mod limits;
 pub mod pidfd;
 pub mod request;
+pub mod rlimit;
 pub mod rootfs;
 mod spec;
 mod wire;
@@ -89,6 +90,16 @@ pub enum Error {
     /// A mount option that only a newer runtime knows what to do with.
     #[error("mount option {0:?} is not supported")]
     MountOption(String),
+    /// A limit that cannot be set.
+    #[error("{what} cannot be {value}: {reason}")]
+    Limit {
+        /// The file that has it, or its name.
+        what: String,
+        /// What it was to be.
+        value: String,
+        /// Why it cannot.
+        reason: String,
+    },
     /// A cgroup could not be read, signalled or removed.
     #[error("cgroup {path}: {reason}")]
     Cgroup {

@@ -12,7 +12,8 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{
-    Capability, LinuxCapabilitiesBuilder, LinuxDeviceType, LinuxNamespaceType, Mount, Process, Spec,
+    Capability, LinuxCapabilitiesBuilder, LinuxDeviceType, LinuxNamespaceType, Mount,
+    PosixRlimitBuilder, PosixRlimitType, Process, Spec,
 };
 use serde::Serialize;
 
@@ -74,19 +75,31 @@ pub fn fit(
             fit_program(&mut spec, cgroup.is_unified());
             None
         }
-        Workload::Pause | Workload::Guest(_) => reduce(&mut spec),
+        Workload::Pause => reduce(&mut spec),
+        Workload::Guest(_) => {
+            tell_memory_limit(&mut spec);
+            reduce(&mut spec)
+        }
     };
     (spec, groups)
 }
 
-/// Puts a further process into the spec of a container, `spec` as [`fit`] left it. Only a program in a program's
-/// container gets the process as it was written.
-pub fn fit_exec(mut spec: Spec, process: Process, both_programs: bool, unified: bool) -> Spec {
+/// Puts a further process into the spec of a container, `spec` as [`fit`] left it for `first`. Only a program in a
+/// program's container gets the process as it was written.
+pub fn fit_exec(
+    mut spec: Spec,
+    process: Process,
+    first: &Workload,
+    workload: &Workload,
+    unified: bool,
+) -> Spec {
     spec.set_process(Some(process));
-    if both_programs {
-        fit_program(&mut spec, unified);
-    } else {
-        spec.process_mut().iter_mut().for_each(reduce_process);
+    match (first, workload) {
+        (Workload::Linux, Workload::Linux) => fit_program(&mut spec, unified),
+        _ => spec.process_mut().iter_mut().for_each(reduce_process),
+    }
+    if let Workload::Guest(_) = workload {
+        tell_memory_limit(&mut spec);
     }
     spec
 }
@@ -126,6 +139,25 @@ fn without_mknod(process: &mut Process) {
         .ambient(without(given.ambient()))
         .build();
     process.set_capabilities(capabilities.ok());
+}
+
+/// A guest's process learns of its container's memory limit by `RLIMIT_RSS`, of which the kernel makes nothing
+/// (getrlimit(2)): it sees no cgroup.
+fn tell_memory_limit(spec: &mut Spec) {
+    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+    let limit = resources.and_then(|resources| resources.memory().as_ref()?.limit());
+    let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok()).filter(|it| *it > 0) else {
+        return;
+    };
+    let Some(process) = spec.process_mut() else { return };
+    let mut rlimits = process.rlimits().clone().unwrap_or_default();
+    if rlimits.iter().any(|rlimit| rlimit.typ() == PosixRlimitType::RlimitRss) {
+        return;
+    }
+    // The hard limit stays open, for a limit that is raised while the guest runs.
+    let rlimit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitRss).soft(limit);
+    rlimits.extend(rlimit.hard(u64::MAX).build());
+    process.set_rlimits(Some(rlimits));
 }
 
 fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
@@ -258,6 +290,22 @@ mod tests {
         let only = HashSet::from([Capability::NetBindService]);
         assert_eq!(capabilities.bounding().as_ref(), Some(&only));
         assert_eq!(process.no_new_privileges(), Some(true));
+    }
+
+    #[test]
+    fn a_guest_learns_of_its_memory_limit_and_of_none_where_there_is_none() {
+        let rss = |limit: i64, workload: &Workload| {
+            let mut json = serde_json::to_value(pod_spec()).expect("encodes");
+            json["linux"]["resources"] = serde_json::json!({ "memory": { "limit": limit } });
+            let (fitted, _) = fit(spec(json), Path::new("/b"), workload, &cgroup());
+            let rlimits = fitted.process().clone().expect("process").rlimits().clone();
+            let rlimits = rlimits.unwrap_or_default();
+            rlimits.iter().map(|it| (it.typ(), it.soft(), it.hard())).collect::<Vec<_>>()
+        };
+        let guest = Workload::Guest(serde_json::Value::Null);
+        assert_eq!(rss(96 << 20, &guest), [(PosixRlimitType::RlimitRss, 96 << 20, u64::MAX)]);
+        assert_eq!(rss(-1, &guest), []);
+        assert_eq!(rss(96 << 20, &Workload::Linux), []);
     }
 
     #[test]

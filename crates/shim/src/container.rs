@@ -13,6 +13,7 @@ use sandbox::cgroup::Cgroup;
 
 use crate::errors::Error;
 use crate::events::Events;
+use crate::oom::OomKills;
 use crate::process::Process;
 
 /// How long the end of a container is not told yet, because that of a process executed in it is not. It is killed
@@ -150,7 +151,12 @@ impl Container {
 
     /// Waits for the first process to end, ends those it left, and tells everyone, once.
     pub async fn watch(self: Arc<Container>, events: Events) {
-        let code = self.first().ended().await;
+        let mut kills = OomKills::of(self.id(), self.cgroup(), &events);
+        let code = tokio::select! {
+            code = self.first().ended() => code,
+            never = kills.tell() => match never {},
+        };
+        kills.tell_the_last().await;
         self.end_the_others().await;
         self.first().drain().await;
         if tokio::time::timeout(EXECS_END, self.execs_end()).await.is_err() {

@@ -60,6 +60,16 @@ pub enum Error {
     /// A signal this kernel does not have.
     #[error("signal {0} does not exist; allowed are 1 to 64")]
     Signal(u32),
+    /// The limits of an Update.
+    #[error(
+        "the resources to be set cannot be read: {0}; allowed is LinuxResources of the OCI runtime spec, as JSON"
+    )]
+    Resources(String),
+    /// Checkpoint, or Create from one.
+    #[error(
+        "checkpoints are not supported: they take CRIU, which this runtime does not use, and what a guest is in the middle of has no form that another process could take up"
+    )]
+    Checkpoint,
     /// Not built yet.
     #[error("{0} is not supported by this version")]
     Unsupported(&'static str),
@@ -87,7 +97,9 @@ impl Error {
             | Error::NoSuchExec(_)
             | Error::Refused(Refusal::Finished) => Code::NOT_FOUND,
             Error::Exists(_) => Code::ALREADY_EXISTS,
-            Error::Refused(_) | Error::Sandboxed => Code::FAILED_PRECONDITION,
+            Error::Refused(_) | Error::Sandboxed | Error::Sandbox(sandbox::Error::Limit { .. }) => {
+                Code::FAILED_PRECONDITION
+            }
             Error::Config(_)
             | Error::Options(_)
             | Error::Image(_)
@@ -95,8 +107,9 @@ impl Error {
             | Error::Plan(_)
             | Error::Process(_)
             | Error::NoSuchFile(_)
+            | Error::Resources(_)
             | Error::Signal(_) => Code::INVALID_ARGUMENT,
-            Error::Unsupported(_) => Code::UNIMPLEMENTED,
+            Error::Unsupported(_) | Error::Checkpoint => Code::UNIMPLEMENTED,
             Error::Stdio(_) | Error::Sandbox(_) | Error::Io { .. } => Code::UNKNOWN,
         }
     }

@@ -14,6 +14,7 @@ use containerd_shim::protos::shim_async::{Client, EventsClient};
 use containerd_shim::protos::ttrpc::{self, context};
 use containerd_shim::util::convert_to_any;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
 /// How long containerd may take for one event.
@@ -25,12 +26,23 @@ const RETRY_PAUSE: Duration = Duration::from_millis(200);
 /// How long the last events may take when the shim ends. containerd waits for it in StopPodSandbox.
 const DRAIN_TIME: Duration = Duration::from_secs(3);
 
+/// How long an exit may be held back for the events before it.
+const TAKEN_TIME: Duration = Duration::from_secs(1);
+
 /// The sending side.
 #[derive(Clone)]
 pub struct Events {
     namespace: String,
-    /// `None` is the end: connections that linger hold clones of this for longer than there are events.
-    queue: UnboundedSender<Option<Envelope>>,
+    queue: UnboundedSender<Item>,
+}
+
+/// What waits in the queue.
+enum Item {
+    Event(Envelope),
+    /// Somebody waits until those ahead were taken.
+    Mark(oneshot::Sender<()>),
+    /// Connections that linger hold clones of the queue for longer than there are events.
+    End,
 }
 
 /// The task that sends; awaited at the end.
@@ -55,8 +67,16 @@ impl Events {
         envelope.set_namespace(self.namespace.clone());
         envelope.set_timestamp(timestamp(SystemTime::now()));
         envelope.set_event(event);
-        if self.queue.send(Some(envelope)).is_err() {
+        if self.queue.send(Item::Event(envelope)).is_err() {
             log::error!("event lost: the sending task has ended");
+        }
+    }
+
+    /// Waits until all events so far were taken, but not for long: containerd may be away.
+    pub async fn taken(&self) {
+        let (mark, passed) = oneshot::channel();
+        if self.queue.send(Item::Mark(mark)).is_ok() {
+            let _ = tokio::time::timeout(TAKEN_TIME, passed).await;
         }
     }
 }
@@ -64,7 +84,7 @@ impl Events {
 impl Sender {
     /// Waits until every event of `events` was taken, but not for ever.
     pub async fn drain(self, events: &Events) {
-        let ended = events.queue.send(None).is_err();
+        let ended = events.queue.send(Item::End).is_err();
         if !ended && tokio::time::timeout(DRAIN_TIME, self.0).await.is_err() {
             log::warn!("containerd did not take the last events within {DRAIN_TIME:?}");
         }
@@ -81,9 +101,17 @@ pub fn timestamp(at: SystemTime) -> Timestamp {
     }
 }
 
-async fn send_all(address: String, mut waiting: UnboundedReceiver<Option<Envelope>>) {
+async fn send_all(address: String, mut waiting: UnboundedReceiver<Item>) {
     let mut client = None;
-    while let Some(Some(envelope)) = waiting.recv().await {
+    while let Some(item) = waiting.recv().await {
+        let envelope = match item {
+            Item::Event(envelope) => envelope,
+            Item::Mark(mark) => {
+                let _ = mark.send(());
+                continue;
+            }
+            Item::End => return,
+        };
         let mut told = false;
         while let Err(error) = send(&address, &mut client, &envelope).await {
             if let ttrpc::Error::RpcStatus(refusal) = &error

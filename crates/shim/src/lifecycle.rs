@@ -3,8 +3,10 @@
 //! ```text
 //!            start              exit
 //! Created ───────────▶ Running ──────▶ Stopped ──▶ (deleted: the service forgets it)
-//!    │                                    ▲
-//!    └──────────── exit (killed) ─────────┘
+//!    │           resume ▲  │ pause       ▲  ▲
+//!    │                  │  ▼        exit │  │
+//!    │              Pausing, Paused ─────┘  │
+//!    └──────────── exit (killed) ───────────┘
 //! ```
 //! Each method answers what containerd may do in that state, with the refusal that runc's shim gives.
 
@@ -26,6 +28,10 @@ pub enum State {
     Created,
     /// Released.
     Running,
+    /// Its processes are being frozen.
+    Pausing,
+    /// They are frozen.
+    Paused,
     /// Its first process has ended.
     Stopped(Exit),
 }
@@ -42,12 +48,18 @@ pub enum Refusal {
     /// A signal to what was not started.
     #[error("the process was not started yet")]
     NotStarted,
-    /// Exec in a container that does not run.
+    /// Exec in, or Pause of, what does not run.
     #[error("the container is not running")]
     NotRunning,
     /// Delete of what runs.
     #[error("the container is running; kill it before it is deleted")]
     Running,
+    /// Pause of, or Exec in, what is paused.
+    #[error("the container is paused")]
+    Paused,
+    /// Resume of what is not paused.
+    #[error("the container is not paused")]
+    NotPaused,
 }
 
 /// The state of one container, and what may follow it.
@@ -71,7 +83,7 @@ impl Lifecycle {
     pub fn may_start(&self) -> Result<(), Refusal> {
         match self.state {
             State::Created => Ok(()),
-            State::Running => Err(Refusal::Started),
+            State::Running | State::Pausing | State::Paused => Err(Refusal::Started),
             State::Stopped(_) => Err(Refusal::Finished),
         }
     }
@@ -80,6 +92,7 @@ impl Lifecycle {
     pub fn may_exec(&self) -> Result<(), Refusal> {
         match self.state {
             State::Running => Ok(()),
+            State::Pausing | State::Paused => Err(Refusal::Paused),
             State::Created | State::Stopped(_) => Err(Refusal::NotRunning),
         }
     }
@@ -94,8 +107,53 @@ impl Lifecycle {
     /// Whether a signal can reach it.
     pub fn may_kill(&self) -> Result<(), Refusal> {
         match self.state {
-            State::Created | State::Running => Ok(()),
             State::Stopped(_) => Err(Refusal::Finished),
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it may have other limits.
+    pub fn may_update(&self) -> Result<(), Refusal> {
+        self.may_kill()
+    }
+
+    /// Whether it may be paused now.
+    pub fn may_pause(&self) -> Result<(), Refusal> {
+        match self.state {
+            State::Created => Err(Refusal::NotRunning),
+            State::Running => Ok(()),
+            State::Pausing | State::Paused => Err(Refusal::Paused),
+            State::Stopped(_) => Err(Refusal::Finished),
+        }
+    }
+
+    /// It is being paused.
+    pub fn pausing(&mut self) {
+        if self.state == State::Running {
+            self.state = State::Pausing;
+        }
+    }
+
+    /// It was paused.
+    pub fn paused(&mut self) {
+        if self.state == State::Pausing {
+            self.state = State::Paused;
+        }
+    }
+
+    /// Whether it may go on now.
+    pub fn may_resume(&self) -> Result<(), Refusal> {
+        match self.state {
+            State::Paused => Ok(()),
+            State::Stopped(_) => Err(Refusal::Finished),
+            State::Created | State::Running | State::Pausing => Err(Refusal::NotPaused),
+        }
+    }
+
+    /// It goes on, or was not paused after all.
+    pub fn resumed(&mut self) {
+        if matches!(self.state, State::Pausing | State::Paused) {
+            self.state = State::Running;
         }
     }
 
@@ -111,7 +169,7 @@ impl Lifecycle {
     /// Whether it may be deleted: what was created but never started is killed on the way.
     pub fn may_delete(&self) -> Result<(), Refusal> {
         match self.state {
-            State::Running => Err(Refusal::Running),
+            State::Running | State::Pausing | State::Paused => Err(Refusal::Running),
             State::Created | State::Stopped(_) => Ok(()),
         }
     }
@@ -145,6 +203,36 @@ mod tests {
         assert_eq!(life.may_start(), Err(Refusal::Started));
         assert_eq!(life.may_delete(), Err(Refusal::Running));
         assert_eq!(life.may_kill(), Ok(()));
+    }
+
+    #[test]
+    fn a_paused_container_is_resumed_or_killed_and_not_deleted() {
+        let mut life = running();
+        assert_eq!(life.may_resume(), Err(Refusal::NotPaused));
+        life.pausing();
+        assert_eq!(life.state(), State::Pausing);
+        life.paused();
+        assert_eq!(life.state(), State::Paused);
+        assert_eq!(life.may_pause(), Err(Refusal::Paused));
+        assert_eq!(life.may_start(), Err(Refusal::Started));
+        assert_eq!(life.may_delete(), Err(Refusal::Running));
+        assert_eq!((life.may_kill(), life.may_update()), (Ok(()), Ok(())));
+        assert_eq!(life.may_resume(), Ok(()));
+        life.resumed();
+        assert_eq!(life.state(), State::Running);
+    }
+
+    #[test]
+    fn only_what_runs_is_paused() {
+        assert_eq!(Lifecycle::created().may_pause(), Err(Refusal::NotRunning));
+        let mut life = running();
+        life.pausing();
+        assert!(life.exited(exit(137)), "killed meanwhile");
+        life.paused();
+        life.resumed();
+        assert_eq!(life.state(), State::Stopped(exit(137)));
+        assert_eq!(life.may_pause(), Err(Refusal::Finished));
+        assert_eq!(life.may_resume(), Err(Refusal::Finished));
     }
 
     #[test]

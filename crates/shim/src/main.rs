@@ -17,6 +17,7 @@ mod events;
 mod guests;
 mod info;
 mod lifecycle;
+mod oom;
 mod options;
 mod process;
 mod serve;

@@ -31,7 +31,7 @@ pub struct Process {
     held: Mutex<Held>,
     lifecycle: Mutex<Lifecycle>,
     exit: watch::Sender<Option<Exit>>,
-    /// Held while Start is carried out, so that an exit is told after the start.
+    /// Held while Start, Pause or Resume is carried out, so that an exit is told after it.
     pub starting: AsyncMutex<()>,
 }
 

@@ -2,158 +2,33 @@
 //!
 //! containerd and kubelet tell the two apart by type: `io.containerd.cgroups.v1.Metrics` where the memory
 //! controller is a v1 hierarchy, `io.containerd.cgroups.v2.Metrics` on a unified host. A counter that a kernel
-//! does not have is 0, and takes none of the others along.
+//! does not have is 0, and takes none of the others along. `legacy` and `unified` fill the two, `files` reads.
 
-use std::collections::HashMap;
-
-use containerd_shim::protos::cgroups::metrics as v1;
-use containerd_shim::protos::cgroups_v2::metrics as v2;
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use containerd_shim::util::convert_to_any;
 use sandbox::cgroup::Cgroup;
 
 use crate::errors::Error;
 
-/// `cpuacct.stat` counts in ticks of 10 ms, whatever the kernel's own (USER_HZ, time(7)).
-const NANOSECONDS_PER_TICK: u64 = 10_000_000;
+mod files;
+mod legacy;
+mod unified;
 
 /// Reads and packs the counters of a container.
 pub fn collect(cgroup: &Cgroup) -> Result<Any, Error> {
     let packed = match cgroup.is_unified() {
-        true => convert_to_any(Box::new(unified(cgroup))),
-        false => convert_to_any(Box::new(legacy(cgroup))),
+        true => convert_to_any(Box::new(unified::metrics(cgroup))),
+        false => convert_to_any(Box::new(legacy::metrics(cgroup))),
     };
     packed
         .map_err(|error| Error::io("encode the metrics")(std::io::Error::other(error.to_string())))
 }
 
-/// Times in nanoseconds, sizes in bytes (kernel, Documentation/admin-guide/cgroup-v1).
-fn legacy(cgroup: &Cgroup) -> v1::Metrics {
-    let times = Table::read(cgroup, "cpuacct", "cpuacct.stat");
-    let usage = v1::CPUUsage {
-        total: number(cgroup, "cpuacct", "cpuacct.usage"),
-        kernel: times.get("system") * NANOSECONDS_PER_TICK,
-        user: times.get("user") * NANOSECONDS_PER_TICK,
-        per_cpu: numbers(cgroup, "cpuacct", "cpuacct.usage_percpu"),
-        ..Default::default()
-    };
-    let cpu = Table::read(cgroup, "cpu", "cpu.stat");
-    let throttling = v1::Throttle {
-        periods: cpu.get("nr_periods"),
-        throttled_periods: cpu.get("nr_throttled"),
-        throttled_time: cpu.get("throttled_time"),
-        ..Default::default()
-    };
-    let entry = v1::MemoryEntry {
-        usage: number(cgroup, "memory", "memory.usage_in_bytes"),
-        max: number(cgroup, "memory", "memory.max_usage_in_bytes"),
-        limit: number(cgroup, "memory", "memory.limit_in_bytes"),
-        failcnt: number(cgroup, "memory", "memory.failcnt"),
-        ..Default::default()
-    };
-    let memory = Table::read(cgroup, "memory", "memory.stat");
-    v1::Metrics {
-        cpu: Some(v1::CPUStat {
-            usage: Some(usage).into(),
-            throttling: Some(throttling).into(),
-            ..Default::default()
-        })
-        .into(),
-        memory: Some(v1::MemoryStat {
-            usage: Some(entry).into(),
-            cache: memory.get("cache"),
-            rss: memory.get("rss"),
-            total_rss: memory.get("total_rss"),
-            total_cache: memory.get("total_cache"),
-            inactive_file: memory.get("inactive_file"),
-            total_inactive_file: memory.get("total_inactive_file"),
-            total_active_file: memory.get("total_active_file"),
-            pg_fault: memory.get("pgfault"),
-            pg_maj_fault: memory.get("pgmajfault"),
-            total_pg_fault: memory.get("total_pgfault"),
-            total_pg_maj_fault: memory.get("total_pgmajfault"),
-            ..Default::default()
-        })
-        .into(),
-        pids: Some(v1::PidsStat {
-            current: number(cgroup, "pids", "pids.current"),
-            limit: number(cgroup, "pids", "pids.max"),
-            ..Default::default()
-        })
-        .into(),
-        ..Default::default()
-    }
-}
-
-/// Times in microseconds, sizes in bytes (kernel, Documentation/admin-guide/cgroup-v2).
-fn unified(cgroup: &Cgroup) -> v2::Metrics {
-    let cpu = Table::read(cgroup, "cpu", "cpu.stat");
-    let memory = Table::read(cgroup, "memory", "memory.stat");
-    v2::Metrics {
-        cpu: Some(v2::CPUStat {
-            usage_usec: cpu.get("usage_usec"),
-            user_usec: cpu.get("user_usec"),
-            system_usec: cpu.get("system_usec"),
-            nr_periods: cpu.get("nr_periods"),
-            nr_throttled: cpu.get("nr_throttled"),
-            throttled_usec: cpu.get("throttled_usec"),
-            ..Default::default()
-        })
-        .into(),
-        memory: Some(v2::MemoryStat {
-            usage: number(cgroup, "memory", "memory.current"),
-            usage_limit: number(cgroup, "memory", "memory.max"),
-            anon: memory.get("anon"),
-            file: memory.get("file"),
-            inactive_file: memory.get("inactive_file"),
-            active_file: memory.get("active_file"),
-            pgfault: memory.get("pgfault"),
-            pgmajfault: memory.get("pgmajfault"),
-            ..Default::default()
-        })
-        .into(),
-        pids: Some(v2::PidsStat {
-            current: number(cgroup, "pids", "pids.current"),
-            limit: number(cgroup, "pids", "pids.max"),
-            ..Default::default()
-        })
-        .into(),
-        ..Default::default()
-    }
-}
-
-/// Lines of a name and a number.
-struct Table(HashMap<String, u64>);
-
-impl Table {
-    fn read(cgroup: &Cgroup, controller: &str, file: &str) -> Table {
-        let text = cgroup.read(controller, file).unwrap_or_default();
-        let line = |line: &str| {
-            let (name, number) = line.split_once(' ')?;
-            Some((name.to_owned(), number.parse().ok()?))
-        };
-        Table(text.lines().filter_map(line).collect())
-    }
-
-    fn get(&self, name: &str) -> u64 {
-        self.0.get(name).copied().unwrap_or_default()
-    }
-}
-
-/// A file of numbers; `max`, for no limit, is the largest.
-fn numbers(cgroup: &Cgroup, controller: &str, file: &str) -> Vec<u64> {
-    let text = cgroup.read(controller, file).unwrap_or_default();
-    let number = |word: &str| if word == "max" { Some(u64::MAX) } else { word.parse().ok() };
-    text.split_whitespace().filter_map(number).collect()
-}
-
-fn number(cgroup: &Cgroup, controller: &str, file: &str) -> u64 {
-    numbers(cgroup, controller, file).first().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use containerd_shim::protos::cgroups::metrics as v1;
+    use containerd_shim::protos::cgroups_v2::metrics as v2;
     use containerd_shim::protos::protobuf::Message;
     use std::fs;
     use std::path::Path;
@@ -189,6 +64,14 @@ mod tests {
                 ("", "memory.max", "max\n"),
                 ("", "memory.stat", "anon 1000\nfile 2000\ninactive_file 300\npgfault 7\n"),
                 ("", "pids.current", "3\n"),
+                ("", "memory.peak", "5000000\n"),
+                ("", "memory.swap.max", "0\n"),
+                ("", "memory.events", "low 0\nhigh 4\nmax 2\noom 1\noom_kill 1\n"),
+                ("", "memory.pressure", "some avg10=1.50 avg60=0.00 avg300=0.00 total=77\n"),
+                ("", "io.stat", "8:0 rbytes=10 wbytes=20 rios=1 wios=2 dbytes=0 dios=0\n8:16 \n"),
+                ("", "hugetlb.2MB.current", "0\n"),
+                ("", "hugetlb.2MB.max", "max\n"),
+                ("", "hugetlb.2MB.rsvd.current", "0\n"),
             ],
         );
         let any = collect(&cgroup).expect("metrics");
@@ -198,6 +81,15 @@ mod tests {
         assert_eq!((metrics.memory.usage, metrics.memory.usage_limit), (4_096_000, u64::MAX));
         assert_eq!(metrics.memory.inactive_file, 300);
         assert_eq!((metrics.pids.current, metrics.pids.limit), (3, 0));
+        assert_eq!((metrics.memory.max_usage, metrics.memory.swap_limit), (5_000_000, 0));
+        assert_eq!((metrics.memory_events.high, metrics.memory_events.oom_kill), (4, 1));
+        let some = &metrics.memory.psi.some;
+        assert_eq!((some.avg10, some.total), (1.5, 77));
+        assert!(metrics.cpu.psi.is_none(), "the kernel counts none");
+        let disk = &metrics.io.usage[0];
+        assert_eq!((disk.major, disk.rbytes, disk.wbytes, disk.wios), (8, 10, 20, 2));
+        let sizes: Vec<_> = metrics.hugetlb.iter().map(|it| it.pagesize.as_str()).collect();
+        assert_eq!(sizes, ["2MB"]);
     }
 
     #[test]
@@ -211,6 +103,14 @@ mod tests {
                 ("memory", "memory.usage_in_bytes", "8192\n"),
                 ("memory", "memory.stat", "rss 4096\ntotal_inactive_file 64\n"),
                 ("pids", "pids.current", "1\n"),
+                ("cpu", "cpu.stat", "nr_periods 9\nnr_throttled 3\nthrottled_time 42\n"),
+                ("memory", "memory.memsw.limit_in_bytes", "65536\n"),
+                ("memory", "memory.oom_control", "oom_kill_disable 0\nunder_oom 0\noom_kill 2\n"),
+                (
+                    "blkio",
+                    "blkio.throttle.io_service_bytes_recursive",
+                    "8:0 Read 512\n8:0 Total 512\nTotal 512\n",
+                ),
             ],
         );
         let any = collect(&cgroup).expect("metrics");
@@ -222,5 +122,14 @@ mod tests {
         assert_eq!(metrics.memory.usage.usage, 8192);
         assert_eq!(metrics.memory.total_inactive_file, 64);
         assert_eq!(metrics.pids.current, 1);
+        assert_eq!(
+            (metrics.cpu.throttling.periods, metrics.cpu.throttling.throttled_time),
+            (9, 42)
+        );
+        assert_eq!((metrics.memory.rss, metrics.memory.swap.limit), (4096, 65536));
+        assert_eq!(metrics.memory_oom_control.oom_kill, 2);
+        let read = &metrics.blkio.io_service_bytes_recursive[0];
+        assert_eq!((read.op.as_str(), read.major, read.value), ("Read", 8, 512));
+        assert_eq!(metrics.blkio.io_service_bytes_recursive.len(), 2);
     }
 }

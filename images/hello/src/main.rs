@@ -6,6 +6,7 @@
 
 mod crash;
 mod files;
+mod memory;
 mod tcp;
 
 use std::io::{self, IsTerminal, Read, Write};
@@ -34,7 +35,9 @@ fn main() -> ExitCode {
         ["spin"] => spin(),
         ["trap"] => crash::trap(),
         ["panic"] => panic!("asked to panic"),
-        ["allocate", mebibytes] => number(mebibytes).and_then(allocate),
+        ["allocate", mebibytes] => number(mebibytes).and_then(memory::allocate),
+        ["fill"] => memory::fill(),
+        ["fill", mebibytes] => number(mebibytes).and_then(memory::fill_to),
         ["tcp-connect", address] => tcp::connect(address),
         ["lines", count] => number(count).and_then(print_numbered),
         _ => Err(format!("unknown request {words:?}")),
@@ -97,12 +100,6 @@ fn spin() -> Outcome {
     loop {
         turns = std::hint::black_box(turns.wrapping_add(1));
     }
-}
-
-/// Takes and touches that much memory; where memory runs out the guest aborts.
-fn allocate(mebibytes: usize) -> Outcome {
-    let memory = vec![1_u8; mebibytes << 20];
-    say(&format!("{} MiB\n", std::hint::black_box(memory).len() >> 20))
 }
 
 fn print_numbered(count: u64) -> Outcome {

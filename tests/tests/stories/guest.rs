@@ -119,20 +119,6 @@ fn guests_and_programs_run_under_the_runtimes_seccomp_profile() -> Result<()> {
 }
 
 #[test]
-fn a_guest_that_wants_more_memory_than_its_limit_is_killed() -> Result<()> {
-    on_each_containerd(|node| {
-        let pod = node.run_pod(&Pod::new("memory"))?;
-        let hello = node.image("hello")?;
-        let within = Container::new("within", &hello).args(&["allocate", "16"]);
-        let within = pod.run(&within.memory_limit(96 << 20))?;
-        assert_eq!(within.wait()?.code, 0, "{:?}", within.logs()?);
-        let beyond = Container::new("beyond", &hello).args(&["allocate", "512"]);
-        assert_eq!(pod.run(&beyond.memory_limit(96 << 20))?.wait()?.code, 137);
-        Ok(())
-    })
-}
-
-#[test]
 fn every_exit_code_comes_back() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("codes"))?;

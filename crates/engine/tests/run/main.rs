@@ -4,17 +4,22 @@
 
 mod command;
 mod http;
+mod memory;
 
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 
 use engine::{Compiled, Plan, Runtime};
+use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 /// The variable with the plan; the compiled code is the process's standard input.
 const PLAN: &str = "ENGINE_TEST_PLAN";
+
+/// The variable with the container's memory limit in bytes, if there is one.
+const MEMORY: &str = "ENGINE_TEST_MEMORY";
 
 /// What libtest prints before a test, on the guest's stdout.
 const PREAMBLE: &str = "running 1 test\n";
@@ -25,6 +30,10 @@ const PREAMBLE: &str = "running 1 test\n";
 fn guest() {
     let Ok(plan) = std::env::var(PLAN) else { return };
     let plan: Plan = serde_json::from_str(&plan).expect("a plan");
+    if let Ok(limit) = std::env::var(MEMORY) {
+        let limit = limit.parse().expect("a number");
+        setrlimit(Resource::RLIMIT_RSS, limit, RLIM_INFINITY).expect("is set");
+    }
     let code = std::io::stdin().as_fd().try_clone_to_owned().expect("the code");
     let code = Runtime::new().expect("a runtime").run(&plan, code.into());
     // SAFETY: _exit has no preconditions. It is how a container's process ends: without exit handlers.
@@ -35,9 +44,10 @@ fn guest() {
 struct Start<'a> {
     export: Option<&'a str>,
     env: &'a [String],
+    memory: Option<u64>,
 }
 
-const AS_IT_IS: Start<'static> = Start { export: None, env: &[] };
+const AS_IT_IS: Start<'static> = Start { export: None, env: &[], memory: None };
 
 fn start(guest: &str, how: &Start<'_>) -> Child {
     let runtime = Runtime::new().expect("a runtime");
@@ -58,6 +68,7 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
     Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "guest", "--ignored", "--nocapture", "--test-threads=1"])
         .env(PLAN, plan)
+        .envs(how.memory.map(|limit| (MEMORY, limit.to_string())))
         .stdin(file)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

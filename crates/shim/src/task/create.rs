@@ -72,6 +72,9 @@ async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Pr
     let _turn = shared.creates.acquire().await;
     let bundle = PathBuf::from(&request.bundle);
     let options = Options::parse(request.options.as_ref())?;
+    if !request.checkpoint.is_empty() {
+        return Err(Error::Checkpoint);
+    }
     let config = ContainerConfig::read(&bundle)?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;

@@ -1,8 +1,10 @@
-//! Kill: a signal to one process, or to all.
+//! Kill: a signal to one process, or to all. To those of a paused container it comes when they go on; SIGKILL at
+//! once.
 
 use std::sync::Arc;
 
 use containerd_shim::api::{Empty, KillRequest};
+use nix::libc::SIGKILL;
 
 use super::service::{Shared, blocking};
 use crate::errors::Error;
@@ -17,8 +19,18 @@ pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, E
     let signal = request.signal as i32;
     process.lifecycle().may_kill()?;
     if request.all && request.exec_id.is_empty() {
-        return blocking(move || Ok(container.cgroup().signal(signal).map(|()| Empty::new())?))
-            .await;
+        return blocking(move || {
+            container.cgroup().signal(signal)?;
+            if signal == SIGKILL {
+                container.cgroup().thaw_for_kill();
+            }
+            Ok(Empty::new())
+        })
+        .await;
     }
-    process.signal(signal).map(|()| Empty::new())
+    process.signal(signal)?;
+    if signal == SIGKILL {
+        container.cgroup().thaw_for_kill();
+    }
+    Ok(Empty::new())
 }

@@ -8,9 +8,11 @@ mod create;
 mod delete;
 mod exec;
 mod kill;
+mod pause;
 mod query;
 mod service;
 mod start;
+mod update;
 mod workload;
 
 pub use service::Service;

@@ -31,6 +31,8 @@ pub fn state(shared: &Shared, request: StateRequest) -> Result<StateResponse, Er
     let status = match process.lifecycle().state() {
         State::Created => Status::CREATED,
         State::Running => Status::RUNNING,
+        State::Pausing => Status::PAUSING,
+        State::Paused => Status::PAUSED,
         State::Stopped(exit) => {
             response.exit_status = exit.code.into();
             response.exited_at = Some(timestamp(exit.at)).into();

@@ -8,10 +8,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use containerd_shim::api::{
-    CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest, CreateTaskResponse,
-    DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest, PidsRequest,
-    PidsResponse, ResizePtyRequest, ShutdownRequest, StartRequest, StartResponse, StateRequest,
-    StateResponse, StatsRequest, StatsResponse, WaitRequest, WaitResponse,
+    CheckpointTaskRequest, CloseIORequest, ConnectRequest, ConnectResponse, CreateTaskRequest,
+    CreateTaskResponse, DeleteRequest, DeleteResponse, Empty, ExecProcessRequest, KillRequest,
+    PauseRequest, PidsRequest, PidsResponse, ResizePtyRequest, ResumeRequest, ShutdownRequest,
+    StartRequest, StartResponse, StateRequest, StateResponse, StatsRequest, StatsResponse,
+    UpdateTaskRequest, WaitRequest, WaitResponse,
 };
 use containerd_shim::protos::ttrpc::{self, r#async::TtrpcContext};
 use nix::unistd::Pid;
@@ -19,7 +20,7 @@ use sandbox::Zygote;
 use sandbox::console::Size;
 use tokio::sync::{Notify, RwLock, Semaphore};
 
-use super::{create, delete, exec, kill, query, start};
+use super::{create, delete, exec, kill, pause, query, start, update};
 use crate::container::Container;
 use crate::errors::Error;
 use crate::events::Events;
@@ -256,6 +257,22 @@ impl containerd_shim::Task for Service {
         let cut = |characters: u32| u16::try_from(characters).unwrap_or(u16::MAX);
         process.resize(Size { width: cut(request.width), height: cut(request.height) })?;
         Ok(Empty::new())
+    }
+
+    async fn pause(&self, _: &TtrpcContext, request: PauseRequest) -> Answer<Empty> {
+        to_the_end(pause::pause(self.0.clone(), request)).await
+    }
+
+    async fn resume(&self, _: &TtrpcContext, request: ResumeRequest) -> Answer<Empty> {
+        to_the_end(pause::resume(self.0.clone(), request)).await
+    }
+
+    async fn update(&self, _: &TtrpcContext, request: UpdateTaskRequest) -> Answer<Empty> {
+        to_the_end(update::update(self.0.clone(), request)).await
+    }
+
+    async fn checkpoint(&self, _: &TtrpcContext, _: CheckpointTaskRequest) -> Answer<Empty> {
+        Err(Error::Checkpoint.into())
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> Answer<Empty> {

@@ -1,0 +1,131 @@
+//! How much memory a guest may have: what the container's limit leaves when the runtime has taken its part.
+//!
+//! Where the kernel enforces the limit it kills the process, and nobody in it can say why. Within this one,
+//! `memory.grow` fails as on a machine that has no more: a guest may get by with what it has, and its stderr
+//! says what to do.
+//!
+//! The container's limit is the process's `RLIMIT_RSS`. The kernel itself makes nothing of that (getrlimit(2)), it
+//! is there before the first guest, and it may be changed from outside while the guest runs (prlimit(2)); so it is
+//! read anew whenever it matters.
+
+use std::sync::Once;
+
+use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
+use wasmtime::ResourceLimiter;
+
+use crate::report::tell;
+
+/// What the runtime itself needs of a container's limit: pages of the engine that a run changes, the event loop,
+/// stacks, buffers, page tables. A command takes 6 MiB of it, a server with requests in flight up to 12.
+const RUNTIME: u64 = 16 << 20;
+
+/// The bytes of an element of a table.
+const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
+
+/// Told once a run, whichever of its instances is refused, and however often.
+static TOLD: Once = Once::new();
+
+/// The memory of one instance, the linear memories and tables of all its modules together.
+#[derive(Debug, Default)]
+pub struct Memory {
+    used: u64,
+}
+
+/// The container's limit in bytes, if there is one.
+pub fn limit() -> Option<u64> {
+    getrlimit(Resource::RLIMIT_RSS).ok().map(|(soft, _)| soft).filter(|soft| *soft != RLIM_INFINITY)
+}
+
+/// The guest's part of it: all but the runtime's, and at least half, so that a limit which is too small for both
+/// is met by the kernel.
+fn share(limit: u64) -> u64 {
+    limit - RUNTIME.min(limit / 2)
+}
+
+impl Memory {
+    /// Whether the guest may have `desired` in place of `current` bytes.
+    fn grow(&mut self, current: u64, desired: u64, limit: Option<u64>) -> bool {
+        let used = self.used.saturating_sub(current).saturating_add(desired);
+        if let Some(limit) = limit.filter(|limit| used > share(*limit)) {
+            TOLD.call_once(|| tell(&refusal(limit)));
+            return false;
+        }
+        self.used = used;
+        true
+    }
+}
+
+/// A failure of the kernel after the permission is not taken back: it leaves the guest with less, never with more.
+impl ResourceLimiter for Memory {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        // What its own type forbids is no matter of the container's limit.
+        let possible = maximum.is_none_or(|maximum| desired <= maximum);
+        Ok(possible && self.grow(current as u64, desired as u64, limit()))
+    }
+
+    fn table_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let possible = maximum.is_none_or(|maximum| desired <= maximum);
+        let bytes = |elements: usize| (elements as u64).saturating_mul(TABLE_ELEMENT);
+        Ok(possible && self.grow(bytes(current), bytes(desired), limit()))
+    }
+}
+
+fn refusal(limit: u64) -> String {
+    format!(
+        "warning: the guest is refused more memory than {}: its container's limit is {}, of which the runtime needs \
+         the rest; a larger resources.limits.memory gives it more",
+        size(share(limit)),
+        size(limit),
+    )
+}
+
+/// In the unit that most limits are written in.
+fn size(bytes: u64) -> String {
+    match bytes >> 20 {
+        0 => format!("{bytes} bytes"),
+        mebibytes => format!("{mebibytes} MiB"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    #[test]
+    fn the_runtime_has_its_part_and_the_guest_at_least_half() {
+        assert_eq!(share(96 * MIB), 80 * MIB);
+        assert_eq!(share(20 * MIB), 10 * MIB);
+        assert_eq!(share(0), 0);
+    }
+
+    #[test]
+    fn the_memories_of_an_instance_count_together() {
+        let mut memory = Memory::default();
+        assert!(memory.grow(0, 50 * MIB, Some(96 * MIB)), "the first");
+        assert!(memory.grow(0, 20 * MIB, Some(96 * MIB)), "the second");
+        assert!(!memory.grow(50 * MIB, 61 * MIB, Some(96 * MIB)), "too much");
+        assert!(memory.grow(50 * MIB, 60 * MIB, Some(96 * MIB)), "just enough");
+        assert!(memory.grow(60 * MIB, 61 * MIB, Some(128 * MIB)), "after the limit was raised");
+        assert!(memory.grow(61 * MIB, 4096 * MIB, None), "without a limit");
+    }
+
+    #[test]
+    fn the_refusal_names_both_numbers_and_the_way_out() {
+        let text = refusal(96 * MIB);
+        for part in ["80 MiB", "96 MiB", "resources.limits.memory"] {
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+    }
+}

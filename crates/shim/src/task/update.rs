@@ -1,0 +1,70 @@
+//! Update: other limits for a container that runs.
+
+use std::sync::Arc;
+
+use containerd_shim::api::{Empty, UpdateTaskRequest};
+use containerd_shim::protos::protobuf::well_known_types::any::Any;
+use oci_spec::runtime::LinuxResources;
+
+use super::service::{Shared, blocking};
+use crate::container::{Container, Kind};
+use crate::errors::Error;
+
+/// The type of the limits, as containerd names what it has encoded as JSON (containerd, typeurl).
+const RESOURCES: &str = "LinuxResources";
+
+/// Carries out Update. One that comes too late is NotFound, which containerd takes for done.
+pub async fn update(shared: Arc<Shared>, request: UpdateTaskRequest) -> Result<Empty, Error> {
+    let container = shared.container(&request.id)?;
+    container.first().lifecycle().may_update()?;
+    let resources = resources(request.resources.as_ref())?;
+    blocking(move || set(&container, &resources)).await?;
+    Ok(Empty::new())
+}
+
+fn resources(any: Option<&Any>) -> Result<LinuxResources, Error> {
+    let any = any.ok_or_else(|| Error::Resources("there are none in the request".into()))?;
+    if !any.type_url.ends_with(RESOURCES) {
+        return Err(Error::Resources(format!("they are of type {:?}", any.type_url)));
+    }
+    serde_json::from_slice(&any.value).map_err(|error| Error::Resources(error.to_string()))
+}
+
+fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
+    container.cgroup().update(resources)?;
+    let limit = resources.memory().as_ref().and_then(|memory| memory.limit());
+    if let Some(limit) = limit.filter(|limit| *limit != 0)
+        && container.kind() == Kind::Guest
+        && let Some(process) = container.first().child()
+    {
+        // Negative for none.
+        sandbox::rlimit::tell_memory_limit(process, u64::try_from(limit).ok())?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any(type_url: &str, json: &str) -> Any {
+        Any { type_url: type_url.into(), value: json.into(), ..Default::default() }
+    }
+
+    #[test]
+    fn what_containerd_encodes_is_read() {
+        let type_url = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
+        let any = any(type_url, r#"{"devices":[],"memory":{"limit":4096},"cpu":{"shares":2}}"#);
+        let resources = resources(Some(&any)).expect("are read");
+        assert_eq!(resources.memory().expect("memory").limit(), Some(4096));
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_its_type_or_place() {
+        let refusal = |any: Option<&Any>| resources(any).expect_err("refused").to_string();
+        assert!(refusal(None).contains("none in the request"));
+        assert!(refusal(Some(&any("other.Message", "{}"))).contains("other.Message"));
+        let text = refusal(Some(&any("x/LinuxResources", r#"{"memory":7}"#)));
+        assert!(text.contains("line 1"), "{text}");
+    }
+}

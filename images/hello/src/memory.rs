@@ -1,0 +1,48 @@
+//! More and more memory, with and without regard for a refusal.
+
+use std::time::Duration;
+
+use crate::{Outcome, say};
+
+const MEBIBYTE: usize = 1 << 20;
+
+/// Takes and touches that much memory; where memory runs out the guest aborts.
+pub fn allocate(mebibytes: usize) -> Outcome {
+    let memory = vec![1_u8; mebibytes << 20];
+    say(&format!("{} MiB\n", std::hint::black_box(memory).len() >> 20))
+}
+
+/// Takes and touches memory until no more is given, and gets by with that.
+pub fn fill() -> Outcome {
+    let mut blocks = Vec::new();
+    while let Some(block) = mebibyte() {
+        blocks.push(block);
+    }
+    say(&format!("{} MiB and no more\n", std::hint::black_box(blocks).len()))
+}
+
+/// Takes and touches that much memory; where no more is given, says so and tries until there is.
+pub fn fill_to(mebibytes: usize) -> Outcome {
+    let mut blocks = Vec::with_capacity(mebibytes);
+    let mut waits = false;
+    while blocks.len() < mebibytes {
+        match mebibyte() {
+            Some(block) => blocks.push(block),
+            None => {
+                if !std::mem::replace(&mut waits, true) {
+                    say(&format!("waiting with {} MiB\n", blocks.len()))?;
+                }
+                std::thread::sleep(Duration::from_millis(50));
+            }
+        }
+    }
+    say(&format!("{} MiB\n", std::hint::black_box(blocks).len()))
+}
+
+/// Memory that was touched, or none.
+fn mebibyte() -> Option<Vec<u8>> {
+    let mut block = Vec::new();
+    block.try_reserve_exact(MEBIBYTE).ok()?;
+    block.resize(MEBIBYTE, 1);
+    Some(block)
+}

@@ -1,0 +1,228 @@
+//! Memory that runs out, limits that are changed, and what is counted.
+
+use anyhow::Result;
+use k8s_cri::v1::LinuxContainerResources;
+use serde_json::json;
+use tests::cgroups;
+use tests::ctr::Run;
+use tests::events::{Event, Events};
+use tests::shim::Bundle;
+use tests::wait::{self, SOON};
+use tests::{Container, Node, Pod, RunningContainer, on_each_containerd};
+
+use crate::shim::{ends, granted};
+
+const MIB: i64 = 1 << 20;
+
+/// As long as memory lasts.
+const WITHOUT_BOUND: &str = "exec tail /dev/zero";
+
+/// More than 20 MiB that cannot be taken away, as long as the shell lives.
+const HOLDS_MEMORY: &str =
+    "held=$(head -c 20971520 /dev/zero | tr '\\0' a); echo holding; while :; do sleep 1; done";
+
+fn memory_limit(bytes: i64) -> LinuxContainerResources {
+    LinuxContainerResources { memory_limit_in_bytes: bytes, ..Default::default() }
+}
+
+#[test]
+fn a_linux_container_without_bound_is_oom_killed() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("oom"))?;
+        let linux = node.image("linux")?;
+        let container = Container::shell("app", &linux, WITHOUT_BOUND).memory_limit(32 * MIB);
+        let exit = pod.run(&container)?.wait()?;
+        assert_eq!((exit.code, exit.reason.as_str()), (137, "OOMKilled"));
+        // Its neighbour's end has another reason.
+        let container = Container::shell("other", &linux, "exit 137").memory_limit(32 * MIB);
+        let exit = pod.run(&container)?.wait()?;
+        assert_eq!((exit.code, exit.reason.as_str()), (137, "Error"));
+        Ok(())
+    })
+}
+
+/// Where among a container's events kills and its end are.
+fn places(events: &[Event], topic: &str) -> Vec<usize> {
+    let each = events.iter().enumerate();
+    each.filter(|(_, event)| event.topic == topic).map(|(place, _)| place).collect()
+}
+
+#[test]
+fn a_kill_for_memory_is_told_once_and_before_the_end() -> Result<()> {
+    on_each_containerd(|node| {
+        let mut events = Events::subscribe(node)?;
+        let id = node.ctr.new_id();
+        let limit = (32 * MIB).to_string();
+        let run = Run::new(&node.ctr_image("linux")?)
+            .flags(&["--memory-limit", &limit])
+            .command(&["sh", "-c", WITHOUT_BOUND]);
+        assert_eq!(node.ctr.run_container_as(&id, &run)?.code, 137);
+        let told = events.of_life(&id)?;
+        let (kills, end) = (places(&told, "/tasks/oom"), places(&told, "/tasks/exit"));
+        assert_eq!((kills.len(), end.len()), (1, 1), "{told:?}");
+        assert!(kills < end, "{told:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_kill_within_a_container_that_lives_on_is_told_at_once() -> Result<()> {
+    on_each_containerd(|node| {
+        let mut events = Events::subscribe(node)?;
+        let id = node.ctr.new_id();
+        let limit = (32 * MIB).to_string();
+        let run = Run::new(&node.ctr_image("linux")?)
+            .flags(&["--memory-limit", &limit])
+            .command(&["sh", "-c", "tail /dev/zero; while :; do sleep 1; done"]);
+        node.ctr.run_detached(&id, &run)?.success()?;
+        wait::until(SOON, "the kill to be told", || {
+            Ok((!places(&events.so_far(&id)?, "/tasks/oom").is_empty()).then_some(()))
+        })?;
+        assert!(node.ctr.is(&id, "RUNNING")?, "it did not live on");
+        remove(node, &id)
+    })
+}
+
+/// Ends a detached container of `ctr` and removes it.
+pub fn remove(node: &Node, id: &str) -> Result<()> {
+    let ctr = |words: &[&str]| node.ctr.run("default", words)?.success();
+    ctr(&["tasks", "kill", "--signal", "SIGKILL", id])?;
+    wait::until(SOON, "the task to stop", || Ok(node.ctr.is(id, "STOPPED")?.then_some(())))?;
+    node.ctr.run("default", &["tasks", "delete", id])?;
+    ctr(&["containers", "delete", id])?;
+    Ok(())
+}
+
+#[test]
+fn a_guest_is_refused_memory_beyond_its_limit_and_told_how_to_have_more() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("memory"))?;
+        let hello = node.image("hello")?;
+        let run = |name: &str, args: &[&str]| {
+            pod.run(&Container::new(name, &hello).args(args).memory_limit(96 * MIB))
+        };
+        let within = run("within", &["allocate", "16"])?;
+        assert_eq!(within.wait()?.code, 0, "{:?}", within.logs()?);
+        assert_eq!(within.logs()?.stderr, "");
+
+        // It gets by with what it has, and is not killed for it.
+        let filling = run("filling", &["fill"])?;
+        assert_eq!(filling.wait()?.code, 0, "{:?}", filling.logs()?);
+        let logs = filling.logs()?;
+        assert!(logs.stdout.ends_with("MiB and no more\n"), "{logs:?}");
+        assert_eq!(logs.stderr.matches("resources.limits.memory").count(), 1, "{logs:?}");
+        assert!(logs.stderr.contains("96 MiB"), "{logs:?}");
+
+        // It cannot do with less, and aborts.
+        let beyond = run("beyond", &["allocate", "512"])?;
+        assert_eq!(beyond.wait()?.code, 134);
+        assert!(beyond.logs()?.stderr.contains("resources.limits.memory"), "{:?}", beyond.logs()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_guest_has_more_memory_when_its_limit_is_raised_while_it_runs() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("raised"))?;
+        let hello = Container::new("app", &node.image("hello")?).args(&["fill", "128"]);
+        let hello = pod.run(&hello.memory_limit(96 * MIB))?;
+        hello.wait_for_output("waiting with")?;
+        node.cri.update(&hello.id, memory_limit(256 * MIB))?;
+        assert_eq!(hello.wait()?.code, 0, "{:?}", hello.logs()?);
+        assert!(hello.logs()?.stdout.ends_with("\n128 MiB\n"), "{:?}", hello.logs()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn new_limits_are_in_force_at_once_for_either_kind() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("update"))?;
+        let guest = Container::new("guest", &node.image("hello")?).args(&["sleep", "1000"]);
+        let linux = Container::shell("linux", &node.image("linux")?, "exec sleep 1000");
+        for container in [guest, linux] {
+            let container = pod.run(&container.memory_limit(64 * MIB))?;
+            for limit in [128 * MIB, 48 * MIB] {
+                limits_become(node, &container, limit)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+fn limits_become(node: &Node, container: &RunningContainer<'_>, limit: i64) -> Result<()> {
+    let resources = LinuxContainerResources {
+        cpu_shares: 512,
+        cpu_quota: 50_000,
+        cpu_period: 200_000,
+        ..memory_limit(limit)
+    };
+    node.cri.update(&container.id, resources)?;
+    let pid = container.process()?.pid;
+    let is = |v1: (&str, &str), v2: &str| cgroups::read(pid, v1, v2);
+    assert_eq!(is(("memory", "memory.limit_in_bytes"), "memory.max")?, limit.to_string());
+    let shares = is(("cpu", "cpu.shares"), "cpu.weight")?;
+    assert!(["512", "59"].contains(&shares.as_str()), "{shares}");
+    let quota = is(("cpu", "cpu.cfs_quota_us"), "cpu.max")?;
+    assert!(["50000", "50000 200000"].contains(&quota.as_str()), "{quota}");
+    Ok(())
+}
+
+#[test]
+fn a_limit_below_what_is_used_is_refused_with_the_numbers() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("lowered"))?;
+        let container = Container::shell("app", &node.image("linux")?, HOLDS_MEMORY);
+        let container = pod.run(&container.memory_limit(128 * MIB))?;
+        container.wait_for_output("holding")?;
+        let error = node.cri.update(&container.id, memory_limit(8 * MIB)).expect_err("is refused");
+        let error = format!("{error:#}");
+        assert!(error.contains("cannot do with less"), "{error}");
+        assert!(container.is_running()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn resources_that_are_none_are_refused() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.update(&bundle.id, &json!({ "pids": { "limit": 7 } })))?;
+    let refusal = shim.update(&bundle.id, &json!({ "pids": "many" })).expect_err("is refused");
+    assert!(refusal.message.contains("LinuxResources"), "{refusal:?}");
+    let refusal = shim.checkpoint(&bundle.id).expect_err("is refused");
+    assert!(refusal.message.contains("CRIU"), "{refusal:?}");
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn cpu_and_memory_of_containers_and_pod_are_counted() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("stats"))?;
+        let guest = Container::new("guest", &node.image("hello")?).args(&["spin"]);
+        let guest = pod.run(&guest.memory_limit(96 * MIB))?;
+        guest.wait_for_output("spinning")?;
+        let linux = Container::shell("linux", &node.image("linux")?, HOLDS_MEMORY);
+        let linux = pod.run(&linux.memory_limit(128 * MIB))?;
+        linux.wait_for_output("holding")?;
+        for (container, least) in [(&guest, 1), (&linux, 20 * MIB as u64)] {
+            let (cpu, memory) = wait::until(SOON, "the container's stats", || {
+                let stats = node.cri.stats(&container.id)?;
+                let cpu = stats.cpu.and_then(|cpu| cpu.usage_core_nano_seconds);
+                let memory = stats.memory.and_then(|memory| memory.working_set_bytes);
+                Ok(cpu.zip(memory))
+            })?;
+            assert!(cpu.value > 0 && memory.value >= least, "{cpu:?} {memory:?}");
+        }
+        let stats = node.cri.pod_stats(&pod.id)?;
+        let memory = stats.memory.and_then(|memory| memory.working_set_bytes);
+        let cpu = stats.cpu.and_then(|cpu| cpu.usage_core_nano_seconds);
+        assert!(memory.is_some_and(|it| it.value >= 20 * MIB as u64), "{memory:?}");
+        assert!(cpu.is_some_and(|cpu| cpu.value > 0));
+        Ok(())
+    })
+}
