@@ -42,7 +42,7 @@ fn a_pod_whose_shim_was_killed_is_started_again(namespace: &Namespace<'_>) -> Re
 fn containerd_is_restarted_under_a_pod(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(SERVER)?;
     namespace.until_ready("server")?;
-    let node = &namespace.cluster.node;
+    let node = namespace.cluster.node()?;
     node.end_containerd(Signal::SIGKILL)?;
     node.start_containerd()?;
     namespace.until_ready("server")?;
@@ -53,6 +53,6 @@ fn containerd_is_restarted_under_a_pod(namespace: &Namespace<'_>) -> Result<()> 
 
 /// The id of the sandbox that containerd runs now for the namespace's one Pod.
 fn sandbox_of(namespace: &Namespace<'_>) -> Result<String> {
-    let pods = namespace.cluster.node.cri.ready_pods(&namespace.name)?;
+    let pods = namespace.cluster.node()?.cri.ready_pods(&namespace.name)?;
     pods.into_iter().next().context("no sandbox is Ready")
 }

@@ -27,9 +27,9 @@ fn main() -> Result<ExitCode> {
         libtest_mimic::run(&args, vec![]).exit();
     }
     println!("starting a cluster");
-    let cluster = Arc::new(Cluster::start()?);
+    let cluster = Arc::new(Cluster::existing_or_new()?);
     for image in ["hello", "hello-http", "hello-c", "linux", "trap", "unknown-import"] {
-        cluster.node.image(image)?;
+        cluster.node()?.image(image)?;
     }
     let peaceful = [given::STORIES, lives::STORIES, pods::STORIES, refusals::STORIES].concat();
     let conclusion = run(&args, &cluster, &peaceful);

@@ -47,7 +47,7 @@ fn up() -> Result<()> {
     interrupt::clean_up(node.traces.clone())?;
     let cluster = Cluster::on(node)?;
     for image in IMAGES {
-        println!("  image {}", cluster.node.image(image)?);
+        println!("  image {}", cluster.node()?.image(image)?);
     }
     tell(&cluster.leave(&record())?)
 }
