@@ -12,6 +12,7 @@
 
 pub mod cgroup;
 mod create;
+mod environment;
 mod errors;
 pub mod inherit;
 mod limits;
