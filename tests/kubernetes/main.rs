@@ -37,7 +37,7 @@ type Stories = &'static [(&'static str, Story)];
 const IMAGES: [&str; 5] = ["hello", "hello-http", "hello-c", "linux", "unknown-import"];
 
 /// Stories for any cluster.
-const ANYWHERE: [Stories; 8] = [
+const ANYWHERE: [Stories; 9] = [
     given::STORIES,
     interactive::STORIES,
     lives::STORIES,
@@ -46,11 +46,12 @@ const ANYWHERE: [Stories; 8] = [
     rollout::STORIES,
     seen::STORIES,
     sharing::STORIES,
+    volumes::STORIES,
 ];
 
 /// Stories that look at the node as well, and for that it has to be this machine.
 const HERE: [Stories; 5] =
-    [images::STORIES, limits::STORIES, refusals::HERE, seen::HERE, volumes::STORIES];
+    [images::STORIES, limits::STORIES, refusals::HERE, seen::HERE, volumes::HERE];
 
 /// Stories that have such a node for themselves.
 const ONE_BY_ONE: [Stories; 2] = [crowd::STORIES, faults::STORIES];
@@ -107,7 +108,8 @@ fn trials(cluster: &Arc<Cluster>, stories: &[(&'static str, Story)]) -> Vec<Tria
 
 /// Those that wait for something, with what that is.
 fn ignored(cluster: &Arc<Cluster>) -> Vec<Trial> {
-    let waiting = interactive::IGNORED.iter().chain(limits::IGNORED);
+    let here = if cluster.is_local() { limits::IGNORED } else { &[] };
+    let waiting = interactive::IGNORED.iter().chain(here);
     let trial = |&(name, reason, story): &(&'static str, &str, Story)| {
         trial(cluster, name, story).with_kind(reason).with_ignored_flag(true)
     };

@@ -7,8 +7,10 @@ use tests::namespace::Namespace;
 
 use crate::Story;
 
-pub const STORIES: &[(&str, Story)] = &[
-    ("a_volume_in_memory", a_volume_in_memory),
+pub const STORIES: &[(&str, Story)] = &[("a_volume_in_memory", a_volume_in_memory)];
+
+/// Volumes whose other side is looked at.
+pub const HERE: &[(&str, Story)] = &[
     ("a_folder_and_a_file_of_the_host", a_folder_and_a_file_of_the_host),
     ("a_host_path_of_another_kind_is_refused", a_host_path_of_another_kind_is_refused),
 ];

@@ -84,10 +84,10 @@ impl Cluster {
     }
 
     fn existing(kubeconfig: &Path) -> Result<Self> {
-        // kubectl takes what is not there for a cluster on port 8080.
-        let kubeconfig = kubeconfig.canonicalize();
-        let kubeconfig =
-            kubeconfig.with_context(|| format!("{EXISTING}: {:?}", env::var_os(EXISTING)))?;
+        // Looked for here: kubectl takes what is not there for a cluster on port 8080. Tests run in their
+        // package's folder, and who starts them is in the repository's.
+        let kubeconfig = repository().join(kubeconfig).canonicalize();
+        let kubeconfig = kubeconfig.with_context(|| format!("{EXISTING} names no file"))?;
         let cluster = Self { components: Mutex::default(), kubeconfig, node: None };
         cluster.must(&["get", "runtimeclass", "wasmtime"])?;
         Ok(cluster)
