@@ -1,8 +1,8 @@
 //! Kubernetes on one node: etcd, the control plane and a kubelet beside the node's containerd, as plain processes.
 //!
 //! - here: a cluster as its user has it;
-//! - [`control_plane`], [`kubelet`]: what it is made of, each a [`component`];
-//! - [`left`]: one that stays when the program ends.
+//! - `control_plane`, `kubelet`: what it is made of, each a `component`;
+//! - `left`: one that stays when the program ends.
 //!
 //! Everything is in the node's folder and on loopback ports that were free. Pods reach each other over the
 //! node's bridge; Services have no addresses. A cluster that somebody else has made can take its place.
@@ -59,7 +59,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// The one that [`EXISTING`] names, or else one that is started on the newest containerd there is.
+    /// The one that `WASMTIME_SHIM_TEST_KUBECONFIG` names, or else one that is started on the newest containerd there is.
     pub fn existing_or_new() -> Result<Self> {
         match env::var_os(EXISTING) {
             Some(kubeconfig) => Self::existing(Path::new(&kubeconfig)),
