@@ -97,6 +97,7 @@ look_for_test_tools() {
 look_for_cluster_tools() {
     need_command etcd etcd-server
     need_command openssl openssl
+    need_command docker-registry docker-registry
 }
 
 has_static_busybox() {

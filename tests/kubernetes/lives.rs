@@ -9,6 +9,12 @@ pub const STORIES: &[(&str, Story)] = &[
     ("a_job_completes", a_job_completes),
     ("a_trap_is_explained_in_the_pods_status", a_trap_is_explained_in_the_pods_status),
     ("a_failing_container_is_started_again", a_failing_container_is_started_again),
+    (
+        "a_container_is_started_again_until_it_succeeds",
+        a_container_is_started_again_until_it_succeeds,
+    ),
+    ("a_job_fails_with_the_guests_exit_code", a_job_fails_with_the_guests_exit_code),
+    ("a_job_of_a_cron_job", a_job_of_a_cron_job),
 ];
 
 fn a_job_completes(namespace: &Namespace<'_>) -> Result<()> {
@@ -81,4 +87,93 @@ spec:
         status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
             && status["lastState"]["terminated"]["exitCode"] == 42
     })
+}
+
+fn a_container_is_started_again_until_it_succeeds(namespace: &Namespace<'_>) -> Result<()> {
+    namespace.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata: { name: patient }
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: OnFailure
+  volumes:
+    - { name: shared, emptyDir: {} }
+  containers:
+    - name: app
+      image: registry.example/samples/hello:1
+      imagePullPolicy: Never
+      args: [cat, /shared/file]
+      terminationMessagePolicy: FallbackToLogsOnError
+      volumeMounts: &mounts [{ name: shared, mountPath: /shared }]
+    - name: slow
+      image: registry.example/samples/linux:1
+      imagePullPolicy: Never
+      command: [/bin/sh, -c, "sleep 5; echo at last > /shared/file"]
+      volumeMounts: *mounts
+"#,
+    )?;
+    namespace.until_phase("patient", "Succeeded")?;
+    let app = namespace.container("patient")?;
+    assert!(app["restartCount"].as_u64() >= Some(1), "{app}");
+    assert_eq!(app["state"]["terminated"]["exitCode"], 0);
+    let earlier = &app["lastState"]["terminated"];
+    assert_eq!(earlier["exitCode"], 1);
+    assert!(earlier["message"].as_str().unwrap_or_default().contains("/shared/file"), "{app}");
+    assert_eq!(namespace.must(&["logs", "patient", "--container=app"])?, "at last\n");
+    Ok(())
+}
+
+fn a_job_fails_with_the_guests_exit_code(namespace: &Namespace<'_>) -> Result<()> {
+    namespace.apply(
+        r#"
+apiVersion: batch/v1
+kind: Job
+metadata: { name: job }
+spec:
+  backoffLimit: 3
+  podFailurePolicy:
+    rules:
+      - { action: FailJob, onExitCodes: { operator: In, values: [42] } }
+  template:
+    spec:
+      runtimeClassName: wasmtime
+      restartPolicy: Never
+      containers:
+        - { name: app, image: "registry.example/samples/hello-c:1", imagePullPolicy: Never, args: ["42"] }
+"#,
+    )?;
+    namespace.must(&["wait", "job/job", "--for=condition=Failed", "--timeout=85s"])?;
+    let path =
+        "--output=jsonpath={.status.failed} {.status.conditions[?(@.type=='Failed')].message}";
+    let status = namespace.must(&["get", "job", "job", path])?;
+    // One attempt of the four: this code says that another would be in vain.
+    assert!(status.starts_with("1 ") && status.contains("exit code 42"), "{status}");
+    Ok(())
+}
+
+/// What it makes at the full minute, asked for at once.
+fn a_job_of_a_cron_job(namespace: &Namespace<'_>) -> Result<()> {
+    namespace.apply(
+        r#"
+apiVersion: batch/v1
+kind: CronJob
+metadata: { name: nightly }
+spec:
+  schedule: "0 3 * * *"
+  jobTemplate:
+    spec:
+      template:
+        spec:
+          runtimeClassName: wasmtime
+          restartPolicy: OnFailure
+          containers:
+            - { name: app, image: "registry.example/samples/hello:1", imagePullPolicy: Never, args: [args, by hand] }
+"#,
+    )?;
+    namespace.must(&["create", "job", "now", "--from=cronjob/nightly"])?;
+    namespace.must(&["wait", "job/now", "--for=condition=Complete", "--timeout=85s"])?;
+    assert_eq!(namespace.must(&["logs", "job/now"])?, "by hand\n");
+    Ok(())
 }

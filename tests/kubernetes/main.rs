@@ -1,14 +1,23 @@
 //! Stories about Pods in a real Kubernetes: what a user applies, and what they see.
 //!
-//! All of them on one cluster, each in a namespace of its own; those in `faults`, which end parts of the cluster,
-//! one after the other when the others are done. At the end nothing of the cluster may be left on the machine.
+//! All of them on one cluster, each in a namespace of its own: first those that do not mind each other, side by
+//! side; then, one after the other, those in `crowd` and `faults`, which need the node for themselves or end parts
+//! of it. At the end nothing of the cluster may be left on the machine.
 #![forbid(unsafe_code)]
 
+mod crowd;
 mod faults;
 mod given;
+mod images;
+mod interactive;
+mod limits;
 mod lives;
 mod pods;
 mod refusals;
+mod rollout;
+mod seen;
+mod sharing;
+mod volumes;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,37 +30,100 @@ use tests::namespace::Namespace;
 /// Something that a user does, and what comes of it.
 type Story = fn(&Namespace<'_>) -> Result<()>;
 
+/// Stories by name.
+type Stories = &'static [(&'static str, Story)];
+
+/// What the stories' Pods have, once the node has it.
+const IMAGES: [&str; 5] = ["hello", "hello-http", "hello-c", "linux", "unknown-import"];
+
+/// Stories for any cluster.
+const ANYWHERE: [Stories; 9] = [
+    given::STORIES,
+    interactive::STORIES,
+    lives::STORIES,
+    pods::STORIES,
+    refusals::STORIES,
+    rollout::STORIES,
+    seen::STORIES,
+    sharing::STORIES,
+    volumes::STORIES,
+];
+
+/// Stories that look at the node as well, and for that it has to be this machine.
+const HERE: [Stories; 5] =
+    [images::STORIES, limits::STORIES, refusals::HERE, seen::HERE, volumes::HERE];
+
+/// Stories that have such a node for themselves.
+const ONE_BY_ONE: [Stories; 2] = [crowd::STORIES, faults::STORIES];
+
+/// How many stories are told at a time: most of their time is waiting.
+const AT_A_TIME: usize = 4;
+
 fn main() -> Result<ExitCode> {
-    let args = Arguments::from_args();
+    let mut args = Arguments::from_args();
     if args.list {
         libtest_mimic::run(&args, vec![]).exit();
     }
-    println!("starting a cluster");
-    let cluster = Arc::new(Cluster::start()?);
-    for image in ["hello", "hello-http", "hello-c", "linux", "trap", "unknown-import"] {
-        cluster.node.image(image)?;
+    args.test_threads = args.test_threads.or(Some(AT_A_TIME));
+    println!("starting a cluster, or asking one that is there");
+    let cluster = Arc::new(Cluster::existing_or_new()?);
+    let mut stories = ANYWHERE.concat();
+    let mut one_by_one = Vec::new();
+    if let Ok(node) = cluster.node() {
+        IMAGES.iter().try_for_each(|image| node.image(image).map(drop))?;
+        stories.extend(HERE.concat());
+        one_by_one.extend(ONE_BY_ONE.concat());
+    } else {
+        let left_out = [HERE.concat(), ONE_BY_ONE.concat()].concat();
+        let names: Vec<_> = left_out.into_iter().map(|(name, _)| name).collect();
+        println!("left out, because the node is not this machine: {}", names.join(", "));
     }
-    let peaceful = [given::STORIES, lives::STORIES, pods::STORIES, refusals::STORIES].concat();
-    let conclusion = run(&args, &cluster, &peaceful);
-    let one_by_one = Arguments { test_threads: Some(1), ..args };
-    let faults = run(&one_by_one, &cluster, faults::STORIES);
+    let mut trials = trials(&cluster, &stories);
+    trials.extend(ignored(&cluster));
+    let conclusion = libtest_mimic::run(&args, trials);
+    let alone = tell_one_by_one(&args, &cluster, &one_by_one);
+    let is_local = cluster.is_local();
     Arc::into_inner(cluster).expect("every story has ended").stop()?;
-    println!("nothing was left");
-    let failed = conclusion.num_failed + faults.num_failed;
-    let passed = conclusion.num_passed + faults.num_passed;
-    println!("{passed} passed, {failed} failed");
+    if is_local {
+        println!("nothing was left");
+    }
+    let failed = conclusion.num_failed + alone.num_failed;
+    let passed = conclusion.num_passed + alone.num_passed;
+    println!("{passed} passed, {failed} failed, {} ignored", conclusion.num_ignored);
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn run(args: &Arguments, cluster: &Arc<Cluster>, stories: &[(&'static str, Story)]) -> Conclusion {
-    let trials = stories.iter().map(|&(name, story)| {
-        let cluster = cluster.clone();
-        Trial::test(name, move || tell(&cluster, name, story))
-    });
-    libtest_mimic::run(args, trials.collect())
+fn tell_one_by_one(
+    args: &Arguments,
+    cluster: &Arc<Cluster>,
+    stories: &[(&'static str, Story)],
+) -> Conclusion {
+    let args = Arguments { test_threads: Some(1), ..args.clone() };
+    libtest_mimic::run(&args, trials(cluster, stories))
+}
+
+fn trials(cluster: &Arc<Cluster>, stories: &[(&'static str, Story)]) -> Vec<Trial> {
+    stories.iter().map(|&(name, story)| trial(cluster, name, story)).collect()
+}
+
+/// Those that wait for something, with what that is.
+fn ignored(cluster: &Arc<Cluster>) -> Vec<Trial> {
+    let here = if cluster.is_local() { limits::IGNORED } else { &[] };
+    let waiting = interactive::IGNORED.iter().chain(here);
+    let trial = |&(name, reason, story): &(&'static str, &str, Story)| {
+        trial(cluster, name, story).with_kind(reason).with_ignored_flag(true)
+    };
+    waiting.map(trial).collect()
+}
+
+fn trial(cluster: &Arc<Cluster>, name: &'static str, story: Story) -> Trial {
+    let cluster = cluster.clone();
+    Trial::test(name, move || tell(&cluster, name, story))
 }
 
 fn tell(cluster: &Cluster, name: &str, story: Story) -> Result<(), Failed> {
     let namespace = cluster.namespace(&name.replace('_', "-"))?;
-    story(&namespace).map_err(|error| format!("{error:?}").into())
+    let told = story(&namespace).map_err(|error| format!("{error:?}").into());
+    cluster.must(&["delete", "namespace", &namespace.name, "--wait=false"])?;
+    told
 }

@@ -5,10 +5,12 @@ use tests::namespace::Namespace;
 
 use crate::Story;
 
-pub const STORIES: &[(&str, Story)] = &[
-    ("an_import_that_is_not_provided_is_named", an_import_that_is_not_provided_is_named),
-    ("an_image_that_is_not_there_is_named", an_image_that_is_not_there_is_named),
-];
+pub const STORIES: &[(&str, Story)] =
+    &[("an_import_that_is_not_provided_is_named", an_import_that_is_not_provided_is_named)];
+
+/// The policy Never, which is for images that a test has put on its node.
+pub const HERE: &[(&str, Story)] =
+    &[("an_image_that_is_not_there_is_named", an_image_that_is_not_there_is_named)];
 
 fn an_import_that_is_not_provided_is_named(namespace: &Namespace<'_>) -> Result<()> {
     namespace.apply(&pod("unknown-import:1"))?;

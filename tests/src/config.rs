@@ -20,6 +20,11 @@ pub fn network_folder(folder: &Path) -> PathBuf {
     folder.join("cni")
 }
 
+/// The folder with a `hosts.toml` for each registry that is not where its name says.
+pub fn registries(folder: &Path) -> PathBuf {
+    folder.join("certs.d")
+}
+
 /// The image that every Pod starts with.
 pub const PAUSE: &str = "registry.example/samples/pause:1";
 
@@ -77,6 +82,8 @@ const VERSION_1: &str = r#"
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "CNI_BINARIES"
     conf_dir = "FOLDER/cni"
+  [plugins."io.containerd.grpc.v1.cri".registry]
+    config_path = "FOLDER/certs.d"
 "#;
 
 const VERSION_2: &str = r#"
@@ -84,6 +91,8 @@ const VERSION_2: &str = r#"
   stream_server_address = "127.0.0.1"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "PAUSE"
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "FOLDER/certs.d"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true

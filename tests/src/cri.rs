@@ -103,14 +103,20 @@ impl Client {
 
     /// The ids of the Pods of a Kubernetes namespace that are Ready.
     pub fn ready_pods(&self, namespace: &str) -> Result<Vec<String>> {
+        let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
+        self.pods_in(namespace, Some(ready))
+    }
+
+    /// The ids of all Pods of a Kubernetes namespace.
+    pub fn pods_of(&self, namespace: &str) -> Result<Vec<String>> {
+        self.pods_in(namespace, None)
+    }
+
+    fn pods_in(&self, namespace: &str, state: Option<PodSandboxStateValue>) -> Result<Vec<String>> {
         let mut service = self.service.clone();
         let label = ("io.kubernetes.pod.namespace".to_owned(), namespace.to_owned());
-        let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
-        let filter = PodSandboxFilter {
-            state: Some(ready),
-            label_selector: [label].into(),
-            ..Default::default()
-        };
+        let filter =
+            PodSandboxFilter { state, label_selector: [label].into(), ..Default::default() };
         let request = ListPodSandboxRequest { filter: Some(filter) };
         let call = async move { service.list_pod_sandbox(request).await };
         let pods = self.call("ListPodSandbox", call)?.items;

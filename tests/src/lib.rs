@@ -8,13 +8,15 @@
 //! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells;
 //!   [`kubelet`]: volumes as kubelet lays them out.
 //! - [`shim`]: the shim by itself, without any containerd.
-//! - [`cluster`], [`namespace`]: Kubernetes on such a node.
-//! - [`interrupt`]: what ctrl-C does; [`cgroups`]: made by a test itself; [`processes`], [`traces`]: what a Pod
+//! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves;
+//!   [`registry`]: where images are pulled from.
+//! - [`interrupt`]: what ctrl-C does; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
 //!   consists of on the machine, and what it has left there.
 //!
 //! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
 #![forbid(unsafe_code)]
 
+pub mod background;
 pub mod cgroups;
 pub mod cluster;
 pub mod command;
@@ -26,11 +28,13 @@ pub mod events;
 pub mod http;
 pub mod interrupt;
 pub mod kubelet;
+pub mod limits;
 pub mod logs;
 pub mod namespace;
 pub mod network;
 pub mod node;
 pub mod processes;
+pub mod registry;
 pub mod running;
 pub mod shim;
 pub mod spec;

@@ -1,12 +1,15 @@
 //! A namespace of a cluster, as somebody at a terminal sees it.
 
 use std::fs;
+use std::io::Write;
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 
+use crate::background::Background;
 use crate::cluster::Cluster;
-use crate::command::Output;
+use crate::command::{self, Output};
 
 /// A namespace.
 #[derive(Debug, Clone)]
@@ -29,10 +32,43 @@ impl Namespace<'_> {
         Ok(output.with_context(|| format!("kubectl {}", words.join(" ")))?.stdout)
     }
 
+    /// Runs kubectl with this to read on its standard input.
+    pub fn kubectl_with_input(&self, words: &[&str], input: &str) -> Result<Output> {
+        let kubectl = self.command(words)?;
+        command::run_and_feed(kubectl.get_program(), kubectl.get_args(), |mut pipe| {
+            // One that ends without reading is not an error here; its exit code tells.
+            let _ = pipe.write_all(input.as_bytes());
+        })
+    }
+
+    /// Runs kubectl at a terminal, on which somebody types this. Its output has the terminal's line ends.
+    pub fn kubectl_at_terminal(&self, words: &[&str], typed: &str) -> Result<Output> {
+        let kubectl = self.command(words)?;
+        let words = [kubectl.get_program()].into_iter().chain(kubectl.get_args());
+        let line: Vec<_> = words
+            .map(|word| format!("'{}'", word.to_string_lossy().replace('\'', "'\\''")))
+            .collect();
+        let script = ["--quiet", "--return", "--command", &line.join(" "), "/dev/null"];
+        command::run_and_feed("script", script, |mut pipe| {
+            let _ = pipe.write_all(typed.as_bytes());
+        })
+    }
+
+    /// Starts a kubectl that serves a port.
+    pub fn background(&self, words: &[&str]) -> Result<Background> {
+        Background::start(&self.command(words)?)
+    }
+
+    fn command(&self, words: &[&str]) -> Result<Command> {
+        let mut command = self.cluster.command()?;
+        command.args(["--namespace", &self.name]).args(words);
+        Ok(command)
+    }
+
     /// Applies manifests as a user wrote them.
     pub fn apply(&self, yaml: &str) -> Result<()> {
         let file = tempfile::NamedTempFile::new()?;
-        fs::write(&file, yaml)?;
+        fs::write(&file, self.cluster.with_images(yaml))?;
         self.must(&["apply", "-f", &file.path().display().to_string()]).map(drop)
     }
 
@@ -40,6 +76,11 @@ impl Namespace<'_> {
     pub fn pod(&self, name: &str) -> Result<Value> {
         let text = self.must(&["get", "pod", name, "--ignore-not-found", "--output=json"])?;
         if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
+    }
+
+    /// The first container's part of a Pod's status.
+    pub fn container(&self, pod: &str) -> Result<Value> {
+        Ok(self.pod(pod)?["status"]["containerStatuses"][0].clone())
     }
 
     /// How the Pod's first container ended.

@@ -80,7 +80,10 @@ impl Node {
 impl Drop for Node {
     fn drop(&mut self) {
         if self.folder.exists() {
-            eprintln!("containerd {} complained:\n{}", self.containerd.version, self.complaints());
+            let complaints = self.complaints();
+            if !complaints.is_empty() {
+                eprintln!("containerd {} complained:\n{complaints}", self.containerd.version);
+            }
             let _ = self.end_containerd(Signal::SIGKILL);
             self.traces.wipe();
         }

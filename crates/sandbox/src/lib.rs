@@ -14,6 +14,7 @@
 pub mod cgroup;
 pub mod console;
 mod create;
+mod environment;
 mod errors;
 mod exec;
 pub mod inherit;

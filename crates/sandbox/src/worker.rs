@@ -20,7 +20,7 @@ use nix::unistd::{
 };
 
 use crate::zygote::exit;
-use crate::{Error, inherit, limits};
+use crate::{Error, environment, inherit, limits};
 
 /// Takes everything from this process but `fds` and the connection on which it answers.
 pub fn confine(fds: Vec<OwnedFd>, connection: &UnixStream) -> Result<Vec<File>, Error> {
@@ -29,6 +29,7 @@ pub fn confine(fds: Vec<OwnedFd>, connection: &UnixStream) -> Result<Vec<File>, 
     inherit::close_all_but(&kept);
     become_first_process()?;
     let _ = nix::sys::prctl::set_name(c"wasm-compile");
+    environment::clear();
     // While there is a /proc.
     fs::write("/proc/self/oom_score_adj", limits::WORKER_OOM_SCORE_ADJ)
         .map_err(Error::io("make the worker the first to go when memory runs out"))?;

@@ -22,7 +22,7 @@ use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
 use crate::zygote::{Guests, exit};
-use crate::{console, errors, inherit};
+use crate::{console, environment, errors, inherit};
 
 /// The image's program could not be executed (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -46,7 +46,7 @@ impl Executor for Pause {
     }
 
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        clear_env();
+        environment::clear();
         Ok(())
     }
 }
@@ -103,7 +103,7 @@ impl Executor for Guest {
 
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
         // The guest's env is part of its value; the process keeps nothing of containerd's.
-        clear_env();
+        environment::clear();
         Ok(())
     }
 }
@@ -197,13 +197,5 @@ fn executable(path: &Path) -> Result<(), String> {
             Ok(()) => Ok(()),
             Err(errno) => refuse(&errno.desc().to_lowercase()),
         },
-    }
-}
-
-fn clear_env() {
-    for (key, _) in env::vars_os() {
-        // SAFETY: a process forked from a single-threaded one and with no thread of its own: nothing else
-        // reads the environment meanwhile.
-        unsafe { env::remove_var(key) };
     }
 }

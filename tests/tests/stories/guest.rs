@@ -35,6 +35,24 @@ fn arguments_environment_and_working_directory_arrive() -> Result<()> {
 }
 
 #[test]
+fn no_process_of_a_pod_keeps_containerds_environment() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("forgetful"))?;
+        let guest = Container::new("guest", &node.image("hello")?).args(&["sleep", "60"]);
+        let guest = pod.run(&guest)?;
+        guest.wait_for_output("sleeping")?;
+        for process in [pod.process()?, guest.process()?] {
+            let environment = std::fs::read(format!("/proc/{}/environ", process.pid))?;
+            let shown = String::from_utf8_lossy(&environment);
+            assert_eq!(shown.trim_matches('\0'), "", "{}", process.name);
+        }
+        // The shim itself has one, so that there was something to forget.
+        assert!(!std::fs::read(format!("/proc/{}/environ", pod.shim()?.pid))?.is_empty());
+        Ok(())
+    })
+}
+
+#[test]
 fn absolute_paths_are_the_containers_in_any_working_directory() -> Result<()> {
     on_each_containerd(|node| {
         let volume = node.volume("work")?;

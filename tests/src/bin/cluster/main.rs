@@ -9,12 +9,12 @@ use tests::cluster::{Cluster, Left};
 use tests::containerd::{Containerd, repository};
 use tests::{Node, interrupt};
 
-/// The sample images, ready for Pods with `imagePullPolicy: Never`.
-const IMAGES: [&str; 5] = ["hello", "hello-http", "hello-c", "hello-p3", "linux"];
+/// The sample images, ready for Pods with `imagePullPolicy: Never`, and one that cannot run.
+const IMAGES: [&str; 6] = ["hello", "hello-http", "hello-c", "hello-p3", "linux", "unknown-import"];
 
 fn main() -> ExitCode {
-    let word = std::env::args().nth(1).unwrap_or_default();
-    let done = match word.as_str() {
+    let words: Vec<_> = std::env::args().skip(1).collect();
+    let done = match words.join(" ").as_str() {
         "up" => up(),
         "down" => down(),
         _ => Err(anyhow::anyhow!("usage: cluster up|down")),
@@ -47,7 +47,7 @@ fn up() -> Result<()> {
     interrupt::clean_up(node.traces.clone())?;
     let cluster = Cluster::on(node)?;
     for image in IMAGES {
-        println!("  image {}", cluster.node.image(image)?);
+        println!("  image {}", cluster.node()?.image(image)?);
     }
     tell(&cluster.leave(&record())?)
 }

@@ -1,0 +1,55 @@
+//! The environment that a process has of containerd, and a container's process must not keep.
+
+use std::ffi::c_char;
+use std::ptr;
+
+unsafe extern "C" {
+    /// The C library's list of variables (environ(7)).
+    static environ: *mut *mut c_char;
+}
+
+/// Forgets every variable, and overwrites what was in it: `/proc/<pid>/environ` shows that memory, whether it is
+/// still in use or not, to whoever may trace the process.
+pub fn clear() {
+    // SAFETY: this process was forked from a single-threaded one and has no thread of its own, so nobody else
+    // uses the list meanwhile. It ends with a null pointer, and each of its entries is a C string in memory that
+    // is this process's own to write: the stack it was started with, or what setenv allocated. Rust has copies
+    // of values only, and no reference into them.
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            ptr::write_bytes(*entry, 0, libc::strlen(*entry));
+            entry = entry.add(1);
+        }
+        libc::clearenv();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::{env, fs};
+
+    /// Set in the process of its own in which the test is made: it has no threads but its own.
+    const INSIDE: &str = "WASMTIME_SHIM_TEST_ENVIRONMENT";
+
+    #[test]
+    fn nothing_of_it_is_left() {
+        if env::var_os(INSIDE).is_some() {
+            let shown = || fs::read_to_string("/proc/self/environ").expect("read");
+            assert!(shown().contains(INSIDE));
+            super::clear();
+            assert_eq!(env::vars_os().count(), 0);
+            assert_eq!(shown().trim_matches('\0'), "");
+            return;
+        }
+        let name = "environment::tests::nothing_of_it_is_left";
+        let itself = env::current_exe().expect("a path");
+        let status = Command::new(itself)
+            .args([name, "--exact", "--test-threads=1"])
+            .env(INSIDE, "1")
+            .status()
+            .expect("start");
+        assert!(status.success());
+    }
+}

@@ -1,0 +1,164 @@
+//! The programs that a cluster consists of, as plain processes.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+use crate::containerd::repository;
+use crate::wait::{self, SOON};
+
+/// How much of a component's log is shown when it has ended.
+const LAST_LINES: usize = 5;
+
+/// A process of the cluster; dropped, it is killed.
+#[derive(Debug)]
+pub struct Component {
+    /// The program's name.
+    pub name: &'static str,
+    flags: Vec<String>,
+    folder: PathBuf,
+    child: Child,
+}
+
+impl Component {
+    /// Starts it in `folder`, where its log is kept as well.
+    pub fn start(name: &'static str, flags: Vec<String>, folder: &Path) -> Result<Self> {
+        let child = spawn(name, &flags, folder)?;
+        Ok(Self { name, flags, folder: folder.to_owned(), child })
+    }
+
+    /// Fails with the last errors it logged when it has ended.
+    pub fn is_alive(&self) -> Result<()> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        if stat.is_ok_and(|stat| !stat.contains(") Z ")) {
+            return Ok(());
+        }
+        let log = fs::read_to_string(log(&self.folder, self.name)).unwrap_or_default();
+        bail!("{} ended:\n{}", self.name, last_words(&log))
+    }
+
+    /// Asks it to end, and after a while does not ask any more.
+    pub fn end(&mut self) -> Result<()> {
+        kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGTERM)?;
+        let ended =
+            wait::until(SOON, &format!("{} to end", self.name), || Ok(self.child.try_wait()?));
+        if ended.is_err() {
+            self.child.kill()?;
+            self.child.wait()?;
+        }
+        Ok(())
+    }
+
+    /// Ends it and starts it again.
+    pub fn restart(&mut self) -> Result<()> {
+        self.end()?;
+        self.child = spawn(self.name, &self.flags, &self.folder)?;
+        Ok(())
+    }
+}
+
+impl Drop for Component {
+    fn drop(&mut self) {
+        // One that was ended is not there to be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn spawn(name: &'static str, flags: &[String], folder: &Path) -> Result<Child> {
+    let output = File::options().create(true).append(true).open(log(folder, name))?;
+    Command::new(program(name)?)
+        .args(flags)
+        .current_dir(folder)
+        // Apart from the terminal's group: ctrl-C is for the program that cleans up.
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(output)
+        .spawn()
+        .with_context(|| format!("start {name}"))
+}
+
+fn log(folder: &Path, name: &str) -> PathBuf {
+    folder.join(format!("{name}.log"))
+}
+
+/// The last lines with an error; of a log without any, the last lines.
+fn last_words(log: &str) -> String {
+    let is_error = |line: &&str| {
+        let mut chars = line.chars();
+        // klog's lines begin with a letter and the date.
+        let klog = matches!(chars.next(), Some('E' | 'F'))
+            && chars.next().is_some_and(|digit| digit.is_ascii_digit());
+        let words = ["Error", "error", "panic", "fatal"];
+        klog || words.iter().any(|word| line.starts_with(word))
+    };
+    let errors: Vec<_> = log.lines().filter(is_error).collect();
+    let lines = if errors.is_empty() { log.lines().collect() } else { errors };
+    lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
+}
+
+/// A program of the cluster: built from `tests/cluster`, or the distribution's.
+pub fn program(name: &str) -> Result<PathBuf> {
+    let built = repository().join("target/go/cluster").join(name);
+    let paths = [built, Path::new("/usr/bin").join(name)];
+    let found = paths.into_iter().find(|path| path.exists());
+    found.with_context(|| format!("{name} is not there; `make cluster-tools` gets it"))
+}
+
+/// Loopback ports.
+#[derive(Debug, Clone, Copy)]
+pub struct Ports {
+    /// Of etcd, for its client.
+    pub etcd: u16,
+    /// Of etcd, for the peers it does not have.
+    pub etcd_peers: u16,
+    /// Of the API server.
+    pub api: u16,
+    /// Of the controller manager.
+    pub controllers: u16,
+    /// Of the scheduler.
+    pub scheduler: u16,
+    /// Of kubelet, for the API server.
+    pub kubelet: u16,
+    /// Of kubelet's health check.
+    pub kubelet_health: u16,
+}
+
+impl Ports {
+    /// Ports nobody listens on. They are free at the moment, which is as good as it gets.
+    pub fn free() -> Result<Self> {
+        let listeners: Vec<_> =
+            (0..7).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;
+        let port = |index: usize| Ok::<_, std::io::Error>(listeners[index].local_addr()?.port());
+        Ok(Self {
+            etcd: port(0)?,
+            etcd_peers: port(1)?,
+            api: port(2)?,
+            controllers: port(3)?,
+            scheduler: port(4)?,
+            kubelet: port(5)?,
+            kubelet_health: port(6)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::last_words;
+
+    #[test]
+    fn a_log_ends_in_its_errors() {
+        let log = "I1121 started\nE1121 \"command failed\" err=\"port in use\"\nI1121 bye\n";
+        assert_eq!(last_words(log), "E1121 \"command failed\" err=\"port in use\"");
+        assert_eq!(last_words("one\ntwo\n"), "one\ntwo");
+        assert_eq!(last_words("1\n2\n3\n4\n5\n6\n"), "2\n3\n4\n5\n6");
+        assert_eq!(last_words(""), "");
+    }
+}

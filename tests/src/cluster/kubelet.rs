@@ -1,0 +1,73 @@
+//! kubelet, on top of the node's containerd.
+
+use std::fs;
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+
+use super::component::Ports;
+use super::{Cluster, NODE};
+use crate::{Node, cgroups, config};
+
+/// How many processes a Pod may have.
+pub const POD_PIDS: u64 = 1000;
+
+const NAME: &str = "kubelet";
+
+impl Cluster {
+    pub(super) fn start_kubelet(&self, ports: &Ports) -> Result<()> {
+        let node = self.node()?;
+        cgroups::create(&node.cgroup_parent())?;
+        let file = self.path("kubelet.json")?;
+        fs::write(&file, configuration(node, ports).to_string())?;
+        let address = &node.bridge.as_ref().context("no bridge")?.address;
+        let flags = vec![
+            format!("--config={file}"),
+            format!("--kubeconfig={}", self.kubeconfig.display()),
+            format!("--root-dir={}", self.path("kubelet")?),
+            format!("--cert-dir={}", self.path("kubelet/pki")?),
+            format!("--hostname-override={NODE}"),
+            format!("--node-ip={address}"),
+        ];
+        self.start_component(NAME, flags)
+    }
+
+    /// Ends kubelet and starts it again, as its upgrade does.
+    pub fn restart_kubelet(&self) -> Result<()> {
+        let mut components = self.components();
+        let kubelet = components.iter_mut().find(|component| component.name == NAME);
+        kubelet.context("kubelet does not run")?.restart()
+    }
+}
+
+/// `kubelet.config.k8s.io/v1beta1`, for a machine that may have cgroup v1, swap and little disk.
+fn configuration(node: &Node, ports: &Ports) -> Value {
+    let folder = &node.folder;
+    // The last of them: an image that was pulled under one name may be used under another without pulling.
+    json!({
+        "apiVersion": "kubelet.config.k8s.io/v1beta1",
+        "kind": "KubeletConfiguration",
+        "address": "127.0.0.1",
+        "port": ports.kubelet,
+        "healthzPort": ports.kubelet_health,
+        "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
+        "authorization": { "mode": "AlwaysAllow" },
+        "containerRuntimeEndpoint": format!("unix://{}", config::socket(folder).display()),
+        "cgroupDriver": "cgroupfs",
+        "cgroupRoot": node.cgroup_parent(),
+        "failCgroupV1": false,
+        "enforceNodeAllocatable": [],
+        "failSwapOn": false,
+        "oomScoreAdj": 0,
+        "makeIPTablesUtilChains": false,
+        "podLogsDir": folder.join("logs"),
+        "volumePluginDir": folder.join("volume-plugins"),
+        "evictionHard": { "memory.available": "50Mi", "nodefs.available": "1%",
+            "nodefs.inodesFree": "1%", "imagefs.available": "1%" },
+        "imageGCHighThresholdPercent": 100,
+        "maxPods": 250,
+        "podPidsLimit": POD_PIDS,
+        "syncFrequency": "10s",
+        "imagePullCredentialsVerificationPolicy": "NeverVerify",
+    })
+}
