@@ -15,9 +15,19 @@ pub fn socket(folder: &Path) -> PathBuf {
     folder.join("c.sock")
 }
 
+/// The log of the private containerd in `folder`.
+pub fn log(folder: &Path) -> PathBuf {
+    folder.join("containerd.log")
+}
+
 /// The folder where the private containerd looks for its network's configuration.
 pub fn network_folder(folder: &Path) -> PathBuf {
     folder.join("cni")
+}
+
+/// The folder where containerd 2.x looks for where a registry is: `<registry's host>/hosts.toml`.
+pub fn registries_folder(folder: &Path) -> PathBuf {
+    folder.join("registries")
 }
 
 /// The image that every Pod starts with.
@@ -84,6 +94,8 @@ const VERSION_2: &str = r#"
   stream_server_address = "127.0.0.1"
 [plugins."io.containerd.cri.v1.images".pinned_images]
   sandbox = "PAUSE"
+[plugins."io.containerd.cri.v1.images".registry]
+  config_path = "FOLDER/registries"
 [plugins."io.containerd.cri.v1.runtime"]
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true

@@ -8,7 +8,7 @@
 //! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells;
 //!   [`kubelet`]: volumes as kubelet lays them out.
 //! - [`shim`]: the shim by itself, without any containerd.
-//! - [`cluster`], [`namespace`]: Kubernetes on such a node.
+//! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`registry`]: images for it to pull.
 //! - [`interrupt`]: what ctrl-C does; [`cgroups`]: made by a test itself; [`processes`], [`traces`]: what a Pod
 //!   consists of on the machine, and what it has left there.
 //!
@@ -31,6 +31,7 @@ pub mod namespace;
 pub mod network;
 pub mod node;
 pub mod processes;
+pub mod registry;
 pub mod running;
 pub mod shim;
 pub mod spec;

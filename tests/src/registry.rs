@@ -1,0 +1,102 @@
+//! A registry of images on loopback, in the place of every other: what is pulled by any name comes from here.
+
+use std::fs::{self, File};
+use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Context, Result};
+
+use crate::command;
+use crate::wait::{self, SOON};
+use crate::{Node, config};
+
+/// The namespace in containerd through which images are pushed: CRI does not see what is in it.
+const PUSHED: &str = "pushed";
+
+/// A registry that runs as long as this value, with its files in the node's folder.
+#[derive(Debug)]
+pub struct Registry {
+    /// Host and port.
+    pub address: String,
+    child: Child,
+}
+
+impl Registry {
+    /// Starts Debian's `docker-registry`, and lets the node's containerd (2.x) pull everything from it.
+    pub fn start(node: &Node) -> Result<Self> {
+        let folder = &node.folder;
+        let address = free_address()?;
+        let configuration = folder.join("registry.yml");
+        fs::write(&configuration, registry(&address, &folder.join("registry")))?;
+        let hosts = config::registries_folder(folder).join("_default");
+        fs::create_dir_all(&hosts)?;
+        fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &address))?;
+        let log = File::create(folder.join("registry.log"))?;
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(configuration)
+            .current_dir(folder)
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log)
+            .spawn()
+            .context("start docker-registry (Debian: docker-registry)")?;
+        let registry = Self { address, child };
+        wait::until(SOON, "the registry", || Ok(registry.is_up()?.then_some(())))?;
+        Ok(registry)
+    }
+
+    /// Puts the image of an archive, which has to be called `<address>/<name>` in it, into the registry.
+    pub fn push(&self, node: &Node, archive: &Path, name: &str) -> Result<()> {
+        let archive = archive.to_str().context("the archive's path is not UTF-8")?;
+        let name = format!("{}/{name}", self.address);
+        for words in [
+            ["images", "import", "--no-unpack", archive],
+            ["images", "push", "--plain-http", name.as_str()],
+        ] {
+            let done = node.ctr.run(PUSHED, &words)?.success();
+            done.with_context(|| format!("ctr {}", words.join(" ")))?;
+        }
+        Ok(())
+    }
+
+    fn is_up(&self) -> Result<bool> {
+        let url = format!("http://{}/v2/", self.address);
+        Ok(command::run("curl", ["--silent", "--fail", "--noproxy", "*", &url])?.code == 0)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        // One that has ended by itself is not there to be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// An address that nobody listens on at the moment.
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+fn registry(address: &str, folder: &Path) -> String {
+    REGISTRY.replace("ADDRESS", address).replace("FOLDER", &folder.display().to_string())
+}
+
+const REGISTRY: &str = r#"
+version: 0.1
+storage:
+  filesystem:
+    rootdirectory: FOLDER
+http:
+  addr: ADDRESS
+"#;
+
+const HOSTS: &str = r#"
+server = "http://ADDRESS"
+[host."http://ADDRESS"]
+  capabilities = ["pull", "resolve"]
+"#;
