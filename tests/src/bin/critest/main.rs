@@ -5,6 +5,7 @@
 mod images;
 mod report;
 mod run;
+mod shared_memory;
 
 use std::env;
 use std::process::ExitCode;
@@ -16,6 +17,7 @@ use tests::registry::Registry;
 use tests::{Node, interrupt};
 
 use crate::report::State;
+use crate::shared_memory::Segments;
 
 fn main() -> ExitCode {
     match run() {
@@ -38,10 +40,13 @@ fn run() -> Result<()> {
     interrupt::clean_up(node.traces.clone())?;
     let registry = Registry::start(&node)?;
     images::push(&node, &registry)?;
+    let before = Segments::find()?;
     let filters: Vec<_> = env::args().skip(1).map(|name| format!("--focus={name}")).collect();
     for handler in ["runc", "wasmtime"] {
         let start = Instant::now();
-        let outcomes = run::with_handler(&node, handler, &filters)?;
+        let outcomes = run::with_handler(&node, handler, &filters);
+        before.remove_new()?;
+        let outcomes = outcomes?;
         let count = |state| outcomes.iter().filter(|it| it.state == state).count();
         println!(
             "{handler}: {} passed, {} failed, {} skipped, {} s",

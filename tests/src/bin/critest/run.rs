@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result};
+use nix::mount::{MntFlags, umount2};
 use tests::Node;
 use tests::containerd::repository;
 
@@ -60,6 +61,7 @@ pub fn with_handler(node: &Node, handler: &str, filters: &[String]) -> Result<Ve
     }
     // Its exit code only says whether all have passed, which the report says test by test.
     command.status().context("start ginkgo")?;
+    remove_mounts(&folder)?;
     let text = fs::read(&report).with_context(|| {
         format!("critest left no report; see {}", reports.join(format!("{handler}.log")).display())
     })?;
@@ -68,6 +70,17 @@ pub fn with_handler(node: &Node, handler: &str, filters: &[String]) -> Result<Ve
 
 /// Variables that would send requests for a Pod elsewhere.
 const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "all_proxy"];
+
+/// A test that makes mounts for a container and then fails leaves them.
+fn remove_mounts(folder: &Path) -> Result<()> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = table.lines().filter_map(|line| line.split(' ').nth(4));
+    // The later lie in or on the earlier.
+    for point in points.filter(|point| Path::new(point).starts_with(folder)).rev() {
+        umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("unmount {point}"))?;
+    }
+    Ok(())
+}
 
 fn program(name: &str) -> Result<PathBuf> {
     let program = repository().join("target/go/critest").join(name);
