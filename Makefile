@@ -5,7 +5,7 @@ CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images containerd demo test cluster-tools cluster cluster-down e2e check fmt clean
+.PHONY: help deps build dist images containerd demo test cluster-tools cluster cluster-down e2e critest check fmt clean
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -46,6 +46,11 @@ cluster-down: build ## end it, with all that runs on it
 e2e: images cluster-tools ## run the stories on a Kubernetes of their own
 	@echo "== e2e"
 	@$(CARGO) test --release --locked --package tests --test kubernetes
+
+critest: images containerd ## run Kubernetes' tests of CRI with runc and with the shim, and write docs/conformance.md
+	@scripts/install-deps.sh critest
+	@scripts/build-go-tools.sh critest
+	@target/release/critest
 
 check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check

@@ -3,6 +3,7 @@
 #
 #   build-go-tools.sh containerd    target/go/containerd/{containerd,ctr,…}, beside the distribution's
 #   build-go-tools.sh cluster       target/go/cluster/{kube-apiserver,kubelet,kubectl,…}
+#   build-go-tools.sh critest       target/go/critest/{critest,ginkgo}
 #
 # Takes some minutes the first time and nothing when up to date. Without Go it says so and succeeds:
 # then what needs them is left out, or names them.
@@ -24,7 +25,17 @@ main() {
     printf 'building tests/%s into target/go/%s (some minutes the first time)\n' "$name" "$name"
     mkdir -p "$out"
     # Older Go fetches the version that go.mod asks for.
-    GOTOOLCHAIN=auto go build -C "$module" -trimpath -ldflags "-s -w $(versions)" -o "$out/" tool
+    export GOTOOLCHAIN=auto
+    go build -C "$module" -trimpath -ldflags "-s -w $(versions)" -o "$out/" tool
+    build_test_packages
+}
+
+# A tool that is a package of nothing but tests, such as critest: `go build` passes over it.
+build_test_packages() {
+    local package
+    for package in $(go list -C "$module" -f '{{if not .GoFiles}}{{.ImportPath}}{{end}}' tool); do
+        go test -C "$module" -c -trimpath -ldflags "-s -w" -o "$out/${package##*/}" "$package"
+    done
 }
 
 # What Kubernetes says it is; other modules have no such variable.

@@ -28,6 +28,7 @@ main() {
     broken_guests
     pause_program
     linux_rootfs
+    critest_rootfs
     pack_all
 }
 
@@ -174,6 +175,21 @@ linux_rootfs() {
     rm -f "$rootfs/bin/busybox"
     ln -s ../bin "$rootfs/usr/bin"
     cp "$busybox" "$rootfs/bin/busybox"
+}
+
+# The root of the images that critest asks for: that of images/linux, the files of images/critest/rootfs,
+# and a program that has its owner's rights. `ls` is a file of its own: a test masks it.
+critest_rootfs() {
+    local rootfs=$out/critest-rootfs
+    fresh "$rootfs/bin/nnp" "$src/critest" "$out/linux-rootfs/bin/busybox" && return
+    say "images/critest: busybox and C"
+    rm -rf "$rootfs"
+    cp -r "$out/linux-rootfs" "$rootfs"
+    rm "$rootfs/bin/ls"
+    cp "$rootfs/bin/busybox" "$rootfs/bin/ls"
+    cp -r "$src"/critest/rootfs/. "$rootfs"
+    cc -static -Os -s -Wall -Wextra -Werror "$src/critest/nnp.c" -o "$rootfs/bin/nnp"
+    chmod u+s "$rootfs/bin/nnp"
 }
 
 # ---- images --------------------------------------------------------------------------------------

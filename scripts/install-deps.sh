@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`
-# also what `make cluster` does.
+# or `critest` also what that target does.
 #
 # On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
 # what is missing and fails. Nothing is downloaded or printed when everything is there.
@@ -16,7 +16,10 @@ main() {
     look_for_build_tools
     look_for_guest_tools
     look_for_test_tools
-    [ "${1:-}" != cluster ] || look_for_cluster_tools
+    case ${1:-} in
+        cluster) look_for_cluster_tools ;;
+        critest) look_for_critest_tools ;;
+    esac
     [ "${#missing[@]}" -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
         explain
@@ -98,6 +101,11 @@ look_for_cluster_tools() {
     need_command etcd etcd-server
     need_command openssl openssl
     need_command docker-registry docker-registry
+}
+
+look_for_critest_tools() {
+    need_command docker-registry docker-registry
+    need_command ipcmk util-linux
 }
 
 has_static_busybox() {

@@ -28,9 +28,10 @@ spec:
 "#;
 
 fn images_are_pulled_from_a_registry(namespace: &Namespace<'_>) -> Result<()> {
-    let registry = Registry::start(namespace.cluster.node()?)?;
+    let node = namespace.cluster.node()?;
+    let registry = Registry::start(node, "registry.example")?;
     for image in ["hello", "hello-layer", "hello-artifact", "linux"] {
-        registry.push(image)?;
+        registry.push_sample(node, image)?;
     }
     namespace.apply(PULLED)?;
     for (container, greeting) in [

@@ -1,4 +1,4 @@
-//! A user inside a Pod: attach, debug, and what needs `exec` or a terminal.
+//! A user inside a Pod: attach, debug, exec and terminals.
 
 use std::fs;
 use std::thread;
@@ -11,19 +11,12 @@ use crate::Story;
 pub const STORIES: &[(&str, Story)] = &[
     ("a_debug_container_looks_into_a_pod", a_debug_container_looks_into_a_pod),
     ("input_reaches_a_container_by_attach", input_reaches_a_container_by_attach),
-];
-
-const EXEC: &str = "needs exec";
-const TERMINAL: &str = "needs a terminal";
-
-/// Stories for the shim to grow into.
-pub const IGNORED: &[(&str, &str, Story)] = &[
-    ("a_command_in_a_linux_container", EXEC, a_command_in_a_linux_container),
-    ("a_command_in_a_wasi_container", EXEC, a_command_in_a_wasi_container),
-    ("probes_by_command", EXEC, probes_by_command),
-    ("hooks_by_command", EXEC, hooks_by_command),
-    ("files_are_copied_in_and_out", EXEC, files_are_copied_in_and_out),
-    ("a_shell_at_a_terminal", TERMINAL, a_shell_at_a_terminal),
+    ("a_command_in_a_linux_container", a_command_in_a_linux_container),
+    ("a_command_in_a_wasi_container", a_command_in_a_wasi_container),
+    ("probes_by_command", probes_by_command),
+    ("hooks_by_command", hooks_by_command),
+    ("files_are_copied_in_and_out", files_are_copied_in_and_out),
+    ("a_shell_at_a_terminal", a_shell_at_a_terminal),
 ];
 
 /// A container of each kind, which stay.

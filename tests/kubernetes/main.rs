@@ -78,9 +78,7 @@ fn main() -> Result<ExitCode> {
         let names: Vec<_> = left_out.into_iter().map(|(name, _)| name).collect();
         println!("left out, because the node is not this machine: {}", names.join(", "));
     }
-    let mut trials = trials(&cluster, &stories);
-    trials.extend(ignored(&cluster));
-    let conclusion = libtest_mimic::run(&args, trials);
+    let conclusion = libtest_mimic::run(&args, trials(&cluster, &stories));
     let alone = tell_one_by_one(&args, &cluster, &one_by_one);
     let is_local = cluster.is_local();
     Arc::into_inner(cluster).expect("every story has ended").stop()?;
@@ -89,7 +87,7 @@ fn main() -> Result<ExitCode> {
     }
     let failed = conclusion.num_failed + alone.num_failed;
     let passed = conclusion.num_passed + alone.num_passed;
-    println!("{passed} passed, {failed} failed, {} ignored", conclusion.num_ignored);
+    println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
@@ -103,22 +101,11 @@ fn tell_one_by_one(
 }
 
 fn trials(cluster: &Arc<Cluster>, stories: &[(&'static str, Story)]) -> Vec<Trial> {
-    stories.iter().map(|&(name, story)| trial(cluster, name, story)).collect()
-}
-
-/// Those that wait for something, with what that is.
-fn ignored(cluster: &Arc<Cluster>) -> Vec<Trial> {
-    let here = if cluster.is_local() { limits::IGNORED } else { &[] };
-    let waiting = interactive::IGNORED.iter().chain(here);
-    let trial = |&(name, reason, story): &(&'static str, &str, Story)| {
-        trial(cluster, name, story).with_kind(reason).with_ignored_flag(true)
+    let trial = |&(name, story): &(&'static str, Story)| {
+        let cluster = cluster.clone();
+        Trial::test(name, move || tell(&cluster, name, story))
     };
-    waiting.map(trial).collect()
-}
-
-fn trial(cluster: &Arc<Cluster>, name: &'static str, story: Story) -> Trial {
-    let cluster = cluster.clone();
-    Trial::test(name, move || tell(&cluster, name, story))
+    stories.iter().map(trial).collect()
 }
 
 fn tell(cluster: &Cluster, name: &str, story: Story) -> Result<(), Failed> {

@@ -15,6 +15,11 @@ pub fn socket(folder: &Path) -> PathBuf {
     folder.join("c.sock")
 }
 
+/// The log of the private containerd in `folder`.
+pub fn log(folder: &Path) -> PathBuf {
+    folder.join("containerd.log")
+}
+
 /// The folder where the private containerd looks for its network's configuration.
 pub fn network_folder(folder: &Path) -> PathBuf {
     folder.join("cni")

@@ -159,6 +159,11 @@ impl Node {
         Ok(folder)
     }
 
+    /// The address of its containerd.
+    pub fn socket(&self) -> PathBuf {
+        config::socket(&self.folder)
+    }
+
     /// The cgroup that holds the Pods of this node, and nothing else.
     pub fn cgroup_parent(&self) -> String {
         format!("/{}", self.name)
@@ -175,7 +180,7 @@ impl Node {
     }
 
     fn log(&self) -> PathBuf {
-        self.folder.join("containerd.log")
+        config::log(&self.folder)
     }
 
     fn daemon(&self) -> MutexGuard<'_, Option<Child>> {

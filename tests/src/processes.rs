@@ -94,6 +94,11 @@ impl Process {
         number(&status, "Threads:").context("no number of threads")
     }
 
+    /// The cgroups it is in, one line for each hierarchy.
+    pub fn cgroups(&self) -> Option<String> {
+        read(self.pid, "cgroup")
+    }
+
     /// Whether `mark` is in its command line, environment, working directory or cgroups.
     pub fn mentions(&self, mark: &str) -> bool {
         let directory = fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_default();

@@ -1,74 +1,112 @@
-//! A registry on loopback, which the node's containerd takes for `registry.example`.
+//! A registry of images on loopback, in the place of one that the node's containerd (2.x) would pull from.
 
 use std::fs::{self, File};
 use std::net::TcpListener;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
 
-use crate::Node;
-use crate::config;
+use crate::command;
 use crate::node::KUBERNETES;
 use crate::wait::{self, SOON};
+use crate::{Node, config};
 
-/// The host in the names of its images.
-const HOST: &str = "registry.example";
+/// The namespace in containerd through which images are pushed: CRI does not see what is in it.
+const PUSHED: &str = "pushed";
 
-/// A registry; dropped, it is ended.
+/// A registry that runs as long as this value, with its files in the node's folder.
 #[derive(Debug)]
-pub struct Registry<'node> {
-    node: &'node Node,
+pub struct Registry {
+    /// Host and port.
+    pub address: String,
     child: Child,
-    address: String,
 }
 
-impl<'node> Registry<'node> {
-    /// Starts an empty one, and tells containerd, which looks at `hosts.toml` at each pull.
-    pub fn start(node: &'node Node) -> Result<Self> {
-        let address = TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string();
-        let folder = node.folder.join("registry");
-        fs::create_dir_all(&folder)?;
-        let settings = folder.join("config.yml");
-        let text = format!(
-            "version: 0.1\nstorage: {{ filesystem: {{ rootdirectory: {} }} }}\nhttp: {{ addr: {address} }}\n",
-            folder.join("images").display()
-        );
-        fs::write(&settings, text)?;
-        let log = File::create(folder.join("log"))?;
+impl Registry {
+    /// Starts Debian's `docker-registry`, and lets containerd, which looks at `hosts.toml` at each pull, take it for
+    /// `host`: `_default` is every one.
+    pub fn start(node: &Node, host: &str) -> Result<Self> {
+        let folder = &node.folder;
+        let address = free_address()?;
+        let configuration = folder.join("registry.yml");
+        fs::write(&configuration, registry(&address, &folder.join("registry")))?;
+        let hosts = config::registries(folder).join(host);
+        fs::create_dir_all(&hosts)?;
+        fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &address))?;
+        let log = File::create(folder.join("registry.log"))?;
         let child = Command::new("docker-registry")
             .arg("serve")
-            .arg(&settings)
-            .current_dir(&folder)
+            .arg(configuration)
+            .current_dir(folder)
             .process_group(0)
             .stdin(Stdio::null())
             .stdout(log.try_clone()?)
             .stderr(log)
             .spawn()
             .context("start docker-registry (Debian: docker-registry)")?;
-        let registry = Self { node, child, address };
-        wait::until(SOON, "the registry to listen", || {
-            Ok(std::net::TcpStream::connect(&registry.address).ok())
-        })?;
-        let hosts = config::registries(&node.folder).join(HOST);
-        fs::create_dir_all(&hosts)?;
-        let server = format!("server = \"http://{}\"\n", registry.address);
-        fs::write(hosts.join("hosts.toml"), server)?;
+        let registry = Self { address, child };
+        wait::until(SOON, "the registry", || Ok(registry.is_up()?.then_some(())))?;
         Ok(registry)
     }
 
-    /// Pushes a sample image, for Pods to name it as `registry.example/pushed/NAME:1`.
-    pub fn push(&self, name: &str) -> Result<()> {
-        let sample = self.node.image(name)?;
+    /// Puts the image of an archive, which has to be called `<address>/<name>` in it, into the registry.
+    pub fn push(&self, node: &Node, archive: &Path, name: &str) -> Result<()> {
+        let archive = archive.to_str().context("the archive's path is not UTF-8")?;
+        let name = format!("{}/{name}", self.address);
+        for words in [
+            ["images", "import", "--no-unpack", archive],
+            ["images", "push", "--plain-http", name.as_str()],
+        ] {
+            let done = node.ctr.run(PUSHED, &words)?.success();
+            done.with_context(|| format!("ctr {}", words.join(" ")))?;
+        }
+        Ok(())
+    }
+
+    /// Pushes a sample image, for Pods to name it as `HOST/pushed/NAME:1`.
+    pub fn push_sample(&self, node: &Node, name: &str) -> Result<()> {
+        let sample = node.image(name)?;
         let remote = format!("{}/pushed/{name}:1", self.address);
         let words = ["images", "push", "--plain-http", &remote, &sample];
-        self.node.ctr.run(KUBERNETES, &words)?.success().map(drop)
+        node.ctr.run(KUBERNETES, &words)?.success().map(drop)
+    }
+
+    fn is_up(&self) -> Result<bool> {
+        let url = format!("http://{}/v2/", self.address);
+        Ok(command::run("curl", ["--silent", "--fail", "--noproxy", "*", &url])?.code == 0)
     }
 }
 
-impl Drop for Registry<'_> {
+impl Drop for Registry {
     fn drop(&mut self) {
+        // One that has ended by itself is not there to be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
+
+/// An address that nobody listens on at the moment.
+fn free_address() -> Result<String> {
+    Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
+}
+
+fn registry(address: &str, folder: &Path) -> String {
+    REGISTRY.replace("ADDRESS", address).replace("FOLDER", &folder.display().to_string())
+}
+
+const REGISTRY: &str = r#"
+version: 0.1
+storage:
+  filesystem:
+    rootdirectory: FOLDER
+http:
+  addr: ADDRESS
+"#;
+
+const HOSTS: &str = r#"
+server = "http://ADDRESS"
+[host."http://ADDRESS"]
+  capabilities = ["pull", "resolve"]
+"#;

@@ -3,6 +3,7 @@
 use std::env;
 use std::path::Path;
 
+pub use k8s_cri::v1::MountPropagation;
 use k8s_cri::v1::*;
 
 /// Runs Linux-only stories with another handler: with `runc` the harness itself is tried.
@@ -145,6 +146,20 @@ impl Container {
     /// Sees the host's `source` at `target`, and may write there.
     pub fn mount(self, source: &Path, target: &str) -> Self {
         self.any_mount(source, target, false)
+    }
+
+    /// The same, and sees there what the host mounts below `source` later (`mountPropagation`).
+    pub fn mount_with(
+        mut self,
+        source: &Path,
+        target: &str,
+        propagation: MountPropagation,
+    ) -> Self {
+        self = self.any_mount(source, target, false);
+        if let Some(mount) = self.config.mounts.last_mut() {
+            mount.propagation = propagation.into();
+        }
+        self
     }
 
     /// Sees the host's `source` at `target`, and may only read there.

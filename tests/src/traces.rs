@@ -14,6 +14,7 @@ use sha2::{Digest, Sha256};
 
 use crate::command;
 use crate::config;
+use crate::node::KUBERNETES;
 use crate::processes::{self, Process};
 use crate::wait;
 
@@ -31,6 +32,9 @@ const RUNTIME_FOLDERS: [(&str, usize); 4] =
 
 /// Where a kubelet links to the logs of its containers. It removes links of the past at its next round.
 const LOG_LINKS: &str = "/var/log/containers";
+
+/// What stands in containerd's log before the id of a Pod or container that CRI has made.
+const MADE: [&str; 2] = ["returns sandbox id \\\"", "returns container id \\\""];
 
 /// Where cgroup hierarchies are.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -52,6 +56,17 @@ impl Traces {
         }
     }
 
+    /// The same for all Pods and containers that containerd's log tells of, for those whom another client than
+    /// the harness has made. Without a parent that is the node's, nothing else tells whose a cgroup is.
+    pub fn watch_logged(&self) {
+        let log = fs::read_to_string(config::log(&self.folder)).unwrap_or_default();
+        let ids = log.lines().filter_map(|line| {
+            let (_, rest) = MADE.iter().find_map(|made| line.split_once(made))?;
+            Some(rest.split(['\\', '"']).next()?.to_owned())
+        });
+        ids.for_each(|id| self.watch(KUBERNETES, &id));
+    }
+
     /// Everything that is there, one description each; `daemon` is the node's living containerd.
     pub fn find(&self, daemon: Option<i32>) -> Vec<String> {
         self.remove_empty_cgroup();
@@ -66,6 +81,7 @@ impl Traces {
 
     /// Ends and removes all of it, as well as it can be done.
     pub fn wipe(&self) {
+        self.watch_logged();
         let _ = wait::until(Duration::from_secs(10), "processes to end", || {
             let left = self.processes(None);
             left.iter().for_each(|process| drop(process.kill(Signal::SIGKILL)));
@@ -85,9 +101,21 @@ impl Traces {
         let _ = fs::remove_dir_all(&self.folder);
     }
 
+    /// The node's name, and those of what it is known to have made.
+    fn names(&self) -> Vec<String> {
+        let mut names = self.names.lock().map(|names| names.clone()).unwrap_or_default();
+        names.push(self.node.clone());
+        names
+    }
+
     fn processes(&self, daemon: Option<i32>) -> Vec<Process> {
+        let names = self.names();
         let mut left = processes::all();
-        left.retain(|process| Some(process.pid) != daemon && process.mentions(&self.node));
+        left.retain(|process| {
+            let is_in = |cgroup: String| names.iter().any(|name| cgroup.contains(name));
+            let is_ours = || process.mentions(&self.node) || process.cgroups().is_some_and(is_in);
+            Some(process.pid) != daemon && is_ours()
+        });
         left
     }
 
@@ -97,11 +125,13 @@ impl Traces {
         points.filter(|point| point.contains(&self.node)).map(str::to_owned).collect()
     }
 
-    /// Cgroups with the node's name in their path, parents first.
+    /// Cgroups with the node's name, or that of something it has made, in their path, parents first.
     fn cgroups(&self) -> Vec<PathBuf> {
+        let names = self.names();
         let mut found = Vec::new();
         walk(Path::new(CGROUPS), 16, &mut |path| {
-            if path.is_dir() && path.to_string_lossy().contains(&self.node) {
+            let text = path.to_string_lossy();
+            if names.iter().any(|name| text.contains(name)) && path.is_dir() {
                 found.push(path.to_owned());
             }
         });
@@ -127,8 +157,7 @@ impl Traces {
     }
 
     fn files(&self) -> Vec<PathBuf> {
-        let mut names = self.names.lock().map(|names| names.clone()).unwrap_or_default();
-        names.push(self.node.clone());
+        let names = self.names();
         let mut found = Vec::new();
         for (folder, depth) in RUNTIME_FOLDERS {
             walk(Path::new(folder), depth, &mut |path| {

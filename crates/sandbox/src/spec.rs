@@ -64,6 +64,8 @@ pub fn fit(
 ) -> (Spec, Option<Vec<u32>>) {
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(cgroup.cgroups_path()));
+        let propagation = linux.rootfs_propagation().as_deref().map(known_propagation);
+        linux.set_rootfs_propagation(propagation.map(str::to_owned));
     }
     if let Some(root) = spec.root_mut() {
         // join keeps an absolute path as it is.
@@ -102,6 +104,18 @@ pub fn fit_exec(
         tell_memory_limit(&mut spec);
     }
     spec
+}
+
+/// Whether mounts are told to and by the host, in the words that libcontainer knows. It always sets it for the
+/// whole tree, which containerd says with an `r`.
+fn known_propagation(word: &str) -> &str {
+    match word {
+        "rshared" => "shared",
+        "rslave" => "slave",
+        "rprivate" => "private",
+        "runbindable" => "unbindable",
+        other => other,
+    }
 }
 
 fn fit_program(spec: &mut Spec, unified: bool) {
@@ -358,6 +372,20 @@ mod tests {
         assert_eq!(destinations(&fitted).len(), 5);
         assert_eq!(fitted.root().as_ref().expect("root").path(), Path::new("/b/rootfs"));
     }
+
+    #[test]
+    fn propagation_is_said_in_words_that_libcontainer_knows() {
+        let said = |word: &str| {
+            let mut json = serde_json::to_value(pod_spec()).expect("encodes");
+            json["linux"]["rootfsPropagation"] = word.into();
+            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup());
+            fitted.linux().as_ref().expect("linux").rootfs_propagation().clone()
+        };
+        assert_eq!(said("rslave"), Some("slave".into()));
+        assert_eq!(said("rshared"), Some("shared".into()));
+        assert_eq!(said("private"), Some("private".into()));
+    }
+
     #[test]
     fn nodes_are_not_made_where_no_filter_stands_before_them() {
         let host = tempfile::tempdir().expect("temporary folder");

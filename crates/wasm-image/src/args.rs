@@ -73,13 +73,17 @@ pub struct Build {
     #[arg(long = "env", value_name = "K=V")]
     pub env: Vec<KeyValue>,
 
+    /// Who runs it: a user's name or number, with `:` and a group's where wanted
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub user: Option<String>,
+
     /// A label of the image
     #[arg(long = "label", value_name = "K=V")]
     pub labels: Vec<KeyValue>,
 
     /// Make a CNCF Wasm OCI artifact: exactly one --wasm-layer and nothing that such a config lacks
     #[arg(long, conflicts_with_all = [
-        "layer_media_type", "files", "rootfs", "entrypoint", "cmd", "env", "labels",
+        "layer_media_type", "files", "rootfs", "entrypoint", "cmd", "env", "user", "labels",
     ])]
     pub artifact: bool,
 }

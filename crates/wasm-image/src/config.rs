@@ -68,6 +68,7 @@ fn run_config(build: &Build) -> Value {
             config.insert(key.into(), value);
         }
     };
+    put("User", build.user.is_none(), json!(build.user));
     put("Env", build.env.is_empty(), build.env.iter().map(assignment).collect());
     put("Entrypoint", build.entrypoint.is_empty(), json!(build.entrypoint));
     put("Cmd", build.cmd.is_empty(), json!(build.cmd));
@@ -147,6 +148,14 @@ mod tests {
         let config: Value = serde_json::from_slice(&config).unwrap();
         assert_eq!(config["config"], json!({}));
         assert_eq!(config["rootfs"], json!({ "type": "layers", "diff_ids": [] }));
+    }
+
+    #[test]
+    fn the_user_is_written_as_given() {
+        let build = Build { user: Some("www-data:100".into()), ..Build::default() };
+        let config = of_image(&build, &Platform::host(), &[]);
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        assert_eq!(config["config"], json!({ "User": "www-data:100" }));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A root file system as one tar layer, the same bytes for the same files.
 //!
-//! Entries are sorted, owned by root and as old as the epoch; of the permissions only "executable"
-//! and a folder's sticky bit are kept, because the rest depends on the umask of whoever builds.
+//! Entries are sorted, owned by root and as old as the epoch; of the permissions only "executable",
+//! "runs as its owner" and a folder's sticky bit are kept, because the rest depends on the umask of
+//! whoever builds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -83,7 +84,7 @@ fn look_at(path: &Path) -> Result<Entry> {
     } else if meta.is_dir() {
         Ok(Entry::Folder { mode: if mode & 0o1000 == 0 { 0o755 } else { 0o1777 } })
     } else if meta.is_file() {
-        let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 };
+        let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 | mode & 0o4000 };
         Ok(Entry::File { source: path.into(), mode })
     } else {
         bail!("{} is neither a file nor a folder nor a symbolic link", path.display())
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rootfs_keeps_links_sticky_folders_and_executables() {
+    fn a_rootfs_keeps_links_sticky_folders_executables_and_setuid() {
         let dir = tempfile::tempdir().unwrap();
         let at = |path: &str| dir.path().join(path);
         fs::create_dir(at("bin")).unwrap();
@@ -156,10 +157,13 @@ mod tests {
         fs::set_permissions(at("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         fs::write(at("bin/tool"), "x").unwrap();
         fs::set_permissions(at("bin/tool"), fs::Permissions::from_mode(0o700)).unwrap();
+        fs::write(at("bin/su"), "x").unwrap();
+        fs::set_permissions(at("bin/su"), fs::Permissions::from_mode(0o4700)).unwrap();
         symlink("tool", at("bin/sh")).unwrap();
         let expected = [
             ("bin".to_owned(), EntryType::Directory, 0o755),
             ("bin/sh".to_owned(), EntryType::Symlink, 0o777),
+            ("bin/su".to_owned(), EntryType::Regular, 0o4755),
             ("bin/tool".to_owned(), EntryType::Regular, 0o755),
             ("tmp".to_owned(), EntryType::Directory, 0o1777),
         ];

@@ -3,6 +3,8 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use tests::spec::MountPropagation;
 use tests::{Container, Pod, on_each_containerd};
 
 #[test]
@@ -42,6 +44,43 @@ fn a_linux_container_sees_what_its_spec_gives_it() -> Result<()> {
         assert_eq!(container.wait()?.code, 0);
         let expected = "green\n/www\nspec\n1000\n2000\nfrom the host\nrefused\n";
         assert_eq!(container.logs()?.stdout, expected);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_container_sees_what_the_host_mounts_later_where_it_asks_for_that() -> Result<()> {
+    const NOTHING: Option<&str> = None;
+    let ways = [
+        (MountPropagation::PropagationHostToContainer, "mounted later\n"),
+        (MountPropagation::PropagationBidirectional, "mounted later\n"),
+        (MountPropagation::PropagationPrivate, "nothing\n"),
+    ];
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("propagation"))?;
+        let later = node.volume("later")?;
+        std::fs::write(later.join("file"), "mounted later\n")?;
+        for (attempt, (way, expected)) in (0..).zip(ways) {
+            // CRI shares only what is below a mount that is shared itself.
+            let volume = node.volume(&format!("volume-{attempt}"))?;
+            std::fs::create_dir(volume.join("below"))?;
+            mount(Some(&volume), &volume, NOTHING, MsFlags::MS_BIND, NOTHING)?;
+            mount(NOTHING, &volume, NOTHING, MsFlags::MS_SHARED, NOTHING)?;
+            let script = "echo waits; while [ ! -e /volume/go ]; do sleep 0.1; done; \
+                          cat /volume/below/file 2>/dev/null || echo nothing";
+            let container = Container::shell("app", &node.image("linux")?, script)
+                .attempt(attempt)
+                .mount_with(&volume, "/volume", way);
+            let container = pod.run(&container)?;
+            container.wait_for_output("waits")?;
+            mount(Some(&later), &volume.join("below"), NOTHING, MsFlags::MS_BIND, NOTHING)?;
+            std::fs::write(volume.join("go"), "")?;
+            assert_eq!(container.wait()?.code, 0, "{way:?}: {:?}", container.logs()?);
+            assert_eq!(container.logs()?.stdout, format!("waits\n{expected}"), "{way:?}");
+            container.remove()?;
+            umount2(&volume.join("below"), MntFlags::MNT_DETACH)?;
+            umount2(&volume, MntFlags::MNT_DETACH)?;
+        }
         Ok(())
     })
 }
