@@ -221,7 +221,7 @@ fn cpu_and_memory_of_containers_and_pod_are_counted() -> Result<()> {
         let stats = node.cri.pod_stats(&pod.id)?;
         let memory = stats.memory.and_then(|memory| memory.working_set_bytes);
         let cpu = stats.cpu.and_then(|cpu| cpu.usage_core_nano_seconds);
-        assert!(memory.clone().is_some_and(|it| it.value >= 20 * MIB as u64), "{memory:?}");
+        assert!(memory.is_some_and(|it| it.value >= 20 * MIB as u64), "{memory:?}");
         assert!(cpu.is_some_and(|cpu| cpu.value > 0));
         Ok(())
     })

@@ -87,10 +87,8 @@ fn cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
     // A shorter period may make the old quota too large for the cgroups above: then the quota goes first.
     let early = period.is_some_and(|period| cgroup.set("cpu", PERIOD, period).is_ok());
     quota.map_or(Ok(()), |quota| cgroup.set("cpu", QUOTA, quota))?;
-    match period.filter(|_| !early) {
-        Some(period) => cgroup.set("cpu", PERIOD, period)?,
-        None => {}
-    }
+    let late = period.filter(|_| !early);
+    late.map_or(Ok(()), |period| cgroup.set("cpu", PERIOD, period))?;
     cpu.burst().map_or(Ok(()), |burst| cgroup.set("cpu", "cpu.cfs_burst_us", burst))?;
     cpu.idle().map_or(Ok(()), |idle| cgroup.set("cpu", "cpu.idle", idle))
 }
