@@ -31,7 +31,7 @@ fn within(memory: Option<u64>, guest: &str) -> End {
 #[test]
 fn a_guest_is_refused_more_than_its_part_of_the_limit_and_told_once() {
     let end = within(Some(96 * MIB), &growing(200));
-    assert_eq!(end.code, Some(80), "{end:?}");
+    assert_eq!(end.code, Some(88), "{end:?}");
     assert_eq!(end.stderr.matches("resources.limits.memory").count(), 1, "{end:?}");
     assert_eq!(end.stderr.lines().count(), 1, "{end:?}");
 }

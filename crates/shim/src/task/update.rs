@@ -37,8 +37,12 @@ fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
         && container.kind() == Kind::Guest
         && let Some(process) = container.first().child()
     {
-        // Negative for none.
-        sandbox::rlimit::tell_memory_limit(process, u64::try_from(limit).ok())?;
+        // Negative for none. The kernel's own limit is in force by now, whatever becomes of this one: without
+        // CAP_SYS_RESOURCE a process of another user is not told.
+        let told = sandbox::rlimit::tell_memory_limit(process, u64::try_from(limit).ok());
+        if let Err(error) = told {
+            log::warn!("container {}: {error}", container.id());
+        }
     }
     Ok(())
 }
