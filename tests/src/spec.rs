@@ -27,6 +27,7 @@ pub fn runtime() -> String {
 pub struct Pod {
     pub(crate) handler: String,
     config: PodSandboxConfig,
+    namespaces: NamespaceOption,
 }
 
 impl Pod {
@@ -49,12 +50,18 @@ impl Pod {
             dns_config: Some(dns),
             ..Default::default()
         };
-        Self { handler: handler(), config }
+        Self { handler: handler(), config, namespaces: namespaces() }
     }
 
     /// With another of the node's runtime handlers.
     pub fn handler(mut self, name: &str) -> Self {
         self.handler = name.into();
+        self
+    }
+
+    /// Its containers see each other's processes (`shareProcessNamespace`): those that ask for it as well.
+    pub fn shared_processes(mut self) -> Self {
+        self.namespaces.pid = NamespaceMode::Pod.into();
         self
     }
 
@@ -67,7 +74,7 @@ impl Pod {
     /// The message for CRI.
     pub(crate) fn config(&self, logs: &Path, cgroup_parent: &str) -> PodSandboxConfig {
         let security_context = LinuxSandboxSecurityContext {
-            namespace_options: Some(namespaces()),
+            namespace_options: Some(self.namespaces.clone()),
             ..Default::default()
         };
         PodSandboxConfig {
@@ -174,6 +181,12 @@ impl Container {
             readonly,
             ..Default::default()
         });
+        self
+    }
+
+    /// Is among the processes of its Pod, where that shares them.
+    pub fn shared_processes(mut self) -> Self {
+        self.security.namespace_options.get_or_insert_default().pid = NamespaceMode::Pod.into();
         self
     }
 

@@ -64,9 +64,8 @@ pub fn fit(
 ) -> (Spec, Option<Vec<u32>>) {
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(cgroup.cgroups_path()));
-        let propagation = linux.rootfs_propagation().as_deref().map(known_propagation);
-        linux.set_rootfs_propagation(propagation.map(str::to_owned));
     }
+    set_propagation(&mut spec);
     if let Some(root) = spec.root_mut() {
         // join keeps an absolute path as it is.
         let path: PathBuf = bundle.join(root.path());
@@ -106,16 +105,24 @@ pub fn fit_exec(
     spec
 }
 
-/// Whether mounts are told to and by the host, in the words that libcontainer knows. It always sets it for the
-/// whole tree, which containerd says with an `r`.
-fn known_propagation(word: &str) -> &str {
-    match word {
-        "rshared" => "shared",
-        "rslave" => "slave",
-        "rprivate" => "private",
-        "runbindable" => "unbindable",
-        other => other,
-    }
+/// Whether mounts made later are told by the host and to it. libcontainer heeds this for the whole tree alone, not
+/// mount by mount, and knows no word with an `r`, which containerd writes; it always means the whole tree. So
+/// a tree of which no mount asks for anything is private, as each of its mounts should be.
+fn set_propagation(spec: &mut Spec) {
+    const TOLD: [&str; 4] = ["shared", "rshared", "slave", "rslave"];
+    let options = spec.mounts().iter().flatten().filter_map(|mount| mount.options().as_ref());
+    let is_told = options.flatten().any(|option| TOLD.contains(&option.as_str()));
+    let Some(linux) = spec.linux_mut() else { return };
+    let word = match linux.rootfs_propagation().as_deref() {
+        Some("rshared") => "shared",
+        Some("rslave") => "slave",
+        Some("rprivate") => "private",
+        Some("runbindable") => "unbindable",
+        None | Some("") if is_told => "slave",
+        None | Some("") => "private",
+        Some(_) => return,
+    };
+    linux.set_rootfs_propagation(Some(word.into()));
 }
 
 fn fit_program(spec: &mut Spec, unified: bool) {
@@ -374,16 +381,18 @@ mod tests {
     }
 
     #[test]
-    fn propagation_is_said_in_words_that_libcontainer_knows() {
-        let said = |word: &str| {
+    fn mounts_are_private_unless_something_else_is_asked_for() {
+        let said = |root: Option<&str>, mount: &str| {
             let mut json = serde_json::to_value(pod_spec()).expect("encodes");
-            json["linux"]["rootfsPropagation"] = word.into();
+            json["linux"]["rootfsPropagation"] = root.into();
+            json["mounts"][3]["options"] = serde_json::json!(["rbind", mount]);
             let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup());
-            fitted.linux().as_ref().expect("linux").rootfs_propagation().clone()
+            fitted.linux().as_ref().expect("linux").rootfs_propagation().clone().expect("a word")
         };
-        assert_eq!(said("rslave"), Some("slave".into()));
-        assert_eq!(said("rshared"), Some("shared".into()));
-        assert_eq!(said("private"), Some("private".into()));
+        assert_eq!(said(None, "rprivate"), "private");
+        assert_eq!(said(None, "rslave"), "slave");
+        assert_eq!(said(Some("rslave"), "rslave"), "slave");
+        assert_eq!(said(Some("rshared"), "rshared"), "shared");
     }
 
     #[test]

@@ -150,3 +150,22 @@ fn twenty_linux_pods_run_at_once() -> Result<()> {
         })
     })
 }
+
+#[test]
+fn a_pod_that_shares_processes_ends_after_a_container_could_not_be_made() -> Result<()> {
+    // Whether the process that failed is noticed in time was a matter of luck.
+    const ATTEMPTS: u32 = 20;
+    on_each_containerd(|node| {
+        let image = node.image("linux")?;
+        for attempt in 0..ATTEMPTS {
+            let pod = node.run_pod(&Pod::new(&format!("shared-{attempt}")).shared_processes())?;
+            let container = Container::shell("app", &image, "true").shared_processes();
+            let container = pod.create(&container.working_dir("/bin/busybox"))?;
+            let error = format!("{:#}", container.start().expect_err("a file is no folder"));
+            assert!(error.contains("working directory /bin/busybox"), "{error}");
+            pod.stop()?;
+            pod.remove()?;
+        }
+        Ok(())
+    })
+}

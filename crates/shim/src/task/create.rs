@@ -32,11 +32,17 @@ pub async fn create(
     let prepared = prepare(&shared, &request).await?;
     // Until the watcher claims the process, nobody else may reap it.
     let forking = shared.forking.read().await;
-    let container = Arc::new(prepared.build(&shared).await?);
-    let pid = container.first().number();
-    place.fill(container.clone());
+    let built = prepared.build(&shared).await.map(Arc::new);
+    match &built {
+        Ok(container) => place.fill(container.clone()),
+        Err(_) => drop(place),
+    }
     drop(forking);
+    // What ended meanwhile was left alone. A failure leaves processes too, and while one of them is not reaped, the
+    // pid namespace it had joined, which is the pause's where the Pod shares one, cannot end.
     shared.reap_orphans();
+    let container = built?;
+    let pid = container.first().number();
     shared.events.publish(TaskCreate {
         container_id: request.id,
         bundle: request.bundle,

@@ -57,9 +57,11 @@ pub async fn start(
     let prepared = prepare(shared, &container, &exec).await?;
     // Until the process is known, nobody else may reap it.
     let forking = shared.forking.read().await;
-    prepared.make(shared, &exec.process).await?;
+    let made = prepared.make(shared, &exec.process).await;
     drop(forking);
+    // A failure leaves processes too.
     shared.reap_orphans();
+    made?;
     exec.process.lifecycle().started();
     let pid = exec.process.number();
     shared.events.publish(TaskExecStarted {

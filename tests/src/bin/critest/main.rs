@@ -2,7 +2,9 @@
 //! `docs/conformance.md` from what came out.
 #![forbid(unsafe_code)]
 
+mod document;
 mod images;
+mod reasons;
 mod report;
 mod run;
 mod shared_memory;
@@ -16,7 +18,8 @@ use tests::containerd::Containerd;
 use tests::registry::Registry;
 use tests::{Node, interrupt};
 
-use crate::report::State;
+use crate::reasons::LEFT_OUT;
+use crate::report::{Outcome, State};
 use crate::shared_memory::Segments;
 
 fn main() -> ExitCode {
@@ -33,30 +36,39 @@ fn main() -> ExitCode {
     }
 }
 
+/// With an argument only the tests whose names match it are run, and nothing is written.
 fn run() -> Result<()> {
+    let focus: Vec<_> = env::args().skip(1).map(|name| format!("--focus={name}")).collect();
+    let left_out = LEFT_OUT.iter().map(|left| format!("--skip={}", left.name));
+    let filters: Vec<_> = focus.iter().cloned().chain(left_out).collect();
     let containerd = Containerd::available()?.pop().context("there is no containerd")?;
     println!("starting a private containerd {}", containerd.version);
     let node = Node::start(containerd)?;
     interrupt::clean_up(node.traces.clone())?;
     let registry = Registry::start(&node, "_default")?;
     images::push(&node, &registry)?;
-    let before = Segments::find()?;
-    let filters: Vec<_> = env::args().skip(1).map(|name| format!("--focus={name}")).collect();
-    for handler in ["runc", "wasmtime"] {
-        let start = Instant::now();
-        let outcomes = run::with_handler(&node, handler, &filters);
-        before.remove_new()?;
-        let outcomes = outcomes?;
-        let count = |state| outcomes.iter().filter(|it| it.state == state).count();
-        println!(
-            "{handler}: {} passed, {} failed, {} skipped, {} s",
-            count(State::Passed),
-            count(State::Failed),
-            count(State::Skipped),
-            start.elapsed().as_secs()
-        );
+    let runc = run_with("runc", &node, &filters)?;
+    let wasmtime = run_with("wasmtime", &node, &filters)?;
+    if focus.is_empty() {
+        document::write(&node.containerd, &runc, &wasmtime)?;
     }
     drop(registry);
     node.traces.watch_logged();
     node.stop()
+}
+
+fn run_with(handler: &str, node: &Node, filters: &[String]) -> Result<Vec<Outcome>> {
+    let (start, before) = (Instant::now(), Segments::find()?);
+    let outcomes = run::with_handler(node, handler, filters);
+    before.remove_new()?;
+    let outcomes = outcomes?;
+    let count = |state| outcomes.iter().filter(|it| it.state == state).count();
+    println!(
+        "{handler}: {} passed, {} failed, {} skipped, {} s",
+        count(State::Passed),
+        count(State::Failed),
+        count(State::Skipped),
+        start.elapsed().as_secs()
+    );
+    Ok(outcomes)
 }

@@ -1,0 +1,130 @@
+//! `docs/conformance.md`: what came out, for people.
+
+use std::fmt::Write;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use tests::command;
+use tests::containerd::{Containerd, repository};
+
+use crate::reasons::{self, LEFT_OUT};
+use crate::report::{Outcome, State};
+
+/// The module that says which version of critest it is.
+const MODULE: &str = include_str!("../../../critest/go.mod");
+
+/// Writes the document from the outcomes with both handlers.
+pub fn write(containerd: &Containerd, runc: &[Outcome], wasmtime: &[Outcome]) -> Result<()> {
+    let folder = repository().join("docs");
+    fs::create_dir_all(&folder)?;
+    let text = text(&environment(containerd)?, runc, wasmtime)?;
+    let file = folder.join("conformance.md");
+    fs::write(&file, text).with_context(|| format!("write {}", file.display()))
+}
+
+/// What was tested with what, in words.
+fn environment(containerd: &Containerd) -> Result<String> {
+    let critest =
+        MODULE.lines().find_map(|line| line.trim().strip_prefix("sigs.k8s.io/cri-tools v"));
+    let critest =
+        critest.and_then(|rest| rest.split(' ').next()).context("no cri-tools in go.mod")?;
+    let runc = command::must("runc --version")?;
+    let runc = runc.lines().next().unwrap_or_default().replace(" version", "");
+    let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+    let cgroups = if unified { "v2" } else { "v1" };
+    Ok(format!(
+        "critest of cri-tools {critest}, containerd {}, {runc}, cgroups {cgroups}",
+        containerd.version
+    ))
+}
+
+fn text(environment: &str, runc: &[Outcome], wasmtime: &[Outcome]) -> Result<String> {
+    let mut text = String::from(HEADER).replace("ENVIRONMENT", environment);
+    writeln!(text, "| handler | passed | failed | skipped |\n|---|---|---|---|")?;
+    for (name, outcomes) in [("`runc`", runc), ("`wasmtime`", wasmtime)] {
+        let [passed, failed, skipped] = [State::Passed, State::Failed, State::Skipped]
+            .map(|state| outcomes.iter().filter(|outcome| outcome.state == state).count());
+        writeln!(text, "| {name} | {passed} | {failed} | {skipped} |")?;
+    }
+    text.push_str(FAILED);
+    let mut failed = pairs(runc, wasmtime);
+    failed.retain(|(_, runc, wasmtime)| is(runc, State::Failed) || is(wasmtime, State::Failed));
+    table(&mut text, &failed)?;
+    text.push_str(SKIPPED);
+    let mut skipped = pairs(runc, wasmtime);
+    skipped.retain(|pair| {
+        let (_, runc, wasmtime) = pair;
+        !failed.contains(pair) && (is(runc, State::Skipped) || is(wasmtime, State::Skipped))
+    });
+    table(&mut text, &skipped)?;
+    text.push_str(LEFT);
+    for left in &LEFT_OUT {
+        writeln!(text, "| {} | {} |", left.name, left.reason)?;
+    }
+    Ok(text)
+}
+
+/// A test's name, and what became of it with each handler.
+type Pair<'a> = (&'a str, Option<&'a Outcome>, Option<&'a Outcome>);
+
+fn pairs<'a>(runc: &'a [Outcome], wasmtime: &'a [Outcome]) -> Vec<Pair<'a>> {
+    let mut names: Vec<_> = runc.iter().chain(wasmtime).map(|it| it.name.as_str()).collect();
+    names.sort_unstable();
+    names.dedup();
+    let find = |outcomes: &'a [Outcome], name| outcomes.iter().find(|it| it.name == name);
+    names.into_iter().map(|name| (name, find(runc, name), find(wasmtime, name))).collect()
+}
+
+fn is(outcome: &Option<&Outcome>, state: State) -> bool {
+    outcome.is_some_and(|outcome| outcome.state == state)
+}
+
+fn table(text: &mut String, pairs: &[Pair<'_>]) -> Result<()> {
+    writeln!(text, "| test | `runc` | `wasmtime` |\n|---|---|---|")?;
+    for (name, runc, wasmtime) in pairs {
+        writeln!(text, "| {name} | {} | {} |", cell(runc), cell(wasmtime))?;
+    }
+    Ok(())
+}
+
+fn cell(outcome: &Option<&Outcome>) -> String {
+    let Some(outcome) = outcome else { return "not run".into() };
+    match outcome.state {
+        State::Passed => "passed".into(),
+        State::Failed => format!("**failed**: {}", reasons::of(outcome)),
+        State::Skipped => format!("skipped: {}", reasons::of(outcome)),
+    }
+}
+
+const HEADER: &str = "\
+# Conformance
+
+Kubernetes' own tests of CRI, critest, with Linux containers: once with runc's shim and once with this one, on the
+same private containerd. `make critest` runs them again and writes this page.
+
+Measured with ENVIRONMENT.
+
+The images that critest pulls are built from busybox, under the names it asks for, and come from a registry on
+loopback. What has the same reason with both handlers is the machine's or the harness's.
+
+";
+
+const FAILED: &str = "
+## Failed with either
+
+";
+
+const SKIPPED: &str = "
+## Skipped by themselves
+
+A test that finds something it needs missing, on the machine or in what the runtime tells of itself, skips itself.
+
+";
+
+const LEFT: &str = "
+## Left out
+
+| test | reason |
+|---|---|
+";
