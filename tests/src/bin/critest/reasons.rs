@@ -31,13 +31,7 @@ pub const LEFT_OUT: [LeftOut; 3] = [
 struct Cause(&'static str, &'static str, &'static str);
 
 /// The first whose parts are there says it. An empty part is in everything.
-const CAUSES: [Cause; 7] = [
-    Cause("", "exec is not supported", NEEDS_EXEC),
-    // These look for the words of a program that could not be run, before the error.
-    Cause("dropping capability", "not to be empty", NEEDS_EXEC),
-    Cause("ReadonlyPaths", "Read-only file system", NEEDS_EXEC),
-    Cause("seccomp localhost profile", "Operation not permitted", NEEDS_EXEC),
-    Cause("reason OOMKilled", "", "needs the event that tells of an OOM kill"),
+const CAUSES: [Cause; 2] = [
     Cause(
         "recursive readonly mount",
         "does not implement",
@@ -49,8 +43,6 @@ const CAUSES: [Cause; 7] = [
         "the runtime tells of no support for user namespaces",
     ),
 ];
-
-const NEEDS_EXEC: &str = "needs exec";
 
 /// How much of an unknown message is worth a cell of a table, in characters.
 const READABLE: usize = 160;
