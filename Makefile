@@ -29,7 +29,9 @@ containerd: deps ## build a containerd 2.x into target/go/containerd, where Go i
 demo: images containerd ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
 	@target/release/demo
 
-test: images containerd ## run every test
+test: images cluster-tools ## run every test but the slow ones on Kubernetes
+	@echo "== test on Kubernetes"
+	@$(CARGO) test --release --locked --workspace --test kubernetes
 	@echo "== test"
 	@$(CARGO) test --release --locked --workspace --all-targets
 
@@ -43,9 +45,9 @@ cluster: images cluster-tools ## start a Kubernetes of one node on this machine,
 cluster-down: build ## end it, with all that runs on it
 	@target/release/cluster down
 
-e2e: images cluster-tools ## run the stories on a Kubernetes of their own
+e2e: images cluster-tools ## run every test on Kubernetes
 	@echo "== e2e"
-	@$(CARGO) test --release --locked --package tests --test kubernetes
+	@$(CARGO) test --release --locked --workspace --test kubernetes -- --include-ignored
 
 critest: images containerd ## run Kubernetes' tests of CRI with runc and with the shim, and write docs/conformance.md
 	@scripts/install-deps.sh critest

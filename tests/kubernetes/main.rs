@@ -2,7 +2,7 @@
 //!
 //! All of them on one cluster, each in a namespace of its own: first those that do not mind each other, side by
 //! side; then, one after the other, those in `crowd` and `faults`, which need the node for themselves or end parts
-//! of it. At the end nothing of the cluster may be left on the machine.
+//! of it. These take a while, and are told only where `--include-ignored` asks for them. At the end nothing of the cluster may be left on the machine.
 #![forbid(unsafe_code)]
 
 mod crowd;
@@ -65,6 +65,10 @@ fn main() -> Result<ExitCode> {
         libtest_mimic::run(&args, vec![]).exit();
     }
     args.test_threads = args.test_threads.or(Some(AT_A_TIME));
+    if !Cluster::is_possible()? {
+        println!("left out: Kubernetes is not built, for which Go 1.21 or newer is missing");
+        return Ok(ExitCode::SUCCESS);
+    }
     println!("starting a cluster, or asking one that is there");
     let cluster = Arc::new(Cluster::existing_or_new()?);
     let mut stories = ANYWHERE.concat();
@@ -78,7 +82,7 @@ fn main() -> Result<ExitCode> {
         let names: Vec<_> = left_out.into_iter().map(|(name, _)| name).collect();
         println!("left out, because the node is not this machine: {}", names.join(", "));
     }
-    let conclusion = libtest_mimic::run(&args, trials(&cluster, &stories));
+    let conclusion = libtest_mimic::run(&args, trials(&cluster, &stories, false));
     let alone = tell_one_by_one(&args, &cluster, &one_by_one);
     let is_local = cluster.is_local();
     Arc::into_inner(cluster).expect("every story has ended").stop()?;
@@ -97,13 +101,14 @@ fn tell_one_by_one(
     stories: &[(&'static str, Story)],
 ) -> Conclusion {
     let args = Arguments { test_threads: Some(1), ..args.clone() };
-    libtest_mimic::run(&args, trials(cluster, stories))
+    libtest_mimic::run(&args, trials(cluster, stories, true))
 }
 
-fn trials(cluster: &Arc<Cluster>, stories: &[(&'static str, Story)]) -> Vec<Trial> {
+fn trials(cluster: &Arc<Cluster>, stories: &[(&'static str, Story)], are_slow: bool) -> Vec<Trial> {
     let trial = |&(name, story): &(&'static str, Story)| {
         let cluster = cluster.clone();
-        Trial::test(name, move || tell(&cluster, name, story))
+        let trial = Trial::test(name, move || tell(&cluster, name, story));
+        trial.with_ignored_flag(are_slow)
     };
     stories.iter().map(trial).collect()
 }

@@ -46,6 +46,11 @@ impl Containerd {
         Ok(found)
     }
 
+    /// Whether one of that major version is asked for by name.
+    pub fn is_wanted(major: u32) -> bool {
+        env::var(WANTED).is_ok_and(|wanted| wanted.split(' ').any(|it| it.parse() == Ok(major)))
+    }
+
     /// The one at that path, when there is one that runs.
     fn at(program: &Path) -> Result<Option<Self>> {
         if !program.is_file() {

@@ -48,6 +48,10 @@ const SAMPLES: &str = "registry.example/samples";
 /// A label of the namespaces made here.
 const MADE_HERE: &str = "wasmtime-shim-tests=true";
 
+/// What a cluster consists of, beside its containerd.
+const PROGRAMS: [&str; 6] =
+    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
+
 /// A cluster. As a node: whoever started it calls [`Cluster::stop`].
 #[derive(Debug)]
 pub struct Cluster {
@@ -68,6 +72,19 @@ impl Cluster {
                     Containerd::available()?.pop().context("there is no containerd")?;
                 Self::on(Node::start(containerd)?)
             }
+        }
+    }
+
+    /// Whether there is one, or what one consists of. Where a containerd 2.x has to be there, it has to be as well:
+    /// Go builds both.
+    pub fn is_possible() -> Result<bool> {
+        if env::var_os(EXISTING).is_some() {
+            return Ok(true);
+        }
+        let missing = PROGRAMS.into_iter().find_map(|name| program(name).err());
+        match missing {
+            Some(missing) if Containerd::is_wanted(2) => Err(missing),
+            missing => Ok(missing.is_none()),
         }
     }
 
