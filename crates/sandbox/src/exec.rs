@@ -203,7 +203,6 @@ fn confine(spec: &Spec, mut given: Given, report: &OwnedFd) -> Result<(), Error>
     if !no_new_privileges {
         filter(spec)?;
     }
-    capabilities::reset_effective(syscalls.as_ref()).map_err(|error| explain(&error))?;
     if let Some(granted) = process.capabilities() {
         capabilities::drop_privileges(granted, syscalls.as_ref())
             .map_err(|error| explain(&error))?;
@@ -236,6 +235,8 @@ fn become_user(process: &Process) -> Result<(), Error> {
     // Which of its capabilities it keeps is decided later.
     prctl::set_keepcaps(true).map_err(Error::system("keep capabilities"))?;
     set_ids(user.uid(), user.gid())?;
+    // The change of user took them out of effect, and loading a seccomp filter takes one.
+    capabilities::reset_effective(syscalls().as_ref()).map_err(|error| explain(&error))?;
     prctl::set_keepcaps(false).map_err(Error::system("keep capabilities"))
 }
 
@@ -283,7 +284,11 @@ fn set_env(spec: &Spec, executor: &dyn Executor) -> Result<(), Error> {
 /// From `/etc/passwd` (passwd(5)), which getpwuid(3) would read with libraries of the image.
 fn home(uid: u32) -> Option<String> {
     let mut text = String::new();
-    let file = File::open("/etc/passwd").ok()?;
+    // A fifo of that name would keep whoever opens it waiting.
+    let mut options = fs::OpenOptions::new();
+    let file =
+        options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open("/etc/passwd").ok()?;
+    file.metadata().ok()?.is_file().then_some(())?;
     file.take(limits::PASSWD_BYTES).read_to_string(&mut text).ok()?;
     text.lines().find_map(|line| {
         let fields: Vec<_> = line.split(':').collect();

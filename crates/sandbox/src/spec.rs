@@ -94,6 +94,10 @@ pub fn fit_exec(
     workload: &Workload,
     unified: bool,
 ) -> Spec {
+    let process = match spec.process() {
+        Some(first) => with_the_rest_of(process, first),
+        None => process,
+    };
     spec.set_process(Some(process));
     match (first, workload) {
         (Workload::Linux, Workload::Linux) => fit_program(&mut spec, unified),
@@ -103,6 +107,26 @@ pub fn fit_exec(
         tell_memory_limit(&mut spec);
     }
     spec
+}
+
+/// What it does not say of its rights and limits is as in the first process.
+fn with_the_rest_of(mut process: Process, first: &Process) -> Process {
+    if process.capabilities().is_none() {
+        process.set_capabilities(first.capabilities().clone());
+    }
+    if process.rlimits().is_none() {
+        process.set_rlimits(first.rlimits().clone());
+    }
+    if process.apparmor_profile().is_none() {
+        process.set_apparmor_profile(first.apparmor_profile().clone());
+    }
+    if process.no_new_privileges().is_none() {
+        process.set_no_new_privileges(first.no_new_privileges());
+    }
+    if process.oom_score_adj().is_none() {
+        process.set_oom_score_adj(first.oom_score_adj());
+    }
+    process
 }
 
 /// Whether mounts made later are told by the host and to it. libcontainer heeds this for the whole tree alone, not

@@ -1,6 +1,7 @@
 //! One process of a container: its first, which is the container's life, or one that was executed in it later.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
 
@@ -29,6 +30,8 @@ pub struct Process {
     stdio: Paths,
     child: OnceLock<PidFd>,
     held: Mutex<Held>,
+    /// CloseIO may come while the process is still being made.
+    stdin_closed: AtomicBool,
     lifecycle: Mutex<Lifecycle>,
     exit: watch::Sender<Option<Exit>>,
     /// Held while Start, Pause or Resume is carried out, so that an exit is told after it.
@@ -42,6 +45,7 @@ impl Process {
             stdio,
             child: OnceLock::new(),
             held: Mutex::default(),
+            stdin_closed: AtomicBool::new(false),
             lifecycle: Mutex::new(Lifecycle::created()),
             exit: watch::Sender::new(None),
             starting: AsyncMutex::new(()),
@@ -50,7 +54,10 @@ impl Process {
 
     /// It was made; `held` are the shim's ends of its stdio.
     pub fn made(&self, child: PidFd, held: Held) {
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        *self.held() = held;
+        if self.stdin_closed.load(Ordering::SeqCst) {
+            self.held().close_stdin();
+        }
         let again = self.child.set(child).is_err();
         debug_assert!(!again, "a process is made once");
     }
@@ -92,6 +99,7 @@ impl Process {
 
     /// The client has closed its end of stdin.
     pub fn close_stdin(&self) {
+        self.stdin_closed.store(true, Ordering::SeqCst);
         self.held().close_stdin();
     }
 

@@ -52,6 +52,31 @@ fn what_is_executed_has_no_more_rights_than_the_container() -> Result<()> {
 }
 
 #[test]
+fn a_filter_of_system_calls_holds_for_another_user_too() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("user"))?;
+        let app = Container::shell("app", &node.image("linux")?, FOREVER).user(1000, 2000);
+        let app = pod.run(&app.runtime_default_seccomp())?;
+        app.wait_for_output("ready")?;
+        let status = app.exec(&["grep", "Seccomp:", "/proc/self/status"])?.success()?.stdout;
+        assert_eq!(status, "Seccomp:\t2\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_container_that_sets_a_trap_does_not_keep_its_executioner() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("trap"))?;
+        let script = format!("rm -f /etc/passwd; mkdir -p /etc; mkfifo /etc/passwd; {FOREVER}");
+        let app = pod.run(&Container::shell("app", &node.image("linux")?, &script))?;
+        app.wait_for_output("ready")?;
+        assert_eq!(app.exec(&["sh", "-c", "echo $HOME"])?.success()?.stdout, "/\n");
+        Ok(())
+    })
+}
+
+#[test]
 fn what_cannot_be_executed_is_named() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("typo"))?;

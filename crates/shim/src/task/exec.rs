@@ -52,6 +52,8 @@ pub async fn start(
 ) -> Result<StartResponse, Error> {
     let exec = container.exec(&exec_id)?;
     let _starting = exec.process.starting.lock().await;
+    // It may have been deleted meanwhile.
+    container.exec(&exec_id)?;
     exec.process.lifecycle().may_start()?;
     container.first().lifecycle().may_exec()?;
     let prepared = prepare(shared, &container, &exec).await?;
@@ -77,6 +79,8 @@ pub async fn start(
 /// Carries out Delete of what was executed.
 pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteResponse, Error> {
     let process = container.process(exec_id)?;
+    // Not while it is being started, which goes on when nobody waits for it any more.
+    let _starting = process.starting.lock().await;
     process.lifecycle().may_delete()?;
     let mut response = DeleteResponse { pid: process.number(), ..Default::default() };
     // One that was never started has no end.

@@ -17,6 +17,10 @@ pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, E
         return Err(Error::Signal(request.signal));
     }
     let signal = request.signal as i32;
+    if !request.exec_id.is_empty() {
+        // One that is being started can be killed once it is.
+        drop(process.starting.lock().await);
+    }
     process.lifecycle().may_kill()?;
     if request.all && request.exec_id.is_empty() {
         return blocking(move || {
