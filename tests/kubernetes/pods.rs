@@ -31,8 +31,10 @@ spec:
     namespace.until_ready("server")?;
     assert_eq!(namespace.http_get("server", 8080, "/")?, "hello from wasi:http\n");
     namespace.http_get("server", 8080, "/log?text=something")?;
-    let logs = namespace.must(&["logs", "server"])?;
-    assert!(logs.contains("stdout: something") && logs.contains("stderr: something"), "{logs}");
+    namespace.until("what was logged", || {
+        let logs = namespace.must(&["logs", "server"])?;
+        Ok(logs.contains("stdout: something") && logs.contains("stderr: something"))
+    })?;
     let start = Instant::now();
     namespace.must(&["delete", "pod", "server"])?;
     assert!(start.elapsed() < Duration::from_secs(30), "deleting took {:?}", start.elapsed());

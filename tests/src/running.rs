@@ -156,10 +156,13 @@ impl RunningContainer<'_> {
         Logs::parse(&text.with_context(|| self.log.display().to_string())?)
     }
 
-    /// Waits until its standard output has `text`.
+    /// Waits until its standard output or its standard error has `text`.
+    ///
+    /// What a running container wrote reaches its log some time later, and each stream on its own.
     pub fn wait_for_output(&self, text: &str) -> Result<()> {
         wait::until(EVENTUALLY, &format!("the output {text:?}"), || {
-            Ok(self.logs()?.stdout.contains(text).then_some(()))
+            let logs = self.logs()?;
+            Ok((logs.stdout.contains(text) || logs.stderr.contains(text)).then_some(()))
         })
     }
 
