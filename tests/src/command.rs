@@ -1,7 +1,10 @@
-//! Programs of the system, run to their end within bounds.
+//! Programs of the system, run to their end within bounds or started to stay.
 
 use std::ffi::OsStr;
-use std::process::{ChildStdin, Command, Stdio};
+use std::fs::File;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Child, ChildStdin, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -24,6 +27,16 @@ impl Output {
         }
         Ok(self)
     }
+}
+
+/// Starts a program that stays, without input, in `folder`; what it prints is appended to `log`.
+pub fn daemon(command: &mut Command, folder: &Path, log: &Path) -> Result<Child> {
+    let output = File::options().create(true).append(true).open(log);
+    let output = output.with_context(|| log.display().to_string())?;
+    // Apart from the terminal's group: ctrl-C is for the program that cleans up.
+    let command = command.current_dir(folder).process_group(0);
+    let command = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    command.spawn().with_context(|| format!("start {}", command.get_program().display()))
 }
 
 /// How long any program may take, in seconds. `ctr run` may have to compile a guest first.

@@ -1,5 +1,6 @@
 //! Ctrl-C, for programs that have made something which must not stay.
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
@@ -26,7 +27,13 @@ pub fn clean_up(traces: Traces) -> Result<()> {
     Ok(())
 }
 
-/// Whether that is under way: errors are its consequence then.
-pub fn is_under_way() -> bool {
-    INTERRUPTED.load(Ordering::Relaxed)
+/// The exit code of a program that ended by itself, with its error on standard error.
+pub fn end(result: Result<()>) -> ExitCode {
+    let Err(error) = result else { return ExitCode::SUCCESS };
+    while INTERRUPTED.load(Ordering::Relaxed) {
+        // What failed did so because everything is being cleaned up; that ends the program.
+        thread::park();
+    }
+    eprintln!("error: {error:#}");
+    ExitCode::FAILURE
 }

@@ -3,10 +3,9 @@
 use std::collections::HashSet;
 use std::env;
 use std::ffi::OsString;
-use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
+use std::fs;
 use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard};
 
 use anyhow::{Context, Result, bail};
@@ -18,7 +17,7 @@ use crate::ctr::Ctr;
 use crate::network::{self, Bridge};
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
-use crate::{Pod, RunningPod, config, cri, shim};
+use crate::{Pod, RunningPod, command, config, cri, shim};
 
 /// A node. Whoever started it calls [`Node::stop`]; dropped without, after a failure, it wipes away
 /// what it can and says what containerd complained about.
@@ -78,19 +77,9 @@ impl Node {
 
     /// Starts containerd, on the state that it left when it was ended before.
     pub fn start_containerd(&self) -> Result<()> {
-        let log = File::options().create(true).append(true).open(self.log())?;
-        let child = Command::new(&self.containerd.program)
-            .arg("--config")
-            .arg(self.folder.join("config.toml"))
-            .env("PATH", self.path()?)
-            .current_dir(&self.folder)
-            // Apart from the terminal's group: ctrl-C is for the program that cleans up.
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .with_context(|| format!("start {}", self.containerd.program.display()))?;
+        let mut command = Command::new(&self.containerd.program);
+        command.arg("--config").arg(self.folder.join("config.toml")).env("PATH", self.path()?);
+        let child = command::daemon(&mut command, &self.folder, &self.log())?;
         *self.daemon() = Some(child);
         wait::until(SOON, "containerd to be ready", || {
             if let Some(status) = self.daemon().as_mut().and_then(|child| child.try_wait().ok()?) {

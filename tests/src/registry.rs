@@ -1,10 +1,9 @@
 //! A registry of images on loopback, in the place of one that the node's containerd (2.x) would pull from.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use anyhow::{Context, Result};
 
@@ -35,17 +34,9 @@ impl Registry {
         let hosts = config::registries(folder).join(host);
         fs::create_dir_all(&hosts)?;
         fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &address))?;
-        let log = File::create(folder.join("registry.log"))?;
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(configuration)
-            .current_dir(folder)
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(log.try_clone()?)
-            .stderr(log)
-            .spawn()
-            .context("start docker-registry (Debian: docker-registry)")?;
+        let mut command = Command::new("docker-registry");
+        command.arg("serve").arg(configuration);
+        let child = command::daemon(&mut command, folder, &folder.join("registry.log"))?;
         let registry = Self { address, child };
         wait::until(SOON, "the registry", || Ok(registry.is_up()?.then_some(())))?;
         Ok(registry)

@@ -1,15 +1,15 @@
 //! The programs that a cluster consists of, as plain processes.
 
-use std::fs::{self, File};
+use std::fs;
 use std::net::TcpListener;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 
 use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::command;
 use crate::containerd::repository;
 use crate::wait::{self, SOON};
 
@@ -72,17 +72,8 @@ impl Drop for Component {
 }
 
 fn spawn(name: &'static str, flags: &[String], folder: &Path) -> Result<Child> {
-    let output = File::options().create(true).append(true).open(log(folder, name))?;
-    Command::new(program(name)?)
-        .args(flags)
-        .current_dir(folder)
-        // Apart from the terminal's group: ctrl-C is for the program that cleans up.
-        .process_group(0)
-        .stdin(Stdio::null())
-        .stdout(output.try_clone()?)
-        .stderr(output)
-        .spawn()
-        .with_context(|| format!("start {name}"))
+    let mut command = Command::new(program(name)?);
+    command::daemon(command.args(flags), folder, &log(folder, name))
 }
 
 fn log(folder: &Path, name: &str) -> PathBuf {

@@ -19,17 +19,7 @@ fn main() -> ExitCode {
         "down" => down(),
         _ => Err(anyhow::anyhow!("usage: cluster up|down")),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            while interrupt::is_under_way() {
-                // What failed did so because everything is being cleaned up; that ends the program.
-                std::thread::park();
-            }
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::end(done)
 }
 
 fn up() -> Result<()> {

@@ -23,17 +23,7 @@ use crate::report::{Outcome, State};
 use crate::shared_memory::Segments;
 
 fn main() -> ExitCode {
-    match run() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            while interrupt::is_under_way() {
-                // What failed did so because everything is being cleaned up; that ends the program.
-                std::thread::park();
-            }
-            eprintln!("error: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::end(run())
 }
 
 /// With an argument only the tests whose names match it are run, and nothing is written.

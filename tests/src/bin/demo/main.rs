@@ -18,17 +18,7 @@ use tests::{Container, Node, Pod, RunningContainer, RunningPod, interrupt};
 const PORT: u16 = 8080;
 
 fn main() -> ExitCode {
-    match demonstrate() {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            while interrupt::is_under_way() {
-                // What failed did so because everything is being cleaned up; that ends the program.
-                thread::park();
-            }
-            eprintln!("\nthe demonstration failed: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    interrupt::end(demonstrate().context("the demonstration failed"))
 }
 
 fn demonstrate() -> Result<()> {
