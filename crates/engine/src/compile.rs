@@ -35,10 +35,7 @@ impl Runtime {
     /// [`Error::SeveralLayers`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Invalid`],
     /// [`Error::Import`], [`Error::Export`], [`Error::World`].
     pub fn compile(&self, layers: &[Vec<u8>], export: Option<&str>) -> Result<Compiled, Error> {
-        let [layer] = layers else {
-            return Err(Error::SeveralLayers(layers.len()));
-        };
-        let wasm = binary(layer)?;
+        let wasm = application(layers)?;
         if is_component(&wasm) {
             self.compile_component(&wasm, export)
         } else {
@@ -51,10 +48,7 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::compile`], but for what is imported and exported.
     pub fn describe(&self, layers: &[Vec<u8>]) -> Result<String, Error> {
-        let [layer] = layers else {
-            return Err(Error::SeveralLayers(layers.len()));
-        };
-        let wasm = binary(layer)?;
+        let wasm = application(layers)?;
         if is_component(&wasm) {
             let component = Component::from_binary(&self.engine, &wasm).map_err(invalid)?;
             return Ok(world::describe_component(&self.engine, &component));
@@ -77,6 +71,14 @@ impl Runtime {
         self.modules.instantiate_pre(&module).map_err(import(PROVIDED_TO_MODULES))?;
         let world = world::of_module(&module, export)?;
         Ok(Compiled { world, code: module.serialize().map_err(invalid)? })
+    }
+}
+
+/// The binary form of `layers[0]`, which has to be the only one.
+fn application(layers: &[Vec<u8>]) -> Result<Cow<'_, [u8]>, Error> {
+    match layers {
+        [layer] => binary(layer),
+        _ => Err(Error::SeveralLayers(layers.len())),
     }
 }
 

@@ -54,6 +54,19 @@ impl Memory {
         self.used = used;
         true
     }
+
+    /// The same in units of so many bytes. What its own type forbids is no matter of the container's limit.
+    fn grow_units(
+        &mut self,
+        unit: u64,
+        current: usize,
+        desired: usize,
+        maximum: Option<usize>,
+    ) -> bool {
+        let bytes = |units: usize| (units as u64).saturating_mul(unit);
+        maximum.is_none_or(|maximum| desired <= maximum)
+            && self.grow(bytes(current), bytes(desired), limit())
+    }
 }
 
 /// A failure of the kernel after the permission is not taken back: it leaves the guest with less, never with more.
@@ -64,9 +77,7 @@ impl ResourceLimiter for Memory {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        // What its own type forbids is no matter of the container's limit.
-        let possible = maximum.is_none_or(|maximum| desired <= maximum);
-        Ok(possible && self.grow(current as u64, desired as u64, limit()))
+        Ok(self.grow_units(1, current, desired, maximum))
     }
 
     fn table_growing(
@@ -75,9 +86,7 @@ impl ResourceLimiter for Memory {
         desired: usize,
         maximum: Option<usize>,
     ) -> wasmtime::Result<bool> {
-        let possible = maximum.is_none_or(|maximum| desired <= maximum);
-        let bytes = |elements: usize| (elements as u64).saturating_mul(TABLE_ELEMENT);
-        Ok(possible && self.grow(bytes(current), bytes(desired), limit()))
+        Ok(self.grow_units(TABLE_ELEMENT, current, desired, maximum))
     }
 }
 
