@@ -5,20 +5,16 @@
 //! is first reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, because
 //! libcontainer makes the standard device nodes in every root and they should not stay in the image's.
 
-use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{
-    Capability, LinuxCapabilitiesBuilder, LinuxDeviceType, LinuxNamespaceType, Mount,
-    PosixRlimitBuilder, PosixRlimitType, Process, Spec,
-};
+use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Mount, Process, Spec};
 use serde::Serialize;
 
 use crate::cgroup::Cgroup;
-use crate::{Error, Workload, limits};
+use crate::{Error, Workload, limits, rights};
 
 /// Kernel file systems that only a Linux program could read.
 const LINUX_ONLY: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"];
@@ -78,7 +74,7 @@ pub fn fit(
         }
         Workload::Pause => reduce(&mut spec),
         Workload::Guest(_) => {
-            tell_memory_limit(&mut spec);
+            rights::tell_memory_limit(&mut spec);
             reduce(&mut spec)
         }
     };
@@ -95,38 +91,18 @@ pub fn fit_exec(
     unified: bool,
 ) -> Spec {
     let process = match spec.process() {
-        Some(first) => with_the_rest_of(process, first),
+        Some(first) => rights::with_the_rest_of(process, first),
         None => process,
     };
     spec.set_process(Some(process));
     match (first, workload) {
         (Workload::Linux, Workload::Linux) => fit_program(&mut spec, unified),
-        _ => spec.process_mut().iter_mut().for_each(reduce_process),
+        _ => spec.process_mut().iter_mut().for_each(rights::reduce),
     }
     if let Workload::Guest(_) = workload {
-        tell_memory_limit(&mut spec);
+        rights::tell_memory_limit(&mut spec);
     }
     spec
-}
-
-/// What it does not say of its rights and limits is as in the first process.
-fn with_the_rest_of(mut process: Process, first: &Process) -> Process {
-    if process.capabilities().is_none() {
-        process.set_capabilities(first.capabilities().clone());
-    }
-    if process.rlimits().is_none() {
-        process.set_rlimits(first.rlimits().clone());
-    }
-    if process.apparmor_profile().is_none() {
-        process.set_apparmor_profile(first.apparmor_profile().clone());
-    }
-    if process.no_new_privileges().is_none() {
-        process.set_no_new_privileges(first.no_new_privileges());
-    }
-    if process.oom_score_adj().is_none() {
-        process.set_oom_score_adj(first.oom_score_adj());
-    }
-    process
 }
 
 /// Whether mounts made later are told by the host and to it. libcontainer heeds this for the whole tree alone, not
@@ -157,7 +133,7 @@ fn fit_program(spec: &mut Spec, unified: bool) {
     }
     // No filter of devices is attached to a v2 cgroup: whoever may make a node, may open it.
     if unified && !every_device {
-        without_mknod(process);
+        rights::without_mknod(process);
     }
 }
 
@@ -169,40 +145,6 @@ fn has_every_device(spec: &Spec) -> bool {
         let every_type = rule.typ().is_none_or(|typ| typ == LinuxDeviceType::A);
         rule.allow() && every_type && rule.major().is_none() && rule.minor().is_none()
     })
-}
-
-fn without_mknod(process: &mut Process) {
-    let Some(given) = process.capabilities().as_ref() else { return };
-    let without = |set: &Option<HashSet<Capability>>| -> HashSet<Capability> {
-        set.iter().flatten().copied().filter(|it| *it != Capability::Mknod).collect()
-    };
-    let capabilities = LinuxCapabilitiesBuilder::default()
-        .bounding(without(given.bounding()))
-        .effective(without(given.effective()))
-        .inheritable(without(given.inheritable()))
-        .permitted(without(given.permitted()))
-        .ambient(without(given.ambient()))
-        .build();
-    process.set_capabilities(capabilities.ok());
-}
-
-/// A guest's process learns of its container's memory limit by `RLIMIT_RSS`, of which the kernel makes nothing
-/// (getrlimit(2)): it sees no cgroup.
-fn tell_memory_limit(spec: &mut Spec) {
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let limit = resources.and_then(|resources| resources.memory().as_ref()?.limit());
-    let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok()).filter(|it| *it > 0) else {
-        return;
-    };
-    let Some(process) = spec.process_mut() else { return };
-    let mut rlimits = process.rlimits().clone().unwrap_or_default();
-    if rlimits.iter().any(|rlimit| rlimit.typ() == PosixRlimitType::RlimitRss) {
-        return;
-    }
-    // The hard limit stays open, for a limit that is raised while the guest runs.
-    let rlimit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitRss).soft(limit);
-    rlimits.extend(rlimit.hard(u64::MAX).build());
-    process.set_rlimits(Some(rlimits));
 }
 
 fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
@@ -221,16 +163,8 @@ fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
     let process = spec.process_mut().as_mut()?;
     // libcontainer makes a terminal in the container's own devpts, which it has not: the shim does.
     process.set_terminal(None);
-    reduce_process(process);
+    rights::reduce(process);
     if needs_proc { None } else { Some(take_groups(process)) }
-}
-
-fn reduce_process(process: &mut Process) {
-    process.set_no_new_privileges(Some(true));
-    // A label is put on at execve(2), which a guest does not go through.
-    process.set_apparmor_profile(None);
-    process.set_selinux_label(None);
-    drop_capabilities(process);
 }
 
 /// libcontainer reads /proc/self from inside before it joins groups in a user namespace.
@@ -260,31 +194,12 @@ fn is_observable(mount: &Mount) -> bool {
     !linux_only && mount.destination() != Path::new("/dev/shm")
 }
 
-/// Only a port below 1024 is something a guest could use a capability for.
-fn drop_capabilities(process: &mut Process) {
-    let granted = process
-        .capabilities()
-        .as_ref()
-        .and_then(|capabilities| capabilities.effective().clone())
-        .unwrap_or_default();
-    let kept: HashSet<Capability> = granted
-        .into_iter()
-        .filter(|capability| *capability == Capability::NetBindService)
-        .collect();
-    let capabilities = LinuxCapabilitiesBuilder::default()
-        .bounding(kept.clone())
-        .effective(kept.clone())
-        .inheritable(HashSet::new())
-        .permitted(kept.clone())
-        .ambient(kept)
-        .build();
-    process.set_capabilities(capabilities.ok());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use oci_spec::runtime::LinuxNamespaceBuilder;
+    use std::collections::HashSet;
+
+    use oci_spec::runtime::{Capability, LinuxNamespaceBuilder, PosixRlimitType};
 
     fn spec(json: serde_json::Value) -> Spec {
         serde_json::from_value(json).expect("a valid spec")
