@@ -152,9 +152,13 @@ impl Cgroup {
         folders.iter().try_for_each(enter).map_err(|error| self.failed(error))
     }
 
-    /// Sends a signal to every process in the cgroup.
+    /// Sends a signal to every process in the cgroup. SIGKILL reaches the frozen, too.
     pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        self.pids()?.into_iter().try_for_each(|pid| pidfd::signal(pid, signal))
+        self.pids()?.into_iter().try_for_each(|pid| pidfd::signal(pid, signal))?;
+        if signal == libc::SIGKILL {
+            self.thaw_for_kill();
+        }
+        Ok(())
     }
 
     /// Kills every process in the cgroup, and returns once it is empty. A missing cgroup is empty.
@@ -167,7 +171,6 @@ impl Cgroup {
             let all = below(&self.hierarchies, &self.path).join("cgroup.kill");
             if fs::write(all, "1").is_err() {
                 self.signal(libc::SIGKILL)?;
-                self.thaw_for_kill();
             }
             sleep(EMPTY_PAUSE);
         }

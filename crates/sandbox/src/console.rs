@@ -8,6 +8,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
 
 use crate::{Error, wire};
@@ -41,9 +42,8 @@ pub fn open() -> Result<(OwnedFd, OwnedFd), Error> {
     let OpenptyResult { master, slave } =
         openpty(None, None).map_err(Error::system("make a terminal"))?;
     for side in [&master, &slave] {
-        // SAFETY: fcntl takes numbers; the descriptor is ours.
-        let set = unsafe { libc::fcntl(side.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
-        nix::errno::Errno::result(set).map_err(Error::system("make a terminal"))?;
+        fcntl(side, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))
+            .map_err(Error::system("make a terminal"))?;
     }
     Ok((master, slave))
 }

@@ -5,11 +5,10 @@
 //! the first process is made, so that [`destroy`] finds what to clean whoever was killed, and it goes with
 //! the bundle, which containerd removes.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, Permissions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use libcontainer::container::Container;
 use libcontainer::container::builder::ContainerBuilder;
@@ -22,6 +21,7 @@ use pathrs::Root;
 use crate::cgroup::Cgroup;
 use crate::console::Console;
 use crate::errors::chain;
+use crate::request::Given;
 use crate::workload::{Guest, Linux, Pause};
 use crate::zygote::Guests;
 use crate::{Create, Error, Workload, errors, spec};
@@ -102,30 +102,24 @@ fn name_working_directory(error: Error, spec: &Spec) -> Error {
 fn build(
     request: &Create,
     folder: &Path,
-    mut fds: Vec<OwnedFd>,
+    fds: Vec<OwnedFd>,
     guests: &Guests,
     systemd: bool,
 ) -> Result<i32, Error> {
-    let console = request.console.then(|| fds.pop()).flatten();
+    let Given { stdio: [stdin, stdout, stderr], code, console } =
+        Given::take(request.stdio, &request.workload, request.console, fds)?;
     let console = console.map(|fd| Console::listen(folder, fd)).transpose()?;
-    let mut fds = fds.into_iter();
-    let mut stdio = request.stdio.iter().map(|given| given.then(|| fds.next()).flatten());
-    let (stdin, stdout, stderr) = (stdio.next(), stdio.next(), stdio.next());
     let mut builder = ContainerBuilder::new(request.id.clone(), SyscallType::Linux)
         .with_root_path(folder)
         .map_err(|error| explain(&error))?
         .with_console_socket(console.as_ref().map(|console| &console.path));
-    builder.stdin = stdin.flatten();
-    builder.stdout = stdout.flatten();
-    builder.stderr = stderr.flatten();
+    builder.stdin = stdin;
+    builder.stdout = stdout;
+    builder.stderr = stderr;
     let builder = match &request.workload {
         Workload::Pause => builder.with_executor(Pause),
         Workload::Linux => builder.with_executor(Linux),
-        Workload::Guest(value) => builder.with_executor(Guest {
-            guests: guests.clone(),
-            value: value.clone(),
-            code: Rc::new(File::from(fds.next().ok_or(Error::Gone { process: "request" })?)),
-        }),
+        Workload::Guest(value) => builder.with_executor(Guest::new(guests, value, code)?),
     };
     let container = builder
         .as_init(folder)

@@ -10,9 +10,8 @@
 use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
-use std::rc::Rc;
 
 use libcontainer::syscall::Syscall;
 use libcontainer::syscall::syscall::SyscallType;
@@ -30,8 +29,9 @@ use nix::unistd::{
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::create::{self, Recorded};
-use crate::errors::{self, chain};
+use crate::errors::chain;
 use crate::pidfd::PidFd;
+use crate::request::Given;
 use crate::workload::{Guest, Linux};
 use crate::zygote::{Guests, exit};
 use crate::{Error, Exec, Workload, inherit, limits, spec};
@@ -42,23 +42,18 @@ const CANNOT_EXECUTE: i32 = 126;
 /// What a process may not take away from the files it creates, unless it says otherwise (runc's).
 const UMASK: u32 = 0o022;
 
-/// The descriptors of a request, by what they are for.
-struct Given {
-    first: PidFd,
-    stdio: [Option<OwnedFd>; 3],
-    code: Option<Rc<File>>,
-    console: Option<OwnedFd>,
-}
-
 /// Starts the process and returns it once it is about to run its workload.
 pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
-    errors::begin();
-    let given = Given::of(&request, fds)?;
-    let Recorded { create, spec } = create::recorded(&request.bundle)
+    let Exec { id, bundle, pid, process, stdio, console, workload } = request;
+    let mut fds = fds.into_iter();
+    let first = fds.next().ok_or(Error::Gone { process: "request" })?;
+    let first = PidFd::received(pid, first);
+    let given = Given::take(stdio, &workload, console, fds)?;
+    let Recorded { create, spec } = create::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
-    let cgroup = create::cgroup(&spec, &request.id, create.systemd_cgroup)?;
-    let (first, next) = (&create.workload, &request.workload);
-    let spec = spec::fit_exec(spec, request.process, first, next, cgroup.is_unified());
+    let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
+    let unified = cgroup.is_unified();
+    let spec = spec::fit_exec(spec, process, &create.workload, &workload, unified);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     // Nobody in the container may look into this process, or through it at the node, from here on.
     prctl::set_dumpable(false).map_err(Error::system("hide from the container"))?;
@@ -67,14 +62,13 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
             .map_err(Error::io("write /proc/self/oom_score_adj"))?;
     }
     cgroup.enter()?;
-    join(&given.first, &spec)?;
-    let executor = executor(&request.workload, &given, guests)?;
+    join(&first, &spec)?;
     let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
     match unsafe { fork() }.map_err(Error::system("fork in the container"))? {
         ForkResult::Child => {
             drop(reader);
-            let failed = run(&spec, given, executor.as_ref(), &writer);
+            let failed = run(&spec, &workload, given, guests, &writer);
             let _ = File::from(writer).write_all(failed.to_string().as_bytes());
             exit(CANNOT_EXECUTE)
         }
@@ -92,38 +86,15 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     }
 }
 
-impl Given {
-    fn of(request: &Exec, fds: Vec<OwnedFd>) -> Result<Given, Error> {
-        let mut fds = fds.into_iter();
-        let mut next = || fds.next().ok_or(Error::Gone { process: "request" });
-        let first = PidFd::received(request.pid, next()?);
-        let mut stdio = [None, None, None];
-        for (stream, given) in stdio.iter_mut().zip(request.stdio) {
-            *stream = given.then(&mut next).transpose()?;
-        }
-        let is_guest = matches!(request.workload, Workload::Guest(_));
-        let code = is_guest.then(&mut next).transpose()?.map(|fd| Rc::new(File::from(fd)));
-        let console = request.console.then(next).transpose()?;
-        Ok(Given { first, stdio, code, console })
-    }
-
-    fn kept(&self) -> Vec<RawFd> {
-        let code = self.code.iter().map(|file| file.as_raw_fd());
-        code.chain(errors::descriptor()).collect()
-    }
-}
-
 fn executor(
     workload: &Workload,
-    given: &Given,
+    code: Option<File>,
     guests: &Guests,
 ) -> Result<Box<dyn Executor>, Error> {
-    match (workload, &given.code) {
-        (Workload::Linux, _) => Ok(Box::new(Linux)),
-        (Workload::Guest(value), Some(code)) => {
-            Ok(Box::new(Guest { guests: guests.clone(), value: value.clone(), code: code.clone() }))
-        }
-        (Workload::Guest(_), None) | (Workload::Pause, _) => Err(refuse("nothing to execute")),
+    match workload {
+        Workload::Linux => Ok(Box::new(Linux)),
+        Workload::Guest(value) => Ok(Box::new(Guest::new(guests, value, code)?)),
+        Workload::Pause => Err(refuse("a pause is no process to execute")),
     }
 }
 
@@ -163,30 +134,49 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
 }
 
 /// In the new process: confines it and runs the workload; returns why that could not be.
-fn run(spec: &Spec, given: Given, executor: &dyn Executor, report: &OwnedFd) -> Error {
-    let prepared = confine(spec, given, report)
-        .and_then(|()| executor.validate(spec).map_err(|error| Error::Container(chain(&error))))
-        .and_then(|()| set_env(spec, executor));
-    if let Err(error) = prepared {
-        return error;
-    }
+fn run(spec: &Spec, workload: &Workload, given: Given, guests: &Guests, report: &OwnedFd) -> Error {
+    let executor = match prepare(spec, workload, given, guests, report) {
+        Ok(executor) => executor,
+        Err(error) => return error,
+    };
     // A guest does not go through execve(2), which would close it. Nothing more is told through it.
     // SAFETY: the descriptor's owner is this process, which never gets back to use it.
     unsafe { libc::close(report.as_raw_fd()) };
-    let Err(error) = executor.exec(spec) else { exit(CANNOT_EXECUTE) };
-    eprintln!("{}", chain(&error));
+    if let Err(error) = executor.exec(spec) {
+        eprintln!("{}", chain(&error));
+    }
     exit(CANNOT_EXECUTE)
 }
 
-fn confine(spec: &Spec, mut given: Given, report: &OwnedFd) -> Result<(), Error> {
-    let syscalls = syscalls();
+/// All but the last step, of which the request still hears.
+fn prepare(
+    spec: &Spec,
+    workload: &Workload,
+    mut given: Given,
+    guests: &Guests,
+    report: &OwnedFd,
+) -> Result<Box<dyn Executor>, Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
+    confine(spec, process, &mut given, report)?;
+    let executor = executor(workload, given.code, guests)?;
+    executor.validate(spec).map_err(|error| explain(&error))?;
+    executor.setup_envs(env(process)).map_err(|error| explain(&error))?;
+    Ok(executor)
+}
+
+fn confine(
+    spec: &Spec,
+    process: &Process,
+    given: &mut Given,
+    report: &OwnedFd,
+) -> Result<(), Error> {
+    let syscalls = syscalls();
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     setsid().map_err(Error::system("new session"))?;
-    connect_stdio(&mut given, process.user().uid())?;
+    connect_stdio(given, process.user().uid())?;
     // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
-    let kept: Vec<RawFd> = given.kept().into_iter().chain([report.as_raw_fd()]).collect();
-    inherit::close_unlisted(&kept);
+    let code = given.code.iter().map(AsRawFd::as_raw_fd);
+    inherit::close_unlisted(&code.chain([report.as_raw_fd()]).collect::<Vec<_>>());
     for limit in process.rlimits().iter().flatten() {
         syscalls.set_rlimit(limit).map_err(|error| explain(&error))?;
     }
@@ -266,19 +256,15 @@ fn enter_working_directory(process: &Process, entered: nix::Result<()>) -> Resul
     getcwd().map(drop).map_err(Error::system(format!("working directory {place}")))
 }
 
-fn set_env(spec: &Spec, executor: &dyn Executor) -> Result<(), Error> {
-    let process = spec.process().as_ref();
-    let list = process.and_then(|process| process.env().as_deref()).unwrap_or_default();
+fn env(process: &Process) -> HashMap<String, String> {
     let split = |entry: &String| {
         let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
         (key.to_owned(), value.to_owned())
     };
-    let mut env: HashMap<_, _> = list.iter().map(split).collect();
-    let uid = process.map_or(0, |process| process.user().uid());
-    if !env.contains_key("HOME") {
-        env.insert("HOME".into(), home(uid).unwrap_or_else(|| "/".into()));
-    }
-    executor.setup_envs(env).map_err(|error| Error::Container(chain(&error)))
+    let mut env: HashMap<_, _> = process.env().iter().flatten().map(split).collect();
+    env.entry("HOME".into())
+        .or_insert_with(|| home(process.user().uid()).unwrap_or_else(|| "/".into()));
+    env
 }
 
 /// From `/etc/passwd` (passwd(5)), which getpwuid(3) would read with libraries of the image.

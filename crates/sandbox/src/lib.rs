@@ -3,8 +3,8 @@
 //! Read in this order:
 //! 1. [`request`]: what the shim may ask of its zygote, and the answers;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `spec` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a further
-//!    process in the same container;
+//! 3. `create`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a
+//!    further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
 //! 5. [`cgroup`], [`console`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
 //!
@@ -21,6 +21,7 @@ pub mod inherit;
 mod limits;
 pub mod pidfd;
 pub mod request;
+mod rights;
 pub mod rlimit;
 pub mod rootfs;
 mod spec;

@@ -1,10 +1,14 @@
 //! What the shim may ask of its zygote: one enum of requests and one of replies, both serde.
 //! File descriptors travel beside the request, in the order its documentation gives.
 
+use std::fs::File;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
+
+use crate::Error;
 
 /// A request to the zygote. Each is served by a process forked for it alone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -72,6 +76,33 @@ pub struct Exec {
     pub console: bool,
     /// What runs in it.
     pub workload: Workload,
+}
+
+/// The descriptors of a [`Create`] or [`Exec`], by what they are for.
+pub(crate) struct Given {
+    pub stdio: [Option<OwnedFd>; 3],
+    pub code: Option<File>,
+    pub console: Option<OwnedFd>,
+}
+
+impl Given {
+    /// Takes those that are announced, in the order in which they are sent.
+    pub fn take(
+        stdio: [bool; 3],
+        workload: &Workload,
+        console: bool,
+        fds: impl IntoIterator<Item = OwnedFd>,
+    ) -> Result<Given, Error> {
+        let mut fds = fds.into_iter();
+        let mut next = |announced: bool| {
+            announced.then(|| fds.next().ok_or(Error::Gone { process: "request" })).transpose()
+        };
+        Ok(Given {
+            stdio: [next(stdio[0])?, next(stdio[1])?, next(stdio[2])?],
+            code: next(matches!(workload, Workload::Guest(_)))?.map(File::from),
+            console: next(console)?,
+        })
+    }
 }
 
 /// What runs in the isolated process.

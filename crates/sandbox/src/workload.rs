@@ -22,7 +22,7 @@ use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
 use crate::zygote::{Guests, exit};
-use crate::{console, environment, errors, inherit};
+use crate::{Error, console, environment, errors, inherit};
 
 /// The image's program could not be executed (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -73,9 +73,17 @@ fn reap() {
 /// A guest: [`Guests::run`] with its value and code.
 #[derive(Clone)]
 pub struct Guest {
-    pub guests: Guests,
-    pub value: Value,
-    pub code: Rc<File>,
+    guests: Guests,
+    value: Value,
+    code: Rc<File>,
+}
+
+impl Guest {
+    /// With the code that came with the request.
+    pub fn new(guests: &Guests, value: &Value, code: Option<File>) -> Result<Guest, Error> {
+        let code = Rc::new(code.ok_or(Error::Gone { process: "request" })?);
+        Ok(Guest { guests: guests.clone(), value: value.clone(), code })
+    }
 }
 
 impl Executor for Guest {

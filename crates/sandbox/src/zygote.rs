@@ -21,6 +21,7 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork};
 use serde_json::Value;
 
+use crate::pidfd::PidFd;
 use crate::{Error, Failure, Reply, Request, create, errors, exec, inherit, wire, worker};
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
@@ -75,6 +76,17 @@ impl Zygote {
             Ok(Reply::Destroyed { warning }) => Ok(warning),
             Ok(_) | Err(Error::Gone { .. }) => create::destroy(bundle, id),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Has a process made by [`Request::Create`] or [`Request::Exec`]. Blocks.
+    ///
+    /// # Errors
+    /// As [`Zygote::call`].
+    pub fn make(&self, request: &Request, fds: &[OwnedFd]) -> Result<PidFd, Error> {
+        match self.call(request, fds)? {
+            Reply::Created { pid } => PidFd::open(Pid::from_raw(pid)),
+            _ => Err(Error::Gone { process: "request" }),
         }
     }
 

@@ -162,20 +162,14 @@ impl Container {
         if tokio::time::timeout(EXECS_END, self.execs_end()).await.is_err() {
             log::warn!("container {}: ended before what is executed in it", self.id());
         }
-        if let Some(exit) = self.first().finish(self.id(), self.id(), code).await {
-            events.publish(exit);
-            self.first().tell();
-        }
+        self.first().finish(self.id(), self.id(), code, &events).await;
     }
 
     /// The same for a process that was executed.
     pub async fn watch_exec(self: Arc<Container>, id: String, exec: Exec, events: Events) {
         let code = exec.process.ended().await;
         exec.process.drain().await;
-        if let Some(exit) = exec.process.finish(self.id(), &id, code).await {
-            events.publish(exit);
-            exec.process.tell();
-        }
+        exec.process.finish(self.id(), &id, code, &events).await;
     }
 
     /// containerd is told of their ends before it is told of the container's.

@@ -70,9 +70,6 @@ pub enum Error {
         "checkpoints are not supported: they take CRIU, which this runtime does not use, and what a guest is in the middle of has no form that another process could take up"
     )]
     Checkpoint,
-    /// Not built yet.
-    #[error("{0} is not supported by this version")]
-    Unsupported(&'static str),
     /// A file or task of the shim's own.
     #[error("{action}: {source}")]
     Io {
@@ -109,7 +106,7 @@ impl Error {
             | Error::NoSuchFile(_)
             | Error::Resources(_)
             | Error::Signal(_) => Code::INVALID_ARGUMENT,
-            Error::Unsupported(_) | Error::Checkpoint => Code::UNIMPLEMENTED,
+            Error::Checkpoint => Code::UNIMPLEMENTED,
             Error::Stdio(_) | Error::Sandbox(_) | Error::Io { .. } => Code::UNKNOWN,
         }
     }

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 mod bootstrap;
 mod config;
+mod connection;
 mod container;
 mod delete;
 mod errors;

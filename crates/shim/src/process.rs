@@ -12,10 +12,11 @@ use sandbox::pidfd::PidFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 
+use crate::connection::Held;
 use crate::errors::Error;
-use crate::events::timestamp;
+use crate::events::{Events, timestamp};
 use crate::lifecycle::{Exit, Lifecycle, Refusal, State};
-use crate::stdio::{Held, Paths};
+use crate::stdio::Paths;
 
 /// 2 s for the 64 KiB a fifo holds: who is there reads them in milliseconds.
 const DRAIN_TRIES: u32 = 1000;
@@ -145,29 +146,23 @@ impl Process {
         log::warn!("process {}: nobody has read the last of its output yet", self.number());
     }
 
-    /// It has ended with that code: everyone who waits is told, once. Returns the event for containerd the first
-    /// time; `id` is the container's, or that of the exec.
-    pub async fn finish(&self, container: &str, id: &str, code: u8) -> Option<TaskExit> {
+    /// It has ended with that code: containerd and everyone who waits are told, once. `id` is the container's, or
+    /// that of the exec.
+    pub async fn finish(&self, container: &str, id: &str, code: u8, events: &Events) {
         let _started = self.starting.lock().await;
         let exit = Exit { code, at: SystemTime::now() };
         if !self.lifecycle().exited(exit) {
-            return None;
+            return;
         }
-        Some(TaskExit {
+        events.publish(TaskExit {
             container_id: container.into(),
             id: id.into(),
             pid: self.number(),
             exit_status: code.into(),
             exited_at: Some(timestamp(exit.at)).into(),
             ..Default::default()
-        })
-    }
-
-    /// Answers those who wait, after the event was queued.
-    pub fn tell(&self) {
-        if let State::Stopped(exit) = self.lifecycle().state() {
-            self.exit.send_replace(Some(exit));
-        }
+        });
+        self.exit.send_replace(Some(exit));
     }
 
     fn held(&self) -> MutexGuard<'_, Held> {

@@ -1,21 +1,16 @@
 //! A container's stdin, stdout and stderr: the fifos containerd made, handed to the process itself.
 //!
-//! The shim copies nothing, but for a [`terminal`](crate::terminal). It keeps the other end of each fifo open, so that a container neither reads an
-//! early end of its input nor is sent SIGPIPE while containerd restarts.
+//! The shim copies nothing, but for a [`terminal`](crate::terminal). It keeps the other end of each fifo open, so
+//! that a container neither reads an early end of its input nor is sent SIGPIPE while containerd restarts.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::unistd::{Gid, Uid, fchown};
-use oci_spec::runtime::User;
-use sandbox::console::{self, Size};
-
-use crate::terminal::{Fifos, Terminal};
 
 /// Stdio that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -74,118 +69,6 @@ impl Kept {
     }
 }
 
-/// What the shim holds of a process's stdio while it lives.
-#[derive(Debug)]
-pub enum Held {
-    /// The ends of its fifos.
-    Fifos(Kept),
-    /// Its terminal.
-    Terminal(Terminal),
-}
-
-impl Default for Held {
-    fn default() -> Held {
-        Held::Fifos(Kept::default())
-    }
-}
-
-impl Held {
-    /// The client has closed its end (CloseIO).
-    pub fn close_stdin(&mut self) {
-        match self {
-            Held::Fifos(kept) => kept.close_stdin(),
-            Held::Terminal(terminal) => terminal.close_stdin(),
-        }
-    }
-
-    /// Whether containerd has read all that the process wrote.
-    pub fn is_drained(&self) -> bool {
-        match self {
-            Held::Fifos(kept) => kept.is_drained(),
-            Held::Terminal(terminal) => terminal.is_drained(),
-        }
-    }
-
-    /// Resizes the terminal; where there is none, nothing is resized, as runc's shim has it.
-    pub fn resize(&self, size: Size) -> Result<(), crate::errors::Error> {
-        match self {
-            Held::Fifos(_) => Ok(()),
-            Held::Terminal(terminal) => terminal.resize(size),
-        }
-    }
-}
-
-/// Stdio for a process that is about to be made.
-pub struct Connection {
-    /// stdin, stdout, stderr; none means `/dev/null`.
-    pub given: [Option<OwnedFd>; 3],
-    /// In place of the three: the socket on which a terminal of the container's own comes back.
-    pub console: Option<OwnedFd>,
-    other: Other,
-}
-
-/// The shim's side of it.
-enum Other {
-    Fifos(Kept),
-    Terminal(OwnedFd, Fifos),
-    Console(UnixStream, Fifos),
-}
-
-impl Connection {
-    /// For a program of the image (`is_program`), which has a devpts, or for a guest, which has none; of that user
-    /// and group.
-    pub fn open(
-        paths: &Paths,
-        is_program: bool,
-        user: &User,
-    ) -> Result<Connection, crate::errors::Error> {
-        if !paths.terminal {
-            let Streams { given, kept } = open(paths, user.uid(), user.gid())?;
-            return Ok(Connection { given, console: None, other: Other::Fifos(kept) });
-        }
-        let fifos = Fifos::open(paths)?;
-        if is_program {
-            let (ours, theirs) = console::pair()?;
-            let console = Some(theirs.into());
-            let given = [None, None, None];
-            return Ok(Connection { given, console, other: Other::Console(ours, fifos) });
-        }
-        let (master, side) = console::open()?;
-        let _ = fchown(&side, Some(Uid::from_raw(user.uid())), None);
-        let failed = || crate::errors::Error::io("duplicate the terminal");
-        let copy = |_| side.try_clone().map(Some).map_err(failed());
-        let given = [copy(0)?, copy(1)?, copy(2)?];
-        Ok(Connection { given, console: None, other: Other::Terminal(master, fifos) })
-    }
-
-    /// Which of the three streams there are.
-    pub fn announced(&self) -> [bool; 3] {
-        [0, 1, 2].map(|stream: usize| self.given[stream].is_some())
-    }
-
-    /// Splits it: what goes to the process, the guest's code in its place, and what stays.
-    pub fn split(self, code: Option<OwnedFd>) -> (Vec<OwnedFd>, Pending) {
-        let given = self.given.into_iter().flatten().chain(code).chain(self.console);
-        (given.collect(), Pending(self.other))
-    }
-}
-
-/// The shim's side of the stdio of a process that is being made.
-pub struct Pending(Other);
-
-impl Pending {
-    /// The process was made.
-    pub fn hold(self) -> Result<Held, crate::errors::Error> {
-        match self.0 {
-            Other::Fifos(kept) => Ok(Held::Fifos(kept)),
-            Other::Terminal(master, fifos) => Ok(Held::Terminal(Terminal::start(master, fifos)?)),
-            Other::Console(console, fifos) => {
-                Ok(Held::Terminal(Terminal::start(console::receive(console)?, fifos)?))
-            }
-        }
-    }
-}
-
 /// Whether nothing waits in a fifo.
 pub fn is_empty(fifo: &File) -> bool {
     let mut poll = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
@@ -220,7 +103,8 @@ pub fn open(paths: &Paths, uid: u32, gid: u32) -> Result<Streams, Error> {
     Ok(Streams { given: given.map(|file| file.map(OwnedFd::from)), kept })
 }
 
-/// The process's end of stdin, and the shim's. Opening for both directions never waits for the other side (fifo(7)); the process gets a reading end.
+/// The process's end of stdin, and the shim's. Opening for both directions never waits for the other side (fifo(7));
+/// the process gets a reading end.
 pub fn input(path: &str) -> Result<(Option<File>, Option<File>), Error> {
     if path.is_empty() {
         return Ok((None, None));

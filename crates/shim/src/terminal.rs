@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -136,7 +136,7 @@ async fn show(master: Arc<AsyncFd<OwnedFd>>, mut stdout: Option<Sender>) {
     }
 }
 
-fn nonblocking<F: AsFd + AsRawFd>(fd: F) -> io::Result<F> {
+fn nonblocking<F: AsFd>(fd: F) -> io::Result<F> {
     let flags = OFlag::from_bits_truncate(fcntl(fd.as_fd(), FcntlArg::F_GETFL)?);
     fcntl(fd.as_fd(), FcntlArg::F_SETFL(flags | OFlag::O_NONBLOCK))?;
     Ok(fd)

@@ -50,7 +50,7 @@ impl Cgroup {
     }
 
     /// Whether all its processes are frozen.
-    pub fn is_frozen(&self) -> bool {
+    fn is_frozen(&self) -> bool {
         match self.is_unified() {
             true => {
                 let events = self.read("", EVENTS).unwrap_or_default();

@@ -8,20 +8,20 @@ use std::sync::Arc;
 
 use containerd_shim::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim::protos::events::task::TaskCreate;
-use nix::unistd::Pid;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Reply, Request, Workload};
+use sandbox::{Request, Workload};
 
 use super::service::{Shared, blocking};
 use super::workload;
 use crate::config::ContainerConfig;
+use crate::connection::{Connection, Held, Pending};
 use crate::container::{Container, Kind, Parts};
 use crate::errors::Error;
 use crate::options::Options;
 use crate::process::Process;
-use crate::stdio::{Connection, Held, Paths, Pending};
+use crate::stdio::Paths;
 
 /// Carries out Create, and tells of it.
 pub async fn create(
@@ -152,13 +152,8 @@ async fn isolate(
     let shared = shared.clone();
     blocking(move || {
         let (bundle, id) = (create.bundle.clone(), create.id.clone());
-        let opened = match shared.zygote.call(&Request::Create(create), &fds) {
-            Ok(Reply::Created { pid }) => PidFd::open(Pid::from_raw(pid)),
-            Ok(_) => Err(sandbox::Error::Gone { process: "request" }),
-            Err(error) => Err(error),
-        };
         // The request's process cleans up after itself, unless it was killed.
-        opened.map_err(|error| {
+        shared.zygote.make(&Request::Create(create), &fds).map_err(|error| {
             if let Err(left) = shared.zygote.destroy(&bundle, &id) {
                 log::error!("container {id}: {left}");
             }

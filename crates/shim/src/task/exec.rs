@@ -1,23 +1,24 @@
 //! Exec and what becomes of it: a further process in a container, noted, started, deleted.
 
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use containerd_shim::api::{DeleteResponse, Empty, ExecProcessRequest, StartResponse};
 use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
-use nix::unistd::Pid;
+use nix::libc::SIGKILL;
 use oci_spec::runtime;
-use sandbox::pidfd::PidFd;
-use sandbox::{Reply, Request};
+use sandbox::{Request, Workload};
 
 use super::service::{Shared, blocking};
 use super::workload;
 use crate::config::ContainerConfig;
+use crate::connection::{Connection, Pending};
 use crate::container::{Container, Exec, Kind};
 use crate::errors::Error;
 use crate::events::timestamp;
-use crate::lifecycle::State;
+use crate::lifecycle::{Refusal, State};
 use crate::process::Process;
-use crate::stdio::{Connection, Paths};
+use crate::stdio::Paths;
 
 /// Carries out Exec: notes what is to be executed, and tells of it. Nothing runs before Start.
 pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, Error> {
@@ -94,10 +95,9 @@ pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteRespon
 
 /// All that it needs before it is a process.
 struct Prepared {
-    request: sandbox::Exec,
-    connection: Connection,
-    code: Option<std::os::fd::OwnedFd>,
-    first: std::os::fd::OwnedFd,
+    request: Request,
+    fds: Vec<OwnedFd>,
+    pending: Pending,
 }
 
 async fn prepare(
@@ -105,45 +105,39 @@ async fn prepare(
     container: &Container,
     exec: &Exec,
 ) -> Result<Prepared, Error> {
+    let first = container.first().child().ok_or(Refusal::NotRunning)?;
     let config = ContainerConfig::read(container.bundle())?;
     let found = workload::find_exec(shared, container, &config, &exec.spec).await?;
-    let is_program = matches!(found.workload, sandbox::Workload::Linux);
+    let is_program = matches!(found.workload, Workload::Linux);
     // A terminal of the container's own is in its devpts, which only a program's container has.
     let own_terminal = is_program && container.kind() == Kind::Program;
     let connection = Connection::open(exec.process.stdio(), own_terminal, exec.spec.user())?;
-    let first = container.first();
-    let fd = first.child().map(PidFd::try_clone).transpose()?;
-    let request = sandbox::Exec {
+    let request = Request::Exec(Box::new(sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
-        pid: first.pid().map_or(0, Pid::as_raw),
+        pid: first.pid().as_raw(),
         process: (*exec.spec).clone(),
         stdio: connection.announced(),
         console: connection.console.is_some(),
         workload: found.workload,
-    };
-    let first = fd.ok_or(crate::lifecycle::Refusal::NotRunning)?;
-    Ok(Prepared { request, connection, code: found.code, first })
+    }));
+    let (given, pending) = connection.split(found.code);
+    let fds = [first.try_clone()?].into_iter().chain(given).collect();
+    Ok(Prepared { request, fds, pending })
 }
 
 impl Prepared {
     async fn make(self, shared: &Arc<Shared>, process: &Process) -> Result<(), Error> {
-        let (fds, pending) = self.connection.split(self.code);
-        let fds: Vec<_> = [self.first].into_iter().chain(fds).collect();
-        let request = Request::Exec(Box::new(self.request));
+        let Prepared { request, fds, pending } = self;
         let shared = shared.clone();
-        let child = blocking(move || match shared.zygote.call(&request, &fds)? {
-            Reply::Created { pid } => Ok(PidFd::open(Pid::from_raw(pid))?),
-            _ => Err(sandbox::Error::Gone { process: "request" }.into()),
-        });
-        let child = child.await?;
+        let child = blocking(move || Ok(shared.zygote.make(&request, &fds)?)).await?;
         match pending.hold() {
             Ok(held) => {
                 process.made(child, held);
                 Ok(())
             }
             Err(error) => {
-                child.signal(nix::libc::SIGKILL)?;
+                child.signal(SIGKILL)?;
                 Err(error)
             }
         }

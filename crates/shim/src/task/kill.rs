@@ -23,14 +23,8 @@ pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, E
     }
     process.lifecycle().may_kill()?;
     if request.all && request.exec_id.is_empty() {
-        return blocking(move || {
-            container.cgroup().signal(signal)?;
-            if signal == SIGKILL {
-                container.cgroup().thaw_for_kill();
-            }
-            Ok(Empty::new())
-        })
-        .await;
+        return blocking(move || Ok(container.cgroup().signal(signal).map(|()| Empty::new())?))
+            .await;
     }
     process.signal(signal)?;
     if signal == SIGKILL {

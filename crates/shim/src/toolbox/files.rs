@@ -11,7 +11,7 @@ pub fn list(long: bool, paths: &[String]) -> io::Result<()> {
     let here = [".".to_owned()];
     let paths = if paths.is_empty() { &here } else { paths };
     for path in paths {
-        let is_folder = metadata(path)?.is_dir();
+        let is_folder = fs::metadata(path).map_err(named(path))?.is_dir();
         let mut names = match is_folder {
             true => fs::read_dir(path)
                 .map_err(named(path))?
@@ -82,10 +82,6 @@ fn kind(details: &Metadata) -> &'static str {
         it if it.is_file() => "file",
         _ => "special file",
     }
-}
-
-fn metadata(path: &str) -> io::Result<Metadata> {
-    fs::metadata(path).map_err(named(path))
 }
 
 fn named(path: &str) -> impl FnOnce(io::Error) -> io::Error {

@@ -18,9 +18,6 @@ const DONE: u8 = 0;
 /// Exit code: it did not.
 const FAILED: u8 = 1;
 
-/// Exit code: it was asked for something it does not know (as a shell has it).
-const MISUSED: u8 = 2;
-
 /// What `help` says.
 pub const HELP: &str = "\
 words that can be executed here, where the image has no file of that name:
@@ -109,7 +106,7 @@ pub fn run(word: &Word) -> u8 {
         Ok(()) => DONE,
         Err(error) => {
             eprintln!("{error}");
-            if matches!(word, Word::Misused(_)) { MISUSED } else { FAILED }
+            if matches!(word, Word::Misused(_)) { engine::MISUSED } else { FAILED }
         }
     }
 }
