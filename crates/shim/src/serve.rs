@@ -42,6 +42,8 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     let listener = sandbox::inherit::listener_on_stdin().context(
         "without an action this process serves; containerd runs it with the action start",
     )?;
+    // It was executed as a descriptor, and would be called by that one's number.
+    nix::sys::prctl::set_name(c"containerd-shim").context("name this process")?;
     containerd_shim::logger::init(flags.debug, "info", &flags.namespace, &flags.id)?;
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;

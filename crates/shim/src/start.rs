@@ -5,7 +5,7 @@
 
 use std::fs::File;
 use std::io::ErrorKind;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -14,6 +14,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context;
 use containerd_shim::{Flags, StartOpts, cgroup};
 use nix::fcntl::{Flock, FlockArg};
+use sandbox::binary;
 
 use crate::bootstrap;
 use crate::config::ContainerConfig;
@@ -75,12 +76,14 @@ fn listen(path: &Path) -> anyhow::Result<Option<UnixListener>> {
     }
 }
 
-/// Executes this binary again, with the listener as its standard input.
+/// Executes this binary again, out of the containers' reach, with the listener as its standard input.
 fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::Result<Child> {
     join_cgroup(request)?;
-    let shim = std::env::current_exe().context("find this binary")?;
-    let mut command = Command::new(shim);
+    let path = std::env::current_exe().context("find this binary")?;
+    let shim = binary::unwritable(&path)?;
+    let mut command = Command::new(format!("/proc/self/fd/{}", shim.as_raw_fd()));
     command
+        .arg0(path)
         .args(["-namespace", &request.namespace, "-id", &request.id])
         .args(["-address", &request.address, "-socket", address])
         .args(request.debug.then_some("-debug"))
