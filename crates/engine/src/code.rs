@@ -18,8 +18,19 @@ use nix::unistd::{SysconfVar, sysconf};
 use wasmtime::component::Component;
 use wasmtime::{CustomCodeMemory, Engine, Module};
 
+use crate::World;
+
 /// A page where the system does not tell: the largest there is on Linux's usual targets.
 const LARGEST_PAGE: usize = 64 << 10;
+
+/// What can be run.
+#[derive(Clone)]
+pub enum Guest {
+    /// A core module.
+    Module(Module),
+    /// A component.
+    Component(Component),
+}
 
 /// Compiled code, mapped read-only for as long as the process lives.
 #[derive(Debug)]
@@ -40,7 +51,7 @@ impl Code {
     }
 
     /// As a component.
-    pub fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
+    fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: the bytes are what `Runtime::compile` of this very binary serialized, in a file that no image
         // and no guest can write; they are mapped read-only and never unmapped. Whoever subverted the compile
         // worker gains here what the guest may do: this process is already confined as the container.
@@ -49,8 +60,16 @@ impl Code {
             .or_else(|_| unsafe { Component::deserialize(engine, self.0.as_ref()) })
     }
 
+    /// As what it was compiled from.
+    pub fn load(&self, engine: &Engine, world: World) -> wasmtime::Result<Guest> {
+        Ok(match world {
+            World::Module => Guest::Module(self.module(engine)?),
+            _ => Guest::Component(self.component(engine)?),
+        })
+    }
+
     /// As a core module.
-    pub fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
+    fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
         // SAFETY: as in `component`.
         unsafe { Module::deserialize_raw(engine, self.0) }
             // SAFETY: the same bytes, which are copied.

@@ -9,7 +9,7 @@
 use std::convert::Infallible;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,7 @@ use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::runtime::Builder;
@@ -37,7 +37,7 @@ use wasmtime_wasi_http::{WasiBody, WasiHttpView};
 use crate::plan::LISTEN;
 use crate::report::{self, tell};
 use crate::state::State;
-use crate::{Plan, Runtime, World, signals};
+use crate::{Plan, Runtime, World, host_calls, signals};
 
 /// The port where nothing else is said, as in runwasi and `wasmtime serve`.
 const PORT: u16 = 8080;
@@ -50,7 +50,12 @@ const MAX_THREADS: usize = 4;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until SIGTERM or SIGINT.
-pub fn serve(runtime: &Runtime, plan: &Plan, component: &Component) -> wasmtime::Result<u8> {
+pub fn serve(
+    runtime: &Runtime,
+    plan: &Plan,
+    component: &Component,
+    signals: SigSet,
+) -> wasmtime::Result<u8> {
     let pre = runtime.components.instantiate_pre(component)?;
     let pre = match plan.world {
         World::HttpService03 => {
@@ -58,10 +63,15 @@ pub fn serve(runtime: &Runtime, plan: &Plan, component: &Component) -> wasmtime:
         }
         _ => ProxyPre::P2(wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre)?),
     };
-    let guest = Guest { engine: runtime.engine.clone(), plan: plan.clone(), pre };
-    let stop = signals::tell_the_first().context("wait for signals")?;
+    let guest = Guest { engine: runtime.engine.clone(), plan: Arc::new(plan.clone()), pre };
+    let stop = signals::tell_the_first(signals).context("wait for signals")?;
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(MAX_THREADS);
-    let tokio = Builder::new_multi_thread().worker_threads(threads).enable_all().build();
+    let tokio = Builder::new_multi_thread()
+        .worker_threads(threads)
+        // For as long as the thread lives.
+        .on_thread_start(|| std::mem::forget(host_calls::note()))
+        .enable_all()
+        .build();
     let tokio = tokio.context("start the threads that serve HTTP")?;
     let served = tokio.block_on(accept(plan, ProxyHandler::new(guest), stop));
     // A guest may still be in a loop of its own; its thread is not waited for.
@@ -171,7 +181,7 @@ fn failed() -> Response<WasiBody> {
 /// The guest, ready to be instantiated.
 struct Guest {
     engine: Engine,
-    plan: Plan,
+    plan: Arc<Plan>,
     pre: ProxyPre<State>,
 }
 
@@ -183,7 +193,7 @@ impl HandlerState for Guest {
     async fn instantiate(&self) -> wasmtime::Result<Instance<State, AfterItsRequest, OneRequest>> {
         let mut store = State::store(&self.engine, &self.plan)?;
         let proxy = self.pre.instantiate_async(&mut store).await?;
-        let (expiration, state) = (AfterItsRequest, OneRequest::default());
+        let (expiration, state) = (AfterItsRequest, OneRequest::new(self.plan.clone()));
         Ok(Instance { store, proxy, view: State::http, expiration, state })
     }
 }
@@ -206,9 +216,15 @@ impl WorkerExpiration for AfterItsRequest {
 }
 
 /// An instance is for one request: nothing is shared between requests.
-#[derive(Default)]
 struct OneRequest {
+    plan: Arc<Plan>,
     told: Mutex<Option<Told>>,
+}
+
+impl OneRequest {
+    fn new(plan: Arc<Plan>) -> OneRequest {
+        OneRequest { plan, told: Mutex::default() }
+    }
 }
 
 impl WorkerState for OneRequest {
@@ -230,9 +246,12 @@ impl WorkerState for OneRequest {
     }
 
     fn drop(&self, store: Store<State>, result: wasmtime::Result<()>) {
-        drop(store);
-        if let Err(error) = &result {
-            tell(&report::text(error));
+        match &result {
+            Ok(()) => drop(store),
+            Err(error) => {
+                tell(&report::text(error));
+                self.plan.leave_core_dump(store, error);
+            }
         }
         let told = self.told.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Nobody waits where the response was sent before.

@@ -3,27 +3,33 @@
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` (in the
 //! worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
 //! `wave` (arguments and results of an export), `http` (serving), `state` (what WASI offers), `memory` (how much a
-//! guest may have), `link` (to which interfaces), `code` (mapping it), `error` and `report` (how failures are
-//! told), `signals`.
+//! guest may have), `link` (to which interfaces), `code` (mapping it), `error`, `report` and `remains` (how failures
+//! are told and what they leave), `host_calls` and `stderr` (what a guest did last), `signals`.
 //!
-//! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled code.
+//! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
+//! code, and `profile`, which reads the stack of whoever runs it.
 
 #![deny(unsafe_code)]
 
 mod code;
 mod compile;
 mod error;
+mod host_calls;
 mod http;
 mod link;
 mod memory;
 mod plan;
+mod profile;
+mod remains;
 mod report;
 mod run;
 mod signals;
 mod state;
+mod stderr;
 mod wave;
 mod world;
 
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use wasmtime::component::Linker;
@@ -32,6 +38,8 @@ use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 pub use compile::Compiled;
 pub use error::Error;
 pub use plan::{HttpSettings, Plan};
+pub use profile::ask as ask_for_profile;
+pub use remains::Remains;
 pub use signals::ending as ending_signals;
 use state::{ModuleState, State};
 pub use world::World;
@@ -47,6 +55,9 @@ pub const MISUSED: u8 = 2;
 
 /// Exit code: the guest trapped (128 + SIGABRT, as of a native program that aborts).
 pub const TRAPPED: u8 = 134;
+
+/// How many calls of a backtrace are told, the innermost first.
+const FRAMES: usize = 64;
 
 /// Engine and linkers, built once per zygote before it forks. Starts no thread.
 pub struct Runtime {
@@ -82,6 +93,9 @@ fn config() -> Config {
         // only after a trap.
         .generate_address_map(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
+        .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
+        // Only what has to be known of one at the moment of a trap: it is put together where it was asked for.
+        .coredump_on_trap(true)
         .memory_init_cow(true)
         .with_custom_code_memory(Some(Arc::new(code::Mapped)));
     config

@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use wasmtime::AsContextMut;
 
-use crate::{Error, World};
+use crate::{Error, Remains, World};
 
 /// The variable that sets the address of the HTTP server, as in runwasi.
 pub const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
@@ -32,6 +33,8 @@ pub struct Plan {
     pub cwd: PathBuf,
     /// For a guest that serves HTTP.
     pub http: HttpSettings,
+    /// Where a failure leaves what.
+    pub remains: Remains,
 }
 
 /// How HTTP is served.
@@ -66,7 +69,18 @@ impl Plan {
                 _ => passed.push((key.to_owned(), value.to_owned())),
             }
         }
-        Ok(Plan { world, export, args, env: passed, cwd, http })
+        let remains = Remains::default();
+        Ok(Plan { world, export, args, env: passed, cwd, http, remains })
+    }
+
+    /// The guest's own name.
+    pub(crate) fn name(&self) -> &str {
+        self.args.first().map_or("", String::as_str)
+    }
+
+    /// As [`Remains::leave_core_dump`], under the guest's own name.
+    pub(crate) fn leave_core_dump(&self, store: impl AsContextMut, error: &wasmtime::Error) {
+        self.remains.leave_core_dump(self.name(), store, error);
     }
 }
 

@@ -2,10 +2,10 @@
 
 use std::io::Write;
 
-use wasmtime::{ThrownException, Trap, WasmBacktrace};
+use wasmtime::{ThrownException, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
-use crate::{CANNOT_RUN, Error, TRAPPED};
+use crate::{CANNOT_RUN, Error, TRAPPED, host_calls, stderr};
 
 /// An error and its causes on one line, for Create's error.
 pub fn one_line(error: &wasmtime::Error) -> String {
@@ -34,23 +34,26 @@ pub fn outcome(error: &wasmtime::Error) -> (u8, Option<String>) {
 /// A failure, for the log: the cause first, then where.
 pub fn text(error: &wasmtime::Error) -> String {
     let cause = causes(error).join(": ");
-    match error.downcast_ref::<WasmBacktrace>() {
-        Some(backtrace) => format!("error: {cause}\n{backtrace}"),
-        None => format!("error: {cause}"),
-    }
+    let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
+        return format!("error: {cause}");
+    };
+    let last = host_calls::last().map(|name| format!("last host call: {name}\n"));
+    format!("error: {cause}\n{}{backtrace}", last.unwrap_or_default())
 }
 
 /// Writes a text to stderr; where nobody reads there is nobody to tell.
 pub fn tell(text: &str) {
-    let mut stderr = std::io::stderr().lock();
-    let _ = writeln!(stderr, "{}", text.trim_end());
+    let line = format!("{}\n", text.trim_end());
+    stderr::keep(line.as_bytes());
+    let _ = std::io::stderr().lock().write_all(line.as_bytes());
 }
 
-/// The chain of an error: what failed, then why. Wasmtime puts a trap's backtrace before the trap.
+/// The chain of an error: what failed, then why. Wasmtime puts a trap's backtrace and core dump before the trap.
 fn causes(error: &wasmtime::Error) -> Vec<String> {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
+    let dump = error.downcast_ref::<WasmCoreDump>().map(ToString::to_string);
     let told = |cause: &String| {
-        backtrace.as_ref().is_none_or(|backtrace| !cause.contains(backtrace.trim_end()))
+        [&backtrace, &dump].into_iter().flatten().all(|text| !cause.contains(text.trim_end()))
     };
     let mut causes: Vec<String> = error.chain().map(ToString::to_string).filter(told).collect();
     // Some errors repeat their cause in their own text.

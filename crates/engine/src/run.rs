@@ -2,17 +2,18 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::os::unix::net::UnixListener;
 
 use tokio::runtime::Builder;
 use wasmtime::component::{Component, Val};
 use wasmtime::error::Context;
-use wasmtime::{Instance, Store};
+use wasmtime::{Instance, Module, Store};
 
-use crate::code::Code;
+use crate::code::{Code, Guest};
 use crate::report::{self, tell};
 use crate::state::{ModuleState, State};
 use crate::world::{INITIALIZE, START};
-use crate::{Error, Plan, Runtime, World, http, signals, wave, world};
+use crate::{Error, Plan, Runtime, World, host_calls, http, profile, signals, stderr, wave, world};
 
 /// A command whose `run` returned an error.
 const RUN_FAILED: u8 = 1;
@@ -21,59 +22,89 @@ impl Runtime {
     /// Runs the guest, and blocks until it is done. Whatever goes wrong is told on stderr.
     ///
     /// To be called in a process without other threads, which ends with the code that is returned: the guest's
-    /// own, or one of this crate's constants. [`crate::ending_signals`] end it sooner.
-    pub fn run(&self, plan: &Plan, code: File) -> u8 {
-        let result = self.attempt(plan, &code);
+    /// own, or one of this crate's constants. [`crate::ending_signals`] end it sooner. Whoever connects to `profiles`
+    /// may ask for one ([`crate::ask_for_profile`]).
+    pub fn run(&self, plan: &Plan, code: File, profiles: Option<UnixListener>) -> u8 {
+        let result = self.attempt(plan, &code, profiles);
         // The process may end without the exit handlers that would write what a guest did not flush.
         let _ = std::io::stdout().flush();
-        result.unwrap_or_else(|error| {
-            let (code, text) = report::outcome(&error);
-            if let Some(text) = text {
-                tell(&text);
-            }
-            code
-        })
+        let (code, failure) = match result {
+            Ok(code) => (code, None),
+            Err(error) => report::outcome(&error),
+        };
+        let last_lines = stderr::last_lines();
+        if let Some(text) = &failure {
+            tell(text);
+        }
+        if code != 0 {
+            plan.remains.leave_message(&last_lines, failure.as_deref());
+        }
+        code
     }
 
-    fn attempt(&self, plan: &Plan, code: &File) -> wasmtime::Result<u8> {
+    fn attempt(
+        &self,
+        plan: &Plan,
+        code: &File,
+        profiles: Option<UnixListener>,
+    ) -> wasmtime::Result<u8> {
+        let _noted = host_calls::note();
+        // The threads that are started from here on inherit what is blocked.
+        let signals = signals::block().context("block signals")?;
         let code = Code::map(code).context("map the compiled code")?;
-        if plan.world.serves_http() {
-            return http::serve(self, plan, &code.component(&self.engine)?);
+        let guest = code.load(&self.engine, plan.world)?;
+        if let Some(listener) = profiles {
+            let served = profile::serve(plan.name(), &guest, listener);
+            served.context("wait for who asks for a profile")?;
         }
-        signals::end_at_the_first().context("wait for signals")?;
+        if let (Guest::Component(component), true) = (&guest, plan.world.serves_http()) {
+            return http::serve(self, plan, component, signals);
+        }
+        signals::end_at_the_first(signals).context("wait for signals")?;
         // One guest, one thread: it blocks in its own calls.
         let tokio = Builder::new_current_thread().enable_all().build();
         let tokio = tokio.context("start the event loop")?;
-        let result = tokio.block_on(self.command(plan, &code));
+        let result = tokio.block_on(async {
+            match &guest {
+                Guest::Module(module) => self.module(plan, module).await,
+                Guest::Component(component) => self.command(plan, component).await,
+            }
+        });
         // Nobody waits for a read of a guest that is done.
         tokio.shutdown_background();
         result
     }
 
-    async fn command(&self, plan: &Plan, code: &Code) -> wasmtime::Result<u8> {
-        if plan.world == World::Module {
-            return self.module(plan, code).await;
-        }
-        let component = code.component(&self.engine)?;
+    async fn command(&self, plan: &Plan, component: &Component) -> wasmtime::Result<u8> {
         let mut store = State::store(&self.engine, plan)?;
-        let ended_well = match plan.world {
-            World::Command02 => self.command_02(&mut store, &component).await?,
-            World::Command03 => self.command_03(&mut store, &component).await?,
-            _ => self.export(&mut store, &component, plan).await?,
+        let ended = match plan.world {
+            World::Command02 => self.command_02(&mut store, component).await,
+            World::Command03 => self.command_03(&mut store, component).await,
+            _ => self.export(&mut store, component, plan).await,
         };
+        let ended_well = ended.inspect_err(|error| plan.leave_core_dump(&mut store, error))?;
         Ok(if ended_well { 0 } else { RUN_FAILED })
     }
 
-    async fn module(&self, plan: &Plan, code: &Code) -> wasmtime::Result<u8> {
-        let module = code.module(&self.engine)?;
+    async fn module(&self, plan: &Plan, module: &Module) -> wasmtime::Result<u8> {
         let mut store = ModuleState::store(&self.engine, plan)?;
-        let instance = self.modules.instantiate_async(&mut store, &module).await?;
-        let entry = plan.export.as_deref().unwrap_or(START);
-        if entry != START && instance.get_func(&mut store, INITIALIZE).is_some() {
-            call(&mut store, &instance, INITIALIZE).await?;
-        }
-        call(&mut store, &instance, entry).await?;
+        let ended = self.entry(&mut store, module, plan).await;
+        ended.inspect_err(|error| plan.leave_core_dump(&mut store, error))?;
         Ok(0)
+    }
+
+    async fn entry(
+        &self,
+        store: &mut Store<ModuleState>,
+        module: &Module,
+        plan: &Plan,
+    ) -> wasmtime::Result<()> {
+        let instance = self.modules.instantiate_async(&mut *store, module).await?;
+        let entry = plan.export.as_deref().unwrap_or(START);
+        if entry != START && instance.get_func(&mut *store, INITIALIZE).is_some() {
+            call(store, &instance, INITIALIZE).await?;
+        }
+        call(store, &instance, entry).await
     }
 
     async fn command_02(

@@ -3,8 +3,6 @@
 //! The kernel sends such a process no signal that it neither blocks nor handles (pid_namespaces(7)), so the
 //! default action would be none, and a Pod would end only with SIGKILL after its grace period. A thread of
 //! their own waits for them: a guest in a loop that never comes back keeps every other thread of the runtime.
-//!
-//! To be called before other threads are started: they inherit the signals that are blocked here.
 
 use std::io;
 
@@ -37,18 +35,16 @@ const SIGNALLED: i32 = 128;
 /// From now on the first signal N ends the process with 128 + N, whatever the guest is doing.
 ///
 /// # Errors
-/// Of pthread_sigmask(3) and pthread_create(3).
-pub fn end_at_the_first() -> io::Result<()> {
-    let signals = block()?;
+/// Of pthread_create(3).
+pub fn end_at_the_first(signals: SigSet) -> io::Result<()> {
     wait_in_thread(move || end_at_the_next(&signals))
 }
 
 /// From now on the first signal is told, for a graceful end; the second, N, ends the process with 128 + N.
 ///
 /// # Errors
-/// Of pthread_sigmask(3) and pthread_create(3).
-pub fn tell_the_first() -> io::Result<oneshot::Receiver<Signal>> {
-    let signals = block()?;
+/// Of pthread_create(3).
+pub fn tell_the_first(signals: SigSet) -> io::Result<oneshot::Receiver<Signal>> {
     let (sender, first) = oneshot::channel();
     wait_in_thread(move || {
         if let Ok(signal) = signals.wait() {
@@ -59,8 +55,9 @@ pub fn tell_the_first() -> io::Result<oneshot::Receiver<Signal>> {
     Ok(first)
 }
 
-/// Blocks the signals waited for, and SIGPIPE: a guest is told of a reader that went away by its write's error.
-fn block() -> nix::Result<SigSet> {
+/// Blocks the signals waited for, which it returns, and SIGPIPE: a guest is told of a reader that went away by its
+/// write's error. To be called before other threads are started: they inherit what is blocked.
+pub fn block() -> nix::Result<SigSet> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGPIPE);
     signals.thread_block()?;

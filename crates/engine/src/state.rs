@@ -10,6 +10,7 @@ use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::memory::Memory;
+use crate::stderr::Stderr;
 use crate::{Plan, World};
 
 /// The data of a component's store.
@@ -60,7 +61,9 @@ fn builder(plan: &Plan) -> wasmtime::Result<WasiCtxBuilder> {
     builder
         .args(&plan.args)
         .envs(&plan.env)
-        .inherit_stdio()
+        .inherit_stdin()
+        .inherit_stdout()
+        .stderr(Stderr)
         .inherit_network()
         .allow_tcp(true)
         .allow_udp(true)

@@ -106,8 +106,8 @@ fn build(
     guests: &Guests,
     systemd: bool,
 ) -> Result<i32, Error> {
-    let Given { stdio: [stdin, stdout, stderr], code, console } =
-        Given::take(request.stdio, &request.workload, request.console, fds)?;
+    let Given { stdio: [stdin, stdout, stderr], files, console } =
+        Given::take(request.stdio, request.console, fds)?;
     let console = console.map(|fd| Console::listen(folder, fd)).transpose()?;
     let mut builder = ContainerBuilder::new(request.id.clone(), SyscallType::Linux)
         .with_root_path(folder)
@@ -119,7 +119,7 @@ fn build(
     let builder = match &request.workload {
         Workload::Pause => builder.with_executor(Pause),
         Workload::Linux => builder.with_executor(Linux),
-        Workload::Guest(value) => builder.with_executor(Guest::new(guests, value, code)?),
+        Workload::Guest(value) => builder.with_executor(Guest::new(guests, value, files)),
     };
     let container = builder
         .as_init(folder)

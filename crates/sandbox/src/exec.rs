@@ -48,7 +48,7 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     let mut fds = fds.into_iter();
     let first = fds.next().ok_or(Error::Gone { process: "request" })?;
     let first = PidFd::received(pid, first);
-    let given = Given::take(stdio, &workload, console, fds)?;
+    let given = Given::take(stdio, console, fds)?;
     let Recorded { create, spec } = create::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
     let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
@@ -88,12 +88,12 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
 
 fn executor(
     workload: &Workload,
-    code: Option<File>,
+    files: Vec<File>,
     guests: &Guests,
 ) -> Result<Box<dyn Executor>, Error> {
     match workload {
         Workload::Linux => Ok(Box::new(Linux)),
-        Workload::Guest(value) => Ok(Box::new(Guest::new(guests, value, code)?)),
+        Workload::Guest(value) => Ok(Box::new(Guest::new(guests, value, files))),
         Workload::Pause => Err(refuse("a pause is no process to execute")),
     }
 }
@@ -158,7 +158,7 @@ fn prepare(
 ) -> Result<Box<dyn Executor>, Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     confine(spec, process, &mut given, report)?;
-    let executor = executor(workload, given.code, guests)?;
+    let executor = executor(workload, given.files, guests)?;
     executor.validate(spec).map_err(|error| explain(&error))?;
     executor.setup_envs(env(process)).map_err(|error| explain(&error))?;
     Ok(executor)
@@ -175,8 +175,8 @@ fn confine(
     setsid().map_err(Error::system("new session"))?;
     connect_stdio(given, process.user().uid())?;
     // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
-    let code = given.code.iter().map(AsRawFd::as_raw_fd);
-    inherit::close_unlisted(&code.chain([report.as_raw_fd()]).collect::<Vec<_>>());
+    let files = given.files.iter().map(AsRawFd::as_raw_fd);
+    inherit::close_unlisted(&files.chain([report.as_raw_fd()]).collect::<Vec<_>>());
     for limit in process.rlimits().iter().flatten() {
         syscalls.set_rlimit(limit).map_err(|error| explain(&error))?;
     }

@@ -14,11 +14,11 @@ use crate::Error;
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Build a container up to the point where it waits for [`Request::Start`].
-    /// Descriptors: those of stdin, stdout and stderr that [`Create::stdio`] announces, then the guest's code
-    /// if the workload is [`Workload::Guest`], then the console of [`Create::console`].
+    /// Descriptors: those of stdin, stdout and stderr that [`Create::stdio`] announces, then the files of a
+    /// [`Workload::Guest`], then the console of [`Create::console`].
     Create(Create),
     /// Start a further process in a container. Descriptors: the container's first process ([`crate::pidfd`]), those
-    /// of stdin, stdout and stderr that [`Exec::stdio`] announces, the guest's code if the workload is
+    /// of stdin, stdout and stderr that [`Exec::stdio`] announces, the files of a
     /// [`Workload::Guest`], and the console of [`Exec::console`].
     Exec(Box<Exec>),
     /// Release a created container.
@@ -81,27 +81,24 @@ pub struct Exec {
 /// The descriptors of a [`Create`] or [`Exec`], by what they are for.
 pub(crate) struct Given {
     pub stdio: [Option<OwnedFd>; 3],
-    pub code: Option<File>,
+    pub files: Vec<File>,
     pub console: Option<OwnedFd>,
 }
 
 impl Given {
-    /// Takes those that are announced, in the order in which they are sent.
+    /// Takes them apart, in the order in which they are sent.
     pub fn take(
         stdio: [bool; 3],
-        workload: &Workload,
         console: bool,
         fds: impl IntoIterator<Item = OwnedFd>,
     ) -> Result<Given, Error> {
+        let gone = || Error::Gone { process: "request" };
+        let mut fds: Vec<OwnedFd> = fds.into_iter().collect();
+        let console = console.then(|| fds.pop().ok_or_else(gone)).transpose()?;
         let mut fds = fds.into_iter();
-        let mut next = |announced: bool| {
-            announced.then(|| fds.next().ok_or(Error::Gone { process: "request" })).transpose()
-        };
-        Ok(Given {
-            stdio: [next(stdio[0])?, next(stdio[1])?, next(stdio[2])?],
-            code: next(matches!(workload, Workload::Guest(_)))?.map(File::from),
-            console: next(console)?,
-        })
+        let mut next = |announced: bool| announced.then(|| fds.next().ok_or_else(gone)).transpose();
+        let stdio = [next(stdio[0])?, next(stdio[1])?, next(stdio[2])?];
+        Ok(Given { stdio, files: fds.map(File::from).collect(), console })
     }
 }
 
@@ -112,7 +109,7 @@ pub enum Workload {
     Pause,
     /// The program that `process.args` of the OCI spec names.
     Linux,
-    /// [`crate::Guests::run`] with this value.
+    /// [`crate::Guests::run`] with this value and the files that come with the request.
     Guest(serde_json::Value),
 }
 

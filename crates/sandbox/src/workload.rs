@@ -3,12 +3,14 @@
 //! `validate` runs before Create answers, with the container's root, user and limits in force, so that what
 //! it refuses is in Create's error. `exec` runs after Start and never returns.
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::env;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::os::fd::AsRawFd;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -16,13 +18,20 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::libc::dev_t;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::sys::stat::{Mode, fstat, makedev};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{AccessFlags, Pid, access, execve};
+use nix::unistd::{AccessFlags, Pid, access, dup2_stderr, dup2_stdin, dup2_stdout, execve};
 use serde_json::Value;
 
 use crate::zygote::{Guests, exit};
-use crate::{Error, console, environment, errors, inherit};
+use crate::{console, environment, errors, inherit};
+
+/// The null device (Linux, Documentation/admin-guide/devices.txt).
+const NULL: dev_t = makedev(1, 3);
 
 /// The image's program could not be executed (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -70,19 +79,20 @@ fn reap() {
     }
 }
 
-/// A guest: [`Guests::run`] with its value and code.
+/// A guest: [`Guests::run`] with its value and files.
 #[derive(Clone)]
 pub struct Guest {
     guests: Guests,
     value: Value,
-    code: Rc<File>,
+    /// Until they are handed over.
+    files: Rc<Cell<Vec<File>>>,
 }
 
 impl Guest {
-    /// With the code that came with the request.
-    pub fn new(guests: &Guests, value: &Value, code: Option<File>) -> Result<Guest, Error> {
-        let code = Rc::new(code.ok_or(Error::Gone { process: "request" })?);
-        Ok(Guest { guests: guests.clone(), value: value.clone(), code })
+    /// With the files that came with the request.
+    pub fn new(guests: &Guests, value: &Value, files: Vec<File>) -> Guest {
+        let files = Rc::new(Cell::new(files));
+        Guest { guests: guests.clone(), value: value.clone(), files }
     }
 }
 
@@ -93,12 +103,11 @@ impl Executor for Guest {
         // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
         nix::sys::prctl::set_dumpable(false)
             .map_err(|errno| ExecutorError::Execution(errno.into()))?;
-        let kept: Vec<_> =
-            [self.code.as_raw_fd()].into_iter().chain(errors::descriptor()).collect();
+        let files = self.files.take();
+        let kept = files.iter().map(AsRawFd::as_raw_fd).chain(errors::descriptor());
         // What the image has at /proc is not to be believed.
-        inherit::close_unlisted(&kept);
-        let code = self.code.try_clone().map_err(|error| ExecutorError::Execution(error.into()))?;
-        exit((self.guests.run)(self.value.clone(), code).into())
+        inherit::close_unlisted(&kept.collect::<Vec<_>>());
+        exit((self.guests.run)(self.value.clone(), files).into())
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
@@ -145,10 +154,33 @@ fn execute(spec: &Spec) -> Result<Infallible, String> {
     let env = env::vars()
         .map(|(key, value)| c_string(&format!("{key}={value}")))
         .collect::<Result<Vec<_>, _>>()?;
+    take_own_null().map_err(|errno| format!("open the container's /dev/null: {}", errno.desc()))?;
     reset_signals();
     label(spec)?;
     execve(&c_string(&name)?, &args, &env)
         .map_err(|error| format!("exec {name:?}: {}", error.desc()))
+}
+
+/// A stream that goes nowhere goes to the container's own null device, not to the node's: of a file that root of a
+/// container has open, it may change the owner and the mode.
+fn take_own_null() -> nix::Result<()> {
+    let goes_nowhere = |fd: BorrowedFd<'_>| fstat(fd).is_ok_and(|stat| stat.st_rdev == NULL);
+    let open = || {
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+        let null = nix::fcntl::open("/dev/null", flags, Mode::empty())?;
+        if goes_nowhere(null.as_fd()) { Ok(null) } else { Err(Errno::ENODEV) }
+    };
+    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
+    if goes_nowhere(stdin.as_fd()) {
+        dup2_stdin(open()?)?;
+    }
+    if goes_nowhere(stdout.as_fd()) {
+        dup2_stdout(open()?)?;
+    }
+    if goes_nowhere(stderr.as_fd()) {
+        dup2_stderr(open()?)?;
+    }
+    Ok(())
 }
 
 /// From execve(2) on the process has the SELinux label of the spec, which libcontainer leaves out.

@@ -29,9 +29,9 @@ use crate::{Error, Failure, Reply, Request, create, errors, exec, inherit, wire,
 pub struct Guests {
     /// Runs in a worker without privileges: a request's value and descriptors in, a value out.
     pub job: Rc<dyn Fn(Value, Vec<File>) -> Value>,
-    /// Runs in the isolated process, in place of a program: the workload's value and its code in, an exit code
+    /// Runs in the isolated process, in place of a program: the workload's value and its files in, an exit code
     /// out.
-    pub run: Rc<dyn Fn(Value, File) -> u8>,
+    pub run: Rc<dyn Fn(Value, Vec<File>) -> u8>,
     /// The signals that `run` takes: blocked from before Create answers, so that one may be pending.
     pub signals: SigSet,
 }

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use engine::Remains;
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 /// Annotation by which CRI tells the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
@@ -11,6 +12,13 @@ const CONTAINER_TYPE_SANDBOX: &str = "sandbox";
 
 /// Annotation with the id of the Pod's sandbox.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
+/// Annotation that asks for a core dump of a guest that traps: a path in the container.
+const CORE_DUMP: &str = "wasmtime.shim/coredump";
+
+/// Where kubelet mounts the file of a container's termination message unless it is told otherwise (Kubernetes API,
+/// Container.terminationMessagePath).
+const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 
 /// A bundle that cannot be run.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +33,14 @@ pub enum Error {
         path: PathBuf,
         /// The JSON path of the part.
         part: &'static str,
+    },
+    /// An annotation with a value that it cannot have.
+    #[error("annotation {key}: {value:?}: an absolute path in the container is expected")]
+    Annotation {
+        /// Which.
+        key: &'static str,
+        /// Its value.
+        value: String,
     },
 }
 
@@ -83,6 +99,23 @@ impl ContainerConfig {
         self.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false)
     }
 
+    /// Where a guest that fails leaves what.
+    ///
+    /// # Errors
+    /// [`Error::Annotation`] for a core dump at a path that is not absolute.
+    pub fn remains(&self) -> Result<Remains, Error> {
+        let message = Path::new(TERMINATION_MESSAGE);
+        let has_message = self.mounts().iter().any(|mount| mount.destination() == message);
+        let core_dump = match self.annotation(CORE_DUMP).map(Path::new) {
+            Some(path) if !path.is_absolute() => {
+                let value = path.display().to_string();
+                return Err(Error::Annotation { key: CORE_DUMP, value });
+            }
+            path => path.map(Path::to_owned),
+        };
+        Ok(Remains { message: has_message.then(|| message.to_owned()), core_dump })
+    }
+
     /// `linux.resources.memory.limit`, in bytes.
     pub fn memory_limit(&self) -> Option<i64> {
         let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
@@ -139,6 +172,22 @@ mod tests {
     fn a_missing_config_is_named() {
         let text = ContainerConfig::read(Path::new("/nowhere")).map(drop).expect_err("missing");
         assert!(text.to_string().contains("/nowhere/config.json"), "{text}");
+    }
+
+    #[test]
+    fn what_a_failure_leaves_is_said_by_a_mount_and_an_annotation() {
+        let config = |annotation: &str| {
+            let text = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "linux": {},
+                "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm"]},
+                "mounts": [{"destination": "/dev/termination-log", "type": "bind", "source": "/a"}],
+                "annotations": {"wasmtime.shim/coredump": "PATH"}}"#;
+            read(&text.replace("PATH", annotation)).expect("parses")
+        };
+        let remains = config("/dumps").remains().expect("is possible");
+        assert_eq!(remains.message.as_deref(), Some(Path::new("/dev/termination-log")));
+        assert_eq!(remains.core_dump.as_deref(), Some(Path::new("/dumps")));
+        let text = config("dumps").remains().expect_err("is refused").to_string();
+        assert!(text.contains("wasmtime.shim/coredump: \"dumps\""), "{text}");
     }
 
     #[test]

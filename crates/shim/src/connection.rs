@@ -8,6 +8,7 @@ use oci_spec::runtime::User;
 use sandbox::console::{self, Size};
 
 use crate::errors::Error;
+use crate::logger::Whose;
 use crate::stdio::{self, Kept, Paths, Streams};
 use crate::terminal::{Fifos, Terminal};
 
@@ -62,13 +63,18 @@ pub struct Connection {
 
 impl Connection {
     /// For a program of the image (`is_program`), which has a devpts, or for a guest, which has none; of that user
-    /// and group.
-    pub fn open(paths: &Paths, is_program: bool, user: &User) -> Result<Connection, Error> {
+    /// and group. Blocks while a logger gets ready.
+    pub fn open(
+        paths: &Paths,
+        whose: Whose<'_>,
+        is_program: bool,
+        user: &User,
+    ) -> Result<Connection, Error> {
         if !paths.terminal {
-            let Streams { given, kept } = stdio::open(paths, user.uid(), user.gid())?;
+            let Streams { given, kept } = stdio::open(paths, whose, user.uid(), user.gid())?;
             return Ok(Connection { given, console: None, pending: Pending::Fifos(kept) });
         }
-        let fifos = Fifos::open(paths)?;
+        let fifos = Fifos::open(paths, whose)?;
         if is_program {
             let (ours, theirs) = console::pair()?;
             let console = Some(theirs.into());
@@ -88,9 +94,9 @@ impl Connection {
         [0, 1, 2].map(|stream: usize| self.given[stream].is_some())
     }
 
-    /// Splits it: what goes to the process, the guest's code in its place, and what stays.
-    pub fn split(self, code: Option<OwnedFd>) -> (Vec<OwnedFd>, Pending) {
-        let given = self.given.into_iter().flatten().chain(code).chain(self.console);
+    /// Splits it: what goes to the process, a guest's files in their place, and what stays.
+    pub fn split(self, files: Vec<OwnedFd>) -> (Vec<OwnedFd>, Pending) {
+        let given = self.given.into_iter().flatten().chain(files).chain(self.console);
         (given.collect(), self.pending)
     }
 }

@@ -125,6 +125,12 @@ impl Container {
         self.execs().get(id).cloned().ok_or_else(|| Error::NoSuchExec(id.to_owned()))
     }
 
+    /// All its processes that were started through this shim.
+    pub fn processes(&self) -> Vec<Arc<Process>> {
+        let executed = self.execs().values().map(|exec| exec.process.clone()).collect::<Vec<_>>();
+        [self.first().clone()].into_iter().chain(executed).collect()
+    }
+
     /// Notes a process that is to be executed.
     ///
     /// # Errors

@@ -5,6 +5,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Plan, Runtime, World};
@@ -36,9 +37,9 @@ type Found<T> = Result<T, String>;
 /// What an isolated process does in place of a program.
 #[derive(Serialize, Deserialize)]
 pub enum Task {
-    /// Runs a guest, whose code comes as a descriptor.
+    /// Runs a guest. Files: its code; of a container's first process, where it is asked for a profile.
     Guest(Plan),
-    /// Says a word of the toolbox; nothing of the file is read.
+    /// Says a word of the toolbox. Files: those of the word.
     Word(Word),
 }
 
@@ -93,7 +94,7 @@ pub fn guests() -> Guests {
     let for_run = runtime.clone();
     Guests {
         job: Rc::new(move |value, files| answer(&runtime, value, files)),
-        run: Rc::new(move |value, code| run(&for_run, value, code)),
+        run: Rc::new(move |value, files| run(&for_run, value, files)),
         signals: engine::ending_signals(),
     }
 }
@@ -131,13 +132,21 @@ fn read(files: Vec<File>) -> Found<Vec<Vec<u8>>> {
     files.into_iter().map(read).collect()
 }
 
-fn run(runtime: &Result<Runtime, engine::Error>, value: Value, code: File) -> u8 {
+fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> u8 {
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
-    match (ready, task) {
-        (_, Ok(Task::Word(word))) => toolbox::run(&word),
-        (Ok(runtime), Ok(Task::Guest(plan))) => runtime.run(&plan, code),
-        (Err(error), _) | (_, Err(error)) => {
+    let mut files = files.into_iter();
+    match (ready, task, files.next()) {
+        (_, Ok(Task::Word(word)), file) => toolbox::run(&word, file),
+        (Ok(runtime), Ok(Task::Guest(plan)), Some(code)) => {
+            let profiles = files.next().map(|file| UnixListener::from(OwnedFd::from(file)));
+            runtime.run(&plan, code, profiles)
+        }
+        (Ok(_), Ok(Task::Guest(_)), None) => {
+            eprintln!("error: the guest's code did not arrive");
+            engine::CANNOT_RUN
+        }
+        (Err(error), ..) | (_, Err(error), _) => {
             eprintln!("error: {error}");
             engine::CANNOT_RUN
         }

@@ -1,4 +1,5 @@
-//! A container's stdin, stdout and stderr: the fifos containerd made, handed to the process itself.
+//! A container's stdin, stdout and stderr: the fifos containerd made, handed to the process itself; or files, or the
+//! pipes of a [`logger`](crate::logger).
 //!
 //! The shim copies nothing, but for a [`terminal`](crate::terminal). It keeps the other end of each fifo open, so
 //! that a container neither reads an early end of its input nor is sent SIGPIPE while containerd restarts.
@@ -11,6 +12,8 @@ use std::path::{Path, PathBuf};
 use nix::fcntl::OFlag;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::unistd::{Gid, Uid, fchown};
+
+use crate::logger::{self, Logger, Started, Whose};
 
 /// Stdio that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -27,7 +30,9 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A logging URI of another kind.
-    #[error("{what} is {uri:?}; allowed are a fifo's path and file:///path")]
+    #[error(
+        "{what} is {uri:?}; allowed are a fifo's path, file:///path, and of stdout binary:///path?key=value"
+    )]
     Scheme {
         /// `stdin`, `stdout` or `stderr`.
         what: &'static str,
@@ -43,9 +48,9 @@ pub struct Paths {
     pub terminal: bool,
     /// Path of a fifo.
     pub stdin: String,
-    /// Path of a fifo, or a `file:` URI.
+    /// Path of a fifo, or a `file:` URI; or a `binary:` URI, which is for stderr as well.
     pub stdout: String,
-    /// The same.
+    /// Path of a fifo, or a `file:` URI.
     pub stderr: String,
 }
 
@@ -53,8 +58,26 @@ pub struct Paths {
 #[derive(Debug, Default)]
 pub struct Kept {
     stdin: Option<File>,
-    stdout: Option<File>,
-    stderr: Option<File>,
+    readers: Vec<Reader>,
+}
+
+/// Who reads what a process writes.
+#[derive(Debug)]
+pub enum Reader {
+    /// containerd; this is another reading end.
+    Fifo(File),
+    /// A program of the node's.
+    Logger(Logger),
+}
+
+impl Reader {
+    /// Whether nothing waits to be read.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Reader::Fifo(fifo) => is_empty(fifo),
+            Reader::Logger(logger) => logger.has_ended(),
+        }
+    }
 }
 
 impl Kept {
@@ -63,14 +86,14 @@ impl Kept {
         self.stdin = None;
     }
 
-    /// Whether containerd has read all that the container wrote.
+    /// Whether all was read that the container wrote.
     pub fn is_drained(&self) -> bool {
-        [&self.stdout, &self.stderr].into_iter().flatten().all(is_empty)
+        self.readers.iter().all(Reader::is_done)
     }
 }
 
 /// Whether nothing waits in a fifo.
-pub fn is_empty(fifo: &File) -> bool {
+fn is_empty(fifo: &File) -> bool {
     let mut poll = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
     let readable = nix::poll::poll(&mut poll, PollTimeout::ZERO).is_ok()
         && poll[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
@@ -88,10 +111,9 @@ pub struct Streams {
 
 /// Opens the streams for a process of user `uid` and group `gid`, which become their owners, so that the
 /// process may open `/dev/stdout` again.
-pub fn open(paths: &Paths, uid: u32, gid: u32) -> Result<Streams, Error> {
+pub fn open(paths: &Paths, whose: Whose<'_>, uid: u32, gid: u32) -> Result<Streams, Error> {
     let (stdin, kept_stdin) = input(&paths.stdin)?;
-    let (stdout, kept_stdout) = output("stdout", &paths.stdout)?;
-    let (stderr, kept_stderr) = output("stderr", &paths.stderr)?;
+    let ([stdout, stderr], readers) = outputs(paths, whose)?;
     let given = [stdin, stdout, stderr];
     if uid != 0 {
         for file in given.iter().flatten() {
@@ -99,7 +121,7 @@ pub fn open(paths: &Paths, uid: u32, gid: u32) -> Result<Streams, Error> {
             let _ = fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         }
     }
-    let kept = Kept { stdin: kept_stdin, stdout: kept_stdout, stderr: kept_stderr };
+    let kept = Kept { stdin: kept_stdin, readers };
     Ok(Streams { given: given.map(|file| file.map(OwnedFd::from)), kept })
 }
 
@@ -115,8 +137,21 @@ pub fn input(path: &str) -> Result<(Option<File>, Option<File>), Error> {
     Ok((Some(given), Some(kept)))
 }
 
-/// The same of stdout or stderr; of a file the shim keeps nothing.
-pub fn output(what: &'static str, uri: &str) -> Result<(Option<File>, Option<File>), Error> {
+/// The process's ends of stdout and stderr, and who reads them.
+pub fn outputs(paths: &Paths, whose: Whose<'_>) -> Result<([Option<File>; 2], Vec<Reader>), Error> {
+    if paths.stdout.split(':').next() == Some(logger::SCHEME) {
+        let Started { logger, streams } = Logger::start(&paths.stdout, whose)?;
+        let given = streams.map(|stream| Some(File::from(stream)));
+        return Ok((given, vec![Reader::Logger(logger)]));
+    }
+    let (stdout, kept_stdout) = output("stdout", &paths.stdout)?;
+    let (stderr, kept_stderr) = output("stderr", &paths.stderr)?;
+    let readers = [kept_stdout, kept_stderr].into_iter().flatten().map(Reader::Fifo);
+    Ok(([stdout, stderr], readers.collect()))
+}
+
+/// Of a file the shim keeps nothing.
+fn output(what: &'static str, uri: &str) -> Result<(Option<File>, Option<File>), Error> {
     if uri.is_empty() {
         return Ok((None, None));
     }
@@ -148,6 +183,8 @@ mod tests {
     use super::*;
     use std::io::{Read, Write};
 
+    const WHOSE: Whose<'static> = Whose { id: "container", namespace: "default" };
+
     fn fifo(folder: &Path, name: &str) -> String {
         let path = folder.join(name);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
@@ -158,7 +195,7 @@ mod tests {
     fn output_written_while_nobody_reads_is_there_for_the_next_reader() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
-        let mut streams = open(&paths, 0, 0).expect("opens");
+        let mut streams = open(&paths, WHOSE, 0, 0).expect("opens");
         let mut stdout = File::from(streams.given[1].take().expect("stdout"));
         stdout.write_all(b"kept").expect("no SIGPIPE");
         let mut reader = File::open(&paths.stdout).expect("a reader comes");
@@ -172,7 +209,7 @@ mod tests {
     fn output_is_drained_once_it_was_read() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
-        let mut streams = open(&paths, 0, 0).expect("opens");
+        let mut streams = open(&paths, WHOSE, 0, 0).expect("opens");
         let mut reader = File::open(&paths.stdout).expect("a reader comes");
         let mut stdout = File::from(streams.given[1].take().expect("stdout"));
         stdout.write_all(b"text").expect("writes");
@@ -186,7 +223,7 @@ mod tests {
     fn input_ends_when_the_client_has_closed_it() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let paths = Paths { stdin: fifo(folder.path(), "in"), ..Default::default() };
-        let mut streams = open(&paths, 0, 0).expect("opens");
+        let mut streams = open(&paths, WHOSE, 0, 0).expect("opens");
         let mut client = OpenOptions::new().write(true).open(&paths.stdin).expect("a client comes");
         client.write_all(b"line").expect("writes");
         drop(client);
@@ -199,8 +236,8 @@ mod tests {
 
     #[test]
     fn a_logging_uri_of_another_kind_is_refused_by_name() {
-        let paths = Paths { stderr: "binary:///bin/log?x".into(), ..Default::default() };
-        let error = open(&paths, 0, 0).expect_err("refused").to_string();
-        assert!(error.contains("stderr") && error.contains("binary:///bin/log?x"), "{error}");
+        let paths = Paths { stderr: "npipe:////./pipe/log".into(), ..Default::default() };
+        let error = open(&paths, WHOSE, 0, 0).expect_err("refused").to_string();
+        assert!(error.contains("stderr") && error.contains("npipe:////./pipe/log"), "{error}");
     }
 }

@@ -17,8 +17,9 @@ use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::task::JoinHandle;
 
 use crate::errors::Error;
+use crate::logger::Whose;
 use crate::process::ready_fd;
-use crate::stdio::{self, Paths};
+use crate::stdio::{self, Paths, Reader};
 
 /// What a terminal passes on at once (N_TTY_BUF_SIZE).
 const CHUNK: usize = 4096;
@@ -27,30 +28,27 @@ const CHUNK: usize = 4096;
 #[derive(Debug)]
 pub struct Fifos {
     stdin: Option<(Receiver, File)>,
-    stdout: Option<(Sender, File)>,
+    stdout: Option<Sender>,
+    readers: Vec<Reader>,
 }
 
 impl Fifos {
     /// Opens them.
     ///
     /// # Errors
-    /// [`stdio::Error`]; a terminal's stdout is a fifo.
-    pub fn open(paths: &Paths) -> Result<Fifos, stdio::Error> {
+    /// [`stdio::Error`]; a terminal's stdout is a fifo or has a logger.
+    pub fn open(paths: &Paths, whose: Whose<'_>) -> Result<Fifos, stdio::Error> {
         let (given, kept) = stdio::input(&paths.stdin)?;
         let stdin = given.zip(kept).map(|(given, kept)| {
             let given = Receiver::from_file(nonblocking(given)?)?;
             Ok((given, kept))
         });
         let stdin = stdin.transpose().map_err(stdio::failed("stdin", Path::new(&paths.stdin)))?;
-        let (given, kept) = stdio::output("stdout", &paths.stdout)?;
-        let stdout = given.map(|given| {
-            let given = Sender::from_file(nonblocking(given)?)?;
-            let kept = kept.ok_or(io::ErrorKind::NotSeekable)?;
-            Ok((given, kept))
-        });
+        let ([given, _], readers) = stdio::outputs(paths, whose)?;
+        let stdout = given.map(|given| Sender::from_file(nonblocking(given)?));
         let stdout =
             stdout.transpose().map_err(stdio::failed("stdout", Path::new(&paths.stdout)))?;
-        Ok(Fifos { stdin, stdout })
+        Ok(Fifos { stdin, stdout, readers })
     }
 }
 
@@ -61,7 +59,7 @@ pub struct Terminal {
     input: Option<JoinHandle<()>>,
     output: JoinHandle<()>,
     kept_stdin: Option<File>,
-    kept_stdout: Option<File>,
+    readers: Vec<Reader>,
 }
 
 impl Terminal {
@@ -71,10 +69,9 @@ impl Terminal {
         let master = nonblocking(master).map_err(failed())?;
         let master = Arc::new(ready_fd(master).map_err(failed())?);
         let (stdin, kept_stdin) = fifos.stdin.unzip();
-        let (stdout, kept_stdout) = fifos.stdout.unzip();
         let input = stdin.map(|stdin| tokio::spawn(feed(stdin, master.clone())));
-        let output = tokio::spawn(show(master.clone(), stdout));
-        Ok(Terminal { master, input, output, kept_stdin, kept_stdout })
+        let output = tokio::spawn(show(master.clone(), fifos.stdout));
+        Ok(Terminal { master, input, output, kept_stdin, readers: fifos.readers })
     }
 
     /// Nothing more is typed than what is in the fifo.
@@ -87,9 +84,9 @@ impl Terminal {
         Ok(console::resize(self.master.get_ref(), size)?)
     }
 
-    /// Whether all was written, and read by containerd.
+    /// Whether all was written, and read.
     pub fn is_drained(&self) -> bool {
-        self.output.is_finished() && self.kept_stdout.as_ref().is_none_or(stdio::is_empty)
+        self.output.is_finished() && self.readers.iter().all(Reader::is_done)
     }
 }
 

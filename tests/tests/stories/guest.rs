@@ -4,7 +4,9 @@ use std::cell::Cell;
 use std::path::Path;
 
 use anyhow::Result;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use tests::ctr::Run;
+use tests::processes;
 use tests::wait::{self, SOON};
 use tests::{Container, Pod, on_each_containerd};
 
@@ -48,6 +50,20 @@ fn no_process_of_a_pod_keeps_containerds_environment() -> Result<()> {
         }
         // The shim itself has one, so that there was something to forget.
         assert!(!std::fs::read(format!("/proc/{}/environ", pod.shim()?.pid))?.is_empty());
+        Ok(())
+    })
+}
+
+#[test]
+fn the_nodes_shim_cannot_be_written_through_a_process_of_a_pod() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("unwritable"))?;
+        let guest = Container::new("guest", &node.image("hello")?).args(&["sleep", "60"]);
+        pod.run(&guest)?;
+        for process in processes::family(&pod.shim()?) {
+            let program = statvfs(format!("/proc/{}/exe", process.pid).as_str())?;
+            assert!(program.flags().contains(FsFlags::ST_RDONLY), "{process:?}");
+        }
         Ok(())
     })
 }

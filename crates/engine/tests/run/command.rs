@@ -60,8 +60,20 @@ fn an_export_of_a_module_is_called_after_it_was_initialized() {
     assert_eq!(end.code, Some(42), "{end:?}");
 }
 
+#[test]
+fn a_trap_fifty_calls_deep_is_told_with_all_of_them() {
+    let end = run(r#"(module
+        (func $deep (param i32)
+            (if (i32.eqz (local.get 0)) (then unreachable))
+            (call $deep (i32.sub (local.get 0) (i32.const 1))))
+        (func $first (export "_start") (call $deep (i32.const 48))))"#);
+    assert_eq!(end.code, Some(134), "{end:?}");
+    assert_eq!(end.stderr.matches("!deep").count(), 49, "{end:?}");
+    assert!(end.stderr.contains("!first"), "{end:?}");
+}
+
 /// A component whose `run` calls `$run` of a core module, which may exit with a code or write to stdout.
-fn command(interface: &str, effect: &str, body: &str) -> String {
+pub fn command(interface: &str, effect: &str, body: &str) -> String {
     format!(
         r#"(component
             (import "wasi:cli/exit@0.2.6" (instance $exit
@@ -109,7 +121,7 @@ fn command(interface: &str, effect: &str, body: &str) -> String {
     )
 }
 
-const RUN_02: &str = "wasi:cli/run@0.2.6";
+pub const RUN_02: &str = "wasi:cli/run@0.2.6";
 const RUN_03: &str = "wasi:cli/run@0.3.0";
 
 #[test]

@@ -5,12 +5,16 @@
 mod command;
 mod http;
 mod memory;
+mod profile;
+mod remains;
 
 use std::io::Write;
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use engine::{Compiled, Plan, Runtime};
+use engine::{Compiled, Plan, Remains, Runtime};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -20,6 +24,9 @@ const PLAN: &str = "ENGINE_TEST_PLAN";
 
 /// The variable with the container's memory limit in bytes, if there is one.
 const MEMORY: &str = "ENGINE_TEST_MEMORY";
+
+/// The variable with the path of the socket where profiles are asked for, if there is one.
+const PROFILES: &str = "ENGINE_TEST_PROFILES";
 
 /// What libtest prints before a test, on the guest's stdout.
 const PREAMBLE: &str = "running 1 test\n";
@@ -35,7 +42,9 @@ fn guest() {
         setrlimit(Resource::RLIMIT_RSS, limit, RLIM_INFINITY).expect("is set");
     }
     let code = std::io::stdin().as_fd().try_clone_to_owned().expect("the code");
-    let code = Runtime::new().expect("a runtime").run(&plan, code.into());
+    let profiles =
+        std::env::var(PROFILES).ok().map(|path| UnixListener::bind(path).expect("listens"));
+    let code = Runtime::new().expect("a runtime").run(&plan, code.into(), profiles);
     // SAFETY: _exit has no preconditions. It is how a container's process ends: without exit handlers.
     unsafe { nix::libc::_exit(code.into()) }
 }
@@ -45,9 +54,13 @@ struct Start<'a> {
     export: Option<&'a str>,
     env: &'a [String],
     memory: Option<u64>,
+    profiles: Option<&'a Path>,
+    /// Where what it leaves goes: `message`, which is there, and `core.app`.
+    remains: Option<&'a Path>,
 }
 
-const AS_IT_IS: Start<'static> = Start { export: None, env: &[], memory: None };
+const AS_IT_IS: Start<'static> =
+    Start { export: None, env: &[], memory: None, profiles: None, remains: None };
 
 fn start(guest: &str, how: &Start<'_>) -> Child {
     let runtime = Runtime::new().expect("a runtime");
@@ -57,7 +70,13 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
     file.write_all(&code).expect("written");
     let export = how.export.map(ToOwned::to_owned);
     let plan = Plan::new(world, export, vec!["app".into()], how.env, "/".into());
-    let plan = serde_json::to_string(&plan.expect("a plan")).expect("encodes");
+    let remains = how.remains.map_or(Remains::default(), |folder| {
+        let message = folder.join("message");
+        std::fs::write(&message, "").expect("made");
+        Remains { message: Some(message), core_dump: Some(folder.to_owned()) }
+    });
+    let plan = Plan { remains, ..plan.expect("a plan") };
+    let plan = serde_json::to_string(&plan).expect("encodes");
     // libtest has a main thread of its own, which must leave the signals to the guest's: threads and processes
     // inherit what is blocked.
     [Signal::SIGTERM, Signal::SIGINT]
@@ -68,6 +87,7 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
     Command::new(std::env::current_exe().expect("this binary"))
         .args(["--exact", "guest", "--ignored", "--nocapture", "--test-threads=1"])
         .env(PLAN, plan)
+        .envs(how.profiles.map(|path| (PROFILES, path)))
         .envs(how.memory.map(|limit| (MEMORY, limit.to_string())))
         .stdin(file)
         .stdout(Stdio::piped())

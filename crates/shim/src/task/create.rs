@@ -16,7 +16,7 @@ use sandbox::{Request, Workload};
 use super::service::{Shared, blocking};
 use super::workload;
 use crate::config::ContainerConfig;
-use crate::connection::{Connection, Held, Pending};
+use crate::connection::{Held, Pending};
 use crate::container::{Container, Kind, Parts};
 use crate::errors::Error;
 use crate::options::Options;
@@ -84,7 +84,7 @@ async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Pr
     let config = ContainerConfig::read(&bundle)?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;
-    let found = workload::find(shared, &request.id, &config).await?;
+    let found = workload::find(shared, &request.id, &bundle, &config).await?;
     let stdio = Paths {
         terminal: request.terminal,
         stdin: request.stdin.clone(),
@@ -96,7 +96,8 @@ async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Pr
         Workload::Linux => Kind::Program,
         Workload::Guest(_) => Kind::Guest,
     };
-    let connection = Connection::open(&stdio, kind == Kind::Program, config.process().user())?;
+    let user = config.process().user();
+    let connection = shared.connect(&request.id, &stdio, kind == Kind::Program, user).await?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
@@ -106,7 +107,7 @@ async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Pr
         console: connection.console.is_some(),
         workload: found.workload,
     };
-    let (fds, pending) = connection.split(found.code);
+    let (fds, pending) = connection.split(found.files);
     Ok(Prepared { parts: Unbuilt { config, rootfs, cgroup, stdio, kind }, create, fds, pending })
 }
 

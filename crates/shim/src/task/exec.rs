@@ -12,7 +12,7 @@ use sandbox::{Request, Workload};
 use super::service::{Shared, blocking};
 use super::workload;
 use crate::config::ContainerConfig;
-use crate::connection::{Connection, Pending};
+use crate::connection::Pending;
 use crate::container::{Container, Exec, Kind};
 use crate::errors::Error;
 use crate::events::timestamp;
@@ -57,7 +57,7 @@ pub async fn start(
     container.exec(&exec_id)?;
     exec.process.lifecycle().may_start()?;
     container.first().lifecycle().may_exec()?;
-    let prepared = prepare(shared, &container, &exec).await?;
+    let prepared = prepare(shared, &container, &exec_id, &exec).await?;
     // Until the process is known, nobody else may reap it.
     let forking = shared.forking.read().await;
     let made = prepared.make(shared, &exec.process).await;
@@ -103,6 +103,7 @@ struct Prepared {
 async fn prepare(
     shared: &Arc<Shared>,
     container: &Container,
+    exec_id: &str,
     exec: &Exec,
 ) -> Result<Prepared, Error> {
     let first = container.first().child().ok_or(Refusal::NotRunning)?;
@@ -111,7 +112,8 @@ async fn prepare(
     let is_program = matches!(found.workload, Workload::Linux);
     // A terminal of the container's own is in its devpts, which only a program's container has.
     let own_terminal = is_program && container.kind() == Kind::Program;
-    let connection = Connection::open(exec.process.stdio(), own_terminal, exec.spec.user())?;
+    let (stdio, user) = (exec.process.stdio(), exec.spec.user());
+    let connection = shared.connect(exec_id, stdio, own_terminal, user).await?;
     let request = Request::Exec(Box::new(sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
@@ -121,7 +123,7 @@ async fn prepare(
         console: connection.console.is_some(),
         workload: found.workload,
     }));
-    let (given, pending) = connection.split(found.code);
+    let (given, pending) = connection.split(found.files);
     let fds = [first.try_clone()?].into_iter().chain(given).collect();
     Ok(Prepared { request, fds, pending })
 }

@@ -16,14 +16,18 @@ use containerd_shim::api::{
 };
 use containerd_shim::protos::ttrpc::{self, r#async::TtrpcContext};
 use nix::unistd::Pid;
+use oci_spec::runtime::User;
 use sandbox::Zygote;
 use sandbox::console::Size;
 use tokio::sync::{Notify, RwLock, Semaphore};
 
 use super::{create, delete, exec, kill, pause, query, start, update};
+use crate::connection::Connection;
 use crate::container::Container;
 use crate::errors::Error;
 use crate::events::Events;
+use crate::logger::Whose;
+use crate::stdio::Paths;
 
 /// How many containers of a Pod are prepared at once: more would only compile against each other.
 const CREATES: usize = 4;
@@ -125,6 +129,30 @@ impl Shared {
                 log::error!("the zygote ended; this Pod can make no more containers");
             }
         }
+    }
+
+    /// Opens the stdio of a process that is about to be made.
+    ///
+    /// # Errors
+    /// [`crate::stdio::Error`], and those of making a terminal.
+    pub async fn connect(
+        self: &Arc<Self>,
+        id: &str,
+        paths: &Paths,
+        is_program: bool,
+        user: &User,
+    ) -> Result<Connection, Error> {
+        let (shared, id) = (self.clone(), id.to_owned());
+        let (paths, user) = (paths.clone(), user.clone());
+        let opened = blocking(move || {
+            // A logger is this process's child, and whoever executes it waits to hear that it was.
+            let _nobody_reaps = shared.forking.blocking_read();
+            let whose = Whose { id: &id, namespace: &shared.namespace };
+            Connection::open(&paths, whose, is_program, &user)
+        });
+        let opened = opened.await;
+        self.reap_orphans();
+        opened
     }
 
     /// Forgets a container. Of two that try at once, one does.

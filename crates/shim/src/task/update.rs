@@ -33,13 +33,15 @@ fn resources(any: Option<&Any>) -> Result<LinuxResources, Error> {
 fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
     container.cgroup().update(resources)?;
     let limit = resources.memory().as_ref().and_then(|memory| memory.limit());
-    if let Some(limit) = limit.filter(|limit| *limit != 0)
-        && container.kind() == Kind::Guest
-        && let Some(process) = container.first().child()
-    {
+    let Some(limit) = limit.filter(|limit| *limit != 0 && container.kind() == Kind::Guest) else {
+        return Ok(());
+    };
+    for process in container.processes() {
+        // One that is not made yet hears of it at its start.
+        let Some(child) = process.child() else { continue };
         // Negative for none. The kernel's own limit is in force by now, whatever becomes of this one: without
         // CAP_SYS_RESOURCE a process of another user is not told.
-        let told = sandbox::rlimit::tell_memory_limit(process, u64::try_from(limit).ok());
+        let told = sandbox::rlimit::tell_memory_limit(child, u64::try_from(limit).ok());
         if let Err(error) = told {
             log::warn!("container {}: {error}", container.id());
         }

@@ -1,9 +1,11 @@
 //! Finds out what a container runs, and has a guest compiled.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::Arc;
 
+use engine::{Plan, Remains};
 use oci_spec::runtime::Process;
 use sandbox::Workload;
 
@@ -12,31 +14,42 @@ use crate::config::ContainerConfig;
 use crate::container::{Container, Kind};
 use crate::errors::Error;
 use crate::guests::{self, Task};
+use crate::profiles;
 use crate::toolbox::{Word, answers};
 
 /// The word before a call in one argument: `exec POD -- invoke 'get-user(42)'`.
 const INVOKE: &str = "invoke";
 
-/// A workload, with its compiled code if it is a guest.
+/// A workload, with its files if it is a guest.
 pub struct Found {
     /// For the zygote.
     pub workload: Workload,
-    /// The sealed file with the code.
-    pub code: Option<OwnedFd>,
+    /// As its [`Task`] has it.
+    pub files: Vec<OwnedFd>,
+}
+
+/// What a container's first process has beside those that are executed later.
+struct First {
+    remains: Remains,
+    /// Where it is asked for a profile.
+    profiles: UnixListener,
 }
 
 /// The workload of a container whose root is mounted.
 pub async fn find(
     shared: &Arc<Shared>,
     id: &str,
+    bundle: &Path,
     config: &ContainerConfig,
 ) -> Result<Found, Error> {
     if config.is_sandbox() {
-        return Ok(Found { workload: Workload::Pause, code: None });
+        return Ok(Found { workload: Workload::Pause, files: vec![] });
     }
     let process = config.process();
+    let remains = config.remains()?;
     let found = image::resolve(&container(shared, id, config, process)).await?;
-    prepare(shared, found, process).await
+    let profiles = profiles::listen(bundle)?;
+    prepare(shared, found, process, Some(First { remains, profiles })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -53,9 +66,9 @@ pub async fn find_exec(
         return find_export(shared, id, config, process, export, arguments).await;
     }
     match image::resolve_file(&container(shared, id, config, process)).await? {
-        Some(found) => prepare(shared, found, process).await,
+        Some(found) => prepare(shared, found, process, None).await,
         None if executed_in.kind() == Kind::Program => {
-            Ok(Found { workload: Workload::Linux, code: None })
+            Ok(Found { workload: Workload::Linux, files: vec![] })
         }
         None => match args(process) {
             [word, call] if word == INVOKE => {
@@ -63,7 +76,7 @@ pub async fn find_exec(
                 find_export(shared, id, config, process, export, vec![arguments.to_owned()]).await
             }
             args => match find_word(shared, executed_in, config, process).await? {
-                Some(word) => say(word),
+                Some(word) => say(executed_in, &word),
                 None => Err(Error::NoSuchFile(args.first().cloned().unwrap_or_default())),
             },
         },
@@ -94,11 +107,12 @@ async fn find_word(
     Ok(Some(Word::Print(text)))
 }
 
-/// A guest has a file of code, a word none.
-fn say(word: Word) -> Result<Found, Error> {
-    let none = File::open("/dev/null").map_err(Error::io("open /dev/null"))?;
-    let workload = Workload::Guest(guests::encode(&Task::Word(word)));
-    Ok(Found { workload, code: Some(none.into()) })
+fn say(executed_in: &Container, word: &Word) -> Result<Found, Error> {
+    let files = match word {
+        Word::Profile(_) => vec![profiles::connect(executed_in.bundle())?.into()],
+        _ => vec![],
+    };
+    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Word(word.clone()))), files })
 }
 
 /// `get-user(42)` is the export and what is in its parentheses.
@@ -119,7 +133,7 @@ async fn find_export(
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
     let found = image::resolve(&container(shared, id, config, &called)).await?;
-    prepare(shared, found, &called).await
+    prepare(shared, found, &called, None).await
 }
 
 /// The container's own entrypoint with another export.
@@ -151,10 +165,11 @@ async fn prepare(
     shared: &Arc<Shared>,
     found: image::Workload,
     process: &Process,
+    first: Option<First>,
 ) -> Result<Found, Error> {
     match found {
-        image::Workload::Linux => Ok(Found { workload: Workload::Linux, code: None }),
-        image::Workload::Wasm(component) => guest(shared, component, process).await,
+        image::Workload::Linux => Ok(Found { workload: Workload::Linux, files: vec![] }),
+        image::Workload::Wasm(component) => guest(shared, component, process, first).await,
     }
 }
 
@@ -162,6 +177,7 @@ async fn guest(
     shared: &Arc<Shared>,
     component: image::Component,
     process: &Process,
+    first: Option<First>,
 ) -> Result<Found, Error> {
     let (shared, export) = (shared.clone(), component.export.clone());
     let compile = move || guests::compile(&shared.zygote, component.layers, component.export);
@@ -170,8 +186,11 @@ async fn guest(
         other => other,
     })?;
     let env = process.env().as_deref().unwrap_or_default();
-    let plan = engine::Plan::new(world, export, component.args, env, process.cwd().clone())?;
-    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(plan))), code: Some(code) })
+    let plan = Plan::new(world, export, component.args, env, process.cwd().clone())?;
+    let (remains, profiles) = first.map(|first| (first.remains, first.profiles.into())).unzip();
+    let plan = Plan { remains: remains.unwrap_or_default(), ..plan };
+    let files = [code].into_iter().chain(profiles).collect();
+    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(plan))), files })
 }
 
 fn args(process: &Process) -> &[String] {

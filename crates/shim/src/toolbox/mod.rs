@@ -8,7 +8,9 @@ pub mod answers;
 mod files;
 mod wget;
 
+use std::fs::File;
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -17,6 +19,11 @@ const DONE: u8 = 0;
 
 /// Exit code: it did not.
 const FAILED: u8 = 1;
+
+/// How long a profile may be, in seconds.
+const LONGEST_PROFILE: u64 = 60;
+
+const PROFILE: &str = "profile SECONDS, from 1 to 60";
 
 /// What `help` says.
 pub const HELP: &str = "\
@@ -29,6 +36,7 @@ words that can be executed here, where the image has no file of that name:
   wget URL                asks an HTTP server and prints its answer
   wit                     what the guest imports and exports
   grants                  what the guest may do, and why
+  profile SECONDS         where it spends its processor time, for profiler.firefox.com
   invoke 'EXPORT(ARGS)'   calls an export, with arguments in WAVE notation
   '#EXPORT' ARG...        the same
   PATH.wasm ARG...        another guest of the image
@@ -53,6 +61,8 @@ pub enum Word {
     Stat(Vec<String>),
     /// `wget`.
     Wget(String),
+    /// `profile`, so many seconds long. File: the connection to the guest.
+    Profile(u64),
     /// A word with other words than it knows; how it is to be used.
     Misused(String),
 }
@@ -84,13 +94,29 @@ impl Word {
                 None => misused("wget URL"),
             },
             ("wget", _, _) => misused("wget URL"),
+            ("profile", [], 1) => match seconds(&words[0]) {
+                Some(seconds) => Word::Profile(seconds),
+                None => misused(PROFILE),
+            },
+            ("profile", _, _) => misused(PROFILE),
             _ => return None,
         })
     }
 }
 
+/// `10s` or `10`.
+fn seconds(text: &str) -> Option<u64> {
+    let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
+    seconds.filter(|seconds| (1..=LONGEST_PROFILE).contains(seconds))
+}
+
+fn profile(seconds: u64, file: Option<File>) -> io::Result<()> {
+    let guest = file.ok_or(io::ErrorKind::NotConnected)?;
+    engine::ask_for_profile(guest, Duration::from_secs(seconds), io::stdout().lock())
+}
+
 /// Says it, in the isolated process. Returns the exit code.
-pub fn run(word: &Word) -> u8 {
+pub fn run(word: &Word, file: Option<File>) -> u8 {
     // Blocked for a guest, who waits for them; here each ends the process as ever.
     let unblocked = engine::ending_signals().thread_unblock();
     let said = unblocked.map_err(io::Error::from).and_then(|()| match word {
@@ -99,6 +125,7 @@ pub fn run(word: &Word) -> u8 {
         Word::Cat(paths) => files::cat(paths),
         Word::Stat(paths) => files::stat(paths),
         Word::Wget(url) => wget::get(url),
+        Word::Profile(seconds) => profile(*seconds, file),
         Word::Misused(usage) => Err(io::Error::new(io::ErrorKind::InvalidInput, usage.as_str())),
     });
     let told = said.and_then(|()| io::stdout().flush());
@@ -129,9 +156,11 @@ mod tests {
             Some(Word::Wget("http://localhost".into()))
         );
         assert_eq!(parse("wget -q -O - http://a"), Some(Word::Wget("http://a".into())));
+        assert_eq!(parse("profile 10s"), Some(Word::Profile(10)));
+        assert_eq!(parse("profile 1"), Some(Word::Profile(1)));
         assert_eq!(parse("sh -c ls"), None);
         assert_eq!(parse(""), None);
-        for line in ["ls -R", "stat", "cat -n x", "wget"] {
+        for line in ["ls -R", "stat", "cat -n x", "wget", "profile", "profile 0s", "profile 61"] {
             let Some(Word::Misused(usage)) = parse(line) else { panic!("{line} is understood") };
             assert!(usage.contains(line.split(' ').next().expect("a word")), "{usage}");
         }
@@ -139,7 +168,9 @@ mod tests {
 
     #[test]
     fn help_names_every_word() {
-        for word in ["ls", "cat", "stat", "env", "ps", "wget", "wit", "grants", "invoke", "help"] {
+        for word in
+            ["ls", "cat", "stat", "env", "ps", "wget", "wit", "grants", "profile", "invoke", "help"]
+        {
             assert!(HELP.contains(&format!("\n  {word}")), "{word}");
         }
     }

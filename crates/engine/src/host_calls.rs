@@ -1,0 +1,117 @@
+//! Which of its host's functions a guest called last: with the backtrace, what it was about when it failed.
+//!
+//! Wasmtime's bindings tell each call as a span of the crate `tracing`. Nothing is formatted here: a function is
+//! known by its span's metadata, which is its own, and its name is read once.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Debug;
+use std::sync::{Mutex, PoisonError};
+
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id, Record};
+use tracing::subscriber::{DefaultGuard, Interest};
+use tracing::{Event, Metadata, Subscriber};
+
+/// The spans of components' imports and of modules'.
+const SPANS: [&str; 2] = ["wit-bindgen import", "wiggle abi"];
+
+/// The names of the functions that were called, by their spans' ids.
+static NAMES: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new());
+
+thread_local! {
+    static LAST: Cell<u64> = const { Cell::new(0) };
+    // Of those in NAMES, for no lock on the way of a call.
+    static SEEN: RefCell<BTreeSet<u64>> = const { RefCell::new(BTreeSet::new()) };
+}
+
+/// Takes note of the calls on this thread until the guard is dropped.
+pub fn note() -> DefaultGuard {
+    tracing::subscriber::set_default(Notes)
+}
+
+/// The function that was called last on this thread: `wasi:io/poll [method]pollable.block`.
+pub fn last() -> Option<String> {
+    NAMES.lock().unwrap_or_else(PoisonError::into_inner).get(&LAST.get()).cloned()
+}
+
+struct Notes;
+
+impl Subscriber for Notes {
+    fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        if self.enabled(metadata) { Interest::always() } else { Interest::never() }
+    }
+
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.is_span() && SPANS.contains(&metadata.name())
+    }
+
+    fn new_span(&self, span: &Attributes<'_>) -> Id {
+        let id = std::ptr::from_ref(span.metadata()) as u64;
+        SEEN.with_borrow_mut(|seen| {
+            if seen.insert(id) {
+                let name = Name::of(span);
+                NAMES.lock().unwrap_or_else(PoisonError::into_inner).insert(id, name);
+            }
+        });
+        Id::from_u64(id)
+    }
+
+    /// Of an asynchronous function each time it goes on, on whichever thread.
+    fn enter(&self, span: &Id) {
+        LAST.set(span.into_u64());
+    }
+
+    fn record(&self, _: &Id, _: &Record<'_>) {}
+    fn record_follows_from(&self, _: &Id, _: &Id) {}
+    fn event(&self, _: &Event<'_>) {}
+    fn exit(&self, _: &Id) {}
+}
+
+/// The span's fields.
+#[derive(Default)]
+struct Name {
+    interface: String,
+    function: String,
+}
+
+impl Name {
+    fn of(span: &Attributes<'_>) -> String {
+        let mut name = Name::default();
+        span.record(&mut name);
+        let interface = package(span.metadata().target()).unwrap_or(name.interface);
+        format!("{interface} {}", name.function)
+    }
+}
+
+impl Visit for Name {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "module" => self.interface = value.to_owned(),
+            "function" => self.function = value.to_owned(),
+            _ => {}
+        }
+    }
+
+    fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
+}
+
+/// The field has an interface's name alone; its bindings are in a module `…::wasi::io::poll`.
+fn package(target: &str) -> Option<String> {
+    let (_, path) = target.rsplit_once("::wasi::")?;
+    let (package, interface) = path.split_once("::")?;
+    let interface = interface.split("::").next().unwrap_or(interface);
+    Some(format!("wasi:{package}/{}", interface.replace('_', "-")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interface_is_known_by_where_its_bindings_are() {
+        let known = package("wasmtime_wasi::p2::bindings::async_io::wasi::clocks::wall_clock");
+        assert_eq!(known.as_deref(), Some("wasi:clocks/wall-clock"));
+        assert_eq!(package("wasmtime_wasi::p1::types"), None);
+    }
+}

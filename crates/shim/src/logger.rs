@@ -1,0 +1,166 @@
+//! A program of the node that logs what a container writes: `binary:///path?key=value` in place of a fifo
+//! (containerd, core/runtime/v2/README.md, logging URIs).
+//!
+//! It is started once for both streams, with their pipes as descriptors 3 and 4. Descriptor 5 it closes when it is
+//! ready. It reads to the end, which comes when the last process of the container has gone.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use command_fds::{CommandFdExt, FdMapping};
+use nix::fcntl::OFlag;
+use nix::libc::SIGTERM;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::unistd::{Pid, pipe2};
+use sandbox::pidfd::PidFd;
+use url::Url;
+
+use crate::stdio::{self, Error};
+
+/// The scheme of its URIs.
+pub const SCHEME: &str = "binary";
+
+/// How long it may take to be ready (as in runc's shim).
+const READY_WITHIN: Duration = Duration::from_secs(10);
+
+/// Whose output is logged.
+#[derive(Debug, Clone, Copy)]
+pub struct Whose<'a> {
+    /// The id of the container, or of what is executed in it.
+    pub id: &'a str,
+    /// containerd's namespace.
+    pub namespace: &'a str,
+}
+
+/// The running program. Once dropped, it is asked to end by SIGTERM.
+#[derive(Debug)]
+pub struct Logger {
+    process: PidFd,
+}
+
+/// The program, and where the container writes.
+pub struct Started {
+    /// The program.
+    pub logger: Logger,
+    /// stdout and stderr of the container.
+    pub streams: [OwnedFd; 2],
+}
+
+impl Logger {
+    /// Starts the program, and blocks until it is ready. The caller sees to it that nobody reaps it meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Open`] when it cannot be executed, or is not ready in time.
+    pub fn start(uri: &str, whose: Whose<'_>) -> Result<Started, Error> {
+        let parsed = Url::parse(uri).ok().and_then(|uri| Some((uri.to_file_path().ok()?, uri)));
+        let (path, arguments) = parsed
+            .map(|(path, uri)| (path, arguments(&uri)))
+            .ok_or_else(|| Error::Scheme { what: "stdout", uri: uri.to_owned() })?;
+        let failed = stdio::failed("stdout's logger", &path);
+        start(&path, &arguments, whose).map_err(failed)
+    }
+
+    /// Whether it has written everything down.
+    pub fn has_ended(&self) -> bool {
+        is_ready(self.process.as_fd(), PollTimeout::ZERO)
+    }
+}
+
+impl Drop for Logger {
+    fn drop(&mut self) {
+        if let Err(error) = self.process.signal(SIGTERM) {
+            log::warn!("stop a logger: {error}");
+        }
+    }
+}
+
+/// `?key=value&flag` is `key`, `value`, `flag` and an empty one.
+fn arguments(uri: &Url) -> Vec<String> {
+    uri.query_pairs().flat_map(|(key, value)| [key, value]).map(String::from).collect()
+}
+
+fn start(path: &Path, arguments: &[String], whose: Whose<'_>) -> io::Result<Started> {
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
+    let ((stdout, to_stdout), (stderr, to_stderr), (ready, readiness)) =
+        (pipe()?, pipe()?, pipe()?);
+    let fds = [stdout, stderr, readiness];
+    let numbered = fds.into_iter().zip(3..);
+    let mappings = numbered.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
+    let mut command = Command::new(path);
+    command
+        .args(arguments)
+        .env("CONTAINER_ID", whose.id)
+        .env("CONTAINER_NAMESPACE", whose.namespace)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .fd_mappings(mappings.collect())
+        .map_err(io::Error::other)?;
+    let child = command.spawn()?;
+    // The pipes' other ends go with it: what ends here, ends there.
+    drop(command);
+    let process = PidFd::open(Pid::from_raw(child.id() as i32)).map_err(io::Error::other)?;
+    let logger = Logger { process };
+    let within = PollTimeout::try_from(READY_WITHIN).unwrap_or(PollTimeout::MAX);
+    // A byte is as good as the end.
+    if !is_ready(ready.as_fd(), within) {
+        return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not get ready in time"));
+    }
+    Ok(Started { logger, streams: [to_stdout, to_stderr] })
+}
+
+fn is_ready(fd: BorrowedFd<'_>, within: PollTimeout) -> bool {
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, within).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File, Permissions};
+    use std::io::Write;
+    use std::os::unix::fs::PermissionsExt;
+    use std::thread::sleep;
+
+    use super::*;
+
+    const WHOSE: Whose<'static> = Whose { id: "container", namespace: "default" };
+
+    #[test]
+    fn a_logger_has_its_arguments_and_reads_both_streams_to_their_end() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("logger");
+        let script = "#!/bin/sh\n\
+            echo \"$CONTAINER_NAMESPACE $CONTAINER_ID $1 $2\" > \"$4\"\n\
+            exec 5>&-\n\
+            cat <&3 >> \"$4\"\n\
+            cat <&4 >> \"$4\"\n";
+        fs::write(&path, script).expect("written");
+        fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("executable");
+        let log = folder.path().join("a log");
+        let query = format!("flag&to={}", log.display().to_string().replace(' ', "%20"));
+        let uri = format!("binary://{}?{query}", path.display());
+        let Started { logger, streams: [stdout, stderr] } =
+            Logger::start(&uri, WHOSE).expect("starts");
+        File::from(stderr).write_all(b"err\n").expect("written");
+        assert!(!logger.has_ended());
+        File::from(stdout).write_all(b"out\n").expect("written");
+        while !logger.has_ended() {
+            sleep(Duration::from_millis(10));
+        }
+        let text = fs::read_to_string(log).expect("a log");
+        assert_eq!(text, "default container flag \nout\nerr\n");
+    }
+
+    #[test]
+    fn a_logger_that_is_not_there_or_is_no_uri_is_named() {
+        let refusal = |uri| match Logger::start(uri, WHOSE) {
+            Err(error) => error.to_string(),
+            Ok(_) => panic!("{uri} is started"),
+        };
+        assert!(refusal("binary:///no/logger").contains("/no/logger"));
+        assert!(refusal("binary:logger").contains("binary:logger"));
+    }
+}
