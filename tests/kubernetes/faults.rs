@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
 use tests::namespace::Namespace;
 use tests::processes;
 
@@ -11,6 +12,7 @@ pub const STORIES: &[(&str, Story)] = &[
     ("a_pod_whose_shim_was_killed_is_started_again", a_pod_whose_shim_was_killed_is_started_again),
     ("containerd_is_restarted_under_a_pod", containerd_is_restarted_under_a_pod),
     ("kubelet_is_restarted_under_a_pod", kubelet_is_restarted_under_a_pod),
+    ("a_pod_is_evicted_from_a_node_without_memory", a_pod_is_evicted_from_a_node_without_memory),
 ];
 
 const SERVER: &str = r#"
@@ -70,6 +72,33 @@ fn kubelet_is_restarted_under_a_pod(namespace: &Namespace<'_>) -> Result<()> {
     assert_eq!(namespace.http_get("server", 8080, "/")?, "hello from wasi:http\n");
     // It looks after both again.
     namespace.must(&["delete", "pods", "--all", "--timeout=60s"]).map(drop)
+}
+
+fn a_pod_is_evicted_from_a_node_without_memory(namespace: &Namespace<'_>) -> Result<()> {
+    // One that asks for nothing would not even be taken back by a kubelet that starts under pressure.
+    let requests = "resources: { requests: { memory: 1Mi } }\n      readinessProbe:";
+    namespace.apply(&SERVER.replace("readinessProbe:", requests))?;
+    namespace.until_ready("server")?;
+    let cluster = namespace.cluster;
+    // The machine is not ours to fill: the node is said to need nearly all of it for itself.
+    let needs = json!({ "evictionHard": { "memory.available": "99%" } });
+    let before = cluster.reconfigure_kubelet(&needs)?;
+    let evicted = namespace.until_pod("server", "to be evicted", |pod| {
+        let conditions = pod["status"]["conditions"].as_array();
+        let is_so = |condition: &Value| {
+            condition["type"] == "DisruptionTarget"
+                && condition["reason"] == "TerminationByKubelet"
+                && condition["message"].to_string().contains("low on resource: memory")
+        };
+        pod["status"]["phase"] == "Succeeded" && conditions.into_iter().flatten().any(is_so)
+    });
+    cluster.reconfigure_kubelet(&before)?;
+    // It succeeded: the server was told by SIGTERM, finished, and ended with 0.
+    evicted?;
+    namespace.until("its sandbox to be gone", || Ok(sandbox_of(namespace).is_err()))?;
+    // The node takes Pods again.
+    namespace.apply(&SERVER.replace("name: server", "name: later"))?;
+    namespace.until_ready("later")
 }
 
 /// The id of the sandbox that containerd runs now for the namespace's one Pod.

@@ -14,11 +14,14 @@ pub const POD_PIDS: u64 = 1000;
 
 const NAME: &str = "kubelet";
 
+/// Its configuration, in the node's folder.
+const CONFIGURATION: &str = "kubelet.json";
+
 impl Cluster {
     pub(super) fn start_kubelet(&self, ports: &Ports) -> Result<()> {
         let node = self.node()?;
         cgroups::create(&node.cgroup_parent())?;
-        let file = self.path("kubelet.json")?;
+        let file = self.path(CONFIGURATION)?;
         fs::write(&file, configuration(node, ports).to_string())?;
         let address = &node.bridge.as_ref().context("no bridge")?.address;
         let flags = vec![
@@ -30,6 +33,19 @@ impl Cluster {
             format!("--node-ip={address}"),
         ];
         self.start_component(NAME, flags)
+    }
+
+    /// Starts kubelet again with other values of its configuration, and returns those it had.
+    pub fn reconfigure_kubelet(&self, values: &Value) -> Result<Value> {
+        let file = self.path(CONFIGURATION)?;
+        let mut configuration: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        let mut before = json!({});
+        for (key, value) in values.as_object().context("no values by name")? {
+            before[key] = std::mem::replace(&mut configuration[key], value.clone());
+        }
+        fs::write(&file, configuration.to_string())?;
+        self.restart_kubelet()?;
+        Ok(before)
     }
 
     /// Ends kubelet and starts it again, as its upgrade does.
@@ -64,6 +80,7 @@ fn configuration(node: &Node, ports: &Ports) -> Value {
         "volumePluginDir": folder.join("volume-plugins"),
         "evictionHard": { "memory.available": "50Mi", "nodefs.available": "1%",
             "nodefs.inodesFree": "1%", "imagefs.available": "1%" },
+        "evictionPressureTransitionPeriod": "1s",
         "imageGCHighThresholdPercent": 100,
         "maxPods": 250,
         "podPidsLimit": POD_PIDS,
