@@ -8,6 +8,7 @@ use crate::Story;
 pub const STORIES: &[(&str, Story)] = &[
     ("a_job_completes", a_job_completes),
     ("a_trap_is_explained_in_the_pods_status", a_trap_is_explained_in_the_pods_status),
+    ("a_trap_leaves_a_core_dump_in_a_volume", a_trap_leaves_a_core_dump_in_a_volume),
     ("a_failing_container_is_started_again", a_failing_container_is_started_again),
     (
         "a_container_is_started_again_until_it_succeeds",
@@ -56,14 +57,51 @@ spec:
       image: registry.example/samples/hello:1
       imagePullPolicy: Never
       args: [trap]
-      terminationMessagePolicy: FallbackToLogsOnError
 "#,
     )?;
     namespace.until_phase("trap", "Failed")?;
     let ended = namespace.ended("trap")?;
     assert_eq!(ended["exitCode"], 134);
     let message = ended["message"].as_str().unwrap_or_default();
-    assert!(message.contains("wasm backtrace"), "{ended}");
+    assert!(message.starts_with("error: wasm trap: wasm `unreachable`"), "{ended}");
+    // Where in the source: the guest has DWARF.
+    assert!(message.contains("wasm backtrace") && message.contains("crash.rs:"), "{ended}");
+    assert!(message.contains("last host call: wasi:"), "{ended}");
+    let described = namespace.must(&["describe", "pod", "trap"])?;
+    assert!(described.contains("wasm trap: wasm `unreachable`"), "{described}");
+    Ok(())
+}
+
+fn a_trap_leaves_a_core_dump_in_a_volume(namespace: &Namespace<'_>) -> Result<()> {
+    namespace.apply(
+        r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: dumped
+  annotations: { wasmtime.shim/coredump: /dumps }
+spec:
+  runtimeClassName: wasmtime
+  restartPolicy: Never
+  volumes:
+    - { name: dumps, emptyDir: {} }
+  containers:
+    - name: app
+      image: registry.example/samples/hello:1
+      imagePullPolicy: Never
+      args: [trap]
+      volumeMounts: &mounts [{ name: dumps, mountPath: /dumps }]
+    - name: reader
+      image: registry.example/samples/linux:1
+      imagePullPolicy: Never
+      command: [/bin/sh, -c, "until cat /dumps/core.*.wasm; do sleep 0.2; done 2> /dev/null | head -c 4"]
+      volumeMounts: *mounts
+"#,
+    )?;
+    namespace.until_phase("dumped", "Failed")?;
+    assert_eq!(namespace.must(&["logs", "dumped", "--container=reader"])?, "\0asm");
+    let logs = namespace.must(&["logs", "dumped", "--container=app"])?;
+    assert!(logs.contains("core dump: /dumps/core.hello.wasm"), "{logs}");
     Ok(())
 }
 
@@ -77,16 +115,21 @@ spec:
   runtimeClassName: wasmtime
   containers:
     - name: app
-      image: registry.example/samples/hello-c:1
+      image: registry.example/samples/hello:1
       imagePullPolicy: Never
-      args: ["42"]
+      args: [panic]
 "#,
     )?;
     namespace.until_pod("failing", "to be in CrashLoopBackOff", |pod| {
         let status = &pod["status"]["containerStatuses"][0];
         status["state"]["waiting"]["reason"] == "CrashLoopBackOff"
-            && status["lastState"]["terminated"]["exitCode"] == 42
-    })
+            && status["lastState"]["terminated"]["exitCode"] == 134
+    })?;
+    let described = namespace.must(&["describe", "pod", "failing"])?;
+    for part in ["CrashLoopBackOff", "asked to panic", "wasm backtrace", "main.rs:"] {
+        assert!(described.contains(part), "no {part} in {described}");
+    }
+    Ok(())
 }
 
 fn a_container_is_started_again_until_it_succeeds(namespace: &Namespace<'_>) -> Result<()> {
@@ -105,7 +148,6 @@ spec:
       image: registry.example/samples/hello:1
       imagePullPolicy: Never
       args: [cat, /shared/file]
-      terminationMessagePolicy: FallbackToLogsOnError
       volumeMounts: &mounts [{ name: shared, mountPath: /shared }]
     - name: slow
       image: registry.example/samples/linux:1

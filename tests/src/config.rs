@@ -106,12 +106,13 @@ const VERSION_2: &str = r#"
     conf_dir = "FOLDER/cni"
 "#;
 
-/// `wasmtime` is all that a node needs.
+/// `wasmtime` is all that a node needs; its annotations are for those of a Pod to arrive.
 const HANDLERS: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."PLUGIN".containerd.runtimes.wasmtime]
   runtime_type = "io.containerd.wasmtime.v1"
+  pod_annotations = ["wasmtime.shim/*"]
 "#;
 
 /// One with runtime options.

@@ -1,5 +1,8 @@
 //! Single containers without a Pod, as `ctr`, `nerdctl` and `docker` run them.
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+
 use anyhow::Result;
 use tests::ctr::Run;
 use tests::wait::{self, SOON};
@@ -52,6 +55,36 @@ fn exit_codes_and_both_streams_of_a_linux_container_come_back() -> Result<()> {
         let output = node.ctr.run_container(&run)?;
         assert_eq!((output.code, output.stdout.as_str()), (7, "in and out\n"), "{output:?}");
         assert!(output.stderr.ends_with("err\n"), "{output:?}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_program_of_the_node_logs_what_a_container_writes() -> Result<()> {
+    on_each_containerd(|node| {
+        let folder = node.volume("logger")?;
+        let (program, log) = (folder.join("logger"), folder.join("log"));
+        let script = "#!/bin/sh\nexec 5>&-\n{ echo $CONTAINER_ID; cat <&3; cat <&4; } > $2\n";
+        fs::write(&program, script)?;
+        fs::set_permissions(&program, Permissions::from_mode(0o755))?;
+        let uri = format!("binary://{}?to={}", program.display(), log.display());
+        let words = ["sh", "-c", "echo err >&2; echo out"];
+        let failure = ["/hello.wasm", "cat", "/nothing"];
+        for (image, words, logged) in
+            [("linux", &words, "out\nerr\n"), ("hello", &failure, "/nothing")]
+        {
+            let id = node.ctr.new_id();
+            let run = Run::new(&node.ctr_image(image)?).command(words).flags(&["--log-uri", &uri]);
+            let output = node.ctr.run_container_as(&id, &run)?;
+            assert_eq!(output.stdout, "", "{output:?}");
+            // The container's end is told when the logger has read to its own.
+            let text = fs::read_to_string(&log)?;
+            assert!(text.starts_with(&format!("{id}\n")) && text.contains(logged), "{text}");
+        }
+        let uri = format!("binary://{}", folder.join("no-logger").display());
+        let run = Run::new(&node.ctr_image("linux")?).flags(&["--log-uri", &uri]);
+        let output = node.ctr.run_container(&run)?;
+        assert!(output.code != 0 && output.stderr.contains("no-logger"), "{output:?}");
         Ok(())
     })
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use tests::ctr::Run;
+use tests::wait::{self, SOON};
 use tests::{Container, Pod, command, on_each_containerd, processes};
 
 /// A Linux container that goes on until it is stopped.
@@ -208,24 +209,65 @@ fn a_guest_is_executed_in_a_linux_container() -> Result<()> {
 }
 
 #[test]
-fn a_hundred_executions_leave_nothing_in_the_shim() -> Result<()> {
+fn a_guest_that_computes_is_profiled_while_it_does() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("profiled"))?;
+        let app = Container::new("app", &node.image("hello")?).args(&["spin"]).user(1000, 2000);
+        let app = pod.run(&app)?;
+        app.wait_for_output("spinning")?;
+        let profile = app.exec(&["profile", "1s"])?.success()?.stdout;
+        let profile: serde_json::Value = serde_json::from_str(&profile)?;
+        assert!(profile.to_string().contains("hello::spin"), "{profile}");
+        let misused = app.exec(&["profile", "for ever"])?;
+        assert!(misused.code == 2 && misused.stderr.contains("profile SECONDS"), "{misused:?}");
+        assert!(app.is_running()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_stream_that_goes_nowhere_is_not_the_nodes() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("nowhere"))?;
+        // The file system that the file is on, of stdin and of the container's own device.
+        let compare = "stat -Lc %d /proc/self/fd/0 /dev/null";
+        let script = format!("{compare}; {FOREVER}");
+        let app = pod.run(&Container::shell("app", &node.image("linux")?, &script))?;
+        app.wait_for_output("ready")?;
+        for output in [app.logs()?.stdout, app.exec(&["sh", "-c", compare])?.success()?.stdout] {
+            let (stdin, null) = output.split_once('\n').unwrap_or_default();
+            assert_eq!(Some(stdin), null.lines().next(), "{output}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_thousand_executions_leave_nothing_behind() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("probed"))?;
         let app = pod.run(&Container::shell("app", &node.image("linux")?, FOREVER))?;
+        let guest = Container::new("guest", &node.image("hello")?).args(&["sleep", "1000"]);
+        let guest = pod.run(&guest)?;
         let shim = pod.shim()?;
-        let held = || -> Result<(usize, usize)> {
+        let held = || -> Result<[usize; 3]> {
             let fds = fs::read_dir(format!("/proc/{}/fd", shim.pid))?.count();
-            Ok((fds, processes::family(&shim).len()))
+            let family = processes::family(&shim);
+            let threads = family.iter().filter_map(|process| process.threads().ok()).sum::<u64>();
+            Ok([fds, threads as usize, family.len()])
         };
-        app.exec(&["true"])?.success()?;
-        let before = held()?;
-        for _ in 0..100 {
+        let execute = || -> Result<()> {
             app.exec(&["true"])?.success()?;
-        }
-        tests::wait::until(Duration::from_secs(10), "what was executed to be gone", || {
-            Ok((held()? <= before).then_some(()))
+            guest.exec(&["env"])?.success().map(drop)
+        };
+        execute()?;
+        let before = wait::until(SOON, "the shim to be idle", || {
+            Ok(Some(held()?).filter(|_| shim.threads().is_ok_and(|threads| threads == 1)))
         })?;
-        Ok(())
+        for _ in 0..500 {
+            execute()?;
+        }
+        wait::until(SOON, "what was executed to be gone", || Ok((held()? == before).then_some(())))
     })
 }
 
