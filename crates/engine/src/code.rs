@@ -1,4 +1,4 @@
-//! Loads compiled code: the one place that believes in it, and the only one with `unsafe`.
+//! Loads compiled code: the one place that believes in it.
 //!
 //! Code is mapped, so that all containers of a file share its pages. Wasmtime maps files of modules, but
 //! components only by path, and the container's root has neither the file nor `/proc`: the file is mapped

@@ -30,6 +30,11 @@ pub fn note() -> DefaultGuard {
     tracing::subscriber::set_default(Notes)
 }
 
+/// None was called yet by the guest that this thread runs from now on.
+pub fn forget() {
+    LAST.set(0);
+}
+
 /// The function that was called last on this thread: `wasi:io/poll [method]pollable.block`.
 pub fn last() -> Option<String> {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner).get(&LAST.get()).cloned()

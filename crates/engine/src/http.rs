@@ -191,6 +191,8 @@ impl HandlerState for Guest {
     type WorkerState = OneRequest;
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<State, AfterItsRequest, OneRequest>> {
+        // What this thread did for the request before is not this one's.
+        host_calls::forget();
         let mut store = State::store(&self.engine, &self.plan)?;
         let proxy = self.pre.instantiate_async(&mut store).await?;
         let (expiration, state) = (AfterItsRequest, OneRequest::new(self.plan.clone()));

@@ -13,37 +13,43 @@
 
 use std::ffi::c_void;
 use std::io::{self, BufWriter, Read, Write};
+use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::thread::{Builder, sleep};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use fxprof_processed_profile::{
     CategoryHandle, CpuDelta, Frame, FrameFlags, FrameInfo, Profile, ReferenceTimestamp,
     SamplingInterval, Timestamp,
 };
+use nix::errno::Errno;
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::time::{ClockId, clock_gettime};
 use wasmtime::ModuleFunction;
 
 use crate::code::Guest;
 
-/// How often a thread is interrupted, by its processor time. The kernel's own tick bounds it.
-const INTERVAL: Duration = Duration::from_millis(1);
+/// How often a thread is interrupted, by its processor time, in a short profile. The kernel's own tick bounds it.
+const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
+
+/// How many samples a longer one has of a thread that never waits.
+const SAMPLES_OF_A_THREAD: u32 = 4000;
 
 /// How many calls of a stack are noted, the innermost first.
 const DEPTH: usize = 64;
 
-/// How many words all samples of a profile may take: 2 MiB, which a container's limit leaves the runtime.
-const WORDS: usize = (2 << 20) / size_of::<usize>();
+/// How many words all samples of a profile may take: 1 MiB, as a container's limit leaves the runtime not much more.
+const WORDS: usize = (1 << 20) / size_of::<usize>();
 
 /// The words of a sample beside its functions: the time since the beginning and the processor time, both in
 /// nanoseconds, and how many functions follow.
 const HEADER: usize = 3;
 
 /// A caller's frame is that much above at most: a larger stack has ended.
-const FRAME: usize = 1 << 20;
+const FRAME: usize = 64 << 10;
 
 /// What the handler writes to; null while no profile is taken.
 static SAMPLES: AtomicPtr<Samples<'static>> = AtomicPtr::new(std::ptr::null_mut());
@@ -54,8 +60,11 @@ static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 /// The stack of the thread that takes profiles.
 const THREAD_STACK: usize = 256 << 10;
 
-/// How long whoever asks may take to say what for.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long whoever asks may take to say what for, and to read what comes.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// After accept(2) failed for want of descriptors or memory: others end meanwhile.
+const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// From now on the process can be asked for profiles of the guest, by [`ask`].
 ///
@@ -65,22 +74,34 @@ pub fn serve(name: &str, guest: &Guest, listener: UnixListener) -> io::Result<()
     let (name, guest) = (name.to_owned(), guest.clone());
     let thread = Builder::new().name("profile".into()).stack_size(THREAD_STACK);
     let serve = move || {
-        for asking in listener.incoming().flatten() {
-            if let Err(error) = answer(&name, &guest, &asking) {
-                // Whoever asked has gone, or is told.
-                let _ = (&asking).write_all(error.to_string().as_bytes());
+        loop {
+            match listener.accept() {
+                Ok((asking, _)) => {
+                    if let Err(error) = answer(&name, &guest, &asking) {
+                        // Whoever asked has gone, or is told.
+                        let _ = (&asking).write_all(error.to_string().as_bytes());
+                    }
+                }
+                Err(error) if is_lasting(&error) => return,
+                Err(_) => sleep(ACCEPT_PAUSE),
             }
         }
     };
     thread.spawn(serve).map(drop)
 }
 
+/// A filter of system calls that knows no accept4(2): there is nothing to wait for.
+fn is_lasting(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS))
+}
+
 fn answer(name: &str, guest: &Guest, mut asking: &UnixStream) -> io::Result<()> {
     asking.set_read_timeout(Some(PATIENCE))?;
+    asking.set_write_timeout(Some(PATIENCE))?;
     let mut seconds = [0; size_of::<u64>()];
     asking.read_exact(&mut seconds)?;
     let length = Duration::from_secs(u64::from_le_bytes(seconds));
-    let profile = take(name, &Functions::of(guest), length)?;
+    let profile = take(name, &Functions::of(guest), length, asking)?;
     serde_json::to_writer(BufWriter::new(asking), &profile).map_err(io::Error::from)
 }
 
@@ -150,8 +171,14 @@ struct Samples<'a> {
     words: Box<[AtomicUsize]>,
 }
 
-/// Takes a profile of that long.
-fn take(name: &str, functions: &Functions, length: Duration) -> io::Result<Profile> {
+/// Takes a profile of that long, unless whoever asked for it goes away.
+fn take(
+    name: &str,
+    functions: &Functions,
+    length: Duration,
+    asking: &UnixStream,
+) -> io::Result<Profile> {
+    let interval = SHORTEST_INTERVAL.max(length / SAMPLES_OF_A_THREAD);
     let samples = Samples {
         functions,
         began: nanoseconds(ClockId::CLOCK_MONOTONIC),
@@ -162,22 +189,41 @@ fn take(name: &str, functions: &Functions, length: Duration) -> io::Result<Profi
     // Below it is taken back before what is borrowed ends.
     let shared = (&raw const samples).cast_mut().cast::<Samples<'static>>();
     SAMPLES.store(shared, Ordering::SeqCst);
-    let sampled = sample(length);
+    let sampled = sample(interval, length, asking);
     SAMPLES.store(std::ptr::null_mut(), Ordering::SeqCst);
     while AT_WORK.load(Ordering::SeqCst) > 0 {
         std::thread::yield_now();
     }
-    sampled.map(|()| profile(name, length, &samples))
+    sampled.map(|()| profile(name, interval, length, &samples))
 }
 
-fn sample(length: Duration) -> io::Result<()> {
+fn sample(interval: Duration, length: Duration, asking: &UnixStream) -> io::Result<()> {
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
     let action = SigAction::new(SigHandler::SigAction(note), flags, SigSet::all());
     // SAFETY: the handler does only what signal-safety(7) allows. It stays, for a signal that is still to come.
     unsafe { sigaction(Signal::SIGPROF, &action) }?;
-    interrupt_every(INTERVAL)?;
-    sleep(length);
-    interrupt_every(Duration::ZERO)
+    interrupt_every(interval)?;
+    let waited = wait(length, asking);
+    interrupt_every(Duration::ZERO)?;
+    waited
+}
+
+/// Waits that long; less, with an error, when whoever asked has gone.
+fn wait(length: Duration, asking: &UnixStream) -> io::Result<()> {
+    let end = Instant::now() + length;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        // That the other side has gone is told without being asked for.
+        let mut fds = [PollFd::new(asking.as_fd(), PollFlags::empty())];
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Ok(0) | Err(Errno::EINTR) => {}
+            Ok(_) => return Err(io::ErrorKind::ConnectionAborted.into()),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
 }
 
 fn interrupt_every(interval: Duration) -> io::Result<()> {
@@ -188,7 +234,7 @@ fn interrupt_every(interval: Duration) -> io::Result<()> {
     let timer = libc::itimerval { it_interval: time, it_value: time };
     // SAFETY: the timer outlives the call, and nothing is asked back.
     let set = unsafe { libc::setitimer(libc::ITIMER_PROF, &timer, std::ptr::null_mut()) };
-    nix::errno::Errno::result(set).map(drop).map_err(io::Error::from)
+    Errno::result(set).map(drop).map_err(io::Error::from)
 }
 
 fn nanoseconds(clock: ClockId) -> i64 {
@@ -236,7 +282,9 @@ fn walk(functions: &Functions, registers: (usize, usize), stack: &mut [usize; DE
         }
         // SAFETY: the thread is in a function of the guest, or it is where such a function will return to. Its
         // frame pointer is that of a frame of this very stack, as it is set before the first of them is called,
-        // and by each of them; in the first and last instructions it is still or again the caller's.
+        // and by each of them; in the first and last instructions it is still or again the caller's. While a tail
+        // call makes room for more arguments than its caller had, the two words there may be others of the same
+        // stack: what is then taken for the next frame is read only a little above on the stack.
         let [callers, returns_to] = unsafe { *(frame as *const [usize; 2]) };
         if callers <= frame || callers - frame > FRAME {
             return depth + 1;
@@ -260,46 +308,58 @@ impl Samples<'_> {
         }
     }
 
-    /// Their times since the beginning, processor times, and functions from the innermost.
-    fn read(&self) -> Vec<(u64, u64, Vec<usize>)> {
+    /// Where each is among the words, by the time since the beginning.
+    fn starts(&self) -> Vec<(usize, usize)> {
         let end = self.next.load(Ordering::SeqCst).min(WORDS);
-        let mut words = self.words[..end].iter().map(|word| word.load(Ordering::Relaxed));
-        let mut samples = Vec::new();
-        while let (Some(time), Some(used), Some(depth)) = (words.next(), words.next(), words.next())
-        {
+        let mut starts = Vec::new();
+        let mut start = 0;
+        while start + HEADER <= end {
+            let depth = self.word(start + 2);
             // The last may have found no room: its words are 0.
-            if time > 0 {
-                samples.push((time as u64, used as u64, words.by_ref().take(depth).collect()));
+            if self.word(start) > 0 && start + HEADER + depth <= end {
+                starts.push((self.word(start), start));
             }
+            start += HEADER + depth;
         }
-        samples.sort();
-        samples
+        starts.sort_unstable();
+        starts
+    }
+
+    /// The names of the functions of the sample that starts there, from the outermost.
+    fn names(&self, start: usize) -> impl Iterator<Item = &str> {
+        let first = start + HEADER;
+        let functions = (first..first + self.word(start + 2)).rev();
+        functions.filter_map(|word| Some(self.functions.names.get(self.word(word))?.as_str()))
+    }
+
+    fn word(&self, index: usize) -> usize {
+        self.words[index].load(Ordering::Relaxed)
     }
 }
 
-fn profile(name: &str, length: Duration, samples: &Samples<'_>) -> Profile {
-    let began = SystemTime::now() - length;
-    let mut profile =
-        Profile::new(name, ReferenceTimestamp::from(began), SamplingInterval::from(INTERVAL));
+fn profile(name: &str, interval: Duration, length: Duration, samples: &Samples<'_>) -> Profile {
+    let began = ReferenceTimestamp::from(SystemTime::now() - length);
+    let mut profile = Profile::new(name, began, SamplingInterval::from(interval));
     let zero = Timestamp::from_nanos_since_reference(0);
     let process = profile.add_process(name, std::process::id(), zero);
     let thread = profile.add_thread(process, std::process::id(), zero, true);
-    let host = profile.intern_string("(host)");
     let mut used_before = None;
-    for (time, used, functions) in samples.read() {
-        let names = functions.iter().rev().filter_map(|index| samples.functions.names.get(*index));
-        let mut frames: Vec<_> = names.map(|name| profile.intern_string(name)).collect();
-        if frames.is_empty() {
-            frames.push(host);
-        }
-        let frames = frames.into_iter().map(|name| FrameInfo {
-            frame: Frame::Label(name),
+    for (time, start) in samples.starts() {
+        let label = |profile: &mut Profile, name: &str| FrameInfo {
+            frame: Frame::Label(profile.intern_string(name)),
             category_pair: CategoryHandle::OTHER.into(),
             flags: FrameFlags::empty(),
-        });
-        let stack = profile.intern_stack_frames(thread, frames);
-        let time = Timestamp::from_nanos_since_reference(time);
-        let delta = Duration::from_nanos(used - used_before.unwrap_or(used));
+        };
+        let mut frames: Vec<_> =
+            samples.names(start).map(|name| label(&mut profile, name)).collect();
+        if frames.is_empty() {
+            frames.push(label(&mut profile, "(host)"));
+        }
+        let stack = profile.intern_stack_frames(thread, frames.into_iter());
+        // Threads that are interrupted at once may have read it in another order.
+        let used = samples.word(start + 1).max(used_before.unwrap_or_default());
+        let delta = Duration::from_nanos((used - used_before.unwrap_or(used)) as u64);
+        let time = Timestamp::from_nanos_since_reference(time as u64);
         profile.add_sample(thread, time, stack, CpuDelta::from(delta), 1);
         used_before = Some(used);
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
@@ -86,14 +86,9 @@ fn write_core_dump(
     let path = if path.is_dir() { path.join(format!("core.{file_name}")) } else { path.to_owned() };
     // Whoever reads the file finds a whole one, of this failure or of an earlier one.
     let unfinished = path.with_added_extension("unfinished");
-    let written = File::options()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .custom_flags(O_NOFOLLOW | O_NONBLOCK)
-        .open(&unfinished)
-        .and_then(|mut file| file.write_all(&dump.serialize(store, name)))
+    let mut file = own(&unfinished)?;
+    let written = file
+        .write_all(&dump.serialize(store, name))
         .and_then(|()| std::fs::rename(&unfinished, &path));
     match written {
         Ok(()) => Ok(path),
@@ -103,6 +98,21 @@ fn write_core_dump(
             Err(error)
         }
     }
+}
+
+/// An empty file of that name for as long as it is open, whoever left it there; an error when another container of
+/// the Pod is about to write it, too.
+fn own(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+    let file = options.open(path)?;
+    file.try_lock()?;
+    let (ours, there) = (file.metadata()?.ino(), std::fs::symlink_metadata(path)?.ino());
+    if ours != there {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
+    file.set_len(0)?;
+    Ok(file)
 }
 
 #[cfg(test)]

@@ -24,6 +24,9 @@ mod update;
 /// Where the hierarchies are mounted: the one of v2, or a folder for each of v1.
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
+/// What v1 writes for no limit is a little less than 2^63, and no machine has half of that.
+const NO_LIMIT: u64 = 1 << 62;
+
 /// How often, and after which pause, a killed cgroup is looked at again: 2 s in all. A process in an
 /// uninterruptible wait outlives that; the cgroup then stays and is named in the error.
 const EMPTY_TRIES: u32 = 200;
@@ -108,6 +111,13 @@ impl Cgroup {
     /// The text of one of its files. `None` where there is no such controller or file, or no such cgroup.
     pub fn read(&self, controller: &str, file: &str) -> Option<String> {
         fs::read_to_string(self.file(controller, file)).ok()
+    }
+
+    /// The memory that its processes may have, in bytes.
+    pub fn memory_limit(&self) -> Option<u64> {
+        let file = if self.is_unified() { unified::LIMIT } else { legacy::LIMIT };
+        let limit = self.read("memory", file)?.trim().parse().ok();
+        limit.filter(|limit| *limit < NO_LIMIT)
     }
 
     /// The names of its files. Empty where there is no such controller, or no such cgroup.

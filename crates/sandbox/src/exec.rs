@@ -52,8 +52,7 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     let Recorded { create, spec } = create::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
     let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
-    let unified = cgroup.is_unified();
-    let spec = spec::fit_exec(spec, process, &create.workload, &workload, unified);
+    let spec = spec::fit_exec(spec, process, &create.workload, &workload, &cgroup);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     // Nobody in the container may look into this process, or through it at the node, from here on.
     prctl::set_dumpable(false).map_err(Error::system("hide from the container"))?;

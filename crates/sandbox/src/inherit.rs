@@ -1,12 +1,12 @@
 //! Descriptors that come from, or must not go to, another process.
 
-use std::fs::{self, File};
+use std::fs;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixListener;
 
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::Error;
+use crate::{Error, unwritable};
 
 /// Takes over the listening socket that the parent process left as standard input, which becomes `/dev/null`.
 ///
@@ -22,8 +22,7 @@ pub fn listener_on_stdin() -> Result<UnixListener, Error> {
         });
     }
     let listener = stdin.as_fd().try_clone_to_owned().map_err(Error::io("duplicate stdin"))?;
-    let null = File::open("/dev/null").map_err(Error::io("open /dev/null"))?;
-    nix::unistd::dup2_stdin(null).map_err(Error::system("close stdin"))?;
+    nix::unistd::dup2_stdin(unwritable::null()?).map_err(Error::system("close stdin"))?;
     Ok(UnixListener::from(listener))
 }
 

@@ -6,12 +6,12 @@
 //! 3. `create`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a
 //!    further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`binary`], [`cgroup`], [`console`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`]: one file per kernel mechanism.
+//! 5. [`cgroup`], [`console`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`unwritable`]: one file per kernel
+//!    mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
-//! This is the only crate of the shim that holds `unsafe` code.
+//! Of the shim's `unsafe` code most is here; the rest is in two files of the engine.
 
-pub mod binary;
 pub mod cgroup;
 pub mod console;
 mod create;
@@ -26,6 +26,7 @@ mod rights;
 pub mod rlimit;
 pub mod rootfs;
 mod spec;
+pub mod unwritable;
 mod wire;
 mod worker;
 mod workload;

@@ -3,7 +3,8 @@
 use std::collections::HashSet;
 
 use oci_spec::runtime::{
-    Capability, LinuxCapabilitiesBuilder, PosixRlimitBuilder, PosixRlimitType, Process, Spec,
+    Capability, LinuxCapabilitiesBuilder, PosixRlimit, PosixRlimitBuilder, PosixRlimitType,
+    Process, Spec,
 };
 
 /// What it does not say of its rights and limits is as in the first process.
@@ -73,18 +74,21 @@ fn drop_capabilities(process: &mut Process) {
 }
 
 /// A guest's process learns of its container's memory limit by `RLIMIT_RSS`, of which the kernel makes nothing
-/// (getrlimit(2)): it sees no cgroup.
-pub fn tell_memory_limit(spec: &mut Spec) {
+/// (getrlimit(2)): it sees no cgroup. `now` is the limit in force, where it may have changed since the spec. One that
+/// the spec gives by itself takes its place.
+pub fn tell_memory_limit(spec: &mut Spec, now: Option<u64>) {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let limit = resources.and_then(|resources| resources.memory().as_ref()?.limit());
-    let Some(limit) = limit.and_then(|limit| u64::try_from(limit).ok()).filter(|it| *it > 0) else {
-        return;
-    };
+    let given = resources.and_then(|resources| resources.memory().as_ref()?.limit());
+    let given = given.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
+    let is_changed = now.is_some() && now != given;
+    let Some(limit) = now.or(given) else { return };
     let Some(process) = spec.process_mut() else { return };
     let mut rlimits = process.rlimits().clone().unwrap_or_default();
-    if rlimits.iter().any(|rlimit| rlimit.typ() == PosixRlimitType::RlimitRss) {
+    let is_told = |rlimit: &PosixRlimit| rlimit.typ() == PosixRlimitType::RlimitRss;
+    if rlimits.iter().any(is_told) && !is_changed {
         return;
     }
+    rlimits.retain(|rlimit| !is_told(rlimit));
     // The hard limit stays open, for a limit that is raised while the guest runs.
     let rlimit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitRss).soft(limit);
     rlimits.extend(rlimit.hard(u64::MAX).build());

@@ -74,21 +74,21 @@ pub fn fit(
         }
         Workload::Pause => reduce(&mut spec),
         Workload::Guest(_) => {
-            rights::tell_memory_limit(&mut spec);
+            rights::tell_memory_limit(&mut spec, None);
             reduce(&mut spec)
         }
     };
     (spec, groups)
 }
 
-/// Puts a further process into the spec of a container, `spec` as [`fit`] left it for `first`. Only a program in a
-/// program's container gets the process as it was written.
+/// Puts a further process into the spec of a container, `spec` as [`fit`] left it for `first`, of which `cgroup` is
+/// there by now. Only a program in a program's container gets the process as it was written.
 pub fn fit_exec(
     mut spec: Spec,
     process: Process,
     first: &Workload,
     workload: &Workload,
-    unified: bool,
+    cgroup: &Cgroup,
 ) -> Spec {
     let process = match spec.process() {
         Some(first) => rights::with_the_rest_of(process, first),
@@ -96,11 +96,11 @@ pub fn fit_exec(
     };
     spec.set_process(Some(process));
     match (first, workload) {
-        (Workload::Linux, Workload::Linux) => fit_program(&mut spec, unified),
+        (Workload::Linux, Workload::Linux) => fit_program(&mut spec, cgroup.is_unified()),
         _ => spec.process_mut().iter_mut().for_each(rights::reduce),
     }
     if let Workload::Guest(_) = workload {
-        rights::tell_memory_limit(&mut spec);
+        rights::tell_memory_limit(&mut spec, cgroup.memory_limit());
     }
     spec
 }

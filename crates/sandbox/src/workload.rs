@@ -9,8 +9,7 @@ use std::convert::Infallible;
 use std::env;
 use std::ffi::CString;
 use std::fs::{self, File};
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -18,20 +17,13 @@ use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
-use nix::errno::Errno;
-use nix::fcntl::OFlag;
-use nix::libc::dev_t;
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
-use nix::sys::stat::{Mode, fstat, makedev};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{AccessFlags, Pid, access, dup2_stderr, dup2_stdin, dup2_stdout, execve};
+use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
 use crate::zygote::{Guests, exit};
 use crate::{console, environment, errors, inherit};
-
-/// The null device (Linux, Documentation/admin-guide/devices.txt).
-const NULL: dev_t = makedev(1, 3);
 
 /// The image's program could not be executed (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -154,33 +146,10 @@ fn execute(spec: &Spec) -> Result<Infallible, String> {
     let env = env::vars()
         .map(|(key, value)| c_string(&format!("{key}={value}")))
         .collect::<Result<Vec<_>, _>>()?;
-    take_own_null().map_err(|errno| format!("open the container's /dev/null: {}", errno.desc()))?;
     reset_signals();
     label(spec)?;
     execve(&c_string(&name)?, &args, &env)
         .map_err(|error| format!("exec {name:?}: {}", error.desc()))
-}
-
-/// A stream that goes nowhere goes to the container's own null device, not to the node's: of a file that root of a
-/// container has open, it may change the owner and the mode.
-fn take_own_null() -> nix::Result<()> {
-    let goes_nowhere = |fd: BorrowedFd<'_>| fstat(fd).is_ok_and(|stat| stat.st_rdev == NULL);
-    let open = || {
-        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
-        let null = nix::fcntl::open("/dev/null", flags, Mode::empty())?;
-        if goes_nowhere(null.as_fd()) { Ok(null) } else { Err(Errno::ENODEV) }
-    };
-    let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
-    if goes_nowhere(stdin.as_fd()) {
-        dup2_stdin(open()?)?;
-    }
-    if goes_nowhere(stdout.as_fd()) {
-        dup2_stdout(open()?)?;
-    }
-    if goes_nowhere(stderr.as_fd()) {
-        dup2_stderr(open()?)?;
-    }
-    Ok(())
 }
 
 /// From execve(2) on the process has the SELinux label of the spec, which libcontainer leaves out.

@@ -30,6 +30,9 @@ pub enum Error {
     /// What is to be executed cannot be read.
     #[error("the process to execute: {0}")]
     Process(String),
+    /// A profile is being taken of the guest.
+    #[error("profile: another one of this guest is being taken, and somebody waits already")]
+    Busy,
     /// Create or Exec of an id in use.
     #[error("{0:?} exists already")]
     Exists(String),
@@ -94,9 +97,10 @@ impl Error {
             | Error::NoSuchExec(_)
             | Error::Refused(Refusal::Finished) => Code::NOT_FOUND,
             Error::Exists(_) => Code::ALREADY_EXISTS,
-            Error::Refused(_) | Error::Sandboxed | Error::Sandbox(sandbox::Error::Limit { .. }) => {
-                Code::FAILED_PRECONDITION
-            }
+            Error::Refused(_)
+            | Error::Busy
+            | Error::Sandboxed
+            | Error::Sandbox(sandbox::Error::Limit { .. }) => Code::FAILED_PRECONDITION,
             Error::Config(_)
             | Error::Options(_)
             | Error::Image(_)

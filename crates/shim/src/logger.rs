@@ -8,11 +8,14 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::sync::{Mutex, PoisonError};
+use std::thread::{Builder, JoinHandle};
+use std::time::{Duration, Instant};
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::errno::Errno;
 use nix::fcntl::OFlag;
-use nix::libc::SIGTERM;
+use nix::libc::{SIGKILL, SIGTERM};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::unistd::{Pid, pipe2};
 use sandbox::pidfd::PidFd;
@@ -23,8 +26,17 @@ use crate::stdio::{self, Error};
 /// The scheme of its URIs.
 pub const SCHEME: &str = "binary";
 
-/// How long it may take to be ready (as in runc's shim).
-const READY_WITHIN: Duration = Duration::from_secs(10);
+/// How long it may take to be ready: runc's shim waits for ever, and its client gives up.
+const READY_WITHIN: Duration = Duration::from_secs(60);
+
+/// How long it may take to end after SIGTERM, about as in runc's shim.
+const END_WITHIN: Duration = Duration::from_secs(10);
+
+/// What turns a parameter into a variable of its environment (as in runc's shim).
+const VARIABLE: &str = "env.";
+
+/// Loggers that were asked to end.
+static ENDING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
 /// Whose output is logged.
 #[derive(Debug, Clone, Copy)]
@@ -35,10 +47,18 @@ pub struct Whose<'a> {
     pub namespace: &'a str,
 }
 
-/// The running program. Once dropped, it is asked to end by SIGTERM.
+/// The running program. Once dropped, it is asked to end by SIGTERM, and a while later it is killed.
 #[derive(Debug)]
 pub struct Logger {
-    process: PidFd,
+    process: Option<PidFd>,
+}
+
+/// Blocks until no logger is left that was asked to end.
+pub fn wait_for_the_last() {
+    for ending in std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner)) {
+        // One that panicked has ended, too.
+        let _ = ending.join();
+    }
 }
 
 /// The program, and where the container writes.
@@ -56,42 +76,67 @@ impl Logger {
     /// [`Error::Open`] when it cannot be executed, or is not ready in time.
     pub fn start(uri: &str, whose: Whose<'_>) -> Result<Started, Error> {
         let parsed = Url::parse(uri).ok().and_then(|uri| Some((uri.to_file_path().ok()?, uri)));
-        let (path, arguments) = parsed
-            .map(|(path, uri)| (path, arguments(&uri)))
-            .ok_or_else(|| Error::Scheme { what: "stdout", uri: uri.to_owned() })?;
+        let (path, uri) =
+            parsed.ok_or_else(|| Error::Scheme { what: "stdout", uri: uri.to_owned() })?;
         let failed = stdio::failed("stdout's logger", &path);
-        start(&path, &arguments, whose).map_err(failed)
+        start(&path, &uri, whose).map_err(failed)
     }
 
     /// Whether it has written everything down.
     pub fn has_ended(&self) -> bool {
-        is_ready(self.process.as_fd(), PollTimeout::ZERO)
+        self.process.as_ref().is_none_or(|process| is_ready(process.as_fd(), Duration::ZERO))
     }
 }
 
 impl Drop for Logger {
     fn drop(&mut self) {
-        if let Err(error) = self.process.signal(SIGTERM) {
-            log::warn!("stop a logger: {error}");
+        let has_ended = self.has_ended();
+        let Some(process) = self.process.take().filter(|_| !has_ended) else { return };
+        let end = move || {
+            let ended =
+                process.signal(SIGTERM).and_then(|_| match is_ready(process.as_fd(), END_WITHIN) {
+                    true => Ok(true),
+                    false => process.signal(SIGKILL),
+                });
+            if let Err(error) = ended {
+                log::warn!("end a logger: {error}");
+            }
+        };
+        let mut ending = ENDING.lock().unwrap_or_else(PoisonError::into_inner);
+        ending.retain(|thread| !thread.is_finished());
+        match Builder::new().name("logger".into()).spawn(end) {
+            Ok(thread) => ending.push(thread),
+            Err(error) => log::warn!("end a logger: {error}"),
         }
     }
 }
 
-/// `?key=value&flag` is `key`, `value`, `flag` and an empty one.
-fn arguments(uri: &Url) -> Vec<String> {
-    uri.query_pairs().flat_map(|(key, value)| [key, value]).map(String::from).collect()
+/// `?key=value&flag&env.NAME=value` is `key`, `value`, `flag` and an empty one, and a variable.
+fn parameters(uri: &Url) -> (Vec<String>, Vec<(String, String)>) {
+    let (mut arguments, mut variables) = (Vec::new(), Vec::new());
+    for (key, value) in uri.query_pairs() {
+        match key.strip_prefix(VARIABLE) {
+            Some(name) => variables.push((name.to_owned(), value.into_owned())),
+            None => arguments.extend([key.into_owned(), value.into_owned()]),
+        }
+    }
+    (arguments, variables)
 }
 
-fn start(path: &Path, arguments: &[String], whose: Whose<'_>) -> io::Result<Started> {
+fn start(path: &Path, uri: &Url, whose: Whose<'_>) -> io::Result<Started> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
     let ((stdout, to_stdout), (stderr, to_stderr), (ready, readiness)) =
         (pipe()?, pipe()?, pipe()?);
     let fds = [stdout, stderr, readiness];
     let numbered = fds.into_iter().zip(3..);
     let mappings = numbered.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd });
+    let (arguments, variables) = parameters(uri);
     let mut command = Command::new(path);
     command
         .args(arguments)
+        // What containerd's environment has is for containerd.
+        .env_clear()
+        .envs(variables)
         .env("CONTAINER_ID", whose.id)
         .env("CONTAINER_NAMESPACE", whose.namespace)
         .stdin(Stdio::null())
@@ -103,18 +148,24 @@ fn start(path: &Path, arguments: &[String], whose: Whose<'_>) -> io::Result<Star
     // The pipes' other ends go with it: what ends here, ends there.
     drop(command);
     let process = PidFd::open(Pid::from_raw(child.id() as i32)).map_err(io::Error::other)?;
-    let logger = Logger { process };
-    let within = PollTimeout::try_from(READY_WITHIN).unwrap_or(PollTimeout::MAX);
+    let logger = Logger { process: Some(process) };
     // A byte is as good as the end.
-    if !is_ready(ready.as_fd(), within) {
+    if !is_ready(ready.as_fd(), READY_WITHIN) {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not get ready in time"));
     }
     Ok(Started { logger, streams: [to_stdout, to_stderr] })
 }
 
-fn is_ready(fd: BorrowedFd<'_>, within: PollTimeout) -> bool {
-    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
-    poll(&mut fds, within).is_ok_and(|ready| ready > 0)
+fn is_ready(fd: BorrowedFd<'_>, within: Duration) -> bool {
+    let end = Instant::now() + within;
+    loop {
+        let left = end.saturating_duration_since(Instant::now());
+        let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+            Err(Errno::EINTR) => {}
+            ready => return ready.is_ok_and(|ready| ready > 0),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -133,14 +184,18 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary folder");
         let path = folder.path().join("logger");
         let script = "#!/bin/sh\n\
-            echo \"$CONTAINER_NAMESPACE $CONTAINER_ID $1 $2\" > \"$4\"\n\
+            echo \"$CONTAINER_NAMESPACE $CONTAINER_ID $COLOUR $1 $2\" > \"$4\"\n\
             exec 5>&-\n\
             cat <&3 >> \"$4\"\n\
             cat <&4 >> \"$4\"\n";
-        fs::write(&path, script).expect("written");
+        // Not by this process: others that it forks meanwhile would have it open for writing.
+        fs::write(folder.path().join("script"), script).expect("written");
+        let copied = Command::new("cp").arg(folder.path().join("script")).arg(&path).status();
+        assert!(copied.expect("is executed").success());
         fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("executable");
         let log = folder.path().join("a log");
-        let query = format!("flag&to={}", log.display().to_string().replace(' ', "%20"));
+        let log_path = log.display().to_string().replace(' ', "%20");
+        let query = format!("flag&to={log_path}&env.COLOUR=green");
         let uri = format!("binary://{}?{query}", path.display());
         let Started { logger, streams: [stdout, stderr] } =
             Logger::start(&uri, WHOSE).expect("starts");
@@ -151,7 +206,17 @@ mod tests {
             sleep(Duration::from_millis(10));
         }
         let text = fs::read_to_string(log).expect("a log");
-        assert_eq!(text, "default container flag \nout\nerr\n");
+        assert_eq!(text, "default container green flag \nout\nerr\n");
+    }
+
+    #[test]
+    fn a_logger_that_goes_on_is_ended() {
+        let uri = "binary:///bin/sh?-c=exec 5>&-; exec sleep 1000";
+        let Started { logger, streams } = Logger::start(uri, WHOSE).expect("starts");
+        let process = logger.process.as_ref().expect("runs").try_clone().expect("a copy");
+        drop((logger, streams));
+        wait_for_the_last();
+        assert!(is_ready(process.as_fd(), Duration::ZERO));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! listener (from start) → logger → subreaper → zygote → runtime → service … shutdown → events → socket
 //! ```
 //! The order matters: the zygote is forked while this process has one thread; from then on nothing here
-//! forks by itself, while there is a zygote to do it.
+//! forks by itself, while there is a zygote to do it, but to execute a [`logger`].
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::events;
 use crate::guests;
+use crate::logger;
 use crate::start::socket_path;
 use crate::task::Service;
 
@@ -77,7 +78,7 @@ async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow:
         log::warn!("remove {}: {error}", flags.socket);
     }
     sender.drain(&events).await;
-    Ok(())
+    tokio::task::spawn_blocking(logger::wait_for_the_last).await.context("wait for loggers")
 }
 
 /// The API is the same in versions 2 and 3, under two names.

@@ -14,7 +14,7 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context;
 use containerd_shim::{Flags, StartOpts, cgroup};
 use nix::fcntl::{Flock, FlockArg};
-use sandbox::binary;
+use sandbox::unwritable;
 
 use crate::bootstrap;
 use crate::config::ContainerConfig;
@@ -80,7 +80,7 @@ fn listen(path: &Path) -> anyhow::Result<Option<UnixListener>> {
 fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::Result<Child> {
     join_cgroup(request)?;
     let path = std::env::current_exe().context("find this binary")?;
-    let shim = binary::unwritable(&path)?;
+    let shim = unwritable::program(&path)?;
     let mut command = Command::new(format!("/proc/self/fd/{}", shim.as_raw_fd()));
     command
         .arg0(path)
@@ -89,8 +89,9 @@ fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::
         .args(request.debug.then_some("-debug"))
         .env("TTRPC_ADDRESS", &request.ttrpc_address)
         .stdin(Stdio::from(OwnedFd::from(listener)))
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        // What a process is not given of its stdio, it inherits.
+        .stdout(unwritable::null()?)
+        .stderr(unwritable::null()?)
         // Signals to containerd's process group are not for the Pods.
         .process_group(0);
     // Sockets that systemd gave containerd are not for the Pods either.

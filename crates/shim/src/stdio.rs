@@ -1,5 +1,5 @@
 //! A container's stdin, stdout and stderr: the fifos containerd made, handed to the process itself; or files, or the
-//! pipes of a [`logger`](crate::logger).
+//! pipes of a [`logger`].
 //!
 //! The shim copies nothing, but for a [`terminal`](crate::terminal). It keeps the other end of each fifo open, so
 //! that a container neither reads an early end of its input nor is sent SIGPIPE while containerd restarts.

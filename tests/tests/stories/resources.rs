@@ -122,16 +122,24 @@ fn a_guest_is_refused_memory_beyond_its_limit_and_told_how_to_have_more() -> Res
 }
 
 #[test]
-fn a_guest_has_more_memory_when_its_limit_is_raised_while_it_runs() -> Result<()> {
+fn a_limit_that_is_raised_holds_for_what_runs_and_for_what_is_executed_later() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("raised"))?;
-        let hello = Container::new("app", &node.image("hello")?).args(&["fill", "128"]);
-        let hello = pod.run(&hello.memory_limit(96 * MIB))?;
-        hello.wait_for_output("waiting with")?;
-        node.cri.update(&hello.id, memory_limit(256 * MIB))?;
-        assert_eq!(hello.wait()?.code, 0, "{:?}", hello.logs()?);
-        assert!(hello.logs()?.stdout.ends_with("\n128 MiB\n"), "{:?}", hello.logs()?);
-        Ok(())
+        let hello = node.image("hello")?;
+        let run = |name: &str, args: &[&str]| {
+            pod.run(&Container::new(name, &hello).args(args).memory_limit(96 * MIB))
+        };
+        let (filling, sleeping) =
+            (run("filling", &["fill", "128"])?, run("asleep", &["sleep", "1000"])?);
+        let allocate = ["/hello.wasm", "allocate", "128"];
+        filling.wait_for_output("waiting with")?;
+        assert_eq!(sleeping.exec(&allocate)?.code, 134);
+        for container in [&filling, &sleeping] {
+            node.cri.update(&container.id, memory_limit(256 * MIB))?;
+        }
+        assert_eq!(filling.wait()?.code, 0, "{:?}", filling.logs()?);
+        assert!(filling.logs()?.stdout.ends_with("\n128 MiB\n"), "{:?}", filling.logs()?);
+        sleeping.exec(&allocate)?.success().map(drop)
     })
 }
 

@@ -8,7 +8,7 @@ use super::Cgroup;
 use super::update::{UNLIMITED, cpuset, given, huge_pages, limit, pids};
 use crate::Error;
 
-const LIMIT: &str = "memory.limit_in_bytes";
+pub const LIMIT: &str = "memory.limit_in_bytes";
 /// Memory and swap together: never below the limit of memory alone.
 const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
 const RESERVATION: &str = "memory.soft_limit_in_bytes";

@@ -7,7 +7,7 @@ use super::Cgroup;
 use super::update::{UNLIMITED, cpuset, given, huge_pages, limit, or_max, pids};
 use crate::Error;
 
-const LIMIT: &str = "memory.max";
+pub const LIMIT: &str = "memory.max";
 const SWAP: &str = "memory.swap.max";
 const USAGE: &str = "memory.current";
 const WEIGHT: &str = "cpu.weight";

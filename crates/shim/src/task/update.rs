@@ -37,8 +37,11 @@ fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
         return Ok(());
     };
     for process in container.processes() {
-        // One that is not made yet hears of it at its start.
+        // One that is not made yet hears of it at its start; the number of one that is reaped may be another's.
         let Some(child) = process.child() else { continue };
+        if !child.signal(0)? {
+            continue;
+        }
         // Negative for none. The kernel's own limit is in force by now, whatever becomes of this one: without
         // CAP_SYS_RESOURCE a process of another user is not told.
         let told = sandbox::rlimit::tell_memory_limit(child, u64::try_from(limit).ok());

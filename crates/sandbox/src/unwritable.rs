@@ -1,9 +1,10 @@
-//! A program that whoever executes it cannot write to, though root may write to its file.
+//! Files of the node that whoever holds them cannot change, though root may.
 //!
 //! A process of a container can reach the program it was forked from by `/proc/self/exe`, and execute or reopen it:
-//! root in a container would write to the node's own binary (CVE-2019-5736). So the shim is executed through a
-//! mount of its own that is read-only, attached nowhere and gone with its last process: no page is copied. Kernels
-//! before 5.12 cannot make one; there a sealed copy in memory takes its place.
+//! root in a container would write to the node's own binary (CVE-2019-5736). And of a device that it has open it
+//! may change the owner and the mode. So both are opened through a mount of their own that is read-only, attached
+//! nowhere and gone with the last who holds it: no page is copied. Kernels before 5.12 cannot make one; there a
+//! sealed copy in memory takes the place of the program.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -22,17 +23,31 @@ use crate::Error;
 /// Opens a program to be executed as `/proc/self/fd/N`.
 ///
 /// # Errors
-/// Of open_tree(2) and mount_setattr(2); where those are not there, of memfd_create(2) and reading the file.
-pub fn unwritable(program: &Path) -> Result<OwnedFd, Error> {
-    let mounted = match read_only_mount(program) {
-        Err(Errno::ENOSYS) => return sealed_copy(program),
-        mounted => mounted,
-    };
-    mounted.map_err(Error::system(format!("mount {} read-only", program.display())))
+/// Of open_tree(2), where there is no such file; else of memfd_create(2) and reading the file.
+pub fn program(path: &Path) -> Result<OwnedFd, Error> {
+    match read_only_mount(path) {
+        Err(errno @ (Errno::ENOENT | Errno::EACCES)) => {
+            Err(Error::system(format!("open {}", path.display()))(errno))
+        }
+        Err(_) => sealed_copy(path),
+        Ok(mounted) => Ok(mounted),
+    }
 }
 
-fn read_only_mount(program: &Path) -> nix::Result<OwnedFd> {
-    let path = CString::new(program.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
+/// Opens the null device for both directions. It takes what is written as ever: only a file's data are on its mount.
+///
+/// # Errors
+/// Of open(2).
+pub fn null() -> Result<OwnedFd, Error> {
+    let mounted = read_only_mount(Path::new("/dev/null")).ok();
+    let by_descriptor = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let path = mounted.as_ref().map_or("/dev/null".to_owned(), by_descriptor);
+    let opened = File::options().read(true).write(true).open(path);
+    opened.map(OwnedFd::from).map_err(Error::io("open /dev/null"))
+}
+
+fn read_only_mount(path: &Path) -> nix::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
     let flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
     // SAFETY: the path is a C string that outlives the call.
     let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
@@ -96,8 +111,10 @@ mod tests {
     fn a_program_is_executed_and_cannot_be_written() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let program = folder.path().join("true");
-        std::fs::copy("/bin/true", &program).expect("copied");
-        let refused = try_out(unwritable(&program).expect("opened"));
+        // Not by this process: others that it forks meanwhile would have it open for writing.
+        let copied = Command::new("cp").arg("/bin/true").arg(&program).status();
+        assert!(copied.expect("is executed").success());
+        let refused = try_out(super::program(&program).expect("opened"));
         assert_eq!(refused.raw_os_error(), Some(libc::EROFS), "{refused}");
         let refused = try_out(sealed_copy(&program).expect("copied"));
         assert_eq!(refused.raw_os_error(), Some(libc::EPERM), "{refused}");
@@ -105,8 +122,17 @@ mod tests {
     }
 
     #[test]
+    fn the_null_device_takes_all_and_its_mode_stays() {
+        let mut null = File::from(null().expect("opened"));
+        null.write_all(b"gone").expect("written");
+        let mode = null.metadata().expect("metadata").permissions();
+        let refused = null.set_permissions(mode).expect_err("is refused");
+        assert_eq!(refused.raw_os_error(), Some(libc::EROFS), "{refused}");
+    }
+
+    #[test]
     fn a_program_that_is_not_there_is_named() {
-        let text = unwritable(Path::new("/no/shim")).expect_err("is not there").to_string();
+        let text = program(Path::new("/no/shim")).expect_err("is not there").to_string();
         assert!(text.contains("/no/shim"), "{text}");
     }
 }
