@@ -219,6 +219,14 @@ impl Client {
         Ok(())
     }
 
+    /// Tells containerd that a container's log was renamed.
+    pub fn reopen_log(&self, container: &str) -> Result<()> {
+        let mut service = self.service.clone();
+        let request = ReopenContainerLogRequest { container_id: container.to_owned() };
+        let call = async move { service.reopen_container_log(request).await };
+        self.call("ReopenContainerLog", call).map(drop)
+    }
+
     /// What a container uses.
     pub fn stats(&self, container: &str) -> Result<ContainerStats> {
         let mut service = self.service.clone();

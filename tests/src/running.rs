@@ -150,6 +150,12 @@ impl RunningContainer<'_> {
         })
     }
 
+    /// Renames its log and has containerd begin another, as kubelet does with one that has grown large.
+    pub fn rotate_log(&self) -> Result<()> {
+        fs::rename(&self.log, self.log.with_extension("rotated"))?;
+        self.node.cri.reopen_log(&self.id)
+    }
+
     /// What it has written so far.
     pub fn logs(&self) -> Result<Logs> {
         let text = fs::read_to_string(&self.log);

@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use containerd_shim_protos::api::{
-    CheckpointTaskRequest, CreateTaskRequest, DeleteRequest, DeleteResponse, KillRequest, Mount,
-    PauseRequest, ResumeRequest, ShutdownRequest, StartRequest, StateRequest, Status,
-    UpdateTaskRequest, WaitRequest,
+    CheckpointTaskRequest, CreateTaskRequest, DeleteRequest, DeleteResponse, ExecProcessRequest,
+    KillRequest, Mount, PauseRequest, ResizePtyRequest, ResumeRequest, ShutdownRequest,
+    StartRequest, StateRequest, Status, UpdateTaskRequest, WaitRequest,
 };
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::{self, Code, context};
 use containerd_shim_protos::{Client, TaskClient};
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use serde_json::{Value, json};
 
 use crate::command::{self, Output};
@@ -103,6 +105,13 @@ impl Bundle {
     pub fn cgroup(&self) -> String {
         let folder = self.traces_folder().file_name().unwrap_or_default();
         format!("/{}/c1", folder.to_string_lossy())
+    }
+
+    /// A fifo of that name, for a container's stdio.
+    pub fn fifo(&self, name: &str) -> Result<PathBuf> {
+        let path = self.folder.join(name);
+        mkfifo(&path, Mode::S_IRWXU)?;
+        Ok(path)
     }
 
     /// Where the root is mounted.
@@ -230,6 +239,27 @@ impl Shim {
         self.tasks.resume(limit(), &request).map(drop).map_err(refusal)
     }
 
+    /// Exec of a command, under that id.
+    pub fn exec(&self, id: &str, exec_id: &str, command: &[&str]) -> Answer<()> {
+        let process = json!({ "cwd": "/", "args": command, "user": { "uid": 0, "gid": 0 } });
+        let (id, exec_id) = (id.into(), exec_id.into());
+        let spec = any("Process", &process);
+        let request = ExecProcessRequest { id, exec_id, spec, ..Default::default() };
+        self.tasks.exec(limit(), &request).map(drop).map_err(refusal)
+    }
+
+    /// ResizePty of the first process, or of what was executed under that id.
+    pub fn resize(&self, id: &str, exec_id: &str) -> Answer<()> {
+        let request = ResizePtyRequest {
+            id: id.into(),
+            exec_id: exec_id.into(),
+            width: 80,
+            height: 24,
+            ..Default::default()
+        };
+        self.tasks.resize_pty(limit(), &request).map(drop).map_err(refusal)
+    }
+
     /// Checkpoint.
     pub fn checkpoint(&self, id: &str) -> Answer<()> {
         let request = CheckpointTaskRequest { id: id.into(), ..Default::default() };
@@ -238,16 +268,8 @@ impl Shim {
 
     /// Update, with resources of the OCI spec.
     pub fn update(&self, id: &str, resources: &Value) -> Answer<()> {
-        let any = Any {
-            type_url: "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources".into(),
-            value: resources.to_string().into_bytes(),
-            ..Default::default()
-        };
-        let request = UpdateTaskRequest {
-            id: id.into(),
-            resources: MessageField::some(any),
-            ..Default::default()
-        };
+        let resources = any("LinuxResources", resources);
+        let request = UpdateTaskRequest { id: id.into(), resources, ..Default::default() };
         self.tasks.update(limit(), &request).map(drop).map_err(refusal)
     }
 
@@ -255,6 +277,15 @@ impl Shim {
     pub fn shutdown(&self) {
         let _ = self.tasks.shutdown(limit(), &ShutdownRequest::new());
     }
+}
+
+/// A type of the OCI runtime spec as containerd encodes it.
+fn any(name: &str, value: &Value) -> MessageField<Any> {
+    MessageField::some(Any {
+        type_url: format!("types.containerd.io/opencontainers/runtime-spec/1/{name}"),
+        value: value.to_string().into_bytes(),
+        ..Default::default()
+    })
 }
 
 fn limit() -> context::Context {

@@ -90,6 +90,27 @@ fn a_program_of_the_node_logs_what_a_container_writes() -> Result<()> {
 }
 
 #[test]
+fn the_metrics_of_a_task_are_shown() -> Result<()> {
+    on_each_containerd(|node| {
+        for (image, words) in
+            [("hello", ["/hello.wasm", "sleep", "60"]), ("linux", ["sleep", "60", ""])]
+        {
+            let id = node.ctr.new_id();
+            let words: Vec<_> = words.into_iter().filter(|word| !word.is_empty()).collect();
+            let run = Run::new(&node.ctr_image(image)?).command(&words);
+            node.ctr.run_detached(&id, &run)?.success()?;
+            let shown = node.ctr.run("default", &["tasks", "metrics", &id])?.success()?.stdout;
+            for what in ["memory", "cpu", "pids.current"] {
+                assert!(shown.contains(what), "no {what} in {shown}");
+            }
+            node.ctr.run("default", &["tasks", "delete", "--force", &id])?.success()?;
+            node.ctr.run("default", &["containers", "delete", &id])?.success()?;
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn an_artifact_runs_in_a_pod() -> Result<()> {
     // `ctr run` refuses such an image by itself: its configuration is none of Docker's or OCI's.
     on_each_containerd(|node| {

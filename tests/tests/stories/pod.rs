@@ -11,6 +11,22 @@ use tests::{Container, Node, Pod, RunningPod, on_each_containerd};
 pub const PORT: u16 = 8080;
 
 #[test]
+fn a_log_is_rotated_under_a_container() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("rotated"))?;
+        let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        let say = |word: &str| pod.http_get(PORT, &format!("/log?text={word}")).map(drop);
+        say("before")?;
+        server.wait_for_output("stdout: before\n")?;
+        server.rotate_log()?;
+        say("after")?;
+        server.wait_for_output("stdout: after\n")?;
+        assert!(!server.logs()?.stdout.contains("before"), "{:?}", server.logs()?);
+        Ok(())
+    })
+}
+
+#[test]
 fn a_pod_holds_a_linux_container_a_command_and_a_server() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("three"))?;

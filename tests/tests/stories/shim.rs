@@ -1,6 +1,7 @@
 //! The shim by itself: what containerd would never ask of it, and a time without containerd.
 
-use std::fs;
+use std::fs::{self, File};
+use std::io::Read;
 use std::path::Path;
 use std::thread;
 use std::time::Duration;
@@ -11,8 +12,6 @@ use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::Code;
 use nix::sys::signal::Signal;
-use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
 use serde_json::json;
 use tests::processes::{Process, family, shim_of};
 use tests::shim::{Answer, Bundle, Refusal, Shim, mount};
@@ -40,8 +39,7 @@ pub fn ends(shim: &Shim, bundle: &Bundle) -> Result<()> {
 fn a_container_lives_and_ends_while_containerd_is_away() -> Result<()> {
     let bundle = Bundle::shell("read code; exit $code")?;
     let id = bundle.id.as_str();
-    let stdin = bundle.folder.join("stdin");
-    mkfifo(&stdin, Mode::S_IRWXU)?;
+    let stdin = bundle.fifo("stdin")?;
     let shim = bundle.start()?;
     let mut request = bundle.create_request();
     request.set_stdin(stdin.display().to_string());
@@ -300,6 +298,51 @@ fn a_start_that_cannot_tell_its_address_leaves_no_shim() -> Result<()> {
     assert_eq!(output.code, 1, "{output:?}");
     assert!(output.stderr.contains("address"), "{output:?}");
     assert!(shim_of(&bundle.id).is_err(), "a shim nobody knows of");
+    bundle.close()
+}
+
+#[test]
+fn an_exec_id_is_used_once_and_what_has_no_terminal_has_no_size() -> Result<()> {
+    let bundle = Bundle::shell("while :; do sleep 0.1; done")?;
+    let id = bundle.id.as_str();
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(id))?;
+    granted(shim.exec(id, "probe", &["true"]))?;
+    assert_eq!(code(shim.exec(id, "probe", &["true"])), Code::ALREADY_EXISTS);
+    // As runc's shim has it: there is nothing to do.
+    granted(shim.resize(id, ""))?;
+    assert_eq!(code(shim.resize(id, "another")), Code::NOT_FOUND);
+    granted(shim.kill(id, SIGKILL))?;
+    granted(shim.wait(id))?;
+    granted(shim.delete(id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_slow_reader_loses_nothing_and_does_not_hold_up_the_shim() -> Result<()> {
+    let bundle = Bundle::shell("seq 1 100000")?;
+    let id = bundle.id.as_str();
+    let path = bundle.fifo("stdout")?;
+    let stdout = path.display().to_string();
+    let shim = bundle.start()?;
+    granted(shim.create(&CreateTaskRequest { stdout, ..bundle.create_request() }))?;
+    let mut reader = File::open(&path)?;
+    granted(shim.start(id))?;
+    let (mut text, mut chunk) = (Vec::new(), [0; 4096]);
+    // Less at a time than the fifo holds, and the process waits for most of it.
+    while text.len() < 400_000 {
+        let read = reader.read(&mut chunk)?;
+        text.extend_from_slice(&chunk[..read]);
+        assert_eq!(granted(shim.status(id))?, Status::RUNNING);
+    }
+    reader.read_to_end(&mut text)?;
+    assert_eq!(granted(shim.wait(id))?, 0);
+    granted(shim.delete(id))?;
+    let expected: String = (1..=100_000).map(|number| format!("{number}\n")).collect();
+    assert!(text == expected.as_bytes(), "{} of {} bytes", text.len(), expected.len());
+    ends(&shim, &bundle)?;
     bundle.close()
 }
 
