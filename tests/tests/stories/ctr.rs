@@ -77,9 +77,10 @@ fn a_program_of_the_node_logs_what_a_container_writes() -> Result<()> {
             let run = Run::new(&node.ctr_image(image)?).command(words).flags(&["--log-uri", &uri]);
             let output = node.ctr.run_container_as(&id, &run)?;
             assert_eq!(output.stdout, "", "{output:?}");
-            // The container's end is told when the logger has read to its own.
-            let text = fs::read_to_string(&log)?;
-            assert!(text.starts_with(&format!("{id}\n")) && text.contains(logged), "{text}");
+            wait::until(SOON, &format!("{logged:?} in the log of {id}"), || {
+                let text = fs::read_to_string(&log)?;
+                Ok((text.starts_with(&format!("{id}\n")) && text.contains(logged)).then_some(()))
+            })?;
         }
         let uri = format!("binary://{}", folder.join("no-logger").display());
         let run = Run::new(&node.ctr_image("linux")?).flags(&["--log-uri", &uri]);
