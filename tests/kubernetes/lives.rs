@@ -94,7 +94,7 @@ spec:
     - name: reader
       image: registry.example/samples/linux:1
       imagePullPolicy: Never
-      command: [/bin/sh, -c, "until cat /dumps/core.*.wasm; do sleep 0.2; done 2> /dev/null | head -c 4"]
+      command: [/bin/sh, -c, "until head -c 4 /dumps/core.hello.wasm 2> /dev/null; do sleep 0.2; done"]
       volumeMounts: *mounts
 "#,
     )?;
