@@ -8,6 +8,8 @@ use anyhow::{Context, Result};
 use nix::mount::{MsFlags, mount};
 use tests::Node;
 use tests::containerd::Containerd;
+use tests::processes::Process;
+use tests::wait::{self, SOON};
 
 #[test]
 fn a_process_a_mount_and_a_cgroup_are_found_and_wiped_away() -> Result<()> {
@@ -19,6 +21,9 @@ fn a_process_a_mount_and_a_cgroup_are_found_and_wiped_away() -> Result<()> {
     let folder = node.volume("left")?;
     let mut process =
         Command::new("sleep").arg("1000").current_dir(node.volume("process")?).spawn()?;
+    // posix_spawn(3) is back before the new program's arguments are in place.
+    let has_begun = || Ok(Process::at(process.id() as i32).filter(|it| !it.command.is_empty()));
+    wait::until(SOON, "sleep to be executed", has_begun)?;
     mount(Some("tmpfs"), &folder, Some("tmpfs"), MsFlags::empty(), None::<&str>)?;
     let hierarchy = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(Path::new);
     let hierarchy = hierarchy.into_iter().find(|path| path.exists()).context("no cgroups")?;
