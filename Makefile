@@ -5,7 +5,11 @@ CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images containerd demo test cluster-tools cluster cluster-down e2e critest check fmt clean
+.PHONY: help deps build dist images containerd demo test cluster-tools cluster cluster-down e2e critest bench \
+	bench-quick contenders check fmt clean
+
+# Where the shims are that are measured.
+CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/go/containerd
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -54,8 +58,21 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 	@scripts/build-go-tools.sh critest
 	@target/release/critest
 
+bench: contenders ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
+	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench
+
+bench-quick: contenders ## the same with few rounds
+	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench quick
+
+contenders: dist images containerd
+	@echo "== build the contenders (the first time takes some minutes: another Wasmtime)"
+	@$(CARGO) build --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches
+	@$(CARGO) build --release --locked --manifest-path benches/peer/Cargo.toml --target-dir target/peer
+
 check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check
+	@$(CARGO) fmt --all --check --manifest-path benches/Cargo.toml
+	@$(CARGO) fmt --all --check --manifest-path benches/peer/Cargo.toml
 	@echo "== cargo clippy"; $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) clippy --release --locked --package tests --test kubernetes -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
@@ -64,6 +81,8 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 
 fmt: ## format the sources
 	@$(CARGO) fmt --all
+	@$(CARGO) fmt --all --manifest-path benches/Cargo.toml
+	@$(CARGO) fmt --all --manifest-path benches/peer/Cargo.toml
 
 clean: ## remove everything built
 	@$(CARGO) clean

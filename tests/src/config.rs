@@ -50,7 +50,9 @@ fn containerd(version: &Containerd, folder: &Path, plugins: &Path) -> String {
         HANDLER.replace("HANDLER", name).replace("OPTIONS", &options)
     };
     let handlers: String = options(folder).map(|(name, text)| runtime(name, text)).concat();
-    format!("{COMMON}{sections}{HANDLERS}{handlers}")
+    let further: String =
+        version.handlers.iter().map(|name| FURTHER.replace("NAME", name)).collect();
+    format!("{COMMON}{sections}{HANDLERS}{handlers}{further}")
         .replace("PLUGIN", plugin)
         .replace("FOLDER", &folder.display().to_string())
         .replace("CONFIG_VERSION", if version.major == 1 { "2" } else { "3" })
@@ -113,6 +115,12 @@ const HANDLERS: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.wasmtime]
   runtime_type = "io.containerd.wasmtime.v1"
   pod_annotations = ["wasmtime.shim/*"]
+"#;
+
+/// One of another shim.
+const FURTHER: &str = r#"
+[plugins."PLUGIN".containerd.runtimes.NAME]
+  runtime_type = "io.containerd.NAME.v1"
 "#;
 
 /// One with runtime options.

@@ -18,6 +18,8 @@ pub struct Containerd {
     pub version: String,
     /// 1 or 2: decides how it is configured.
     pub major: u32,
+    /// Further runtime handlers that it is to have, by the name in `io.containerd.NAME.v1`.
+    pub handlers: Vec<String>,
 }
 
 /// Names a containerd 2.x to use instead of the one that `scripts` puts into `target/go/containerd`.
@@ -66,6 +68,7 @@ impl Containerd {
             ctr: program.with_file_name("ctr"),
             program: program.to_owned(),
             version,
+            handlers: Vec::new(),
         }))
     }
 }

@@ -1,0 +1,26 @@
+//! What is told of many measurements: the median, and how far they spread.
+
+use serde::Serialize;
+
+/// The quantiles of some times, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Times {
+    /// Half are below.
+    pub median: f64,
+    /// A tenth is below.
+    pub low: f64,
+    /// A tenth is above.
+    pub high: f64,
+    /// How many there were.
+    pub count: usize,
+}
+
+impl Times {
+    /// Of at least one time.
+    pub fn of(mut times: Vec<f64>) -> Times {
+        times.sort_by(f64::total_cmp);
+        let last = times.len().saturating_sub(1);
+        let at = |part: f64| times[(last as f64 * part).round() as usize];
+        Times { median: at(0.5), low: at(0.1), high: at(0.9), count: times.len() }
+    }
+}
