@@ -14,7 +14,7 @@ use tests::{Node, Pod, RunningPod};
 
 use crate::Effort;
 use crate::contender::{Contender, PORT};
-use crate::statistics::Times;
+use crate::statistics::{Times, in_turn};
 
 /// Who has Pods.
 pub const CONTENDERS: [Contender; 3] = [Contender::Ours, Contender::Peer, Contender::Runc];
@@ -31,24 +31,17 @@ pub struct Pods {
     pub times: Times,
 }
 
-/// Runs Pods in turn.
+/// Runs so many Pods of each.
 pub fn measure(node: &Node, effort: Effort) -> Result<Vec<Pods>> {
     println!("pod: {} rounds", effort.rounds);
-    let mut times = vec![Vec::new(); CONTENDERS.len()];
-    for round in 0..=effort.rounds {
-        for (contender, times) in CONTENDERS.iter().zip(&mut times) {
-            let (pod, time) = start(node, *contender, &format!("pod-{round}"))?;
-            pod.stop()?;
-            pod.remove_in_the_end()?;
-            if round > 0 {
-                times.push(time);
-            }
-        }
-    }
-    let pods = |(contender, times): (&Contender, _)| Pods {
-        contender: contender.name(),
-        times: Times::of(times),
-    };
+    let times = in_turn(&CONTENDERS, effort.rounds, |contender, round| {
+        let (pod, time) = start(node, *contender, &format!("pod-{round}"))?;
+        pod.stop()?;
+        pod.remove_in_the_end()?;
+        Ok(time)
+    })?;
+    let pods =
+        |(contender, times): (&Contender, Times)| Pods { contender: contender.name(), times };
     Ok(CONTENDERS.iter().zip(times).map(pods).collect())
 }
 

@@ -8,7 +8,7 @@ use tests::Node;
 
 use crate::Effort;
 use crate::contender::{Contender, GREETING};
-use crate::statistics::Times;
+use crate::statistics::{Times, in_turn};
 
 /// What is run.
 struct Case {
@@ -61,23 +61,14 @@ pub struct Run {
     pub times: Times,
 }
 
-/// Runs them in turn, so that what disturbs one disturbs all.
+/// Runs each case so many times.
 pub fn measure(node: &Node, effort: Effort) -> Result<Vec<Run>> {
     println!("run: {} rounds", effort.rounds);
-    let mut times = vec![Vec::new(); CASES.len()];
-    // The first round fills caches, and is not counted.
-    for round in 0..=effort.rounds {
-        for (case, times) in CASES.iter().zip(&mut times) {
-            let time = once(node, case)?;
-            if round > 0 {
-                times.push(time);
-            }
-        }
-    }
-    let run = |(case, times): (&Case, Vec<f64>)| Run {
+    let times = in_turn(&CASES, effort.rounds, |case, _| once(node, case))?;
+    let run = |(case, times): (&Case, Times)| Run {
         contender: case.contender.name(),
         what: case.what,
-        times: Times::of(times),
+        times,
     };
     Ok(CASES.iter().zip(times).map(run).collect())
 }

@@ -1,5 +1,6 @@
 //! What is told of many measurements: the median, and how far they spread.
 
+use anyhow::Result;
 use serde::Serialize;
 
 /// The quantiles of some times, in milliseconds.
@@ -23,4 +24,23 @@ impl Times {
         let at = |part: f64| times[(last as f64 * part).round() as usize];
         Times { median: at(0.5), low: at(0.1), high: at(0.9), count: times.len() }
     }
+}
+
+/// Measures all of them in turn, so that what disturbs one disturbs the others. The first round fills caches, and is
+/// not counted.
+pub fn in_turn<T>(
+    all: &[T],
+    rounds: usize,
+    measure: impl Fn(&T, usize) -> Result<f64>,
+) -> Result<Vec<Times>> {
+    let mut times = vec![Vec::new(); all.len()];
+    for round in 0..=rounds {
+        for (one, times) in all.iter().zip(&mut times) {
+            let time = measure(one, round)?;
+            if round > 0 {
+                times.push(time);
+            }
+        }
+    }
+    Ok(times.into_iter().map(Times::of).collect())
 }
