@@ -1,7 +1,6 @@
 //! Finds out what a container runs, and has a guest compiled.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -29,10 +28,10 @@ pub struct Found {
 }
 
 /// What a container's first process has beside those that are executed later.
-struct First {
+struct First<'a> {
     remains: Remains,
     /// Where it is asked for a profile.
-    profiles: UnixListener,
+    bundle: &'a Path,
 }
 
 /// The workload of a container whose root is mounted.
@@ -48,8 +47,7 @@ pub async fn find(
     let process = config.process();
     let remains = config.remains()?;
     let found = image::resolve(&container(shared, id, config, process)).await?;
-    let profiles = profiles::listen(bundle)?;
-    prepare(shared, found, process, Some(First { remains, profiles })).await
+    prepare(shared, found, process, Some(First { remains, bundle })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -76,7 +74,7 @@ pub async fn find_exec(
                 find_export(shared, id, config, process, export, vec![arguments.to_owned()]).await
             }
             args => match find_word(shared, executed_in, config, process).await? {
-                Some(word) => say(executed_in, &word),
+                Some(word) => say(executed_in, word),
                 None => Err(Error::NoSuchFile(args.first().cloned().unwrap_or_default())),
             },
         },
@@ -107,12 +105,12 @@ async fn find_word(
     Ok(Some(Word::Print(text)))
 }
 
-fn say(executed_in: &Container, word: &Word) -> Result<Found, Error> {
-    let files = match word {
+fn say(executed_in: &Container, word: Word) -> Result<Found, Error> {
+    let files = match &word {
         Word::Profile(_) => vec![profiles::connect(executed_in.bundle())?.into()],
         _ => vec![],
     };
-    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Word(word.clone()))), files })
+    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Word(word))), files })
 }
 
 /// `get-user(42)` is the export and what is in its parentheses.
@@ -165,7 +163,7 @@ async fn prepare(
     shared: &Arc<Shared>,
     found: image::Workload,
     process: &Process,
-    first: Option<First>,
+    first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
         image::Workload::Linux => Ok(Found { workload: Workload::Linux, files: vec![] }),
@@ -177,7 +175,7 @@ async fn guest(
     shared: &Arc<Shared>,
     component: image::Component,
     process: &Process,
-    first: Option<First>,
+    first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     let (shared, export) = (shared.clone(), component.export.clone());
     let compile = move || guests::compile(&shared.zygote, component.layers, component.export);
@@ -186,10 +184,12 @@ async fn guest(
         other => other,
     })?;
     let env = process.env().as_deref().unwrap_or_default();
-    let plan = Plan::new(world, export, component.args, env, process.cwd().clone())?;
-    let (remains, profiles) = first.map(|first| (first.remains, first.profiles.into())).unzip();
-    let plan = Plan { remains: remains.unwrap_or_default(), ..plan };
-    let files = [code].into_iter().chain(profiles).collect();
+    let mut plan = Plan::new(world, export, component.args, env, process.cwd().clone())?;
+    let mut files = vec![code];
+    if let Some(First { remains, bundle }) = first {
+        plan.remains = remains;
+        files.push(profiles::listen(bundle)?.into());
+    }
     Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(plan))), files })
 }
 
