@@ -6,7 +6,7 @@
 //! nowhere and gone with the last who holds it: no page is copied. Kernels before 5.12 cannot make one; there a
 //! sealed copy in memory takes the place of the program.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -76,19 +76,36 @@ fn read_only_mount(path: &Path) -> nix::Result<OwnedFd> {
     Ok(tree)
 }
 
-fn sealed_copy(program: &Path) -> Result<OwnedFd, Error> {
-    let failed = || format!("copy {} into memory", program.display());
-    let mut from = File::open(program).map_err(Error::io(failed()))?;
+/// An empty file in memory, to be written and then [`seal`]ed.
+///
+/// # Errors
+/// Of memfd_create(2).
+pub fn in_memory(name: &CStr) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let copy = memfd_create(c"containerd-shim-wasmtime-v1", flags);
-    let mut copy = File::from(copy.map_err(Error::system(failed()))?);
-    io::copy(&mut from, &mut copy).map_err(Error::io(failed()))?;
+    Ok(File::from(memfd_create(name, flags)?))
+}
+
+/// From here on nobody can change a file in memory, who has it open for writing neither.
+///
+/// # Errors
+/// Of fcntl(2).
+pub fn seal(file: &File) -> io::Result<()> {
     let seals = SealFlag::F_SEAL_WRITE
         | SealFlag::F_SEAL_SHRINK
         | SealFlag::F_SEAL_GROW
         | SealFlag::F_SEAL_SEAL;
-    fcntl(&copy, FcntlArg::F_ADD_SEALS(seals)).map_err(Error::system(failed()))?;
-    Ok(copy.into())
+    fcntl(file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(())
+}
+
+fn sealed_copy(program: &Path) -> Result<OwnedFd, Error> {
+    let copy = || {
+        let mut copy = in_memory(c"containerd-shim-wasmtime-v1")?;
+        io::copy(&mut File::open(program)?, &mut copy)?;
+        seal(&copy)?;
+        Ok(copy.into())
+    };
+    copy().map_err(Error::io(format!("copy {} into memory", program.display())))
 }
 
 #[cfg(test)]

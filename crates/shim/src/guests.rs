@@ -9,9 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Plan, Runtime, World};
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
-use nix::sys::memfd::{MFdFlags, memfd_create};
-use sandbox::{Guests, Reply, Request, Zygote};
+use sandbox::{Guests, Reply, Request, Zygote, unwritable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -52,19 +50,14 @@ pub fn compile(
     layers: Vec<File>,
     export: Option<String>,
 ) -> Result<(World, OwnedFd), Error> {
-    let system = |errno: nix::Error| Error::io("a file for the compiled code")(errno.into());
-    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
-    let code = memfd_create(c"wasm-code", flags).map_err(system)?;
+    let failed = || Error::io("a file for the compiled code");
+    let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
-    fds.push(code.try_clone().map_err(Error::io("a file for the compiled code"))?);
+    fds.push(code.try_clone().map_err(failed())?.into());
     let world = ask(zygote, &Job::Compile { export }, &fds)?;
-    // From here on nobody can change it, the worker neither.
-    let seals = SealFlag::F_SEAL_WRITE
-        | SealFlag::F_SEAL_SHRINK
-        | SealFlag::F_SEAL_GROW
-        | SealFlag::F_SEAL_SEAL;
-    fcntl(&code, FcntlArg::F_ADD_SEALS(seals)).map_err(system)?;
-    Ok((world, code))
+    // The worker has it open still.
+    unwritable::seal(&code).map_err(failed())?;
+    Ok((world, code.into()))
 }
 
 /// Has a confined worker say what the layers import and export, a line each.
