@@ -343,8 +343,9 @@ fn profile(name: &str, interval: Duration, length: Duration, samples: &Samples<'
     let zero = Timestamp::from_nanos_since_reference(0);
     let process = profile.add_process(name, std::process::id(), zero);
     let thread = profile.add_thread(process, std::process::id(), zero, true);
-    let mut used_before = None;
-    for (time, start) in samples.starts() {
+    let starts = samples.starts();
+    let mut used_before = starts.first().map_or(0, |(_, start)| samples.word(start + 1));
+    for (time, start) in starts {
         let label = |profile: &mut Profile, name: &str| FrameInfo {
             frame: Frame::Label(profile.intern_string(name)),
             category_pair: CategoryHandle::OTHER.into(),
@@ -357,11 +358,11 @@ fn profile(name: &str, interval: Duration, length: Duration, samples: &Samples<'
         }
         let stack = profile.intern_stack_frames(thread, frames.into_iter());
         // Threads that are interrupted at once may have read it in another order.
-        let used = samples.word(start + 1).max(used_before.unwrap_or_default());
-        let delta = Duration::from_nanos((used - used_before.unwrap_or(used)) as u64);
+        let used = samples.word(start + 1).max(used_before);
+        let delta = Duration::from_nanos((used - used_before) as u64);
         let time = Timestamp::from_nanos_since_reference(time as u64);
         profile.add_sample(thread, time, stack, CpuDelta::from(delta), 1);
-        used_before = Some(used);
+        used_before = used;
     }
     profile
 }
