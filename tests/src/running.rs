@@ -162,14 +162,21 @@ impl RunningContainer<'_> {
         Logs::parse(&text.with_context(|| self.log.display().to_string())?)
     }
 
-    /// Waits until its standard output or its standard error has `text`.
+    /// Waits until its standard output has `text`.
     ///
     /// What a running container wrote reaches its log some time later, and each stream on its own.
     pub fn wait_for_output(&self, text: &str) -> Result<()> {
-        wait::until(EVENTUALLY, &format!("the output {text:?}"), || {
-            let logs = self.logs()?;
-            Ok((logs.stdout.contains(text) || logs.stderr.contains(text)).then_some(()))
-        })
+        self.wait_for_logs(text, |logs| logs.stdout.contains(text))
+    }
+
+    /// The same of its standard error.
+    pub fn wait_for_error(&self, text: &str) -> Result<()> {
+        self.wait_for_logs(text, |logs| logs.stderr.contains(text))
+    }
+
+    fn wait_for_logs(&self, text: &str, is_there: impl Fn(&Logs) -> bool) -> Result<()> {
+        let what = format!("{text:?} in the log");
+        wait::until(EVENTUALLY, &what, || Ok(is_there(&self.logs()?).then_some(())))
     }
 
     /// Stops it, with that much time for its own clean-up, and says how it ended.

@@ -30,11 +30,7 @@ fn a_server_has_the_containers_arguments_environment_and_files() -> Result<()> {
         assert_eq!(said("/env/WASMTIME_HTTP_PROXY_SOCKET_ADDR")?.0, 404);
         assert_eq!(said("/log?text=something")?.0, 200);
         server.wait_for_output("stdout: something\n")?;
-        server.wait_for_output("stderr: something\n")?;
-        let logs = server.logs()?;
-        assert!(logs.stdout.contains("stdout: something\n"), "{logs:?}");
-        assert!(logs.stderr.contains("stderr: something\n"), "{logs:?}");
-        Ok(())
+        server.wait_for_error("stderr: something\n")
     })
 }
 
@@ -61,7 +57,7 @@ fn a_request_that_traps_is_answered_and_told_and_the_next_is_served() -> Result<
         let answer = pod.http_get(PORT, "/trap")?;
         assert_eq!((answer.status, answer.body.as_str()), (500, "internal server error\n"));
         for word in ["wasm backtrace", "abort", "unreachable"] {
-            server.wait_for_output(word)?;
+            server.wait_for_error(word)?;
         }
         assert_eq!(pod.http_get(PORT, "/")?.status, 200);
         assert!(server.is_running()?);
