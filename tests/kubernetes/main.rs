@@ -2,7 +2,8 @@
 //!
 //! All of them on one cluster, each in a namespace of its own: first those that do not mind each other, side by
 //! side; then, one after the other, those in `crowd` and `faults`, which need the node for themselves or end parts
-//! of it. These take a while, and are told only where `--include-ignored` asks for them. At the end nothing of the cluster may be left on the machine.
+//! of it. These take a while, and are told only where `--include-ignored` asks for them. At the end nothing of the
+//! cluster may be left on the machine.
 #![forbid(unsafe_code)]
 
 mod crowd;
