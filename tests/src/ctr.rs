@@ -26,6 +26,7 @@ pub struct Ctr {
 /// A container that `ctr run` is to run.
 #[derive(Debug, Clone)]
 pub struct Run {
+    handler: String,
     image: String,
     flags: Vec<String>,
     args: Vec<String>,
@@ -120,7 +121,7 @@ impl Ctr {
     fn run_words(&self, id: &str, run: &Run, how: &str) -> Result<Vec<String>> {
         let fifos = self.folder.join("fifo");
         fs::create_dir_all(&fifos)?;
-        let fixed = ["run", how, "--runtime", &spec::runtime(), "--fifo-dir"];
+        let fixed = ["run", how, "--runtime", &spec::runtime_of(&run.handler), "--fifo-dir"];
         let mut words = self.words("default").to_vec();
         words.extend(fixed.map(str::to_owned));
         words.extend([
@@ -137,7 +138,14 @@ impl Ctr {
 impl Run {
     /// A container of that image, with its entrypoint.
     pub fn new(image: &str) -> Self {
-        Self { image: image.into(), flags: vec![], args: vec![], stdin: String::new() }
+        let (handler, image) = (spec::handler(), image.into());
+        Self { handler, image, flags: vec![], args: vec![], stdin: String::new() }
+    }
+
+    /// With the runtime of another handler.
+    pub fn handler(mut self, name: &str) -> Self {
+        self.handler = name.into();
+        self
     }
 
     /// With further flags of `ctr run`.

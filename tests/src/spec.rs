@@ -14,9 +14,9 @@ pub fn handler() -> String {
     env::var(HANDLER).unwrap_or_else(|_| "wasmtime".into())
 }
 
-/// The same handler as containerd's type of runtime.
-pub fn runtime() -> String {
-    match handler().as_str() {
+/// A handler as containerd's type of runtime.
+pub fn runtime_of(handler: &str) -> String {
+    match handler {
         "runc" => "io.containerd.runc.v2".into(),
         handler => format!("io.containerd.{handler}.v1"),
     }

@@ -36,17 +36,7 @@ impl Contender {
         }
     }
 
-    /// containerd's type of runtime.
-    pub fn runtime(self) -> &'static str {
-        match self {
-            Contender::Ours => "io.containerd.wasmtime.v1",
-            Contender::Peer => "io.containerd.peer.v1",
-            Contender::Runc => "io.containerd.runc.v2",
-            Contender::Floor => "io.containerd.floor.v1",
-        }
-    }
-
-    /// The runtime handler of Pods.
+    /// Its runtime handler.
     pub fn handler(self) -> &'static str {
         match self {
             Contender::Ours => "wasmtime",

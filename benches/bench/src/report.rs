@@ -11,7 +11,7 @@ use tests::{Node, command};
 use crate::Effort;
 use crate::density::Density;
 use crate::pod::Pods;
-use crate::run::Run;
+use crate::run::Runs;
 use crate::statistics::Times;
 
 /// Whose figures the others are divided by.
@@ -24,7 +24,7 @@ pub struct Report {
     containerd: String,
     rounds: usize,
     /// `ctr run`.
-    pub runs: Vec<Run>,
+    pub runs: Vec<Runs>,
     /// Pods to their first answer.
     pub pods: Vec<Pods>,
     /// Idle Pods.

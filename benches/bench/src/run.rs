@@ -5,6 +5,7 @@ use std::time::Instant;
 use anyhow::{Result, ensure};
 use serde::Serialize;
 use tests::Node;
+use tests::ctr::Run;
 
 use crate::Effort;
 use crate::contender::{Contender, GREETING};
@@ -15,15 +16,20 @@ struct Case {
     what: &'static str,
     contender: Contender,
     image: &'static str,
+    flags: &'static [&'static str],
     words: &'static [&'static str],
     says: &'static str,
 }
+
+/// What `ctr` has to be told for images that say they are for WASI.
+const WASI: &[&str] = &["--platform", "wasip1/wasm"];
 
 const CASES: [Case; 4] = [
     Case {
         what: "hello, 320 kB",
         contender: Contender::Ours,
         image: "hello-layer",
+        flags: WASI,
         words: &[],
         says: GREETING,
     },
@@ -31,6 +37,7 @@ const CASES: [Case; 4] = [
         what: "hello, 320 kB",
         contender: Contender::Peer,
         image: "hello-layer",
+        flags: WASI,
         words: &[],
         says: GREETING,
     },
@@ -38,6 +45,7 @@ const CASES: [Case; 4] = [
         what: "echo",
         contender: Contender::Runc,
         image: "linux",
+        flags: &[],
         words: &["/bin/echo", "hello from wasi"],
         says: GREETING,
     },
@@ -45,6 +53,7 @@ const CASES: [Case; 4] = [
         what: "nothing",
         contender: Contender::Floor,
         image: "linux",
+        flags: &[],
         words: &["/bin/true"],
         says: "",
     },
@@ -52,7 +61,7 @@ const CASES: [Case; 4] = [
 
 /// The times of one case.
 #[derive(Debug, Serialize)]
-pub struct Run {
+pub struct Runs {
     /// Who.
     pub contender: &'static str,
     /// What was run.
@@ -62,28 +71,23 @@ pub struct Run {
 }
 
 /// Runs each case so many times.
-pub fn measure(node: &Node, effort: Effort) -> Result<Vec<Run>> {
+pub fn measure(node: &Node, effort: Effort) -> Result<Vec<Runs>> {
     println!("run: {} rounds", effort.rounds);
     let times = in_turn(&CASES, effort.rounds, |case, _| once(node, case))?;
-    let run = |(case, times): (&Case, Times)| Run {
+    let runs = |(case, times): (&Case, Times)| Runs {
         contender: case.contender.name(),
         what: case.what,
         times,
     };
-    Ok(CASES.iter().zip(times).map(run).collect())
+    Ok(CASES.iter().zip(times).map(runs).collect())
 }
 
 fn once(node: &Node, case: &Case) -> Result<f64> {
     let image = node.ctr_image(case.image)?;
-    let id = node.ctr.new_id();
-    let mut words = vec!["run", "--rm", "--runtime", case.contender.runtime()];
-    if case.image == "hello-layer" {
-        words.extend(["--platform", "wasip1/wasm"]);
-    }
-    words.extend([image.as_str(), id.as_str()]);
-    words.extend(case.words);
+    let run = Run::new(&image).handler(case.contender.handler());
+    let run = run.flags(case.flags).command(case.words);
     let before = Instant::now();
-    let output = node.ctr.run("default", &words)?;
+    let output = node.ctr.run_container(&run)?;
     let time = before.elapsed().as_secs_f64() * 1e3;
     let name = case.contender.name();
     ensure!(output.code == 0 && output.stdout == case.says, "{name}, {}: {output:?}", case.what);
