@@ -79,6 +79,7 @@ impl Node {
     pub fn start_containerd(&self) -> Result<()> {
         let mut command = Command::new(&self.containerd.program);
         command.arg("--config").arg(self.folder.join("config.toml")).env("PATH", self.path()?);
+        command.env("WASMTIME_SHIM_CACHE", self.folder.join("cache"));
         let child = command::daemon(&mut command, &self.folder, &self.log())?;
         *self.daemon() = Some(child);
         wait::until(SOON, "containerd to be ready", || {
@@ -139,6 +140,11 @@ impl Node {
                 .with_context(|| format!("import {archive}"))?;
         }
         Ok(format!("registry.example/samples/{name}:1"))
+    }
+
+    /// Where its containerd keeps the content of images: a file each, by its digest.
+    pub fn blobs(&self) -> PathBuf {
+        self.folder.join("root/io.containerd.content.v1.content/blobs/sha256")
     }
 
     /// An empty folder of the node's, for volumes.

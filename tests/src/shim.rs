@@ -130,6 +130,7 @@ impl Bundle {
         let shim = built()?.join("containerd-shim-wasmtime-v1");
         let mut all = vec!["-C".into(), self.folder.display().to_string()];
         all.push(format!("TTRPC_ADDRESS={}.ttrpc", nobody.display()));
+        all.push(format!("WASMTIME_SHIM_CACHE={}", self.cache().display()));
         all.extend([shim.display().to_string(), "-namespace".into(), NAMESPACE.into()]);
         all.extend(["-id".into(), self.id.clone(), "-address".into()]);
         all.push(nobody.display().to_string());
@@ -162,6 +163,11 @@ impl Bundle {
             bail!("left behind:\n  {}", self.traces.find(None).join("\n  "));
         }
         Ok(())
+    }
+
+    /// Where compiled code is kept: there is no content store.
+    pub fn cache(&self) -> PathBuf {
+        self.folder.join("cache")
     }
 
     fn traces_folder(&self) -> &Path {

@@ -29,9 +29,11 @@ mod stderr;
 mod wave;
 mod world;
 
+use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use sha2::{Digest, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
@@ -73,6 +75,28 @@ impl Runtime {
     /// [`Error::Engine`] when Wasmtime does not support this machine.
     pub fn new() -> Result<Runtime, Error> {
         build().map_err(|error| Error::Engine(report::one_line(&error)))
+    }
+
+    /// What compiled code depends on beside what it is compiled from: Wasmtime's version, the settings here, the
+    /// processor. Code of one version does not run with another.
+    pub fn version(&self) -> String {
+        let mut hasher = Hasher(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
+        self.engine.precompile_compatibility_hash().hash(&mut hasher);
+        hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// A digest in place of the standard library's 64 bits.
+struct Hasher(Sha256);
+
+impl std::hash::Hasher for Hasher {
+    fn write(&mut self, bytes: &[u8]) {
+        self.0.update(bytes);
+    }
+
+    fn finish(&self) -> u64 {
+        let digest = self.0.clone().finalize();
+        digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
     }
 }
 

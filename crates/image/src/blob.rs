@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::FileExt;
 
 use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -10,6 +11,9 @@ use oci_spec::image::{Digest, DigestAlgorithm};
 use sha2::{Digest as _, Sha256};
 
 use crate::Error;
+
+/// Read at once: enough that the calls do not count.
+const PART_BYTES: usize = 1 << 20;
 
 /// Takes the bytes of a blob in parts, and vouches in the end that they are the whole blob.
 pub struct Checked<W> {
@@ -82,7 +86,49 @@ pub fn seal(file: File) -> io::Result<File> {
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// What a file has, and how much, wherever its offset is.
+///
+/// # Errors
+/// Of reading it.
+pub fn digest(file: &File) -> io::Result<(Digest, u64)> {
+    let size = file.metadata()?.len();
+    let mut hash = Sha256::new();
+    for part in parts(file.try_clone()?, size) {
+        hash.update(part?);
+    }
+    let digest = format!("sha256:{}", hex(&hash.finalize())).parse().map_err(io::Error::other)?;
+    Ok((digest, size))
+}
+
+/// A sealed copy of a file of that digest and size.
+///
+/// # Errors
+/// [`Error::Changed`] when it has another by now.
+pub fn copy(file: &File, name: &str, digest: &Digest, size: u64) -> Result<File, Error> {
+    let mut checked = Checked::new(anonymous().map_err(Error::read(name))?, digest, size)?;
+    let changed = || Error::Changed { name: name.to_owned() };
+    for part in parts(file.try_clone().map_err(Error::read(name))?, size) {
+        let part = part.map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => changed(),
+            _ => Error::read(name)(error),
+        });
+        checked.write(&part?)?;
+    }
+    seal(checked.finish().map_err(|_| changed())?).map_err(Error::read(name))
+}
+
+/// The first bytes of a file, wherever its offset is.
+pub fn parts(file: File, size: u64) -> impl Iterator<Item = io::Result<Vec<u8>>> + Send + 'static {
+    (0..size).step_by(PART_BYTES).map(move |at| {
+        let left = usize::try_from(size - at).unwrap_or(PART_BYTES);
+        let mut part = vec![0; left.min(PART_BYTES)];
+        file.read_exact_at(&mut part, at)?;
+        Ok(part)
+    })
+}
+
+/// In hexadecimal digits.
+pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

@@ -75,8 +75,14 @@ pub enum Error {
         #[source]
         source: io::Error,
     },
+    /// A file that was written to while it was read.
+    #[error("{name} was changed while it was read")]
+    Changed {
+        /// As in [`Error::NotWasm`].
+        name: String,
+    },
     /// A file that did not open in time.
-    #[error("entrypoint {entrypoint:?} did not open within {} s; is its volume's server gone?", .limit.as_secs())]
+    #[error("entrypoint {entrypoint:?} could not be read within {} s; is its volume's server gone?", .limit.as_secs())]
     Stuck {
         /// `process.args[0]`.
         entrypoint: String,

@@ -4,6 +4,7 @@
 //! `process.args[0]` names, and where it may be), `rootfs` (opening it without leaving the
 //! container), `header` (what a file is, by its first bytes), `store` (wasm layers, from
 //! containerd's content store), `manifest` (choosing them, without I/O) and `blob` (a checked copy).
+//! And [`cache`], where what a component was compiled to is kept.
 //!
 //! Nothing here parses wasm: that is for a confined process. What is read of an image are the first
 //! bytes of one file and, within limits, its index and manifest.
@@ -11,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod blob;
+pub mod cache;
 mod entrypoint;
 mod errors;
 mod header;
@@ -22,6 +24,7 @@ mod store;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use oci_spec::image::{Descriptor, Digest};
 use oci_spec::runtime::Mount;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -30,7 +33,7 @@ use entrypoint::Entrypoint;
 pub use errors::Error;
 use header::Kind;
 use rootfs::{Found, Root};
-use store::{Layers, Patience};
+use store::{Layers, Patience, Store};
 
 /// A container as the shim knows it when containerd calls Create.
 #[derive(Debug)]
@@ -65,13 +68,57 @@ pub enum Workload {
 /// A guest's code and how it is called.
 #[derive(Debug)]
 pub struct Component {
-    /// Files with wasm or its text form, open for reading, at their start. At least one: the first
-    /// is the application, the others satisfy its imports.
-    pub layers: Vec<File>,
+    source: Source,
     /// The export to call, of `path#export`; never empty.
     pub export: Option<String>,
     /// What the guest sees as its arguments: `process.args` with the first without its `#export`.
     pub args: Vec<String>,
+}
+
+/// Where a component's layers are. At least one: the first is the application, the others satisfy its imports.
+#[derive(Debug)]
+enum Source {
+    /// A file in the container, with its name, and its content as it was when it was found.
+    File { file: File, name: String, size: u64, digest: Digest },
+    /// Layers of the image.
+    Content { store: Box<Store>, layers: Vec<Descriptor> },
+}
+
+impl Component {
+    /// Files with wasm or its text form, at their start, that nobody can change any more.
+    ///
+    /// # Errors
+    /// [`Error::Content`] for a layer that is not there or not what its digest says; [`Error::Changed`] for a file
+    /// that is another by now.
+    pub async fn layers(&self) -> Result<Vec<File>, Error> {
+        match &self.source {
+            Source::File { file, name, size, digest } => {
+                let file = file.try_clone().map_err(Error::read(name))?;
+                let (name, size, digest) = (name.clone(), *size, digest.clone());
+                let copied = spawn_blocking(move || blob::copy(&file, &name, &digest, size)).await;
+                copied
+                    .unwrap_or_else(|panicked| Err(Error::read("a file")(panicked.into())))
+                    .map(|file| vec![file])
+            }
+            Source::Content { store, layers } => {
+                let mut files = Vec::new();
+                for layer in layers {
+                    files.push(store.layer(layer).await?);
+                }
+                Ok(files)
+            }
+        }
+    }
+
+    /// What they are.
+    fn digests(&self) -> Vec<String> {
+        match &self.source {
+            Source::File { digest, .. } => vec![digest.to_string()],
+            Source::Content { layers, .. } => {
+                layers.iter().map(|layer| layer.digest().to_string()).collect()
+            }
+        }
+    }
 }
 
 /// Finds out what the container runs.
@@ -92,7 +139,7 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     let name = container.args.first().map_or("", String::as_str);
     let (entrypoint, found) = find(container, name).await?;
     match found {
-        Entry::Guest(file) => return Ok(guest(vec![file], &entrypoint, container)),
+        Entry::Guest(source) => return Ok(guest(source, &entrypoint, container)),
         Entry::Program => return Ok(Workload::Linux),
         Entry::Other { path, found } if entrypoint.looks_like_wasm() => {
             return Err(Error::NotAFile { path, found });
@@ -100,7 +147,9 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
         Entry::Other { .. } | Entry::Nothing => {}
     }
     match store::wasm_layers(container, name, Patience::default()).await? {
-        Layers::Wasm(layers) => Ok(guest(layers, &entrypoint, container)),
+        Layers::Wasm(store, layers) => {
+            Ok(guest(Source::Content { store: Box::new(store), layers }, &entrypoint, container))
+        }
         Layers::None(image) if entrypoint.looks_like_wasm() => {
             let looked = entrypoint.looked(container);
             Err(Error::EntrypointNotFound { entrypoint: name.to_owned(), looked, image })
@@ -118,7 +167,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
     let name = container.args.first().map_or("", String::as_str);
     let (entrypoint, found) = find(container, name).await?;
     Ok(match found {
-        Entry::Guest(file) => Some(guest(vec![file], &entrypoint, container)),
+        Entry::Guest(source) => Some(guest(source, &entrypoint, container)),
         Entry::Program => Some(Workload::Linux),
         Entry::Other { .. } | Entry::Nothing => None,
     })
@@ -126,7 +175,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
 
 /// What is at an entrypoint.
 enum Entry {
-    Guest(File),
+    Guest(Source),
     Program,
     Other { path: PathBuf, found: &'static str },
     Nothing,
@@ -154,10 +203,10 @@ async fn open(container: &Container<'_>, entrypoint: &Entrypoint<'_>) -> Result<
     let (candidates, name) = (entrypoint.candidates(container), entrypoint.path.to_owned());
     let (rootfs, mounts) = (container.rootfs.to_owned(), container.mounts.to_vec());
     let search = move || match Root::new(rootfs, &mounts)?.first(&candidates)? {
-        Found::File(file) => header::recognise(&file, &name).map(|kind| match kind {
-            Kind::Wasm => Entry::Guest(file),
-            Kind::Program => Entry::Program,
-        }),
+        Found::File(file) => match header::recognise(&file, &name)? {
+            Kind::Wasm => source(file, name).map(Entry::Guest),
+            Kind::Program => Ok(Entry::Program),
+        },
         Found::Other { path, found } => Ok(Entry::Other { path, found }),
         Found::Nothing => Ok(Entry::Nothing),
     };
@@ -171,10 +220,16 @@ async fn open(container: &Container<'_>, entrypoint: &Entrypoint<'_>) -> Result<
     }
 }
 
-fn guest(layers: Vec<File>, entrypoint: &Entrypoint<'_>, container: &Container<'_>) -> Workload {
+/// A file, with what it has now.
+fn source(file: File, name: String) -> Result<Source, Error> {
+    let (digest, size) = blob::digest(&file).map_err(Error::read(&name))?;
+    Ok(Source::File { file, name, size, digest })
+}
+
+fn guest(source: Source, entrypoint: &Entrypoint<'_>, container: &Container<'_>) -> Workload {
     let mut args = container.args.to_vec();
     if let Some(first) = args.first_mut() {
         *first = entrypoint.path.to_owned();
     }
-    Workload::Wasm(Component { layers, export: entrypoint.export.map(str::to_owned), args })
+    Workload::Wasm(Component { source, export: entrypoint.export.map(str::to_owned), args })
 }

@@ -39,8 +39,8 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(20);
 
 /// How long all of it may take. kubelet gives up on a container's creation after two minutes
 /// (`runtimeRequestTimeout`), and its own message would not say what was waited for.
-pub const LOOK_UP_TIME: Duration = Duration::from_secs(90);
+pub const LOOK_UP_TIME: Duration = Duration::from_secs(80);
 
-/// How long the entrypoint's file may take to open. Only a volume on a server that is gone needs
+/// How long the entrypoint's file may take to open and to be read. Only a volume on a server that is gone needs
 /// longer than an overloaded disk, and that one never ends.
-pub const FILE_TIME: Duration = Duration::from_secs(10);
+pub const FILE_TIME: Duration = Duration::from_secs(15);

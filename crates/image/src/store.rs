@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use containerd_client::services::v1::containers_client::ContainersClient;
@@ -27,14 +28,14 @@ const NAMESPACE_HEADER: &str = "containerd-namespace";
 
 /// What an image has for a guest.
 pub enum Layers {
-    /// Its wasm layers, at least one, each checked and at its start.
-    Wasm(Vec<File>),
+    /// Its wasm layers, at least one, and the store they are in.
+    Wasm(Store, Vec<Descriptor>),
     /// None, and why.
     None(&'static str),
 }
 
 /// How long containerd is waited for.
-#[derive(Clone, Copy)]
+#[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// For one answer.
     pub answer: Duration,
@@ -58,11 +59,16 @@ pub async fn wasm_layers(
     let Some(socket) = container.containerd else {
         return Ok(Layers::None("there is no containerd to ask for wasm layers"));
     };
-    let store = |channel| Store { channel, container, entrypoint, patience };
-    let failed = |reason: &str| failed(container, entrypoint, reason);
+    let (socket, namespace) = (socket.to_owned(), container.namespace.to_owned());
+    let entrypoint = entrypoint.to_owned();
+    let failed = |reason: &str| failed(&socket, &entrypoint, reason);
     let look_up = async {
-        match timeout(patience.answer, containerd_client::connect(socket)).await {
-            Ok(Ok(channel)) => store(channel).wasm_layers().await,
+        match timeout(patience.answer, containerd_client::connect(&socket)).await {
+            Ok(Ok(channel)) => {
+                let (socket, entrypoint) = (socket.clone(), entrypoint.clone());
+                let store = Store { channel, socket, namespace, entrypoint, patience };
+                store.wasm_layers(container.id).await
+            }
             Ok(Err(error)) => Err(failed(&with_sources(&error))),
             Err(_) => Err(failed("it does not accept a connection")),
         }
@@ -72,36 +78,37 @@ pub async fn wasm_layers(
 }
 
 /// A connection to containerd, for one container's image.
-struct Store<'a> {
-    channel: Channel,
-    container: &'a Container<'a>,
-    entrypoint: &'a str,
+#[derive(Debug)]
+pub struct Store {
+    /// containerd's gRPC API.
+    pub channel: Channel,
+    socket: PathBuf,
+    namespace: String,
+    /// What is looked for, for errors.
+    entrypoint: String,
     patience: Patience,
 }
 
-impl Store<'_> {
-    async fn wasm_layers(&self) -> Result<Layers, Error> {
-        let Some(target) = self.image().await? else {
+impl Store {
+    async fn wasm_layers(self, container: &str) -> Result<Layers, Error> {
+        let Some(target) = self.image(container).await? else {
             return Ok(Layers::None("containerd knows no image of this container"));
         };
         let Some(manifest) = self.manifest(target).await? else {
             return Ok(Layers::None("the image's manifest is not in containerd's content store"));
         };
-        let mut files = Vec::new();
-        for layer in manifest::wasm_layers(&manifest)? {
-            files.push(self.layer(layer).await?);
-        }
-        match files.is_empty() {
+        let layers = manifest::wasm_layers(&manifest)?;
+        match layers.is_empty() {
             true => Ok(Layers::None("the image has no wasm layers")),
-            false => Ok(Layers::Wasm(files)),
+            false => Ok(Layers::Wasm(self, layers.into_iter().cloned().collect())),
         }
     }
 
     /// The content that the container's image points at.
-    async fn image(&self) -> Result<Option<Descriptor>, Error> {
+    async fn image(&self, container: &str) -> Result<Option<Descriptor>, Error> {
         let mut containers = ContainersClient::new(self.channel.clone())
             .max_decoding_message_size(limits::ANSWER_BYTES);
-        let request = self.request(GetContainerRequest { id: self.container.id.to_owned() })?;
+        let request = self.request(GetContainerRequest { id: container.to_owned() })?;
         let Some(answer) = self.answer(containers.get(request)).await? else {
             return Ok(None);
         };
@@ -155,7 +162,8 @@ impl Store<'_> {
         }
     }
 
-    async fn layer(&self, layer: &Descriptor) -> Result<File, Error> {
+    /// A checked copy of a layer, at its start.
+    pub async fn layer(&self, layer: &Descriptor) -> Result<File, Error> {
         let name = format!("layer {}", layer.digest());
         let file = blob::anonymous().map_err(Error::read(&name))?;
         let Some(file) = self.copy(layer, file).await? else {
@@ -188,8 +196,9 @@ impl Store<'_> {
         }
     }
 
-    fn request<T>(&self, message: T) -> Result<Request<T>, Error> {
-        let namespace = self.container.namespace;
+    /// A message to containerd, in the container's namespace.
+    pub fn request<T>(&self, message: T) -> Result<Request<T>, Error> {
+        let namespace = &self.namespace;
         let value = namespace.parse();
         let value = value.map_err(|_| self.failed(&format!("{namespace:?} is no namespace")))?;
         let mut request = Request::new(message);
@@ -198,26 +207,36 @@ impl Store<'_> {
     }
 
     /// The answer in time; none when what was asked for does not exist.
-    async fn answer<T>(
+    pub async fn answer<T>(
         &self,
+        call: impl Future<Output = Result<Response<T>, Status>>,
+    ) -> Result<Option<T>, Error> {
+        self.answer_unless(Code::NotFound, call).await
+    }
+
+    /// The answer in time; none when it is that code.
+    pub async fn answer_unless<T>(
+        &self,
+        code: Code,
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Option<T>, Error> {
         match timeout(self.patience.answer, call).await {
             Ok(Ok(response)) => Ok(Some(response.into_inner())),
-            Ok(Err(status)) if status.code() == Code::NotFound => Ok(None),
+            Ok(Err(status)) if status.code() == code => Ok(None),
             Ok(Err(status)) => Err(self.failed(&with_sources(&status))),
             Err(_) => Err(self.failed("it does not answer")),
         }
     }
 
-    fn failed(&self, reason: &str) -> Error {
-        failed(self.container, self.entrypoint, reason)
+    /// The error that containerd cannot be asked.
+    pub fn failed(&self, reason: &str) -> Error {
+        failed(&self.socket, &self.entrypoint, reason)
     }
 }
 
-fn failed(container: &Container<'_>, entrypoint: &str, reason: &str) -> Error {
-    let socket = container.containerd.unwrap_or("".as_ref()).to_owned();
-    Error::Containerd { entrypoint: entrypoint.to_owned(), socket, reason: reason.to_owned() }
+fn failed(socket: &Path, entrypoint: &str, reason: &str) -> Error {
+    let (entrypoint, reason) = (entrypoint.to_owned(), reason.to_owned());
+    Error::Containerd { entrypoint, socket: socket.to_owned(), reason }
 }
 
 /// containerd's form of a descriptor in OCI's.
@@ -241,7 +260,6 @@ fn with_sources(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use std::os::unix::net::UnixListener;
-    use std::path::Path;
 
     use super::*;
 

@@ -80,12 +80,13 @@ async fn a_wasm_file_is_a_guest_and_containerd_is_not_asked() {
         ("./here.wat#run", "./here.wat", Some("run")),
         ("plain", "plain", None),
     ] {
-        let mut component = fixture.component(entrypoint).await;
+        let component = fixture.component(entrypoint).await;
         assert_eq!(component.export.as_deref(), export);
         assert_eq!(component.args, [path]);
-        assert_eq!(component.layers[0].stream_position().unwrap(), 0);
+        let mut layers = component.layers().await.unwrap();
+        assert_eq!(layers[0].stream_position().unwrap(), 0);
         let mut bytes = Vec::new();
-        component.layers[0].read_to_end(&mut bytes).unwrap();
+        layers[0].read_to_end(&mut bytes).unwrap();
         assert!(!bytes.is_empty());
     }
 }
@@ -105,7 +106,18 @@ async fn a_guest_on_a_volume_is_found() {
     let volume = fixture.path("volume");
     let mount = MountBuilder::default().destination("/apps").typ("bind").source(volume);
     fixture.mounts.push(mount.build().unwrap());
-    assert_eq!(fixture.component("/apps/app.wasm").await.layers.len(), 1);
+    assert_eq!(fixture.component("/apps/app.wasm").await.layers().await.unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn a_file_that_is_written_to_after_it_was_found_is_not_taken_for_what_it_was() {
+    let fixture = Fixture::new(&[("root/app.wat", b"(module)")]);
+    let component = fixture.component("/app.wat").await;
+    for text in [b"(modula)", &b"(mod"[..]] {
+        fs::write(fixture.path("root/app.wat"), text).unwrap();
+        let error = component.layers().await.unwrap_err();
+        assert_eq!(error.to_string(), "/app.wat was changed while it was read");
+    }
 }
 
 #[tokio::test]

@@ -3,7 +3,7 @@
 //! Read in this order:
 //! 1. [`request`]: what the shim may ask of its zygote, and the answers;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a
+//! 3. `create`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a
 //!    further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
 //! 5. [`cgroup`], [`console`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`unwritable`]: one file per kernel
@@ -12,6 +12,7 @@
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in two files of the engine.
 
+mod building;
 pub mod cgroup;
 pub mod console;
 mod create;

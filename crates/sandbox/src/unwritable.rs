@@ -9,7 +9,7 @@
 use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -44,6 +44,15 @@ pub fn null() -> Result<OwnedFd, Error> {
     let path = mounted.as_ref().map_or("/dev/null".to_owned(), by_descriptor);
     let opened = File::options().read(true).write(true).open(path);
     opened.map(OwnedFd::from).map_err(Error::io("open /dev/null"))
+}
+
+/// The same file, open for reading, where nobody can open it for writing; as it is where the kernel or the file's
+/// place does not allow for that.
+pub fn file(file: File) -> OwnedFd {
+    let path = |fd: RawFd| format!("/proc/self/fd/{fd}");
+    let mounted = read_only_mount(Path::new(&path(file.as_raw_fd()))).ok();
+    let opened = mounted.and_then(|mounted| File::open(path(mounted.as_raw_fd())).ok());
+    opened.unwrap_or(file).into()
 }
 
 fn read_only_mount(path: &Path) -> nix::Result<OwnedFd> {

@@ -9,7 +9,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::cmsg_space;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{
+    ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, send, sendmsg,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{Error, limits};
@@ -29,6 +31,28 @@ pub fn send_fds(socket: &OwnedFd, fds: &[RawFd]) -> Result<(), Error> {
             }
             source => Error::System { action: "send to the zygote".into(), source },
         })
+}
+
+/// The longest text in one datagram, in bytes: a digest or a version.
+const TEXT_BYTES: usize = 4 << 10;
+
+/// Sends a short text to the shim. Whether there still is one is seen when it is next waited for.
+pub fn send_text(socket: &OwnedFd, text: &str) {
+    let _ = send(socket.as_raw_fd(), text.as_bytes(), MsgFlags::MSG_NOSIGNAL);
+}
+
+/// Receives what [`send_text`] sent.
+pub fn receive_text(socket: &OwnedFd) -> Result<String, Error> {
+    let mut bytes = vec![0; TEXT_BYTES];
+    let received = loop {
+        match recv(socket.as_raw_fd(), &mut bytes, MsgFlags::empty()) {
+            Err(nix::Error::EINTR) => {}
+            Ok(0) | Err(nix::Error::ECONNRESET) => return Err(Error::Gone { process: "zygote" }),
+            other => break other.map_err(Error::system("receive from the zygote"))?,
+        }
+    };
+    bytes.truncate(received);
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// Receives what [`send_fds`] sent; `None` when the shim is gone.

@@ -15,10 +15,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 
+use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 use serde_json::Value;
 
 use crate::pidfd::PidFd;
@@ -34,6 +36,8 @@ pub struct Guests {
     pub run: Rc<dyn Fn(Value, Vec<File>) -> u8>,
     /// The signals that `run` takes: blocked from before Create answers, so that one may be pending.
     pub signals: SigSet,
+    /// What the results of jobs depend on beside what they are given ([`Zygote::version`]).
+    pub version: String,
 }
 
 /// The shim's side of its zygote.
@@ -41,6 +45,7 @@ pub struct Guests {
 pub struct Zygote {
     pid: Pid,
     socket: OwnedFd,
+    version: Mutex<Option<String>>,
 }
 
 impl Zygote {
@@ -53,12 +58,16 @@ impl Zygote {
                 .map_err(Error::system("socket pair of the zygote"))?;
         // SAFETY: this process has one thread (documented above), so the child finds every lock free.
         match unsafe { fork() }.map_err(Error::system("fork the zygote"))? {
-            ForkResult::Parent { child } => Ok(Zygote { pid: child, socket: ours }),
+            ForkResult::Parent { child } => {
+                Ok(Zygote { pid: child, socket: ours, version: Mutex::default() })
+            }
             ForkResult::Child => {
                 drop(ours);
                 // The shim's listener among them: it must not outlive the shim in one of its children.
                 inherit::close_all_but(&[theirs.as_raw_fd()]);
-                serve(&theirs, &guests())
+                let guests = guests();
+                wire::send_text(&theirs, &guests.version);
+                serve(&theirs, &guests)
             }
         }
     }
@@ -66,6 +75,19 @@ impl Zygote {
     /// The zygote's process id.
     pub fn pid(&self) -> Pid {
         self.pid
+    }
+
+    /// What its [`Guests::version`] is: with another one, a job's result may be another. Blocks until they are made.
+    ///
+    /// # Errors
+    /// [`Error::Gone`] when the zygote was killed before.
+    pub fn version(&self) -> Result<String, Error> {
+        // A panic cannot leave it half written.
+        let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
+        if version.is_none() {
+            *version = Some(wire::receive_text(&self.socket)?);
+        }
+        Ok(version.clone().unwrap_or_default())
     }
 
     /// Has a container taken away, and returns what went wrong without keeping it from going. Blocks. Where the
@@ -117,11 +139,12 @@ fn serve(socket: &OwnedFd, guests: &Guests) -> ! {
     // Request processes are nobody's to wait for: the kernel reaps them.
     // SAFETY: SIG_IGN is no function, and this process has no other handler for SIGCHLD.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
+    let zygote = getpid();
     loop {
         let Ok(Some(fds)) = wire::receive_fds(socket) else { exit(0) };
         // SAFETY: this process has one thread: it was forked from a process with one, and starts none.
         match unsafe { fork() } {
-            Ok(ForkResult::Child) => answer(fds, guests),
+            Ok(ForkResult::Child) => answer(fds, guests, zygote),
             // The connection is dropped, which the shim reads as "ended before it answered".
             Ok(ForkResult::Parent { .. }) | Err(_) => drop(fds),
         }
@@ -129,10 +152,12 @@ fn serve(socket: &OwnedFd, guests: &Guests) -> ! {
 }
 
 /// The request process: reads one request, carries it out, answers, exits.
-fn answer(mut fds: Vec<OwnedFd>, guests: &Guests) -> ! {
+fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
+    // What it makes is nobody's to use when there is no shim any more, and with it no zygote.
+    let alone = set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != zygote;
     // SAFETY: SIG_DFL is no function; libcontainer waits for its children and needs the default.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
-    if fds.is_empty() {
+    if fds.is_empty() || alone {
         exit(1)
     }
     let connection = UnixStream::from(fds.remove(0));

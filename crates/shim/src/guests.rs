@@ -49,7 +49,7 @@ pub fn compile(
     zygote: &Zygote,
     layers: Vec<File>,
     export: Option<String>,
-) -> Result<(World, OwnedFd), Error> {
+) -> Result<(World, File), Error> {
     let failed = || Error::io("a file for the compiled code");
     let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
@@ -57,7 +57,7 @@ pub fn compile(
     let world = ask(zygote, &Job::Compile { export }, &fds)?;
     // The worker has it open still.
     unwritable::seal(&code).map_err(failed())?;
-    Ok((world, code.into()))
+    Ok((world, code))
 }
 
 /// Has a confined worker say what the layers import and export, a line each.
@@ -84,11 +84,14 @@ fn ask<T: DeserializeOwned>(zygote: &Zygote, job: &Job, fds: &[OwnedFd]) -> Resu
 /// Made in the zygote: the engine and its linkers, built once for the Pod.
 pub fn guests() -> Guests {
     let runtime = Rc::new(Runtime::new());
+    // Without an engine nothing is compiled.
+    let version = runtime.as_ref().as_ref().map(Runtime::version).unwrap_or_default();
     let for_run = runtime.clone();
     Guests {
         job: Rc::new(move |value, files| answer(&runtime, value, files)),
         run: Rc::new(move |value, files| run(&for_run, value, files)),
         signals: engine::ending_signals(),
+        version,
     }
 }
 

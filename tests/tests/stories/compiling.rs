@@ -14,11 +14,18 @@ use crate::shim::{ends, granted};
 
 /// A Create of a guest that takes long enough to compile for the test to meet the worker.
 fn large_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
+    guest(bundle, 0, 1000)
+}
+
+/// A Create of a guest of so many functions. Each `number` is another guest.
+pub fn guest(bundle: &Bundle, number: u32, functions: usize) -> Result<CreateTaskRequest> {
     let function =
         format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));
-    let module = format!("(module (func (export \"_start\")) {})", function.repeat(1000));
+    let functions = function.repeat(functions);
+    let start = "(func (export \"_start\"))";
+    let module = format!("(module {start} (global i32 i32.const {number}) {functions})");
     let files = bundle.folder.join("files");
-    fs::create_dir(&files)?;
+    fs::create_dir_all(&files)?;
     fs::write(files.join("app.wat"), module)?;
     let config = fs::read_to_string(bundle.folder.join("config.json"))?;
     fs::write(bundle.folder.join("config.json"), config.replace("/bin/sh", "/app.wat"))?;

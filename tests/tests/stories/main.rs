@@ -7,6 +7,7 @@
 
 mod bad_input;
 mod bounds;
+mod caching;
 mod compiling;
 mod ctr;
 mod events;

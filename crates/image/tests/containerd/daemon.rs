@@ -1,7 +1,7 @@
 //! A private containerd: everything it keeps is in one temporary folder.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
@@ -48,8 +48,25 @@ impl Daemon {
     pub fn import(&self, archive: &[u8], flags: &[&str]) {
         let path = self.folder.path().join("image.tar");
         fs::write(&path, archive).unwrap();
-        let output = self.ctr(&[&["image", "import", "--no-unpack"], flags].concat(), &path);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let flags = [&["image", "import", "--no-unpack"], flags].concat();
+        self.succeeds(&[&flags[..], &[path.to_str().unwrap()]].concat());
+    }
+
+    /// Where it keeps what it keeps.
+    pub fn root(&self) -> PathBuf {
+        self.folder.path().join("root")
+    }
+
+    /// Calls `ctr`, which must succeed.
+    pub fn succeeds(&self, args: &[&str]) {
+        let output = self.ctr(args);
+        assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// Has it remove what nothing refers to: the removal of a lease does so and waits for it.
+    pub fn collect_garbage(&self) {
+        self.succeeds(&["leases", "create", "--id", "l"]);
+        self.succeeds(&["leases", "delete", "--sync", "l"]);
     }
 
     /// Makes a record of a container of that image, as CRI does before it calls the shim.
@@ -71,21 +88,17 @@ impl Daemon {
 
     fn wait_until_it_answers(&self) {
         let start = Instant::now();
-        while !self.ctr(&["version"], Path::new("")).status.success() {
+        while !self.ctr(&["version"]).status.success() {
             let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
             assert!(start.elapsed() < Duration::from_secs(30), "no containerd: {}", log());
             std::thread::sleep(Duration::from_millis(50));
         }
     }
 
-    fn ctr(&self, args: &[&str], path: &Path) -> Output {
+    fn ctr(&self, args: &[&str]) -> Output {
         let mut command = Command::new("timeout");
         command.args(["20", "ctr", "--namespace", NAMESPACE, "--address"]);
-        command.arg(self.socket()).args(args);
-        if path != Path::new("") {
-            command.arg(path);
-        }
-        command.output().unwrap()
+        command.arg(self.socket()).args(args).output().unwrap()
     }
 }
 

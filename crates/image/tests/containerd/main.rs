@@ -1,6 +1,7 @@
 //! Wasm layers from a real containerd: needs `containerd`, of any version, and its `ctr` in PATH.
 
 mod archive;
+mod cache;
 mod daemon;
 
 use std::fs::File;
@@ -41,12 +42,16 @@ async fn in_namespace(
 
 /// A containerd with one image for `wasip1/wasm` and a container of it.
 async fn with_image(config: &str, layers: &[(&str, &[u8])]) -> Daemon {
-    let mut archive = Archive::default();
-    let manifest = archive.image(config, "wasip1/wasm", layers);
     let daemon = Daemon::start();
-    daemon.import(&archive.finish(NAME, manifest), &["--all-platforms"]);
+    import(&daemon, config, layers);
     daemon.container("c", NAME).await;
     daemon
+}
+
+fn import(daemon: &Daemon, config: &str, layers: &[(&str, &[u8])]) {
+    let mut archive = Archive::default();
+    let manifest = archive.image(config, "wasip1/wasm", layers);
+    daemon.import(&archive.finish(NAME, manifest), &["--all-platforms"]);
 }
 
 fn component(workload: Workload) -> Component {
@@ -70,10 +75,11 @@ async fn wasm_layers_are_copied_in_their_order_and_others_left_out() {
     let large = [COMPONENT, &b"0123456789abcdef".repeat(400_000)].concat();
     let layers = [(TAR, &b"not read"[..]), (WASM_CONTENT, &large), (WASM, MODULE)];
     let daemon = with_image(CONFIG, &layers).await;
-    let mut component = component(resolved(&daemon, "#a:b/c@1.0.0#run").await.unwrap());
-    assert_eq!(component.layers.len(), 2);
-    assert!(content(&mut component.layers[0]) == large, "the first layer is another");
-    assert_eq!(content(&mut component.layers[1]), MODULE);
+    let component = component(resolved(&daemon, "#a:b/c@1.0.0#run").await.unwrap());
+    let mut layers = component.layers().await.unwrap();
+    assert_eq!(layers.len(), 2);
+    assert!(content(&mut layers[0]) == large, "the first layer is another");
+    assert_eq!(content(&mut layers[1]), MODULE);
     assert_eq!(component.export.as_deref(), Some("a:b/c@1.0.0#run"));
     assert_eq!(component.args, ["", "--verbose"]);
 }
@@ -82,8 +88,8 @@ async fn wasm_layers_are_copied_in_their_order_and_others_left_out() {
 async fn a_wasm_artifact_is_a_guest_whatever_its_entrypoint_is_called() {
     let daemon = with_image(WASM_CONFIG, &[(WASM, b"(component)")]).await;
     for entrypoint in ["/app.wasm", "app", "/", ""] {
-        let mut component = component(resolved(&daemon, entrypoint).await.unwrap());
-        assert_eq!(content(&mut component.layers[0]), b"(component)");
+        let component = component(resolved(&daemon, entrypoint).await.unwrap());
+        assert_eq!(content(&mut component.layers().await.unwrap()[0]), b"(component)");
         assert_eq!(component.args[0], entrypoint);
     }
 }
@@ -93,7 +99,8 @@ async fn a_layer_that_is_no_wasm_is_refused_by_its_digest() {
     let native = b"\x7fELF\x02\x01\x01\xc8\0\0\0\0";
     for (layer, words) in [(&b"hello"[..], "is not wasm: it ends"), (native, "precompiled")] {
         let daemon = with_image(CONFIG, &[(WASM, MODULE), (WASM, layer)]).await;
-        let error = resolved(&daemon, "/app.wasm").await.unwrap_err();
+        let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
+        let error = component.layers().await.unwrap_err();
         let text = error.to_string();
         assert!(text.contains(words) && text.contains(&digest(layer)), "{text}");
         assert_eq!(error.exit_code(), 126);
@@ -136,8 +143,8 @@ async fn of_an_index_the_wasm_image_is_taken() {
     let daemon = Daemon::start();
     daemon.import(&archive.finish(NAME, index), &["--all-platforms"]);
     daemon.container("c", NAME).await;
-    let mut component = component(resolved(&daemon, "app").await.unwrap());
-    assert_eq!(content(&mut component.layers[0]), MODULE);
+    let component = component(resolved(&daemon, "app").await.unwrap());
+    assert_eq!(content(&mut component.layers().await.unwrap()[0]), MODULE);
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use containerd_shim::api::{
     UpdateTaskRequest, WaitRequest, WaitResponse,
 };
 use containerd_shim::protos::ttrpc::{self, r#async::TtrpcContext};
+use image::cache::Cache;
 use nix::unistd::Pid;
 use oci_spec::runtime::User;
 use sandbox::Zygote;
@@ -44,6 +45,8 @@ pub struct Shared {
     pub containerd: PathBuf,
     /// Where processes come from.
     pub zygote: Zygote,
+    /// Where compiled code is kept.
+    pub cache: Cache,
     /// Where events go.
     pub events: Events,
     /// For the long part of a Create, in which an image is looked up and compiled.
@@ -173,11 +176,18 @@ impl Shared {
 
 impl Service {
     /// A service without containers.
-    pub fn new(namespace: String, containerd: PathBuf, zygote: Zygote, events: Events) -> Service {
+    pub fn new(
+        namespace: String,
+        containerd: PathBuf,
+        zygote: Zygote,
+        cache: Cache,
+        events: Events,
+    ) -> Service {
         Service(Arc::new(Shared {
             namespace,
             containerd,
             zygote,
+            cache,
             events,
             creates: Semaphore::new(CREATES),
             forking: RwLock::new(()),

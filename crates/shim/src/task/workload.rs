@@ -1,12 +1,13 @@
 //! Finds out what a container runs, and has a guest compiled.
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Plan, Remains};
+use engine::{Plan, Remains, World};
 use oci_spec::runtime::Process;
-use sandbox::Workload;
+use sandbox::{Workload, unwritable};
 
 use super::service::{Shared, blocking};
 use crate::config::ContainerConfig;
@@ -97,8 +98,8 @@ async fn find_word(
             let image::Workload::Wasm(component) = image::resolve(&own).await? else {
                 return Ok(None);
             };
-            let shared = shared.clone();
-            blocking(move || guests::describe(&shared.zygote, component.layers)).await?
+            let (shared, layers) = (shared.clone(), component.layers().await?);
+            blocking(move || guests::describe(&shared.zygote, layers)).await?
         }
         _ => return Ok(Word::parse(args(process))),
     };
@@ -177,20 +178,33 @@ async fn guest(
     process: &Process,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
-    let (shared, export) = (shared.clone(), component.export.clone());
-    let compile = move || guests::compile(&shared.zygote, component.layers, component.export);
-    let (world, code) = blocking(compile).await.map_err(|error| match error {
+    let (world, code) = compile(shared, &component).await.map_err(|error| match error {
         Error::Guest(reason) => Error::Guest(format!("{}: {reason}", args(process).join(" "))),
         other => other,
     })?;
     let env = process.env().as_deref().unwrap_or_default();
-    let mut plan = Plan::new(world, export, component.args, env, process.cwd().clone())?;
-    let mut files = vec![code];
+    let image::Component { export, args, .. } = component;
+    let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
+    let mut files = vec![unwritable::file(code)];
     if let Some(First { remains, bundle }) = first {
         plan.remains = remains;
         files.push(profiles::listen(bundle)?.into());
     }
     Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(plan))), files })
+}
+
+/// As the cache has it, or as a worker makes it for the cache.
+async fn compile(
+    shared: &Arc<Shared>,
+    component: &image::Component,
+) -> Result<(World, File), Error> {
+    let zygote = shared.clone();
+    let version = blocking(move || Ok(zygote.zygote.version()?)).await?;
+    let compile = |layers| {
+        let (shared, export) = (shared.clone(), component.export.clone());
+        blocking(move || guests::compile(&shared.zygote, layers, export))
+    };
+    shared.cache.code(component, &version, compile).await
 }
 
 fn args(process: &Process) -> &[String] {

@@ -1,0 +1,159 @@
+//! A file of compiled code: the code, a trailer in JSON, the trailer's length, a magic number.
+//!
+//! The code comes first because it is mapped, and its sections lie on pages. The trailer has the code's digest, which
+//! is checked when the file is first opened after a boot: power cuts and worn out cards make files that are not what
+//! was written. That it was checked is noted on the file itself, with the boot's id.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use nix::libc::O_NOFOLLOW;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use xattr::FileExt as _;
+
+use crate::blob::{hex, parts};
+
+/// How a file of compiled code ends.
+const MAGIC: &[u8; 8] = b"wasmcode";
+
+/// The trailer's length, as a little endian u32, and the magic number.
+const END_BYTES: usize = 4 + MAGIC.len();
+
+/// The longest trailer: what is known of code is a word or two.
+const TRAILER_BYTES: usize = 64 << 10;
+
+/// The note that the digest was right, whose value is the boot's id.
+const CHECKED: &str = "user.wasmtime-shim.checked";
+
+/// Changes with every boot (random(4)).
+const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+
+/// Write permission of anyone but the owner.
+const WRITABLE_BY_OTHERS: u32 = 0o022;
+
+/// Code, and what is known of it.
+#[derive(Debug)]
+pub struct Artefact {
+    code: File,
+    trailer: Trailer,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Trailer {
+    about: Value,
+    /// The code's length in bytes.
+    length: u64,
+    /// The code's SHA-256, in hexadecimal digits.
+    sha256: String,
+}
+
+impl Artefact {
+    /// Of code that nobody can change any more.
+    ///
+    /// # Errors
+    /// Of reading it.
+    pub fn new(code: File, about: Value) -> io::Result<Artefact> {
+        let length = code.metadata()?.len();
+        let sha256 = digest(&code, length)?;
+        Ok(Artefact { code, trailer: Trailer { about, length, sha256 } })
+    }
+
+    /// The one in a file; none where there is no file.
+    ///
+    /// # Errors
+    /// [`io::ErrorKind::InvalidData`] for a file that is not whole, or that others than root could have written;
+    /// those of reading it.
+    pub fn open(path: &Path) -> io::Result<Option<Artefact>> {
+        let code = match File::options().read(true).custom_flags(O_NOFOLLOW).open(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let metadata = code.metadata()?;
+        if !metadata.is_file() || metadata.uid() != 0 || metadata.mode() & WRITABLE_BY_OTHERS != 0 {
+            return Err(invalid("it is not a file of root's own"));
+        }
+        let trailer = Trailer::read(&code, metadata.len())?;
+        check(&code, &trailer)?;
+        Ok(Some(Artefact { code, trailer }))
+    }
+
+    /// What is known of the code, and the file that begins with it.
+    pub fn into_parts(self) -> (Value, File) {
+        (self.trailer.about, self.code)
+    }
+
+    /// The code's length in bytes; that of its file is a little more.
+    pub fn length(&self) -> u64 {
+        self.trailer.length
+    }
+
+    /// The bytes of its file, in parts.
+    pub fn parts(&self) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>> + Send + 'static> {
+        let (code, length) = (self.code.try_clone()?, self.trailer.length);
+        let code = parts(code, length);
+        Ok(code.chain([self.trailer.write()]))
+    }
+}
+
+impl Trailer {
+    fn write(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = serde_json::to_vec(self)?;
+        let length = u32::try_from(bytes.len()).map_err(io::Error::other)?;
+        bytes.extend(length.to_le_bytes());
+        bytes.extend(MAGIC);
+        Ok(bytes)
+    }
+
+    fn read(file: &File, length: u64) -> io::Result<Trailer> {
+        let mut end = [0; END_BYTES];
+        let end_at =
+            length.checked_sub(END_BYTES as u64).ok_or_else(|| invalid("it is too short"))?;
+        file.read_exact_at(&mut end, end_at)?;
+        let (json, magic) = end.split_at(END_BYTES - MAGIC.len());
+        let json = json.try_into().map(u32::from_le_bytes).unwrap_or_default() as usize;
+        if magic != MAGIC || json > TRAILER_BYTES {
+            return Err(invalid("its end is missing"));
+        }
+        let mut bytes = vec![0; json];
+        let json_at = end_at.checked_sub(json as u64).ok_or_else(|| invalid("it is too short"))?;
+        file.read_exact_at(&mut bytes, json_at)?;
+        let trailer: Trailer = serde_json::from_slice(&bytes)?;
+        match trailer.length == json_at {
+            true => Ok(trailer),
+            false => Err(invalid("its code has another length")),
+        }
+    }
+}
+
+/// Compares the digest, once a boot.
+fn check(code: &File, trailer: &Trailer) -> io::Result<()> {
+    let boot = std::fs::read(BOOT_ID)?;
+    if code.get_xattr(CHECKED).ok().flatten().as_ref() == Some(&boot) {
+        return Ok(());
+    }
+    if digest(code, trailer.length)? != trailer.sha256 {
+        return Err(invalid("its code is not what was compiled"));
+    }
+    // Where the file system keeps no notes, it is compared each time.
+    let noted = code.set_xattr(CHECKED, &boot);
+    noted.or_else(|error| {
+        log::debug!("note that compiled code was checked: {error}");
+        Ok(())
+    })
+}
+
+fn digest(code: &File, length: u64) -> io::Result<String> {
+    let mut hash = Sha256::new();
+    for part in parts(code.try_clone()?, length) {
+        hash.update(part?);
+    }
+    Ok(hex(&hash.finalize()))
+}
+
+fn invalid(reason: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}

@@ -1,0 +1,139 @@
+//! A directory of compiled code: a file for each key, for root alone.
+//!
+//! A file gets its name when it is on the disk as a whole: there is never half a one, and none without a name is left
+//! by whoever is killed. When there is no room, what was used longest ago goes; containers that have it mapped keep it.
+
+use std::fmt;
+use std::fs::{self, DirBuilder, File};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::libc::O_TMPFILE;
+use nix::sys::statvfs::statvfs;
+use nix::unistd::linkat;
+
+use super::artefact::Artefact;
+use super::{Key, lock};
+
+/// All code in the directory, in bytes: of a hundred components of a usual size, or of five with an interpreter.
+const MAX_BYTES: u64 = 1 << 30;
+
+/// Of what is free on the disk, no more than one part in so many.
+const SHARE_OF_FREE: u64 = 2;
+
+/// How exactly it is known when code was last used: a note on each start would wear a card out.
+const USE_NOTED_AFTER: Duration = Duration::from_secs(3600);
+
+/// Where code is kept.
+#[derive(Debug, Clone)]
+pub struct Directory(PathBuf);
+
+impl fmt::Display for Directory {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.display().fmt(f)
+    }
+}
+
+impl Directory {
+    /// Not made yet.
+    pub fn new(path: PathBuf) -> Directory {
+        Directory(path)
+    }
+
+    /// The directory, which is there from now on.
+    ///
+    /// # Errors
+    /// Of making it; [`io::ErrorKind::PermissionDenied`] for one that others than root may write to.
+    pub fn open(&self) -> io::Result<PathBuf> {
+        DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
+        let metadata = fs::symlink_metadata(&self.0)?;
+        if !metadata.is_dir() || metadata.uid() != 0 || metadata.mode() & 0o022 != 0 {
+            let reason = "it is not a directory that root alone can write to";
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, reason));
+        }
+        Ok(self.0.clone())
+    }
+
+    /// Where the code of a key is, if it is there. That it was asked for is noted.
+    pub fn place(&self, key: &Key) -> PathBuf {
+        let path = self.0.join(&key.0);
+        if let Ok(metadata) = fs::symlink_metadata(&path)
+            && metadata.modified().is_ok_and(is_long_ago)
+            && let Ok(file) = File::open(&path)
+        {
+            // Without a note it goes the sooner.
+            let _ = file.set_modified(SystemTime::now());
+        }
+        path
+    }
+
+    /// Writes the code of a key, and returns where.
+    ///
+    /// # Errors
+    /// Of writing it; [`io::ErrorKind::StorageFull`] where there is no room for it.
+    pub fn keep(&self, key: &Key, artefact: &Artefact) -> io::Result<PathBuf> {
+        let directory = self.open()?;
+        self.make_room(&directory, artefact.length())?;
+        let mut file =
+            File::options().write(true).custom_flags(O_TMPFILE).mode(0o400).open(&directory)?;
+        for part in artefact.parts()? {
+            file.write_all(&part?)?;
+        }
+        file.sync_all()?;
+        let path = directory.join(&key.0);
+        // What has the name was not fit to be used.
+        fs::remove_file(&path).or_else(unless(io::ErrorKind::NotFound))?;
+        let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+        linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)?;
+        File::open(&directory)?.sync_all()?;
+        Ok(path)
+    }
+
+    fn make_room(&self, directory: &Path, bytes: u64) -> io::Result<()> {
+        let mut kept = kept(directory)?;
+        kept.sort();
+        let total: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
+        let disk = statvfs(directory)?;
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+        let allowed = MAX_BYTES.min(total.saturating_add(free / SHARE_OF_FREE));
+        if bytes > allowed {
+            let reason = format!("{bytes} bytes where {allowed} may be used");
+            return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
+        }
+        let mut over = (total + bytes).saturating_sub(allowed);
+        for (_, bytes, path) in kept {
+            if over == 0 {
+                break;
+            }
+            fs::remove_file(path).or_else(unless(io::ErrorKind::NotFound))?;
+            over = over.saturating_sub(bytes);
+        }
+        Ok(())
+    }
+}
+
+/// When each was last used, its bytes, its path.
+fn kept(directory: &Path) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
+    let mut kept = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        if entry.file_name() == lock::NAME {
+            continue;
+        }
+        let metadata = entry.metadata()?;
+        kept.push((metadata.modified()?, metadata.len(), entry.path()));
+    }
+    Ok(kept)
+}
+
+fn is_long_ago(time: SystemTime) -> bool {
+    time.elapsed().is_ok_and(|passed| passed > USE_NOTED_AFTER)
+}
+
+fn unless(kind: io::ErrorKind) -> impl FnOnce(io::Error) -> io::Result<()> {
+    move |error| if error.kind() == kind { Ok(()) } else { Err(error) }
+}

@@ -1,0 +1,45 @@
+//! Who compiles: one process of the node for each key.
+//!
+//! The locks are bytes of one file, so that none is left behind for each key, and open file description locks
+//! (fcntl(2)), so that the kernel takes them back when their holder is closed or killed.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::{F_WRLCK, O_NOFOLLOW, SEEK_SET, c_short, flock};
+
+use super::Key;
+
+/// The file that is locked.
+pub const NAME: &str = "lock";
+
+/// Digits of a key that choose its byte: offsets are 63 bits.
+const DIGITS: usize = 15;
+
+/// Waits until nobody else holds the lock of the key. Blocks; it is given back when what is returned is dropped.
+///
+/// # Errors
+/// Of opening and locking the file.
+pub fn exclusive(directory: &Path, key: &Key) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).truncate(false).write(true).mode(0o600).custom_flags(O_NOFOLLOW);
+    let file = options.open(directory.join(NAME))?;
+    let byte = i64::from_str_radix(&key.0[..DIGITS], 16).map_err(io::Error::other)?;
+    let range = flock {
+        l_type: F_WRLCK as c_short,
+        l_whence: SEEK_SET as c_short,
+        l_start: byte,
+        l_len: 1,
+        l_pid: 0,
+    };
+    loop {
+        match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range)) {
+            Err(Errno::EINTR) => {}
+            locked => return locked.map(|_| file).map_err(io::Error::from),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Compiled code on the node: shared by the containers of a guest, gone with its image, whole whoever is killed.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use tests::processes::{Process, family, shim_of};
+use tests::shim::Bundle;
+use tests::wait::{self, SOON};
+use tests::{Container, Pod, on_each_containerd};
+
+use crate::compiling::guest;
+use crate::shim::granted;
+
+/// A file that a process executes from, and how much of it is in memory: in KiB, all and what no other process has.
+#[derive(Debug)]
+struct Mapped {
+    inode: u64,
+    resident: u64,
+    private: u64,
+}
+
+/// What the process has of a file in that folder.
+fn mapped(process: &Process, folder: &Path) -> Result<Mapped> {
+    let inodes: Vec<u64> =
+        fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.ino())).collect::<Result<_>>()?;
+    let smaps = fs::read_to_string(format!("/proc/{}/smaps", process.pid))?;
+    let mut found: Option<Mapped> = None;
+    let mut inside = false;
+    for line in smaps.lines() {
+        let words: Vec<_> = line.split_whitespace().collect();
+        match words[..] {
+            [range, _, _, _, inode, ..] if range.contains('-') => {
+                let inode = inode.parse()?;
+                inside = inodes.contains(&inode);
+                if inside {
+                    found.get_or_insert(Mapped { inode, resident: 0, private: 0 });
+                }
+            }
+            [field, kib, ..] if inside => {
+                let mapped = found.as_mut().context("nothing mapped")?;
+                match field {
+                    "Rss:" => mapped.resident += kib.parse::<u64>()?,
+                    "Private_Clean:" | "Private_Dirty:" => mapped.private += kib.parse::<u64>()?,
+                    _ => {}
+                }
+            }
+            _ => {}
+        }
+    }
+    found.with_context(|| format!("process {} maps no file of {}", process.pid, folder.display()))
+}
+
+#[test]
+fn containers_of_an_image_share_its_code_which_goes_with_the_image() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = node.image("hello-http")?;
+        let mut pods = Vec::new();
+        for name in ["one", "two", "three"] {
+            let pod = node.run_pod(&Pod::new(name))?;
+            let guest = pod.run(&Container::new("app", &image))?;
+            assert_eq!(pod.http_get(8080, "/")?.status, 200);
+            pods.push((pod, guest));
+        }
+        let mapped = pods
+            .iter()
+            .map(|(_, guest)| mapped(&guest.process()?, &node.blobs()))
+            .collect::<Result<Vec<_>>>()?;
+        for one in &mapped {
+            assert_eq!(one.inode, mapped[0].inode, "not of one file: {mapped:?}");
+            assert!(one.private * 5 <= one.resident, "less than 80 % is shared: {mapped:?}");
+        }
+        for (pod, _) in pods {
+            pod.remove()?;
+        }
+
+        for name in node.ctr.lines("k8s.io", "images list --quiet")? {
+            node.ctr.run("k8s.io", &["images", "remove", "--sync", &name])?.success()?;
+        }
+        let left = fs::read_dir(node.blobs())?.count();
+        assert_eq!(left, 0, "blobs without an image");
+        Ok(())
+    })
+}
+
+/// So many moments of a Create at which its processes are killed, and how far they are apart. The whole takes about
+/// as long as the last of them is away.
+const MOMENTS: u32 = 100;
+const APART: Duration = Duration::from_millis(2);
+const FUNCTIONS: usize = 20;
+
+/// Kills the shim and what is below it, and has the delete action clean up, as containerd does.
+fn kill(bundle: &Bundle, processes: &[Process]) -> Result<()> {
+    processes.iter().for_each(|process| drop(process.kill(Signal::SIGKILL)));
+    // A container that is made already stays, for the delete action.
+    let gone = |process: &Process| Process::at(process.pid).is_none();
+    wait::until(SOON, "the shim to end", || Ok(processes.iter().all(gone).then_some(())))?;
+    let folder = bundle.folder.display().to_string();
+    let deleted = bundle.execute(&["-bundle", &folder, "delete"])?;
+    deleted.success().map(drop).context("clean up after the killed shim")
+}
+
+#[test]
+fn killed_at_any_moment_a_create_leaves_no_half_written_code() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let mut killed_in_time = 0;
+    for moment in 0..MOMENTS {
+        let request = guest(&bundle, moment, FUNCTIONS)?;
+        let shim = bundle.start()?;
+        let processes = family(&shim_of(&bundle.id)?);
+        let made = thread::scope(|scope| {
+            let create = scope.spawn(|| shim.create(&request));
+            thread::sleep(APART * moment);
+            kill(&bundle, &processes).map(|()| create.join().expect("no panic").is_ok())
+        })?;
+        killed_in_time += u32::from(!made);
+
+        let shim = bundle.start()?;
+        granted(shim.create(&request))?;
+        granted(shim.start(&bundle.id))?;
+        assert_eq!(shim.wait(&bundle.id), Ok(0), "after {:?}", APART * moment);
+        let kept = fs::read_dir(bundle.cache())?.count();
+        // The lock's file, and one for each guest.
+        assert_eq!(kept, 2 + usize::try_from(moment)?, "after {:?}", APART * moment);
+        // It would try for seconds to tell a containerd of it that is not there.
+        kill(&bundle, &family(&shim_of(&bundle.id)?))?;
+    }
+    assert!(killed_in_time > MOMENTS / 4, "{killed_in_time} of {MOMENTS}");
+    bundle.close()
+}
