@@ -226,7 +226,9 @@ impl Cgroup {
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        Err(refuse(&self.path, "it stays busy"))
+        let pids = self.pids()?;
+        let reason = format!("{} stays busy with processes {pids:?}", folder.display());
+        Err(refuse(&self.path, &reason))
     }
 
     /// The folders in a folder; links, which name a v1 hierarchy again, are none.

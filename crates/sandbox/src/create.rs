@@ -24,7 +24,7 @@ use crate::errors::chain;
 use crate::request::Given;
 use crate::workload::{Guest, Linux, Pause};
 use crate::zygote::Guests;
-use crate::{Create, Error, Workload, errors, spec};
+use crate::{Create, Error, Workload, building, errors, spec};
 
 /// libcontainer's record of a container, in its folder.
 const STATE: &str = "state.json";
@@ -38,6 +38,7 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
     let (spec, groups) = spec::fit(original, &request.bundle, &request.workload, &cgroup);
     // Not the bundle as well: containerd may have given up and removed it meanwhile.
     fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
+    let building = building::begin(&folder)?;
     spec::save(&spec, &folder.join("config.json"))?;
     spec::save(&request, &folder.join("create.json"))?;
     if let Some(groups) = groups {
@@ -45,7 +46,9 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
         setgroups(&groups).map_err(Error::system("join the container's groups"))?;
     }
     make_working_directory(&spec);
-    build(&request, &folder, fds, guests, cgroup.by_systemd()).map_err(|error| {
+    let built = build(&request, &folder, fds, guests, cgroup.by_systemd());
+    drop(building);
+    built.map_err(|error| {
         let _ = destroy(&request.bundle, &request.id);
         name_working_directory(error, &spec)
     })
@@ -81,6 +84,8 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         return remove(&folder).map(|()| None);
     };
     let cgroup = cgroup(&spec, id, create.systemd_cgroup)?;
+    cgroup.kill()?;
+    building::wait_for_end(&folder)?;
     cgroup.kill()?;
     cgroup.remove()?;
     // Runs the hooks, and has systemd forget a scope; one killed while it was made has no state to load.

@@ -23,7 +23,7 @@ use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
 use crate::zygote::{Guests, exit};
-use crate::{console, environment, errors, inherit};
+use crate::{building, console, environment, errors, inherit};
 
 /// The image's program could not be executed (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -43,6 +43,7 @@ impl Executor for Pause {
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        building::over();
         Ok(())
     }
 
@@ -103,6 +104,7 @@ impl Executor for Guest {
     }
 
     fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
+        building::over();
         // From before Create answers: a signal sent while the guest is still being loaded waits for whoever
         // takes it. Unblocked, it would be dropped: this may be the first process of a pid namespace.
         self.guests
@@ -131,6 +133,7 @@ impl Executor for Linux {
     }
 
     fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
+        building::over();
         program(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
     }
 }
