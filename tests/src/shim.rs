@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::command::{self, Output};
 use crate::config;
 use crate::containerd::repository;
+use crate::interrupt;
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
 
@@ -79,6 +80,7 @@ impl Bundle {
             traces: Traces::new(&name, &folder),
             folder: folder.join("bundle"),
         };
+        interrupt::note(&bundle.traces);
         bundle.traces.watch(NAMESPACE, &bundle.id);
         fs::create_dir_all(bundle.rootfs())?;
         // containerd reads a fifo of this name.
@@ -140,7 +142,12 @@ impl Bundle {
     /// The action `start`, and a connection to the shim it names.
     pub fn start(&self) -> Result<Shim> {
         let address = self.execute(&["start"])?.success()?.stdout;
-        let client = Client::connect(&address).with_context(|| format!("connect to {address}"))?;
+        Self::connect(&address)
+    }
+
+    /// A connection to the shim at that address.
+    pub fn connect(address: &str) -> Result<Shim> {
+        let client = Client::connect(address).with_context(|| format!("connect to {address}"))?;
         let socket = address.strip_prefix("unix://").context("not a socket's address")?.into();
         Ok(Shim { tasks: TaskClient::new(client), socket })
     }
