@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use anyhow::Result;
@@ -17,9 +17,20 @@ static MADE: Mutex<Vec<Traces>> = Mutex::new(Vec::new());
 /// The exit code of a program that was interrupted (128 + SIGINT).
 const EXIT_CODE: i32 = 130;
 
-/// Notes what a node is about to make. Does not return once the program is being ended.
-pub fn note(traces: &Traces) {
-    MADE.lock().unwrap_or_else(PoisonError::into_inner).push(traces.clone());
+/// Nothing is cleaned up as long as this value is there.
+#[derive(Debug)]
+pub struct Making(MutexGuard<'static, Vec<Traces>>);
+
+/// To be called before something is made that must not stay. Does not return once the program is being ended.
+pub fn making() -> Making {
+    Making(MADE.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+impl Making {
+    /// From now on these are cleaned up.
+    pub fn note(mut self, traces: &Traces) {
+        self.0.push(traces.clone());
+    }
 }
 
 /// Ends the program with everything its nodes have made, when the terminal asks for it. To be called once.

@@ -55,6 +55,7 @@ pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
 impl Node {
     /// Starts a containerd of that version and waits until Pods can be run.
     pub fn start(containerd: Containerd) -> Result<Self> {
+        let making = interrupt::making();
         let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut node = Self {
@@ -68,7 +69,7 @@ impl Node {
             folder,
             name,
         };
-        interrupt::note(&node.traces);
+        making.note(&node.traces);
         config::write(&node.containerd, &node.folder, &network::plugins()?)?;
         node.bridge = Some(Bridge::create(&node.name, &node.folder)?);
         node.start_containerd()?;

@@ -73,6 +73,7 @@ pub type Answer<T> = Result<T, Refusal>;
 impl Bundle {
     /// A bundle whose container runs a shell script.
     pub fn shell(script: &str) -> Result<Self> {
+        let making = interrupt::making();
         let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bundle = Self {
@@ -80,7 +81,7 @@ impl Bundle {
             traces: Traces::new(&name, &folder),
             folder: folder.join("bundle"),
         };
-        interrupt::note(&bundle.traces);
+        making.note(&bundle.traces);
         bundle.traces.watch(NAMESPACE, &bundle.id);
         fs::create_dir_all(bundle.rootfs())?;
         // containerd reads a fifo of this name.

@@ -106,28 +106,25 @@ impl One {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}-task-{number}", self.cgroup.trim_start_matches('/'));
         self.traces.watch(NAMESPACE, &id);
-        let fifo = self.folder.join(&id);
-        let mut output = listen(&fifo)?;
-        let code = self.task(work, &id, &fifo).await.with_context(|| id.clone())?;
-        let mut said = String::new();
-        output.read_to_string(&mut said)?;
-        std::fs::remove_file(&fifo)?;
+        let output = Output::new(&self.folder, &id)?;
+        let code = self.task(work, &id, &output).await.with_context(|| id.clone())?;
+        let said = output.read()?;
         ensure!(code == 0 && said == work.says, "{}: exit code {code}, {said:?}", work.handler);
         Ok(())
     }
 
-    async fn task(&self, work: &Work, id: &str, fifo: &Path) -> Result<u32> {
+    async fn task(&self, work: &Work, id: &str, output: &Output) -> Result<u32> {
         let mut containers = ContainersClient::new(self.channel.clone());
         let container = Some(container(work, id, &self.cgroup));
         let create = CreateContainerRequest { container };
         containers.create(with_namespace!(create, NAMESPACE)).await?;
         let mut tasks = TasksClient::new(self.channel.clone());
         let container_id = id.to_owned();
-        let stdout = fifo.display().to_string();
         let create = CreateTaskRequest {
             container_id: container_id.clone(),
             rootfs: vec![root()],
-            stdout,
+            stdout: output.fifos[0].0.display().to_string(),
+            stderr: output.fifos[1].0.display().to_string(),
             ..Default::default()
         };
         tasks.create(with_namespace!(create, NAMESPACE)).await?;
@@ -140,6 +137,31 @@ impl One {
         let delete = DeleteContainerRequest { id: container_id };
         containers.delete(with_namespace!(delete, NAMESPACE)).await?;
         Ok(deleted.into_inner().exit_status)
+    }
+}
+
+/// Where a task writes: standard output and error, which runc's shim does not do without.
+struct Output {
+    fifos: [(PathBuf, File); 2],
+}
+
+impl Output {
+    fn new(folder: &Path, id: &str) -> Result<Output> {
+        let fifo = |name: &str| {
+            let path = folder.join(format!("{id}.{name}"));
+            Ok::<_, anyhow::Error>((path.clone(), listen(&path)?))
+        };
+        Ok(Output { fifos: [fifo("out")?, fifo("err")?] })
+    }
+
+    /// All that was written, the errors last.
+    fn read(self) -> Result<String> {
+        let mut said = String::new();
+        for (path, mut file) in self.fifos {
+            file.read_to_string(&mut said)?;
+            std::fs::remove_file(path)?;
+        }
+        Ok(said)
     }
 }
 

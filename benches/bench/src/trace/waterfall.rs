@@ -9,6 +9,9 @@ use super::Step;
 /// How many characters the longest bar has.
 const WIDTH: i64 = 50;
 
+/// How many characters of a step's name are shown: libcontainer's messages go on with paths.
+const NAME: usize = 70;
+
 /// The first of a container's steps and its last.
 const CREATE: &str = "Create";
 const START: &str = "Start";
@@ -63,7 +66,11 @@ impl fmt::Display for Start<'_> {
             };
             let bar = " ".repeat(from as usize) + &bar;
             let took = if took == 0 { String::new() } else { format!("{:.2}", milliseconds(took)) };
-            writeln!(to, "{at:>8.2} {took:>8}  {bar:<50}  {:<7}  {}", step.process, step.name)?;
+            writeln!(
+                to,
+                "{at:>8.2} {took:>8}  {bar:<50}  {:<7}  {:.NAME$}",
+                step.process, step.name
+            )?;
         }
         writeln!(to, "\nCreate received → first guest instruction: {:.2} ms", self.whole())
     }
