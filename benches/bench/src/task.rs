@@ -1,11 +1,9 @@
 //! Tasks by containerd's own API, many at a time: without a client to be executed, Pods or snapshots.
 
-use std::fs::File;
-use std::io::Read;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use containerd_client::services::v1::container::Runtime as RuntimeName;
@@ -19,7 +17,6 @@ use containerd_client::tonic::Request;
 use containerd_client::tonic::transport::Channel;
 use containerd_client::types::Mount;
 use containerd_client::with_namespace;
-use nix::fcntl::OFlag;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use prost_types::Any;
@@ -28,10 +25,16 @@ use tests::Node;
 use tests::containerd::repository;
 use tests::spec::runtime_of;
 use tests::traces::Traces;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe;
 use tokio::runtime::Runtime;
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 const NAMESPACE: &str = "default";
+
+/// How long a shim may hold on to the output of a task that was deleted.
+const CLOSES: Duration = Duration::from_secs(5);
 
 /// What every task is to run, and say.
 #[derive(Debug, Clone)]
@@ -108,7 +111,7 @@ impl One {
         self.traces.watch(NAMESPACE, &id);
         let output = Output::new(&self.folder, &id)?;
         let code = self.task(work, &id, &output).await.with_context(|| id.clone())?;
-        let said = output.read()?;
+        let said = output.read().await?;
         ensure!(code == 0 && said == work.says, "{}: exit code {code}, {said:?}", work.handler);
         Ok(())
     }
@@ -123,8 +126,8 @@ impl One {
         let create = CreateTaskRequest {
             container_id: container_id.clone(),
             rootfs: vec![root()],
-            stdout: output.fifos[0].0.display().to_string(),
-            stderr: output.fifos[1].0.display().to_string(),
+            stdout: output.paths[0].display().to_string(),
+            stderr: output.paths[1].display().to_string(),
             ..Default::default()
         };
         tasks.create(with_namespace!(create, NAMESPACE)).await?;
@@ -140,36 +143,34 @@ impl One {
     }
 }
 
-/// Where a task writes: standard output and error, which runc's shim does not do without.
+/// Where a task writes: standard output and error, which runc's shim does not do without. They are read meanwhile: a
+/// shim may wait for that before it tells of the task's end.
 struct Output {
-    fifos: [(PathBuf, File); 2],
+    paths: [PathBuf; 2],
+    read: JoinHandle<std::io::Result<String>>,
 }
 
 impl Output {
+    /// Two fifos, in a runtime.
     fn new(folder: &Path, id: &str) -> Result<Output> {
-        let fifo = |name: &str| {
-            let path = folder.join(format!("{id}.{name}"));
-            Ok::<_, anyhow::Error>((path.clone(), listen(&path)?))
-        };
-        Ok(Output { fifos: [fifo("out")?, fifo("err")?] })
+        let paths = ["out", "err"].map(|name| folder.join(format!("{id}.{name}")));
+        paths.iter().try_for_each(|path| mkfifo(path, Mode::S_IRWXU))?;
+        let open = |path| pipe::OpenOptions::new().open_receiver(path);
+        let (mut out, mut err) = (open(&paths[0])?, open(&paths[1])?);
+        let read = tokio::spawn(async move {
+            let (mut said, mut errors) = (String::new(), String::new());
+            tokio::try_join!(out.read_to_string(&mut said), err.read_to_string(&mut errors))?;
+            Ok(said + &errors)
+        });
+        Ok(Output { paths, read })
     }
 
-    /// All that was written, the errors last.
-    fn read(self) -> Result<String> {
-        let mut said = String::new();
-        for (path, mut file) in self.fifos {
-            file.read_to_string(&mut said)?;
-            std::fs::remove_file(path)?;
-        }
+    /// All that was written by a task that is gone, the errors last.
+    async fn read(self) -> Result<String> {
+        let said = timeout(CLOSES, self.read).await.context("the output stays open")???;
+        self.paths.iter().try_for_each(std::fs::remove_file)?;
         Ok(said)
     }
-}
-
-/// The end of a new fifo that is read from, which does not wait for a writer.
-fn listen(fifo: &Path) -> Result<File> {
-    mkfifo(fifo, Mode::S_IRWXU)?;
-    let flags = OFlag::O_NONBLOCK.bits();
-    Ok(File::options().read(true).custom_flags(flags).open(fifo)?)
 }
 
 /// The files of the image `linux`, as they are in the repository.

@@ -30,7 +30,8 @@ impl Figure {
     /// From what was reached.
     pub fn new(work: &str, unit: &'static str, reach: Reach, reached: f64) -> Figure {
         let is_met = match reach {
-            Reach::AtMost(most) => reached <= most,
+            // Less than nothing was disturbed by something else.
+            Reach::AtMost(most) => (0.0..=most).contains(&reached),
             Reach::AtLeast(least) => reached >= least,
         };
         Figure { work: work.into(), unit, reach, reached, is_met }
