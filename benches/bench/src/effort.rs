@@ -25,7 +25,7 @@ pub struct Effort {
 
 /// In a few minutes: enough to see that it works, and what is much slower than it was.
 pub const QUICK: Effort =
-    Effort { rounds: 10, slow_rounds: 1, tasks: 24, pods: &[1, 10], next: 2, gateway: 192 };
+    Effort { rounds: 10, slow_rounds: 1, tasks: 24, pods: &[1, 10], next: 2, gateway: 160 };
 
 /// For the report.
 pub const FULL: Effort = Effort {

@@ -120,3 +120,36 @@ fn write(start: i64, end: i64, name: &str) {
 fn trace() -> MutexGuard<'static, Option<Trace>> {
     TRACE.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::env;
+    use std::fs;
+    use std::process::Command;
+
+    /// Set in the process of its own in which the test is made: a trace is a process's.
+    const INSIDE: &str = "WASMTIME_SHIM_TEST_TRACE";
+
+    #[test]
+    fn each_step_is_a_line_until_the_last() {
+        if env::var_os(INSIDE).is_some() {
+            super::begin("shim", "c1");
+            drop(super::span("a step"));
+            super::process("guest");
+            super::last("the end");
+            super::mark("too late");
+            assert!(super::descriptor().is_none());
+            return;
+        }
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let file = folder.path().join("trace");
+        let status = Command::new(env::current_exe().expect("a path"))
+            .args(["tests::each_step_is_a_line_until_the_last", "--exact"])
+            .envs([(INSIDE, "1".as_ref()), (super::VARIABLE, file.as_os_str())])
+            .status();
+        assert!(status.expect("started").success());
+        let text = fs::read_to_string(file).expect("a trace");
+        let tails: Vec<_> = text.lines().filter_map(|line| line.splitn(4, ' ').nth(3)).collect();
+        assert_eq!(tails, ["c1 shim a step", "c1 guest the end"]);
+    }
+}

@@ -70,3 +70,22 @@ impl fmt::Display for Plot {
         writeln!(to, "![{}](benchmarks/{}.svg)", self.title, self.file)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_with_its_name_is_drawn() -> Result<()> {
+        let folder = std::env::temp_dir();
+        let points = vec![(1.0, 3.5), (10.0, 2.5), (400.0, 2.25)];
+        let lines = vec![("this shim".to_owned(), points)];
+        let file = "bench-plot-test";
+        Plot { file, title: "PSS, MB", over: "idle Pods", lines }.draw(&folder)?;
+        let path = folder.join(file).with_extension("svg");
+        let text = std::fs::read_to_string(&path)?;
+        std::fs::remove_file(path)?;
+        assert!(text.contains("<polyline") && text.contains("this shim"), "{text}");
+        Ok(())
+    }
+}
