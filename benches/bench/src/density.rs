@@ -112,21 +112,30 @@ fn by_kind(pods: &[RunningPod<'_>]) -> Result<BTreeMap<String, Kind>> {
         let shim = processes::shim_among(&all, &pod.id)?;
         for process in processes::family_among(&all, &shim) {
             let name = if process.pid == shim.pid { "shim" } else { &process.name };
-            kinds.entry(name.into()).or_default().add(&process, pods.len() as f64)?;
+            kinds.entry(name.into()).or_default().add(&process)?;
         }
     }
+    kinds.values_mut().for_each(|kind| kind.share(pods.len() as f64));
     Ok(kinds)
 }
 
 impl Kind {
-    fn add(&mut self, process: &Process, pods: f64) -> Result<()> {
+    fn add(&mut self, process: &Process) -> Result<()> {
         let memory = process.memory()?;
-        self.processes += 1.0 / pods;
-        self.pss += memory.pss as f64 / pods;
-        self.private += memory.private as f64 / pods;
-        self.threads += process.threads()? as f64 / pods;
-        self.descriptors += process.descriptors()? as f64 / pods;
+        self.processes += 1.0;
+        self.pss += memory.pss as f64;
+        self.private += memory.private as f64;
+        self.threads += process.threads()? as f64;
+        self.descriptors += process.descriptors()? as f64;
         Ok(())
+    }
+
+    /// From all Pods to one.
+    fn share(&mut self, pods: f64) {
+        let Kind { processes, pss, private, threads, descriptors } = self;
+        for number in [processes, pss, private, threads, descriptors] {
+            *number /= pods;
+        }
     }
 }
 

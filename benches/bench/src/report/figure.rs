@@ -54,8 +54,8 @@ pub fn table(figures: &[&Figure]) -> Table {
         let met = if *is_met { "yes" } else { "**no**" };
         table.row([
             work.clone(),
-            format!("{reach} {unit}"),
-            format!("{reached:.2} {unit}"),
+            format!("{reach} {unit}").trim().into(),
+            format!("{reached:.2} {unit}").trim().into(),
             met.into(),
         ]);
     }
