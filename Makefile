@@ -6,7 +6,7 @@ export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist images containerd demo test cluster-tools cluster cluster-down e2e critest bench \
-	bench-quick contenders check fmt clean
+	bench-quick bench-trace contenders check fmt clean
 
 # Where the shims are that are measured.
 CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/go/containerd
@@ -59,15 +59,20 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 	@target/release/critest
 
 bench: contenders ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
-	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench
+	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)
 
-bench-quick: contenders ## the same with few rounds
-	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench quick
+bench-quick: contenders ## the same with few rounds, printed alone; SCENARIOS="run pod" chooses some
+	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench quick $(SCENARIOS)
+
+bench-trace: contenders ## where the time of a start goes, step by step
+	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench trace
 
 contenders: dist images containerd
+	@scripts/install-deps.sh bench
 	@echo "== build the contenders (the first time takes some minutes: another Wasmtime)"
 	@$(CARGO) build --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches
 	@$(CARGO) build --release --locked --manifest-path benches/peer/Cargo.toml --target-dir target/peer
+	@PATH="$(CONTENDERS):$$PATH" scripts/build-heavy-image.sh
 
 check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check

@@ -129,6 +129,8 @@ text_guests() {
         say "images/hostile/$name: WebAssembly text"
         "$wasm_image" wat "$source" -o "$out/$name.wasm"
     done
+    source=$src/hello-wat/hello.wat
+    fresh "$out/hello-module.wasm" "$source" || "$wasm_image" wat "$source" -o "$out/hello-module.wasm"
 }
 
 # What a registry or a broken disk could hand to a node instead of a guest.
@@ -223,6 +225,7 @@ pack_all() {
     pack_layer hello-http-p3 "$out/hello-http-p3.wasm" hello-http-p3.wasm
     pack_file hello-c "$out/hello-c.wasm" /hello-c.wasm
     pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat
+    pack_layer hello-module "$out/hello-module.wasm" hello-module.wasm
     pack_file calc "$src/calc/calc.wat" /calc.wat
     for name in unknown-import trap exports not-wasm truncated corrupt precompiled; do
         pack_file "$name" "$out/$name.wasm" /app.wasm

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`
-# or `critest` also what that target does.
+# Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`,
+# `critest` or `bench` also what that target does.
 #
 # On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
 # what is missing and fails. Nothing is downloaded or printed when everything is there.
@@ -19,6 +19,7 @@ main() {
     case ${1:-} in
         cluster) look_for_cluster_tools ;;
         critest) look_for_critest_tools ;;
+        bench) look_for_bench_tools ;;
     esac
     [ "${#missing[@]}" -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
@@ -106,6 +107,11 @@ look_for_cluster_tools() {
 look_for_critest_tools() {
     need_command docker-registry docker-registry
     need_command ipcmk util-linux
+}
+
+# The heavy guest is made by a program from PyPI.
+look_for_bench_tools() {
+    python3 -c 'import ensurepip, venv' 2>/dev/null || need "python3 with venv" python3 python3-venv
 }
 
 has_static_busybox() {

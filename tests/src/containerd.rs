@@ -20,6 +20,8 @@ pub struct Containerd {
     pub major: u32,
     /// Further runtime handlers that it is to have, by the name in `io.containerd.NAME.v1`.
     pub handlers: Vec<String>,
+    /// Further environment variables that it, and so each shim, is to have.
+    pub environment: Vec<(String, String)>,
 }
 
 /// Names a containerd 2.x to use instead of the one that `scripts` puts into `target/go/containerd`.
@@ -69,6 +71,7 @@ impl Containerd {
             program: program.to_owned(),
             version,
             handlers: Vec::new(),
+            environment: Vec::new(),
         }))
     }
 }

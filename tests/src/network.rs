@@ -30,7 +30,7 @@ impl Bridge {
         let subnet = free_subnet()?;
         command::must(&format!("ip link add {name} type bridge"))?;
         let bridge = Self { name: name.to_owned(), address: format!("{subnet}.1") };
-        command::must(&format!("ip address add {}/24 dev {name}", bridge.address))?;
+        command::must(&format!("ip address add {}/{PREFIX} dev {name}", bridge.address))?;
         command::must(&format!("ip link set {name} up"))?;
         let configuration = config::network_folder(folder);
         fs::create_dir_all(&configuration)?;
@@ -61,13 +61,18 @@ impl Drop for Bridge {
     }
 }
 
-/// The first three bytes of a /24 in 10.177.0.0/16 that no interface here has.
+/// Of the subnet's addresses: they suffice for 1021 Pods, and a bridge has 1024 ports.
+const PREFIX: u32 = 22;
+
+/// How many values of an address's third byte that is.
+const STEP: usize = 4;
+
+/// The first three bytes of a subnet in 10.177.0.0/16 that no interface here has.
 fn free_subnet() -> Result<String> {
     let taken = command::must("ip -4 -oneline address show")?;
-    (0..=255)
-        .map(|third| format!("10.177.{third}"))
-        .find(|subnet| !taken.contains(&format!(" {subnet}.")))
-        .context("every subnet of 10.177.0.0/16 is taken")
+    let is_free = |third: u8| !taken.contains(&format!(" 10.177.{third}."));
+    let free = (0..=255).step_by(STEP).find(|first: &u8| (*first..=first + 3).all(is_free));
+    free.map(|third| format!("10.177.{third}")).context("every subnet of 10.177.0.0/16 is taken")
 }
 
 fn cni(bridge: &str, subnet: &str, folder: &Path) -> serde_json::Value {
@@ -82,7 +87,7 @@ fn cni(bridge: &str, subnet: &str, folder: &Path) -> serde_json::Value {
             "ipam": {
                 "type": "host-local",
                 "dataDir": folder.join("addresses"),
-                "ranges": [[{ "subnet": format!("{subnet}.0/24") }]],
+                "ranges": [[{ "subnet": format!("{subnet}.0/{PREFIX}") }]],
                 "routes": [{ "dst": "0.0.0.0/0" }],
             },
         }],

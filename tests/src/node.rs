@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::env;
 use std::ffi::OsString;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::{Mutex, MutexGuard};
 
@@ -17,7 +17,7 @@ use crate::ctr::Ctr;
 use crate::network::{self, Bridge};
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
-use crate::{Pod, RunningPod, command, config, cri, shim};
+use crate::{Pod, RunningPod, command, config, cri, interrupt, shim};
 
 /// A node. Whoever started it calls [`Node::stop`]; dropped without, after a failure, it wipes away
 /// what it can and says what containerd complained about.
@@ -55,6 +55,7 @@ pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
 impl Node {
     /// Starts a containerd of that version and waits until Pods can be run.
     pub fn start(containerd: Containerd) -> Result<Self> {
+        let making = interrupt::making();
         let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let mut node = Self {
@@ -68,6 +69,7 @@ impl Node {
             folder,
             name,
         };
+        making.note(&node.traces);
         config::write(&node.containerd, &node.folder, &network::plugins()?)?;
         node.bridge = Some(Bridge::create(&node.name, &node.folder)?);
         node.start_containerd()?;
@@ -80,6 +82,7 @@ impl Node {
         let mut command = Command::new(&self.containerd.program);
         command.arg("--config").arg(self.folder.join("config.toml")).env("PATH", self.path()?);
         command.env("WASMTIME_SHIM_CACHE", self.folder.join("cache"));
+        command.envs(self.containerd.environment.iter().cloned());
         let child = command::daemon(&mut command, &self.folder, &self.log())?;
         *self.daemon() = Some(child);
         wait::until(SOON, "containerd to be ready", || {
@@ -131,13 +134,10 @@ impl Node {
     fn import(&self, namespace: &str, name: &str) -> Result<String> {
         let mut imported = self.imported.lock().expect("no import panics");
         if imported.insert(format!("{namespace}/{name}")) {
-            let archive = repository().join(format!("target/images/{name}.tar"));
-            let archive = archive.to_str().context("the repository's path is not UTF-8")?;
-            let words = ["images", "import", "--all-platforms", "--no-unpack", archive];
-            self.ctr
-                .run(namespace, &words)?
-                .success()
-                .with_context(|| format!("import {archive}"))?;
+            self.import_archive(
+                namespace,
+                &repository().join(format!("target/images/{name}.tar")),
+            )?;
         }
         Ok(format!("registry.example/samples/{name}:1"))
     }
@@ -145,6 +145,14 @@ impl Node {
     /// Where its containerd keeps the content of images: a file each, by its digest.
     pub fn blobs(&self) -> PathBuf {
         self.folder.join("root/io.containerd.content.v1.content/blobs/sha256")
+    }
+
+    /// Imports the images of an archive.
+    pub fn import_archive(&self, namespace: &str, archive: &Path) -> Result<()> {
+        let archive = archive.to_str().context("the archive's path is not UTF-8")?;
+        let words = ["images", "import", "--all-platforms", "--no-unpack", archive];
+        let imported = self.ctr.run(namespace, &words)?.success();
+        imported.map(drop).with_context(|| format!("import {archive}"))
     }
 
     /// An empty folder of the node's, for volumes.

@@ -27,6 +27,8 @@ pub struct Memory {
     pub rss: u64,
     /// The same, with pages that n processes share counted as 1/n.
     pub pss: u64,
+    /// Those that no other process shares.
+    pub private: u64,
 }
 
 /// All that are there, without those that ended and were not waited for.
@@ -39,18 +41,27 @@ pub fn all() -> Vec<Process> {
 /// The shim of that Pod: among the processes whose command line has its id, the one that is not
 /// another's child.
 pub fn shim_of(pod: &str) -> Result<Process> {
-    let of_pod: Vec<_> = all()
-        .into_iter()
+    shim_among(&all(), pod)
+}
+
+/// The same, among these.
+pub fn shim_among(processes: &[Process], pod: &str) -> Result<Process> {
+    let of_pod: Vec<_> = processes
+        .iter()
         .filter(|process| process.command.contains("containerd-shim"))
         .filter(|process| process.command.contains(pod))
         .collect();
     let is_root = |process: &&Process| of_pod.iter().all(|other| other.pid != process.parent);
-    of_pod.iter().find(is_root).cloned().with_context(|| format!("no shim of {pod}"))
+    of_pod.iter().copied().find(is_root).cloned().with_context(|| format!("no shim of {pod}"))
 }
 
 /// The process and everything below it, parents first.
 pub fn family(root: &Process) -> Vec<Process> {
-    let all = all();
+    family_among(&all(), root)
+}
+
+/// The same, of these.
+pub fn family_among(all: &[Process], root: &Process) -> Vec<Process> {
     let mut family = vec![root.clone()];
     let mut next = 0;
     while let Some(parent) = family.get(next).map(|process| process.pid) {
@@ -85,13 +96,20 @@ impl Process {
     pub fn memory(&self) -> Result<Memory> {
         let rollup = read(self.pid, "smaps_rollup").context("smaps_rollup")?;
         let field = |name| number(&rollup, name).with_context(|| format!("no {name}"));
-        Ok(Memory { rss: field("Rss:")?, pss: field("Pss:")? })
+        let private = field("Private_Clean:")? + field("Private_Dirty:")?;
+        Ok(Memory { rss: field("Rss:")?, pss: field("Pss:")?, private })
     }
 
     /// How many threads it has.
     pub fn threads(&self) -> Result<u64> {
         let status = read(self.pid, "status").context("status")?;
         number(&status, "Threads:").context("no number of threads")
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> Result<usize> {
+        let folder = format!("/proc/{}/fd", self.pid);
+        Ok(fs::read_dir(&folder).with_context(|| folder.clone())?.count())
     }
 
     /// The cgroups it is in, one line for each hierarchy.

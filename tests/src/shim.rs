@@ -23,6 +23,7 @@ use serde_json::{Value, json};
 use crate::command::{self, Output};
 use crate::config;
 use crate::containerd::repository;
+use crate::interrupt;
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
 
@@ -72,6 +73,7 @@ pub type Answer<T> = Result<T, Refusal>;
 impl Bundle {
     /// A bundle whose container runs a shell script.
     pub fn shell(script: &str) -> Result<Self> {
+        let making = interrupt::making();
         let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let bundle = Self {
@@ -79,6 +81,7 @@ impl Bundle {
             traces: Traces::new(&name, &folder),
             folder: folder.join("bundle"),
         };
+        making.note(&bundle.traces);
         bundle.traces.watch(NAMESPACE, &bundle.id);
         fs::create_dir_all(bundle.rootfs())?;
         // containerd reads a fifo of this name.
@@ -141,7 +144,12 @@ impl Bundle {
     /// The action `start`, and a connection to the shim it names.
     pub fn start(&self) -> Result<Shim> {
         let address = self.execute(&["start"])?.success()?.stdout;
-        let client = Client::connect(&address).with_context(|| format!("connect to {address}"))?;
+        Self::connect(&address)
+    }
+
+    /// A connection to the shim at that address.
+    pub fn connect(address: &str) -> Result<Shim> {
+        let client = Client::connect(address).with_context(|| format!("connect to {address}"))?;
         let socket = address.strip_prefix("unix://").context("not a socket's address")?.into();
         Ok(Shim { tasks: TaskClient::new(client), socket })
     }

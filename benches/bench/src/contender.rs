@@ -1,16 +1,9 @@
-//! Who takes part, and what each of them runs.
-
-use std::env;
-use std::path::PathBuf;
+//! Who takes part.
 
 use anyhow::Result;
 use tests::{Container, Node};
 
-/// The port that each server listens on.
-pub const PORT: u16 = 8080;
-
-/// What a command says.
-pub const GREETING: &str = "hello from wasi\n";
+use crate::serving::PORT;
 
 /// A shim, as its containerd and CRI know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,6 +19,9 @@ pub enum Contender {
 }
 
 impl Contender {
+    /// Those who run something.
+    pub const REAL: [Contender; 3] = [Contender::Ours, Contender::Peer, Contender::Runc];
+
     /// As the report has it.
     pub fn name(self) -> &'static str {
         match self {
@@ -57,16 +53,4 @@ impl Contender {
             _ => Container::new("server", &node.image("hello-http")?),
         })
     }
-}
-
-/// The shims' binaries, with where each was found.
-pub fn programs() -> impl Iterator<Item = (String, Option<PathBuf>)> {
-    let names = ["wasmtime-v1", "peer-v1", "floor-v1", "runc-v2"];
-    names.into_iter().map(|name| {
-        let name = format!("containerd-shim-{name}");
-        let path = env::var_os("PATH").unwrap_or_default();
-        let found = env::split_paths(&path).map(|folder| folder.join(&name));
-        let found = found.into_iter().find(|path| path.is_file());
-        (name, found)
-    })
 }

@@ -1,89 +1,249 @@
-//! `density`: what idle HTTP Pods occupy, each having answered once.
+//! `density`: what idle HTTP Pods occupy, each having answered once, and how long the next one takes.
 
+use std::collections::BTreeMap;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
-use tests::{Node, processes};
+use tests::processes::{self, Process};
+use tests::{Node, RunningPod};
 
-use crate::Effort;
 use crate::contender::Contender;
-use crate::pod::{CONTENDERS, start};
+use crate::effort::{self, Bench, Effort};
+use crate::report::machine::kibibytes;
+use crate::report::{Figure, Plot, Reach, Scenario, Section, Table, data};
+use crate::serving;
+use crate::statistics::Times;
+
+/// The scenario.
+pub const SCENARIO: Scenario =
+    Scenario { name: "density", title: "Idle HTTP Pods that have answered once", measure };
 
 /// After which nothing is done any more for what was started.
 const SETTLES: Duration = Duration::from_secs(3);
 
+/// At so many Pods memory is compared; else at the most there are.
+const COMPARED: usize = 200;
+
+/// KiB in a MB, as the figures have it.
+const MB: f64 = 1e6 / 1024.0;
+
 /// One contender with so many Pods; all but the number of Pods for one of them.
 #[derive(Debug, Serialize)]
-pub struct Density {
-    /// Who.
-    pub contender: &'static str,
-    /// How many there were at once.
-    pub pods: usize,
+struct Density {
+    pods: usize,
     /// Proportional set size of all its processes, in KiB.
-    pub pss: f64,
+    pss: f64,
     /// By how much the node's available memory fell, in KiB.
-    pub available: f64,
-    /// Processes.
-    pub processes: f64,
-    /// Threads.
-    pub threads: f64,
-    /// How long the last of them took to its first answer, in milliseconds.
-    pub last_start: f64,
+    available: f64,
+    processes: f64,
+    threads: f64,
+    descriptors: f64,
+    /// How long further Pods took to their first answer, in milliseconds.
+    next: Times,
+    kinds: BTreeMap<String, Kind>,
 }
 
-/// One contender after the other has the node for itself.
-pub fn measure(node: &Node, effort: Effort) -> Result<Vec<Density>> {
-    let mut found = Vec::new();
-    for pods in effort.pods {
-        for contender in CONTENDERS {
-            println!("density: {pods} Pods of {}", contender.name());
-            found.push(idle(node, contender, *pods)?);
-        }
+/// Processes of the same name, per Pod.
+#[derive(Debug, Default, Serialize)]
+struct Kind {
+    processes: f64,
+    /// In KiB.
+    pss: f64,
+    /// In KiB.
+    private: f64,
+    threads: f64,
+    descriptors: f64,
+}
+
+/// One contender after the other has a node for itself.
+fn measure(bench: &Bench) -> Result<Section> {
+    let mut all = Vec::new();
+    for who in Contender::REAL {
+        let node = bench.node()?;
+        all.push(grow(&node, who, bench.effort)?);
+        effort::end(node);
     }
+    let method = "Pods through CRI, one contender after the other, on a node of its own, the number of Pods growing. \
+        *PSS* counts a\npage that several processes share in parts; *node's memory* is by how much MemAvailable fell, \
+        with what the kernel\nand containerd keep for a Pod. Everything is per Pod. *Next* is how long a further Pod \
+        takes to its first answer.";
+    let numbers = data(Contender::REAL.iter().map(|who| who.name()).zip(&all))?;
+    let section = Section::new(&SCENARIO, method, numbers).table(table(&all)).table(kinds(&all));
+    let section = plots(&all).into_iter().fold(section, Section::plot);
+    Ok(section.figures(figures(&all)))
+}
+
+fn grow(node: &Node, who: Contender, effort: Effort) -> Result<Vec<Density>> {
+    // What every Pod needs and only the first one brings, is there before it is counted.
+    serving::take_away(vec![serving::start(node, who, "first")?.0])?;
+    thread::sleep(SETTLES);
+    let before = kibibytes("MemAvailable")? as f64;
+    let (mut pods, mut found) = (Vec::new(), Vec::new());
+    for count in effort.pods {
+        println!("  {count} Pods of {}", who.name());
+        while pods.len() < *count {
+            pods.push(serving::start(node, who, &format!("idle-{}", pods.len()))?.0);
+        }
+        thread::sleep(SETTLES);
+        let occupied = before - kibibytes("MemAvailable")? as f64;
+        let kinds = by_kind(&pods)?;
+        found.push(density(*count, occupied / *count as f64, kinds, next(node, who, effort)?));
+    }
+    serving::take_away(pods)?;
     Ok(found)
 }
 
-fn idle(node: &Node, contender: Contender, count: usize) -> Result<Density> {
-    let before = available()?;
-    let mut pods = Vec::new();
-    let mut last_start = 0.0;
-    for number in 0..count {
-        let (pod, time) = start(node, contender, &format!("idle-{number}"))?;
-        pods.push(pod);
-        last_start = time;
-    }
-    thread::sleep(SETTLES);
-    let occupied = before - available()?;
-    let (mut pss, mut processes, mut threads) = (0, 0, 0);
-    for pod in &pods {
-        for process in processes::family(&pod.shim()?) {
-            pss += process.memory()?.pss;
-            threads += process.threads()?;
-            processes += 1;
-        }
-    }
-    for pod in pods {
-        pod.stop()?;
-        pod.remove_in_the_end()?;
-    }
-    let each = |all: f64| all / count as f64;
-    Ok(Density {
-        contender: contender.name(),
-        pods: count,
-        pss: each(pss as f64),
-        available: each(occupied),
-        processes: each(f64::from(processes)),
-        threads: each(threads as f64),
-        last_start,
-    })
+fn next(node: &Node, who: Contender, effort: Effort) -> Result<Times> {
+    let one = |number| {
+        let (pod, time) = serving::start(node, who, &format!("next-{number}"))?;
+        serving::take_away(vec![pod])?;
+        Ok(time)
+    };
+    Ok(Times::of((0..effort.next).map(one).collect::<Result<_>>()?))
 }
 
-/// `MemAvailable` of the node, in KiB (proc(5)).
-fn available() -> Result<f64> {
-    let text = std::fs::read_to_string("/proc/meminfo")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let number = line.and_then(|line| line.split_whitespace().next()).context("MemAvailable")?;
-    Ok(number.parse()?)
+/// The Pods' processes, by their names.
+fn by_kind(pods: &[RunningPod<'_>]) -> Result<BTreeMap<String, Kind>> {
+    let all = processes::all();
+    let mut kinds = BTreeMap::<String, Kind>::new();
+    for pod in pods {
+        let shim = processes::shim_among(&all, &pod.id)?;
+        for process in processes::family_among(&all, &shim) {
+            let name = if process.pid == shim.pid { "shim" } else { &process.name };
+            kinds.entry(name.into()).or_default().add(&process)?;
+        }
+    }
+    kinds.values_mut().for_each(|kind| kind.share(pods.len() as f64));
+    Ok(kinds)
+}
+
+impl Kind {
+    fn add(&mut self, process: &Process) -> Result<()> {
+        let memory = process.memory()?;
+        self.processes += 1.0;
+        self.pss += memory.pss as f64;
+        self.private += memory.private as f64;
+        self.threads += process.threads()? as f64;
+        self.descriptors += process.descriptors()? as f64;
+        Ok(())
+    }
+
+    /// From all Pods to one.
+    fn share(&mut self, pods: f64) {
+        let Kind { processes, pss, private, threads, descriptors } = self;
+        for number in [processes, pss, private, threads, descriptors] {
+            *number /= pods;
+        }
+    }
+}
+
+fn density(pods: usize, available: f64, kinds: BTreeMap<String, Kind>, next: Times) -> Density {
+    let sum = |of: fn(&Kind) -> f64| kinds.values().map(of).sum();
+    Density {
+        pods,
+        available,
+        next,
+        pss: sum(|kind| kind.pss),
+        processes: sum(|kind| kind.processes),
+        threads: sum(|kind| kind.threads),
+        descriptors: sum(|kind| kind.descriptors),
+        kinds,
+    }
+}
+
+fn table(all: &[Vec<Density>]) -> Table {
+    let mut table = Table::new(&[
+        "Pods",
+        "who",
+        "PSS, MB",
+        "node's memory, MB",
+        "processes",
+        "threads",
+        "descriptors",
+        "next, ms",
+    ]);
+    for (who, densities) in Contender::REAL.iter().zip(all) {
+        for it in densities {
+            table.row([
+                it.pods.to_string(),
+                who.name().into(),
+                format!("{:.2}", it.pss / MB),
+                format!("{:.2}", it.available / MB),
+                format!("{:.1}", it.processes),
+                format!("{:.1}", it.threads),
+                format!("{:.1}", it.descriptors),
+                it.next.to_string(),
+            ]);
+        }
+    }
+    table
+}
+
+/// What kinds of processes there are, at the most Pods there were.
+fn kinds(all: &[Vec<Density>]) -> Table {
+    let mut table = Table::new(&[
+        "who",
+        "process",
+        "per Pod",
+        "PSS, MB",
+        "private, MB",
+        "threads",
+        "descriptors",
+    ]);
+    for (who, densities) in Contender::REAL.iter().zip(all) {
+        for (name, kind) in densities.last().into_iter().flat_map(|it| &it.kinds) {
+            table.row([
+                who.name().into(),
+                name.clone(),
+                format!("{:.1}", kind.processes),
+                format!("{:.2}", kind.pss / MB),
+                format!("{:.2}", kind.private / MB),
+                format!("{:.1}", kind.threads),
+                format!("{:.1}", kind.descriptors),
+            ]);
+        }
+    }
+    table
+}
+
+fn plots(all: &[Vec<Density>]) -> [Plot; 3] {
+    let lines = |of: fn(&Density) -> f64| {
+        let of_one = |densities: &Vec<Density>| {
+            densities.iter().map(|it| (it.pods as f64, of(it))).collect::<Vec<_>>()
+        };
+        Contender::REAL.iter().zip(all).map(|(who, it)| (who.name().into(), of_one(it))).collect()
+    };
+    let over = "idle Pods";
+    let plot = |file, title, of| Plot { file, title, over, lines: lines(of) };
+    [
+        plot("density-pss", "PSS of one Pod's processes, MB", |it| it.pss / MB),
+        plot("density-available", "Memory of the node for one Pod, MB", |it| it.available / MB),
+        plot("density-next", "Start of the next Pod to its first answer, ms", |it| it.next.median),
+    ]
+}
+
+fn figures(all: &[Vec<Density>]) -> Vec<Figure> {
+    let at = |who: usize| {
+        let compared = all[who].iter().find(|it| it.pods == COMPARED);
+        compared.or(all[who].last())
+    };
+    let (Some(ours), Some(peer), Some(runc)) = (at(0), at(1), at(2)) else { return Vec::new() };
+    let (Some(first), Some(last)) = (all[0].first(), all[0].last()) else { return Vec::new() };
+    let pss = format!("idle HTTP Pod at {} Pods, PSS", ours.pods);
+    let available = format!("idle HTTP Pod at {} Pods, MemAvailable", ours.pods);
+    let start = format!("start latency at Pod {} against Pod {}", last.pods, first.pods);
+    let threads = ours.kinds.get("shim").map_or(0.0, |shim| shim.threads);
+    let most =
+        |work: &str, unit, most, reached| Figure::new(work, unit, Reach::AtMost(most), reached);
+    vec![
+        most(&pss, "MB", 2.0, ours.pss / MB),
+        most(&pss, "× peer", 0.35, ours.pss / peer.pss),
+        most(&available, "× peer", 0.55, ours.available / peer.available),
+        most(&available, "× runc", 0.65, ours.available / runc.available),
+        most("processes of a Pod of one container", "", 4.0, ours.processes),
+        most("threads of an idle shim", "", 4.0, threads),
+        most(&start, "×", 1.3, last.next.median / first.next.median),
+    ]
 }

@@ -1,60 +1,70 @@
-//! Contenders side by side, in one run on one containerd: this project's shim, runc's, the peer, and the floor.
+//! Contenders side by side, in one run: this project's shim, runc's, the peer, and the floor.
 //!
-//! What they do is checked every time; a run that failed is no fast one. `docs/benchmarks.md` and `.json` are written
-//! from what came out.
+//! To read in this order:
+//! - [`contender`]: who takes part; [`needs`]: what a machine must have; [`effort`]: how much is measured;
+//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`density`], [`gateway`]; each says in a
+//!   [`report::Section`] what it found. Another one is a file and a line in [`SCENARIOS`];
+//! - [`trace`]: where the time of one start goes; apart from the others, it is printed alone;
+//! - [`guest`], [`serving`], [`task`], [`statistics`]: what several of them use;
+//! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.
+//!
+//! What is run is checked every time; a run that failed is no fast one.
 #![forbid(unsafe_code)]
 
+mod churn;
 mod contender;
 mod density;
+mod effort;
+mod gateway;
+mod guest;
+mod needs;
 mod pod;
 mod report;
 mod run;
+mod serving;
 mod statistics;
+mod task;
+mod trace;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result, bail};
-use tests::containerd::Containerd;
-use tests::{Node, interrupt};
+use anyhow::{Result, bail};
+use tests::interrupt;
 
-use crate::report::Report;
+use crate::effort::{Bench, FULL, QUICK};
+use crate::report::{Report, Scenario};
 
-/// How much is measured.
-#[derive(Debug, Clone, Copy)]
-pub struct Effort {
-    /// Runs and Pods of each contender.
-    pub rounds: usize,
-    /// Idle Pods at once.
-    pub pods: &'static [usize],
-}
-
-const QUICK: Effort = Effort { rounds: 10, pods: &[1, 10] };
-const FULL: Effort = Effort { rounds: 40, pods: &[1, 10, 50, 100] };
+/// In the order in which they are measured and reported.
+const SCENARIOS: [Scenario; 5] =
+    [run::SCENARIO, pod::SCENARIO, churn::SCENARIO, density::SCENARIO, gateway::SCENARIO];
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
-    interrupt::end(match words.join(" ").as_str() {
-        "" => bench(FULL),
-        "quick" => bench(QUICK),
-        _ => Err(anyhow::anyhow!("usage: bench [quick]")),
-    })
+    interrupt::end(bench(&words))
 }
 
-fn bench(effort: Effort) -> Result<()> {
-    let missing: Vec<_> = contender::programs().filter(|(_, path)| path.is_none()).collect();
-    if !missing.is_empty() {
-        let names: Vec<_> = missing.into_iter().map(|(name, _)| name).collect();
-        bail!("not in PATH: {}; `make bench` builds them", names.join(", "));
+/// Without names all scenarios; with the word `quick` or names nothing is written, but printed alone.
+fn bench(words: &[String]) -> Result<()> {
+    let (quick, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "quick");
+    let bench = Bench::new(if quick.is_empty() { FULL } else { QUICK })?;
+    interrupt::clean_up()?;
+    if names == ["trace"] {
+        return trace::print(&bench);
     }
-    let mut containerd = Containerd::available()?.pop().context("there is no containerd")?;
-    containerd.handlers = vec!["peer".into()];
-    println!("starting a private containerd {}", containerd.version);
-    let node = Node::start(containerd)?;
-    interrupt::clean_up(node.traces.clone())?;
-    let mut report = Report::new(&node, effort)?;
-    report.runs = run::measure(&node, effort)?;
-    report.pods = pod::measure(&node, effort)?;
-    report.density = density::measure(&node, effort)?;
-    node.stop()?;
-    report.write()
+    let mut report = Report::new(&bench)?;
+    for scenario in chosen(&names)? {
+        println!("{}: {}", scenario.name, scenario.title);
+        report.sections.push((scenario.measure)(&bench)?);
+    }
+    report.print()?;
+    if words.is_empty() { report.write() } else { Ok(()) }
+}
+
+fn chosen(names: &[&String]) -> Result<Vec<Scenario>> {
+    let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
+    if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
+        bail!("no scenario {name}; usage: bench [quick] [trace | {}]", known.join(" | "));
+    }
+    let is_chosen = |it: &Scenario| names.is_empty() || names.iter().any(|name| *name == it.name);
+    Ok(SCENARIOS.into_iter().filter(is_chosen).collect())
 }

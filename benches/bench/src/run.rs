@@ -3,93 +3,150 @@
 use std::time::Instant;
 
 use anyhow::{Result, ensure};
-use serde::Serialize;
+use serde_json::Value;
 use tests::Node;
 use tests::ctr::Run;
 
-use crate::Effort;
-use crate::contender::{Contender, GREETING};
+use crate::contender::Contender;
+use crate::effort::{self, Bench, Effort};
+use crate::guest;
+use crate::report::{Figure, Reach, Scenario, Section, Table, data};
 use crate::statistics::{Times, in_turn};
 
-/// What is run.
-struct Case {
-    what: &'static str,
-    contender: Contender,
-    image: &'static str,
-    flags: &'static [&'static str],
-    words: &'static [&'static str],
-    says: &'static str,
-}
+/// The scenario.
+pub const SCENARIO: Scenario =
+    Scenario { name: "run", title: "One container to its end: `ctr run --rm`", measure };
+
+/// What most of them say.
+const GREETING: &str = "hello from wasi\n";
 
 /// What `ctr` has to be told for images that say they are for WASI.
 const WASI: &[&str] = &["--platform", "wasip1/wasm"];
 
-const CASES: [Case; 4] = [
-    Case {
-        what: "hello, 320 kB",
-        contender: Contender::Ours,
-        image: "hello-layer",
-        flags: WASI,
-        words: &[],
-        says: GREETING,
+/// What is run by some contenders in turn.
+struct Work {
+    what: &'static str,
+    guest: Guest,
+    contenders: &'static [Contender],
+    is_slow: bool,
+}
+
+/// What those run that run WASI.
+enum Guest {
+    /// An image, compiled in the first round at the latest, and what it says.
+    Seen(&'static str, &'static str),
+    /// A sample guest, each time as one that was never seen.
+    Unseen(&'static str),
+}
+
+const WASI_RUNNERS: &[Contender] = &[Contender::Ours, Contender::Peer];
+
+const WORKS: [Work; 5] = [
+    Work {
+        what: "hello, a component of 0.8 MB",
+        guest: Guest::Seen("hello-layer", GREETING),
+        contenders: &[Contender::Ours, Contender::Peer, Contender::Runc, Contender::Floor],
+        is_slow: false,
     },
-    Case {
-        what: "hello, 320 kB",
-        contender: Contender::Peer,
-        image: "hello-layer",
-        flags: WASI,
-        words: &[],
-        says: GREETING,
+    Work {
+        what: "hello, a core module of 200 bytes",
+        guest: Guest::Seen("hello-module", "hello from wat\n"),
+        contenders: WASI_RUNNERS,
+        is_slow: false,
     },
-    Case {
-        what: "echo",
-        contender: Contender::Runc,
-        image: "linux",
-        flags: &[],
-        words: &["/bin/echo", "hello from wasi"],
-        says: GREETING,
+    Work {
+        what: "hello, a component never seen before",
+        guest: Guest::Unseen("hello"),
+        contenders: WASI_RUNNERS,
+        is_slow: false,
     },
-    Case {
-        what: "nothing",
-        contender: Contender::Floor,
-        image: "linux",
-        flags: &[],
-        words: &["/bin/true"],
-        says: "",
+    Work {
+        what: "hello in Python, a component of 36 MB",
+        guest: Guest::Seen("hello-python", GREETING),
+        contenders: WASI_RUNNERS,
+        is_slow: true,
+    },
+    Work {
+        what: "the same, never seen before",
+        guest: Guest::Unseen("hello-python"),
+        contenders: WASI_RUNNERS,
+        is_slow: true,
     },
 ];
 
-/// The times of one case.
-#[derive(Debug, Serialize)]
-pub struct Runs {
-    /// Who.
-    pub contender: &'static str,
-    /// What was run.
-    pub what: &'static str,
-    /// Of the whole `ctr run`.
-    pub times: Times,
+impl Work {
+    fn rounds(&self, effort: Effort) -> usize {
+        match (self.is_slow, &self.guest) {
+            (false, Guest::Seen(..)) => effort.rounds,
+            (false, Guest::Unseen(_)) => effort.rounds.div_ceil(4),
+            (true, _) => effort.slow_rounds,
+        }
+    }
 }
 
-/// Runs each case so many times.
-pub fn measure(node: &Node, effort: Effort) -> Result<Vec<Runs>> {
-    println!("run: {} rounds", effort.rounds);
-    let times = in_turn(&CASES, effort.rounds, |case, _| once(node, case))?;
-    let runs = |(case, times): (&Case, Times)| Runs {
-        contender: case.contender.name(),
-        what: case.what,
-        times,
+fn measure(bench: &Bench) -> Result<Section> {
+    let node = bench.node()?;
+    let mut all = Vec::new();
+    for work in &WORKS {
+        println!("  {}", work.what);
+        let rounds = work.rounds(bench.effort);
+        let run = |who: &Contender, round| once(&node, work, *who, round);
+        all.push(in_turn(work.contenders, rounds, run)?);
+    }
+    effort::end(node);
+    let method = "Guests are images' wasm layers. What was never seen before is a guest with a section of its own each \
+        time, so that\nit has to be compiled; what the others run was compiled in the first round at the latest, which \
+        helps who keeps it.\nrunc runs `echo` of a static busybox.";
+    let section = Section::new(&SCENARIO, method, numbers(&all)?);
+    Ok(section.table(table(&all)).figures(figures(&all[0])))
+}
+
+fn once(node: &Node, work: &Work, who: Contender, round: usize) -> Result<f64> {
+    let (image, flags, words, says) = match (who, &work.guest) {
+        (Contender::Runc, _) => {
+            (node.ctr_image("linux")?, &[][..], &["/bin/echo", "hello from wasi"][..], GREETING)
+        }
+        (Contender::Floor, _) => (node.ctr_image("linux")?, &[][..], &["/bin/true"][..], ""),
+        (_, Guest::Seen(image, says)) => (node.ctr_image(image)?, WASI, &[][..], *says),
+        (_, Guest::Unseen(sample)) => {
+            let round = format!("{}-{round}", who.handler());
+            (guest::unseen(node, sample, &round)?, WASI, &[][..], GREETING)
+        }
     };
-    Ok(CASES.iter().zip(times).map(runs).collect())
+    let run = Run::new(&image).handler(who.handler()).flags(flags).command(words);
+    let id = node.ctr.new_id();
+    node.traces.watch("default", &id);
+    let before = Instant::now();
+    let output = node.ctr.run_container_as(&id, &run)?;
+    let time = before.elapsed().as_secs_f64() * 1e3;
+    ensure!(output.code == 0 && output.stdout == says, "{}, {}: {output:?}", who.name(), work.what);
+    Ok(time)
 }
 
-fn once(node: &Node, case: &Case) -> Result<f64> {
-    let image = node.ctr_image(case.image)?;
-    let run = Run::new(&image).handler(case.contender.handler());
-    let run = run.flags(case.flags).command(case.words);
-    let before = Instant::now();
-    let output = node.ctr.run_container(&run)?;
-    let time = before.elapsed().as_secs_f64() * 1e3;
-    let name = case.contender.name();
-    ensure!(output.code == 0 && output.stdout == case.says, "{name}, {}: {output:?}", case.what);
-    Ok(time)
+fn table(all: &[Vec<Times>]) -> Table {
+    let mut table = Table::new(&["what", "who", "ms", "of the peer's"]);
+    for (work, times) in WORKS.iter().zip(all) {
+        for (who, it) in work.contenders.iter().zip(times) {
+            let ratio = format!("{:.2}", it.median / times[1].median);
+            table.row([work.what.into(), who.name().into(), it.to_string(), ratio]);
+        }
+    }
+    table
+}
+
+fn numbers(all: &[Vec<Times>]) -> Result<Value> {
+    let works = WORKS.iter().zip(all).map(|(work, times)| {
+        let of = work.contenders.iter().map(|who| who.name()).zip(times);
+        Ok((work.what, data(of)?))
+    });
+    data(works.collect::<Result<Vec<_>>>()?)
+}
+
+fn figures(hello: &[Times]) -> impl Iterator<Item = Figure> + use<> {
+    let ours = hello[0].median;
+    let others = [("× peer", 0.6), ("× runc", 0.55), ("× floor", 1.3)];
+    let medians: Vec<_> = hello[1..].iter().map(|times| times.median).collect();
+    others.into_iter().zip(medians).map(move |((unit, most), other)| {
+        Figure::new("run hello, warm", unit, Reach::AtMost(most), ours / other)
+    })
 }

@@ -1,5 +1,7 @@
 //! What is told of many measurements: the median, and how far they spread.
 
+use std::fmt;
+
 use anyhow::Result;
 use serde::Serialize;
 
@@ -12,6 +14,8 @@ pub struct Times {
     pub low: f64,
     /// A tenth is above.
     pub high: f64,
+    /// A hundredth is above; of less than a hundred, the longest.
+    pub p99: f64,
     /// How many there were.
     pub count: usize,
 }
@@ -21,8 +25,15 @@ impl Times {
     pub fn of(mut times: Vec<f64>) -> Times {
         times.sort_by(f64::total_cmp);
         let last = times.len().saturating_sub(1);
-        let at = |part: f64| times[(last as f64 * part).round() as usize];
-        Times { median: at(0.5), low: at(0.1), high: at(0.9), count: times.len() }
+        let at = |part: f64| times.get((last as f64 * part).round() as usize).copied();
+        let at = |part| at(part).unwrap_or(f64::NAN);
+        Times { median: at(0.5), low: at(0.1), high: at(0.9), p99: at(0.99), count: times.len() }
+    }
+}
+
+impl fmt::Display for Times {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{:.1} ({:.1}–{:.1})", self.median, self.low, self.high)
     }
 }
 
@@ -31,7 +42,7 @@ impl Times {
 pub fn in_turn<T>(
     all: &[T],
     rounds: usize,
-    measure: impl Fn(&T, usize) -> Result<f64>,
+    mut measure: impl FnMut(&T, usize) -> Result<f64>,
 ) -> Result<Vec<Times>> {
     let mut times = vec![Vec::new(); all.len()];
     for round in 0..=rounds {

@@ -88,6 +88,7 @@ async fn accept(
     mut stop: oneshot::Receiver<Signal>,
 ) -> wasmtime::Result<()> {
     let listener = listen(plan)?;
+    trace::last("listens");
     let connections = GracefulShutdown::new();
     loop {
         tokio::select! {

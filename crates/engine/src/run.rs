@@ -18,6 +18,9 @@ use crate::{Error, Plan, Runtime, World, host_calls, http, profile, signals, std
 /// A command whose `run` returned an error.
 const RUN_FAILED: u8 = 1;
 
+/// The end of a start, in its trace.
+const FIRST_INSTRUCTION: &str = "first guest instruction";
+
 impl Runtime {
     /// Runs the guest, and blocks until it is done. Whatever goes wrong is told on stderr.
     ///
@@ -51,8 +54,10 @@ impl Runtime {
         let _noted = host_calls::note();
         // The threads that are started from here on inherit what is blocked.
         let signals = signals::block().context("block signals")?;
+        let loading = trace::span("map and load the code");
         let code = Code::map(code).context("map the compiled code")?;
         let guest = code.load(&self.engine, plan.world)?;
+        drop(loading);
         if let Some(listener) = profiles {
             let served = profile::serve(plan.name(), &guest, listener);
             served.context("wait for who asks for a profile")?;
@@ -99,7 +104,10 @@ impl Runtime {
         module: &Module,
         plan: &Plan,
     ) -> wasmtime::Result<()> {
+        let instantiating = trace::span("instantiate");
         let instance = self.modules.instantiate_async(&mut *store, module).await?;
+        drop(instantiating);
+        trace::last(FIRST_INSTRUCTION);
         let entry = plan.export.as_deref().unwrap_or(START);
         if entry != START && instance.get_func(&mut *store, INITIALIZE).is_some() {
             call(store, &instance, INITIALIZE).await?;
@@ -113,7 +121,10 @@ impl Runtime {
         component: &Component,
     ) -> wasmtime::Result<bool> {
         use wasmtime_wasi::p2::bindings::Command;
+        let instantiating = trace::span("instantiate");
         let command = Command::instantiate_async(&mut *store, component, &self.components).await?;
+        drop(instantiating);
+        trace::last(FIRST_INSTRUCTION);
         Ok(command.wasi_cli_run().call_run(store).await?.is_ok())
     }
 
@@ -124,6 +135,7 @@ impl Runtime {
     ) -> wasmtime::Result<bool> {
         use wasmtime_wasi::p3::bindings::Command;
         let command = Command::instantiate_async(&mut *store, component, &self.components).await?;
+        trace::last(FIRST_INSTRUCTION);
         let run = async move |store: &_| command.wasi_cli_run().call_run(store).await;
         Ok(store.run_concurrent(run).await??.is_ok())
     }
@@ -136,6 +148,7 @@ impl Runtime {
         plan: &Plan,
     ) -> wasmtime::Result<bool> {
         let name = plan.export.as_deref().unwrap_or_default();
+        trace::last(FIRST_INSTRUCTION);
         let instance = self.components.instantiate_async(&mut *store, component).await?;
         let index = world::find_export(component, name).ok_or_else(|| missing(name))?;
         let function = instance.get_func(&mut *store, index).ok_or_else(|| missing(name))?;

@@ -32,6 +32,7 @@ const STATE: &str = "state.json";
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
 pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
     errors::begin();
+    let reading = trace::span("spec");
     let folder = folder(&request.bundle);
     let original = spec::load(&request.bundle.join("config.json"))?;
     let cgroup = cgroup(&original, &request.id, request.systemd_cgroup)?;
@@ -46,6 +47,7 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
         setgroups(&groups).map_err(Error::system("join the container's groups"))?;
     }
     make_working_directory(&spec);
+    drop(reading);
     let built = build(&request, &folder, fds, guests, cgroup.by_systemd());
     drop(building);
     built.map_err(|error| {
@@ -126,6 +128,7 @@ fn build(
         Workload::Linux => builder.with_executor(Linux),
         Workload::Guest(value) => builder.with_executor(Guest::new(guests, value, files)),
     };
+    let _span = trace::span("libcontainer");
     let container = builder
         .as_init(folder)
         .with_systemd(systemd)

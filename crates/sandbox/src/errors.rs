@@ -73,7 +73,8 @@ struct Collector;
 
 impl tracing::Subscriber for Collector {
     fn enabled(&self, metadata: &tracing::Metadata<'_>) -> bool {
-        *metadata.level() == tracing::Level::ERROR
+        let level = *metadata.level();
+        level == tracing::Level::ERROR || trace::is_on() && metadata.is_event()
     }
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
@@ -83,7 +84,11 @@ impl tracing::Subscriber for Collector {
     fn event(&self, event: &tracing::Event<'_>) {
         let mut line = Line::default();
         event.record(&mut line);
-        write_line(&format!("{}{}", line.message, line.fields));
+        let text = format!("{}{}", line.message, line.fields);
+        match *event.metadata().level() {
+            tracing::Level::ERROR => write_line(&text),
+            _ => trace::mark(&format!("{}: {text}", event.metadata().target())),
+        }
     }
     fn enter(&self, _: &span::Id) {}
     fn exit(&self, _: &span::Id) {}

@@ -26,10 +26,11 @@ pub fn listener_on_stdin() -> Result<UnixListener, Error> {
     Ok(UnixListener::from(listener))
 }
 
-/// Closes every descriptor above stderr but those in `kept`. What cannot be listed stays open.
+/// Closes every descriptor above stderr but those in `kept` and the trace's. What cannot be listed stays open.
 pub(crate) fn close_all_but(kept: &[RawFd]) {
+    let kept = with_trace(kept);
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
-        return close_unlisted(kept);
+        return close_unlisted(&kept);
     };
     let open: Vec<RawFd> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
@@ -38,7 +39,8 @@ pub(crate) fn close_all_but(kept: &[RawFd]) {
 
 /// The same by range, between the kept ones: where there is no /proc, or one that is not to be believed.
 pub(crate) fn close_unlisted(kept: &[RawFd]) {
-    let mut kept: Vec<RawFd> = kept.iter().copied().filter(|fd| *fd > 2).collect();
+    let mut kept = with_trace(kept);
+    kept.retain(|fd| *fd > 2);
     kept.sort_unstable();
     let mut first = 3;
     for fd in kept.into_iter().chain([RawFd::MAX]) {
@@ -49,6 +51,10 @@ pub(crate) fn close_unlisted(kept: &[RawFd]) {
         }
         first = fd.saturating_add(1);
     }
+}
+
+fn with_trace(kept: &[RawFd]) -> Vec<RawFd> {
+    kept.iter().copied().chain(trace::descriptor()).collect()
 }
 
 fn close(fds: impl Iterator<Item = RawFd>) {

@@ -24,6 +24,7 @@ use crate::{Error, environment, inherit, limits};
 
 /// Takes everything from this process but `fds` and the connection on which it answers.
 pub fn confine(fds: Vec<OwnedFd>, connection: &UnixStream) -> Result<Vec<File>, Error> {
+    trace::end();
     let mut kept: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     kept.push(connection.as_raw_fd());
     inherit::close_all_but(&kept);

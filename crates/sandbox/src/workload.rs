@@ -38,6 +38,7 @@ pub struct Pause;
 impl Executor for Pause {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let _ = nix::sys::prctl::set_name(c"pause");
+        trace::last("pauses");
         inherit::close_all_but(errors::descriptor().as_slice());
         exit(hold().map_or(1, |never| match never {}))
     }
@@ -92,6 +93,7 @@ impl Guest {
 impl Executor for Guest {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let _ = nix::sys::prctl::set_name(c"wasm");
+        trace::mark("released");
         console::take();
         // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
         nix::sys::prctl::set_dumpable(false)
@@ -114,6 +116,8 @@ impl Executor for Guest {
     }
 
     fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
+        trace::process("guest");
+        trace::mark("confined");
         // The guest's env is part of its value; the process keeps nothing of containerd's.
         environment::clear();
         Ok(())
@@ -126,6 +130,7 @@ pub struct Linux;
 
 impl Executor for Linux {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
+        trace::last("execve");
         let Err(error) = execute(spec);
         // Start has answered by now: the container's log is where the user looks.
         eprintln!("{error}");

@@ -65,6 +65,7 @@ impl Zygote {
                 drop(ours);
                 // The shim's listener among them: it must not outlive the shim in one of its children.
                 inherit::close_all_but(&[theirs.as_raw_fd()]);
+                trace::process("zygote");
                 let guests = guests();
                 wire::send_text(&theirs, &guests.version);
                 serve(&theirs, &guests)
@@ -135,6 +136,7 @@ impl Zygote {
 /// The zygote's life: fork for every connection until the shim is gone.
 fn serve(socket: &OwnedFd, guests: &Guests) -> ! {
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
+    trace::mark("ready");
     errors::install();
     // Request processes are nobody's to wait for: the kernel reaps them.
     // SAFETY: SIG_IGN is no function, and this process has no other handler for SIGCHLD.
@@ -144,7 +146,10 @@ fn serve(socket: &OwnedFd, guests: &Guests) -> ! {
         let Ok(Some(fds)) = wire::receive_fds(socket) else { exit(0) };
         // SAFETY: this process has one thread: it was forked from a process with one, and starts none.
         match unsafe { fork() } {
-            Ok(ForkResult::Child) => answer(fds, guests, zygote),
+            Ok(ForkResult::Child) => {
+                trace::process("request");
+                answer(fds, guests, zygote)
+            }
             // The connection is dropped, which the shim reads as "ended before it answered".
             Ok(ForkResult::Parent { .. }) | Err(_) => drop(fds),
         }
@@ -176,13 +181,19 @@ fn carry_out(
 ) -> Result<Reply, Error> {
     match request {
         Request::Create(create) => {
+            let _span = trace::span("create");
             create::create(create, fds, guests).map(|pid| Reply::Created { pid })
         }
         Request::Exec(request) => {
+            trace::end();
             exec::exec(*request, fds, guests).map(|pid| Reply::Created { pid })
         }
-        Request::Start { bundle, id } => create::start(&bundle, &id).map(|()| Reply::Started),
+        Request::Start { bundle, id } => {
+            let _span = trace::span("release");
+            create::start(&bundle, &id).map(|()| Reply::Started)
+        }
         Request::Destroy { bundle, id } => {
+            let _span = trace::span("destroy");
             create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
         }
         Request::Job(value) => {

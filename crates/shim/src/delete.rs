@@ -16,6 +16,7 @@ const KILLED: u32 = 137;
 
 /// Carries out the `delete` action: the bundle is the current folder, or what `-bundle` names.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    let _span = trace::span("delete");
     let bundle = if flags.bundle.is_empty() {
         std::env::current_dir().context("the bundle is gone")?
     } else {

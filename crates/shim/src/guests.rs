@@ -50,6 +50,7 @@ pub fn compile(
     layers: Vec<File>,
     export: Option<String>,
 ) -> Result<(World, File), Error> {
+    let _span = trace::span("compile");
     let failed = || Error::io("a file for the compiled code");
     let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
@@ -83,6 +84,7 @@ fn ask<T: DeserializeOwned>(zygote: &Zygote, job: &Job, fds: &[OwnedFd]) -> Resu
 
 /// Made in the zygote: the engine and its linkers, built once for the Pod.
 pub fn guests() -> Guests {
+    let _span = trace::span("engine and linkers");
     let runtime = Rc::new(Runtime::new());
     // Without an engine nothing is compiled.
     let version = runtime.as_ref().as_ref().map(Runtime::version).unwrap_or_default();
@@ -129,9 +131,11 @@ fn read(files: Vec<File>) -> Found<Vec<Vec<u8>>> {
 }
 
 fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> u8 {
+    let reading = trace::span("plan");
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
     let mut files = files.into_iter();
+    drop(reading);
     match (ready, task, files.next()) {
         (_, Ok(Task::Word(word)), file) => toolbox::run(&word, file),
         (Ok(runtime), Ok(Task::Guest(plan)), Some(code)) => {

@@ -52,6 +52,7 @@ fn run() -> anyhow::Result<()> {
     if flags.info {
         return info::run();
     }
+    trace::begin(if flags.action.is_empty() { "shim" } else { "action" }, &flags.id);
     match flags.action.as_str() {
         "start" => start::run(&flags),
         "delete" => delete::run(&flags),

@@ -48,6 +48,7 @@ const DEFAULT_CACHE: &str = "/var/lib/wasmtime-shim/cache";
 
 /// Serves until containerd shuts the empty service down.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    let beginning = trace::span("begin to serve");
     let listener = sandbox::inherit::listener_on_stdin().context(
         "without an action this process serves; containerd runs it with the action start",
     )?;
@@ -56,13 +57,16 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     containerd_shim::logger::init(flags.debug, "info", &flags.namespace, &flags.id)?;
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;
+    let forking = trace::span("fork the zygote");
     let zygote = Zygote::fork(guests::guests)?;
+    drop(forking);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_keep_alive(IDLE_THREAD)
         .build()
         .context("start the runtime")?;
+    drop(beginning);
     let served = runtime.block_on(serve(flags, listener, zygote));
     // A thread may hang in a volume that does not answer; it ends with the process.
     runtime.shutdown_background();
@@ -81,6 +85,7 @@ async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow:
         .add_listener(Listener::try_from(listener).context("take over the listening socket")?)
         .register_service(both_versions(&service));
     server.start().await.context("start serving")?;
+    trace::mark("serving");
     log::info!("serving {}", flags.socket);
     until_done(&service).await?;
     // Removed before the connection closes: a shim under the same id may be started the moment it does.

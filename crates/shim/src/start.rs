@@ -25,6 +25,7 @@ pub const ADDRESS_FILE: &str = "address";
 
 /// Carries out the `start` action in the current folder, the bundle.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    let _span = trace::span("start");
     let (request, dialect) = bootstrap::read(flags)?;
     let bundle = std::env::current_dir().context("the bundle is gone")?;
     let config = ContainerConfig::read(&bundle)?;
@@ -78,6 +79,7 @@ fn listen(path: &Path) -> anyhow::Result<Option<UnixListener>> {
 
 /// Executes this binary again, out of the containers' reach, with the listener as its standard input.
 fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::Result<Child> {
+    let _span = trace::span("execute the serving process");
     join_cgroup(request)?;
     let path = std::env::current_exe().context("find this binary")?;
     let shim = unwritable::program(&path)?;

@@ -28,6 +28,7 @@ pub async fn create(
     shared: Arc<Shared>,
     request: CreateTaskRequest,
 ) -> Result<CreateTaskResponse, Error> {
+    let _span = trace::span("Create");
     let place = shared.reserve(&request.id)?;
     let prepared = prepare(&shared, &request).await?;
     // Until the watcher claims the process, nobody else may reap it.
@@ -84,7 +85,9 @@ async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Pr
     let config = ContainerConfig::read(&bundle)?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;
+    let finding = trace::span("find the workload");
     let found = workload::find(shared, &request.id, &bundle, &config).await?;
+    drop(finding);
     let stdio = Paths {
         terminal: request.terminal,
         stdin: request.stdin.clone(),
@@ -151,6 +154,7 @@ async fn isolate(
     fds: Vec<OwnedFd>,
 ) -> Result<PidFd, Error> {
     let shared = shared.clone();
+    let _span = trace::span("isolate");
     blocking(move || {
         let (bundle, id) = (create.bundle.clone(), create.id.clone());
         // The request's process cleans up after itself, unless it was killed.
@@ -200,6 +204,7 @@ async fn mount(request: &CreateTaskRequest, rootfs: &Path) -> Result<Rootfs, Err
         return Ok(Rootfs { path: None });
     }
     let path = rootfs.to_owned();
+    let _span = trace::span("mount the root");
     blocking(move || {
         rootfs::mount(&mounts, &path)?;
         Ok(Rootfs { path: Some(path) })

@@ -16,6 +16,7 @@ pub async fn start(shared: Arc<Shared>, request: StartRequest) -> Result<StartRe
     if !request.exec_id.is_empty() {
         return exec::start(&shared, container, request.exec_id).await;
     }
+    let _span = trace::span("Start");
     let _starting = container.first().starting.lock().await;
     container.first().lifecycle().may_start()?;
     let release = Request::Start { bundle: container.bundle().to_owned(), id: request.id.clone() };

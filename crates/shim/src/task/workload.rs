@@ -47,7 +47,9 @@ pub async fn find(
     }
     let process = config.process();
     let remains = config.remains()?;
+    let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process)).await?;
+    drop(resolving);
     prepare(shared, found, process, Some(First { remains, bundle })).await
 }
 

@@ -33,8 +33,8 @@ fn up() -> Result<()> {
     }
     let containerd = Containerd::available()?.pop().context("there is no containerd")?;
     println!("starting a Kubernetes of one node on containerd {}", containerd.version);
+    interrupt::clean_up()?;
     let node = Node::start(containerd)?;
-    interrupt::clean_up(node.traces.clone())?;
     let cluster = Cluster::on(node)?;
     for image in IMAGES {
         println!("  image {}", cluster.node()?.image(image)?);

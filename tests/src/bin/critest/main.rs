@@ -33,8 +33,8 @@ fn run() -> Result<()> {
     let filters: Vec<_> = focus.iter().cloned().chain(left_out).collect();
     let containerd = Containerd::available()?.pop().context("there is no containerd")?;
     println!("starting a private containerd {}", containerd.version);
+    interrupt::clean_up()?;
     let node = Node::start(containerd)?;
-    interrupt::clean_up(node.traces.clone())?;
     let registry = Registry::start(&node, "_default")?;
     images::push(&node, &registry)?;
     let runc = run_with("runc", &node, &filters)?;

@@ -24,8 +24,8 @@ fn main() -> ExitCode {
 fn demonstrate() -> Result<()> {
     let containerd = Containerd::available()?.pop().context("there is no containerd")?;
     println!("Starting a private containerd {} with a network of its own ...", containerd.version);
+    interrupt::clean_up()?;
     let node = Node::start(containerd)?;
-    interrupt::clean_up(node.traces.clone())?;
 
     println!("Running a Pod whose RuntimeClass is wasmtime ...");
     let pod = node.run_pod(&Pod::new("demo"))?;

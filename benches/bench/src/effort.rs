@@ -1,0 +1,72 @@
+//! How much is measured, and the containerd it is measured on.
+
+use anyhow::{Context, Result};
+use tests::Node;
+use tests::containerd::Containerd;
+
+use crate::needs;
+
+/// How much is measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Effort {
+    /// Runs and Pods of each contender.
+    pub rounds: usize,
+    /// The same of what takes seconds each.
+    pub slow_rounds: usize,
+    /// Tasks in a churn.
+    pub tasks: usize,
+    /// Idle Pods at once.
+    pub pods: &'static [usize],
+    /// Further Pods that are started beside the idle ones, for the time that takes.
+    pub next: usize,
+    /// Memory of the node that is to be filled, in MiB.
+    pub gateway: u64,
+}
+
+/// In a few minutes: enough to see that it works, and what is much slower than it was.
+pub const QUICK: Effort =
+    Effort { rounds: 10, slow_rounds: 1, tasks: 24, pods: &[1, 10], next: 2, gateway: 160 };
+
+/// For the report.
+pub const FULL: Effort = Effort {
+    rounds: 40,
+    slow_rounds: 5,
+    tasks: 1000,
+    pods: &[1, 10, 50, 100, 200, 400],
+    next: 5,
+    gateway: 512,
+};
+
+/// What each scenario begins with.
+#[derive(Debug)]
+pub struct Bench {
+    /// How much is measured.
+    pub effort: Effort,
+    /// The version that all scenarios use, with the contenders' handlers.
+    pub containerd: Containerd,
+}
+
+impl Bench {
+    /// On the newest containerd there is.
+    ///
+    /// # Errors
+    /// With all that this machine lacks.
+    pub fn new(effort: Effort) -> Result<Bench> {
+        needs::check()?;
+        let mut containerd = Containerd::available()?.pop().context("there is no containerd")?;
+        containerd.handlers = vec!["peer".into()];
+        Ok(Bench { effort, containerd })
+    }
+
+    /// A node that no other scenario has used.
+    pub fn node(&self) -> Result<Node> {
+        Node::start(self.containerd.clone())
+    }
+}
+
+/// Ends a node. What a contender has left is told and taken away: it is no reason to lose what was measured.
+pub fn end(node: Node) {
+    if let Err(error) = node.stop() {
+        println!("  {error:#}");
+    }
+}

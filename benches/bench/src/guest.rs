@@ -1,0 +1,37 @@
+//! Guests that nobody has compiled yet.
+
+use std::fs;
+
+use anyhow::{Context, Result, ensure};
+use tests::containerd::repository;
+use tests::{Node, command};
+
+/// The name of the section that makes one unlike another.
+const SECTION: &str = "bench-round";
+
+/// Imports an image of that sample guest that differs from every other one by a custom section, which says nothing
+/// (WebAssembly, "Custom Section"; the component model has the same). Returns its reference.
+pub fn unseen(node: &Node, sample: &str, round: &str) -> Result<String> {
+    let guest = repository().join(format!("target/images/{sample}.wasm"));
+    let mut bytes = fs::read(&guest).with_context(|| guest.display().to_string())?;
+    bytes.extend(custom_section(round)?);
+    let folder = node.volume("unseen")?;
+    let (wasm, archive) = (folder.join("guest.wasm"), folder.join("guest.tar"));
+    fs::write(&wasm, bytes)?;
+    let reference = format!("registry.example/unseen/{sample}:{round}");
+    let (wasm, output) = (wasm.display().to_string(), archive.display().to_string());
+    let words = ["build", "-t", &reference, "-o", &output, "--wasm-layer", &wasm];
+    command::run("wasm-image", words.into_iter().chain(["--entrypoint", "guest.wasm"]))?
+        .success()?;
+    node.import_archive("default", &archive)?;
+    fs::remove_dir_all(folder)?;
+    Ok(reference)
+}
+
+/// Its id 0, its size, and a name with its length; the sizes take a byte each.
+fn custom_section(round: &str) -> Result<Vec<u8>> {
+    let size = 1 + SECTION.len() + round.len();
+    ensure!(size < 0x80, "the round's name {round:?} is too long for a section");
+    let header = [0, size as u8, SECTION.len() as u8];
+    Ok([&header, SECTION.as_bytes(), round.as_bytes()].concat())
+}

@@ -1,0 +1,67 @@
+//! What a machine must have; all that it lacks is told together.
+
+use std::env;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use nix::unistd::Uid;
+use tests::containerd::{Containerd, repository};
+use tests::network;
+
+/// What the contenders run.
+const IMAGES: [&str; 6] =
+    ["hello-layer", "hello-module", "hello-python", "hello-http", "linux", "pause"];
+
+/// The contenders, what one of them executes, and what the harness and the scenarios do.
+const PROGRAMS: [&str; 8] = [
+    "containerd-shim-wasmtime-v1",
+    "containerd-shim-peer-v1",
+    "containerd-shim-floor-v1",
+    "containerd-shim-runc-v2",
+    "runc",
+    "wasm-image",
+    "ip",
+    "timeout",
+];
+
+/// The plugins of the Pods' network.
+const PLUGINS: [&str; 2] = ["bridge", "host-local"];
+
+/// Fails with the list of what is missing.
+pub fn check() -> Result<()> {
+    let missing = missing();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    bail!("this machine lacks, for the bench:\n  {}", missing.join("\n  "))
+}
+
+fn missing() -> Vec<String> {
+    let mut missing = Vec::new();
+    if !Uid::effective().is_root() {
+        missing.push("the rights of root".into());
+    }
+    if let Err(error) = Containerd::available() {
+        missing.push(format!("containerd: {error}"));
+    }
+    let programs = PROGRAMS.into_iter().filter(|name| program(name).is_none());
+    missing.extend(programs.map(|name| format!("{name} in PATH; `make bench` builds the shims")));
+    match network::plugins() {
+        Ok(folder) => missing.extend(absent(&folder, &PLUGINS.map(str::to_owned))),
+        Err(error) => missing.push(error.to_string()),
+    }
+    let archives = IMAGES.map(|name| format!("{name}.tar"));
+    missing.extend(absent(&repository().join("target/images"), &archives));
+    missing
+}
+
+fn absent(folder: &Path, names: &[String]) -> Vec<String> {
+    let files = names.iter().map(|name| folder.join(name)).filter(|file| !file.is_file());
+    files.map(|file| file.display().to_string()).collect()
+}
+
+/// Where PATH has a program of that name.
+pub fn program(name: &str) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|folder| folder.join(name)).find(|it| it.is_file())
+}

@@ -1,0 +1,89 @@
+//! Where and with what was measured.
+
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use serde::Serialize;
+use tests::command;
+use tests::containerd::repository;
+
+use crate::effort::Bench;
+
+/// The machine and the versions of what ran on it.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    processor: String,
+    cores: usize,
+    /// In MiB.
+    memory: u64,
+    kernel: String,
+    /// Of cgroups: 1 or 2.
+    cgroups: u8,
+    containerd: String,
+    runc: String,
+    wasmtime: String,
+    /// Of the crate `containerd-shim-wasm`.
+    peer: String,
+    /// How often each contender's turn came.
+    rounds: usize,
+}
+
+impl Machine {
+    /// This one.
+    pub fn this(bench: &Bench) -> Result<Machine> {
+        let kernel = command::run("uname", ["-srm"])?.success()?.stdout;
+        let runc = command::run("runc", ["--version"])?.success()?.stdout;
+        let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
+        Ok(Machine {
+            processor: proc("cpuinfo", "model name").unwrap_or_else(|_| "unknown".into()),
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: kibibytes("MemTotal")? / 1024,
+            kernel: kernel.trim().into(),
+            cgroups: if unified { 2 } else { 1 },
+            containerd: bench.containerd.version.clone(),
+            runc: runc.split_whitespace().nth(2).unwrap_or_default().into(),
+            wasmtime: locked("Cargo.lock", "wasmtime")?,
+            peer: locked("benches/peer/Cargo.lock", "containerd-shim-wasm")?,
+            rounds: bench.effort.rounds,
+        })
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Machine { processor, cores, memory, kernel, cgroups, .. } = self;
+        writeln!(
+            to,
+            "Machine: {processor}, {cores} cores, {memory} MiB, {kernel}, cgroups v{cgroups}."
+        )?;
+        let Machine { containerd, runc, wasmtime, peer, rounds, .. } = self;
+        writeln!(
+            to,
+            "containerd {containerd}, runc {runc}, Wasmtime {wasmtime}, containerd-shim-wasm {peer}; {rounds} rounds.\n"
+        )
+    }
+}
+
+/// A number of /proc/meminfo, in KiB (proc(5)).
+pub fn kibibytes(name: &str) -> Result<u64> {
+    let text = proc("meminfo", name)?;
+    let number = text.split_whitespace().next().and_then(|number| number.parse().ok());
+    number.with_context(|| format!("{name} in /proc/meminfo"))
+}
+
+fn proc(file: &str, name: &str) -> Result<String> {
+    let text = fs::read_to_string(Path::new("/proc").join(file))?;
+    let mut fields = text.lines().filter_map(|line| line.split_once(':'));
+    let value = fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().into());
+    value.with_context(|| format!("{name} in /proc/{file}"))
+}
+
+/// The version of a crate in a lock file of the repository.
+fn locked(file: &str, name: &str) -> Result<String> {
+    let text = fs::read_to_string(repository().join(file))?;
+    let after = text.split_once(&format!("name = \"{name}\"\nversion = \"")).map(|it| it.1);
+    let version = after.and_then(|after| after.split('"').next());
+    version.map(str::to_owned).with_context(|| format!("{name} in {file}"))
+}

@@ -1,0 +1,91 @@
+//! What one scenario found.
+
+use std::fmt;
+
+use anyhow::Result;
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::{Figure, Plot, Table};
+use crate::effort::Bench;
+
+/// A scenario by its name on the command line.
+#[derive(Debug, Clone, Copy)]
+pub struct Scenario {
+    /// Its name.
+    pub name: &'static str,
+    /// What is measured, as a heading.
+    pub title: &'static str,
+    /// Measures it.
+    pub measure: fn(&Bench) -> Result<Section>,
+}
+
+/// What it found.
+#[derive(Debug, Serialize)]
+pub struct Section {
+    name: &'static str,
+    #[serde(skip)]
+    title: &'static str,
+    #[serde(skip)]
+    method: String,
+    #[serde(skip)]
+    tables: Vec<Table>,
+    /// Drawn beside the report.
+    #[serde(skip)]
+    pub plots: Vec<Plot>,
+    /// What was to be reached.
+    pub figures: Vec<Figure>,
+    data: Value,
+}
+
+impl Section {
+    /// How it was measured, and its numbers.
+    pub fn new(scenario: &Scenario, method: &str, data: Value) -> Section {
+        Section {
+            name: scenario.name,
+            title: scenario.title,
+            method: method.into(),
+            tables: Vec::new(),
+            plots: Vec::new(),
+            figures: Vec::new(),
+            data,
+        }
+    }
+
+    /// With a table.
+    pub fn table(mut self, table: Table) -> Section {
+        self.tables.push(table);
+        self
+    }
+
+    /// With a plot.
+    pub fn plot(mut self, plot: Plot) -> Section {
+        self.plots.push(plot);
+        self
+    }
+
+    /// With what was to be reached.
+    pub fn figures(mut self, figures: impl IntoIterator<Item = Figure>) -> Section {
+        self.figures.extend(figures);
+        self
+    }
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(to, "## {}\n\n{}\n", self.title, self.method)?;
+        self.tables.iter().try_for_each(|table| writeln!(to, "{table}"))?;
+        self.plots.iter().try_for_each(|plot| writeln!(to, "{plot}"))
+    }
+}
+
+/// Numbers by their names.
+pub fn data<T: Serialize>(
+    numbers: impl IntoIterator<Item = (impl Into<String>, T)>,
+) -> Result<Value> {
+    let mut map = Map::new();
+    for (name, value) in numbers {
+        map.insert(name.into(), serde_json::to_value(value)?);
+    }
+    Ok(Value::Object(map))
+}

@@ -1,0 +1,80 @@
+//! Pods that serve HTTP: started, asked, and taken away.
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, anyhow, ensure};
+use nix::sched::{CloneFlags, setns};
+use tests::{Node, Pod, RunningPod};
+
+use crate::contender::Contender;
+
+/// The port that each server listens on.
+pub const PORT: u16 = 8080;
+
+/// How long a server may take to its first answer.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// How long it may take to any answer.
+const ANSWERS: Duration = Duration::from_secs(10);
+
+/// Starts a Pod that serves, and says how many milliseconds went by from the first call to its first answer.
+pub fn start<'a>(
+    node: &'a Node,
+    contender: Contender,
+    name: &str,
+) -> Result<(RunningPod<'a>, f64)> {
+    let server = contender.server(node)?;
+    let before = Instant::now();
+    let pod = node.run_pod(&Pod::new(name).handler(contender.handler()))?;
+    pod.run(&server)?;
+    let answered = answers_within(LIMIT, &pod.network);
+    answered.with_context(|| format!("the server of {}", contender.name()))?;
+    Ok((pod, before.elapsed().as_secs_f64() * 1e3))
+}
+
+/// Stops Pods and removes them.
+pub fn take_away(pods: Vec<RunningPod<'_>>) -> Result<()> {
+    pods.into_iter().try_for_each(|pod| {
+        pod.stop()?;
+        pod.remove_in_the_end()
+    })
+}
+
+/// Fails unless the Pod answers.
+pub fn answers(pod: &RunningPod<'_>) -> Result<()> {
+    answers_within(Duration::ZERO, &pod.network)
+}
+
+/// Asks from within the network namespace, which is a thread's own; again until somebody listens.
+fn answers_within(limit: Duration, network: &Path) -> Result<()> {
+    let network = File::open(network)?;
+    let asking = thread::spawn(move || -> Result<()> {
+        setns(network, CloneFlags::CLONE_NEWNET)?;
+        let end = Instant::now() + limit;
+        loop {
+            match ask() {
+                Ok(answer) => {
+                    ensure!(answer.starts_with("HTTP/1.1 200"), "{answer:?}");
+                    return Ok(());
+                }
+                Err(error) => ensure!(Instant::now() < end, "{error}"),
+            }
+            thread::sleep(Duration::from_micros(500));
+        }
+    });
+    asking.join().map_err(|_| anyhow!("the thread that asks has panicked"))?
+}
+
+fn ask() -> std::io::Result<String> {
+    let mut stream = TcpStream::connect(("127.0.0.1", PORT))?;
+    stream.set_read_timeout(Some(ANSWERS))?;
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    Ok(answer)
+}

@@ -1,0 +1,51 @@
+//! How long the actions of the shim's binary take, from exec to exit.
+
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use tests::shim::Bundle;
+
+use crate::effort::Bench;
+use crate::needs::program;
+use crate::report::Table;
+use crate::statistics::Times;
+
+/// In the order in which they are carried out; the first does nothing.
+const ACTIONS: [&str; 3] = ["-v", "start", "delete"];
+
+/// The times of each.
+pub fn time(bench: &Bench) -> Result<Table> {
+    let mut times = ACTIONS.map(|_| Vec::new());
+    for _ in 0..bench.effort.rounds {
+        let bundle = Bundle::shell("true")?;
+        for (action, times) in ACTIONS.into_iter().zip(&mut times) {
+            let (time, answer) = execute(&bundle, action)?;
+            times.push(time);
+            if action == "start" {
+                Bundle::connect(&answer)?.shutdown();
+            }
+        }
+        bundle.close()?;
+    }
+    let mut table = Table::new(&["action", "ms", "99 %"]);
+    for (action, times) in ACTIONS.iter().zip(times) {
+        let times = Times::of(times);
+        table.row([(*action).into(), times.to_string(), format!("{:.1}", times.p99)]);
+    }
+    Ok(table)
+}
+
+/// As containerd does. Milliseconds, and what it printed.
+fn execute(bundle: &Bundle, action: &str) -> Result<(f64, String)> {
+    let shim = program("containerd-shim-wasmtime-v1").context("the shim is not in PATH")?;
+    let nobody = bundle.folder.join("nobody.sock").display().to_string();
+    let mut command = Command::new(shim);
+    command.args(["-namespace", "tests", "-id", &bundle.id, "-address", &nobody, action]);
+    command.env("TTRPC_ADDRESS", format!("{nobody}.ttrpc")).current_dir(&bundle.folder);
+    let before = Instant::now();
+    let output = command.stdin(Stdio::null()).output()?;
+    let time = before.elapsed().as_secs_f64() * 1e3;
+    ensure!(output.status.success(), "{action}: {output:?}");
+    Ok((time, String::from_utf8_lossy(&output.stdout).into_owned()))
+}

@@ -1,0 +1,81 @@
+//! The steps of one Pod's start, and what they add up to.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+
+use super::Step;
+
+/// How many characters the longest bar has.
+const WIDTH: i64 = 50;
+
+/// How many characters of a step's name are shown: libcontainer's messages go on with paths.
+const NAME: usize = 70;
+
+/// The first of a container's steps and its last.
+const CREATE: &str = "Create";
+const START: &str = "Start";
+const FIRST_INSTRUCTION: &str = "first guest instruction";
+
+/// All steps of a Pod of one container up to its guest's first instruction.
+#[derive(Debug)]
+pub struct Start<'a> {
+    steps: Vec<&'a Step>,
+    create: &'a Step,
+    start: &'a Step,
+    first: &'a Step,
+}
+
+impl Start<'_> {
+    /// Of the Pod with that id.
+    pub fn of<'a>(all: &'a [Step], pod: &str) -> Result<Start<'a>> {
+        let all: Vec<_> = all.iter().filter(|step| step.id == pod).collect();
+        // Its pause is made, and started, in the same way before.
+        let last = |name: &str| {
+            let step = all.iter().rev().find(|step| step.name == name).copied();
+            step.with_context(|| format!("the trace of Pod {pod} has no {name:?}"))
+        };
+        let first = last(FIRST_INSTRUCTION)?;
+        let (create, start) = (last(CREATE)?, last(START)?);
+        let steps = all.into_iter().filter(|step| step.begin <= first.begin).collect();
+        Ok(Start { steps, create, start, first })
+    }
+
+    /// From Create received to the first instruction, in milliseconds.
+    pub fn whole(&self) -> f64 {
+        milliseconds(self.first.begin - self.create.begin)
+    }
+
+    /// The same, without the time between the answer to Create and the request to Start.
+    pub fn own(&self) -> f64 {
+        self.whole() - milliseconds(self.start.begin - self.create.end)
+    }
+}
+
+impl fmt::Display for Start<'_> {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some(begin) = self.steps.first().map(|step| step.begin) else { return Ok(()) };
+        let whole = (self.first.begin - begin).max(1);
+        writeln!(to, "{:>8} {:>8}  {:<50}  process  step", "at, ms", "took, ms", "")?;
+        for step in &self.steps {
+            let (at, took) = (milliseconds(step.begin - begin), step.end - step.begin);
+            let from = ((step.begin - begin) * WIDTH / whole).min(WIDTH - 1);
+            let bar = match took {
+                0 => "·".to_owned(),
+                _ => "█".repeat((took * WIDTH / whole).clamp(1, WIDTH - from) as usize),
+            };
+            let bar = " ".repeat(from as usize) + &bar;
+            let took = if took == 0 { String::new() } else { format!("{:.2}", milliseconds(took)) };
+            writeln!(
+                to,
+                "{at:>8.2} {took:>8}  {bar:<50}  {:<7}  {:.NAME$}",
+                step.process, step.name
+            )?;
+        }
+        writeln!(to, "\nCreate received → first guest instruction: {:.2} ms", self.whole())
+    }
+}
+
+fn milliseconds(nanoseconds: i64) -> f64 {
+    nanoseconds as f64 / 1e6
+}

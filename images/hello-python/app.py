@@ -1,0 +1,8 @@
+"""The heavy guest: a whole Python in one component. It says what images/hello says."""
+
+from wit_world import exports
+
+
+class Run(exports.Run):
+    def run(self) -> None:
+        print("hello from wasi")
