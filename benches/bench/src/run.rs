@@ -22,7 +22,7 @@ struct Case {
 }
 
 /// What `ctr` has to be told for images that say they are for WASI.
-const WASI: &[&str] = &["--platform", "wasip1/wasm"];
+const WASI: &[&str] = &["--platform", "wasip2/wasm"];
 
 const CASES: [Case; 4] = [
     Case {
