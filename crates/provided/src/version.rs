@@ -32,6 +32,14 @@ impl Version {
     }
 }
 
+impl std::fmt::Display for Version {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [major, minor, patch] = self.numbers;
+        write!(f, "{major}.{minor}.{patch}")?;
+        if self.draft.is_empty() { Ok(()) } else { write!(f, "-{}", self.draft) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
