@@ -207,3 +207,20 @@ fn a_push_that_was_ended_leaves_nothing_here_and_is_just_repeated() {
     let again = work.run(&line(&registry.address)).ok().json();
     assert_eq!((&again["sent"], &again["present"]), (&1.into(), &1.into()));
 }
+
+#[test]
+fn a_push_that_is_told_to_end_leaves_nothing_here() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    // It takes the connection and never answers.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let line = format!("build app.wat -t {address}/app:1 --push --plain-http");
+    let mut push = work.command(&line).spawn().unwrap();
+    let _connection = silent.accept().unwrap();
+    assert_eq!(work.left().len(), 1, "the layout that is being pushed");
+    let told = std::process::Command::new("kill").arg(push.id().to_string()).status().unwrap();
+    assert!(told.success());
+    assert_eq!(push.wait().unwrap().code(), Some(130));
+    assert_eq!(work.left(), [""; 0]);
+}
