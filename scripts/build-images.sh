@@ -202,7 +202,7 @@ pack() {
     shift 2
     fresh "$out/$name.tar" "$source" "$wasm_image" && return
     say "target/images/$name.tar"
-    "$wasm_image" build -t "registry.example/samples/$name:1" -o "$out/$name.tar" "$@"
+    "$wasm_image" build -t "registry.example/samples/$name:1" -o "$out/$name.tar" "$@" >/dev/null
 }
 
 # pack_file NAME SOURCE DEST: an ordinary Linux image with one file, which is the entrypoint.
@@ -210,19 +210,19 @@ pack_file() {
     pack "$1" "$2" --file "$2:$3" --entrypoint "$3"
 }
 
-# pack_layer NAME SOURCE ENTRYPOINT: an image whose layer is the guest.
+# pack_layer NAME SOURCE: an image whose layer is the guest; its name is the entrypoint.
 pack_layer() {
-    pack "$1" "$2" --wasm-layer "$2" --entrypoint "$3"
+    pack "$1" "$2" "$2"
 }
 
 pack_all() {
     local name
     pack_file hello "$out/hello.wasm" /hello.wasm
-    pack_layer hello-layer "$out/hello.wasm" hello.wasm
-    pack hello-artifact "$out/hello.wasm" --artifact --wasm-layer "$out/hello.wasm"
-    pack_layer hello-http "$out/hello-http.wasm" hello-http.wasm
+    pack_layer hello-layer "$out/hello.wasm"
+    pack hello-artifact "$out/hello.wasm" --artifact "$out/hello.wasm"
+    pack_layer hello-http "$out/hello-http.wasm"
     pack_file hello-p3 "$out/hello-p3.wasm" /hello-p3.wasm
-    pack_layer hello-http-p3 "$out/hello-http-p3.wasm" hello-http-p3.wasm
+    pack_layer hello-http-p3 "$out/hello-http-p3.wasm"
     pack_file hello-c "$out/hello-c.wasm" /hello-c.wasm
     pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat
     pack_layer hello-module "$out/hello-module.wasm" hello-module.wasm

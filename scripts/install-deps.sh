@@ -96,16 +96,15 @@ look_for_test_tools() {
     need_command curl curl
     need_command shellcheck shellcheck
     need_command ps procps
+    need_command docker-registry docker-registry
 }
 
 look_for_cluster_tools() {
     need_command etcd etcd-server
     need_command openssl openssl
-    need_command docker-registry docker-registry
 }
 
 look_for_critest_tools() {
-    need_command docker-registry docker-registry
     need_command ipcmk util-linux
 }
 

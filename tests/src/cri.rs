@@ -75,6 +75,20 @@ impl Client {
         Ok(self.call("ImageStatus", call)?.image.is_some())
     }
 
+    /// Pulls an image, with a user's name and password where given, and returns the reference for containers.
+    pub fn pull(&self, image: &str, login: Option<(&str, &str)>) -> Result<String> {
+        let mut images = self.images.clone();
+        let auth = login.map(|(username, password)| AuthConfig {
+            username: username.into(),
+            password: password.into(),
+            ..Default::default()
+        });
+        let image = Some(ImageSpec { image: image.to_owned(), ..Default::default() });
+        let request = PullImageRequest { image, auth, sandbox_config: None };
+        let call = async move { images.pull_image(request).await };
+        Ok(self.call("PullImage", call)?.image_ref)
+    }
+
     /// Starts a Pod and returns its id.
     pub fn run_pod(&self, handler: &str, config: PodSandboxConfig) -> Result<String> {
         let mut service = self.service.clone();

@@ -1,4 +1,4 @@
-//! A registry of images on loopback, in the place of one that the node's containerd (2.x) would pull from.
+//! A registry of images on loopback, in the place of one that the node's containerd would pull from.
 
 use std::fs;
 use std::net::TcpListener;
@@ -27,10 +27,21 @@ impl Registry {
     /// Starts Debian's `docker-registry`, and lets containerd, which looks at `hosts.toml` at each pull, take it for
     /// `host`: `_default` is every one.
     pub fn start(node: &Node, host: &str) -> Result<Self> {
+        Self::start_with(node, host, "")
+    }
+
+    /// The same, for user `ci` with the password `secret` alone.
+    pub fn start_with_password(node: &Node, host: &str) -> Result<Self> {
+        fs::write(node.folder.join("htpasswd"), HTPASSWD)?;
+        Self::start_with(node, host, AUTH)
+    }
+
+    fn start_with(node: &Node, host: &str, auth: &str) -> Result<Self> {
         let folder = &node.folder;
         let address = free_address()?;
         let configuration = folder.join("registry.yml");
-        fs::write(&configuration, registry(&address, &folder.join("registry")))?;
+        let text = format!("{REGISTRY}{auth}").replace("ADDRESS", &address);
+        fs::write(&configuration, text.replace("FOLDER", &folder.display().to_string()))?;
         let hosts = config::registries(folder).join(host);
         fs::create_dir_all(&hosts)?;
         fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &address))?;
@@ -66,7 +77,8 @@ impl Registry {
 
     fn is_up(&self) -> Result<bool> {
         let url = format!("http://{}/v2/", self.address);
-        Ok(command::run("curl", ["--silent", "--fail", "--noproxy", "*", &url])?.code == 0)
+        // It is up as well when it asks for a password.
+        Ok(command::run("curl", ["--silent", "--noproxy", "*", &url])?.code == 0)
     }
 }
 
@@ -83,18 +95,24 @@ fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
 
-fn registry(address: &str, folder: &Path) -> String {
-    REGISTRY.replace("ADDRESS", address).replace("FOLDER", &folder.display().to_string())
-}
-
 const REGISTRY: &str = r#"
 version: 0.1
 storage:
   filesystem:
-    rootdirectory: FOLDER
+    rootdirectory: FOLDER/registry
 http:
   addr: ADDRESS
 "#;
+
+const AUTH: &str = "
+auth:
+  htpasswd:
+    realm: tests
+    path: FOLDER/htpasswd
+";
+
+/// User `ci` with the password `secret`.
+const HTPASSWD: &str = "ci:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
 
 const HOSTS: &str = r#"
 server = "http://ADDRESS"

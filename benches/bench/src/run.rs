@@ -21,7 +21,7 @@ pub const SCENARIO: Scenario =
 const GREETING: &str = "hello from wasi\n";
 
 /// What `ctr` has to be told for images that say they are for WASI.
-const WASI: &[&str] = &["--platform", "wasip1/wasm"];
+const WASI: &[&str] = &["--platform", "wasip2/wasm"];
 
 /// What is run by some contenders in turn.
 struct Work {

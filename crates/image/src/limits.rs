@@ -10,14 +10,7 @@ pub const HEAD_BYTES: usize = 16 << 10;
 /// specification, "Pushing Manifests") and containerd's own limit.
 pub const JSON_BYTES: u64 = 4 << 20;
 
-/// All wasm layers of an image together, in bytes, or the one file in a root file system. Layers
-/// are held in memory until they are compiled, which takes about 30 times their size; the largest
-/// components in use, an interpreter with its libraries, have some tens of MB.
-pub const WASM_BYTES: u64 = 128 << 20;
-
-/// Wasm layers of one image. Each is an open file in the shim, which may have 1024 for a whole
-/// Pod; compositions in use have fewer than ten parts.
-pub const LAYERS: usize = 32;
+pub use provided::{LAYERS, WASM_BYTES};
 
 /// Indexes inside indexes. The image specification allows any depth; tools write one, and two where
 /// an image was copied together with its signatures.

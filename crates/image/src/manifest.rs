@@ -2,17 +2,10 @@
 //! and "Image Manifest").
 
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform};
+use provided::WASM_LAYERS;
 
 use crate::errors::within_limit;
 use crate::{Error, limits};
-
-/// Media types of a layer that is a module or component itself: the CNCF Wasm OCI artifact's, and
-/// the two of images made for runwasi.
-const WASM_LAYERS: [&str; 3] = [
-    "application/wasm",
-    "application/vnd.wasm.content.layer.v1+wasm",
-    "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
-];
 
 /// Indexes: OCI's, and Docker's name for the same.
 const INDEXES: [&str; 2] = [

@@ -9,7 +9,7 @@ use tests::wait::{self, SOON};
 use tests::{Node, on_each_containerd};
 
 /// What `ctr` has to be told for images that say they are for WASI.
-const WASI: &[&str] = &["--platform", "wasip1/wasm"];
+const WASI: &[&str] = &["--platform", "wasip2/wasm"];
 
 #[test]
 fn each_form_of_image_runs_with_its_own_entrypoint() -> Result<()> {

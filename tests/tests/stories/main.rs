@@ -19,6 +19,7 @@ mod leftovers;
 mod linux;
 mod pausing;
 mod pod;
+mod registry;
 mod resources;
 mod shim;
 mod stopping;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 use wasmparser::{Parser, Payload};
 
-use crate::args::{Build, KeyValue};
+use crate::args::{Build, KeyValue, Port};
 
 /// The time of creation that an artifact's config must state; a fixed one keeps builds reproducible.
 const CREATED: &str = "1970-01-01T00:00:00Z";
@@ -31,9 +31,14 @@ impl Platform {
         Self { os: "linux".into(), architecture: architecture.into() }
     }
 
-    /// What images with wasm layers say by custom, whatever version of WASI the guest uses.
+    /// Of a core module.
     pub fn wasip1() -> Self {
         Self { os: "wasip1".into(), architecture: "wasm".into() }
+    }
+
+    /// Of a component, whatever version of WASI it uses (TAG Runtime, "Wasm OCI Artifact").
+    pub fn wasip2() -> Self {
+        Self { os: "wasip2".into(), architecture: "wasm".into() }
     }
 }
 
@@ -49,19 +54,24 @@ impl std::str::FromStr for Platform {
 }
 
 /// The config of an image (OCI image specification, "OCI Image Configuration").
-pub fn of_image(build: &Build, platform: &Platform, diff_ids: &[String]) -> Vec<u8> {
+pub fn of_image(
+    build: &Build,
+    entrypoint: &[String],
+    platform: &Platform,
+    diff_ids: &[String],
+) -> Vec<u8> {
     let Platform { os, architecture } = platform;
     let config = json!({
         "architecture": architecture,
         "os": os,
-        "config": run_config(build),
+        "config": run_config(build, entrypoint),
         "rootfs": { "type": "layers", "diff_ids": diff_ids },
     });
     config.to_string().into_bytes()
 }
 
 /// How the image is run; what was not given is left out, as other builders do.
-fn run_config(build: &Build) -> Value {
+fn run_config(build: &Build, entrypoint: &[String]) -> Value {
     let mut config = serde_json::Map::new();
     let mut put = |key: &str, empty: bool, value: Value| {
         if !empty {
@@ -69,10 +79,12 @@ fn run_config(build: &Build) -> Value {
         }
     };
     put("User", build.user.is_none(), json!(build.user));
+    put("ExposedPorts", build.expose.is_empty(), ports(&build.expose));
     put("Env", build.env.is_empty(), build.env.iter().map(assignment).collect());
-    put("Entrypoint", build.entrypoint.is_empty(), json!(build.entrypoint));
+    put("Entrypoint", entrypoint.is_empty(), json!(entrypoint));
     put("Cmd", build.cmd.is_empty(), json!(build.cmd));
-    put("Labels", build.labels.is_empty(), labels(&build.labels));
+    put("WorkingDir", build.workdir.is_none(), json!(build.workdir));
+    put("Labels", build.labels.is_empty(), map(&build.labels));
     Value::Object(config)
 }
 
@@ -80,8 +92,14 @@ fn assignment(KeyValue { key, value }: &KeyValue) -> String {
     format!("{key}={value}")
 }
 
-fn labels(labels: &[KeyValue]) -> Value {
-    labels.iter().map(|it| (it.key.clone(), Value::from(it.value.clone()))).collect()
+/// A set, which OCI writes as an object of empty objects.
+fn ports(ports: &[Port]) -> Value {
+    ports.iter().map(|it| (it.to_string(), json!({}))).collect()
+}
+
+/// Labels or annotations.
+pub fn map(pairs: &[KeyValue]) -> Value {
+    pairs.iter().map(|it| (it.key.clone(), Value::from(it.value.clone()))).collect()
 }
 
 /// The config of a CNCF Wasm OCI artifact (TAG Runtime, "Wasm OCI Artifact").
@@ -144,7 +162,7 @@ mod tests {
 
     #[test]
     fn what_was_not_given_is_left_out() {
-        let config = of_image(&Build::default(), &Platform::wasip1(), &[]);
+        let config = of_image(&Build::default(), &[], &Platform::wasip1(), &[]);
         let config: Value = serde_json::from_slice(&config).unwrap();
         assert_eq!(config["config"], json!({}));
         assert_eq!(config["rootfs"], json!({ "type": "layers", "diff_ids": [] }));
@@ -153,9 +171,19 @@ mod tests {
     #[test]
     fn the_user_is_written_as_given() {
         let build = Build { user: Some("www-data:100".into()), ..Build::default() };
-        let config = of_image(&build, &Platform::host(), &[]);
+        let config = of_image(&build, &[], &Platform::host(), &[]);
         let config: Value = serde_json::from_slice(&config).unwrap();
         assert_eq!(config["config"], json!({ "User": "www-data:100" }));
+    }
+
+    #[test]
+    fn ports_are_a_set_and_the_working_directory_a_path() {
+        let expose = ["8080", "53/udp"].map(|it| it.parse().unwrap()).to_vec();
+        let build = Build { expose, workdir: Some("/data".into()), ..Build::default() };
+        let config = of_image(&build, &[], &Platform::wasip2(), &[]);
+        let config: Value = serde_json::from_slice(&config).unwrap();
+        let ports = json!({ "8080/tcp": {}, "53/udp": {} });
+        assert_eq!(config["config"], json!({ "ExposedPorts": ports, "WorkingDir": "/data" }));
     }
 
     #[test]

@@ -1,0 +1,98 @@
+//! The linkers hold what the crate `provided` says, so that `wasm-image inspect` judges as the shim does.
+
+use engine::Runtime;
+use provided::{Interface, MODULE, MODULE_FUNCTIONS, interfaces};
+
+/// Why a guest in text form is not compiled: at least because it has no entry.
+fn refusal(runtime: &Runtime, text: &str) -> String {
+    let compiled = runtime.compile(&[text.as_bytes().to_vec()], None);
+    compiled.expect_err("a guest without an entry is refused").to_string()
+}
+
+/// Whether Wasmtime says that what was imported is not there; another type than asked for is there.
+fn is_missing(refusal: &str) -> bool {
+    refusal.contains("implementation is missing")
+}
+
+/// A component that imports one item of an interface, with the simplest type that its name allows.
+fn importing(interface: &str, item: &Item) -> String {
+    let item = match item {
+        Item::Function(name) => format!(r#"(export "{name}" (func))"#),
+        Item::Resource(name) => format!(r#"(export "{name}" (type (sub resource)))"#),
+        Item::Of { resource, name } => {
+            let function = match name.split_once(']').map(|(kind, _)| kind) {
+                Some("[method") => r#"(func (param "self" (borrow $it)))"#,
+                Some("[constructor") => "(func (result (own $it)))",
+                _ => "(func)",
+            };
+            format!(
+                r#"(export "{resource}" (type $it (sub resource))) (export "{name}" {function})"#
+            )
+        }
+    };
+    format!(r#"(component (import "{interface}" (instance {item})))"#)
+}
+
+/// An item of an interface by the form of its name (component model, "Import and Export Definitions").
+enum Item<'a> {
+    Function(&'a str),
+    Resource(&'a str),
+    Of { resource: &'a str, name: &'a str },
+}
+
+/// A resource is one that others of the interface's names belong to, or that has none of its own.
+fn item<'a>(interface: &Interface, name: &'a str) -> Item<'a> {
+    const WITHOUT_METHODS: [&str; 3] = ["network", "terminal-input", "terminal-output"];
+    if let Some((_, rest)) = name.split_once(']') {
+        return Item::Of { resource: rest.split('.').next().unwrap_or(rest), name };
+    }
+    let owns = |other: &&str| {
+        other.split_once(']').is_some_and(|(_, it)| it.split('.').next() == Some(name))
+    };
+    match interface.items.iter().any(|it| owns(it)) || WITHOUT_METHODS.contains(&name) {
+        true => Item::Resource(name),
+        false => Item::Function(name),
+    }
+}
+
+#[test]
+fn every_function_and_resource_of_the_table_is_there_for_components() {
+    let runtime = Runtime::new().expect("a runtime");
+    for interface in interfaces() {
+        let name = format!("{}@{}", interface.name, interface.version);
+        for name_of_item in &interface.items {
+            let text = importing(&name, &item(&interface, name_of_item));
+            let refusal = refusal(&runtime, &text);
+            assert!(!is_missing(&refusal), "{name} {name_of_item}: {refusal}");
+        }
+    }
+}
+
+#[test]
+fn what_the_table_does_not_have_is_not_there() {
+    let runtime = Runtime::new().expect("a runtime");
+    for interface in interfaces() {
+        let name = format!("{}@{}", interface.name, interface.version);
+        let refusal = refusal(&runtime, &importing(&name, &Item::Function("no-such-function")));
+        assert!(is_missing(&refusal), "{name}: {refusal}");
+    }
+    for other in [
+        "wasi:nn/inference@0.2.0-rc-2024-10-28",
+        "wasi:config/store@0.2.0-rc.1",
+        "wasi:keyvalue/store@0.2.0",
+    ] {
+        let refusal = refusal(&runtime, &importing(other, &Item::Function("get")));
+        assert!(is_missing(&refusal), "{other}: {refusal}");
+    }
+}
+
+#[test]
+fn modules_find_the_functions_of_wasi_01_and_no_others() {
+    let runtime = Runtime::new().expect("a runtime");
+    let import =
+        |name: &str| refusal(&runtime, &format!(r#"(module (import "{MODULE}" "{name}" (func)))"#));
+    for name in MODULE_FUNCTIONS {
+        assert!(!import(name).contains("unknown import"), "{name}: {}", import(name));
+    }
+    assert!(import("sock_open").contains("unknown import"), "{}", import("sock_open"));
+}

@@ -1,0 +1,166 @@
+//! What this version of the shim gives to guests and takes of images: constants that the shim keeps to, and that
+//! the tools of CI can tell an image's author before it is on a node.
+//!
+//! There is no Wasmtime here: `engine` has a test that its linkers hold what [`interfaces`] and [`MODULE_FUNCTIONS`]
+//! say, and nothing else of the same interfaces.
+#![forbid(unsafe_code)]
+
+mod version;
+
+pub use version::Version;
+
+/// All wasm layers of an image together, in bytes, or the one file in a root file system. Layers
+/// are held in memory until they are compiled, which takes about 30 times their size; the largest
+/// components in use, an interpreter with its libraries, have some tens of MB.
+pub const WASM_BYTES: u64 = 128 << 20;
+
+/// Wasm layers of one image. Each is an open file in the shim, which may have 1024 for a whole
+/// Pod; compositions in use have fewer than ten parts.
+pub const LAYERS: usize = 32;
+
+/// Whether an image may have several wasm layers, of which the others satisfy imports of the first.
+pub const COMPOSES: bool = false;
+
+/// Media types of a layer that is a module or component itself: the CNCF Wasm OCI artifact's, and
+/// the two of images made for runwasi.
+pub const WASM_LAYERS: [&str; 3] = [
+    "application/wasm",
+    "application/vnd.wasm.content.layer.v1+wasm",
+    "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
+];
+
+/// Exports that make a world, by the beginning of their versioned names, and how that world is called; the newest
+/// first, and servers before commands: `wasi:http/proxy` may come with a `run` for tests.
+pub const WORLDS: [(&str, &str); 4] = [
+    ("wasi:http/handler@0.3.", "wasi:http/service@0.3"),
+    ("wasi:http/incoming-handler@0.2.", "wasi:http/proxy@0.2"),
+    ("wasi:cli/run@0.3.", "wasi:cli/command@0.3"),
+    ("wasi:cli/run@0.2.", "wasi:cli/command@0.2"),
+];
+
+/// The module that core modules import from.
+pub const MODULE: &str = "wasi_snapshot_preview1";
+
+/// The functions of [`MODULE`] (WASI 0.1).
+pub const MODULE_FUNCTIONS: [&str; 46] = [
+    "args_get",
+    "args_sizes_get",
+    "clock_res_get",
+    "clock_time_get",
+    "environ_get",
+    "environ_sizes_get",
+    "fd_advise",
+    "fd_allocate",
+    "fd_close",
+    "fd_datasync",
+    "fd_fdstat_get",
+    "fd_fdstat_set_flags",
+    "fd_fdstat_set_rights",
+    "fd_filestat_get",
+    "fd_filestat_set_size",
+    "fd_filestat_set_times",
+    "fd_pread",
+    "fd_prestat_dir_name",
+    "fd_prestat_get",
+    "fd_pwrite",
+    "fd_read",
+    "fd_readdir",
+    "fd_renumber",
+    "fd_seek",
+    "fd_sync",
+    "fd_tell",
+    "fd_write",
+    "path_create_directory",
+    "path_filestat_get",
+    "path_filestat_set_times",
+    "path_link",
+    "path_open",
+    "path_readlink",
+    "path_remove_directory",
+    "path_rename",
+    "path_symlink",
+    "path_unlink_file",
+    "poll_oneoff",
+    "proc_exit",
+    "proc_raise",
+    "random_get",
+    "sched_yield",
+    "sock_accept",
+    "sock_recv",
+    "sock_send",
+    "sock_shutdown",
+];
+
+/// The interfaces of WASI 0.2 and 0.3, each followed by what it has. Written by hand from the WIT of the crates
+/// `wasmtime-wasi` and `wasmtime-wasi-http`, without what is unstable there.
+const INTERFACES: &str = include_str!("interfaces.txt");
+
+/// An interface that components can import.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Interface {
+    /// Package and interface, such as `wasi:cli/environment`.
+    pub name: &'static str,
+    /// The newest release of it that is known: older ones of the same track are provided as well.
+    pub version: Version,
+    /// Its functions and resources, as a component names them: `now`, `fields`, `[method]fields.get`.
+    pub items: Vec<&'static str>,
+}
+
+/// All interfaces that components can import.
+pub fn interfaces() -> Vec<Interface> {
+    let mut interfaces: Vec<Interface> = Vec::new();
+    for line in INTERFACES.lines() {
+        match (line.strip_prefix(' '), interfaces.last_mut()) {
+            (Some(items), Some(last)) => last.items.extend(items.split_whitespace()),
+            _ => interfaces.extend(headline(line)),
+        }
+    }
+    interfaces
+}
+
+fn headline(line: &'static str) -> Option<Interface> {
+    let (name, version) = line.split_once('@')?;
+    Some(Interface { name, version: Version::parse(version)?, items: Vec::new() })
+}
+
+/// Whether the shim provides `item` of `interface` (such as `wasi:cli/environment@0.2.3`), or with no item, the
+/// interface itself.
+pub fn provides(interfaces: &[Interface], interface: &str, item: Option<&str>) -> bool {
+    let Some((name, version)) = interface.split_once('@') else { return false };
+    let Some(version) = Version::parse(version) else { return false };
+    let is_it = |it: &&Interface| it.name == name && it.version.is_compatible(&version);
+    let found = interfaces.iter().find(is_it);
+    found.is_some_and(|it| item.is_none_or(|item| it.items.contains(&item)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_of_the_table_is_understood() {
+        let (interfaces, lines) = (interfaces(), INTERFACES.lines());
+        let headlines = lines.filter(|line| !line.starts_with(' ')).count();
+        assert_eq!(interfaces.len(), headlines);
+        assert!(interfaces.iter().all(|it| it.name.starts_with("wasi:")), "{interfaces:?}");
+    }
+
+    #[test]
+    fn another_release_of_the_same_track_is_provided_and_another_track_is_not() {
+        let table = interfaces();
+        let has = |interface: &str| provides(&table, interface, None);
+        assert!(has("wasi:cli/environment@0.2.0") && has("wasi:cli/environment@0.2.3"));
+        assert!(has("wasi:cli/environment@0.3.0"));
+        for other in ["0.1.0", "0.4.0", "0.3.0-rc-2025-09-16", "1.0.0", ""] {
+            assert!(!has(&format!("wasi:cli/environment@{other}")), "{other}");
+        }
+        assert!(!has("wasi:nn/tensor@0.2.0") && !has("wasi:cli/environment"));
+    }
+
+    #[test]
+    fn a_function_that_an_interface_does_not_have_is_missing() {
+        let table = interfaces();
+        let has = |item| provides(&table, "wasi:clocks/wall-clock@0.2.0", Some(item));
+        assert!(has("now") && !has("timezone"));
+    }
+}

@@ -1,0 +1,267 @@
+//! The command line: what this program can be asked to do. [`build`] has the longest of its commands, [`values`] what
+//! single options take.
+
+mod build;
+mod values;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+pub use build::{Build, tagged};
+pub use values::{FileCopy, KeyValue, Port};
+
+use crate::place::Place;
+pub use crate::registry::Options as Registry;
+
+const EXIT_CODES: &str = "\
+Examples:
+  wasm-image build app.wasm -t registry.example/you/app:1 --push   # build and push
+  wasm-image inspect app.wasm                                      # what is it, and would it run?
+  wasm-image copy registry.example/you/app:1 mirror.example/app:1  # from registry to registry
+  wasm-image convert registry.example/you/lib:1 -t registry.example/you/app:1 --push
+
+Credentials are those of `docker login` and `podman login`, credential helpers included.
+
+Exit codes:
+  0  done
+  1  failed: a file, a refusal by the registry, content that is not what its digest says
+  2  the command line was wrong
+  3  no such image, blob or file
+  4  the registry wants other credentials, or those configured cannot be had
+  5  `inspect`: this version of the shim cannot run the image
+  6  the registry could not be used, after all retries (429, 5xx, no connection): try again later";
+
+/// Builds, moves and explains OCI images of WebAssembly guests.
+#[derive(Debug, Parser)]
+#[command(version, about, after_help = EXIT_CODES)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Build an image, and write or push it
+    Build(Box<Build>),
+    /// Send an image from an archive or layout to a registry
+    Push(Push),
+    /// Get an image from a registry into an archive or layout
+    Pull(Pull),
+    /// Copy an image from any place to any other
+    Copy(Copy),
+    /// Make an artifact (as of `wkg oci push`) an image that runs without a `command`
+    Convert(Convert),
+    /// Say what an image or .wasm file is, needs, and whether it would run
+    Inspect(Inspect),
+    /// Turn a core module of WASI 0.1 into a component of WASI 0.2
+    Componentize(Turn),
+    /// Turn WebAssembly text (.wat) into its binary form
+    Wat(Turn),
+}
+
+/// In which form a command reports.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Format {
+    /// How to report on standard output
+    #[arg(long = "format", value_enum, default_value_t)]
+    pub kind: Kind,
+}
+
+/// A form of reports.
+#[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum)]
+pub enum Kind {
+    /// For people
+    #[default]
+    Text,
+    /// One JSON document
+    Json,
+}
+
+/// An image to send.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+What the registry has already is not sent again: a push that was cut short is just repeated.
+
+Examples:
+  wasm-image push app.tar
+  wasm-image push app.tar registry.example/you/app:2")]
+pub struct Push {
+    /// The archive (FILE.tar) or OCI image layout (DIR)
+    #[arg(value_name = "FILE.tar|DIR")]
+    pub source: PathBuf,
+
+    /// Its name in the registry [default: the one it has in the archive or layout]
+    #[arg(value_name = "REF")]
+    pub target: Option<String>,
+
+    /// Which image, where the archive or layout has several: its name or digest
+    #[arg(long, value_name = "NAME")]
+    pub image: Option<String>,
+
+    #[command(flatten)]
+    pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// An image to get.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+All platforms are kept. Into a layout (DIR), a pull that was cut short goes on with what is missing.
+
+Examples:
+  wasm-image pull registry.example/you/app:1 -o app.tar
+  wasm-image pull registry.example/you/app@sha256:0123… -o app/")]
+pub struct Pull {
+    /// The image, by tag or digest
+    #[arg(value_name = "REF")]
+    pub source: String,
+
+    /// The archive or OCI image layout to write
+    #[arg(short, long, value_name = "FILE.tar|DIR")]
+    pub output: PathBuf,
+
+    #[command(flatten)]
+    pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// An image to copy.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+A place is REF, FILE.tar or DIR (which begins with `/` or `.`, or is there); docker://REF, oci-archive:FILE and
+oci:DIR leave no doubt. The image keeps its digest.
+
+Examples:
+  wasm-image copy registry.example/you/app:1 mirror.example/you/app:1
+  wasm-image copy app.tar oci:app")]
+pub struct Copy {
+    /// Where it is
+    #[arg(value_name = "FROM")]
+    pub source: Place,
+
+    /// Where to put it
+    #[arg(value_name = "TO")]
+    pub target: Place,
+
+    /// Which image, where FROM has several: its name or digest
+    #[arg(long, value_name = "NAME")]
+    pub image: Option<String>,
+
+    /// Its name in an archive or layout [default: the one it has]
+    #[arg(short, long = "tag", value_name = "REF")]
+    pub tag: Option<String>,
+
+    #[command(flatten)]
+    pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// An artifact to make an image of.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The component's layer stays as it is, so that a registry with the artifact is sent a config and a manifest only.
+
+Examples:
+  wasm-image convert registry.example/you/lib:1 -t registry.example/you/app:1 --push
+  wasm-image convert lib.tar -t registry.example/you/app:1 -o app.tar --entrypoint /app.wasm")]
+#[command(group = clap::ArgGroup::new("where").required(true).multiple(true))]
+pub struct Convert {
+    /// The artifact: REF, FILE.tar or DIR
+    #[arg(value_name = "FROM")]
+    pub source: Place,
+
+    /// Name and tag of the image
+    #[arg(short, long = "tag", value_name = "REF")]
+    pub tag: String,
+
+    /// The archive or OCI image layout to write
+    #[arg(short, long, value_name = "FILE.tar|DIR", group = "where")]
+    pub output: Option<PathBuf>,
+
+    /// Push the image to the registry that its name begins with
+    #[arg(long, group = "where")]
+    pub push: bool,
+
+    /// One element of the entrypoint; repeat for more [default: /NAME.wasm, by the image's name]
+    #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
+    pub entrypoint: Vec<String>,
+
+    /// A variable of the environment
+    #[arg(long = "env", value_name = "K=V")]
+    pub env: Vec<KeyValue>,
+
+    #[command(flatten)]
+    pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// What to look at.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Exits with 5 when this version of the shim cannot run it, so that CI can stop there.
+
+Examples:
+  wasm-image inspect app.wasm
+  wasm-image inspect registry.example/you/app:1 --format json | jq .guests[0].imports")]
+pub struct Inspect {
+    /// An image (REF, FILE.tar or DIR), or a .wasm or .wat file
+    #[arg(value_name = "REF|FILE")]
+    pub what: String,
+
+    /// Which image, where there are several: its name or digest
+    #[arg(long, value_name = "NAME")]
+    pub image: Option<String>,
+
+    #[command(flatten)]
+    pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// A file to turn into another.
+#[derive(Debug, clap::Args)]
+pub struct Turn {
+    /// The file to read
+    pub input: PathBuf,
+
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn an_artifact_takes_no_rootfs_and_no_entrypoint() {
+        for option in ["--entrypoint f", "--rootfs d", "--user 1", "--expose 80"] {
+            let line = format!("wasm-image build f -t a.example/b:1 -o x --artifact {option}");
+            assert!(Args::try_parse_from(line.split(' ')).is_err(), "{option}");
+        }
+    }
+
+    #[test]
+    fn an_image_goes_somewhere() {
+        let parse = |line: &str| Args::try_parse_from(line.split(' ')).is_ok();
+        assert!(!parse("wasm-image build f -t a.example/b:1"));
+        assert!(parse("wasm-image build f -t a.example/b:1 -o x --push"));
+    }
+}

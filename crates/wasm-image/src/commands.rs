@@ -1,0 +1,151 @@
+//! Each command, step by step.
+
+use anyhow::{Context, Result};
+use oci_client::Reference;
+use serde::Serialize;
+
+use crate::args::{Build, Command, Convert, Copy, Format, Inspect, Kind, Pull, Push, Turn, tagged};
+use crate::errors::Error;
+use crate::place::{self, Place};
+use crate::registry::Options;
+use crate::store::{Layout, blob};
+use crate::transfer::{Copied, Source, Target};
+use crate::{build, componentize, convert, inspect, progress, transfer};
+
+/// Answers what was asked.
+pub async fn run(command: Command) -> Result<()> {
+    match command {
+        Command::Build(it) => make(&it).await,
+        Command::Push(it) => push(&it).await,
+        Command::Pull(it) => pull(&it).await,
+        Command::Copy(it) => copy(&it).await,
+        Command::Convert(it) => turn_into_image(&it).await,
+        Command::Inspect(it) => look(&it).await,
+        Command::Componentize(it) => turn(&it, "a component", componentize::componentize),
+        Command::Wat(it) => turn(&it, "a module", |text| Ok(wat::parse_bytes(text)?.into())),
+    }
+}
+
+async fn make(asked: &Build) -> Result<()> {
+    let name = asked.reference()?;
+    let scratch = tempfile::tempdir()?;
+    let layout = Layout::create(scratch.path())?;
+    let image = build::build(asked, &layout)?;
+    for path in asked.components.iter().take(1) {
+        let guest = build::guest::Guest::read(path)?;
+        if let Some(reason) = inspect::warning(&guest.wasm, &path.display().to_string()) {
+            progress::note(&format!(
+                "warning: it will not run on this version of the shim: {reason}"
+            ));
+        }
+    }
+    let places = places(asked.output.as_deref(), asked.push, &name);
+    let source = Source::made(layout, image, name.clone(), None);
+    deliver(&source, &name, places, asked.registry, asked.format).await
+}
+
+async fn turn_into_image(asked: &Convert) -> Result<()> {
+    let name = tagged(&asked.tag)?;
+    let source = Source::open(&asked.source, None, None, asked.registry).await?;
+    let scratch = tempfile::tempdir()?;
+    let layout = Layout::create(scratch.path())?;
+    let image = convert::convert(asked, &source, &layout).await?;
+    let places = places(asked.output.as_deref(), asked.push, &name);
+    let made = Source::made(layout, image, name.clone(), source.origin.clone());
+    deliver(&made, &name, places, asked.registry, asked.format).await
+}
+
+fn places(output: Option<&std::path::Path>, push: bool, name: &Reference) -> Vec<Place> {
+    let registry = push.then(|| Place::Registry(name.clone()));
+    output.map(Place::of_path).into_iter().chain(registry).collect()
+}
+
+/// Puts an image that was made where it was asked for.
+async fn deliver(
+    source: &Source,
+    name: &Reference,
+    places: Vec<Place>,
+    options: Options,
+    format: Format,
+) -> Result<()> {
+    let mut all = Vec::new();
+    for place in places {
+        let target = Target::open(&place, options)?;
+        all.push(transfer::copy(source, &target, name).await?);
+    }
+    match (format.kind, all.as_slice()) {
+        (Kind::Json, [one]) => print_json(one),
+        (Kind::Json, several) => print_json(&several),
+        (Kind::Text, several) => {
+            several.iter().for_each(|it| println!("{it}"));
+            Ok(())
+        }
+    }
+}
+
+async fn push(asked: &Push) -> Result<()> {
+    let place = Place::of_path(&asked.source);
+    let source = Source::open(&place, asked.image.as_deref(), None, asked.registry).await?;
+    let name = match &asked.target {
+        Some(name) => place::reference(name)?,
+        None => own_name(&source, "name one after it")?,
+    };
+    let target = Target::open(&Place::Registry(name.clone()), asked.registry)?;
+    report(transfer::copy(&source, &target, &name).await?, asked.format)
+}
+
+async fn pull(asked: &Pull) -> Result<()> {
+    let name = place::reference(&asked.source)?;
+    let target = Target::open(&Place::of_path(&asked.output), asked.registry)?;
+    let place = Place::Registry(name.clone());
+    let source = Source::open(&place, None, target.layout(), asked.registry).await?;
+    report(transfer::copy(&source, &target, &name).await?, asked.format)
+}
+
+async fn copy(asked: &Copy) -> Result<()> {
+    let target = Target::open(&asked.target, asked.registry)?;
+    let keep = target.layout();
+    let source = Source::open(&asked.source, asked.image.as_deref(), keep, asked.registry).await?;
+    let name = match (&asked.target, &asked.tag) {
+        (Place::Registry(name), _) => name.clone(),
+        (_, Some(name)) => tagged(name)?,
+        (_, None) => own_name(&source, "give --tag")?,
+    };
+    report(transfer::copy(&source, &target, &name).await?, asked.format)
+}
+
+fn own_name(source: &Source, advice: &str) -> Result<Reference, Error> {
+    let unnamed = || Error::Usage(format!("the image in {} has no name: {advice}", source.title()));
+    source.name.clone().ok_or_else(unnamed)
+}
+
+async fn look(asked: &Inspect) -> Result<()> {
+    let report = inspect::inspect(asked).await?;
+    match asked.format.kind {
+        Kind::Json => print_json(&report)?,
+        Kind::Text => println!("{report}"),
+    }
+    inspect::refusal(&report).map_or(Ok(()), |error| Err(error.into()))
+}
+
+fn report(copied: Copied, format: Format) -> Result<()> {
+    match format.kind {
+        Kind::Json => print_json(&copied),
+        Kind::Text => {
+            println!("{copied}");
+            Ok(())
+        }
+    }
+}
+
+fn print_json(report: &impl Serialize) -> Result<()> {
+    println!("{}", serde_json::to_string_pretty(report)?);
+    Ok(())
+}
+
+/// Reads the input, turns it into `what` and writes that.
+fn turn(it: &Turn, what: &str, turn: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<()> {
+    let made = turn(&crate::read(&it.input)?)
+        .with_context(|| format!("cannot make {what} of {}", it.input.display()))?;
+    blob::write(&it.output, &made)
+}

@@ -1,0 +1,164 @@
+//! One module or component, as it is written down.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use wasmparser::{KnownCustom, Parser, Payload, Validator, WasmFeatures};
+use wit_component::DecodedWasm;
+use wit_parser::{Interface, InterfaceId, Resolve, TypeDefKind, WorldItem, WorldKey};
+
+use super::grants::{self, Grant};
+use crate::limits;
+
+/// What was found in a module or component.
+#[derive(Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Guest {
+    /// The file or layer it is from.
+    pub name: String,
+    /// `component` or `module`.
+    pub kind: &'static str,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The world by which the shim would run it, such as `wasi:cli/command@0.2`.
+    pub world: Option<&'static str>,
+    /// What it imports, interface by interface; of a module, by the imported module's name.
+    pub imports: Vec<Import>,
+    /// What it exports.
+    pub exports: Vec<String>,
+    /// Languages and tools, by field of the producers section (tool conventions, "ProducersSection").
+    pub producers: BTreeMap<String, Vec<String>>,
+    /// What it will need.
+    pub needs: Vec<Grant>,
+    /// Why it is not valid WebAssembly, if it is not.
+    pub invalid: Option<String>,
+}
+
+/// An interface that a guest imports.
+#[derive(Debug, PartialEq, Serialize)]
+pub struct Import {
+    /// Such as `wasi:cli/environment@0.2.3`.
+    pub name: String,
+    /// The functions and resources it uses of it.
+    pub items: Vec<String>,
+}
+
+impl Guest {
+    /// Reads the binary form.
+    pub fn read(name: &str, wasm: &[u8]) -> Self {
+        let mut guest = Self { name: name.into(), size: wasm.len() as u64, ..Self::default() };
+        guest.kind = if Parser::is_component(wasm) { "component" } else { "module" };
+        guest.invalid = invalid(wasm);
+        if guest.invalid.is_some() {
+            return guest;
+        }
+        match guest.kind {
+            "component" => guest.read_component(wasm),
+            _ => guest.read_module(wasm),
+        }
+        guest.read_producers(wasm);
+        guest.needs = grants::needs(&guest);
+        guest
+    }
+
+    fn read_component(&mut self, wasm: &[u8]) {
+        match wit_component::decode(wasm) {
+            Ok(DecodedWasm::Component(resolve, world)) => {
+                let world = &resolve.worlds[world];
+                self.imports = imports(&resolve, world.imports.iter());
+                self.exports =
+                    world.exports.keys().map(|key| resolve.name_world_key(key)).collect();
+            }
+            Ok(DecodedWasm::WitPackage(..)) => {
+                self.invalid = Some("it is a package of WIT, without code".into());
+            }
+            Err(error) => self.invalid = Some(format!("{error:#}")),
+        }
+        self.world = provided::WORLDS
+            .into_iter()
+            .find(|(prefix, _)| self.exports.iter().any(|it| it.starts_with(prefix)))
+            .map(|(_, world)| world);
+    }
+
+    fn read_module(&mut self, wasm: &[u8]) {
+        let mut imports: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+            match payload {
+                Payload::ImportSection(section) => {
+                    for import in section.into_imports().map_while(Result::ok) {
+                        let items = imports.entry(import.module.into()).or_default();
+                        items.push(import.name.into());
+                    }
+                }
+                Payload::ExportSection(section) => {
+                    let names = section.into_iter().map_while(Result::ok);
+                    self.exports.extend(names.map(|it| it.name.to_owned()));
+                }
+                _ => {}
+            }
+        }
+        self.imports = imports.into_iter().map(|(name, items)| Import { name, items }).collect();
+        let is_command = self.exports.iter().any(|it| it == "_start");
+        self.world = is_command.then_some("a command of WASI 0.1");
+    }
+
+    /// Those of all modules inside, each name once.
+    fn read_producers(&mut self, wasm: &[u8]) {
+        for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+            let Payload::CustomSection(section) = payload else { continue };
+            let KnownCustom::Producers(fields) = section.as_known() else { continue };
+            for field in fields.into_iter().map_while(Result::ok) {
+                let names = self.producers.entry(field.name.into()).or_default();
+                for value in field.values.into_iter().map_while(Result::ok) {
+                    let text = format!("{} {}", value.name, value.version).trim().to_owned();
+                    if !names.contains(&text) {
+                        names.push(text);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Why something is no WebAssembly that is looked into.
+fn invalid(wasm: &[u8]) -> Option<String> {
+    let (mut depth, limit) = (0, limits::NESTED_COMPONENTS);
+    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
+        match payload {
+            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
+            Payload::End(_) => depth -= 1,
+            _ => {}
+        }
+        if depth > limit {
+            return Some(format!("components lie in each other, more than {limit} deep"));
+        }
+    }
+    let checked = Validator::new_with_features(WasmFeatures::all()).validate_all(wasm);
+    checked.err().map(|error| error.to_string())
+}
+
+fn imports<'a>(
+    resolve: &Resolve,
+    items: impl Iterator<Item = (&'a WorldKey, &'a WorldItem)>,
+) -> Vec<Import> {
+    let mut imports = Vec::new();
+    for (key, item) in items {
+        let name = resolve.name_world_key(key);
+        match item {
+            WorldItem::Interface { id, .. } => {
+                imports.push(Import { name, items: used(resolve, *id) })
+            }
+            WorldItem::Function(_) => imports.push(Import { name, items: Vec::new() }),
+            WorldItem::Type { .. } => {}
+        }
+    }
+    imports
+}
+
+/// The functions and resources of an interface, as a component names them.
+fn used(resolve: &Resolve, interface: InterfaceId) -> Vec<String> {
+    let Interface { functions, types, .. } = &resolve.interfaces[interface];
+    let is_resource = |id| matches!(resolve.types[id].kind, TypeDefKind::Resource);
+    let resources = types.iter().filter(|(_, id)| is_resource(**id)).map(|(name, _)| name);
+    resources.chain(functions.keys()).cloned().collect()
+}

@@ -1,0 +1,71 @@
+//! `wasm-image inspect`: what an image or a file of WebAssembly is, needs, and whether it would run.
+//!
+//! [`find`] finds the guests of an image, [`guest`] reads one, [`grants`] says what it will need, [`verdict`] whether
+//! the shim can run it, [`report`] writes it down. Nothing is compiled or run.
+
+mod find;
+mod grants;
+mod guest;
+mod report;
+mod verdict;
+
+use std::path::Path;
+
+use anyhow::{Context, Result};
+
+use crate::args::Inspect;
+use crate::build::guest::binary;
+use crate::errors::{Error, within};
+use crate::place::Place;
+use crate::transfer::Source;
+use guest::Guest;
+pub use report::Report;
+
+/// Looks at what was asked for.
+///
+/// # Errors
+/// [`Error::NotFound`], and of what cannot be read; that it cannot run is in the report.
+pub async fn inspect(asked: &Inspect) -> Result<Report> {
+    if is_wasm_file(Path::new(&asked.what)) {
+        return of_file(Path::new(&asked.what));
+    }
+    let place = Place::parse(&asked.what)?;
+    let source = Source::open(&place, asked.image.as_deref(), None, asked.registry).await?;
+    find::report(&source, &place.to_string()).await
+}
+
+/// The error of a report on what cannot run.
+pub fn refusal(report: &Report) -> Option<Error> {
+    let reason = report.reason.clone()?;
+    Some(Error::CannotRun { image: report.image.clone(), reason })
+}
+
+fn is_wasm_file(path: &Path) -> bool {
+    let is_named_so = path.extension().is_some_and(|it| it == "wasm" || it == "wat");
+    is_named_so && !path.is_dir()
+}
+
+fn of_file(path: &Path) -> Result<Report> {
+    let title = path.display().to_string();
+    let length = match std::fs::metadata(path) {
+        Ok(meta) => meta.len(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let (place, what) = ("this machine".into(), format!("file {title}"));
+            return Err(Error::NotFound { place, what }.into());
+        }
+        Err(error) => return Err(error).with_context(|| format!("cannot read {title}")),
+    };
+    within(provided::WASM_BYTES, || title.clone(), length)?;
+    let wasm = binary(crate::read(path)?).with_context(|| format!("{title} cannot be run"))?;
+    let mut report = Report { image: title.clone(), ..Report::default() };
+    let name = path.file_name().unwrap_or_default().display().to_string();
+    report.add(Guest::read(&name, &wasm), true);
+    Ok(report)
+}
+
+/// The reason why a freshly built image cannot run, to warn of it.
+pub fn warning(wasm: &[u8], name: &str) -> Option<String> {
+    let mut report = Report::default();
+    report.add(Guest::read(name, wasm), true);
+    report.reason
+}

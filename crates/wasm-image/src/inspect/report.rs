@@ -1,0 +1,137 @@
+//! What `inspect` has to say, for programs and for people.
+
+use std::fmt;
+
+use serde::Serialize;
+
+use super::guest::Guest;
+use super::verdict;
+use crate::progress::size;
+
+/// All that was found.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// What was asked about.
+    pub image: String,
+    /// The digest of its manifest or index.
+    pub digest: Option<String>,
+    /// Its platforms, where it has several; the first is the one that is looked at.
+    pub platforms: Vec<String>,
+    /// What it is run as.
+    pub entrypoint: Vec<String>,
+    /// Its layers.
+    pub layers: Vec<Layer>,
+    /// The modules and components that are run; none in a Linux image.
+    pub guests: Vec<Guest>,
+    /// What else there is to say.
+    pub notes: Vec<String>,
+    /// Whether this version of the shim can run it.
+    pub runs: bool,
+    /// If not, why.
+    pub reason: Option<String>,
+    /// This version of the shim.
+    pub shim: &'static str,
+}
+
+/// A layer of an image.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Layer {
+    /// What kind of content it has.
+    pub media_type: String,
+    /// Its digest.
+    pub digest: String,
+    /// Its size in bytes, as it is transferred.
+    pub size: u64,
+}
+
+impl Default for Report {
+    fn default() -> Self {
+        Self {
+            image: String::new(),
+            digest: None,
+            platforms: Vec::new(),
+            entrypoint: Vec::new(),
+            layers: Vec::new(),
+            guests: Vec::new(),
+            notes: Vec::new(),
+            runs: true,
+            reason: None,
+            shim: env!("CARGO_PKG_VERSION"),
+        }
+    }
+}
+
+impl Report {
+    /// Adds the application, and judges it.
+    pub fn add(&mut self, guest: Guest, needs_entry: bool) {
+        self.add_all(vec![guest], needs_entry);
+    }
+
+    /// Adds the application and what it may be composed with, and judges them.
+    pub fn add_all(&mut self, guests: Vec<Guest>, needs_entry: bool) {
+        self.reason = match guests.as_slice() {
+            [] => None,
+            [_, others @ ..] if !provided::COMPOSES && !others.is_empty() => {
+                Some(format!("it has {} wasm layers, and one is run", guests.len()))
+            }
+            [application, others @ ..] => verdict::reason(application, others, needs_entry),
+        };
+        self.runs = self.reason.is_none();
+        self.guests = guests;
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.image)?;
+        let mut line = |name: &str, text: &str| match text.is_empty() {
+            true => Ok(()),
+            false => writeln!(f, "  {name:<14}{text}"),
+        };
+        line("digest", self.digest.as_deref().unwrap_or_default())?;
+        line("platform", &self.platforms.join(", "))?;
+        line("entrypoint", &self.entrypoint.join(" "))?;
+        for layer in &self.layers {
+            line("layer", &format!("{:<12}{}", size(layer.size), layer.media_type))?;
+        }
+        for guest in &self.guests {
+            describe(guest, f)?;
+        }
+        for note in &self.notes {
+            writeln!(f, "  {:<14}{note}", "note")?;
+        }
+        match &self.reason {
+            None => write!(f, "  {:<14}yes, on wasmtime-shim {}", "runs", self.shim),
+            Some(reason) => {
+                write!(f, "  {:<14}no, not on wasmtime-shim {}: {reason}", "runs", self.shim)
+            }
+        }
+    }
+}
+
+fn describe(guest: &Guest, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    let mut line = |name: &str, text: &str| writeln!(f, "  {name:<14}{text}");
+    line("guest", &format!("{}, a {} of {}", guest.name, guest.kind, size(guest.size)))?;
+    line("world", guest.world.unwrap_or("none that is run by itself"))?;
+    for (field, names) in &guest.producers {
+        line(field, &names.join(", "))?;
+    }
+    let mut name = "imports";
+    for import in &guest.imports {
+        line(name, &import.name)?;
+        name = "";
+    }
+    name = "exports";
+    for export in &guest.exports {
+        line(name, export)?;
+        name = "";
+    }
+    name = "needs";
+    for grant in &guest.needs {
+        line(name, grant.in_words())?;
+        name = "";
+    }
+    Ok(())
+}

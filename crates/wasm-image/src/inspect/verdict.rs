@@ -1,0 +1,148 @@
+//! Whether this version of the shim can run a guest.
+
+use provided::{Interface, provides};
+
+use super::guest::Guest;
+
+/// How many missing imports are named: the first ones say what kind of host is meant.
+const SHOWN: usize = 5;
+
+/// Why the shim cannot run `guest`; nothing when it can. `others` are the image's further guests, whose exports count
+/// where the shim composes. A guest without an entry runs where the entrypoint names an export (`needs_entry`).
+pub fn reason(guest: &Guest, others: &[Guest], needs_entry: bool) -> Option<String> {
+    if let Some(invalid) = &guest.invalid {
+        return Some(format!("it is not valid WebAssembly: {invalid}"));
+    }
+    if guest.size > provided::WASM_BYTES {
+        let (size, limit) = (guest.size, provided::WASM_BYTES);
+        return Some(format!("it has {size} bytes, and {limit} are compiled"));
+    }
+    let missing = missing(guest, others);
+    if !missing.is_empty() {
+        return Some(format!("it imports what is not provided: {}", list(&missing)));
+    }
+    (needs_entry && guest.world.is_none()).then(|| {
+        let exports = if guest.exports.is_empty() { "nothing" } else { &guest.exports.join(", ") };
+        format!("it has no entry: it exports {exports}, and {} is needed", entries(guest))
+    })
+}
+
+/// What a guest imports and nobody provides: an interface, or a function of one.
+pub fn missing(guest: &Guest, others: &[Guest]) -> Vec<String> {
+    match guest.kind {
+        "module" => missing_functions(guest),
+        _ => missing_interfaces(guest, others, &provided::interfaces()),
+    }
+}
+
+fn missing_functions(guest: &Guest) -> Vec<String> {
+    let has = |module: &str, item: &str| {
+        module == provided::MODULE && provided::MODULE_FUNCTIONS.contains(&item)
+    };
+    let imports = guest.imports.iter();
+    let all = imports.flat_map(|it| it.items.iter().map(|item| (it.name.as_str(), item.as_str())));
+    all.filter(|(module, item)| !has(module, item))
+        .map(|(module, item)| format!("{module}::{item}"))
+        .collect()
+}
+
+fn missing_interfaces(guest: &Guest, others: &[Guest], table: &[Interface]) -> Vec<String> {
+    let mut missing = Vec::new();
+    for import in &guest.imports {
+        if provided::COMPOSES && others.iter().any(|it| it.exports.contains(&import.name)) {
+            continue;
+        }
+        if !provides(table, &import.name, None) {
+            missing.push(import.name.clone());
+            continue;
+        }
+        let items = import.items.iter().filter(|it| !provides(table, &import.name, Some(it)));
+        missing.extend(items.map(|item| format!("{} {item}", import.name)));
+    }
+    missing
+}
+
+fn list(missing: &[String]) -> String {
+    let shown = missing.iter().take(SHOWN).cloned().collect::<Vec<_>>().join(", ");
+    match missing.len().saturating_sub(SHOWN) {
+        0 => shown,
+        more => format!("{shown} and {more} more"),
+    }
+}
+
+fn entries(guest: &Guest) -> &'static str {
+    match guest.kind {
+        "module" => "_start",
+        _ => "wasi:cli/run@0.2 or @0.3, wasi:http/incoming-handler@0.2 or wasi:http/handler@0.3",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(text: &str) -> Option<String> {
+        reason(&Guest::read("app.wasm", &wat::parse_str(text).unwrap()), &[], true)
+    }
+
+    #[test]
+    fn a_command_of_wasi_01_runs_and_one_that_asks_more_is_told_what() {
+        let wasi = |name: &str| {
+            of(&format!(
+                r#"(module (import "wasi_snapshot_preview1" "{name}" (func))
+                    (memory (export "memory") 1) (func (export "_start")))"#
+            ))
+        };
+        assert_eq!(wasi("fd_write"), None);
+        let text = wasi("sock_open").unwrap();
+        assert!(
+            text.contains("it imports") && text.contains("wasi_snapshot_preview1::sock_open"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn an_import_is_named_with_its_version_and_a_function_with_its_interface() {
+        let import = |name: &str, function: &str| {
+            of(&format!(r#"(component (import "{name}" (instance (export "{function}" (func)))))"#))
+                .unwrap()
+        };
+        assert!(import("acme:db/query@1.0.0", "get").contains("provided: acme:db/query@1.0.0"));
+        let text = import("wasi:cli/environment@0.2.3", "get-colour");
+        assert!(text.ends_with("wasi:cli/environment@0.2.3 get-colour"), "{text}");
+        assert!(import("wasi:cli/environment@0.2.3", "initial-cwd").contains("has no entry"));
+    }
+
+    #[test]
+    fn a_guest_without_an_entry_is_told_what_it_exports() {
+        let text = of(r#"(module (func (export "greet")))"#).unwrap();
+        assert!(text.contains("exports greet, and _start is needed"), "{text}");
+        let wasm = wat::parse_str(r#"(module (func (export "greet")))"#).unwrap();
+        assert_eq!(reason(&Guest::read("app.wasm", &wasm), &[], false), None);
+    }
+
+    #[test]
+    fn what_is_not_valid_is_told_with_the_place() {
+        let wasm = b"\0asm\x01\0\0\0junk";
+        let text = reason(&Guest::read("app.wasm", wasm), &[], true).unwrap();
+        assert!(text.contains("not valid WebAssembly") && text.contains("offset"), "{text}");
+    }
+
+    #[test]
+    fn ten_thousand_components_in_each_other_are_refused_before_they_are_followed() {
+        let mut wasm = b"\0asm\x0d\0\x01\0".to_vec();
+        for _ in 0..10_000 {
+            let mut outer = b"\0asm\x0d\0\x01\0\x04".to_vec();
+            let mut size = wasm.len();
+            while size >= 0x80 {
+                outer.push((size & 0x7f) as u8 | 0x80);
+                size >>= 7;
+            }
+            outer.push(size as u8);
+            outer.extend(&wasm);
+            wasm = outer;
+        }
+        let text = reason(&Guest::read("app.wasm", &wasm), &[], true).unwrap();
+        assert!(text.contains("more than 100 deep"), "{text}");
+    }
+}

@@ -1,0 +1,115 @@
+//! Where an image is or is to be: the operands of `push`, `pull`, `copy`, `convert` and `inspect`.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use oci_client::Reference;
+
+use crate::errors::Error;
+use crate::store::Layout;
+
+/// A place of images.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Place {
+    /// An image in a registry.
+    Registry(Reference),
+    /// A folder with an OCI image layout.
+    Layout(PathBuf),
+    /// A layout in a tar file.
+    Archive(PathBuf),
+}
+
+impl Place {
+    /// A path, by its form: absolute, beginning with a dot, ending in `.tar`, or a layout that is there; else a
+    /// reference. `docker://`, `oci:` and `oci-archive:` say which it is, as for `skopeo`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`].
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        if let Some(name) = text.strip_prefix("docker://") {
+            return reference(name).map(Place::Registry);
+        }
+        if let Some(path) = text.strip_prefix("oci-archive:") {
+            return Ok(Place::Archive(path.into()));
+        }
+        if let Some(path) = text.strip_prefix("oci:") {
+            return Ok(Place::Layout(path.into()));
+        }
+        let looks_like_path = text.starts_with(['/', '.']) || text.ends_with(".tar");
+        match looks_like_path || Layout::is_one(Path::new(text)) {
+            true => Ok(Self::of_path(Path::new(text))),
+            false => reference(text).map(Place::Registry),
+        }
+    }
+
+    /// A place on disk: an archive when its name ends in `.tar`, else a layout; what is there decides first.
+    pub fn of_path(path: &Path) -> Self {
+        let is_tar = path.extension().is_some_and(|it| it == "tar");
+        match path.is_file() || (is_tar && !path.is_dir()) {
+            true => Place::Archive(path.into()),
+            false => Place::Layout(path.into()),
+        }
+    }
+}
+
+/// Reads an image's name, as containerd spells it.
+///
+/// # Errors
+/// [`Error::Usage`].
+pub fn reference(text: &str) -> Result<Reference, Error> {
+    text.parse().map_err(|_| {
+        Error::Usage(format!("{text:?} is not an image reference such as registry.example/app:1"))
+    })
+}
+
+impl std::str::FromStr for Place {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self, Error> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Registry(reference) => f.write_str(&reference.whole()),
+            Place::Layout(path) | Place::Archive(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_told_from_a_reference_by_its_form() {
+        let archive = |path: &str| Some(Place::Archive(path.into()));
+        let layout = |path: &str| Some(Place::Layout(path.into()));
+        let registry = |name: &str| Some(Place::Registry(name.parse().unwrap()));
+        for (text, expected) in [
+            ("app.tar", archive("app.tar")),
+            ("./app", layout("./app")),
+            ("/no/such/app.tar", archive("/no/such/app.tar")),
+            ("r.example/app:1", registry("r.example/app:1")),
+            ("127.0.0.1:5000/app.tar:1", registry("127.0.0.1:5000/app.tar:1")),
+            ("docker://r.example/app.tar", registry("r.example/app.tar:latest")),
+            ("oci:app", layout("app")),
+            ("oci-archive:app", archive("app")),
+            ("r.example/App", None),
+            ("", None),
+        ] {
+            assert_eq!(Place::parse(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_there_decides_what_a_path_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let tar = folder.path().join("x.tar");
+        assert_eq!(Place::of_path(&tar), Place::Archive(tar.clone()));
+        std::fs::create_dir(&tar).unwrap();
+        assert_eq!(Place::of_path(&tar), Place::Layout(tar));
+    }
+}

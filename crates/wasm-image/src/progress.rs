@@ -1,0 +1,47 @@
+//! What is being done, on standard error: bars on a terminal, a line each thing otherwise.
+
+use std::io::IsTerminal;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+/// Shows how one blob is getting on; dropped, it is taken away.
+#[derive(Debug)]
+pub struct Bar(ProgressBar);
+
+impl Bar {
+    /// For a blob of that many bytes; `what` is such as "sending sha256:0123…".
+    pub fn new(what: &str, length: u64) -> Self {
+        if !std::io::stderr().is_terminal() {
+            note(&format!("{what} ({})", size(length)));
+            return Self(ProgressBar::hidden());
+        }
+        let bar = ProgressBar::with_draw_target(Some(length), ProgressDrawTarget::stderr());
+        let template = "{msg} {wide_bar} {binary_bytes:>10} of {binary_total_bytes} {eta:>4}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style);
+        }
+        bar.set_message(what.to_owned());
+        Self(bar)
+    }
+
+    /// So many bytes are done.
+    pub fn at(&self, bytes: u64) {
+        self.0.set_position(bytes);
+    }
+}
+
+impl Drop for Bar {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+/// A line about what happens.
+pub fn note(text: &str) {
+    eprintln!("{text}");
+}
+
+/// A size in bytes, for people.
+pub fn size(bytes: u64) -> String {
+    indicatif::BinaryBytes(bytes).to_string()
+}

@@ -1,0 +1,171 @@
+//! Answers that are no success, as sentences.
+
+use std::time::{Duration, SystemTime};
+
+use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::{Response, StatusCode};
+use serde::Deserialize;
+
+use super::{Remote, Task};
+use crate::errors::Error;
+use crate::limits::{LONGEST_ASKED_WAIT, MESSAGE_BYTES};
+
+/// What a registry says is wrong (OCI distribution specification, "Error Codes").
+#[derive(Deserialize)]
+struct Envelope {
+    errors: Vec<Said>,
+}
+
+#[derive(Deserialize)]
+struct Said {
+    code: String,
+    #[serde(default)]
+    message: String,
+}
+
+/// The error for an answer that is no success.
+pub async fn error(remote: &Remote, task: &Task<'_>, mut answer: Response) -> Error {
+    let (status, wait) = (answer.status(), asked_wait(answer.headers()));
+    let said = said(&body(&mut answer).await);
+    let (registry, what) = (remote.registry().to_owned(), task.what.to_owned());
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => denied(remote, task.what, status, said),
+        StatusCode::NOT_FOUND => {
+            Error::NotFound { place: remote.title(), what: task.subject.to_owned() }
+        }
+        _ if is_passing(status) => {
+            let reason = format!("{}{}", in_words(status), brackets(said)) + &too_long(wait);
+            Error::Unavailable { registry, what, reason, wait, attempts: String::new() }
+        }
+        _ => Error::Refused { registry, what, reason: in_words(status) + &brackets(said) },
+    }
+}
+
+/// The error when the registry does not let these credentials do something.
+pub fn denied(remote: &Remote, what: &str, status: StatusCode, said: String) -> Error {
+    Error::Denied {
+        registry: remote.registry().to_owned(),
+        who: remote.auth.who(),
+        what: what.to_owned(),
+        status: status.as_u16(),
+        detail: brackets(said),
+        advice: remote.auth.advice(remote.registry()),
+    }
+}
+
+/// The error when there was no answer.
+pub fn unreachable(registry: &str, what: &str, error: &reqwest::Error) -> Error {
+    let reason = match error {
+        _ if innermost(error).contains("InvalidContentType") => {
+            "it does not speak TLS (for a registry on this machine, give --plain-http)".to_owned()
+        }
+        _ if error.is_connect() => format!("no connection ({})", innermost(error)),
+        _ if error.is_timeout() => "it was silent for too long".to_owned(),
+        _ => format!("the line was cut ({})", innermost(error)),
+    };
+    let (registry, what) = (registry.to_owned(), what.to_owned());
+    match error.is_redirect() || error.is_builder() {
+        true => Error::Refused { registry, what, reason: innermost(error) },
+        false => Error::Unavailable { registry, what, reason, wait: None, attempts: String::new() },
+    }
+}
+
+/// Whether the same request may be answered otherwise a little later.
+fn is_passing(status: StatusCode) -> bool {
+    status == StatusCode::TOO_MANY_REQUESTS
+        || status == StatusCode::REQUEST_TIMEOUT
+        || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
+}
+
+/// The innermost cause: those above only say that there was a request.
+pub fn innermost(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
+fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
+    let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
+    if let Ok(seconds) = value.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(SystemTime::now()).unwrap_or_default())
+}
+
+fn too_long(wait: Option<Duration>) -> String {
+    match wait {
+        Some(wait) if wait > LONGEST_ASKED_WAIT => {
+            format!("; it asks to wait {} s, which is longer than CI should", wait.as_secs())
+        }
+        _ => String::new(),
+    }
+}
+
+async fn body(answer: &mut Response) -> Vec<u8> {
+    let mut body = Vec::new();
+    while let Ok(Some(part)) = answer.chunk().await {
+        body.extend_from_slice(&part);
+        if body.len() > MESSAGE_BYTES {
+            break;
+        }
+    }
+    body
+}
+
+fn said(body: &[u8]) -> String {
+    let Ok(Envelope { errors }) = serde_json::from_slice(body) else { return String::new() };
+    let one = |it: Said| match it.message.is_empty() {
+        true => it.code,
+        false => format!("{}: {}", it.code, it.message),
+    };
+    let text: Vec<String> = errors.into_iter().take(3).map(one).collect();
+    text.join("; ").chars().filter(|it| !it.is_control()).take(300).collect()
+}
+
+fn brackets(said: String) -> String {
+    if said.is_empty() { said } else { format!(" ({said})") }
+}
+
+fn in_words(status: StatusCode) -> String {
+    let words = status.canonical_reason().unwrap_or("no known status");
+    format!("HTTP {} {}", status.as_u16(), words.to_lowercase())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_asked_for_in_seconds_or_by_a_date() {
+        let asked = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RETRY_AFTER, value.parse().unwrap());
+            asked_wait(&headers)
+        };
+        assert_eq!(asked("3"), Some(Duration::from_secs(3)));
+        assert_eq!(asked("Thu, 01 Jan 1970 00:00:01 GMT"), Some(Duration::ZERO));
+        let soon = httpdate::fmt_http_date(SystemTime::now() + Duration::from_secs(600));
+        assert!(asked(&soon).is_some_and(|it| it > Duration::from_secs(500)));
+        assert_eq!(asked("soon"), None);
+        assert_eq!(asked_wait(&HeaderMap::new()), None);
+    }
+
+    #[test]
+    fn what_the_registry_says_is_quoted_on_one_line() {
+        let body = br#"{"errors":[{"code":"DENIED","message":"no\nway"},{"code":"UNSUPPORTED"}]}"#;
+        assert_eq!(said(body), "DENIED: noway; UNSUPPORTED");
+        assert_eq!(said(b"<html>"), "");
+    }
+
+    #[test]
+    fn overload_passes_and_a_mistake_does_not() {
+        for (status, passes) in [(429, true), (500, true), (503, true), (400, false), (501, false)]
+        {
+            assert_eq!(is_passing(StatusCode::from_u16(status).unwrap()), passes, "{status}");
+        }
+    }
+}

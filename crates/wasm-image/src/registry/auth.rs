@@ -1,0 +1,141 @@
+//! Who asks: the `Authorization` header of each request, by way of `oci-client`, which knows the registries'
+//! challenges and token services.
+
+use anyhow::Result;
+use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::errors::OciDistributionError;
+use oci_client::secrets::RegistryAuth;
+use oci_client::{Client, Reference, RegistryOperation};
+use reqwest::{RequestBuilder, StatusCode};
+use tokio::sync::Mutex;
+
+use super::credentials::{self, Found};
+use super::{Task, answers};
+use crate::errors::Error;
+use crate::limits;
+
+/// A bearer token; none where the registry wants the credentials themselves, or nothing.
+type Token = Option<String>;
+
+/// The credentials for one registry, and what it gave for them.
+pub struct Auth {
+    client: Client,
+    credentials: RegistryAuth,
+    /// Where the credentials are from, in words.
+    origin: Option<String>,
+    /// The tokens to pull and to push, where it gives such; unknown before the first request.
+    tokens: Mutex<[Option<Token>; 2]>,
+}
+
+impl Auth {
+    /// Looks up the credentials for an image.
+    pub fn new(reference: &Reference, plain_http: bool) -> Result<Self> {
+        let found = credentials::find(reference.resolve_registry(), reference.repository())?;
+        let (credentials, origin) = match found {
+            Some(Found { user, secret, origin }) => {
+                (RegistryAuth::Basic(user, secret), Some(origin))
+            }
+            None => (RegistryAuth::Anonymous, None),
+        };
+        let config = ClientConfig {
+            protocol: if plain_http { ClientProtocol::Http } else { ClientProtocol::Https },
+            connect_timeout: Some(limits::CONNECT_TIME),
+            read_timeout: Some(limits::SILENCE),
+            user_agent: concat!("wasm-image/", env!("CARGO_PKG_VERSION")),
+            // A registry on this machine is not behind a proxy; naming one is how to turn the environment's off.
+            http_proxy: plain_http.then(|| "http://127.0.0.1".into()),
+            no_proxy: plain_http.then(|| "127.0.0.0/8,::1,localhost".into()),
+            ..ClientConfig::default()
+        };
+        Ok(Self {
+            client: Client::try_from(config)?,
+            credentials,
+            origin,
+            tokens: Mutex::default(),
+        })
+    }
+
+    /// The request with what the registry wants to see.
+    pub async fn apply(
+        &self,
+        reference: &Reference,
+        task: &Task<'_>,
+        request: RequestBuilder,
+    ) -> Result<RequestBuilder, Error> {
+        let token = self.token(reference, task).await?;
+        Ok(match (token, &self.credentials) {
+            (Some(token), _) => request.bearer_auth(token),
+            (None, RegistryAuth::Basic(user, secret)) => request.basic_auth(user, Some(secret)),
+            (None, _) => request,
+        })
+    }
+
+    async fn token(&self, reference: &Reference, task: &Task<'_>) -> Result<Token, Error> {
+        let mut tokens = self.tokens.lock().await;
+        let known = &mut tokens[index(task.operation)];
+        if let Some(token) = known {
+            return Ok(token.clone());
+        }
+        let asked = self.client.auth(reference, &self.credentials, task.operation).await;
+        let token = asked.map_err(|error| self.refusal(reference, task, error))?;
+        *known = Some(token.clone());
+        Ok(token)
+    }
+
+    /// Drops a token that may have expired; says whether there was one.
+    pub async fn forget(&self, operation: RegistryOperation) -> bool {
+        self.tokens.lock().await[index(operation)].take().flatten().is_some()
+    }
+
+    /// Whose credentials are sent, in words.
+    pub fn who(&self) -> String {
+        match &self.credentials {
+            RegistryAuth::Basic(user, _) => format!("user {user}"),
+            _ => "anybody".into(),
+        }
+    }
+
+    /// What to do when they are not enough.
+    pub fn advice(&self, registry: &str) -> String {
+        match &self.origin {
+            Some(origin) => format!("the credentials are from {origin}"),
+            None => format!("log in with `docker login {registry}` or `podman login {registry}`"),
+        }
+    }
+
+    fn refusal(
+        &self,
+        reference: &Reference,
+        task: &Task<'_>,
+        error: OciDistributionError,
+    ) -> Error {
+        let (registry, what) = (reference.resolve_registry(), task.what);
+        match error {
+            OciDistributionError::RequestError(error) => {
+                answers::unreachable(registry, what, &error)
+            }
+            OciDistributionError::AuthenticationFailure(_) => Error::Denied {
+                registry: registry.into(),
+                who: self.who(),
+                what: what.into(),
+                status: StatusCode::UNAUTHORIZED.as_u16(),
+                detail: " (its token service gives no token)".into(),
+                advice: self.advice(registry),
+            },
+            other => {
+                let reason = other.to_string();
+                Error::Refused { registry: registry.into(), what: what.into(), reason }
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Auth {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Auth").field("who", &self.who()).finish_non_exhaustive()
+    }
+}
+
+fn index(operation: RegistryOperation) -> usize {
+    usize::from(operation == RegistryOperation::Push)
+}

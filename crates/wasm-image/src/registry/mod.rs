@@ -1,0 +1,208 @@
+//! A repository in a registry (OCI distribution specification).
+//!
+//! Read [`Remote`] here, then [`pull`] and [`push`]; [`retry`] has the attempts, [`answers`] turns what is no success
+//! into a sentence, [`auth`] and [`credentials`] are who asks. `oci-client` does the authentication; the requests
+//! themselves are here, because it neither tells what a registry asks to wait, nor goes on with an upload that was cut.
+
+mod answers;
+mod auth;
+mod credentials;
+mod pull;
+mod push;
+mod retry;
+
+use std::net::IpAddr;
+
+use anyhow::{Context, Result};
+use oci_client::{Reference, RegistryOperation};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+
+use crate::errors::Error;
+use crate::limits;
+use auth::Auth;
+pub use retry::Retries;
+
+/// How registries are reached.
+#[derive(Clone, Copy, Debug, Default, clap::Args)]
+pub struct Options {
+    /// Speak HTTP instead of HTTPS with a registry on this machine (127.0.0.0/8, ::1, localhost)
+    #[arg(long)]
+    pub plain_http: bool,
+
+    /// How often a request is repeated when the registry answers 429 or 5xx, or the line is cut
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub retries: u32,
+}
+
+/// One repository, and an image's name in it.
+#[derive(Debug)]
+pub struct Remote {
+    /// The image.
+    pub reference: Reference,
+    client: Client,
+    auth: Auth,
+    base: Url,
+    retries: u32,
+}
+
+impl Remote {
+    /// The repository of `reference`; nothing is asked yet.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for plain HTTP to another machine; of credentials that cannot be read.
+    pub fn new(reference: Reference, options: Options) -> Result<Self> {
+        let registry = reference.resolve_registry().to_owned();
+        if options.plain_http && !is_loopback(&registry) {
+            let text = format!("--plain-http is for registries on this machine, not {registry}");
+            return Err(Error::Usage(text).into());
+        }
+        // Fails when there is one already: another repository's.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let scheme = if options.plain_http { "http" } else { "https" };
+        let base = format!("{scheme}://{registry}/v2/{}/", reference.repository());
+        Ok(Self {
+            base: Url::parse(&base).with_context(|| format!("{registry} is no registry"))?,
+            client: client(options.plain_http)?,
+            auth: Auth::new(&reference, options.plain_http)?,
+            retries: options.retries,
+            reference,
+        })
+    }
+
+    /// Host and port, for messages.
+    pub fn registry(&self) -> &str {
+        self.reference.resolve_registry()
+    }
+
+    /// Registry and repository, for messages.
+    pub fn title(&self) -> String {
+        format!("{}/{}", self.reference.registry(), self.reference.repository())
+    }
+
+    fn retries(&self) -> Retries {
+        Retries::new(self.retries)
+    }
+
+    fn url(&self, path: &str) -> Result<Url> {
+        Ok(self.base.join(path)?)
+    }
+
+    /// Sends a request until there is an answer that is not a passing failure.
+    async fn send(
+        &self,
+        task: &Task<'_>,
+        request: impl Fn(&Client) -> RequestBuilder,
+    ) -> Result<Response> {
+        let mut retries = self.retries();
+        loop {
+            match self.send_once(task, &request).await {
+                Ok(answer) => return Ok(answer),
+                Err(error) => retries.wait(error).await?,
+            }
+        }
+    }
+
+    /// Sends a request; where the registry no longer takes the token it gave, once more with another.
+    async fn send_once(
+        &self,
+        task: &Task<'_>,
+        request: impl Fn(&Client) -> RequestBuilder,
+    ) -> Result<Response> {
+        let (client, mut request) = request(&self.client).build_split();
+        let body = request.as_mut().ok().and_then(|it| it.try_clone());
+        let answer = self.execute(task, &client, request).await?;
+        match (answer.status(), body) {
+            (StatusCode::UNAUTHORIZED, Some(again)) if self.auth.forget(task.operation).await => {
+                let answer = self.execute(task, &client, Ok(again)).await?;
+                self.check(task, answer).await
+            }
+            _ => self.check(task, answer).await,
+        }
+    }
+
+    async fn execute(
+        &self,
+        task: &Task<'_>,
+        client: &Client,
+        request: reqwest::Result<reqwest::Request>,
+    ) -> Result<Response> {
+        let request = request.with_context(|| format!("cannot {}", task.what))?;
+        let is_own = same_origin(request.url(), &self.base);
+        let mut request = RequestBuilder::from_parts(client.clone(), request);
+        if is_own {
+            request = self.auth.apply(&self.reference, task, request).await?;
+        }
+        let answer = request.send().await;
+        Ok(answer.map_err(|error| answers::unreachable(self.registry(), task.what, &error))?)
+    }
+
+    /// The answer when it is a success.
+    async fn check(&self, task: &Task<'_>, answer: Response) -> Result<Response> {
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        Err(answers::error(self, task, answer).await.into())
+    }
+}
+
+/// What a request is for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Task<'a> {
+    /// In words that follow "cannot be used to".
+    what: &'a str,
+    /// What the repository is said not to have when the answer is 404.
+    subject: &'a str,
+    operation: RegistryOperation,
+}
+
+fn client(is_local: bool) -> Result<Client> {
+    let mut builder = ClientBuilder::new()
+        .user_agent(concat!("wasm-image/", env!("CARGO_PKG_VERSION")))
+        .connect_timeout(limits::CONNECT_TIME)
+        .read_timeout(limits::SILENCE)
+        .tcp_user_timeout(limits::SILENCE);
+    if is_local {
+        builder = builder.no_proxy();
+    }
+    builder.build().context("cannot set up TLS")
+}
+
+/// Whether credentials for one may be sent to the other.
+fn same_origin(one: &Url, other: &Url) -> bool {
+    let of = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned));
+    of(one) == of(other) && one.port_or_known_default() == other.port_or_known_default()
+}
+
+/// Whether a registry, given as host and port, is on this machine.
+fn is_loopback(registry: &str) -> bool {
+    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_http_is_for_this_machine_only() {
+        for local in ["127.0.0.1:5000", "127.8.8.8", "localhost:1", "localhost", "[::1]:5000"] {
+            assert!(is_loopback(local), "{local}");
+        }
+        for other in ["10.0.0.1:5000", "localhost.example", "registry.example:5000", "128.0.0.1"] {
+            assert!(!is_loopback(other), "{other}");
+        }
+        let reference: Reference = "registry.example/app:1".parse().unwrap();
+        let error = Remote::new(reference, Options { plain_http: true, retries: 0 }).unwrap_err();
+        assert_eq!(crate::errors::exit_code(&error), 2, "{error}");
+    }
+
+    #[test]
+    fn credentials_go_to_their_own_registry_only() {
+        let same = |a: &str, b: &str| same_origin(&a.parse().unwrap(), &b.parse().unwrap());
+        assert!(same("https://r.example/v2/", "https://r.example:443/x"));
+        assert!(!same("https://r.example/", "http://r.example/"));
+        assert!(!same("https://r.example/", "https://store.example/"));
+        assert!(!same("https://r.example/", "https://r.example:444/"));
+    }
+}

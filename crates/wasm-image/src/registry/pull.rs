@@ -1,0 +1,169 @@
+//! Getting manifests and blobs (OCI distribution specification, "Pull").
+
+use anyhow::{Context, Result};
+use oci_client::RegistryOperation::Pull;
+use oci_spec::image::{Descriptor, MediaType, Sha256Digest};
+use reqwest::header::{ACCEPT, CONTENT_TYPE, RANGE};
+use reqwest::{Response, StatusCode};
+use serde_json::Value;
+
+use super::{Remote, Task, answers};
+use crate::errors::{Error, within};
+use crate::limits;
+use crate::progress::Bar;
+use crate::store::Layout;
+use crate::store::blob::{self, Writer};
+
+/// Manifests and indexes: OCI's, and Docker's names for the same.
+const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
+     application/vnd.docker.distribution.manifest.list.v2+json, \
+     application/vnd.oci.image.manifest.v1+json, \
+     application/vnd.docker.distribution.manifest.v2+json";
+
+impl Remote {
+    /// The manifest or index that a tag or digest names, checked, and its bytes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Digest`], [`Error::TooLarge`].
+    pub async fn manifest(&self, name: &str) -> Result<(Descriptor, Vec<u8>)> {
+        let subject = if name.contains(':') { name.to_owned() } else { format!("tag {name}") };
+        let what = format!("pull {}", self.reference.whole());
+        let task = Task { what: &what, subject: &subject, operation: Pull };
+        let url = self.url(&format!("manifests/{name}"))?;
+        let mut retries = self.retries();
+        let (header, bytes) = loop {
+            let answer =
+                self.send(&task, |it| it.get(url.clone()).header(ACCEPT, MANIFESTS)).await?;
+            match self.small(&what, answer).await {
+                Ok(done) => break done,
+                Err(error) => retries.wait(error).await?,
+            }
+        };
+        let found = blob::digest(&bytes);
+        if name.contains(':') && name != found {
+            let (place, expected) = (self.title(), name.to_owned());
+            return Err(Error::Digest { place, expected, found }.into());
+        }
+        let media_type = media_type(&bytes).unwrap_or(header);
+        let digits: Sha256Digest = found["sha256:".len()..].parse()?;
+        Ok((
+            Descriptor::new(MediaType::from(media_type.as_str()), bytes.len() as u64, digits),
+            bytes,
+        ))
+    }
+
+    /// The media type and all bytes of a small answer.
+    async fn small(&self, what: &str, mut answer: Response) -> Result<(String, Vec<u8>)> {
+        let media_type = answer.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
+        let media_type = media_type.unwrap_or_default().to_owned();
+        let mut bytes = Vec::new();
+        while let Some(part) = self.part(what, &mut answer).await? {
+            bytes.extend_from_slice(&part);
+            let size = bytes.len() as u64;
+            within(limits::JSON_BYTES, || format!("the manifest of {}", self.title()), size)?;
+        }
+        Ok((media_type, bytes))
+    }
+
+    /// Gets a blob into a layout. After a cut it goes on where it was.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Digest`], [`Error::Size`], [`Error::TooLarge`].
+    pub async fn download(&self, blob: &Descriptor, layout: &Layout, bar: &Bar) -> Result<()> {
+        let mut writer = layout.writer(blob, &self.title())?;
+        let mut retries = self.retries();
+        loop {
+            let before = writer.length();
+            if before > 0 && before == blob.size() {
+                return writer.finish();
+            }
+            match self.download_rest(blob, &mut writer, bar).await {
+                Ok(()) => return writer.finish(),
+                Err(error) => {
+                    if writer.length() > before {
+                        retries.reset();
+                    }
+                    retries.wait(error).await?;
+                }
+            }
+        }
+    }
+
+    async fn download_rest(&self, blob: &Descriptor, writer: &mut Writer, bar: &Bar) -> Result<()> {
+        let what = format!("pull {}", blob.digest());
+        let subject = format!("blob {}", blob.digest());
+        let task = Task { what: &what, subject: &subject, operation: Pull };
+        let url = self.url(&format!("blobs/{}", blob.digest()))?;
+        let from = writer.length();
+        let request = |it: &reqwest::Client| match from {
+            0 => it.get(url.clone()),
+            _ => it.get(url.clone()).header(RANGE, format!("bytes={from}-")),
+        };
+        let mut answer = self.send_once(&task, request).await?;
+        if from > 0 && answer.status() != StatusCode::PARTIAL_CONTENT {
+            writer.restart()?;
+        }
+        bar.at(writer.length());
+        while let Some(part) = self.part(&what, &mut answer).await? {
+            writer.write(&part)?;
+            bar.at(writer.length());
+        }
+        if writer.length() < blob.size() && answer.content_length().is_none() {
+            return Err(self.ended_early(&what).into());
+        }
+        Ok(())
+    }
+
+    /// The next part of an answer.
+    async fn part(&self, what: &str, answer: &mut Response) -> Result<Option<bytes::Bytes>, Error> {
+        let part = answer.chunk().await;
+        part.map_err(|error| answers::unreachable(self.registry(), what, &error))
+    }
+
+    /// Without a stated length, an end that comes too early looks like any other.
+    fn ended_early(&self, what: &str) -> Error {
+        Error::Unavailable {
+            registry: self.registry().into(),
+            what: what.into(),
+            reason: "the answer ended too early".into(),
+            wait: None,
+            attempts: String::new(),
+        }
+    }
+
+    /// Whether the repository has a blob.
+    pub async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
+        let what = format!("look for {}", blob.digest());
+        let subject = format!("blob {}", blob.digest());
+        // With the rights to push: the token for that will be needed anyway.
+        let operation = oci_client::RegistryOperation::Push;
+        let task = Task { what: &what, subject: &subject, operation };
+        let url = self.url(&format!("blobs/{}", blob.digest()))?;
+        is_there(self.send(&task, |it| it.head(url.clone())).await)
+    }
+
+    /// Whether the repository has a manifest of that digest.
+    pub async fn has_manifest(&self, manifest: &Descriptor) -> Result<bool> {
+        let what = format!("look for {}", manifest.digest());
+        let operation = oci_client::RegistryOperation::Push;
+        let task = Task { what: &what, subject: "such manifest", operation };
+        let url = self.url(&format!("manifests/{}", manifest.digest()))?;
+        is_there(self.send(&task, |it| it.head(url.clone()).header(ACCEPT, MANIFESTS)).await)
+    }
+}
+
+fn is_there(answer: Result<Response>) -> Result<bool> {
+    match answer {
+        Ok(_) => Ok(true),
+        Err(error) => match error.downcast_ref::<Error>() {
+            Some(Error::NotFound { .. }) => Ok(false),
+            _ => Err(error),
+        },
+    }
+}
+
+/// The media type that a manifest states of itself.
+fn media_type(bytes: &[u8]) -> Option<String> {
+    let manifest: Value = serde_json::from_slice(bytes).context("no JSON").ok()?;
+    Some(manifest.get("mediaType")?.as_str()?.to_owned())
+}

@@ -1,0 +1,208 @@
+//! Sending blobs and manifests (OCI distribution specification, "Push").
+//!
+//! A blob of up to [`CHUNK_BYTES`] is sent as a whole, which every registry takes. A larger one is sent in parts, each
+//! a request of its own; after a failure the registry is asked how much it has, and where it does not know, the blob
+//! is sent from its beginning.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use oci_client::RegistryOperation::Push;
+use oci_spec::image::Descriptor;
+use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
+use reqwest::{Response, StatusCode, Url};
+
+use super::{Remote, Retries, Task};
+use crate::errors::Error;
+use crate::limits::CHUNK_BYTES;
+use crate::progress::Bar;
+
+const BYTES: &str = "application/octet-stream";
+
+/// How far an upload is.
+struct Upload {
+    /// Where the rest is to be sent.
+    location: Url,
+    /// How many bytes the registry has.
+    offset: u64,
+}
+
+impl Remote {
+    /// Sends a blob that the repository does not have, from a file with its content.
+    pub async fn upload(&self, blob: &Descriptor, file: &Path, bar: &Bar) -> Result<()> {
+        let what = format!("push {} to {}", blob.digest(), self.title());
+        let task = Task { what: &what, subject: "such repository or upload", operation: Push };
+        let file = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
+        let mut retries = self.retries();
+        loop {
+            let sent = match blob.size() <= CHUNK_BYTES {
+                true => self.send_whole(&task, blob, &file).await,
+                false => self.send_parts(&task, blob, &file, bar, &mut retries).await,
+            };
+            match sent {
+                Ok(()) => {
+                    bar.at(blob.size());
+                    return Ok(());
+                }
+                Err(error) => retries.wait(error).await?,
+            }
+        }
+    }
+
+    /// Has the registry take a blob over from another of its repositories; says whether it did.
+    pub async fn mount(&self, blob: &Descriptor, from: &str) -> Result<bool> {
+        let what = format!("take {} over from {from}", blob.digest());
+        let task = Task { what: &what, subject: "such repository", operation: Push };
+        let mut url = self.url("blobs/uploads/")?;
+        url.query_pairs_mut()
+            .append_pair("mount", blob.digest().as_ref())
+            .append_pair("from", from);
+        match self.send(&task, |it| it.post(url.clone()).header(CONTENT_LENGTH, 0)).await {
+            // Else an upload was begun (distribution specification, "Mounting a blob"), to which nothing is sent.
+            Ok(answer) => Ok(answer.status() == StatusCode::CREATED),
+            Err(error) => match error.downcast_ref::<Error>() {
+                Some(refusal) if !refusal.is_passing() => Ok(false),
+                _ => Err(error),
+            },
+        }
+    }
+
+    async fn send_whole(&self, task: &Task<'_>, blob: &Descriptor, file: &File) -> Result<()> {
+        let bytes = read(file, 0, blob.size())?;
+        let upload = self.begin(task).await?;
+        self.commit(task, upload, blob, bytes).await
+    }
+
+    async fn send_parts(
+        &self,
+        task: &Task<'_>,
+        blob: &Descriptor,
+        file: &File,
+        bar: &Bar,
+        retries: &mut Retries,
+    ) -> Result<()> {
+        let mut upload = self.begin(task).await?;
+        while upload.offset < blob.size() {
+            bar.at(upload.offset);
+            let end = blob.size().min(upload.offset + CHUNK_BYTES);
+            let bytes = read(file, upload.offset, end)?;
+            upload = match self.send_part(task, &upload, bytes).await {
+                Ok(next) => {
+                    retries.reset();
+                    next
+                }
+                Err(error) => {
+                    retries.wait(error).await?;
+                    self.resume(task, &upload).await?
+                }
+            };
+        }
+        self.commit(task, upload, blob, Bytes::new()).await
+    }
+
+    async fn begin(&self, task: &Task<'_>) -> Result<Upload> {
+        let url = self.url("blobs/uploads/")?;
+        let answer =
+            self.send_once(task, |it| it.post(url.clone()).header(CONTENT_LENGTH, 0)).await?;
+        let location = location(&answer, &url)?.context("the registry names no upload location")?;
+        Ok(Upload { location, offset: 0 })
+    }
+
+    async fn send_part(&self, task: &Task<'_>, upload: &Upload, bytes: Bytes) -> Result<Upload> {
+        let next = upload.offset + bytes.len() as u64;
+        let range = format!("{}-{}", upload.offset, next - 1);
+        let request = |it: &reqwest::Client| {
+            let request = it.patch(upload.location.clone()).header(CONTENT_TYPE, BYTES);
+            request.header(CONTENT_RANGE, &range).body(bytes.clone())
+        };
+        let answer = self.send_once(task, request).await?;
+        let location = location(&answer, &upload.location)?;
+        Ok(Upload { location: location.unwrap_or_else(|| upload.location.clone()), offset: next })
+    }
+
+    /// How far the upload is by the registry's account; a new one where it has none.
+    async fn resume(&self, task: &Task<'_>, upload: &Upload) -> Result<Upload> {
+        let answer = self.send_once(task, |it| it.get(upload.location.clone())).await;
+        let Ok(answer) = answer else { return self.begin(task).await };
+        match (answer.status(), received(answer.headers()), location(&answer, &upload.location)?) {
+            (StatusCode::NO_CONTENT, Some(offset), Some(location)) => {
+                Ok(Upload { location, offset })
+            }
+            _ => self.begin(task).await,
+        }
+    }
+
+    async fn commit(
+        &self,
+        task: &Task<'_>,
+        upload: Upload,
+        blob: &Descriptor,
+        bytes: Bytes,
+    ) -> Result<()> {
+        let mut url = upload.location;
+        url.query_pairs_mut().append_pair("digest", blob.digest().as_ref());
+        let request = |it: &reqwest::Client| {
+            let request = it.put(url.clone()).header(CONTENT_TYPE, BYTES);
+            request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone())
+        };
+        self.send_once(task, request).await.map(drop)
+    }
+
+    /// Sends a manifest or index under a tag or its own digest, after what it names.
+    pub async fn put_manifest(
+        &self,
+        manifest: &Descriptor,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<()> {
+        let what = format!("push {}:{name}", self.title());
+        let task = Task { what: &what, subject: "such repository", operation: Push };
+        let url = self.url(&format!("manifests/{name}"))?;
+        let media_type = manifest.media_type().to_string();
+        let bytes = Bytes::copy_from_slice(bytes);
+        let request = |it: &reqwest::Client| {
+            it.put(url.clone()).header(CONTENT_TYPE, &media_type).body(bytes.clone())
+        };
+        self.send(&task, request).await.map(drop)
+    }
+}
+
+/// `Location`, which may be relative.
+fn location(answer: &Response, base: &Url) -> Result<Option<Url>> {
+    let Some(location) = answer.headers().get(LOCATION) else { return Ok(None) };
+    let location = location.to_str().context("the registry names a location that is no text")?;
+    Ok(Some(base.join(location).context("the registry names a location that is no URL")?))
+}
+
+/// How many bytes there are by `Range: 0-<last>`.
+fn received(headers: &HeaderMap) -> Option<u64> {
+    let range = headers.get(RANGE)?.to_str().ok()?;
+    let last: u64 = range.trim_start_matches("bytes=").strip_prefix("0-")?.parse().ok()?;
+    // `0-0` says nothing and one byte alike; what was sent twice would not match the digest.
+    Some(if last == 0 { 0 } else { last + 1 })
+}
+
+fn read(file: &File, from: u64, to: u64) -> Result<Bytes> {
+    let mut bytes = vec![0; usize::try_from(to - from)?];
+    file.read_exact_at(&mut bytes, from).context("the blob changed while it was sent")?;
+    Ok(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_registry_has_is_read_from_its_range() {
+        let has = |range: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(RANGE, range.parse().unwrap());
+            received(&headers)
+        };
+        assert_eq!((has("0-99"), has("bytes=0-99"), has("0-0")), (Some(100), Some(100), Some(0)));
+        assert_eq!((has("5-99"), has("all")), (None, None));
+    }
+}

@@ -1,0 +1,82 @@
+//! Repeating what may succeed later: after a wait that doubles, or the one that the registry asks for.
+
+use std::time::Duration;
+
+use anyhow::Result;
+
+use crate::errors::Error;
+use crate::limits::{FIRST_WAIT, LONGEST_ASKED_WAIT, LONGEST_WAIT};
+use crate::progress;
+
+/// The attempts at one thing.
+#[derive(Debug)]
+pub struct Retries {
+    allowed: u32,
+    failed: u32,
+}
+
+impl Retries {
+    /// As many attempts after the first.
+    pub fn new(allowed: u32) -> Self {
+        Self { allowed, failed: 0 }
+    }
+
+    /// Begins to count anew, after something was achieved.
+    pub fn reset(&mut self) {
+        self.failed = 0;
+    }
+
+    /// Waits before the next attempt.
+    ///
+    /// # Errors
+    /// `error` itself, when it will not pass, or there were enough attempts.
+    pub async fn wait(&mut self, error: anyhow::Error) -> Result<()> {
+        let asked = match error.downcast_ref::<Error>() {
+            Some(passing) if passing.is_passing() => passing.asked_wait(),
+            _ => return Err(error),
+        };
+        self.failed += 1;
+        match delay(self.failed, asked) {
+            Some(delay) if self.failed <= self.allowed => {
+                progress::note(&format!("{error}; trying again in {:.1} s", delay.as_secs_f64()));
+                tokio::time::sleep(delay).await;
+                Ok(())
+            }
+            _ => Err(match error.downcast::<Error>() {
+                Ok(passing) => passing.after(self.failed).into(),
+                Err(other) => other,
+            }),
+        }
+    }
+}
+
+/// The wait after that many failures; none when the registry asks for one that is too long.
+fn delay(failed: u32, asked: Option<Duration>) -> Option<Duration> {
+    let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failed.saturating_sub(1)));
+    let own = doubled.min(LONGEST_WAIT);
+    match asked {
+        Some(asked) if asked > LONGEST_ASKED_WAIT => None,
+        Some(asked) => Some(asked.max(own.min(FIRST_WAIT))),
+        None => Some(own),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_wait_doubles_up_to_the_longest() {
+        let own = |failed| delay(failed, None).unwrap();
+        assert_eq!((own(1), own(2), own(4)), (FIRST_WAIT, FIRST_WAIT * 2, FIRST_WAIT * 8));
+        assert_eq!((own(20), own(u32::MAX)), (LONGEST_WAIT, LONGEST_WAIT));
+    }
+
+    #[test]
+    fn what_the_registry_asks_for_is_waited_unless_it_is_too_long() {
+        let asked = |seconds| delay(1, Some(Duration::from_secs(seconds)));
+        assert_eq!(asked(7), Some(Duration::from_secs(7)));
+        assert_eq!(asked(0), Some(FIRST_WAIT));
+        assert_eq!(asked(3600), None);
+    }
+}

@@ -1,0 +1,186 @@
+//! A blob on its way to disk: it has its place only once its size and digest are right.
+
+use std::fs::Permissions;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use oci_spec::image::Descriptor;
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+
+use crate::errors::Error;
+
+/// A file that will be put at `place`; dropped before, it is gone.
+#[derive(Debug)]
+pub struct Writer {
+    file: NamedTempFile,
+    place: PathBuf,
+    expected: Descriptor,
+    source: String,
+    hash: Sha256,
+    length: u64,
+}
+
+impl Writer {
+    /// A writer for what `expected` describes, to be put at `place`; `source` is where it comes from, for errors.
+    pub fn new(place: &Path, expected: &Descriptor, source: &str) -> Result<Self> {
+        let file = beside(place)?;
+        let (expected, source) = (expected.clone(), source.to_owned());
+        Ok(Self { file, place: place.into(), expected, source, hash: Sha256::new(), length: 0 })
+    }
+
+    /// How many bytes it has.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Adds bytes.
+    ///
+    /// # Errors
+    /// [`Error::Size`] as soon as there are more than were stated.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.length += bytes.len() as u64;
+        if self.length > self.expected.size() {
+            return Err(self
+                .wrong_size(format!("more than {} bytes", self.expected.size()))
+                .into());
+        }
+        self.hash.update(bytes);
+        self.file.write_all(bytes).with_context(|| self.cannot_write())
+    }
+
+    /// Begins again from nothing.
+    pub fn restart(&mut self) -> Result<()> {
+        let place = self.place.clone();
+        *self = Self::new(&place, &self.expected, &self.source)?;
+        Ok(())
+    }
+
+    /// Puts the file at its place.
+    ///
+    /// # Errors
+    /// [`Error::Size`], [`Error::Digest`].
+    pub fn finish(self) -> Result<()> {
+        if self.length != self.expected.size() {
+            return Err(self.wrong_size(format!("{} bytes", self.length)).into());
+        }
+        let found = written(self.hash.clone());
+        let expected = self.expected.digest().to_string();
+        if found != expected {
+            return Err(Error::Digest { place: self.source, expected, found }.into());
+        }
+        put(self.file, &self.place)
+    }
+
+    fn wrong_size(&self, found: String) -> Error {
+        let (place, digest) = (self.source.clone(), self.expected.digest().to_string());
+        Error::Size { place, digest, stated: self.expected.size(), found }
+    }
+
+    fn cannot_write(&self) -> String {
+        format!("cannot write {}", self.place.display())
+    }
+}
+
+/// A temporary file in the folder of `place`, with the permissions that a new file gets.
+pub fn beside(place: &Path) -> Result<NamedTempFile> {
+    let folder = match place.parent() {
+        Some(folder) if folder != Path::new("") => folder,
+        _ => Path::new("."),
+    };
+    tempfile::Builder::new()
+        .prefix(".wasm-image-")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(folder)
+        .with_context(|| format!("cannot write into {}", folder.display()))
+}
+
+/// Makes a finished temporary file the one at `place`, at once.
+pub fn put(file: NamedTempFile, place: &Path) -> Result<()> {
+    file.persist(place).with_context(|| format!("cannot write {}", place.display()))?;
+    Ok(())
+}
+
+/// Writes a whole file, which is there completely or not at all.
+pub fn write(place: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = beside(place)?;
+    file.write_all(bytes).with_context(|| format!("cannot write {}", place.display()))?;
+    put(file, place)
+}
+
+/// `sha256:…` of some bytes.
+pub fn digest(bytes: &[u8]) -> String {
+    written(Sha256::new_with_prefix(bytes))
+}
+
+/// `sha256:…` of all that can be read, and its length.
+pub fn digest_of(mut source: impl Read) -> io::Result<(String, u64)> {
+    let (mut hash, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
+    loop {
+        let count = source.read(&mut buffer)?;
+        if count == 0 {
+            return Ok((written(hash), length));
+        }
+        hash.update(&buffer[..count]);
+        length += count as u64;
+    }
+}
+
+fn written(hash: Sha256) -> String {
+    let digits = hash.finalize();
+    digits.iter().fold("sha256:".into(), |text, byte| format!("{text}{byte:02x}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use oci_spec::image::{MediaType, Sha256Digest};
+
+    use super::*;
+
+    fn descriptor(bytes: &[u8], size: u64) -> Descriptor {
+        let digest: Sha256Digest = digest(bytes)["sha256:".len()..].parse().unwrap();
+        Descriptor::new(MediaType::Other("application/wasm".into()), size, digest)
+    }
+
+    fn entries(folder: &Path) -> usize {
+        std::fs::read_dir(folder).unwrap().count()
+    }
+
+    #[test]
+    fn a_digest_is_written_as_oci_does() {
+        let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
+        assert_eq!(digest(b""), empty);
+        assert_eq!(digest_of(io::empty()).unwrap(), (empty.into(), 0));
+    }
+
+    #[test]
+    fn a_blob_has_its_place_once_it_is_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("blob");
+        let mut writer = Writer::new(&place, &descriptor(b"ab", 2), "r.example/app").unwrap();
+        writer.write(b"a").unwrap();
+        assert!(!place.exists());
+        writer.write(b"b").unwrap();
+        writer.finish().unwrap();
+        assert_eq!(std::fs::read(&place).unwrap(), b"ab");
+    }
+
+    #[test]
+    fn what_is_not_as_stated_is_refused_and_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let place = folder.path().join("blob");
+        let write = |expected: &Descriptor, bytes: &[u8]| {
+            let mut writer = Writer::new(&place, expected, "r.example/app").unwrap();
+            writer.write(bytes).and_then(|()| writer.finish()).unwrap_err().to_string()
+        };
+        let other = write(&descriptor(b"ab", 2), b"xy");
+        assert!(other.contains("r.example/app has other content for sha256:fb8e"), "{other}");
+        let short = write(&descriptor(b"ab", 2), b"a");
+        assert!(short.contains("1 bytes for sha256:fb8e"), "{short}");
+        let long = write(&descriptor(b"ab", 2), b"abc");
+        assert!(long.contains("more than 2 bytes"), "{long}");
+        assert_eq!(entries(folder.path()), 0);
+    }
+}

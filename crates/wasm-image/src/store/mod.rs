@@ -1,0 +1,9 @@
+//! Images on disk. [`layout`] is the form in which this program has every image while it works on it: a folder by the
+//! OCI image specification, "Image Layout". [`archive`] is the same in one tar file, [`blob`] writes one blob,
+//! checked against its digest.
+
+pub mod archive;
+pub mod blob;
+pub mod layout;
+
+pub use layout::Layout;

@@ -1,0 +1,86 @@
+//! What an image consists of (OCI image specification, "Image Index" and "Image Manifest").
+
+use std::collections::HashSet;
+
+use anyhow::{Context, Result, bail, ensure};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+
+use super::Source;
+use crate::limits;
+
+/// Indexes: OCI's, and Docker's name for the same.
+const INDEXES: [&str; 2] = [
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+
+/// All that an image names.
+#[derive(Debug)]
+pub struct Parts {
+    /// Configs and layers, each once.
+    pub blobs: Vec<Descriptor>,
+    /// Manifests and indexes with their bytes, those that are named by another before it.
+    pub manifests: Vec<(Descriptor, Vec<u8>)>,
+}
+
+/// Whether a media type is an index's.
+pub fn is_index(media_type: &str) -> bool {
+    INDEXES.contains(&media_type)
+}
+
+impl Parts {
+    /// Reads all manifests of an image.
+    pub async fn of(source: &Source) -> Result<Self> {
+        let mut parts = Self { blobs: Vec::new(), manifests: Vec::new() };
+        let (mut blobs, mut seen) = (HashSet::new(), HashSet::new());
+        let mut next = vec![(source.image.clone(), 0)];
+        while let Some((manifest, depth)) = next.pop() {
+            ensure!(
+                depth <= limits::INDEX_DEPTH,
+                "{} has too many indexes in indexes",
+                source.title()
+            );
+            if !seen.insert(manifest.digest().clone()) {
+                continue;
+            }
+            let bytes = source.manifest(&manifest).await?;
+            let named = named(&manifest, &bytes)
+                .with_context(|| format!("{} of {}", manifest.digest(), source.title()))?;
+            match named {
+                Named::Manifests(found) => next.extend(found.into_iter().map(|it| (it, depth + 1))),
+                Named::Blobs(found) => {
+                    let new = found.into_iter().filter(|it| blobs.insert(it.digest().clone()));
+                    parts.blobs.extend(new);
+                }
+            }
+            parts.manifests.push((manifest, bytes));
+            if parts.blobs.len() + next.len() > limits::BLOBS {
+                bail!("{} names more than {} blobs", source.title(), limits::BLOBS);
+            }
+        }
+        parts.manifests.reverse();
+        Ok(parts)
+    }
+
+    /// All together, in bytes.
+    pub fn size(&self) -> u64 {
+        let manifests = self.manifests.iter().map(|(it, _)| it.size());
+        self.blobs.iter().map(Descriptor::size).chain(manifests).fold(0, u64::saturating_add)
+    }
+}
+
+enum Named {
+    Manifests(Vec<Descriptor>),
+    Blobs(Vec<Descriptor>),
+}
+
+fn named(manifest: &Descriptor, bytes: &[u8]) -> Result<Named> {
+    if is_index(manifest.media_type().as_ref()) {
+        let index: ImageIndex = serde_json::from_slice(bytes).context("is no image index")?;
+        return Ok(Named::Manifests(index.manifests().clone()));
+    }
+    let manifest: ImageManifest = serde_json::from_slice(bytes).context("is no image manifest")?;
+    let mut blobs = vec![manifest.config().clone()];
+    blobs.extend(manifest.layers().iter().cloned());
+    Ok(Named::Blobs(blobs))
+}

@@ -1,0 +1,158 @@
+//! Where an image is read. An archive is unpacked, and what is got from a registry kept, in a layout on disk.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use oci_client::Reference;
+use oci_spec::image::Descriptor;
+use tempfile::TempDir;
+
+use crate::errors::{Error, within};
+use crate::limits;
+use crate::place::{self, Place};
+use crate::progress::Bar;
+use crate::registry::{Options, Remote};
+use crate::store::layout::{NAME, REF_NAME};
+use crate::store::{Layout, archive, blob};
+
+/// An image that can be read.
+#[derive(Debug)]
+pub struct Source {
+    /// Its manifest or index.
+    pub image: Descriptor,
+    /// What it is called where it is, if anything.
+    pub name: Option<Reference>,
+    /// The repository that it comes from.
+    pub origin: Option<Reference>,
+    layout: Layout,
+    remote: Option<Remote>,
+    _scratch: Option<TempDir>,
+}
+
+impl Source {
+    /// Opens the image at a place; of a layout or archive with several, the one that is called `wanted`. What comes
+    /// from a registry is kept in `keep`, or in a temporary folder.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::Usage`] when there are several.
+    pub async fn open(
+        place: &Place,
+        wanted: Option<&str>,
+        keep: Option<Layout>,
+        options: Options,
+    ) -> Result<Self> {
+        match place {
+            Place::Registry(reference) => Self::of_registry(reference, keep, options).await,
+            Place::Layout(folder) => Self::of_layout(Layout::open(folder)?, None, wanted),
+            Place::Archive(file) => {
+                let scratch = tempfile::tempdir()?;
+                Self::of_layout(archive::unpack(file, scratch.path())?, Some(scratch), wanted)
+            }
+        }
+    }
+
+    /// An image that was just made, perhaps with blobs of a repository.
+    pub fn made(
+        layout: Layout,
+        image: Descriptor,
+        name: Reference,
+        origin: Option<Reference>,
+    ) -> Self {
+        Self { image, name: Some(name), origin, layout, remote: None, _scratch: None }
+    }
+
+    fn of_layout(layout: Layout, scratch: Option<TempDir>, wanted: Option<&str>) -> Result<Self> {
+        let image = choose(&layout, wanted)?;
+        let name = name(&image).and_then(|it| place::reference(&it).ok());
+        Ok(Self { image, name, origin: None, layout, remote: None, _scratch: scratch })
+    }
+
+    async fn of_registry(
+        reference: &Reference,
+        keep: Option<Layout>,
+        options: Options,
+    ) -> Result<Self> {
+        let (layout, scratch) = match keep {
+            Some(layout) => (layout, None),
+            None => {
+                let scratch = tempfile::tempdir()?;
+                (Layout::create(scratch.path())?, Some(scratch))
+            }
+        };
+        let remote = Remote::new(reference.clone(), options)?;
+        let wanted = reference.digest().or(reference.tag()).unwrap_or("latest");
+        let (image, bytes) = remote.manifest(wanted).await?;
+        blob::write(&layout.path(&image)?, &bytes)?;
+        let (name, origin) = (Some(reference.clone()), Some(reference.clone()));
+        Ok(Self { image, name, origin, layout, remote: Some(remote), _scratch: scratch })
+    }
+
+    /// Where it is, for messages.
+    pub fn title(&self) -> String {
+        self.remote.as_ref().map_or_else(|| self.layout.title.clone(), Remote::title)
+    }
+
+    /// The bytes of a manifest or index.
+    pub async fn manifest(&self, manifest: &Descriptor) -> Result<Vec<u8>> {
+        if let Some(remote) = &self.remote
+            && !self.layout.has(manifest)?
+        {
+            let (_, bytes) = remote.manifest(manifest.digest().as_ref()).await?;
+            blob::write(&self.layout.path(manifest)?, &bytes)?;
+        }
+        self.layout.read(manifest, limits::JSON_BYTES)
+    }
+
+    /// A file with a blob's content, checked.
+    pub async fn file(&self, blob: &Descriptor) -> Result<PathBuf> {
+        match &self.remote {
+            Some(remote) if self.layout.checked(blob).is_err() => {
+                let digest = blob.digest().to_string();
+                let bar = Bar::new(&format!("getting {}", super::short(&digest)), blob.size());
+                remote.download(blob, &self.layout, &bar).await?;
+                self.layout.path(blob)
+            }
+            _ => self.layout.checked(blob),
+        }
+    }
+
+    /// All bytes of a blob that is at most `limit` long.
+    pub async fn read(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>> {
+        within(limit, || format!("{} of {}", blob.digest(), self.title()), blob.size())?;
+        crate::read(&self.file(blob).await?)
+    }
+}
+
+/// What an image in a layout is called.
+fn name(image: &Descriptor) -> Option<String> {
+    let annotations = image.annotations().as_ref()?;
+    annotations
+        .get(NAME)
+        .or_else(|| annotations.get(REF_NAME).filter(|it| it.contains('/')))
+        .cloned()
+}
+
+fn choose(layout: &Layout, wanted: Option<&str>) -> Result<Descriptor> {
+    let images = layout.images()?;
+    let place = layout.title.clone();
+    let Some(wanted) = wanted else {
+        return match images.as_slice() {
+            [image] => Ok(image.clone()),
+            [] => Err(Error::NotFound { place, what: "image".into() }.into()),
+            several => Err(Error::Usage(which(&place, several)).into()),
+        };
+    };
+    let is_wanted = |image: &&Descriptor| {
+        let annotations = image.annotations().iter().flatten();
+        let mut named = annotations.filter(|(key, _)| [NAME, REF_NAME].contains(&key.as_str()));
+        named.any(|(_, value)| value == wanted) || image.digest().as_ref() == wanted
+    };
+    let found = images.iter().find(is_wanted).cloned();
+    Ok(found.ok_or_else(|| Error::NotFound { place, what: format!("image called {wanted}") })?)
+}
+
+fn which(place: &str, images: &[Descriptor]) -> String {
+    let names: Vec<_> =
+        images.iter().map(|it| name(it).unwrap_or_else(|| it.digest().to_string())).collect();
+    format!("{place} has several images: name one with --image ({})", names.join(", "))
+}

@@ -1,0 +1,156 @@
+//! Where an image is put.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use oci_client::Reference;
+use oci_spec::image::Descriptor;
+use tempfile::TempDir;
+
+use super::{Parts, Source};
+use crate::errors::Error;
+use crate::place::Place;
+use crate::progress::Bar;
+use crate::registry::{Options, Remote};
+use crate::store::{Layout, archive};
+
+/// A place that takes an image.
+#[derive(Debug)]
+pub enum Target {
+    /// A folder.
+    Layout(Layout),
+    /// An archive, and the layout that will be packed as one.
+    Archive {
+        /// The file to write.
+        file: PathBuf,
+        /// Its content so far.
+        layout: Layout,
+        /// The folder that has the layout.
+        _scratch: TempDir,
+    },
+    /// A repository.
+    Registry(Box<Remote>),
+}
+
+impl Target {
+    /// Opens a place; nothing is written that an image would be taken for.
+    pub fn open(place: &Place, options: Options) -> Result<Self> {
+        Ok(match place {
+            Place::Registry(reference) => {
+                Target::Registry(Box::new(Remote::new(reference.clone(), options)?))
+            }
+            Place::Layout(folder) => Target::Layout(Layout::create(folder)?),
+            Place::Archive(file) => {
+                let scratch = tempfile::tempdir()?;
+                let layout = Layout::create(scratch.path())?;
+                Target::Archive { file: file.clone(), layout, _scratch: scratch }
+            }
+        })
+    }
+
+    /// The layout on disk that its blobs go to, so that they need not be kept elsewhere before.
+    pub fn layout(&self) -> Option<Layout> {
+        match self {
+            Target::Layout(layout) | Target::Archive { layout, .. } => Some(layout.clone()),
+            Target::Registry(_) => None,
+        }
+    }
+
+    /// Where it is, for messages.
+    pub fn title(&self) -> String {
+        match self {
+            Target::Layout(layout) => layout.title.clone(),
+            Target::Archive { file, .. } => file.display().to_string(),
+            Target::Registry(remote) => remote.title(),
+        }
+    }
+
+    /// Whether a blob is there, whole.
+    pub async fn has(&self, blob: &Descriptor) -> Result<bool> {
+        match self {
+            Target::Layout(layout) | Target::Archive { layout, .. } => {
+                Ok(layout.has(blob)? && layout.checked(blob).is_ok())
+            }
+            Target::Registry(remote) => remote.has_blob(blob).await,
+        }
+    }
+
+    /// Has a registry take a blob over from another of its repositories; says whether it did.
+    pub async fn mount(&self, blob: &Descriptor, origin: Option<&Reference>) -> Result<bool> {
+        match (self, origin) {
+            (Target::Registry(remote), Some(origin))
+                if origin.resolve_registry() == remote.registry()
+                    && origin.repository() != remote.reference.repository() =>
+            {
+                remote.mount(blob, origin.repository()).await
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Puts a blob from a file with its content.
+    pub async fn put(&self, blob: &Descriptor, file: &Path) -> Result<()> {
+        match self {
+            Target::Registry(remote) => {
+                let digest = blob.digest().to_string();
+                let bar = Bar::new(&format!("sending {}", super::short(&digest)), blob.size());
+                remote.upload(blob, file, &bar).await
+            }
+            Target::Layout(layout) | Target::Archive { layout, .. } => {
+                // What comes from a registry was put here in the first place.
+                if layout.path(blob)? == file {
+                    return Ok(());
+                }
+                let cannot_read = || format!("cannot read {}", file.display());
+                let source = File::open(file).with_context(cannot_read)?;
+                archive::fill(layout.writer(blob, &file.display().to_string())?, source)
+            }
+        }
+    }
+
+    /// Puts the manifests, and gives the image its name; before that, nobody sees it.
+    pub async fn finish(&self, source: &Source, parts: &Parts, name: &Reference) -> Result<()> {
+        let image = &source.image;
+        match self {
+            Target::Registry(remote) => push_manifests(remote, image, parts, name).await,
+            Target::Layout(layout) => list(layout, image, parts, name),
+            Target::Archive { file, layout, .. } => {
+                list(layout, image, parts, name)?;
+                archive::pack(layout, file)
+            }
+        }
+    }
+}
+
+fn list(layout: &Layout, image: &Descriptor, parts: &Parts, name: &Reference) -> Result<()> {
+    for (manifest, bytes) in &parts.manifests {
+        layout.add(manifest.media_type().as_ref(), bytes)?;
+    }
+    layout.tag(image, &name.whole(), name.tag().unwrap_or("latest"))
+}
+
+async fn push_manifests(
+    remote: &Remote,
+    image: &Descriptor,
+    parts: &Parts,
+    name: &Reference,
+) -> Result<()> {
+    if let Some(digest) = name.digest()
+        && digest != image.digest().as_ref()
+    {
+        let text =
+            format!("the image has the digest {}, not that of {}", image.digest(), name.whole());
+        return Err(Error::Usage(text).into());
+    }
+    for (manifest, bytes) in &parts.manifests {
+        let digest = manifest.digest().to_string();
+        let is_image = manifest.digest() == image.digest();
+        let under = name.tag().filter(|_| is_image && name.digest().is_none()).unwrap_or(&digest);
+        if under == digest && remote.has_manifest(manifest).await? {
+            continue;
+        }
+        remote.put_manifest(manifest, under, bytes).await?;
+    }
+    Ok(())
+}

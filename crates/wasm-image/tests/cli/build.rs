@@ -1,0 +1,92 @@
+//! Building: to an archive, a layout; what it says and refuses.
+
+use std::fs;
+
+use crate::support::{COMMAND, Work};
+
+#[test]
+fn the_same_input_gives_the_same_bytes() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    work.file("root/etc/motd", "hello\n");
+    let options =
+        "--rootfs root --env B=2 --env A=1 --label y=2 --label x=1 --annotation n=v --expose 80";
+    for name in ["one", "two"] {
+        work.run(&format!("build app.wat -t r.example/app:1 -o {name}.tar {options}")).ok();
+        fs::write(work.path("root/etc/motd"), "hello\n").unwrap();
+    }
+    let bytes = |name: &str| fs::read(work.path(name)).unwrap();
+    assert!(bytes("one.tar") == bytes("two.tar"));
+    work.run(&format!("build app.wat -t r.example/app:1 -o other.tar {options} --user 1")).ok();
+    assert!(bytes("one.tar") != bytes("other.tar"));
+    assert_eq!(work.left(), [""; 0]);
+}
+
+#[test]
+fn several_components_stay_layers_in_their_order() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    work.file("lib.wat", "(component)");
+    work.run("build app.wat lib.wat -t r.example/app:1 -o app.tar").ok();
+    let done = work.run("inspect app.tar --format json");
+    let sizes: Vec<u64> = done.json()["layers"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| it["size"].as_u64().unwrap())
+        .collect();
+    assert_eq!((sizes.len(), sizes[1]), (2, 8));
+    assert_eq!(done.json()["entrypoint"], serde_json::json!(["/app.wasm"]));
+}
+
+#[test]
+fn an_image_that_would_not_run_is_built_with_a_warning() {
+    let work = Work::new();
+    work.file(
+        "app.wat",
+        r#"(component (import "acme:db/query@1.0.0" (instance (export "get" (func)))))"#,
+    );
+    let done = work.run("build app.wat -t r.example/app:1 -o app.tar").ok();
+    assert!(
+        done.stderr.contains("warning: ") && done.stderr.contains("acme:db/query@1.0.0"),
+        "{done:?}"
+    );
+}
+
+#[test]
+fn a_component_of_a_gigabyte_is_refused_before_it_is_read() {
+    let work = Work::new();
+    let file = fs::File::create(work.path("app.wasm")).unwrap();
+    file.set_len(1 << 30).unwrap();
+    let error = work.run("build app.wasm -t r.example/app:1 -o app.tar").fails(1);
+    assert!(error.contains("app.wasm has 1073741824 bytes, and 134217728 are allowed"), "{error}");
+    assert!(!work.path("app.tar").exists());
+}
+
+#[test]
+fn a_mistaken_command_line_has_its_own_exit_code() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    work.file("full/of/things", "");
+    for (line, word) in [
+        ("build app.wat -t r.example/App:1 -o app.tar", "is not an image reference"),
+        ("build app.wat -t r.example/app:1", "--output"),
+        ("build app.wat -t r.example/app:1 -o full", "neither empty nor an OCI image layout"),
+        ("build app.wat -t r.example/app:1 --push --plain-http", "for registries on this machine"),
+        ("pull r.example/app:1", "--output"),
+    ] {
+        let done = work.run(line);
+        assert_eq!(done.code, 2, "{line}: {done:?}");
+        assert!(done.stderr.contains(word), "{line}: {done:?}");
+    }
+}
+
+#[test]
+fn every_command_teaches_by_an_example() {
+    let work = Work::new();
+    for command in ["build", "push", "pull", "copy", "convert", "inspect"] {
+        let help = work.run(&format!("{command} --help")).ok().stdout;
+        assert!(help.contains(&format!("wasm-image {command} ")), "{help}");
+    }
+    assert!(work.run("--help").ok().stdout.contains("Exit codes:"));
+}

@@ -1,0 +1,136 @@
+//! What `inspect` says of files and images.
+
+use std::io::Write;
+
+use serde_json::json;
+
+use crate::support::{COMMAND, Work};
+
+#[test]
+fn a_command_is_told_with_world_imports_and_needs() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    let report = work.run("inspect app.wat --format json").ok().json();
+    let guest = &report["guests"][0];
+    assert_eq!(
+        (&guest["kind"], &guest["world"]),
+        (&"component".into(), &"wasi:cli/command@0.2".into())
+    );
+    let imports = json!([{ "name": "wasi:cli/environment@0.2.3", "items": ["initial-cwd"] }]);
+    assert_eq!(guest["imports"], imports);
+    assert_eq!(guest["exports"], json!(["wasi:cli/run@0.2.3"]));
+    assert_eq!(guest["needs"], json!(["env"]));
+    assert_eq!(report["runs"], true);
+    let text = work.run("inspect app.wat").ok().stdout;
+    assert!(text.contains("environment variables") && text.contains("runs          yes"), "{text}");
+}
+
+#[test]
+fn an_image_that_cannot_run_ends_with_code_5_and_names_the_import() {
+    let work = Work::new();
+    work.file(
+        "app.wat",
+        r#"(component (import "acme:db/query@1.0.0" (instance (export "get" (func)))))"#,
+    );
+    work.run("build app.wat -t r.example/app:1 -o app.tar").ok();
+    let done = work.run("inspect app.tar --format json");
+    assert_eq!(
+        (done.json()["runs"].clone(), done.json()["guests"][0]["world"].clone()),
+        (false.into(), json!(null))
+    );
+    let error = done.fails(5);
+    assert!(
+        error.contains("app.tar cannot run on wasmtime-shim")
+            && error.contains("acme:db/query@1.0.0"),
+        "{error}"
+    );
+}
+
+#[test]
+fn the_file_that_the_entrypoint_names_is_found_in_a_layer() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    work.run("build --file app.wat:/bin/app.wat --entrypoint app.wat --env PATH=/usr/bin:/bin -t r.example/app:1 -o app.tar").ok();
+    let report = work.run("inspect app.tar --format json").ok().json();
+    assert_eq!(
+        (&report["guests"][0]["name"], &report["runs"]),
+        (&"/bin/app.wat".into(), &true.into())
+    );
+    work.file("tool", "#!/bin/sh\n");
+    work.run("build --file tool:/tool --entrypoint /tool -t r.example/tool:1 -o tool.tar").ok();
+    let report = work.run("inspect tool.tar --format json").ok().json();
+    assert_eq!((&report["guests"], &report["runs"]), (&json!([]), &true.into()));
+}
+
+#[test]
+fn the_languages_are_those_of_the_producers_section() {
+    let work = Work::new();
+    // Custom section "producers": one field, language, with one value, Rust.
+    let section = b"\x09producers\x01\x08language\x01\x04Rust\x041.96";
+    let wasm = [b"\0asm\x01\0\0\0\0".as_slice(), &[section.len() as u8], section].concat();
+    work.file("app.wasm", wasm);
+    let done = work.run("inspect app.wasm --format json");
+    assert_eq!(done.json()["guests"][0]["producers"], json!({ "language": ["Rust 1.96"] }));
+}
+
+#[test]
+fn a_zip_bomb_of_a_layer_is_refused() {
+    let work = Work::new();
+    let layer = work.path("layer.tar.gz");
+    bomb(&layer, 3 << 29);
+    image_with_layer(&work, &std::fs::read(&layer).unwrap());
+    let error = work.run("inspect oci:bomb").fails(1);
+    assert!(
+        error.contains("unpacked, has 1073741825 bytes, and 1073741824 are allowed"),
+        "{error}"
+    );
+    assert_eq!(work.left(), [""; 0]);
+}
+
+/// A gzipped tar with one file of zeros.
+fn bomb(path: &std::path::Path, size: u64) {
+    let file = std::fs::File::create(path).unwrap();
+    let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
+    let mut header = tar::Header::new_gnu();
+    header.set_path("filler").unwrap();
+    header.set_size(size);
+    header.set_cksum();
+    gzip.write_all(header.as_bytes()).unwrap();
+    std::io::copy(&mut std::io::Read::take(std::io::repeat(0), size), &mut gzip).unwrap();
+    gzip.finish().unwrap();
+}
+
+/// Puts a layer in the place of an image's own.
+fn image_with_layer(work: &Work, layer: &[u8]) {
+    use sha2::Digest;
+    let digest = |bytes: &[u8]| {
+        sha2::Sha256::digest(bytes).iter().map(|it| format!("{it:02x}")).collect::<String>()
+    };
+    let add = |bytes: &[u8], media_type: &str| {
+        let digest = digest(bytes);
+        work.file(&format!("bomb/blobs/sha256/{digest}"), bytes);
+        json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
+    };
+    let config = json!({ "os": "linux", "architecture": "amd64", "config": { "Entrypoint": ["/app.wasm"] } });
+    let config = add(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
+    let layer = add(layer, "application/vnd.oci.image.layer.v1.tar+gzip");
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest =
+        json!({ "schemaVersion": 2, "mediaType": media_type, "config": config, "layers": [layer] });
+    let manifest = add(manifest.to_string().as_bytes(), media_type);
+    work.file(
+        "bomb/index.json",
+        json!({ "schemaVersion": 2, "manifests": [manifest] }).to_string(),
+    );
+    work.file("bomb/oci-layout", r#"{"imageLayoutVersion":"1.0.0"}"#);
+}
+
+#[test]
+fn what_is_no_webassembly_is_told_by_its_first_bytes() {
+    let work = Work::new();
+    work.file("app.wasm", "#!/bin/sh\n");
+    let error = work.run("inspect app.wasm").fails(1);
+    assert!(error.contains("app.wasm") && error.contains("#!/bin/s"), "{error}");
+    let error = work.run("inspect missing.wasm").fails(3);
+    assert!(error.contains("missing.wasm"), "{error}");
+}

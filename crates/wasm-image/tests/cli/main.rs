@@ -1,0 +1,14 @@
+//! `wasm-image` as CI runs it: the built program, against a real registry (Debian's `docker-registry`) on loopback.
+//!
+//! [`support`] has the program and a folder for it, [`registry`] a registry that ends with its test, [`front`] a server
+//! that stands before it and misbehaves: what no registry does on request (429, cut lines, wrong content) it does.
+#![forbid(unsafe_code)]
+
+mod bad_registry;
+mod build;
+mod credentials;
+mod front;
+mod inspect;
+mod moving;
+mod registry;
+mod support;
