@@ -16,6 +16,7 @@ use nix::unistd::Pid;
 use crate::{Error, pidfd};
 
 mod freeze;
+pub mod join;
 mod legacy;
 pub mod oom;
 mod unified;

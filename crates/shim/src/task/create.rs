@@ -30,6 +30,7 @@ pub async fn create(
 ) -> Result<CreateTaskResponse, Error> {
     let _span = trace::span("Create");
     let place = shared.reserve(&request.id)?;
+    shared.expect_join();
     let prepared = prepare(&shared, &request).await?;
     // Until the watcher claims the process, nobody else may reap it.
     let forking = shared.forking.read().await;

@@ -21,6 +21,7 @@ use oci_spec::runtime::User;
 use sandbox::Zygote;
 use sandbox::console::Size;
 use tokio::sync::{Notify, RwLock, Semaphore};
+use tokio::task::spawn_blocking;
 
 use super::{create, delete, exec, kill, pause, query, start, update};
 use crate::connection::Connection;
@@ -120,6 +121,14 @@ impl Shared {
         }
     }
 
+    /// Has the kernel make ready for a container's process that is about to enter its cgroup, meanwhile.
+    pub fn expect_join(&self) {
+        drop(spawn_blocking(|| {
+            let _span = trace::span("expect to join a cgroup");
+            sandbox::cgroup::join::expect();
+        }));
+    }
+
     /// Reaps ended children that belong to no container. While one is being made, it waits for the next time.
     pub fn reap_orphans(&self) {
         let Ok(_nobody_forks) = self.forking.try_write() else {
@@ -183,7 +192,7 @@ impl Service {
         cache: Cache,
         events: Events,
     ) -> Service {
-        Service(Arc::new(Shared {
+        let shared = Shared {
             namespace,
             containerd,
             zygote,
@@ -194,7 +203,10 @@ impl Service {
             containers: Mutex::default(),
             settled: Notify::new(),
             done: Notify::new(),
-        }))
+        };
+        // A shim is started for a container that comes next.
+        shared.expect_join();
+        Service(Arc::new(shared))
     }
 
     /// Waits until containerd has shut the empty service down.
@@ -217,7 +229,7 @@ impl Service {
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
-    match tokio::task::spawn_blocking(work).await {
+    match spawn_blocking(work).await {
         Ok(result) => result,
         Err(panicked) => Err(Error::io("a step of the shim")(panicked.into())),
     }

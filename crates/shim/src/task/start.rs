@@ -8,6 +8,7 @@ use sandbox::Request;
 
 use super::exec;
 use super::service::{Shared, blocking};
+use crate::container::Kind;
 use crate::errors::Error;
 
 /// Carries out Start, and tells of it before the container's end can be told.
@@ -23,6 +24,10 @@ pub async fn start(shared: Arc<Shared>, request: StartRequest) -> Result<StartRe
     let zygote = shared.clone();
     blocking(move || Ok(zygote.zygote.call(&release, &[]).map(drop)?)).await?;
     container.first().lifecycle().started();
+    if container.kind() == Kind::Sandbox {
+        // A Pod's first container comes next.
+        shared.expect_join();
+    }
     let pid = container.first().number();
     shared.events.publish(TaskStart { container_id: request.id, pid, ..Default::default() });
     Ok(StartResponse { pid, ..Default::default() })
