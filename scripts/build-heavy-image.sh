@@ -30,7 +30,7 @@ main() {
         -o "$out/hello-python.wasm")
     say "target/images/hello-python.tar"
     wasm-image build -t registry.example/samples/hello-python:1 -o "$out/hello-python.tar" \
-        --wasm-layer "$out/hello-python.wasm" --entrypoint hello-python.wasm
+        "$out/hello-python.wasm" --entrypoint hello-python.wasm
 }
 
 # What the image is older than.

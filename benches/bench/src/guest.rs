@@ -20,7 +20,7 @@ pub fn unseen(node: &Node, sample: &str, round: &str) -> Result<String> {
     fs::write(&wasm, bytes)?;
     let reference = format!("registry.example/unseen/{sample}:{round}");
     let (wasm, output) = (wasm.display().to_string(), archive.display().to_string());
-    let words = ["build", "-t", &reference, "-o", &output, "--wasm-layer", &wasm];
+    let words = ["build", "-t", &reference, "-o", &output, &wasm];
     command::run("wasm-image", words.into_iter().chain(["--entrypoint", "guest.wasm"]))?
         .success()?;
     node.import_archive("default", &archive)?;
