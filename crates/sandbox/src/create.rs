@@ -90,10 +90,21 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     building::wait_for_end(&folder)?;
     cgroup.kill()?;
     cgroup.remove()?;
-    // Runs the hooks, and has systemd forget a scope; one killed while it was made has no state to load.
-    let warning = Container::load(folder.join(id)).and_then(|mut it| it.delete(true)).err();
-    let warning = warning.filter(|_| folder.join(id).join(STATE).exists());
+    // One that was killed while it was made has no state to load.
+    let made = folder.join(id).join(STATE).exists();
+    let warning = match made && (cgroup.by_systemd() || has_more_to_undo(&spec)) {
+        true => Container::load(folder.join(id)).and_then(|mut it| it.delete(true)).err(),
+        false => None,
+    };
     remove(&folder).map(|()| warning.map(|error| explain(&error).to_string()))
+}
+
+/// Whether libcontainer has to be asked, which looks at all that a container could have: for its `poststop` hooks, a
+/// part of the processor's cache, and, of systemd, its scope.
+fn has_more_to_undo(spec: &Spec) -> bool {
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
+    let cache = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
+    hooks.is_some_and(|hooks| !hooks.is_empty()) || cache.is_some()
 }
 
 /// libcontainer tells that chdir(2) failed, but not where to.

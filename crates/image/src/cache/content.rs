@@ -44,12 +44,12 @@ impl Store {
         let Some(layer) = layers.first() else { return Ok(None) };
         let mut content = ContentClient::new(self.channel.clone());
         let request = self.request(InfoRequest { digest: layer.digest().to_string() })?;
-        let info = self.answer(content.info(request)).await?.and_then(|answer| answer.info);
+        // What is asked beside it is needed by those who start fast.
+        let (info, blobs) = tokio::join!(self.answer(content.info(request)), self.blobs());
+        let info = info?.and_then(|answer| answer.info);
         let digest = info.and_then(|info| info.labels.get(&label(key)).cloned());
-        match digest.and_then(|digest| digest.parse::<Digest>().ok()) {
-            Some(digest) => self.path(digest.digest()).await,
-            None => Ok(None),
-        }
+        let digest = digest.and_then(|digest| digest.parse::<Digest>().ok());
+        Ok(blobs?.zip(digest).map(|(blobs, digest)| blobs.join(digest.digest())))
     }
 
     /// Writes the code of these layers, and returns where it is.
@@ -61,8 +61,9 @@ impl Store {
     ) -> Result<PathBuf, Error> {
         let (size, digest) = whole(artefact).map_err(Error::read("the compiled code"))?;
         let layer = layers.first().ok_or_else(|| self.failed("the image has no layers"))?;
-        let path = self.path(&digest).await?;
-        let path = path.ok_or_else(|| self.failed("its content is not on this machine's disk"))?;
+        let blobs = self.blobs().await?;
+        let blobs =
+            blobs.ok_or_else(|| self.failed("its content is not on this machine's disk"))?;
         self.refer(layer, key, &digest).await?;
         let written = self.write(key, artefact, size, &digest).await;
         if written.is_err() {
@@ -70,17 +71,17 @@ impl Store {
             let abort = self.request(AbortRequest { r#ref: reference(key) })?;
             self.answer(content.abort(abort)).await?;
         }
-        written.map(|()| path)
+        written.map(|()| blobs.join(digest))
     }
 
-    /// Where content is on the disk, as the plugin that has it says of itself.
-    async fn path(&self, sha256: &str) -> Result<Option<PathBuf>, Error> {
+    /// Where content is on the disk, by its SHA-256, as the plugin that has it says of itself.
+    async fn blobs(&self) -> Result<Option<PathBuf>, Error> {
         let mut introspection = IntrospectionClient::new(self.channel.clone());
         let filters = vec![LOCAL_CONTENT.to_owned()];
         let request = self.request(PluginsRequest { filters })?;
         let plugins = self.answer(introspection.plugins(request)).await?.unwrap_or_default();
         let root = plugins.plugins.iter().find_map(|plugin| plugin.exports.get(ROOT));
-        Ok(root.map(|root| PathBuf::from(root).join("blobs/sha256").join(sha256)))
+        Ok(root.map(|root| PathBuf::from(root).join("blobs/sha256")))
     }
 
     async fn refer(&self, layer: &Descriptor, key: &Key, sha256: &str) -> Result<(), Error> {
