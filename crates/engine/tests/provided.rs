@@ -49,7 +49,7 @@ fn item<'a>(interface: &Interface, name: &'a str) -> Item<'a> {
     let owns = |other: &&str| {
         other.split_once(']').is_some_and(|(_, it)| it.split('.').next() == Some(name))
     };
-    match interface.items.iter().any(|it| owns(it)) || WITHOUT_METHODS.contains(&name) {
+    match interface.items.iter().any(owns) || WITHOUT_METHODS.contains(&name) {
         true => Item::Resource(name),
         false => Item::Function(name),
     }

@@ -1,10 +1,10 @@
 //! Compiled code, kept on the node: a component is compiled once, however many containers start it at the same time,
 //! and its code is one file that all of them map.
 //!
-//! Code of an image's wasm layer is in containerd's content store ([`content`]), where a label of the layer keeps it
+//! Code of an image's wasm layer is in containerd's content store (`content`), where a label of the layer keeps it
 //! for as long as there is the layer. Code of a file, and what the content store does not take, is in a directory of
-//! the shim's own ([`directory`]), where what was not used for long makes room. The file's form is the same in both
-//! ([`artefact`]). Whoever compiles holds a [`lock`] that the kernel takes back from whoever is killed.
+//! the shim's own (`directory`), where what was not used for long makes room. The file's form is the same in both
+//! (`artefact`). Whoever compiles holds a `lock` that the kernel takes back from whoever is killed.
 //!
 //! A cache that does not work costs time: that is said in the log, and the guest runs all the same.
 
