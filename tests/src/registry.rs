@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::command;
 use crate::node::KUBERNETES;
@@ -14,6 +14,12 @@ use crate::{Node, config};
 
 /// The namespace in containerd through which images are pushed: CRI does not see what is in it.
 const PUSHED: &str = "pushed";
+
+/// The log's name in the node's folder.
+const LOG: &str = "registry.log";
+
+/// How often another address is tried.
+const ATTEMPTS: usize = 5;
 
 /// A registry that runs as long as this value, with its files in the node's folder.
 #[derive(Debug)]
@@ -37,20 +43,36 @@ impl Registry {
     }
 
     fn start_with(node: &Node, host: &str, auth: &str) -> Result<Self> {
-        let folder = &node.folder;
-        let address = free_address()?;
+        let registry = Self::listening(&node.folder, auth, free_address)?;
+        let hosts = config::registries(&node.folder).join(host);
+        fs::create_dir_all(&hosts)?;
+        fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &registry.address))?;
+        Ok(registry)
+    }
+
+    /// At the first of a few addresses that nobody else has taken before the registry does.
+    fn listening(
+        folder: &Path,
+        auth: &str,
+        mut address: impl FnMut() -> Result<String>,
+    ) -> Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let mut registry = Self::spawn(folder, auth, address()?)?;
+            if wait::until(SOON, "the registry", || registry.is_up(folder))? {
+                return Ok(registry);
+            }
+        }
+        bail!("docker-registry ended {ATTEMPTS} times: {}", log(folder)?)
+    }
+
+    fn spawn(folder: &Path, auth: &str, address: String) -> Result<Self> {
         let configuration = folder.join("registry.yml");
         let text = format!("{REGISTRY}{auth}").replace("ADDRESS", &address);
         fs::write(&configuration, text.replace("FOLDER", &folder.display().to_string()))?;
-        let hosts = config::registries(folder).join(host);
-        fs::create_dir_all(&hosts)?;
-        fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &address))?;
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(configuration);
-        let child = command::daemon(&mut command, folder, &folder.join("registry.log"))?;
-        let registry = Self { address, child };
-        wait::until(SOON, "the registry", || Ok(registry.is_up()?.then_some(())))?;
-        Ok(registry)
+        let child = command::daemon(&mut command, folder, &folder.join(LOG))?;
+        Ok(Self { address, child })
     }
 
     /// Puts the image of an archive, which has to be called `<address>/<name>` in it, into the registry.
@@ -75,10 +97,13 @@ impl Registry {
         node.ctr.run(KUBERNETES, &words)?.success().map(drop)
     }
 
-    fn is_up(&self) -> Result<bool> {
-        let url = format!("http://{}/v2/", self.address);
-        // It is up as well when it asks for a password.
-        Ok(command::run("curl", ["--silent", "--noproxy", "*", &url])?.code == 0)
+    /// Whether it listens, or has ended; nothing while neither is so. Its log tells: anybody may answer at the address.
+    fn is_up(&mut self, folder: &Path) -> Result<Option<bool>> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(Some(false));
+        }
+        let listening = format!("listening on {}", self.address);
+        Ok(log(folder)?.contains(&listening).then_some(true))
     }
 }
 
@@ -88,6 +113,11 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// What the registries in this folder have written.
+fn log(folder: &Path) -> Result<String> {
+    fs::read_to_string(folder.join(LOG)).context("read the registry's log")
 }
 
 /// An address that nobody listens on at the moment.
@@ -119,3 +149,20 @@ server = "http://ADDRESS"
 [host."http://ADDRESS"]
   capabilities = ["pull", "resolve"]
 "#;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_that_was_taken_meanwhile_is_left_for_another() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let other = TcpListener::bind("127.0.0.1:0")?;
+        let taken = other.local_addr()?.to_string();
+        let mut addresses = [taken.clone(), free_address()?].into_iter();
+        let next = || addresses.next().context("no more addresses");
+        let registry = Registry::listening(folder.path(), "", next)?;
+        assert_ne!(registry.address, taken);
+        Ok(())
+    }
+}

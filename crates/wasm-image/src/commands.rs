@@ -10,7 +10,7 @@ use crate::place::{self, Place};
 use crate::registry::Options;
 use crate::store::{Layout, blob};
 use crate::transfer::{Copied, Source, Target};
-use crate::{build, componentize, convert, inspect, progress, transfer};
+use crate::{build, componentize, convert, inspect, progress, scratch, transfer};
 
 /// Answers what was asked.
 pub async fn run(command: Command) -> Result<()> {
@@ -28,7 +28,7 @@ pub async fn run(command: Command) -> Result<()> {
 
 async fn make(asked: &Build) -> Result<()> {
     let name = asked.reference()?;
-    let scratch = tempfile::tempdir()?;
+    let scratch = scratch::Folder::new()?;
     let layout = Layout::create(scratch.path())?;
     let image = build::build(asked, &layout)?;
     for path in asked.components.iter().take(1) {
@@ -47,7 +47,7 @@ async fn make(asked: &Build) -> Result<()> {
 async fn turn_into_image(asked: &Convert) -> Result<()> {
     let name = tagged(&asked.tag)?;
     let source = Source::open(&asked.source, None, None, asked.registry).await?;
-    let scratch = tempfile::tempdir()?;
+    let scratch = scratch::Folder::new()?;
     let layout = Layout::create(scratch.path())?;
     let image = convert::convert(asked, &source, &layout).await?;
     let places = places(asked.output.as_deref(), asked.push, &name);

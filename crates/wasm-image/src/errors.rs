@@ -67,6 +67,16 @@ pub enum Error {
         /// The answer's status and message.
         reason: String,
     },
+    /// A registry that leads away from HTTPS.
+    #[error("cannot {what}: {registry} leads to {url}, where nothing is encrypted")]
+    Unencrypted {
+        /// Host and port.
+        registry: String,
+        /// What was attempted.
+        what: String,
+        /// Scheme, host and port of the other place.
+        url: String,
+    },
     /// Content that is not what its digest says.
     #[error("{place} has other content for {expected}: its digest is {found}")]
     Digest {
@@ -111,6 +121,7 @@ impl Error {
             Error::CannotRun { .. } => 5,
             Error::Unavailable { .. } => 6,
             Error::Refused { .. }
+            | Error::Unencrypted { .. }
             | Error::Digest { .. }
             | Error::Size { .. }
             | Error::TooLarge { .. } => 1,

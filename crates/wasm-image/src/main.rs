@@ -3,7 +3,8 @@
 //! Read [`args`] for what can be asked, and [`commands`] for how each is answered. An image is always a layout on disk
 //! ([`store`]) while it is worked on; [`build`] makes one from files, [`convert`] from an artifact, and [`transfer`]
 //! moves it between a [`place`] and another, such as a [`registry`]. [`inspect`] only reads. [`componentize`] stands
-//! apart: it turns a WASI 0.1 core module into a WASI 0.2 component. What goes wrong has its exit code in [`errors`].
+//! apart: it turns a WASI 0.1 core module into a WASI 0.2 component. What goes wrong has its exit code in [`errors`];
+//! what is temporary is in [`scratch`], so that nothing is left when the program is interrupted.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -17,6 +18,7 @@ mod limits;
 mod place;
 mod progress;
 mod registry;
+mod scratch;
 mod store;
 mod transfer;
 
@@ -25,7 +27,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::spawn_blocking;
 
 use args::Args;
 
@@ -33,8 +37,8 @@ use args::Args;
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
-    let done = runtime().and_then(|runtime| runtime.block_on(run(Args::parse())));
-    match done {
+    let args = Args::parse();
+    match runtime().and_then(|runtime| block_on(runtime, args)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -43,20 +47,32 @@ fn main() -> ExitCode {
     }
 }
 
-fn runtime() -> Result<tokio::runtime::Runtime> {
+fn runtime() -> Result<Runtime> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     runtime.context("cannot start the runtime")
 }
 
-/// Runs the command; one that is interrupted takes its temporary files along.
+fn block_on(runtime: Runtime, args: Args) -> Result<u8> {
+    let done = runtime.block_on(run(args));
+    // A command that was interrupted may never end by itself.
+    runtime.shutdown_background();
+    done
+}
+
+/// Runs the command on a thread of its own, because it may unpack or hash for minutes, or wait for a helper, without
+/// looking up; one that is interrupted takes its temporary files along.
 async fn run(args: Args) -> Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
+    let runtime = Handle::current();
+    let command = spawn_blocking(move || runtime.block_on(commands::run(args.command)));
     tokio::select! {
-        done = commands::run(args.command) => done.map(|()| 0),
-        _ = interrupt.recv() => Ok(INTERRUPTED),
-        _ = terminate.recv() => Ok(INTERRUPTED),
+        done = command => return done.context("the command broke down")?.map(|()| 0),
+        _ = interrupt.recv() => {}
+        _ = terminate.recv() => {}
     }
+    scratch::clear();
+    Ok(INTERRUPTED)
 }
 
 /// Reads a whole file; the error names it.

@@ -1,21 +1,17 @@
 //! The guests of an image: its wasm layers, or the file that its entrypoint names.
 
-use std::collections::HashMap;
-use std::fs::File;
-use std::io::{BufReader, Read};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use flate2::read::MultiGzDecoder;
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform};
 use serde::Deserialize;
 
 use super::Report;
 use super::guest::Guest;
+use super::layers::{find_file, plain};
 use super::report::Layer;
 use crate::build::guest::binary;
 use crate::build::media_type;
-use crate::errors::within;
 use crate::limits;
 use crate::transfer::parts::is_index;
 use crate::transfer::{Source, short};
@@ -154,73 +150,4 @@ fn candidates(path: &str, settings: &Settings) -> Vec<PathBuf> {
         found.extend(env.unwrap_or_default().split(':').map(|it| Path::new(it).join(path)));
     }
     found.iter().map(|it| plain(it)).collect()
-}
-
-fn plain(path: &Path) -> PathBuf {
-    path.components().filter(|it| matches!(it, Component::Normal(_))).collect()
-}
-
-/// The first of the candidates that is a file, in the topmost layer that says anything about it.
-async fn find_file(
-    source: &Source,
-    layers: &[&Descriptor],
-    candidates: &[PathBuf],
-) -> Result<Option<(String, Vec<u8>)>> {
-    let mut found: HashMap<PathBuf, Option<Vec<u8>>> = HashMap::new();
-    let mut left = limits::UNPACKED_BYTES;
-    for layer in layers.iter().rev().filter(|_| !candidates.is_empty()) {
-        let file = File::open(source.file(layer).await?)?;
-        let title = format!("{} of {}", layer.digest(), source.title());
-        let unpacked = unpacked(layer, BufReader::new(file)).with_context(|| title.clone())?;
-        let mut unpacked = unpacked.take(left + 1);
-        let looked = look(&mut unpacked, candidates, &mut found);
-        let read = left + 1 - unpacked.limit();
-        let sum = limits::UNPACKED_BYTES - left + read;
-        within(limits::UNPACKED_BYTES, || format!("{title}, unpacked,"), sum)?;
-        looked.with_context(|| format!("cannot read {title}"))?;
-        left -= read;
-    }
-    let first = candidates.iter().find_map(|it| Some((it, found.remove(it)??)));
-    Ok(first.map(|(path, bytes)| (format!("/{}", path.display()), bytes)))
-}
-
-/// A layer's tar, by its media type.
-fn unpacked(layer: &Descriptor, file: impl Read + 'static) -> Result<Box<dyn Read>> {
-    let media_type = layer.media_type().to_string();
-    match media_type.as_str() {
-        it if it.ends_with("tar+gzip") || it.ends_with("tar.gzip") => {
-            Ok(Box::new(MultiGzDecoder::new(file)))
-        }
-        it if it.ends_with(".tar") || it.ends_with("diff.tar") => Ok(Box::new(file)),
-        other => bail!("layers of type {other} are not looked into"),
-    }
-}
-
-/// Notes the files that are wanted and those that are taken away, unless a layer above did.
-fn look(
-    tar: impl Read,
-    candidates: &[PathBuf],
-    found: &mut HashMap<PathBuf, Option<Vec<u8>>>,
-) -> Result<()> {
-    let mut archive = tar::Archive::new(tar);
-    for (count, entry) in archive.entries()?.enumerate() {
-        within(limits::ENTRIES as u64, || "its list of entries".into(), count as u64)?;
-        let mut entry = entry?;
-        let path = plain(&entry.path()?);
-        if let Some(gone) = whiteout(&path) {
-            found.entry(gone).or_insert(None);
-        } else if candidates.contains(&path) && !found.contains_key(&path) {
-            within(provided::WASM_BYTES, || format!("/{}", path.display()), entry.size())?;
-            let mut bytes = Vec::new();
-            entry.read_to_end(&mut bytes)?;
-            found.insert(path, entry.header().entry_type().is_file().then_some(bytes));
-        }
-    }
-    Ok(())
-}
-
-/// What an entry `.wh.NAME` takes away (OCI image specification, "Whiteouts").
-fn whiteout(path: &Path) -> Option<PathBuf> {
-    let name = path.file_name()?.to_str()?.strip_prefix(".wh.")?;
-    Some(path.with_file_name(name))
 }

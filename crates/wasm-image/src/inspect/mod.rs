@@ -1,11 +1,12 @@
 //! `wasm-image inspect`: what an image or a file of WebAssembly is, needs, and whether it would run.
 //!
-//! [`find`] finds the guests of an image, [`guest`] reads one, [`grants`] says what it will need, [`verdict`] whether
-//! the shim can run it, [`report`] writes it down. Nothing is compiled or run.
+//! [`find`] finds the guests of an image, in its [`layers`] where they are files, [`guest`] reads one, [`grants`] says
+//! what it will need, [`verdict`] whether the shim can run it, [`report`] writes it down. Nothing is compiled or run.
 
 mod find;
 mod grants;
 mod guest;
+mod layers;
 mod report;
 mod verdict;
 

@@ -6,6 +6,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 
+use super::origin::Plain;
 use super::{Remote, Task};
 use crate::errors::Error;
 use crate::limits::{LONGEST_ASKED_WAIT, MESSAGE_BYTES};
@@ -53,8 +54,17 @@ pub fn denied(remote: &Remote, what: &str, status: StatusCode, said: String) -> 
     }
 }
 
+/// The error when the registry sends this program where nothing is encrypted.
+pub fn unencrypted(registry: &str, what: &str, plain: &Plain) -> Error {
+    let (registry, what) = (registry.to_owned(), what.to_owned());
+    Error::Unencrypted { registry, what, url: plain.0.clone() }
+}
+
 /// The error when there was no answer.
 pub fn unreachable(registry: &str, what: &str, error: &reqwest::Error) -> Error {
+    if let Some(plain) = sources(error).find_map(|it| it.downcast_ref()) {
+        return unencrypted(registry, what, plain);
+    }
     let reason = match error {
         _ if innermost(error).contains("InvalidContentType") => {
             "it does not speak TLS (for a registry on this machine, give --plain-http)".to_owned()
@@ -78,12 +88,15 @@ fn is_passing(status: StatusCode) -> bool {
 }
 
 /// The innermost cause: those above only say that there was a request.
-pub fn innermost(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
+pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    sources(error).last().unwrap_or(error).to_string()
+}
+
+/// An error and its causes.
+fn sources<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |it| it.source())
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).

@@ -1,17 +1,16 @@
 //! A repository in a registry (OCI distribution specification).
 //!
 //! Read [`Remote`] here, then [`pull`] and [`push`]; [`retry`] has the attempts, [`answers`] turns what is no success
-//! into a sentence, [`auth`] and [`credentials`] are who asks. `oci-client` does the authentication; the requests
+//! into a sentence, [`auth`] and [`credentials`] are who asks, and [`origin`] says whom. `oci-client` does the authentication; the requests
 //! themselves are here, because it neither tells what a registry asks to wait, nor goes on with an upload that was cut.
 
 mod answers;
 mod auth;
 mod credentials;
+mod origin;
 mod pull;
 mod push;
 mod retry;
-
-use std::net::IpAddr;
 
 use anyhow::{Context, Result};
 use oci_client::{Reference, RegistryOperation};
@@ -52,7 +51,7 @@ impl Remote {
     /// [`Error::Usage`] for plain HTTP to another machine; of credentials that cannot be read.
     pub fn new(reference: Reference, options: Options) -> Result<Self> {
         let registry = reference.resolve_registry().to_owned();
-        if options.plain_http && !is_loopback(&registry) {
+        if options.plain_http && !origin::is_loopback(&registry) {
             let text = format!("--plain-http is for registries on this machine, not {registry}");
             return Err(Error::Usage(text).into());
         }
@@ -77,6 +76,11 @@ impl Remote {
     /// Registry and repository, for messages.
     pub fn title(&self) -> String {
         format!("{}/{}", self.reference.registry(), self.reference.repository())
+    }
+
+    /// Whether it is spoken to without encryption, being on this machine.
+    fn is_plain(&self) -> bool {
+        self.base.scheme() == "http"
     }
 
     fn retries(&self) -> Retries {
@@ -127,7 +131,7 @@ impl Remote {
         request: reqwest::Result<reqwest::Request>,
     ) -> Result<Response> {
         let request = request.with_context(|| format!("cannot {}", task.what))?;
-        let is_own = same_origin(request.url(), &self.base);
+        let is_own = origin::same(request.url(), &self.base);
         let mut request = RequestBuilder::from_parts(client.clone(), request);
         if is_own {
             request = self.auth.apply(&self.reference, task, request).await?;
@@ -155,29 +159,18 @@ pub(crate) struct Task<'a> {
     operation: RegistryOperation,
 }
 
-fn client(is_local: bool) -> Result<Client> {
+fn client(is_plain: bool) -> Result<Client> {
     let mut builder = ClientBuilder::new()
         .user_agent(concat!("wasm-image/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(limits::CONNECT_TIME)
         .read_timeout(limits::SILENCE)
-        .tcp_user_timeout(limits::SILENCE);
-    if is_local {
+        .tcp_user_timeout(limits::SILENCE)
+        .https_only(!is_plain)
+        .redirect(origin::redirects(is_plain));
+    if is_plain {
         builder = builder.no_proxy();
     }
     builder.build().context("cannot set up TLS")
-}
-
-/// Whether credentials for one may be sent to the other.
-fn same_origin(one: &Url, other: &Url) -> bool {
-    let of = |url: &Url| (url.scheme().to_owned(), url.host_str().map(str::to_owned));
-    of(one) == of(other) && one.port_or_known_default() == other.port_or_known_default()
-}
-
-/// Whether a registry, given as host and port, is on this machine.
-fn is_loopback(registry: &str) -> bool {
-    let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 #[cfg(test)]
@@ -185,24 +178,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn plain_http_is_for_this_machine_only() {
-        for local in ["127.0.0.1:5000", "127.8.8.8", "localhost:1", "localhost", "[::1]:5000"] {
-            assert!(is_loopback(local), "{local}");
-        }
-        for other in ["10.0.0.1:5000", "localhost.example", "registry.example:5000", "128.0.0.1"] {
-            assert!(!is_loopback(other), "{other}");
-        }
+    fn plain_http_to_another_machine_is_a_mistake() {
         let reference: Reference = "registry.example/app:1".parse().unwrap();
         let error = Remote::new(reference, Options { plain_http: true, retries: 0 }).unwrap_err();
         assert_eq!(crate::errors::exit_code(&error), 2, "{error}");
-    }
-
-    #[test]
-    fn credentials_go_to_their_own_registry_only() {
-        let same = |a: &str, b: &str| same_origin(&a.parse().unwrap(), &b.parse().unwrap());
-        assert!(same("https://r.example/v2/", "https://r.example:443/x"));
-        assert!(!same("https://r.example/", "http://r.example/"));
-        assert!(!same("https://r.example/", "https://store.example/"));
-        assert!(!same("https://r.example/", "https://r.example:444/"));
     }
 }

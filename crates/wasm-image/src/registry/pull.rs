@@ -73,16 +73,13 @@ impl Remote {
         let mut writer = layout.writer(blob, &self.title())?;
         let mut retries = self.retries();
         loop {
-            let before = writer.length();
-            if before > 0 && before == blob.size() {
+            if writer.length() > 0 && writer.length() == blob.size() {
                 return writer.finish();
             }
             match self.download_rest(blob, &mut writer, bar).await {
                 Ok(()) => return writer.finish(),
                 Err(error) => {
-                    if writer.length() > before {
-                        retries.reset();
-                    }
+                    retries.reached(writer.length());
                     retries.wait(error).await?;
                 }
             }

@@ -15,7 +15,7 @@ use oci_spec::image::Descriptor;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Response, StatusCode, Url};
 
-use super::{Remote, Retries, Task};
+use super::{Remote, Retries, Task, answers, origin};
 use crate::errors::Error;
 use crate::limits::CHUNK_BYTES;
 use crate::progress::Bar;
@@ -30,24 +30,31 @@ struct Upload {
     offset: u64,
 }
 
+/// What is kept of an upload from one attempt to the next.
+struct Progress {
+    retries: Retries,
+    /// The one that was cut, if the registry may know of it.
+    upload: Option<Upload>,
+}
+
 impl Remote {
     /// Sends a blob that the repository does not have, from a file with its content.
     pub async fn upload(&self, blob: &Descriptor, file: &Path, bar: &Bar) -> Result<()> {
         let what = format!("push {} to {}", blob.digest(), self.title());
         let task = Task { what: &what, subject: "such repository or upload", operation: Push };
         let file = File::open(file).with_context(|| format!("cannot read {}", file.display()))?;
-        let mut retries = self.retries();
+        let mut progress = Progress { retries: self.retries(), upload: None };
         loop {
             let sent = match blob.size() <= CHUNK_BYTES {
                 true => self.send_whole(&task, blob, &file).await,
-                false => self.send_parts(&task, blob, &file, bar, &mut retries).await,
+                false => self.send_parts(&task, blob, &file, bar, &mut progress).await,
             };
             match sent {
                 Ok(()) => {
                     bar.at(blob.size());
                     return Ok(());
                 }
-                Err(error) => retries.wait(error).await?,
+                Err(error) => progress.retries.wait(error).await?,
             }
         }
     }
@@ -76,29 +83,31 @@ impl Remote {
         self.commit(task, upload, blob, bytes).await
     }
 
+    /// Sends the parts that are missing; in `progress` is what the next attempt needs to know.
     async fn send_parts(
         &self,
         task: &Task<'_>,
         blob: &Descriptor,
         file: &File,
         bar: &Bar,
-        retries: &mut Retries,
+        progress: &mut Progress,
     ) -> Result<()> {
-        let mut upload = self.begin(task).await?;
+        let mut upload = match progress.upload.take() {
+            Some(cut) => self.resume(task, &cut, blob).await?,
+            None => self.begin(task).await?,
+        };
         while upload.offset < blob.size() {
             bar.at(upload.offset);
             let end = blob.size().min(upload.offset + CHUNK_BYTES);
             let bytes = read(file, upload.offset, end)?;
-            upload = match self.send_part(task, &upload, bytes).await {
-                Ok(next) => {
-                    retries.reset();
-                    next
-                }
+            match self.send_part(task, &upload, bytes).await {
+                Ok(next) => upload = next,
                 Err(error) => {
-                    retries.wait(error).await?;
-                    self.resume(task, &upload).await?
+                    progress.upload = Some(upload);
+                    return Err(error);
                 }
-            };
+            }
+            progress.retries.reached(upload.offset);
         }
         self.commit(task, upload, blob, Bytes::new()).await
     }
@@ -107,7 +116,8 @@ impl Remote {
         let url = self.url("blobs/uploads/")?;
         let answer =
             self.send_once(task, |it| it.post(url.clone()).header(CONTENT_LENGTH, 0)).await?;
-        let location = location(&answer, &url)?.context("the registry names no upload location")?;
+        let location = self.location(task, &answer, &url)?;
+        let location = location.context("the registry names no upload location")?;
         Ok(Upload { location, offset: 0 })
     }
 
@@ -119,20 +129,45 @@ impl Remote {
             request.header(CONTENT_RANGE, &range).body(bytes.clone())
         };
         let answer = self.send_once(task, request).await?;
-        let location = location(&answer, &upload.location)?;
+        let location = self.location(task, &answer, &upload.location)?;
         Ok(Upload { location: location.unwrap_or_else(|| upload.location.clone()), offset: next })
     }
 
     /// How far the upload is by the registry's account; a new one where it has none.
-    async fn resume(&self, task: &Task<'_>, upload: &Upload) -> Result<Upload> {
+    ///
+    /// # Errors
+    /// [`Error::Size`] when the registry claims to have more than there is.
+    async fn resume(&self, task: &Task<'_>, upload: &Upload, blob: &Descriptor) -> Result<Upload> {
         let answer = self.send_once(task, |it| it.get(upload.location.clone())).await;
         let Ok(answer) = answer else { return self.begin(task).await };
-        match (answer.status(), received(answer.headers()), location(&answer, &upload.location)?) {
+        let location = self.location(task, &answer, &upload.location)?;
+        match (answer.status(), received(answer.headers()), location) {
+            (StatusCode::NO_CONTENT, Some(offset), _) if offset > blob.size() => {
+                Err(self.has_too_much(blob, offset).into())
+            }
             (StatusCode::NO_CONTENT, Some(offset), Some(location)) => {
                 Ok(Upload { location, offset })
             }
             _ => self.begin(task).await,
         }
+    }
+
+    fn has_too_much(&self, blob: &Descriptor, offset: u64) -> Error {
+        let (digest, found) = (blob.digest().to_string(), format!("{offset} bytes"));
+        Error::Size { place: self.title(), digest, stated: blob.size(), found }
+    }
+
+    /// Where an answer says that an upload goes on.
+    ///
+    /// # Errors
+    /// [`Error::Unencrypted`].
+    fn location(&self, task: &Task<'_>, answer: &Response, base: &Url) -> Result<Option<Url>> {
+        let found = location(answer.headers(), base)?;
+        if let Some(url) = &found {
+            let checked = origin::check(url, self.is_plain());
+            checked.map_err(|plain| answers::unencrypted(self.registry(), task.what, &plain))?;
+        }
+        Ok(found)
     }
 
     async fn commit(
@@ -171,8 +206,8 @@ impl Remote {
 }
 
 /// `Location`, which may be relative.
-fn location(answer: &Response, base: &Url) -> Result<Option<Url>> {
-    let Some(location) = answer.headers().get(LOCATION) else { return Ok(None) };
+fn location(headers: &HeaderMap, base: &Url) -> Result<Option<Url>> {
+    let Some(location) = headers.get(LOCATION) else { return Ok(None) };
     let location = location.to_str().context("the registry names a location that is no text")?;
     Ok(Some(base.join(location).context("the registry names a location that is no URL")?))
 }
@@ -182,7 +217,7 @@ fn received(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(RANGE)?.to_str().ok()?;
     let last: u64 = range.trim_start_matches("bytes=").strip_prefix("0-")?.parse().ok()?;
     // `0-0` says nothing and one byte alike; what was sent twice would not match the digest.
-    Some(if last == 0 { 0 } else { last + 1 })
+    if last == 0 { Some(0) } else { last.checked_add(1) }
 }
 
 fn read(file: &File, from: u64, to: u64) -> Result<Bytes> {
@@ -204,5 +239,6 @@ mod tests {
         };
         assert_eq!((has("0-99"), has("bytes=0-99"), has("0-0")), (Some(100), Some(100), Some(0)));
         assert_eq!((has("5-99"), has("all")), (None, None));
+        assert_eq!(has("0-18446744073709551615"), None);
     }
 }

@@ -13,17 +13,22 @@ use crate::progress;
 pub struct Retries {
     allowed: u32,
     failed: u32,
+    furthest: u64,
 }
 
 impl Retries {
     /// As many attempts after the first.
     pub fn new(allowed: u32) -> Self {
-        Self { allowed, failed: 0 }
+        Self { allowed, failed: 0, furthest: 0 }
     }
 
-    /// Begins to count anew, after something was achieved.
-    pub fn reset(&mut self) {
-        self.failed = 0;
+    /// Begins to count anew when there are more bytes than ever before. What is only done again after a loss does not
+    /// count: a registry that forgets as much as it takes would be tried for ever.
+    pub fn reached(&mut self, bytes: u64) {
+        if bytes > self.furthest {
+            self.furthest = bytes;
+            self.failed = 0;
+        }
     }
 
     /// Waits before the next attempt.
@@ -64,6 +69,22 @@ fn delay(failed: u32, asked: Option<Duration>) -> Option<Duration> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_gets_further_than_ever_is_progress() {
+        let mut retries = Retries { failed: 3, ..Retries::new(5) };
+        retries.reached(0);
+        assert_eq!(retries.failed, 3);
+        retries.reached(100);
+        assert_eq!(retries.failed, 0);
+        retries.failed = 2;
+        for again in [50, 100] {
+            retries.reached(again);
+            assert_eq!(retries.failed, 2, "{again}");
+        }
+        retries.reached(101);
+        assert_eq!(retries.failed, 0);
+    }
 
     #[test]
     fn the_wait_doubles_up_to_the_longest() {

@@ -8,14 +8,14 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use oci_spec::image::Descriptor;
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 
 use crate::errors::Error;
+use crate::scratch;
 
 /// A file that will be put at `place`; dropped before, it is gone.
 #[derive(Debug)]
 pub struct Writer {
-    file: NamedTempFile,
+    file: scratch::File,
     place: PathBuf,
     expected: Descriptor,
     source: String,
@@ -85,22 +85,20 @@ impl Writer {
 }
 
 /// A temporary file in the folder of `place`, with the permissions that a new file gets.
-pub fn beside(place: &Path) -> Result<NamedTempFile> {
+pub fn beside(place: &Path) -> Result<scratch::File> {
     let folder = match place.parent() {
         Some(folder) if folder != Path::new("") => folder,
         _ => Path::new("."),
     };
-    tempfile::Builder::new()
-        .prefix(".wasm-image-")
-        .permissions(Permissions::from_mode(0o666))
-        .tempfile_in(folder)
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".wasm-image-").permissions(Permissions::from_mode(0o666));
+    scratch::File::new(|| builder.tempfile_in(folder))
         .with_context(|| format!("cannot write into {}", folder.display()))
 }
 
 /// Makes a finished temporary file the one at `place`, at once.
-pub fn put(file: NamedTempFile, place: &Path) -> Result<()> {
-    file.persist(place).with_context(|| format!("cannot write {}", place.display()))?;
-    Ok(())
+pub fn put(file: scratch::File, place: &Path) -> Result<()> {
+    file.put(place).with_context(|| format!("cannot write {}", place.display()))
 }
 
 /// Writes a whole file, which is there completely or not at all.

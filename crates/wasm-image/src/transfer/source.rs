@@ -5,13 +5,13 @@ use std::path::PathBuf;
 use anyhow::Result;
 use oci_client::Reference;
 use oci_spec::image::Descriptor;
-use tempfile::TempDir;
 
 use crate::errors::{Error, within};
 use crate::limits;
 use crate::place::{self, Place};
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
+use crate::scratch::Folder;
 use crate::store::layout::{NAME, REF_NAME};
 use crate::store::{Layout, archive, blob};
 
@@ -26,7 +26,7 @@ pub struct Source {
     pub origin: Option<Reference>,
     layout: Layout,
     remote: Option<Remote>,
-    _scratch: Option<TempDir>,
+    _scratch: Option<Folder>,
 }
 
 impl Source {
@@ -45,7 +45,7 @@ impl Source {
             Place::Registry(reference) => Self::of_registry(reference, keep, options).await,
             Place::Layout(folder) => Self::of_layout(Layout::open(folder)?, None, wanted),
             Place::Archive(file) => {
-                let scratch = tempfile::tempdir()?;
+                let scratch = Folder::new()?;
                 Self::of_layout(archive::unpack(file, scratch.path())?, Some(scratch), wanted)
             }
         }
@@ -61,7 +61,7 @@ impl Source {
         Self { image, name: Some(name), origin, layout, remote: None, _scratch: None }
     }
 
-    fn of_layout(layout: Layout, scratch: Option<TempDir>, wanted: Option<&str>) -> Result<Self> {
+    fn of_layout(layout: Layout, scratch: Option<Folder>, wanted: Option<&str>) -> Result<Self> {
         let image = choose(&layout, wanted)?;
         let name = name(&image).and_then(|it| place::reference(&it).ok());
         Ok(Self { image, name, origin: None, layout, remote: None, _scratch: scratch })
@@ -75,7 +75,7 @@ impl Source {
         let (layout, scratch) = match keep {
             Some(layout) => (layout, None),
             None => {
-                let scratch = tempfile::tempdir()?;
+                let scratch = Folder::new()?;
                 (Layout::create(scratch.path())?, Some(scratch))
             }
         };

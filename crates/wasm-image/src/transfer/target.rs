@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use oci_client::Reference;
 use oci_spec::image::Descriptor;
-use tempfile::TempDir;
 
 use super::{Parts, Source};
 use crate::errors::Error;
 use crate::place::Place;
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
+use crate::scratch::Folder;
 use crate::store::{Layout, archive};
 
 /// A place that takes an image.
@@ -27,7 +27,7 @@ pub enum Target {
         /// Its content so far.
         layout: Layout,
         /// The folder that has the layout.
-        _scratch: TempDir,
+        _scratch: Folder,
     },
     /// A repository.
     Registry(Box<Remote>),
@@ -42,7 +42,7 @@ impl Target {
             }
             Place::Layout(folder) => Target::Layout(Layout::create(folder)?),
             Place::Archive(file) => {
-                let scratch = tempfile::tempdir()?;
+                let scratch = Folder::new()?;
                 let layout = Layout::create(scratch.path())?;
                 Target::Archive { file: file.clone(), layout, _scratch: scratch }
             }

@@ -209,18 +209,35 @@ fn a_push_that_was_ended_leaves_nothing_here_and_is_just_repeated() {
 }
 
 #[test]
-fn a_push_that_is_told_to_end_leaves_nothing_here() {
-    let work = Work::new();
-    work.file("app.wat", COMMAND);
-    // It takes the connection and never answers.
-    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = silent.local_addr().unwrap();
-    let line = format!("build app.wat -t {address}/app:1 --push --plain-http");
-    let mut push = work.command(&line).spawn().unwrap();
-    let _connection = silent.accept().unwrap();
-    assert_eq!(work.left().len(), 1, "the layout that is being pushed");
-    let told = std::process::Command::new("kill").arg(push.id().to_string()).status().unwrap();
-    assert!(told.success());
-    assert_eq!(push.wait().unwrap().code(), Some(130));
-    assert_eq!(work.left(), [""; 0]);
+fn a_download_that_gets_no_further_than_before_is_given_up() {
+    let (work, registry) = (Work::new(), Registry::start());
+    work.file("large", vec![7; 300_000]);
+    let line =
+        format!("build --file large:/large -t {}/app:1 --push --plain-http", registry.address);
+    work.run(&line).ok();
+    let mut gets = 0;
+    // From the beginning each time, and cut after a thousand bytes and two thousand by turns.
+    let front = Front::start(&registry.address, move |line| {
+        gets += usize::from(line.starts_with("GET /v2/app/blobs/"));
+        if gets < 2 || !line.starts_with("GET /v2/app/blobs/") {
+            return Act::Pass;
+        }
+        let part = "x".repeat(1000 * (1 + gets % 2));
+        Act::Answer(format!("HTTP/1.1 200 OK\r\nContent-Length: 300000\r\n\r\n{part}"))
+    });
+    let line = format!("pull {}/app:1 -o x.tar --plain-http --retries 2", front.address);
+    let error = work.run(&line).fails(6);
+    assert!(error.contains("the line was cut") && error.contains("tried 3 times"), "{error}");
+    assert!(front.requests("GET /v2/app/blobs/") <= 6, "the config, and two that got further");
+}
+
+#[test]
+fn a_redirect_to_where_nothing_is_encrypted_is_not_followed() {
+    let (work, registry) = with_app();
+    let away = "Location: http://192.0.2.1/blob?signature=secret\r\n";
+    let away = answer("307 Temporary Redirect", away, "NONE");
+    let front = Front::start(&registry.address, first(99, "GET /v2/app/blobs/", away));
+    let error = work.run(&format!("pull {}/app:1 -o x.tar --plain-http", front.address)).fails(1);
+    let told = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
+    assert!(error.contains(&told) && !error.contains("secret"), "{error}");
 }

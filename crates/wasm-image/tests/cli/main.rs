@@ -5,10 +5,12 @@
 #![forbid(unsafe_code)]
 
 mod bad_registry;
+mod bad_upload;
 mod build;
 mod credentials;
 mod front;
 mod inspect;
+mod interrupt;
 mod moving;
 mod registry;
 mod support;

@@ -1,7 +1,7 @@
 //! A registry that runs as long as a value.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
@@ -21,17 +21,29 @@ pub struct Registry {
 impl Registry {
     /// One that lets everybody in.
     pub fn start() -> Self {
-        Self::with("")
+        Self::with("", free_address)
     }
 
     /// One that lets in user `ci` with the password `secret`.
     pub fn with_password() -> Self {
-        Self::with("auth: {htpasswd: {realm: tests, path: FOLDER/htpasswd}}")
+        Self::with("auth: {htpasswd: {realm: tests, path: FOLDER/htpasswd}}", free_address)
     }
 
-    fn with(auth: &str) -> Self {
+    /// At the first of a few addresses that nobody else has taken before the registry does.
+    fn with(auth: &str, mut address: impl FnMut() -> String) -> Self {
+        let mut refused = String::new();
+        for _ in 0..ATTEMPTS {
+            let mut registry = Self::spawn(auth, address());
+            match registry.wait() {
+                Ok(()) => return registry,
+                Err(error) => refused = error,
+            }
+        }
+        panic!("{refused}");
+    }
+
+    fn spawn(auth: &str, address: String) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let text = CONFIG.replace("AUTH", auth).replace("ADDRESS", &address);
         let text = text.replace("FOLDER", folder.path().to_str().unwrap());
         fs::write(folder.path().join("registry.yml"), text).unwrap();
@@ -48,18 +60,18 @@ impl Registry {
             .expect(
                 "docker-registry starts (Debian: docker-registry; scripts/install-deps.sh gets it)",
             );
-        let mut registry = Self { address, child, folder };
-        registry.wait();
-        registry
+        Self { address, child, folder }
     }
 
-    fn wait(&mut self) {
+    /// Waits until it listens, which its log tells: anybody may answer at the address. The error is that it ended.
+    fn wait(&mut self) -> Result<(), String> {
+        let listening = format!("listening on {}", self.address);
         for _ in 0..400 {
-            if TcpStream::connect(&self.address).is_ok() {
-                return;
-            }
             if let Some(status) = self.child.try_wait().unwrap() {
-                panic!("docker-registry ended ({status}): {}", self.log());
+                return Err(format!("docker-registry ended ({status}): {}", self.log()));
+            }
+            if self.log().contains(&listening) {
+                return Ok(());
             }
             std::thread::sleep(Duration::from_millis(25));
         }
@@ -83,6 +95,23 @@ impl Drop for Registry {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// How often another address is tried.
+const ATTEMPTS: usize = 5;
+
+/// An address that nobody listens on at the moment.
+fn free_address() -> String {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+#[test]
+fn an_address_that_was_taken_meanwhile_is_left_for_another() {
+    let other = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = other.local_addr().unwrap().to_string();
+    let mut addresses = [taken.clone(), taken.clone(), free_address()].into_iter();
+    let registry = Registry::with("", || addresses.next().unwrap());
+    assert_ne!(registry.address, taken);
 }
 
 const CONFIG: &str = "
