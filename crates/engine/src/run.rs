@@ -104,10 +104,7 @@ impl Runtime {
         module: &Module,
         plan: &Plan,
     ) -> wasmtime::Result<()> {
-        let instantiating = trace::span("instantiate");
-        let instance = self.modules.instantiate_async(&mut *store, module).await?;
-        drop(instantiating);
-        trace::last(FIRST_INSTRUCTION);
+        let instance = ready(self.modules.instantiate_async(&mut *store, module)).await?;
         let entry = plan.export.as_deref().unwrap_or(START);
         if entry != START && instance.get_func(&mut *store, INITIALIZE).is_some() {
             call(store, &instance, INITIALIZE).await?;
@@ -121,10 +118,8 @@ impl Runtime {
         component: &Component,
     ) -> wasmtime::Result<bool> {
         use wasmtime_wasi::p2::bindings::Command;
-        let instantiating = trace::span("instantiate");
-        let command = Command::instantiate_async(&mut *store, component, &self.components).await?;
-        drop(instantiating);
-        trace::last(FIRST_INSTRUCTION);
+        let instance = Command::instantiate_async(&mut *store, component, &self.components);
+        let command = ready(instance).await?;
         Ok(command.wasi_cli_run().call_run(store).await?.is_ok())
     }
 
@@ -134,8 +129,8 @@ impl Runtime {
         component: &Component,
     ) -> wasmtime::Result<bool> {
         use wasmtime_wasi::p3::bindings::Command;
-        let command = Command::instantiate_async(&mut *store, component, &self.components).await?;
-        trace::last(FIRST_INSTRUCTION);
+        let instance = Command::instantiate_async(&mut *store, component, &self.components);
+        let command = ready(instance).await?;
         let run = async move |store: &_| command.wasi_cli_run().call_run(store).await;
         Ok(store.run_concurrent(run).await??.is_ok())
     }
@@ -148,8 +143,7 @@ impl Runtime {
         plan: &Plan,
     ) -> wasmtime::Result<bool> {
         let name = plan.export.as_deref().unwrap_or_default();
-        trace::last(FIRST_INSTRUCTION);
-        let instance = self.components.instantiate_async(&mut *store, component).await?;
+        let instance = ready(self.components.instantiate_async(&mut *store, component)).await?;
         let index = world::find_export(component, name).ok_or_else(|| missing(name))?;
         let function = instance.get_func(&mut *store, index).ok_or_else(|| missing(name))?;
         let ty = function.ty(&store);
@@ -161,6 +155,15 @@ impl Runtime {
         }
         Ok(!results.iter().any(|value| matches!(value, Val::Result(Err(_)))))
     }
+}
+
+/// Waits for an instance; the guest's own code is next, but for what its modules run as they start.
+async fn ready<T>(instance: impl Future<Output = wasmtime::Result<T>>) -> wasmtime::Result<T> {
+    let instantiating = trace::span("instantiate");
+    let instance = instance.await?;
+    drop(instantiating);
+    trace::last(FIRST_INSTRUCTION);
+    Ok(instance)
 }
 
 /// Calls a function without parameters; what it returns is dropped.

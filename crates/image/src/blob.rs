@@ -86,18 +86,16 @@ pub fn seal(file: File) -> io::Result<File> {
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// What a file has, and how much, wherever its offset is.
+/// What the first bytes of a file are, wherever its offset is.
 ///
 /// # Errors
-/// Of reading it.
-pub fn digest(file: &File) -> io::Result<(Digest, u64)> {
-    let size = file.metadata()?.len();
+/// Of reading them.
+pub fn digest(file: &File, size: u64) -> io::Result<Digest> {
     let mut hash = Sha256::new();
     for part in parts(file.try_clone()?, size) {
         hash.update(part?);
     }
-    let digest = format!("sha256:{}", hex(&hash.finalize())).parse().map_err(io::Error::other)?;
-    Ok((digest, size))
+    format!("sha256:{}", hex(&hash.finalize())).parse().map_err(io::Error::other)
 }
 
 /// A sealed copy of a file of that digest and size.

@@ -13,6 +13,7 @@ mod content;
 mod directory;
 mod lock;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -20,8 +21,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use crate::{Component, Error, Source, blob};
+use crate::{Component, Error, Source, blob, limits};
 use artefact::Artefact;
 use directory::Directory;
 
@@ -37,9 +39,35 @@ pub struct Cache {
     directory: Directory,
 }
 
-/// What code was compiled from, and for: component, export, engine.
+/// What code was compiled from, and for. The code for one engine takes the place of that for another: a node has one,
+/// but for the time of an upgrade.
 #[derive(Debug, Clone)]
-struct Key(String);
+struct Key {
+    /// Stands for the component and the export, in hexadecimal digits.
+    name: String,
+    /// Whatever else the code depends on.
+    engine: String,
+}
+
+impl Key {
+    fn new(component: &Component, engine: &str) -> Key {
+        let mut hash = Sha256::new();
+        let export = component.export.clone().unwrap_or_default();
+        for part in [FORM.to_owned(), export].into_iter().chain(component.digests()) {
+            // With its length, so that no two lists of parts read the same.
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        let name = blob::hex(&hash.finalize())[..KEY_DIGITS].to_owned();
+        Key { name, engine: engine.to_owned() }
+    }
+
+    /// Whether a file is called so.
+    fn is_name(name: &OsStr) -> bool {
+        let digits = name.as_encoded_bytes();
+        digits.len() == KEY_DIGITS && digits.iter().all(u8::is_ascii_hexdigit)
+    }
+}
 
 impl Cache {
     /// With a directory for what is not in the content store, which is made when it is needed.
@@ -64,7 +92,7 @@ impl Cache {
         E: From<Error>,
         F: Future<Output = Result<(T, File), E>>,
     {
-        let key = key(component, engine);
+        let key = Key::new(component, engine);
         if let Some(found) = self.find(&key, component).await {
             return Ok(found);
         }
@@ -84,20 +112,29 @@ impl Cache {
         key: &Key,
         component: &Component,
     ) -> Option<(T, File)> {
-        let found = match &component.source {
-            Source::Content { store, layers } => match store.find_code(key, layers).await {
-                Ok(Some(path)) => open(path).await,
-                Ok(None) => None,
-                Err(error) => {
-                    log::warn!("look for compiled code in the content store: {error}");
-                    None
+        let stored = match &component.source {
+            Source::Content { store, layers } => {
+                let found = timeout(limits::CACHE_TIME, store.find_code(key, layers)).await;
+                match found.unwrap_or_else(|_| Err(store.failed("it does not answer"))) {
+                    Ok(path) => path,
+                    Err(error) => {
+                        log::warn!("look for compiled code in the content store: {error}");
+                        None
+                    }
                 }
-            },
+            }
             Source::File { .. } => None,
         };
-        let found = match found {
+        let stored = match stored {
+            Some(path) => open(key, move |_| path).await,
+            None => None,
+        };
+        let found = match stored {
             Some(found) => Some(found),
-            None => open(self.directory.place(key)).await,
+            None => {
+                let directory = self.directory.clone();
+                open(key, move |key| directory.place(key)).await
+            }
         };
         let (about, file) = found?.into_parts();
         serde_json::from_value(about).ok().zip(Some(file))
@@ -119,24 +156,27 @@ impl Cache {
         code: &File,
     ) -> Option<File> {
         let about = serde_json::to_value(about).ok()?;
-        let code = code.try_clone().ok()?;
-        let made = spawn_blocking(move || Artefact::new(code, about)).await.ok()?;
-        let made = made.inspect_err(|error| self.warn("read the compiled code for", error)).ok()?;
+        let (code, engine) = (code.try_clone().ok()?, key.engine.clone());
+        let made = spawn_blocking(move || Artefact::new(code, about, &engine)).await.ok()?;
+        let made = made.inspect_err(|error| self.warn("read the compiled code for", error));
+        let (made, whole) = made.ok()?;
         if let Source::Content { store, layers } = &component.source {
-            match store.keep_code(key, layers, &made).await {
-                Ok(path) => match open(path).await {
+            let kept = store.keep_code(key, layers, &made, &whole);
+            match timeout(limits::KEEP_TIME, kept).await {
+                Ok(Ok(path)) => match open(key, move |_| path).await {
                     Some(kept) => return Some(kept.into_parts().1),
                     None => log::warn!("compiled code is not where the content store has it"),
                 },
-                Err(error) => {
+                Ok(Err(error)) => {
                     log::warn!("keep compiled code in containerd's content store: {error}");
                 }
+                Err(_) => log::warn!("containerd is too slow to keep compiled code"),
             }
         }
-        let (directory, key) = (self.directory.clone(), key.clone());
-        let kept = spawn_blocking(move || directory.keep(&key, &made)).await.ok()?;
+        let (directory, named) = (self.directory.clone(), key.clone());
+        let kept = spawn_blocking(move || directory.keep(&named, &made, whole.size)).await.ok()?;
         let path = kept.inspect_err(|error| self.warn("keep compiled code in", error)).ok()?;
-        open(path).await.map(|kept| kept.into_parts().1)
+        open(key, move |_| path).await.map(|kept| kept.into_parts().1)
     }
 
     fn warn(&self, action: &str, error: &std::io::Error) {
@@ -144,23 +184,13 @@ impl Cache {
     }
 }
 
-/// The code in a file that is there and whole.
-async fn open(path: PathBuf) -> Option<Artefact> {
-    let opened = spawn_blocking(move || (Artefact::open(&path), path)).await;
-    let (opened, path) = opened.ok()?;
-    opened
-        .inspect_err(|error| log::warn!("compiled code in {} is left: {error}", path.display()))
-        .ok()
-        .flatten()
-}
-
-fn key(component: &Component, engine: &str) -> Key {
-    let mut hash = Sha256::new();
-    let export = component.export.as_deref().unwrap_or_default();
-    for part in [FORM, engine, export].map(str::to_owned).into_iter().chain(component.digests()) {
-        // With its length, so that no two lists of parts read the same.
-        hash.update(part.len().to_le_bytes());
-        hash.update(part);
-    }
-    Key(blob::hex(&hash.finalize())[..KEY_DIGITS].to_owned())
+/// The code in a file that is there, and whole, and for the key's engine.
+async fn open(key: &Key, path: impl FnOnce(&Key) -> PathBuf + Send + 'static) -> Option<Artefact> {
+    let key = key.clone();
+    let open = move || {
+        let path = path(&key);
+        Artefact::open(&path, &key.engine)
+            .inspect_err(|error| log::warn!("compiled code in {} is left: {error}", path.display()))
+    };
+    spawn_blocking(open).await.ok()?.ok().flatten()
 }

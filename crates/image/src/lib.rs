@@ -23,6 +23,7 @@ mod store;
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest};
 use oci_spec::runtime::Mount;
@@ -31,6 +32,7 @@ use tokio::time::timeout;
 
 use entrypoint::Entrypoint;
 pub use errors::Error;
+use errors::within_limit;
 use header::Kind;
 use rootfs::{Found, Root};
 use store::{Layers, Patience, Store};
@@ -94,18 +96,13 @@ impl Component {
         match &self.source {
             Source::File { file, name, size, digest } => {
                 let file = file.try_clone().map_err(Error::read(name))?;
-                let (name, size, digest) = (name.clone(), *size, digest.clone());
-                let copied = spawn_blocking(move || blob::copy(&file, &name, &digest, size)).await;
-                copied
-                    .unwrap_or_else(|panicked| Err(Error::read("a file")(panicked.into())))
-                    .map(|file| vec![file])
+                let (copied, size, digest) = (name.clone(), *size, digest.clone());
+                let copy = move || blob::copy(&file, &copied, &digest, size).map(|file| vec![file]);
+                in_time(name, limits::READ_TIME, copy).await
             }
             Source::Content { store, layers } => {
-                let mut files = Vec::new();
-                for layer in layers {
-                    files.push(store.layer(layer).await?);
-                }
-                Ok(files)
+                let read = timeout(limits::READ_TIME, store.layers(layers)).await;
+                read.unwrap_or_else(|_| Err(store.failed("it took too long for the layers")))
             }
         }
     }
@@ -139,7 +136,7 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     let name = container.args.first().map_or("", String::as_str);
     let (entrypoint, found) = find(container, name).await?;
     match found {
-        Entry::Guest(source) => return Ok(guest(source, &entrypoint, container)),
+        Entry::Guest(file) => return of_file(file, &entrypoint, container).await,
         Entry::Program => return Ok(Workload::Linux),
         Entry::Other { path, found } if entrypoint.looks_like_wasm() => {
             return Err(Error::NotAFile { path, found });
@@ -167,7 +164,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
     let name = container.args.first().map_or("", String::as_str);
     let (entrypoint, found) = find(container, name).await?;
     Ok(match found {
-        Entry::Guest(source) => Some(guest(source, &entrypoint, container)),
+        Entry::Guest(file) => Some(of_file(file, &entrypoint, container).await?),
         Entry::Program => Some(Workload::Linux),
         Entry::Other { .. } | Entry::Nothing => None,
     })
@@ -175,7 +172,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
 
 /// What is at an entrypoint.
 enum Entry {
-    Guest(Source),
+    Guest(File),
     Program,
     Other { path: PathBuf, found: &'static str },
     Nothing,
@@ -204,26 +201,44 @@ async fn open(container: &Container<'_>, entrypoint: &Entrypoint<'_>) -> Result<
     let (rootfs, mounts) = (container.rootfs.to_owned(), container.mounts.to_vec());
     let search = move || match Root::new(rootfs, &mounts)?.first(&candidates)? {
         Found::File(file) => match header::recognise(&file, &name)? {
-            Kind::Wasm => source(file, name).map(Entry::Guest),
+            Kind::Wasm => Ok(Entry::Guest(file)),
             Kind::Program => Ok(Entry::Program),
         },
         Found::Other { path, found } => Ok(Entry::Other { path, found }),
         Found::Nothing => Ok(Entry::Nothing),
     };
-    match timeout(limits::FILE_TIME, spawn_blocking(search)).await {
-        Ok(Ok(found)) => found,
-        Ok(Err(panicked)) => Err(Error::read(entrypoint.path)(panicked.into())),
-        Err(_) => {
-            let entrypoint = entrypoint.path.to_owned();
-            Err(Error::Stuck { entrypoint, limit: limits::FILE_TIME })
-        }
+    in_time(entrypoint.path, limits::FILE_TIME, search).await
+}
+
+/// On a thread of its own, which may hang in a volume: it is waited for no longer than that.
+async fn in_time<T: Send + 'static>(
+    entrypoint: &str,
+    limit: Duration,
+    work: impl FnOnce() -> Result<T, Error> + Send + 'static,
+) -> Result<T, Error> {
+    match timeout(limit, spawn_blocking(work)).await {
+        Ok(Ok(done)) => done,
+        Ok(Err(panicked)) => Err(Error::read(entrypoint)(panicked.into())),
+        Err(_) => Err(Error::Stuck { entrypoint: entrypoint.to_owned(), limit }),
     }
 }
 
-/// A file, with what it has now.
-fn source(file: File, name: String) -> Result<Source, Error> {
-    let (digest, size) = blob::digest(&file).map_err(Error::read(&name))?;
-    Ok(Source::File { file, name, size, digest })
+/// A guest of a file, with what it has now.
+async fn of_file(
+    file: File,
+    entrypoint: &Entrypoint<'_>,
+    container: &Container<'_>,
+) -> Result<Workload, Error> {
+    let name = entrypoint.path.to_owned();
+    let read = move || {
+        let size = file.metadata().map_err(Error::read(&name))?.len();
+        // It may have grown since it was recognised.
+        within_limit(&name, size)?;
+        let digest = blob::digest(&file, size).map_err(Error::read(&name))?;
+        Ok(Source::File { file, name, size, digest })
+    };
+    let source = in_time(entrypoint.path, limits::READ_TIME, read).await?;
+    Ok(guest(source, entrypoint, container))
 }
 
 fn guest(source: Source, entrypoint: &Entrypoint<'_>, container: &Container<'_>) -> Workload {

@@ -32,8 +32,17 @@ pub const ANSWER_TIME: Duration = Duration::from_secs(20);
 
 /// How long all of it may take. kubelet gives up on a container's creation after two minutes
 /// (`runtimeRequestTimeout`), and its own message would not say what was waited for.
-pub const LOOK_UP_TIME: Duration = Duration::from_secs(80);
+pub const LOOK_UP_TIME: Duration = Duration::from_secs(40);
 
-/// How long the entrypoint's file may take to open and to be read. Only a volume on a server that is gone needs
+/// How long reading an entrypoint's file, or an image's layers, may take: 128 MiB from the slowest card there is.
+pub const READ_TIME: Duration = Duration::from_secs(40);
+
+/// How long it may take to find compiled code: to compile anew takes seconds.
+pub const CACHE_TIME: Duration = Duration::from_secs(5);
+
+/// How long it may take to keep compiled code in containerd's content store. Meanwhile a container waits.
+pub const KEEP_TIME: Duration = Duration::from_secs(30);
+
+/// How long the entrypoint's file may take to open. Only a volume on a server that is gone needs
 /// longer than an overloaded disk, and that one never ends.
-pub const FILE_TIME: Duration = Duration::from_secs(15);
+pub const FILE_TIME: Duration = Duration::from_secs(10);

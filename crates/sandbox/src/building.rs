@@ -4,16 +4,13 @@
 //! from it, which enter the cgroup by themselves. The container's first process gives it up when it is ready and in
 //! the cgroup, where it is found ([`over`]). Of those who are killed the kernel takes it back.
 
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
-
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
 
 use crate::Error;
 
@@ -27,16 +24,13 @@ const PAUSE: Duration = Duration::from_millis(10);
 /// The descriptor that forked processes have of the lock.
 static INHERITED: AtomicI32 = AtomicI32::new(-1);
 
-/// Takes the lock, for this process and those that it forks from here on.
-pub fn begin(folder: &Path) -> Result<Flock<File>, Error> {
+/// Takes the lock, for this process and those that it forks from here on: it is given back when all have closed it.
+pub fn begin(folder: &Path) -> Result<File, Error> {
     let path = folder.join(NAME);
-    let lock = File::create(&path)
-        .and_then(
-            |file| Ok(Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| errno)?),
-        )
-        .map_err(Error::io(format!("lock {}", path.display())))?;
-    INHERITED.store(lock.as_raw_fd(), Ordering::Relaxed);
-    Ok(lock)
+    let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
+    let file = locked.map_err(Error::io(format!("lock {}", path.display())))?;
+    INHERITED.store(file.as_raw_fd(), Ordering::Relaxed);
+    Ok(file)
 }
 
 /// In the container's first process: gives up its share.
@@ -51,16 +45,15 @@ pub fn over() {
 /// Returns once nobody builds in that folder, or cannot be waited for any longer: what is there by then is taken away.
 pub fn wait_for_end(folder: &Path) -> Result<(), Error> {
     let path = folder.join(NAME);
-    let mut file = match File::open(&path) {
+    let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(Error::io(format!("open {}", path.display())))?,
     };
     for _ in 0..TRIES {
-        file = match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Err((file, Errno::EAGAIN | Errno::EINTR)) => file,
-            _ => return Ok(()),
-        };
-        sleep(PAUSE);
+        match file.try_lock() {
+            Err(TryLockError::WouldBlock) => sleep(PAUSE),
+            _ => break,
+        }
     }
     Ok(())
 }

@@ -135,7 +135,7 @@ fn build(
     builder.stdout = stdout;
     builder.stderr = stderr;
     let builder = match &request.workload {
-        Workload::Pause => builder.with_executor(Pause),
+        Workload::Pause => builder.with_executor(Pause::new()),
         Workload::Linux => builder.with_executor(Linux),
         Workload::Guest(value) => builder.with_executor(Guest::new(guests, value, files)),
     };

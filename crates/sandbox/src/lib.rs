@@ -6,7 +6,7 @@
 //! 3. `create`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a
 //!    further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`console`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`unwritable`]: one file per kernel
+//! 5. [`cgroup`], [`console`], [`heap`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`unwritable`], `unneeded`: one file per kernel
 //!    mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
@@ -19,6 +19,7 @@ mod create;
 mod environment;
 mod errors;
 mod exec;
+pub mod heap;
 pub mod inherit;
 mod limits;
 pub mod pidfd;
@@ -27,6 +28,7 @@ mod rights;
 pub mod rlimit;
 pub mod rootfs;
 mod spec;
+mod unneeded;
 pub mod unwritable;
 mod wire;
 mod worker;

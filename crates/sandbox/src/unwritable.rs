@@ -46,13 +46,24 @@ pub fn null() -> Result<OwnedFd, Error> {
     opened.map(OwnedFd::from).map_err(Error::io("open /dev/null"))
 }
 
-/// The same file, open for reading, where nobody can open it for writing; as it is where the kernel or the file's
-/// place does not allow for that.
-pub fn file(file: File) -> OwnedFd {
+/// The same file, open for reading, where nobody can open it for writing: where the kernel or the file's place does
+/// not allow for such a mount, a file in memory that was [`seal`]ed is as it is, and another is copied.
+///
+/// # Errors
+/// Of the copy.
+pub fn file(file: File) -> Result<OwnedFd, Error> {
     let path = |fd: RawFd| format!("/proc/self/fd/{fd}");
     let mounted = read_only_mount(Path::new(&path(file.as_raw_fd()))).ok();
-    let opened = mounted.and_then(|mounted| File::open(path(mounted.as_raw_fd())).ok());
-    opened.unwrap_or(file).into()
+    match mounted.and_then(|mounted| File::open(path(mounted.as_raw_fd())).ok()) {
+        Some(opened) => Ok(opened.into()),
+        None if is_sealed(&file) => Ok(file.into()),
+        None => sealed_copy(Path::new(&path(file.as_raw_fd()))),
+    }
+}
+
+fn is_sealed(file: &File) -> bool {
+    let seals = fcntl(file, FcntlArg::F_GET_SEALS).map(SealFlag::from_bits_retain);
+    seals.is_ok_and(|seals| seals.contains(SealFlag::F_SEAL_WRITE))
 }
 
 fn read_only_mount(path: &Path) -> nix::Result<OwnedFd> {
@@ -109,7 +120,7 @@ pub fn seal(file: &File) -> io::Result<()> {
 
 fn sealed_copy(program: &Path) -> Result<OwnedFd, Error> {
     let copy = || {
-        let mut copy = in_memory(c"containerd-shim-wasmtime-v1")?;
+        let mut copy = in_memory(c"wasmtime-shim-copy")?;
         io::copy(&mut File::open(program)?, &mut copy)?;
         seal(&copy)?;
         Ok(copy.into())
@@ -154,6 +165,23 @@ mod tests {
         let mode = null.metadata().expect("metadata").permissions();
         let refused = null.set_permissions(mode).expect_err("is refused");
         assert_eq!(refused.raw_os_error(), Some(libc::EROFS), "{refused}");
+    }
+
+    #[test]
+    fn a_file_is_read_and_cannot_be_written_wherever_it_is() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let path = folder.path().join("code");
+        std::fs::write(&path, "code").expect("written");
+        let mut sealed = in_memory(c"code").expect("made");
+        sealed.write_all(b"code").expect("written");
+        seal(&sealed).expect("sealed");
+        for given in [File::open(&path).expect("opened"), sealed] {
+            let file = super::file(given).expect("unwritable");
+            let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+            assert_eq!(std::fs::read(&path).expect("read"), b"code");
+            let opened = File::options().write(true).open(path);
+            opened.and_then(|mut file| file.write_all(b"x")).expect_err("is not written");
+        }
     }
 
     #[test]

@@ -22,6 +22,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
+use crate::unneeded::Unneeded;
 use crate::zygote::{Guests, exit};
 use crate::{building, console, environment, errors, inherit};
 
@@ -33,13 +34,24 @@ const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
 /// The built-in pause.
 #[derive(Clone)]
-pub struct Pause;
+pub struct Pause {
+    unneeded: Unneeded,
+}
+
+impl Pause {
+    /// Of what this process is a copy of.
+    pub fn new() -> Pause {
+        Pause { unneeded: Unneeded::find() }
+    }
+}
 
 impl Executor for Pause {
     fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
         let _ = nix::sys::prctl::set_name(c"pause");
         trace::last("pauses");
         inherit::close_all_but(errors::descriptor().as_slice());
+        // SAFETY: what follows waits for signals, reaps and ends: system calls with arguments on the stack.
+        unsafe { self.unneeded.give_back() };
         exit(hold().map_or(1, |never| match never {}))
     }
 

@@ -29,6 +29,9 @@ enum Job {
     Describe,
 }
 
+/// In place of the engine's version where there is none, and so nothing to compile with: why is told when that is tried.
+const NO_ENGINE: &str = "none";
+
 /// What it found, or why the guest cannot run.
 type Found<T> = Result<T, String>;
 
@@ -86,8 +89,7 @@ fn ask<T: DeserializeOwned>(zygote: &Zygote, job: &Job, fds: &[OwnedFd]) -> Resu
 pub fn guests() -> Guests {
     let _span = trace::span("engine and linkers");
     let runtime = Rc::new(Runtime::new());
-    // Without an engine nothing is compiled.
-    let version = runtime.as_ref().as_ref().map(Runtime::version).unwrap_or_default();
+    let version = runtime.as_ref().as_ref().map_or_else(|_| NO_ENGINE.to_owned(), Runtime::version);
     let for_run = runtime.clone();
     Guests {
         job: Rc::new(move |value, files| answer(&runtime, value, files)),

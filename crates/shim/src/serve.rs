@@ -60,6 +60,8 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     let forking = trace::span("fork the zygote");
     let zygote = Zygote::fork(guests::guests)?;
     drop(forking);
+    // Not the guests', which have threads that allocate all the time.
+    sandbox::heap::share();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)

@@ -2,8 +2,8 @@
 //!
 //! `WASMTIME_SHIM_TRACE` names a file, which each process of the shim appends to ([`VARIABLE`]); `make bench-trace`
 //! sets it for its containerd and prints what comes out. The descriptor is inherited by fork, since a container's
-//! process no longer sees the path, and is closed by [`last`] or [`end`] before anybody's code runs. Where nothing
-//! is asked for, a step costs the reading of one static.
+//! process no longer sees the path, and is closed by [`last`] or [`end`] before a guest's entry is called, or a program
+//! is executed. Where nothing is asked for, a step costs the reading of one static.
 //!
 //! A line has, with a space between them: the clock at the step's begin and end (CLOCK_MONOTONIC, in nanoseconds;
 //! equal for a mark), the process's number in its pid namespace, the id that the shim was executed with, the kind

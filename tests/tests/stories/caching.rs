@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
@@ -87,10 +87,10 @@ fn containers_of_an_image_share_its_code_which_goes_with_the_image() -> Result<(
     })
 }
 
-/// So many moments of a Create at which its processes are killed, and how far they are apart. The whole takes about
-/// as long as the last of them is away.
+/// At so many moments of a Create its processes are killed.
 const MOMENTS: u32 = 100;
-const APART: Duration = Duration::from_millis(2);
+
+/// Of the guest that is compiled meanwhile.
 const FUNCTIONS: usize = 20;
 
 /// Kills the shim and what is below it, and has the delete action clean up, as containerd does.
@@ -104,17 +104,30 @@ fn kill(bundle: &Bundle, processes: &[Process]) -> Result<()> {
     deleted.success().map(drop).context("clean up after the killed shim")
 }
 
+/// How long it takes when nobody is killed.
+fn time_of_create(bundle: &Bundle) -> Result<Duration> {
+    let shim = bundle.start()?;
+    let request = guest(bundle, 0, FUNCTIONS)?;
+    let before = Instant::now();
+    granted(shim.create(&request))?;
+    let time = before.elapsed();
+    kill(bundle, &family(&shim_of(&bundle.id)?))?;
+    Ok(time)
+}
+
 #[test]
 fn killed_at_any_moment_a_create_leaves_no_half_written_code() -> Result<()> {
     let bundle = Bundle::shell("true")?;
+    let whole = time_of_create(&bundle)?;
     let mut killed_in_time = 0;
-    for moment in 0..MOMENTS {
+    for moment in 1..=MOMENTS {
+        let after = whole * moment / MOMENTS;
         let request = guest(&bundle, moment, FUNCTIONS)?;
         let shim = bundle.start()?;
         let processes = family(&shim_of(&bundle.id)?);
         let made = thread::scope(|scope| {
             let create = scope.spawn(|| shim.create(&request));
-            thread::sleep(APART * moment);
+            thread::sleep(after);
             kill(&bundle, &processes).map(|()| create.join().expect("no panic").is_ok())
         })?;
         killed_in_time += u32::from(!made);
@@ -122,10 +135,10 @@ fn killed_at_any_moment_a_create_leaves_no_half_written_code() -> Result<()> {
         let shim = bundle.start()?;
         granted(shim.create(&request))?;
         granted(shim.start(&bundle.id))?;
-        assert_eq!(shim.wait(&bundle.id), Ok(0), "after {:?}", APART * moment);
+        assert_eq!(shim.wait(&bundle.id), Ok(0), "after {after:?}");
         let kept = fs::read_dir(bundle.cache())?.count();
-        // The lock's file, and one for each guest.
-        assert_eq!(kept, 2 + usize::try_from(moment)?, "after {:?}", APART * moment);
+        // The lock's file, and one for each guest, of which the first was made to see how long it takes.
+        assert_eq!(kept, 2 + usize::try_from(moment)?, "after {after:?}");
         // It would try for seconds to tell a containerd of it that is not there.
         kill(&bundle, &family(&shim_of(&bundle.id)?))?;
     }

@@ -22,7 +22,7 @@ fn a_server_has_the_containers_arguments_environment_and_files() -> Result<()> {
             let answer = pod.http_get(PORT, path)?;
             Ok((answer.status, answer.body))
         };
-        assert_eq!(said("/args")?, (200, "hello-http.wasm\none\ntwo\n".into()));
+        assert_eq!(said("/args")?, (200, "/hello-http.wasm\none\ntwo\n".into()));
         assert_eq!(said("/env/COLOUR")?, (200, "blue".into()));
         assert_eq!(said("/file?path=/etc/config/colour")?, (200, "green".into()));
         assert_eq!(said("/file?path=/etc/config/shape")?.0, 404);

@@ -42,9 +42,18 @@ pub struct Artefact {
     trailer: Trailer,
 }
 
+/// How large a whole file is, in bytes, and its SHA-256, in hexadecimal digits.
+#[derive(Debug, Clone)]
+pub struct Whole {
+    pub size: u64,
+    pub sha256: String,
+}
+
 #[derive(Debug, Serialize, Deserialize)]
 struct Trailer {
     about: Value,
+    /// What else it was compiled for ([`super::Key::engine`]).
+    engine: String,
     /// The code's length in bytes.
     length: u64,
     /// The code's SHA-256, in hexadecimal digits.
@@ -56,18 +65,23 @@ impl Artefact {
     ///
     /// # Errors
     /// Of reading it.
-    pub fn new(code: File, about: Value) -> io::Result<Artefact> {
+    pub fn new(code: File, about: Value, engine: &str) -> io::Result<(Artefact, Whole)> {
         let length = code.metadata()?.len();
-        let sha256 = digest(&code, length)?;
-        Ok(Artefact { code, trailer: Trailer { about, length, sha256 } })
+        let mut hash = digest(&code, length)?;
+        let sha256 = hex(&hash.clone().finalize());
+        let trailer = Trailer { about, engine: engine.to_owned(), length, sha256 };
+        let end = trailer.write()?;
+        hash.update(&end);
+        let whole = Whole { size: length + end.len() as u64, sha256: hex(&hash.finalize()) };
+        Ok((Artefact { code, trailer }, whole))
     }
 
-    /// The one in a file; none where there is no file.
+    /// The one in a file, for that engine; none where there is no file, or one for another.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] for a file that is not whole, or that others than root could have written;
     /// those of reading it.
-    pub fn open(path: &Path) -> io::Result<Option<Artefact>> {
+    pub fn open(path: &Path, engine: &str) -> io::Result<Option<Artefact>> {
         let code = match File::options().read(true).custom_flags(O_NOFOLLOW).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
@@ -77,6 +91,9 @@ impl Artefact {
             return Err(invalid("it is not a file of root's own"));
         }
         let trailer = Trailer::read(&code, metadata.len())?;
+        if trailer.engine != engine {
+            return Ok(None);
+        }
         check(&code, &trailer)?;
         Ok(Some(Artefact { code, trailer }))
     }
@@ -84,11 +101,6 @@ impl Artefact {
     /// What is known of the code, and the file that begins with it.
     pub fn into_parts(self) -> (Value, File) {
         (self.trailer.about, self.code)
-    }
-
-    /// The code's length in bytes; that of its file is a little more.
-    pub fn length(&self) -> u64 {
-        self.trailer.length
     }
 
     /// The bytes of its file, in parts.
@@ -135,7 +147,7 @@ fn check(code: &File, trailer: &Trailer) -> io::Result<()> {
     if code.get_xattr(CHECKED).ok().flatten().as_ref() == Some(&boot) {
         return Ok(());
     }
-    if digest(code, trailer.length)? != trailer.sha256 {
+    if hex(&digest(code, trailer.length)?.finalize()) != trailer.sha256 {
         return Err(invalid("its code is not what was compiled"));
     }
     // Where the file system keeps no notes, it is compared each time.
@@ -146,12 +158,12 @@ fn check(code: &File, trailer: &Trailer) -> io::Result<()> {
     })
 }
 
-fn digest(code: &File, length: u64) -> io::Result<String> {
+fn digest(code: &File, length: u64) -> io::Result<Sha256> {
     let mut hash = Sha256::new();
     for part in parts(code.try_clone()?, length) {
         hash.update(part?);
     }
-    Ok(hex(&hash.finalize()))
+    Ok(hash)
 }
 
 fn invalid(reason: &str) -> io::Error {

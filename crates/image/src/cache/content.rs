@@ -8,6 +8,7 @@
 use std::collections::HashMap;
 use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::introspection_client::IntrospectionClient;
@@ -16,13 +17,15 @@ use containerd_client::services::v1::{
     WriteContentRequest,
 };
 use oci_spec::image::{Descriptor, Digest};
-use sha2::{Digest as _, Sha256};
+use tokio::sync::mpsc;
+use tokio::task::spawn_blocking;
+use tokio::time::sleep;
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response};
 
-use super::Key;
-use super::artefact::Artefact;
+use super::artefact::{Artefact, Whole};
+use super::{Key, directory};
 use crate::Error;
-use crate::blob::hex;
 use crate::store::Store;
 
 /// What containerd's garbage collection follows, and a name of ours.
@@ -30,6 +33,16 @@ const LABEL: &str = "containerd.io/gc.ref.content.wasmtime-shim.";
 
 /// The plugin that has content on this machine's disk.
 const LOCAL_CONTENT: &str = "type==io.containerd.content.v1,id==content";
+
+/// How often, and after which pause, the turn of another writer is waited out.
+const TURNS: u32 = 20;
+const TURN: Duration = Duration::from_millis(100);
+
+/// What containerd says when others have written, or are writing, the same.
+const OTHERS: [Code; 2] = [Code::AlreadyExists, Code::Unavailable];
+
+/// Parts that are read ahead of what containerd takes.
+const AHEAD: usize = 2;
 
 /// What that plugin says of its root.
 const ROOT: &str = "root";
@@ -58,20 +71,45 @@ impl Store {
         key: &Key,
         layers: &[Descriptor],
         artefact: &Artefact,
+        whole: &Whole,
     ) -> Result<PathBuf, Error> {
-        let (size, digest) = whole(artefact).map_err(Error::read("the compiled code"))?;
         let layer = layers.first().ok_or_else(|| self.failed("the image has no layers"))?;
         let blobs = self.blobs().await?;
         let blobs =
             blobs.ok_or_else(|| self.failed("its content is not on this machine's disk"))?;
-        self.refer(layer, key, &digest).await?;
-        let written = self.write(key, artefact, size, &digest).await;
-        if written.is_err() {
-            let mut content = ContentClient::new(self.channel.clone());
-            let abort = self.request(AbortRequest { r#ref: reference(key) })?;
-            self.answer(content.abort(abort)).await?;
+        directory::room(&blobs, whole.size, 0).map_err(|error| self.failed(&error.to_string()))?;
+        self.refer(layer, key, &whole.sha256).await?;
+        let written = self.write_in_turn(key, artefact, whole).await;
+        if written.is_err()
+            && let Err(error) = self.abort(key).await
+        {
+            log::warn!("compiled code that is half written stays for a day: {error}");
         }
-        written.map(|()| blobs.join(digest))
+        written.map(|()| blobs.join(&whole.sha256))
+    }
+
+    /// Somebody who was killed while they wrote is missed by containerd a little later. What they left is not gone on
+    /// with: it may be of another length.
+    async fn write_in_turn(
+        &self,
+        key: &Key,
+        artefact: &Artefact,
+        whole: &Whole,
+    ) -> Result<(), Error> {
+        for _ in 0..TURNS {
+            self.abort(key).await?;
+            if self.write(key, artefact, whole).await? {
+                return Ok(());
+            }
+            sleep(TURN).await;
+        }
+        Err(self.failed("another one is writing the same"))
+    }
+
+    async fn abort(&self, key: &Key) -> Result<(), Error> {
+        let mut content = ContentClient::new(self.channel.clone());
+        let abort = self.request(AbortRequest { r#ref: reference(key) })?;
+        self.answer(content.abort(abort)).await.map(drop)
     }
 
     /// Where content is on the disk, by its SHA-256, as the plugin that has it says of itself.
@@ -95,69 +133,67 @@ impl Store {
         updated.map(drop).ok_or_else(|| self.failed("the layer is not in its content store"))
     }
 
-    async fn write(
-        &self,
-        key: &Key,
-        artefact: &Artefact,
-        size: u64,
-        sha256: &str,
-    ) -> Result<(), Error> {
-        let parts = artefact.parts().map_err(Error::read("the compiled code"))?;
-        let total = i64::try_from(size).map_err(|_| self.failed("the code is too large"))?;
-        let (name, expected) = (reference(key), format!("sha256:{sha256}"));
-        let mut offset = 0;
-        let message = move |data: Vec<u8>, action: WriteAction| {
-            let at = offset;
-            offset += data.len() as i64;
-            WriteContentRequest {
-                action: action.into(),
-                r#ref: name.clone(),
-                total,
-                expected: expected.clone(),
-                offset: at,
-                data,
-                labels: HashMap::new(),
-            }
+    /// Returns whether it is there now; if not, somebody else is writing it.
+    async fn write(&self, key: &Key, artefact: &Artefact, whole: &Whole) -> Result<bool, Error> {
+        let first = WriteContentRequest {
+            action: WriteAction::Write.into(),
+            r#ref: reference(key),
+            total: i64::try_from(whole.size).map_err(|_| self.failed("the code is too large"))?,
+            expected: format!("sha256:{}", whole.sha256),
+            ..Default::default()
         };
-        // A part that cannot be read ends the stream early, and containerd refuses what it then has.
-        let parts = parts.map_while(Result::ok).map(|data| (data, WriteAction::Write));
-        let requests = parts
-            .chain([(Vec::new(), WriteAction::Commit)])
-            .scan(message, |message, it| Some(message(it.0, it.1)));
-        let request = self.request(tokio_stream::iter(requests))?;
+        let parts = artefact.parts().map_err(Error::read("the compiled code"))?;
+        let (sender, requests) = mpsc::channel(AHEAD);
+        // The file is read on a thread of its own. It ends when nobody takes what it reads.
+        drop(spawn_blocking(move || send(first, parts, &sender)));
+        let request = self.request(ReceiverStream::new(requests))?;
         let mut content = ContentClient::new(self.channel.clone());
-        let there = Code::AlreadyExists;
-        let opened = self.answer_unless(there, content.write(request)).await?;
-        let Some(mut answers) = opened else { return Ok(()) };
+        // A stream's refusal may come at once or as its first message.
+        let mut answers = match self.answer_or(&OTHERS, content.write(request)).await? {
+            Ok(answers) => answers,
+            Err(code) => return Ok(code == Code::AlreadyExists),
+        };
         loop {
             let next = async { answers.message().await.map(Response::new) };
-            match self.answer_unless(there, next).await? {
-                None => return Ok(()),
-                Some(Some(answer)) if answer.action == i32::from(WriteAction::Commit) => {
-                    return Ok(());
+            match self.answer_or(&OTHERS, next).await? {
+                Err(code) => return Ok(code == Code::AlreadyExists),
+                Ok(Some(answer)) if answer.action == i32::from(WriteAction::Commit) => {
+                    return Ok(true);
                 }
-                Some(Some(_)) => {}
-                Some(None) => return Err(self.failed("it ended the writing before it was done")),
+                Ok(Some(_)) => {}
+                Ok(None) => return Err(self.failed("it ended the writing before it was done")),
             }
         }
     }
 }
 
 fn label(key: &Key) -> String {
-    format!("{LABEL}{}", key.0)
+    format!("{LABEL}{}", key.name)
 }
 
 /// The name of what is being written: the same for each attempt, so that the next one takes the place of the last.
 fn reference(key: &Key) -> String {
-    format!("wasmtime-shim-{}", key.0)
+    format!("wasmtime-shim-{}", key.name)
 }
 
-fn whole(artefact: &Artefact) -> io::Result<(u64, String)> {
-    let (mut size, mut hash) = (0, Sha256::new());
-    for part in artefact.parts()? {
-        let part = part?;
-        size += part.len() as u64;
-        hash.update(part);
+/// A message for each part, and the last to commit them. Where a part cannot be read there is no last one.
+fn send(
+    mut message: WriteContentRequest,
+    parts: impl Iterator<Item = io::Result<Vec<u8>>>,
+    to: &mpsc::Sender<WriteContentRequest>,
+) {
+    for part in parts {
+        let data = match part {
+            Ok(data) => data,
+            Err(error) => return log::warn!("read the compiled code: {error}"),
+        };
+        let length = data.len() as i64;
+        if to.blocking_send(WriteContentRequest { data, ..message.clone() }).is_err() {
+            return;
+        }
+        message.offset += length;
     }
-    Ok((size, hex(&hash.finalize())))
+    message.action = WriteAction::Commit.into();
+    // Whoever is gone waits for no answer.
+    let _ = to.blocking_send(message);
 }

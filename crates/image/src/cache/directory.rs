@@ -12,12 +12,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::libc::O_TMPFILE;
+use nix::libc::{O_NOFOLLOW, O_TMPFILE};
 use nix::sys::statvfs::statvfs;
 use nix::unistd::linkat;
 
+use super::Key;
 use super::artefact::Artefact;
-use super::{Key, lock};
 
 /// All code in the directory, in bytes: of a hundred components of a usual size, or of five with an interpreter.
 const MAX_BYTES: u64 = 1 << 30;
@@ -60,10 +60,11 @@ impl Directory {
 
     /// Where the code of a key is, if it is there. That it was asked for is noted.
     pub fn place(&self, key: &Key) -> PathBuf {
-        let path = self.0.join(&key.0);
+        let path = self.0.join(&key.name);
+        let mut options = File::options();
         if let Ok(metadata) = fs::symlink_metadata(&path)
             && metadata.modified().is_ok_and(is_long_ago)
-            && let Ok(file) = File::open(&path)
+            && let Ok(file) = options.read(true).custom_flags(O_NOFOLLOW).open(&path)
         {
             // Without a note it goes the sooner.
             let _ = file.set_modified(SystemTime::now());
@@ -75,16 +76,16 @@ impl Directory {
     ///
     /// # Errors
     /// Of writing it; [`io::ErrorKind::StorageFull`] where there is no room for it.
-    pub fn keep(&self, key: &Key, artefact: &Artefact) -> io::Result<PathBuf> {
+    pub fn keep(&self, key: &Key, artefact: &Artefact, size: u64) -> io::Result<PathBuf> {
         let directory = self.open()?;
-        self.make_room(&directory, artefact.length())?;
+        make_room(&directory, size)?;
         let mut file =
             File::options().write(true).custom_flags(O_TMPFILE).mode(0o400).open(&directory)?;
         for part in artefact.parts()? {
             file.write_all(&part?)?;
         }
         file.sync_all()?;
-        let path = directory.join(&key.0);
+        let path = directory.join(&key.name);
         // What has the name was not fit to be used.
         fs::remove_file(&path).or_else(unless(io::ErrorKind::NotFound))?;
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
@@ -92,40 +93,49 @@ impl Directory {
         File::open(&directory)?.sync_all()?;
         Ok(path)
     }
-
-    fn make_room(&self, directory: &Path, bytes: u64) -> io::Result<()> {
-        let mut kept = kept(directory)?;
-        kept.sort();
-        let total: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
-        let disk = statvfs(directory)?;
-        let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-        let allowed = MAX_BYTES.min(total.saturating_add(free / SHARE_OF_FREE));
-        if bytes > allowed {
-            let reason = format!("{bytes} bytes where {allowed} may be used");
-            return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
-        }
-        let mut over = (total + bytes).saturating_sub(allowed);
-        for (_, bytes, path) in kept {
-            if over == 0 {
-                break;
-            }
-            fs::remove_file(path).or_else(unless(io::ErrorKind::NotFound))?;
-            over = over.saturating_sub(bytes);
-        }
-        Ok(())
-    }
 }
 
-/// When each was last used, its bytes, its path.
+/// How much a file may take of the disk that has `folder`, when `used` bytes of it may be taken back.
+///
+/// # Errors
+/// Of statvfs(3); [`io::ErrorKind::StorageFull`] when it is less than `bytes`.
+pub fn room(folder: &Path, bytes: u64, used: u64) -> io::Result<u64> {
+    let disk = statvfs(folder)?;
+    let free = disk.blocks_available().saturating_mul(disk.fragment_size());
+    let allowed = MAX_BYTES.min(used.saturating_add(free / SHARE_OF_FREE));
+    if bytes > allowed {
+        let reason = format!("{bytes} bytes where {allowed} may be used");
+        return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
+    }
+    Ok(allowed)
+}
+
+fn make_room(directory: &Path, bytes: u64) -> io::Result<()> {
+    let mut kept = kept(directory)?;
+    kept.sort();
+    let total: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
+    let allowed = room(directory, bytes, total)?;
+    let mut over = (total + bytes).saturating_sub(allowed);
+    for (_, bytes, path) in kept {
+        if over == 0 {
+            break;
+        }
+        fs::remove_file(path).or_else(unless(io::ErrorKind::NotFound))?;
+        over = over.saturating_sub(bytes);
+    }
+    Ok(())
+}
+
+/// Of each file of code: when it was last used, its bytes, its path. Others that may be in the directory are not ours.
 fn kept(directory: &Path) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
     let mut kept = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        if entry.file_name() == lock::NAME {
-            continue;
+        // It may have gone since.
+        let metadata = entry.metadata().ok().filter(fs::Metadata::is_file);
+        if let Some(metadata) = metadata.filter(|_| Key::is_name(&entry.file_name())) {
+            kept.push((metadata.modified()?, metadata.len(), entry.path()));
         }
-        let metadata = entry.metadata()?;
-        kept.push((metadata.modified()?, metadata.len(), entry.path()));
     }
     Ok(kept)
 }

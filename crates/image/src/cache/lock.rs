@@ -7,6 +7,8 @@ use std::fs::File;
 use std::io;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::thread::sleep;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, fcntl};
@@ -20,15 +22,20 @@ pub const NAME: &str = "lock";
 /// Digits of a key that choose its byte: offsets are 63 bits.
 const DIGITS: usize = 15;
 
+/// How long one who compiles is waited for, and how often it is looked: kubelet gives up on a container's creation
+/// after two minutes, and whoever holds the lock may be stopped.
+const TRIES: u32 = 6000;
+const PAUSE: Duration = Duration::from_millis(10);
+
 /// Waits until nobody else holds the lock of the key. Blocks; it is given back when what is returned is dropped.
 ///
 /// # Errors
-/// Of opening and locking the file.
+/// Of opening and locking the file; [`io::ErrorKind::TimedOut`] after a minute.
 pub fn exclusive(directory: &Path, key: &Key) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true).mode(0o600).custom_flags(O_NOFOLLOW);
     let file = options.open(directory.join(NAME))?;
-    let byte = i64::from_str_radix(&key.0[..DIGITS], 16).map_err(io::Error::other)?;
+    let byte = i64::from_str_radix(&key.name[..DIGITS], 16).map_err(io::Error::other)?;
     let range = flock {
         l_type: F_WRLCK as c_short,
         l_whence: SEEK_SET as c_short,
@@ -36,10 +43,11 @@ pub fn exclusive(directory: &Path, key: &Key) -> io::Result<File> {
         l_len: 1,
         l_pid: 0,
     };
-    loop {
-        match fcntl(&file, FcntlArg::F_OFD_SETLKW(&range)) {
-            Err(Errno::EINTR) => {}
+    for _ in 0..TRIES {
+        match fcntl(&file, FcntlArg::F_OFD_SETLK(&range)) {
+            Err(Errno::EAGAIN | Errno::EACCES | Errno::EINTR) => sleep(PAUSE),
             locked => return locked.map(|_| file).map_err(io::Error::from),
         }
     }
+    Err(io::ErrorKind::TimedOut.into())
 }

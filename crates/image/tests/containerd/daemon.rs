@@ -69,6 +69,17 @@ impl Daemon {
         self.succeeds(&["leases", "delete", "--sync", "l"]);
     }
 
+    /// Returns when something is being written to its content store.
+    pub async fn is_written_to(&self) {
+        let folder = self.root().join("io.containerd.content.v1.content/ingest");
+        let written = |entry: fs::DirEntry| {
+            entry.path().join("data").metadata().is_ok_and(|data| data.len() > 1 << 20)
+        };
+        while !fs::read_dir(&folder).into_iter().flatten().flatten().any(written) {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// Makes a record of a container of that image, as CRI does before it calls the shim.
     pub async fn container(&self, id: &str, image: &str) {
         let mut container = Container {

@@ -11,16 +11,15 @@ use std::path::{Path, PathBuf};
 
 use super::{HIERARCHIES, below};
 
-/// Waits so that who moves a process next need not: this one is moved to where it is. Blocks; where that cannot be
-/// done, nothing is lost.
-pub fn expect() {
+/// Waits so that who moves a process next need not: this one is moved to where it is. Blocks. Returns whether that
+/// could be done; where it could not, nothing is lost.
+pub fn expect() -> bool {
     let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut own = cgroups.lines().filter_map(|line| own(Path::new(HIERARCHIES), line));
-    let Some(procs) = own.find(|procs| has(procs, std::process::id())) else { return };
-    if let Ok(mut procs) = OpenOptions::new().write(true).open(procs) {
-        // 0 stands for the writer (cgroups(7)).
-        let _ = procs.write(b"0");
-    }
+    let Some(procs) = own.find(|procs| has(procs, std::process::id())) else { return false };
+    // 0 stands for the writer (cgroups(7)).
+    let moved = OpenOptions::new().write(true).open(procs).and_then(|mut it| it.write_all(b"0"));
+    moved.is_ok()
 }
 
 /// The file by which processes enter a cgroup of a line of `/proc/PID/cgroup` (cgroups(7)), `N:CONTROLLERS:PATH`.
@@ -42,10 +41,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_is_moved() {
+    fn it_is_moved_to_where_it_is() {
         let cgroups = || fs::read_to_string("/proc/self/cgroup").expect("cgroups");
         let before = cgroups();
-        expect();
+        assert!(expect(), "its own cgroup is not found, or not its to write to");
         assert_eq!(cgroups(), before);
     }
 

@@ -125,7 +125,11 @@ impl Shared {
     pub fn expect_join(&self) {
         drop(spawn_blocking(|| {
             let _span = trace::span("expect to join a cgroup");
-            sandbox::cgroup::join::expect();
+            if !sandbox::cgroup::join::expect() {
+                log::debug!(
+                    "this process's own cgroup is out of reach: containers start later for it"
+                );
+            }
         }));
     }
 

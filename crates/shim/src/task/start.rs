@@ -28,6 +28,8 @@ pub async fn start(shared: Arc<Shared>, request: StartRequest) -> Result<StartRe
         // A Pod's first container comes next.
         shared.expect_join();
     }
+    // What it took to make the container is not needed for as long as it runs.
+    sandbox::heap::trim();
     let pid = container.first().number();
     shared.events.publish(TaskStart { container_id: request.id, pid, ..Default::default() });
     Ok(StartResponse { pid, ..Default::default() })

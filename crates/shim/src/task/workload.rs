@@ -187,7 +187,7 @@ async fn guest(
     let env = process.env().as_deref().unwrap_or_default();
     let image::Component { export, args, .. } = component;
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
-    let mut files = vec![unwritable::file(code)];
+    let mut files = vec![unwritable::file(code)?];
     if let Some(First { remains, bundle }) = first {
         plan.remains = remains;
         files.push(profiles::listen(bundle)?.into());
