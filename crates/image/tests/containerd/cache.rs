@@ -13,7 +13,7 @@ use image::{Component, Container, Error, Workload, resolve};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use xattr::FileExt as _;
 
-use super::{CONFIG, MODULE, NAME, NAMESPACE, WASM, component, resolved, with_image};
+use super::{CONFIG, Daemon, MODULE, NAME, NAMESPACE, WASM, component, resolved, with_image};
 
 const ENGINE: &str = "engine 1";
 
@@ -138,17 +138,27 @@ async fn code_larger_than_a_message_of_containerds_is_kept_like_any_other() {
     assert_eq!(compiler.calls(), 1);
 }
 
+/// Writes large code, and is gone in the middle of it, with its connections, as a process that was killed.
+fn write_half(daemon: &Daemon, cache: &Cache) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let component = component(resolved(daemon, "/app.wasm").await.unwrap());
+        let large = Compiler::of_bytes(512 << 20);
+        tokio::select! {
+            _ = large.code(cache, &component) => panic!("nothing was interrupted"),
+            () = daemon.is_written_to() => {}
+        }
+    });
+    runtime.shutdown_background();
+}
+
 #[tokio::test]
 async fn what_was_half_written_is_written_anew() {
     let folder = tempfile::tempdir().unwrap();
     let daemon = with_image(CONFIG, &[(WASM, MODULE)]).await;
+    let cache = Cache::new(folder.path().into());
+    std::thread::scope(|scope| drop(scope.spawn(|| write_half(&daemon, &cache))));
     let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
-    let (cache, large) = (Cache::new(folder.path().into()), Compiler::of_bytes(512 << 20));
-    // The one who wrote is gone in the middle of it.
-    tokio::select! {
-        _ = large.code(&cache, &component) => panic!("nothing was interrupted"),
-        () = daemon.is_written_to() => {}
-    }
     let small = Compiler::default();
     assert!(path(&small.code(&cache, &component).await).starts_with(daemon.root()));
     assert_eq!(small.calls(), 1);
