@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
 use anyhow::{Context, Result, bail};
@@ -15,39 +15,31 @@ use crate::{Node, config};
 /// The namespace in containerd through which images are pushed: CRI does not see what is in it.
 const PUSHED: &str = "pushed";
 
-/// The log's name in the node's folder.
+/// The log's name in the folder.
 const LOG: &str = "registry.log";
 
 /// How often another address is tried.
 const ATTEMPTS: usize = 5;
 
-/// A registry that runs as long as this value, with its files in the node's folder.
+/// A registry that runs as long as this value, with its files in a folder that is another's to remove.
 #[derive(Debug)]
-pub struct Registry {
+pub struct Daemon {
     /// Host and port.
     pub address: String,
+    folder: PathBuf,
     child: Child,
 }
 
-impl Registry {
-    /// Starts Debian's `docker-registry`, and lets containerd, which looks at `hosts.toml` at each pull, take it for
-    /// `host`: `_default` is every one.
-    pub fn start(node: &Node, host: &str) -> Result<Self> {
-        Self::start_with(node, host, "")
+impl Daemon {
+    /// Starts Debian's `docker-registry`, which lets everybody in.
+    pub fn start(folder: &Path) -> Result<Self> {
+        Self::listening(folder, "", free_address)
     }
 
     /// The same, for user `ci` with the password `secret` alone.
-    pub fn start_with_password(node: &Node, host: &str) -> Result<Self> {
-        fs::write(node.folder.join("htpasswd"), HTPASSWD)?;
-        Self::start_with(node, host, AUTH)
-    }
-
-    fn start_with(node: &Node, host: &str, auth: &str) -> Result<Self> {
-        let registry = Self::listening(&node.folder, auth, free_address)?;
-        let hosts = config::registries(&node.folder).join(host);
-        fs::create_dir_all(&hosts)?;
-        fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &registry.address))?;
-        Ok(registry)
+    pub fn start_with_password(folder: &Path) -> Result<Self> {
+        fs::write(folder.join("htpasswd"), HTPASSWD)?;
+        Self::listening(folder, AUTH, free_address)
     }
 
     /// At the first of a few addresses that nobody else has taken before the registry does.
@@ -58,7 +50,7 @@ impl Registry {
     ) -> Result<Self> {
         for _ in 0..ATTEMPTS {
             let mut registry = Self::spawn(folder, auth, address()?)?;
-            if wait::until(SOON, "the registry", || registry.is_up(folder))? {
+            if wait::until(SOON, "the registry", || registry.is_up())? {
                 return Ok(registry);
             }
         }
@@ -71,8 +63,60 @@ impl Registry {
         fs::write(&configuration, text.replace("FOLDER", &folder.display().to_string()))?;
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(configuration);
-        let child = command::daemon(&mut command, folder, &folder.join(LOG))?;
-        Ok(Self { address, child })
+        let child = command::daemon(&mut command, folder, &folder.join(LOG))
+            .context("docker-registry is not there; scripts/install-deps.sh installs it")?;
+        Ok(Self { address, folder: folder.to_owned(), child })
+    }
+
+    /// How many requests it had that begin so, such as `PUT /v2/app/manifests/`.
+    pub fn requests(&self, beginning: &str) -> Result<usize> {
+        let quoted = format!("\"{beginning}");
+        Ok(log(&self.folder)?.lines().filter(|line| line.contains(&quoted)).count())
+    }
+
+    /// Whether it listens, or has ended; nothing while neither is so. Its log tells: anybody may answer at the address.
+    fn is_up(&mut self) -> Result<Option<bool>> {
+        if self.child.try_wait()?.is_some() {
+            return Ok(Some(false));
+        }
+        let listening = format!("listening on {}", self.address);
+        Ok(log(&self.folder)?.contains(&listening).then_some(true))
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        // One that has ended by itself is not there to be killed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// A registry with its files in a node's folder, from which the node's containerd pulls.
+#[derive(Debug)]
+pub struct Registry {
+    /// Host and port.
+    pub address: String,
+    _daemon: Daemon,
+}
+
+impl Registry {
+    /// Starts one, and lets containerd, which looks at `hosts.toml` at each pull, take it for `host`: `_default` is
+    /// every one.
+    pub fn start(node: &Node, host: &str) -> Result<Self> {
+        Self::taken_for(node, host, Daemon::start(&node.folder)?)
+    }
+
+    /// The same, for user `ci` with the password `secret` alone.
+    pub fn start_with_password(node: &Node, host: &str) -> Result<Self> {
+        Self::taken_for(node, host, Daemon::start_with_password(&node.folder)?)
+    }
+
+    fn taken_for(node: &Node, host: &str, daemon: Daemon) -> Result<Self> {
+        let hosts = config::registries(&node.folder).join(host);
+        fs::create_dir_all(&hosts)?;
+        fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &daemon.address))?;
+        Ok(Self { address: daemon.address.clone(), _daemon: daemon })
     }
 
     /// Puts the image of an archive, which has to be called `<address>/<name>` in it, into the registry.
@@ -95,23 +139,6 @@ impl Registry {
         let remote = format!("{}/pushed/{name}:1", self.address);
         let words = ["images", "push", "--plain-http", &remote, &sample];
         node.ctr.run(KUBERNETES, &words)?.success().map(drop)
-    }
-
-    /// Whether it listens, or has ended; nothing while neither is so. Its log tells: anybody may answer at the address.
-    fn is_up(&mut self, folder: &Path) -> Result<Option<bool>> {
-        if self.child.try_wait()?.is_some() {
-            return Ok(Some(false));
-        }
-        let listening = format!("listening on {}", self.address);
-        Ok(log(folder)?.contains(&listening).then_some(true))
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        // One that has ended by itself is not there to be killed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 
@@ -159,9 +186,9 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let other = TcpListener::bind("127.0.0.1:0")?;
         let taken = other.local_addr()?.to_string();
-        let mut addresses = [taken.clone(), free_address()?].into_iter();
+        let mut addresses = [taken.clone(), taken.clone(), free_address()?].into_iter();
         let next = || addresses.next().context("no more addresses");
-        let registry = Registry::listening(folder.path(), "", next)?;
+        let registry = Daemon::listening(folder.path(), "", next)?;
         assert_ne!(registry.address, taken);
         Ok(())
     }

@@ -91,11 +91,17 @@ pub fn seal(file: File) -> io::Result<File> {
 /// # Errors
 /// Of reading them.
 pub fn digest(file: &File, size: u64) -> io::Result<Digest> {
+    let found = hex(&hash(file, size)?.finalize());
+    format!("sha256:{found}").parse().map_err(io::Error::other)
+}
+
+/// The same, to which more may be added.
+pub fn hash(file: &File, size: u64) -> io::Result<Sha256> {
     let mut hash = Sha256::new();
     for part in parts(file.try_clone()?, size) {
         hash.update(part?);
     }
-    format!("sha256:{}", hex(&hash.finalize())).parse().map_err(io::Error::other)
+    Ok(hash)
 }
 
 /// A sealed copy of a file of that digest and size.

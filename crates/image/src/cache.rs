@@ -24,7 +24,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::{Component, Error, Source, blob, limits};
-use artefact::Artefact;
+use artefact::{Artefact, Whole};
 use directory::Directory;
 
 /// Changes with the form of what is kept.
@@ -112,32 +112,26 @@ impl Cache {
         key: &Key,
         component: &Component,
     ) -> Option<(T, File)> {
-        let stored = match &component.source {
-            Source::Content { store, layers } => {
-                let found = timeout(limits::CACHE_TIME, store.find_code(key, layers)).await;
-                match found.unwrap_or_else(|_| Err(store.failed("it does not answer"))) {
-                    Ok(path) => path,
-                    Err(error) => {
-                        log::warn!("look for compiled code in the content store: {error}");
-                        None
-                    }
-                }
-            }
-            Source::File { .. } => None,
+        let stored = self.stored(key, component).await;
+        let (directory, key) = (self.directory.clone(), key.clone());
+        let find = move || {
+            let stored = stored.and_then(|path| Artefact::find(&path, &key.engine));
+            stored.or_else(|| directory.find(&key))
         };
-        let stored = match stored {
-            Some(path) => open(key, move |_| path).await,
-            None => None,
-        };
-        let found = match stored {
-            Some(found) => Some(found),
-            None => {
-                let directory = self.directory.clone();
-                open(key, move |key| directory.place(key)).await
-            }
-        };
+        let found = spawn_blocking(find).await.ok().flatten();
         let (about, file) = found?.into_parts();
         serde_json::from_value(about).ok().zip(Some(file))
+    }
+
+    /// Where the content store has it.
+    async fn stored(&self, key: &Key, component: &Component) -> Option<PathBuf> {
+        let Source::Content { store, layers } = &component.source else { return None };
+        let found = timeout(limits::CACHE_TIME, store.find_code(key, layers)).await;
+        found
+            .unwrap_or_else(|_| Err(store.failed("it does not answer")))
+            .inspect_err(|error| log::warn!("look for compiled code in the content store: {error}"))
+            .ok()
+            .flatten()
     }
 
     async fn lock(&self, key: &Key) -> Option<File> {
@@ -160,23 +154,21 @@ impl Cache {
         let made = spawn_blocking(move || Artefact::new(code, about, &engine)).await.ok()?;
         let made = made.inspect_err(|error| self.warn("read the compiled code for", error));
         let (made, whole) = made.ok()?;
-        if let Source::Content { store, layers } = &component.source {
-            let kept = store.keep_code(key, layers, &made, &whole);
-            match timeout(limits::KEEP_TIME, kept).await {
-                Ok(Ok(path)) => match open(key, move |_| path).await {
-                    Some(kept) => return Some(kept.into_parts().1),
+        let stored = store_code(key, component, &made, &whole).await;
+        let (directory, key) = (self.directory.clone(), key.clone());
+        let keep = move || {
+            if let Some(path) = stored {
+                match Artefact::find(&path, &key.engine) {
                     None => log::warn!("compiled code is not where the content store has it"),
-                },
-                Ok(Err(error)) => {
-                    log::warn!("keep compiled code in containerd's content store: {error}");
+                    kept => return Ok(kept),
                 }
-                Err(_) => log::warn!("containerd is too slow to keep compiled code"),
             }
-        }
-        let (directory, named) = (self.directory.clone(), key.clone());
-        let kept = spawn_blocking(move || directory.keep(&named, &made, whole.size)).await.ok()?;
-        let path = kept.inspect_err(|error| self.warn("keep compiled code in", error)).ok()?;
-        open(key, move |_| path).await.map(|kept| kept.into_parts().1)
+            directory.keep(&key, &made, whole.size)?;
+            Ok(directory.find(&key))
+        };
+        let kept = spawn_blocking(keep).await.ok()?;
+        let kept = kept.inspect_err(|error| self.warn("keep compiled code in", error)).ok()?;
+        kept.map(|kept| kept.into_parts().1)
     }
 
     fn warn(&self, action: &str, error: &std::io::Error) {
@@ -184,13 +176,18 @@ impl Cache {
     }
 }
 
-/// The code in a file that is there, and whole, and for the key's engine.
-async fn open(key: &Key, path: impl FnOnce(&Key) -> PathBuf + Send + 'static) -> Option<Artefact> {
-    let key = key.clone();
-    let open = move || {
-        let path = path(&key);
-        Artefact::open(&path, &key.engine)
-            .inspect_err(|error| log::warn!("compiled code in {} is left: {error}", path.display()))
-    };
-    spawn_blocking(open).await.ok()?.ok().flatten()
+/// Keeps the code in the content store, and returns where; none where it cannot be kept there.
+async fn store_code(
+    key: &Key,
+    component: &Component,
+    made: &Artefact,
+    whole: &Whole,
+) -> Option<PathBuf> {
+    let Source::Content { store, layers } = &component.source else { return None };
+    let kept = timeout(limits::KEEP_TIME, store.keep_code(key, layers, made, whole)).await;
+    kept.unwrap_or_else(|_| Err(store.failed("it takes too long")))
+        .inspect_err(|error| {
+            log::warn!("keep compiled code in containerd's content store: {error}");
+        })
+        .ok()
 }

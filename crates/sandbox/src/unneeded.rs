@@ -12,22 +12,20 @@ const MOST: usize = 64;
 /// heap is a part of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Unneeded {
-    /// Address and length.
+    /// Address and length; of nothing where there are no more.
     mappings: [(usize, usize); MOST],
-    count: usize,
 }
 
 impl Unneeded {
     /// What this process has now, and a copy of it will have at the same place. None without /proc.
     pub fn find() -> Unneeded {
-        let mut found = Unneeded { mappings: [(0, 0); MOST], count: 0 };
+        let mut found = Unneeded { mappings: [(0, 0); MOST] };
         let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
         // SAFETY: it has no preconditions.
         let thread = unsafe { libc::__errno_location() } as usize;
         let mappings = maps.lines().filter_map(|line| anonymous(line, thread));
         for (slot, mapping) in found.mappings.iter_mut().zip(mappings) {
             *slot = mapping;
-            found.count += 1;
         }
         found
     }
@@ -37,7 +35,7 @@ impl Unneeded {
     /// # Safety
     /// What the caller does until it ends, and whoever it calls, uses nothing but the stack.
     pub unsafe fn give_back(self) {
-        for (address, length) in self.mappings.into_iter().take(self.count) {
+        for (address, length) in self.mappings {
             // SAFETY: memory of this process that nobody uses any more, as the caller promises.
             unsafe { libc::madvise(address as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         }

@@ -1,15 +1,19 @@
 //! Each command, step by step.
 
+use std::fmt::Display;
+
 use anyhow::{Context, Result};
 use oci_client::Reference;
 use serde::Serialize;
 
-use crate::args::{Build, Command, Convert, Copy, Format, Inspect, Kind, Pull, Push, Turn, tagged};
+use crate::args::{
+    Build, Command, Convert, Copy, Destination, Format, Inspect, Kind, Pull, Push, Turn, tagged,
+};
 use crate::errors::Error;
 use crate::place::{self, Place};
 use crate::registry::Options;
 use crate::store::{Layout, blob};
-use crate::transfer::{Copied, Source, Target};
+use crate::transfer::{Source, Target};
 use crate::{build, componentize, convert, inspect, progress, scratch, transfer};
 
 /// Answers what was asked.
@@ -39,9 +43,8 @@ async fn make(asked: &Build) -> Result<()> {
             ));
         }
     }
-    let places = places(asked.output.as_deref(), asked.push, &name);
     let source = Source::made(layout, image, name.clone(), None);
-    deliver(&source, &name, places, asked.registry, asked.format).await
+    deliver(&source, &name, &asked.destination, asked.registry, asked.format).await
 }
 
 async fn turn_into_image(asked: &Convert) -> Result<()> {
@@ -50,36 +53,28 @@ async fn turn_into_image(asked: &Convert) -> Result<()> {
     let scratch = scratch::Folder::new()?;
     let layout = Layout::create(scratch.path())?;
     let image = convert::convert(asked, &source, &layout).await?;
-    let places = places(asked.output.as_deref(), asked.push, &name);
     let made = Source::made(layout, image, name.clone(), source.origin.clone());
-    deliver(&made, &name, places, asked.registry, asked.format).await
-}
-
-fn places(output: Option<&std::path::Path>, push: bool, name: &Reference) -> Vec<Place> {
-    let registry = push.then(|| Place::Registry(name.clone()));
-    output.map(Place::of_path).into_iter().chain(registry).collect()
+    deliver(&made, &name, &asked.destination, asked.registry, asked.format).await
 }
 
 /// Puts an image that was made where it was asked for.
 async fn deliver(
     source: &Source,
     name: &Reference,
-    places: Vec<Place>,
+    destination: &Destination,
     options: Options,
     format: Format,
 ) -> Result<()> {
+    let registry = destination.push.then(|| Place::Registry(name.clone()));
+    let written = destination.output.as_deref().map(Place::of_path);
     let mut all = Vec::new();
-    for place in places {
+    for place in written.into_iter().chain(registry) {
         let target = Target::open(&place, options)?;
         all.push(transfer::copy(source, &target, name).await?);
     }
     match (format.kind, all.as_slice()) {
-        (Kind::Json, [one]) => print_json(one),
-        (Kind::Json, several) => print_json(&several),
-        (Kind::Text, several) => {
-            several.iter().for_each(|it| println!("{it}"));
-            Ok(())
-        }
+        (Kind::Json, several @ [_, _, ..]) => print_json(&several),
+        (_, each) => each.iter().try_for_each(|it| report(it, format)),
     }
 }
 
@@ -91,7 +86,7 @@ async fn push(asked: &Push) -> Result<()> {
         None => own_name(&source, "name one after it")?,
     };
     let target = Target::open(&Place::Registry(name.clone()), asked.registry)?;
-    report(transfer::copy(&source, &target, &name).await?, asked.format)
+    report(&transfer::copy(&source, &target, &name).await?, asked.format)
 }
 
 async fn pull(asked: &Pull) -> Result<()> {
@@ -99,7 +94,7 @@ async fn pull(asked: &Pull) -> Result<()> {
     let target = Target::open(&Place::of_path(&asked.output), asked.registry)?;
     let place = Place::Registry(name.clone());
     let source = Source::open(&place, None, target.layout(), asked.registry).await?;
-    report(transfer::copy(&source, &target, &name).await?, asked.format)
+    report(&transfer::copy(&source, &target, &name).await?, asked.format)
 }
 
 async fn copy(asked: &Copy) -> Result<()> {
@@ -111,7 +106,7 @@ async fn copy(asked: &Copy) -> Result<()> {
         (_, Some(name)) => tagged(name)?,
         (_, None) => own_name(&source, "give --tag")?,
     };
-    report(transfer::copy(&source, &target, &name).await?, asked.format)
+    report(&transfer::copy(&source, &target, &name).await?, asked.format)
 }
 
 fn own_name(source: &Source, advice: &str) -> Result<Reference, Error> {
@@ -120,22 +115,17 @@ fn own_name(source: &Source, advice: &str) -> Result<Reference, Error> {
 }
 
 async fn look(asked: &Inspect) -> Result<()> {
-    let report = inspect::inspect(asked).await?;
-    match asked.format.kind {
-        Kind::Json => print_json(&report)?,
-        Kind::Text => println!("{report}"),
-    }
-    inspect::refusal(&report).map_or(Ok(()), |error| Err(error.into()))
+    let found = inspect::inspect(asked).await?;
+    report(&found, asked.format)?;
+    inspect::refusal(&found).map_or(Ok(()), |error| Err(error.into()))
 }
 
-fn report(copied: Copied, format: Format) -> Result<()> {
+fn report(done: &(impl Serialize + Display), format: Format) -> Result<()> {
     match format.kind {
-        Kind::Json => print_json(&copied),
-        Kind::Text => {
-            println!("{copied}");
-            Ok(())
-        }
+        Kind::Json => print_json(done)?,
+        Kind::Text => println!("{done}"),
     }
+    Ok(())
 }
 
 fn print_json(report: &impl Serialize) -> Result<()> {

@@ -12,10 +12,10 @@ use std::path::Path;
 use nix::libc::O_NOFOLLOW;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 use xattr::FileExt as _;
 
-use crate::blob::{hex, parts};
+use crate::blob::{hash, hex, parts};
 
 /// How a file of compiled code ends.
 const MAGIC: &[u8; 8] = b"wasmcode";
@@ -24,7 +24,7 @@ const MAGIC: &[u8; 8] = b"wasmcode";
 const END_BYTES: usize = 4 + MAGIC.len();
 
 /// The longest trailer: what is known of code is a word or two.
-const TRAILER_BYTES: usize = 64 << 10;
+const TRAILER_BYTES: u32 = 64 << 10;
 
 /// The note that the digest was right, whose value is the boot's id.
 const CHECKED: &str = "user.wasmtime-shim.checked";
@@ -67,7 +67,7 @@ impl Artefact {
     /// Of reading it.
     pub fn new(code: File, about: Value, engine: &str) -> io::Result<(Artefact, Whole)> {
         let length = code.metadata()?.len();
-        let mut hash = digest(&code, length)?;
+        let mut hash = hash(&code, length)?;
         let sha256 = hex(&hash.clone().finalize());
         let trailer = Trailer { about, engine: engine.to_owned(), length, sha256 };
         let end = trailer.write()?;
@@ -76,12 +76,21 @@ impl Artefact {
         Ok((Artefact { code, trailer }, whole))
     }
 
-    /// The one in a file, for that engine; none where there is no file, or one for another.
+    /// The one in a file, for that engine, if it is fit to be used; why it is not is said in the log.
+    pub fn find(path: &Path, engine: &str) -> Option<Artefact> {
+        let opened = Artefact::open(path, engine);
+        opened
+            .inspect_err(|error| log::warn!("compiled code in {} is left: {error}", path.display()))
+            .ok()
+            .flatten()
+    }
+
+    /// The same; none where there is no file, or one for another engine.
     ///
     /// # Errors
     /// [`io::ErrorKind::InvalidData`] for a file that is not whole, or that others than root could have written;
     /// those of reading it.
-    pub fn open(path: &Path, engine: &str) -> io::Result<Option<Artefact>> {
+    fn open(path: &Path, engine: &str) -> io::Result<Option<Artefact>> {
         let code = match File::options().read(true).custom_flags(O_NOFOLLOW).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             opened => opened?,
@@ -101,6 +110,11 @@ impl Artefact {
     /// What is known of the code, and the file that begins with it.
     pub fn into_parts(self) -> (Value, File) {
         (self.trailer.about, self.code)
+    }
+
+    /// The file that begins with the code.
+    pub fn file(&self) -> &File {
+        &self.code
     }
 
     /// The bytes of its file, in parts.
@@ -125,13 +139,15 @@ impl Trailer {
         let end_at =
             length.checked_sub(END_BYTES as u64).ok_or_else(|| invalid("it is too short"))?;
         file.read_exact_at(&mut end, end_at)?;
-        let (json, magic) = end.split_at(END_BYTES - MAGIC.len());
-        let json = json.try_into().map(u32::from_le_bytes).unwrap_or_default() as usize;
-        if magic != MAGIC || json > TRAILER_BYTES {
-            return Err(invalid("its end is missing"));
+        let json = match end.split_first_chunk() {
+            Some((json, magic)) if magic == MAGIC => u32::from_le_bytes(*json),
+            _ => return Err(invalid("its end is missing")),
+        };
+        if json > TRAILER_BYTES {
+            return Err(invalid("its end is damaged"));
         }
-        let mut bytes = vec![0; json];
-        let json_at = end_at.checked_sub(json as u64).ok_or_else(|| invalid("it is too short"))?;
+        let mut bytes = vec![0; json as usize];
+        let json_at = end_at.checked_sub(json.into()).ok_or_else(|| invalid("it is too short"))?;
         file.read_exact_at(&mut bytes, json_at)?;
         let trailer: Trailer = serde_json::from_slice(&bytes)?;
         match trailer.length == json_at {
@@ -147,7 +163,7 @@ fn check(code: &File, trailer: &Trailer) -> io::Result<()> {
     if code.get_xattr(CHECKED).ok().flatten().as_ref() == Some(&boot) {
         return Ok(());
     }
-    if hex(&digest(code, trailer.length)?.finalize()) != trailer.sha256 {
+    if hex(&hash(code, trailer.length)?.finalize()) != trailer.sha256 {
         return Err(invalid("its code is not what was compiled"));
     }
     // Where the file system keeps no notes, it is compared each time.
@@ -156,14 +172,6 @@ fn check(code: &File, trailer: &Trailer) -> io::Result<()> {
         log::debug!("note that compiled code was checked: {error}");
         Ok(())
     })
-}
-
-fn digest(code: &File, length: u64) -> io::Result<Sha256> {
-    let mut hash = Sha256::new();
-    for part in parts(code.try_clone()?, length) {
-        hash.update(part?);
-    }
-    Ok(hash)
 }
 
 fn invalid(reason: &str) -> io::Error {

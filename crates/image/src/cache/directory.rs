@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::libc::{O_NOFOLLOW, O_TMPFILE};
+use nix::libc::O_TMPFILE;
 use nix::sys::statvfs::statvfs;
 use nix::unistd::linkat;
 
@@ -58,25 +58,25 @@ impl Directory {
         Ok(self.0.clone())
     }
 
-    /// Where the code of a key is, if it is there. That it was asked for is noted.
-    pub fn place(&self, key: &Key) -> PathBuf {
-        let path = self.0.join(&key.name);
-        let mut options = File::options();
-        if let Ok(metadata) = fs::symlink_metadata(&path)
-            && metadata.modified().is_ok_and(is_long_ago)
-            && let Ok(file) = options.read(true).custom_flags(O_NOFOLLOW).open(&path)
+    /// The code of a key, if it is there. That it was asked for is noted.
+    pub fn find(&self, key: &Key) -> Option<Artefact> {
+        let found = Artefact::find(&self.0.join(&key.name), &key.engine)?;
+        let used = found.file().metadata().and_then(|metadata| metadata.modified());
+        if used.is_ok_and(is_long_ago)
+            && let Err(error) = found.file().set_modified(SystemTime::now())
         {
-            // Without a note it goes the sooner.
-            let _ = file.set_modified(SystemTime::now());
+            log::debug!(
+                "note that compiled code is used, without which it goes the sooner: {error}"
+            );
         }
-        path
+        Some(found)
     }
 
-    /// Writes the code of a key, and returns where.
+    /// Writes the code of a key.
     ///
     /// # Errors
     /// Of writing it; [`io::ErrorKind::StorageFull`] where there is no room for it.
-    pub fn keep(&self, key: &Key, artefact: &Artefact, size: u64) -> io::Result<PathBuf> {
+    pub fn keep(&self, key: &Key, artefact: &Artefact, size: u64) -> io::Result<()> {
         let directory = self.open()?;
         make_room(&directory, size)?;
         let mut file =
@@ -90,8 +90,7 @@ impl Directory {
         fs::remove_file(&path).or_else(unless(io::ErrorKind::NotFound))?;
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)?;
-        File::open(&directory)?.sync_all()?;
-        Ok(path)
+        File::open(&directory)?.sync_all()
     }
 }
 

@@ -17,7 +17,7 @@ use nix::libc::{F_WRLCK, O_NOFOLLOW, SEEK_SET, c_short, flock};
 use super::Key;
 
 /// The file that is locked.
-pub const NAME: &str = "lock";
+const NAME: &str = "lock";
 
 /// Digits of a key that choose its byte: offsets are 63 bits.
 const DIGITS: usize = 15;

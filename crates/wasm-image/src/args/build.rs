@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use oci_client::Reference;
 
 use super::values::{FileCopy, KeyValue, Port};
-use super::{Format, Registry};
+use super::{Destination, Format, Registry};
 use crate::build::config::Platform;
 use crate::errors::Error;
 use crate::place;
@@ -33,7 +33,6 @@ The same input gives the same image, byte for byte.";
 /// Without a `.wasm` file it is an ordinary image: the files of `--rootfs` and `--file` in one tar layer.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
-#[command(group = clap::ArgGroup::new("where").required(true).multiple(true))]
 pub struct Build {
     /// Components or modules (.wasm, or .wat), each a layer of its own; the first is the application
     #[arg(value_name = "APP.wasm")]
@@ -43,13 +42,8 @@ pub struct Build {
     #[arg(short, long = "tag", value_name = "REF")]
     pub tag: String,
 
-    /// The archive (FILE.tar) or OCI image layout (DIR) to write
-    #[arg(short, long, value_name = "FILE.tar|DIR", group = "where")]
-    pub output: Option<PathBuf>,
-
-    /// Push the image to the registry that its name begins with
-    #[arg(long, group = "where")]
-    pub push: bool,
+    #[command(flatten)]
+    pub destination: Destination,
 
     /// Platform of the image [default: wasip2/wasm for a component, wasip1/wasm for a module, else this machine's]
     #[arg(long, value_name = "OS/ARCH", conflicts_with = "artifact")]

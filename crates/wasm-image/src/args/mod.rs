@@ -79,6 +79,19 @@ pub enum Kind {
     Json,
 }
 
+/// Where an image goes that is made: at least to one of them.
+#[derive(Debug, Default, clap::Args)]
+#[group(required = true, multiple = true)]
+pub struct Destination {
+    /// The archive (FILE.tar) or OCI image layout (DIR) to write
+    #[arg(short, long, value_name = "FILE.tar|DIR")]
+    pub output: Option<PathBuf>,
+
+    /// Push the image to the registry that its name begins with
+    #[arg(long)]
+    pub push: bool,
+}
+
 /// An image to send.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
@@ -172,7 +185,6 @@ The component's layer stays as it is, so that a registry with the artifact is se
 Examples:
   wasm-image convert registry.example/you/lib:1 -t registry.example/you/app:1 --push
   wasm-image convert lib.tar -t registry.example/you/app:1 -o app.tar --entrypoint /app.wasm")]
-#[command(group = clap::ArgGroup::new("where").required(true).multiple(true))]
 pub struct Convert {
     /// The artifact: REF, FILE.tar or DIR
     #[arg(value_name = "FROM")]
@@ -182,13 +194,8 @@ pub struct Convert {
     #[arg(short, long = "tag", value_name = "REF")]
     pub tag: String,
 
-    /// The archive or OCI image layout to write
-    #[arg(short, long, value_name = "FILE.tar|DIR", group = "where")]
-    pub output: Option<PathBuf>,
-
-    /// Push the image to the registry that its name begins with
-    #[arg(long, group = "where")]
-    pub push: bool,
+    #[command(flatten)]
+    pub destination: Destination,
 
     /// One element of the entrypoint; repeat for more [default: /NAME.wasm, by the image's name]
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]

@@ -21,6 +21,16 @@ fn with_app() -> (Work, Registry) {
     (work, registry)
 }
 
+/// The same with a layer that takes several reads.
+fn with_large() -> (Work, Registry) {
+    let (work, registry) = (Work::new(), Registry::start());
+    work.file("large", vec![7; 300_000]);
+    let line =
+        format!("build --file large:/large -t {}/app:1 --push --plain-http", registry.address);
+    work.run(&line).ok();
+    (work, registry)
+}
+
 #[test]
 fn an_overloaded_registry_is_given_the_time_it_asks_for() {
     let (work, registry) = with_app();
@@ -61,11 +71,7 @@ fn a_wait_of_an_hour_is_not_waited() {
 
 #[test]
 fn a_download_that_is_cut_goes_on_where_it_was() {
-    let (work, registry) = (Work::new(), Registry::start());
-    work.file("large", vec![7; 300_000]);
-    let line =
-        format!("build --file large:/large -t {}/app:1 --push --plain-http", registry.address);
-    work.run(&line).ok();
+    let (work, registry) = with_large();
     let mut gets = 0;
     let front = Front::start(&registry.address, move |line| {
         gets += usize::from(line.starts_with("GET /v2/app/blobs/"));
@@ -210,11 +216,7 @@ fn a_push_that_was_ended_leaves_nothing_here_and_is_just_repeated() {
 
 #[test]
 fn a_download_that_gets_no_further_than_before_is_given_up() {
-    let (work, registry) = (Work::new(), Registry::start());
-    work.file("large", vec![7; 300_000]);
-    let line =
-        format!("build --file large:/large -t {}/app:1 --push --plain-http", registry.address);
-    work.run(&line).ok();
+    let (work, registry) = with_large();
     let mut gets = 0;
     // From the beginning each time, and cut after a thousand bytes and two thousand by turns.
     let front = Front::start(&registry.address, move |line| {

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::support::{COMMAND, Work};
+use crate::support::{COMMAND, UNPROVIDED, Work};
 
 #[test]
 fn the_same_input_gives_the_same_bytes() {
@@ -42,10 +42,7 @@ fn several_components_stay_layers_in_their_order() {
 #[test]
 fn an_image_that_would_not_run_is_built_with_a_warning() {
     let work = Work::new();
-    work.file(
-        "app.wat",
-        r#"(component (import "acme:db/query@1.0.0" (instance (export "get" (func)))))"#,
-    );
+    work.file("app.wat", UNPROVIDED);
     let done = work.run("build app.wat -t r.example/app:1 -o app.tar").ok();
     assert!(
         done.stderr.contains("warning: ") && done.stderr.contains("acme:db/query@1.0.0"),

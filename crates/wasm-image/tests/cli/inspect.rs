@@ -4,7 +4,7 @@ use std::io::Write;
 
 use serde_json::json;
 
-use crate::support::{COMMAND, Work};
+use crate::support::{COMMAND, UNPROVIDED, Work};
 
 #[test]
 fn a_command_is_told_with_world_imports_and_needs() {
@@ -28,10 +28,7 @@ fn a_command_is_told_with_world_imports_and_needs() {
 #[test]
 fn an_image_that_cannot_run_ends_with_code_5_and_names_the_import() {
     let work = Work::new();
-    work.file(
-        "app.wat",
-        r#"(component (import "acme:db/query@1.0.0" (instance (export "get" (func)))))"#,
-    );
+    work.file("app.wat", UNPROVIDED);
     work.run("build app.wat -t r.example/app:1 -o app.tar").ok();
     let done = work.run("inspect app.tar --format json");
     assert_eq!(

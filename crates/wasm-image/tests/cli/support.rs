@@ -16,6 +16,10 @@ pub const COMMAND: &str = r#"(component
     (instance $command (export "run" (func $run)))
     (export "wasi:cli/run@0.2.3" (instance $command)))"#;
 
+/// A component that the shim would not run, for what it imports.
+pub const UNPROVIDED: &str =
+    r#"(component (import "acme:db/query@1.0.0" (instance (export "get" (func)))))"#;
+
 /// What the program printed, and how it ended.
 #[derive(Debug)]
 pub struct Done {
