@@ -1,9 +1,11 @@
 //! Gives back the memory that a process was forked with, once it does nothing but wait.
 //!
 //! A pause is a copy of the zygote, and of what libcontainer left in it: most of what a Pod costs that has done
-//! nothing yet. It needs its stack alone.
+//! nothing yet. It needs the stack it stands on alone.
 
 use std::fs;
+
+use crate::stack;
 
 /// As many mappings are looked at; a zygote has a third of them.
 const MOST: usize = 64;
@@ -14,12 +16,14 @@ const MOST: usize = 64;
 pub struct Unneeded {
     /// Address and length; of nothing where there are no more.
     mappings: [(usize, usize); MOST],
+    /// Where the heap ended (brk(2)); it may have grown in the copy.
+    heap_end: usize,
 }
 
 impl Unneeded {
     /// What this process has now, and a copy of it will have at the same place. None without /proc.
     pub fn find() -> Unneeded {
-        let mut found = Unneeded { mappings: [(0, 0); MOST] };
+        let mut found = Unneeded { mappings: [(0, 0); MOST], heap_end: heap_end() };
         let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
         // SAFETY: it has no preconditions.
         let thread = unsafe { libc::__errno_location() } as usize;
@@ -35,11 +39,18 @@ impl Unneeded {
     /// # Safety
     /// What the caller does until it ends, and whoever it calls, uses nothing but the stack.
     pub unsafe fn give_back(self) {
-        for (address, length) in self.mappings {
+        let grown = (self.heap_end, heap_end().saturating_sub(self.heap_end));
+        for (address, length) in self.mappings.into_iter().chain([grown]) {
             // SAFETY: memory of this process that nobody uses any more, as the caller promises.
             unsafe { libc::madvise(address as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         }
+        stack::trim();
     }
+}
+
+fn heap_end() -> usize {
+    // SAFETY: asked to move by nothing, it only tells.
+    unsafe { libc::sbrk(0) as usize }
 }
 
 /// The address and length of a mapping of that kind, by its line in /proc/PID/maps (proc(5)).

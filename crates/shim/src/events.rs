@@ -6,16 +6,19 @@
 use std::time::{Duration, SystemTime};
 
 use containerd_shim::event::Event;
-use containerd_shim::protos::protobuf::{
-    MessageDyn, MessageField, well_known_types::timestamp::Timestamp,
-};
+use containerd_shim::protos::protobuf::well_known_types::timestamp::Timestamp;
+use containerd_shim::protos::protobuf::{Message, MessageField};
 use containerd_shim::protos::shim::{event::Envelope, events::ForwardRequest};
 use containerd_shim::protos::shim_async::{Client, EventsClient};
 use containerd_shim::protos::ttrpc::{self, context};
-use containerd_shim::util::convert_to_any;
 use tokio::sync::mpsc::{self, UnboundedReceiver, UnboundedSender};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+
+use crate::packed::pack;
+
+/// The protobuf package of all events.
+pub const PACKAGE: &str = "containerd.events";
 
 /// How long containerd may take for one event.
 const ANSWER_TIME: Duration = Duration::from_secs(5);
@@ -56,9 +59,9 @@ pub fn connect(address: String, namespace: String) -> (Events, Sender) {
 
 impl Events {
     /// Queues an event; never blocks.
-    pub fn publish<E: Event + MessageDyn>(&self, event: E) {
+    pub fn publish<E: Event + Message>(&self, event: E) {
         let topic = event.topic();
-        let event = match convert_to_any(Box::new(event)) {
+        let event = match pack(PACKAGE, &event) {
             Ok(any) => any,
             Err(error) => return log::error!("encode event {topic}: {error}"),
         };

@@ -21,6 +21,7 @@ mod lifecycle;
 mod logger;
 mod oom;
 mod options;
+mod packed;
 mod process;
 mod profiles;
 mod serve;

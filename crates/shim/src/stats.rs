@@ -5,20 +5,26 @@
 //! does not have is 0, and takes none of the others along. `legacy` and `unified` fill the two, `files` reads.
 
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
-use containerd_shim::util::convert_to_any;
 use sandbox::cgroup::Cgroup;
 
 use crate::errors::Error;
+use crate::packed::pack;
 
 mod files;
 mod legacy;
 mod unified;
 
+/// The protobuf package of a unified host's message.
+pub const UNIFIED: &str = "io.containerd.cgroups.v2";
+
+/// That of a v1 host's.
+pub const LEGACY: &str = "io.containerd.cgroups.v1";
+
 /// Reads and packs the counters of a container.
 pub fn collect(cgroup: &Cgroup) -> Result<Any, Error> {
     let packed = match cgroup.is_unified() {
-        true => convert_to_any(Box::new(unified::metrics(cgroup))),
-        false => convert_to_any(Box::new(legacy::metrics(cgroup))),
+        true => pack(UNIFIED, &unified::metrics(cgroup)),
+        false => pack(LEGACY, &legacy::metrics(cgroup)),
     };
     packed
         .map_err(|error| Error::io("encode the metrics")(std::io::Error::other(error.to_string())))

@@ -30,6 +30,7 @@ pub async fn start(shared: Arc<Shared>, request: StartRequest) -> Result<StartRe
     }
     // What it took to make the container is not needed for as long as it runs.
     sandbox::heap::trim();
+    sandbox::stack::trim();
     let pid = container.first().number();
     shared.events.publish(TaskStart { container_id: request.id, pid, ..Default::default() });
     Ok(StartResponse { pid, ..Default::default() })
