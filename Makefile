@@ -59,13 +59,13 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 	@target/release/critest
 
 bench: contenders ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
-	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)
+	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)
 
 bench-quick: contenders ## the same with few rounds, printed alone; SCENARIOS="run pod" chooses some
-	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench quick $(SCENARIOS)
+	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench quick $(SCENARIOS)
 
 bench-trace: contenders ## where the time of a start goes, step by step
-	@PATH="$(CONTENDERS):$$PATH" target/benches/release/bench trace
+	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench trace
 
 contenders: dist images containerd
 	@scripts/install-deps.sh bench

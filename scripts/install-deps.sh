@@ -110,6 +110,7 @@ look_for_critest_tools() {
 
 # The heavy guest is made by a program from PyPI.
 look_for_bench_tools() {
+    need_command wrk wrk
     python3 -c 'import ensurepip, venv' 2>/dev/null || need "python3 with venv" python3 python3-venv
 }
 

@@ -95,6 +95,7 @@ pub struct Container {
     config: ContainerConfig,
     security: LinuxContainerSecurityContext,
     memory: i64,
+    processors: String,
 }
 
 impl Container {
@@ -112,7 +113,13 @@ impl Container {
             readonly_paths: ["/proc/bus", "/proc/sys"].map(Into::into).into(),
             ..Default::default()
         };
-        Self { config, security, memory: 0 }
+        Self { config, security, memory: 0, processors: String::new() }
+    }
+
+    /// On these processors alone (cpuset(7), "List format").
+    pub fn processors(mut self, list: &str) -> Self {
+        self.processors = list.into();
+        self
     }
 
     /// A shell script, for images with a shell.
@@ -230,6 +237,7 @@ impl Container {
             cpu_shares: 2,
             oom_score_adj: 1000,
             memory_limit_in_bytes: self.memory,
+            cpuset_cpus: self.processors.clone(),
             ..Default::default()
         };
         ContainerConfig {

@@ -19,13 +19,22 @@ pub struct Effort {
     pub pods: &'static [usize],
     /// Further Pods that are started beside the idle ones, for the time that takes.
     pub next: usize,
+    /// For how long a server is asked, in seconds.
+    pub http_seconds: u32,
     /// Memory of the node that is to be filled, in MiB.
     pub gateway: u64,
 }
 
 /// In a few minutes: enough to see that it works, and what is much slower than it was.
-pub const QUICK: Effort =
-    Effort { rounds: 10, slow_rounds: 1, tasks: 24, pods: &[1, 10], next: 2, gateway: 160 };
+pub const QUICK: Effort = Effort {
+    rounds: 10,
+    slow_rounds: 1,
+    tasks: 24,
+    pods: &[1, 10],
+    next: 2,
+    http_seconds: 2,
+    gateway: 160,
+};
 
 /// For the report.
 pub const FULL: Effort = Effort {
@@ -34,6 +43,7 @@ pub const FULL: Effort = Effort {
     tasks: 1000,
     pods: &[1, 10, 50, 100, 200, 400],
     next: 5,
+    http_seconds: 5,
     gateway: 512,
 };
 

@@ -2,10 +2,11 @@
 //!
 //! To read in this order:
 //! - [`contender`]: who takes part; [`needs`]: what a machine must have; [`effort`]: how much is measured;
-//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`density`], [`gateway`]; each says in a
+//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`density`], [`gateway`],
+//!   [`http`]; each says in a
 //!   [`report::Section`] what it found. Another one is a file and a line in [`SCENARIOS`];
 //! - [`trace`]: where the time of one start goes; apart from the others, it is printed alone;
-//! - [`guest`], [`serving`], [`task`], [`statistics`]: what several of them use;
+//! - [`guest`], [`serving`], [`native`], [`task`], [`statistics`]: what several of them use;
 //! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.
 //!
 //! What is run is checked every time; a run that failed is no fast one.
@@ -17,6 +18,8 @@ mod density;
 mod effort;
 mod gateway;
 mod guest;
+mod http;
+mod native;
 mod needs;
 mod pod;
 mod report;
@@ -35,8 +38,14 @@ use crate::effort::{Bench, FULL, QUICK};
 use crate::report::{Report, Scenario};
 
 /// In the order in which they are measured and reported.
-const SCENARIOS: [Scenario; 5] =
-    [run::SCENARIO, pod::SCENARIO, churn::SCENARIO, density::SCENARIO, gateway::SCENARIO];
+const SCENARIOS: [Scenario; 6] = [
+    run::SCENARIO,
+    pod::SCENARIO,
+    churn::SCENARIO,
+    http::SCENARIO,
+    density::SCENARIO,
+    gateway::SCENARIO,
+];
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();

@@ -13,7 +13,7 @@ const IMAGES: [&str; 6] =
     ["hello-layer", "hello-module", "hello-python", "hello-http", "linux", "pause"];
 
 /// The contenders, what one of them executes, and what the harness and the scenarios do.
-const PROGRAMS: [&str; 8] = [
+const PROGRAMS: [&str; 11] = [
     "containerd-shim-wasmtime-v1",
     "containerd-shim-peer-v1",
     "containerd-shim-floor-v1",
@@ -22,6 +22,9 @@ const PROGRAMS: [&str; 8] = [
     "wasm-image",
     "ip",
     "timeout",
+    "nsenter",
+    "taskset",
+    "wrk",
 ];
 
 /// The plugins of the Pods' network.

@@ -45,6 +45,11 @@ pub fn take_away(pods: Vec<RunningPod<'_>>) -> Result<()> {
     })
 }
 
+/// Waits until the Pod answers.
+pub fn answers_soon(pod: &RunningPod<'_>) -> Result<()> {
+    answers_within(LIMIT, &pod.network)
+}
+
 /// Fails unless the Pod answers.
 pub fn answers(pod: &RunningPod<'_>) -> Result<()> {
     answers_within(Duration::ZERO, &pod.network)

@@ -51,7 +51,7 @@ impl Code {
     }
 
     /// As a component.
-    fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
+    pub fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: the bytes are what `Runtime::compile` of this very binary serialized, in a file that no image
         // and no guest can write; they are mapped read-only and never unmapped. Whoever subverted the compile
         // worker gains here what the guest may do: this process is already confined as the container.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
+use crate::serving::Serving;
 use crate::{Error, Runtime, World, report, world};
 
 /// A guest that can run.
@@ -58,10 +59,16 @@ impl Runtime {
     }
 
     fn compile_component(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
-        let component = Component::from_binary(&self.engine, wasm).map_err(invalid)?;
-        let linked = self.components.instantiate_pre(&component);
+        let serving = match export.is_none() && world::serves_http(wasm) {
+            true => Some(Serving::on_demand().map_err(engine)?),
+            false => None,
+        };
+        let own = (&self.engine, &self.components);
+        let (engine, linker) = serving.as_ref().map_or(own, |it| (&it.engine, &it.linker));
+        let component = Component::from_binary(engine, wasm).map_err(invalid)?;
+        let linked = linker.instantiate_pre(&component);
         let linked = linked.map_err(import(PROVIDED_TO_COMPONENTS))?;
-        let world = world::of_component(&self.engine, &component, export)?;
+        let world = world::of_component(engine, &component, export)?;
         world::check(world, linked)?;
         Ok(Compiled { world, code: component.serialize().map_err(invalid)? })
     }
@@ -110,6 +117,10 @@ const SHOWN_BYTES: usize = 8;
 
 fn not_wasm(layer: &[u8]) -> Error {
     Error::NotWasm(layer[..layer.len().min(SHOWN_BYTES)].escape_ascii().to_string())
+}
+
+fn engine(error: wasmtime::Error) -> Error {
+    Error::Engine(report::one_line(&error))
 }
 
 fn invalid(error: wasmtime::Error) -> Error {

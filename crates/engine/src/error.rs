@@ -60,6 +60,16 @@ pub enum Error {
     /// More than one component layer.
     #[error("the image has {0} wasm layers; only a single component is supported")]
     SeveralLayers(usize),
+    /// A setting among the Pod's annotations.
+    #[error("annotation {key}: {value:?} is not valid; allowed is {allowed}")]
+    Annotation {
+        /// The annotation.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it may be.
+        allowed: &'static str,
+    },
     /// A setting in the container's env.
     #[error("env {key}={value:?} is not valid; allowed is {allowed}")]
     Setting {

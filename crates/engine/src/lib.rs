@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` (in the
 //! worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
-//! `wave` (arguments and results of an export), `http` (serving), `state` (what WASI offers), `memory` (how much a
+//! `wave` (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` (what WASI offers), `memory` (how much a
 //! guest may have), `link` (to which interfaces), `code` (mapping it), `error`, `report` and `remains` (how failures
 //! are told and what they leave), `host_calls` and `stderr` (what a guest did last), `signals`.
 //!
@@ -23,6 +23,7 @@ mod profile;
 mod remains;
 mod report;
 mod run;
+mod serving;
 mod signals;
 mod state;
 mod stderr;
@@ -39,7 +40,8 @@ use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
 pub use compile::Compiled;
 pub use error::Error;
-pub use plan::{HttpSettings, Plan};
+pub use http::settings::{HttpSettings, PREFIX as HTTP_ANNOTATIONS};
+pub use plan::Plan;
 pub use profile::ask as ask_for_profile;
 pub use remains::Remains;
 pub use signals::ending as ending_signals;
@@ -81,6 +83,7 @@ impl Runtime {
     /// processor. Code of one version does not run with another.
     pub fn version(&self) -> String {
         let mut hasher = Hasher(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
+        hasher.0.update(serving::SETTINGS);
         self.engine.precompile_compatibility_hash().hash(&mut hasher);
         hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -23,6 +23,9 @@ const RUNTIME: u64 = 8 << 20;
 /// The bytes of an element of a table.
 const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 
+/// Less than this is not worth a look at the limit: the runtime itself needs more.
+const ALWAYS: u64 = 4 << 20;
+
 /// Told once a run, whichever of its instances is refused, and however often.
 static TOLD: Once = Once::new();
 
@@ -43,11 +46,17 @@ fn share(limit: u64) -> u64 {
     limit - RUNTIME.min(limit / 2)
 }
 
+/// What a container's guests may have together, in bytes, if there is a limit.
+pub fn for_guests() -> Option<u64> {
+    limit().map(share)
+}
+
 impl Memory {
     /// Whether the guest may have `desired` in place of `current` bytes.
-    fn grow(&mut self, current: u64, desired: u64, limit: Option<u64>) -> bool {
+    fn grow(&mut self, current: u64, desired: u64, limit: impl Fn() -> Option<u64>) -> bool {
         let used = self.used.saturating_sub(current).saturating_add(desired);
-        if let Some(limit) = limit.filter(|limit| used > share(*limit)) {
+        let exceeded = || limit().filter(|limit| used > share(*limit));
+        if let Some(limit) = (used > ALWAYS).then(exceeded).flatten() {
             TOLD.call_once(|| tell(&refusal(limit)));
             return false;
         }
@@ -65,7 +74,7 @@ impl Memory {
     ) -> bool {
         let bytes = |units: usize| (units as u64).saturating_mul(unit);
         maximum.is_none_or(|maximum| desired <= maximum)
-            && self.grow(bytes(current), bytes(desired), limit())
+            && self.grow(bytes(current), bytes(desired), limit)
     }
 }
 
@@ -123,12 +132,12 @@ mod tests {
     #[test]
     fn the_memories_of_an_instance_count_together() {
         let mut memory = Memory::default();
-        assert!(memory.grow(0, 50 * MIB, Some(96 * MIB)), "the first");
-        assert!(memory.grow(0, 28 * MIB, Some(96 * MIB)), "the second");
-        assert!(!memory.grow(50 * MIB, 61 * MIB, Some(96 * MIB)), "too much");
-        assert!(memory.grow(50 * MIB, 60 * MIB, Some(96 * MIB)), "just enough");
-        assert!(memory.grow(60 * MIB, 61 * MIB, Some(128 * MIB)), "after the limit was raised");
-        assert!(memory.grow(61 * MIB, 4096 * MIB, None), "without a limit");
+        assert!(memory.grow(0, 50 * MIB, || Some(96 * MIB)), "the first");
+        assert!(memory.grow(0, 28 * MIB, || Some(96 * MIB)), "the second");
+        assert!(!memory.grow(50 * MIB, 61 * MIB, || Some(96 * MIB)), "too much");
+        assert!(memory.grow(50 * MIB, 60 * MIB, || Some(96 * MIB)), "just enough");
+        assert!(memory.grow(60 * MIB, 61 * MIB, || Some(128 * MIB)), "after the limit was raised");
+        assert!(memory.grow(61 * MIB, 4096 * MIB, || None), "without a limit");
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use wasmtime::AsContextMut;
 
+use crate::http::settings::{ADDRESS, HttpSettings};
 use crate::{Error, Remains, World};
 
 /// The variable that sets the address of the HTTP server, as in runwasi.
@@ -13,10 +14,6 @@ pub const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
 
 /// The variable that sets the length of its accept queue, as in runwasi.
 const BACKLOG: &str = "WASMTIME_HTTP_BACKLOG";
-
-/// Connections that wait to be accepted: what Linux bounds a listener at unless told otherwise
-/// (net.core.somaxconn before 5.4; Apache's and nginx's defaults are of the same order).
-const DEFAULT_BACKLOG: u32 = 128;
 
 /// How a guest is run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -37,15 +34,6 @@ pub struct Plan {
     pub remains: Remains,
 }
 
-/// How HTTP is served.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct HttpSettings {
-    /// The address; none for port 8080 of every address, IPv6 where there is any.
-    pub listen: Option<SocketAddr>,
-    /// Connections that wait to be accepted.
-    pub backlog: u32,
-}
-
 impl Plan {
     /// A plan from a container's settings. `env` is a list of `KEY=VALUE`, of which the variables that
     /// set up the HTTP server are taken and not passed on.
@@ -59,7 +47,7 @@ impl Plan {
         env: &[String],
         cwd: PathBuf,
     ) -> Result<Plan, Error> {
-        let mut http = HttpSettings { listen: None, backlog: DEFAULT_BACKLOG };
+        let mut http = HttpSettings::default();
         let mut passed = Vec::new();
         for entry in env {
             let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
@@ -88,7 +76,7 @@ fn listen(value: &str) -> Result<SocketAddr, Error> {
     value.parse().map_err(|_| Error::Setting {
         key: LISTEN,
         value: value.to_owned(),
-        allowed: "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080",
+        allowed: ADDRESS,
     })
 }
 

@@ -56,15 +56,19 @@ impl Runtime {
         let signals = signals::block().context("block signals")?;
         let loading = trace::span("map and load the code");
         let code = Code::map(code).context("map the compiled code")?;
+        let profiled = |guest: &Guest| {
+            let served = profiles.map(|listener| profile::serve(plan.name(), guest, listener));
+            served.transpose().context("wait for who asks for a profile")
+        };
+        if plan.world.serves_http() {
+            let loaded = http::Loaded::new(plan, &code)?;
+            drop(loading);
+            profiled(&Guest::Component(loaded.component.clone()))?;
+            return http::serve(plan, &loaded, signals);
+        }
         let guest = code.load(&self.engine, plan.world)?;
         drop(loading);
-        if let Some(listener) = profiles {
-            let served = profile::serve(plan.name(), &guest, listener);
-            served.context("wait for who asks for a profile")?;
-        }
-        if let (Guest::Component(component), true) = (&guest, plan.world.serves_http()) {
-            return http::serve(self, plan, component, signals);
-        }
+        profiled(&guest)?;
         signals::end_at_the_first(signals).context("wait for signals")?;
         // One guest, one thread: it blocks in its own calls.
         let tokio = Builder::new_current_thread().enable_all().build();

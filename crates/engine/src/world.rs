@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 
 use serde::{Deserialize, Serialize};
+use wasmparser::Payload;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
 use wasmtime::{Engine, ExternType, Module};
@@ -98,11 +99,32 @@ pub fn of_component(
         };
     }
     let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+    of_names(&names).ok_or_else(|| missing(ENTRIES, &names))
+}
+
+/// The world of a component with such exports.
+fn of_names(names: &[&str]) -> Option<World> {
     let exported = |prefix| names.iter().any(|name| name.starts_with(prefix));
-    WORLDS
-        .into_iter()
-        .find_map(|(prefix, world)| exported(prefix).then_some(world))
-        .ok_or_else(|| missing(ENTRIES, &names))
+    WORLDS.into_iter().find_map(|(prefix, world)| exported(prefix).then_some(world))
+}
+
+/// Whether a component's own world is one that serves HTTP, which is to be known before it is compiled. What is
+/// malformed is for the compiler to say.
+pub fn serves_http(component: &[u8]) -> bool {
+    let mut depth = 0u32;
+    let mut names = Vec::new();
+    for payload in wasmparser::Parser::new(0).parse_all(component) {
+        match payload {
+            Ok(Payload::ModuleSection { .. } | Payload::ComponentSection { .. }) => depth += 1,
+            Ok(Payload::End(_)) => depth = depth.saturating_sub(1),
+            Ok(Payload::ComponentExportSection(exports)) if depth == 0 => {
+                names.extend(exports.into_iter().flatten().map(|export| export.name.name));
+            }
+            Ok(_) => {}
+            Err(_) => return false,
+        }
+    }
+    of_names(&names).is_some_and(World::serves_http)
 }
 
 /// The functions it exports: those of an interface as `interface#function`.

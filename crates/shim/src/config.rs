@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use engine::Remains;
+use engine::{HTTP_ANNOTATIONS, HttpSettings, Remains};
 use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
 
 /// Annotation by which CRI tells the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
@@ -116,6 +116,28 @@ impl ContainerConfig {
         Ok(Remains { message: has_message.then(|| message.to_owned()), core_dump })
     }
 
+    /// Takes over how HTTP is served: the Pod's annotations, and the processors that its limit of CPU time is worth.
+    ///
+    /// # Errors
+    /// [`engine::Error::Annotation`].
+    pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), engine::Error> {
+        let annotations = self.spec.annotations().iter().flatten();
+        for (key, value) in annotations.filter(|(key, _)| key.starts_with(HTTP_ANNOTATIONS)) {
+            settings.annotate(key, value)?;
+        }
+        settings.processors = self.processors();
+        Ok(())
+    }
+
+    /// `linux.resources.cpu`: quota by period, rounded up.
+    fn processors(&self) -> Option<usize> {
+        let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
+        let cpu = resources.and_then(|resources| resources.cpu().as_ref())?;
+        let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|it| *it > 0)?;
+        let period = cpu.period().filter(|period| *period > 0)?;
+        usize::try_from(quota.div_ceil(period)).ok()
+    }
+
     /// `linux.resources.memory.limit`, in bytes.
     pub fn memory_limit(&self) -> Option<i64> {
         let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
@@ -188,6 +210,22 @@ mod tests {
         assert_eq!(remains.core_dump.as_deref(), Some(Path::new("/dumps")));
         let text = config("dumps").remains().expect_err("is refused").to_string();
         assert!(text.contains("wasmtime.shim/coredump: \"dumps\""), "{text}");
+    }
+
+    #[test]
+    fn a_server_has_the_pods_annotations_and_the_processors_of_its_limit() {
+        let config = |annotation: &str| {
+            let text = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
+                "linux": {"resources": {"cpu": {"quota": 150000, "period": 100000}}},
+                "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm"]},
+                "annotations": {"wasmtime.shim/ANNOTATION": "7", "other/http-listen": "x"}}"#;
+            read(&text.replace("ANNOTATION", annotation)).expect("parses")
+        };
+        let mut settings = HttpSettings::default();
+        config("http-max-connections").serve_http(&mut settings).expect("taken");
+        assert_eq!((settings.connections, settings.processors), (7, Some(2)));
+        let refused = config("http-connections").serve_http(&mut settings).expect_err("refused");
+        assert!(refused.to_string().contains("http-max-connections"), "{refused}");
     }
 
     #[test]

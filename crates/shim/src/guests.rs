@@ -39,7 +39,7 @@ type Found<T> = Result<T, String>;
 #[derive(Serialize, Deserialize)]
 pub enum Task {
     /// Runs a guest. Files: its code; of a container's first process, where it is asked for a profile.
-    Guest(Plan),
+    Guest(Box<Plan>),
     /// Says a word of the toolbox. Files: those of the word.
     Word(Word),
 }

@@ -9,14 +9,20 @@
 //! | `POST /echo` | the request's body, streamed back |
 //! | `GET /log?text=MESSAGE` | `logged`, after writing the message to stdout and stderr |
 //! | `GET /trap` | none: the guest traps |
+//! | `GET /spin` | none: the guest is in a loop |
+//! | `GET /count` | how many requests this instance has had |
 #![forbid(unsafe_code)]
 
 mod body;
+
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{Fields, IncomingRequest, Method, OutgoingResponse, ResponseOutparam};
 
 struct Hello;
+
+static COUNT: AtomicU32 = AtomicU32::new(0);
 
 wasip2::http::proxy::export!(Hello);
 
@@ -47,6 +53,10 @@ fn answer(path: &str, value: &str) -> (u16, String) {
         "/file" => found(read_file(&value.replace("%2F", "/"))),
         "/log" => (200, log(value)),
         "/trap" => std::process::abort(),
+        "/spin" => loop {
+            std::hint::black_box(());
+        },
+        "/count" => (200, format!("{}\n", COUNT.fetch_add(1, Ordering::Relaxed) + 1)),
         _ => (404, format!("nothing at {path}\n")),
     }
 }

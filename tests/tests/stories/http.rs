@@ -1,9 +1,11 @@
 //! Guests that serve HTTP in a Pod.
 
 use std::fs;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::Result;
-use tests::{Container, Pod, on_each_containerd};
+use anyhow::{Result, anyhow};
+use tests::{Container, Pod, RunningPod, on_each_containerd};
 
 use crate::pod::PORT;
 
@@ -61,6 +63,81 @@ fn a_request_that_traps_is_answered_and_told_and_the_next_is_served() -> Result<
         }
         assert_eq!(pod.http_get(PORT, "/")?.status, 200);
         assert!(server.is_running()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn guests_that_never_come_back_are_ended_and_others_served_meanwhile() -> Result<()> {
+    on_each_containerd(|node| {
+        let spec = Pod::new("spin").annotation("wasmtime.shim/http-request-timeout", "3s");
+        let pod = node.run_pod(&spec)?;
+        let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        assert_eq!(pod.http_get(PORT, "/")?.status, 200);
+        thread::scope(|scope| {
+            // More than there are threads that serve.
+            let late = [(); 6].map(|()| scope.spawn(|| pod.http_get(PORT, "/spin")));
+            thread::sleep(Duration::from_millis(500));
+            assert_eq!(pod.http_get(PORT, "/args")?.status, 200);
+            let meanwhile = late.iter().any(|request| !request.is_finished());
+            assert!(meanwhile, "was answered while the others ran");
+            for request in late {
+                let answer = request.join().map_err(|_| anyhow!("a request panicked"))??;
+                assert_eq!((answer.status, answer.body.as_str()), (504, "no response in time\n"));
+            }
+            anyhow::Ok(())
+        })?;
+        server.wait_for_error("GET /spin: no response within 3s")?;
+        assert_eq!(pod.http_get(PORT, "/")?.status, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_instance_is_for_one_request_unless_an_annotation_says_otherwise() -> Result<()> {
+    on_each_containerd(|node| {
+        let fresh = node.run_pod(&Pod::new("fresh"))?;
+        let image = node.image("hello-http")?;
+        fresh.run(&Container::new("server", &image))?;
+        let spec = Pod::new("reused").annotation("wasmtime.shim/http-instances", "reuse=3");
+        let reused = node.run_pod(&spec)?;
+        reused.run(&Container::new("server", &image))?;
+        let counts = |pod: &RunningPod| -> Result<Vec<String>> {
+            (0..4).map(|_| Ok(pod.http_get(PORT, "/count")?.body.trim().to_owned())).collect()
+        };
+        assert_eq!(counts(&fresh)?, ["1", "1", "1", "1"]);
+        assert_eq!(counts(&reused)?, ["1", "2", "3", "1"]);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_body_is_read_as_far_as_it_may_be_long() -> Result<()> {
+    on_each_containerd(|node| {
+        let spec = Pod::new("bounded").annotation("wasmtime.shim/http-max-body", "64Ki");
+        let pod = node.run_pod(&spec)?;
+        pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        let file = node.volume("bounded")?.join("body");
+        fs::write(&file, vec![b'x'; 60 << 10])?;
+        assert_eq!(pod.http_post(PORT, "/echo", &file)?.body.len(), 60 << 10);
+        // Its length is not told, and the response has begun: it breaks off.
+        fs::write(&file, vec![b'x'; 1 << 20])?;
+        assert!(pod.http_post(PORT, "/echo", &file).is_err());
+        assert_eq!(pod.http_get(PORT, "/")?.status, 200);
+        Ok(())
+    })
+}
+
+#[test]
+fn a_setting_that_there_is_not_is_refused_with_those_there_are() -> Result<()> {
+    on_each_containerd(|node| {
+        let spec = Pod::new("misspelt").annotation("wasmtime.shim/http-timeout", "3s");
+        let pod = node.run_pod(&spec)?;
+        let refused = pod.run(&Container::new("server", &node.image("hello-http")?));
+        let text = format!("{:#}", refused.map(drop).expect_err("is refused"));
+        for word in ["wasmtime.shim/http-timeout", "http-request-timeout", "http-max-body"] {
+            assert!(text.contains(word), "no {word} in {text}");
+        }
         Ok(())
     })
 }

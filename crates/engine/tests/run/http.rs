@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
-use crate::{AS_IT_IS, Start, end, send, start};
+use crate::{AS_IT_IS, End, Start, end, send, start};
 
 /// More than a guest needs to start on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -40,11 +40,16 @@ struct Server {
 }
 
 fn serve(guest: &str) -> Server {
+    serve_with(guest, &[])
+}
+
+/// With annotations of those that begin with `wasmtime.shim/http-`.
+fn serve_with(guest: &str, http: &[(&str, &str)]) -> Server {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = free.local_addr().expect("an address");
     drop(free);
     let env = [format!("{LISTEN}={address}")];
-    Server { child: start(guest, &Start { env: &env, ..AS_IT_IS }), address }
+    Server { child: start(guest, &Start { env: &env, http, ..AS_IT_IS }), address }
 }
 
 impl Server {
@@ -59,18 +64,35 @@ impl Server {
         }
     }
 
-    fn request(&self) -> TcpStream {
+    fn send(&self, text: &str) -> TcpStream {
         let mut stream = self.connect();
-        let request = "GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n";
-        stream.write_all(request.as_bytes()).expect("sent");
+        stream.write_all(text.as_bytes()).expect("sent");
         stream
     }
 
-    fn answer(&self) -> String {
-        let mut answer = String::new();
-        self.request().read_to_string(&mut answer).expect("an answer");
-        answer
+    fn request(&self) -> TcpStream {
+        self.send("GET / HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n")
     }
+
+    fn answer(&self) -> String {
+        read(self.request())
+    }
+
+    /// Ends it, which it does in good order.
+    fn end(self) -> End {
+        send(&self.child, Signal::SIGTERM);
+        let end = end(self.child);
+        assert_eq!(end.code, Some(0), "{end:?}");
+        end
+    }
+}
+
+/// An answer, to the end of the connection.
+fn read(mut stream: TcpStream) -> String {
+    let mut answer = String::new();
+    stream.set_read_timeout(Some(PATIENCE)).expect("is set");
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
 }
 
 #[test]
@@ -158,4 +180,107 @@ fn a_port_that_is_taken_is_named_with_the_setting_that_changes_it() {
     assert_eq!(end.code, Some(126), "{end:?}");
     assert!(end.stderr.contains(&address) && end.stderr.contains(LISTEN), "{end:?}");
     assert!(end.stderr.contains("in use"), "{end:?}");
+}
+
+/// A guest that never comes back.
+const LOOP: &str = "(loop $forever br $forever)";
+
+#[test]
+fn a_guest_that_does_not_answer_in_time_is_answered_for_and_ended() {
+    let server = serve_with(&proxy(LOOP), &[("request-timeout", "300ms")]);
+    let requests: Vec<TcpStream> = (0..8).map(|_| server.request()).collect();
+    for request in requests {
+        let answer = read(request);
+        assert!(answer.starts_with("HTTP/1.1 504 "), "{answer}");
+    }
+    // The loops have ended, too: the server would wait for them.
+    let end = server.end();
+    assert_eq!(end.stderr.matches("GET /: no response within 300ms").count(), 8, "{end:?}");
+}
+
+#[test]
+fn a_head_or_a_body_that_is_too_large_is_refused() {
+    let server = serve_with(&proxy("unreachable"), &[("max-body", "10")]);
+    let post = "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 11\r\n\r\nhello world";
+    let mut answer = [0; 12];
+    server.send(post).read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 413");
+    let long = format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}\r\n\r\n", "x".repeat(256 << 10));
+    let many = format!("GET / HTTP/1.1\r\nhost: test\r\n{}\r\n", "x: y\r\n".repeat(200));
+    for head in [many, long] {
+        let mut stream = server.connect();
+        // The server may have answered, and closed, before it was sent all.
+        let _ = stream.write_all(head.as_bytes());
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).expect("an answer");
+        assert_eq!(&answer, b"HTTP/1.1 431");
+    }
+    assert!(server.end().stderr.is_empty(), "no guest was asked");
+}
+
+#[test]
+fn more_requests_than_may_be_are_told_to_come_again() {
+    let server = serve_with(&slow_proxy(2_000_000_000), &[("max-requests", "1")]);
+    let first = server.request();
+    std::thread::sleep(Duration::from_millis(500));
+    let answer = server.answer();
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
+    assert!(read(first).starts_with("HTTP/1.1 500 "));
+    server.end();
+}
+
+#[test]
+fn more_connections_than_may_be_are_told_to_come_again() {
+    let server = serve_with(&proxy(""), &[("max-connections", "1")]);
+    let silent = server.connect();
+    std::thread::sleep(Duration::from_millis(200));
+    let answer = read(server.connect());
+    assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1"), "{answer}");
+    drop(silent);
+    std::thread::sleep(Duration::from_millis(200));
+    assert!(server.answer().starts_with("HTTP/1.1 500 "));
+    server.end();
+}
+
+#[test]
+fn a_client_that_says_nothing_keeps_no_server_from_ending() {
+    let server = serve(&proxy(""));
+    let (silent, mut begun) = (server.connect(), server.connect());
+    begun.write_all(b"PR").expect("sent");
+    std::thread::sleep(Duration::from_millis(200));
+    let start = Instant::now();
+    server.end();
+    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    drop((silent, begun));
+}
+
+#[test]
+fn requests_that_wait_to_be_accepted_when_the_server_is_to_end_are_answered() {
+    let server = serve(&proxy(""));
+    assert!(server.answer().starts_with("HTTP/1.1 500 "));
+    send(&server.child, Signal::SIGSTOP);
+    let waiting: Vec<TcpStream> = (0..8).map(|_| server.request()).collect();
+    send(&server.child, Signal::SIGTERM);
+    send(&server.child, Signal::SIGCONT);
+    for request in waiting {
+        let answer = read(request);
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    }
+    assert_eq!(end(server.child).code, Some(0));
+}
+
+#[test]
+fn http_2_is_known_by_its_preface_however_it_arrives() {
+    let server = serve(&proxy(""));
+    let mut stream = server.connect();
+    // RFC 9113, section 3.4: a preface, and settings, which may be empty.
+    for part in [&b"PR"[..], b"I * HTTP/2.0\r\n\r\nSM\r\n\r\n", &[0, 0, 0, 4, 0, 0, 0, 0, 0]] {
+        stream.write_all(part).expect("sent");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let mut frame = [0; 9];
+    stream.read_exact(&mut frame).expect("a frame");
+    assert_eq!(frame[3], 4, "settings first: {frame:?}");
+    drop(stream);
+    server.end();
 }

@@ -14,7 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use engine::{Compiled, Plan, Remains, Runtime};
+use engine::{Compiled, HTTP_ANNOTATIONS, Plan, Remains, Runtime};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -55,12 +55,14 @@ struct Start<'a> {
     env: &'a [String],
     memory: Option<u64>,
     profiles: Option<&'a Path>,
+    /// Annotations, of those that begin with `wasmtime.shim/http-`.
+    http: &'a [(&'a str, &'a str)],
     /// Where what it leaves goes: `message`, which is there, and `core.app`.
     remains: Option<&'a Path>,
 }
 
 const AS_IT_IS: Start<'static> =
-    Start { export: None, env: &[], memory: None, profiles: None, remains: None };
+    Start { export: None, env: &[], memory: None, profiles: None, http: &[], remains: None };
 
 fn start(guest: &str, how: &Start<'_>) -> Child {
     let runtime = Runtime::new().expect("a runtime");
@@ -75,7 +77,10 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
         std::fs::write(&message, "").expect("made");
         Remains { message: Some(message), core_dump: Some(folder.to_owned()) }
     });
-    let plan = Plan { remains, ..plan.expect("a plan") };
+    let mut plan = Plan { remains, ..plan.expect("a plan") };
+    for (key, value) in how.http {
+        plan.http.annotate(&format!("{HTTP_ANNOTATIONS}{key}"), value).expect("a setting");
+    }
     let plan = serde_json::to_string(&plan).expect("encodes");
     // libtest has a main thread of its own, which must leave the signals to the guest's: threads and processes
     // inherit what is blocked.

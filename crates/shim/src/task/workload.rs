@@ -31,6 +31,7 @@ pub struct Found {
 /// What a container's first process has beside those that are executed later.
 struct First<'a> {
     remains: Remains,
+    config: &'a ContainerConfig,
     /// Where it is asked for a profile.
     bundle: &'a Path,
 }
@@ -50,7 +51,7 @@ pub async fn find(
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process)).await?;
     drop(resolving);
-    prepare(shared, found, process, Some(First { remains, bundle })).await
+    prepare(shared, found, process, Some(First { remains, bundle, config })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -188,11 +189,12 @@ async fn guest(
     let image::Component { export, args, .. } = component;
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     let mut files = vec![unwritable::file(code)?];
-    if let Some(First { remains, bundle }) = first {
+    if let Some(First { remains, config, bundle }) = first {
         plan.remains = remains;
+        config.serve_http(&mut plan.http)?;
         files.push(profiles::listen(bundle)?.into());
     }
-    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(plan))), files })
+    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(Box::new(plan)))), files })
 }
 
 /// As the cache has it, or as a worker makes it for the cache.

@@ -1,0 +1,214 @@
+//! `http`: requests per second of a server in a Pod, a fresh instance for each request and reused ones.
+
+use std::path::Path;
+
+use anyhow::{Context, Result, ensure};
+use serde::Serialize;
+use tests::{Container, Node, Pod, RunningContainer, RunningPod, command};
+
+use crate::contender::Contender;
+use crate::effort::{self, Bench};
+use crate::native;
+use crate::report::{Figure, Reach, Scenario, Section, Table, data};
+use crate::serving::{self, PORT};
+
+/// The scenario.
+pub const SCENARIO: Scenario =
+    Scenario { name: "http", title: "Requests per second of a server in a Pod", measure };
+
+/// The processor of a server that has one, and of its load.
+const SERVERS: &str = "0";
+const LOADS: &str = "1";
+
+/// Connections that ask, one request after the other.
+const CONNECTIONS: u32 = 50;
+
+/// How many requests an instance serves that is reused.
+const REUSE: &str = "reuse=1000";
+
+/// Who serves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Server {
+    Fresh,
+    Reused,
+    Peer,
+    Native,
+}
+
+const SERVERS_ALL: [Server; 4] = [Server::Fresh, Server::Reused, Server::Peer, Server::Native];
+
+impl Server {
+    fn name(self) -> &'static str {
+        match self {
+            Server::Fresh => "this shim, fresh",
+            Server::Reused => "this shim, reused",
+            Server::Peer => "peer",
+            Server::Native => "native",
+        }
+    }
+}
+
+/// Where the server may run.
+#[derive(Debug, Clone, Copy)]
+enum Place {
+    /// On a processor of its own, beside that of the load.
+    One,
+    /// On all of them, with the load.
+    All,
+}
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Place::One => "one, the load on another",
+            Place::All => "all, with the load",
+        }
+    }
+}
+
+/// What one server reached.
+#[derive(Debug, Clone, Copy, Serialize)]
+struct Served {
+    /// Requests per second.
+    rate: f64,
+    /// The ninety-ninth percentile of the time to an answer, in milliseconds.
+    p99: f64,
+    /// What the server's process had in memory afterwards, in KiB.
+    rss: u64,
+}
+
+fn measure(bench: &Bench) -> Result<Section> {
+    let node = bench.node()?;
+    let one = place(&node, bench, Place::One)?;
+    let all = place(&node, bench, Place::All)?;
+    effort::end(node);
+    let mut table =
+        Table::new(&["processors", "who", "requests/s", "p99, ms", "RSS, MB", "of the peer's"]);
+    for (place, served) in [(Place::One, &one), (Place::All, &all)] {
+        for (server, it) in SERVERS_ALL.iter().zip(served) {
+            table.row([
+                place.name().into(),
+                server.name().into(),
+                format!("{:.0}", it.rate),
+                format!("{:.1}", it.p99),
+                format!("{:.1}", it.rss as f64 / 1024.0),
+                format!("{:.2}", it.rate / served[2].rate),
+            ]);
+        }
+    }
+    let least =
+        |what, unit, least, reached| Figure::new(what, unit, Reach::AtLeast(least), reached);
+    let figures = [
+        least("http, fresh, one processor", "× peer", 1.6, one[0].rate / one[2].rate),
+        least("http, fresh, all processors", "× peer", 2.4, all[0].rate / all[2].rate),
+        least("http, fresh, all processors", "× native", 0.45, all[0].rate / all[3].rate),
+        least("http, reused, one processor", "× native", 0.75, one[1].rate / one[3].rate),
+        Figure::new(
+            "http, fresh, resident after the run",
+            "MB",
+            Reach::AtMost(40.0),
+            one[0].rss as f64 / 1024.0,
+        ),
+    ];
+    let method = format!(
+        "`wrk` with {CONNECTIONS} connections for {} s asks each in turn, {} times, from within the Pod's network; the medians are\n\
+         told. *Fresh* has an instance for each request, as the peer; *reused* is `{REUSE}`; *native* is hyper on a thread, outside of\n\
+         any container. Where the load shares the processors, it takes its part of them.",
+        bench.effort.http_seconds,
+        bench.effort.slow_rounds.max(1),
+    );
+    let numbers = [(Place::One, one), (Place::All, all)].into_iter().map(|(place, served)| {
+        Ok((place.name(), data(SERVERS_ALL.iter().map(|it| it.name()).zip(served))?))
+    });
+    let numbers = data(numbers.collect::<Result<Vec<_>>>()?)?;
+    Ok(Section::new(&SCENARIO, &method, numbers).table(table).figures(figures))
+}
+
+/// The servers side by side, in turn.
+fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 4]> {
+    println!("  {}", place.name());
+    let fresh = Pod::new("http-fresh").handler(Contender::Ours.handler());
+    let reused = Pod::new("http-reused")
+        .handler(Contender::Ours.handler())
+        .annotation("wasmtime.shim/http-instances", REUSE);
+    let peer = Pod::new("http-peer").handler(Contender::Peer.handler());
+    let pods = [fresh, reused, peer].map(|pod| start(node, &pod, place));
+    let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
+    let mut all = vec![Vec::new(); SERVERS_ALL.len()];
+    for _ in 0..bench.effort.slow_rounds.max(1) {
+        for (index, served) in all.iter_mut().enumerate() {
+            served.push(match pods.get(index) {
+                Some((pod, server)) => {
+                    let (rate, p99) = load(Some(&pod.network), PORT, bench, place)?;
+                    Served { rate, p99, rss: server.process()?.memory()?.rss }
+                }
+                None => {
+                    let native = native::serve(matches!(place, Place::One).then_some(SERVERS))?;
+                    let (rate, p99) = load(None, native.port, bench, place)?;
+                    Served { rate, p99, rss: 0 }
+                }
+            });
+        }
+    }
+    serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
+    let medians: Vec<Served> = all.into_iter().map(median).collect();
+    medians.try_into().map_err(|_| anyhow::anyhow!("not as many results as servers"))
+}
+
+fn start<'a>(
+    node: &'a Node,
+    pod: &Pod,
+    place: Place,
+) -> Result<(RunningPod<'a>, RunningContainer<'a>)> {
+    let server = Container::new("server", &node.image("hello-http")?);
+    let server = match place {
+        Place::One => server.processors(SERVERS),
+        Place::All => server,
+    };
+    let pod = node.run_pod(pod)?;
+    let server = pod.run(&server)?;
+    serving::answers_soon(&pod)?;
+    Ok((pod, server))
+}
+
+/// Requests per second, and the ninety-ninth percentile in milliseconds. Each answer has to be a success.
+fn load(network: Option<&Path>, port: u16, bench: &Bench, place: Place) -> Result<(f64, f64)> {
+    let network = network.map(|network| format!("--net={}", network.display()));
+    let (connections, seconds) =
+        (format!("-c{CONNECTIONS}"), format!("-d{}", bench.effort.http_seconds));
+    let url = format!("http://127.0.0.1:{port}/");
+    let load = ["wrk", "-t1", &connections, &seconds, "--latency", &url];
+    let mut words = Vec::new();
+    if let Some(network) = &network {
+        words.extend(["nsenter", network]);
+    }
+    if matches!(place, Place::One) {
+        words.extend(["taskset", "-c", LOADS]);
+    }
+    words.extend(load);
+    let output = command::run(words[0], &words[1..])?.success()?.stdout;
+    ensure!(!output.contains("Non-2xx"), "not each answer was a success: {output}");
+    let of = |name: &str| {
+        let line = output.lines().find_map(|line| line.trim().strip_prefix(name));
+        line.map(str::trim).with_context(|| format!("wrk tells no {name} in {output}"))
+    };
+    Ok((of("Requests/sec:")?.parse()?, milliseconds(of("99%")?)?))
+}
+
+/// `1.50ms`, `900.00us`, `1.20s`.
+fn milliseconds(text: &str) -> Result<f64> {
+    let digits = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let factor = match unit {
+        "us" => 1e-3,
+        "ms" => 1.0,
+        "s" => 1e3,
+        _ => anyhow::bail!("no time: {text}"),
+    };
+    Ok(number.parse::<f64>()? * factor)
+}
+
+fn median(mut all: Vec<Served>) -> Served {
+    all.sort_by(|one, other| one.rate.total_cmp(&other.rate));
+    all[all.len() / 2]
+}

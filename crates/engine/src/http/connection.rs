@@ -1,0 +1,106 @@
+//! A connection: which HTTP it speaks, how long it may be silent, and how it ends.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::Watcher;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::time::{sleep, timeout};
+use wasmtime_wasi_http::handler::ProxyHandler;
+
+use super::instances::Guest;
+use super::service::respond;
+use super::settings::HttpSettings;
+
+/// How long a client may take for the head of a request, and be silent between two.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// The same of one that was waiting to be accepted when the server was told to end.
+const LAST_SILENCE: Duration = Duration::from_secs(1);
+
+/// A client that sends its first bytes one by one is looked at again.
+const GLANCE: Duration = Duration::from_millis(10);
+
+/// The head of a request, in bytes, as far as it is read at once, and in headers. More of it is answered with 431.
+const HEAD: usize = 64 << 10;
+const HEADERS: usize = 100;
+
+/// Requests at a time of one connection of HTTP/2.
+const STREAMS: u32 = 100;
+
+/// How a connection of HTTP/2 begins (RFC 9113, section 3.4); no method of HTTP/1.1 does.
+const PREFACE: &[u8] = b"PRI ";
+
+/// What all connections share.
+#[derive(Clone)]
+pub struct Server {
+    /// Who answers.
+    pub handler: ProxyHandler<Guest>,
+    /// How.
+    pub settings: Arc<HttpSettings>,
+    /// Whether the server was told to end.
+    pub ending: watch::Receiver<bool>,
+}
+
+impl Server {
+    /// Serves a connection until either side ends it. Its place is another's then.
+    pub async fn serve(
+        mut self,
+        stream: TcpStream,
+        watcher: Watcher,
+        _place: OwnedSemaphorePermit,
+    ) {
+        let was_ending = *self.ending.borrow_and_update();
+        let silence = if was_ending { LAST_SILENCE } else { SILENCE };
+        // Responses are written whole; waiting for more to send would only delay them.
+        let _ = stream.set_nodelay(true);
+        let is_http2 = tokio::select! {
+            first = timeout(silence, is_http2(&stream)) => match first {
+                Ok(Ok(is_http2)) => is_http2,
+                // A client that says nothing, or is gone.
+                Ok(Err(_)) | Err(_) => return,
+            },
+            _ = self.ending.changed(), if !was_ending => return,
+        };
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder
+            .http1()
+            .timer(TokioTimer::new())
+            .header_read_timeout(silence)
+            .max_headers(HEADERS)
+            .max_buf_size(HEAD)
+            .keep_alive(!was_ending);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(SILENCE)
+            .max_header_list_size(HEAD as u32)
+            .max_concurrent_streams(STREAMS);
+        let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
+        let Server { handler, settings, .. } = self;
+        let service = service_fn(|request| respond(handler.clone(), settings.clone(), request));
+        let connection = builder.serve_connection(TokioIo::new(stream), service);
+        // An error is the client's: it went away or spoke something else.
+        let _ = match was_ending {
+            // Not told to end: it would, before its first request was read.
+            true => connection.await,
+            false => watcher.watch(connection).await,
+        };
+    }
+}
+
+async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        match stream.peek(&mut first).await? {
+            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
+            count if !PREFACE.starts_with(&first[..count]) => return Ok(false),
+            count if count == PREFACE.len() => return Ok(true),
+            _ => sleep(GLANCE).await,
+        }
+    }
+}

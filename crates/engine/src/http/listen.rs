@@ -1,0 +1,48 @@
+//! The socket that is listened on.
+
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use tokio::net::{TcpListener, TcpSocket};
+use wasmtime::error::Context as _;
+
+use super::settings::HttpSettings;
+use crate::plan::LISTEN;
+
+/// The port where nothing else is said, as in runwasi and `wasmtime serve`.
+const PORT: u16 = 8080;
+
+/// At the address that is set; else at every address, of IPv4 alone where there is no IPv6.
+///
+/// # Errors
+/// Of bind(2) and listen(2), with the address and what sets another.
+pub fn listen(settings: &HttpSettings) -> wasmtime::Result<TcpListener> {
+    let bind = |address| {
+        bind(address, settings.backlog).with_context(|| {
+            format!("listen on {address} for HTTP (env {LISTEN} sets another address and port)")
+        })
+    };
+    match settings.listen {
+        Some(address) => bind(address),
+        None => match bind((Ipv6Addr::UNSPECIFIED, PORT).into()) {
+            Err(_) if !has_ipv6() => bind((Ipv4Addr::UNSPECIFIED, PORT).into()),
+            other => other,
+        },
+    }
+}
+
+fn bind(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
+    let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
+    if address.is_ipv6() {
+        // `[::]` is for IPv4 as well, whatever the node's net.ipv6.bindv6only says.
+        setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
+    }
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(backlog)
+}
+
+/// Whether this network namespace has IPv6: any port of the loopback address will do.
+fn has_ipv6() -> bool {
+    std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
+}

@@ -1,0 +1,104 @@
+//! A request's way: what it may be, the guest that answers it, and what is answered in the guest's place.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Bytes, Incoming};
+use hyper::header::{HeaderValue, RETRY_AFTER};
+use hyper::{Request, Response, StatusCode};
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use wasmtime_wasi_http::WasiBody;
+use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
+
+use super::instances::{Busy, Guest, Told};
+use super::settings::HttpSettings;
+use crate::report::{self, tell};
+
+/// When a client may try again that was refused for want of room, in seconds.
+const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// Why the guest's response is not the answer, or there is none.
+enum Refusal {
+    /// The body is longer than it may be.
+    TooLarge,
+    /// As much is being served as may be.
+    Busy,
+    /// The guest did not begin its response in time.
+    Late,
+    /// The guest failed, which was told.
+    Failed,
+}
+
+/// Serves one request.
+pub async fn respond(
+    handler: ProxyHandler<Guest>,
+    settings: Arc<HttpSettings>,
+    request: Request<Incoming>,
+) -> Result<Response<WasiBody>, Infallible> {
+    let answer = match request.body().size_hint().lower() > settings.body {
+        true => Err(Refusal::TooLarge),
+        false => ask(&handler, &settings, request).await,
+    };
+    Ok(answer.unwrap_or_else(refuse))
+}
+
+async fn ask(
+    handler: &ProxyHandler<Guest>,
+    settings: &HttpSettings,
+    request: Request<Incoming>,
+) -> Result<Response<WasiBody>, Refusal> {
+    let is_too_large = Arc::new(AtomicBool::new(false));
+    let noted = is_too_large.clone();
+    let limit = usize::try_from(settings.body).unwrap_or(usize::MAX);
+    let request = request.map(|body| {
+        let limited = Limited::new(body, limit).map_err(move |error| {
+            noted.store(error.is::<LengthLimitError>(), Ordering::Relaxed);
+            wasmtime_wasi_http::Error::HttpRequestBodySize(None)
+        });
+        limited.boxed_unsync()
+    });
+    let what = format!("{} {}", request.method(), request.uri().path());
+    let (told, ended) = oneshot::channel();
+    let answer = timeout(settings.request_time, handler.handle(told, request)).await;
+    if is_too_large.load(Ordering::Relaxed) {
+        // The guest met an end of the body that is not the client's; what it made of that is no answer.
+        return Err(Refusal::TooLarge);
+    }
+    let error = match answer {
+        Ok(Ok(response)) => return Ok(response),
+        Ok(Err(error)) if !error.is::<ExpirationError>() => error,
+        _ => {
+            let time = settings.request_time;
+            tell(&format!("warning: {what}: no response within {time:?}"));
+            return Err(Refusal::Late);
+        }
+    };
+    match error.downcast_ref::<InstantiationError<Told>>() {
+        Some(failure) if Busy::is(&failure.error) => return Err(Refusal::Busy),
+        Some(failure) => tell(&report::text(&failure.error)),
+        // After a trap this error says only that there is no response.
+        None if ended.await.unwrap_or(false) => {}
+        None => tell(&report::text(&error)),
+    }
+    Err(Refusal::Failed)
+}
+
+/// What the client is told: nothing of the guest's inside.
+fn refuse(refusal: Refusal) -> Response<WasiBody> {
+    let (status, text) = match refusal {
+        Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
+        Refusal::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time\n"),
+        Refusal::Late => (StatusCode::GATEWAY_TIMEOUT, "no response in time\n"),
+        Refusal::Failed => (StatusCode::INTERNAL_SERVER_ERROR, "internal server error\n"),
+    };
+    let body = Full::from(Bytes::from_static(text.as_bytes()));
+    let mut response = Response::new(body.map_err(|never| match never {}).boxed_unsync());
+    *response.status_mut() = status;
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
+    }
+    response
+}

@@ -1,0 +1,212 @@
+//! How HTTP is served: defaults, and the annotations that change them.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{Error, World, memory};
+
+/// What the annotations begin with.
+pub const PREFIX: &str = "wasmtime.shim/http-";
+
+/// Connections that wait to be accepted: what Linux bounds a listener at unless told otherwise
+/// (net.core.somaxconn before 5.4; Apache's and nginx's defaults are of the same order).
+const BACKLOG: u32 = 128;
+
+/// As long as proxies usually wait for a response.
+const REQUEST_TIME: Duration = Duration::from_secs(60);
+
+const BODY: u64 = 100 << 20;
+
+const INSTANCES: u32 = 128;
+
+/// Of a container's memory limit, one instance is taken to need so much, and a few are always possible.
+const INSTANCE_MEMORY: u64 = 1 << 20;
+const FEWEST_INSTANCES: u64 = 4;
+
+const CONNECTIONS: usize = 1024;
+
+/// Requests of an instance of `wasi:http` 0.3, which is made for several at a time.
+const REQUESTS_03: u32 = 128;
+
+/// How HTTP is served.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HttpSettings {
+    /// The address; none for port 8080 of every address, IPv6 where there is any.
+    pub listen: Option<SocketAddr>,
+    /// Connections that wait to be accepted.
+    pub backlog: u32,
+    /// How long the guest may take to begin its response.
+    pub request_time: Duration,
+    /// The largest body of a request, in bytes.
+    pub body: u64,
+    /// Instances at a time; none for what the container's memory has room for.
+    pub instances: Option<u32>,
+    /// Connections at a time.
+    pub connections: usize,
+    /// Requests that an instance serves, one after the other or, with 0.3, at a time; none for what the world has.
+    pub requests_per_instance: Option<u32>,
+    /// Processors that the container may use; none for all.
+    pub processors: Option<usize>,
+}
+
+impl Default for HttpSettings {
+    fn default() -> HttpSettings {
+        HttpSettings {
+            listen: None,
+            backlog: BACKLOG,
+            request_time: REQUEST_TIME,
+            body: BODY,
+            instances: None,
+            connections: CONNECTIONS,
+            requests_per_instance: None,
+            processors: None,
+        }
+    }
+}
+
+impl HttpSettings {
+    /// Takes over an annotation that begins with [`PREFIX`].
+    ///
+    /// # Errors
+    /// [`Error::Annotation`] for one that there is not, or a value that it cannot have.
+    pub fn annotate(&mut self, key: &str, value: &str) -> Result<(), Error> {
+        let refused =
+            |allowed| Error::Annotation { key: key.to_owned(), value: value.to_owned(), allowed };
+        let count = || {
+            let count = value.parse().ok().filter(|count| *count > 0);
+            count.ok_or_else(|| refused("a whole number of at least 1"))
+        };
+        match key.strip_prefix(PREFIX) {
+            Some("listen") => {
+                let address = value.parse().map_err(|_| refused(ADDRESS))?;
+                self.listen = Some(address);
+            }
+            Some("request-timeout") => {
+                self.request_time = duration(value).ok_or_else(|| refused(DURATION))?;
+            }
+            Some("max-body") => self.body = size(value).ok_or_else(|| refused(SIZE))?,
+            Some("max-requests") => self.instances = Some(count()?),
+            Some("max-connections") => {
+                self.connections = usize::try_from(count()?).unwrap_or(usize::MAX);
+            }
+            Some("instances") => {
+                self.requests_per_instance = Some(match value.split_once('=') {
+                    None if value == "per-request" => 1,
+                    Some(("reuse", requests)) => {
+                        let requests = requests.parse().ok().filter(|requests| *requests > 0);
+                        requests.ok_or_else(|| refused(POLICY))?
+                    }
+                    _ => return Err(refused(POLICY)),
+                });
+            }
+            _ => return Err(refused(KEYS)),
+        }
+        Ok(())
+    }
+
+    /// Requests that an instance serves, all in all.
+    pub fn requests(&self, world: World) -> u32 {
+        let default = if world == World::HttpService03 { REQUESTS_03 } else { 1 };
+        self.requests_per_instance.unwrap_or(default)
+    }
+
+    /// Instances at a time.
+    pub fn instances(&self) -> u32 {
+        self.instances.unwrap_or_else(|| {
+            let memory = memory::for_guests().unwrap_or(u64::MAX);
+            let room = (memory / INSTANCE_MEMORY).max(FEWEST_INSTANCES);
+            u32::try_from(room).unwrap_or(INSTANCES).min(INSTANCES)
+        })
+    }
+}
+
+/// What an address may be.
+pub const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
+const DURATION: &str = "a whole number with ms, s, m or h, such as 30s";
+const SIZE: &str = "a number of bytes, or one with Ki, Mi or Gi, such as 10Mi";
+const POLICY: &str = "per-request, or reuse=N with a whole number of at least 1";
+const KEYS: &str = "http-listen, http-request-timeout, http-max-body, http-max-requests, http-max-connections and \
+                    http-instances";
+
+/// `250ms`, `30s`, `5m`, `1h`; not zero.
+fn duration(text: &str) -> Option<Duration> {
+    let digits = text.find(|c: char| !c.is_ascii_digit())?;
+    let (number, unit) = text.split_at(digits);
+    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
+    let milliseconds = match unit {
+        "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        _ => return None,
+    };
+    Some(Duration::from_millis(number.checked_mul(milliseconds)?))
+}
+
+/// A quantity of bytes (Kubernetes API, "Quantity"), of its binary suffixes the usual ones.
+fn size(text: &str) -> Option<u64> {
+    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let shift = match unit {
+        "" => 0,
+        "Ki" => 10,
+        "Mi" => 20,
+        "Gi" => 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(1 << shift)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn annotated(key: &str, value: &str) -> Result<HttpSettings, String> {
+        let mut settings = HttpSettings::default();
+        let taken = settings.annotate(&format!("{PREFIX}{key}"), value);
+        taken.map(|()| settings).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn each_annotation_changes_its_setting_alone() {
+        let settings = annotated("request-timeout", "250ms").expect("taken");
+        let expected =
+            HttpSettings { request_time: Duration::from_millis(250), ..Default::default() };
+        assert_eq!(settings, expected);
+        assert_eq!(annotated("max-body", "10Mi").map(|it| it.body), Ok(10 << 20));
+        assert_eq!(annotated("max-requests", "7").map(|it| it.instances()), Ok(7));
+        assert_eq!(annotated("max-connections", "9").map(|it| it.connections), Ok(9));
+        let listen = annotated("listen", "127.0.0.1:90").map(|it| it.listen);
+        assert_eq!(listen, Ok("127.0.0.1:90".parse().ok()));
+    }
+
+    #[test]
+    fn an_instance_serves_what_its_world_or_the_annotation_says() {
+        let requests = |world| HttpSettings::default().requests(world);
+        assert_eq!((requests(World::HttpProxy02), requests(World::HttpService03)), (1, 128));
+        let reused = annotated("instances", "reuse=50").expect("taken");
+        assert_eq!(reused.requests(World::HttpProxy02), 50);
+        let fresh = annotated("instances", "per-request").expect("taken");
+        assert_eq!(fresh.requests(World::HttpService03), 1);
+    }
+
+    #[test]
+    fn what_is_misspelt_is_refused_with_what_is_allowed() {
+        for (key, value, part) in [
+            ("request-timeout", "30", "30s"),
+            ("request-timeout", "0s", "30s"),
+            ("request-timeout", "99999999999999999999s", "30s"),
+            ("max-body", "10MB", "10Mi"),
+            ("max-requests", "0", "at least 1"),
+            ("instances", "reuse=0", "reuse=N"),
+            ("instances", "fresh", "per-request"),
+            ("listen", "localhost", "0.0.0.0:8080"),
+            ("timeout", "30s", "http-request-timeout"),
+        ] {
+            let text = annotated(key, value).expect_err("refused");
+            assert!(text.contains(part) && text.contains(key) && text.contains(value), "{text}");
+        }
+    }
+}
