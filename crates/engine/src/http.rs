@@ -73,12 +73,12 @@ impl Loaded {
     }
 }
 
-/// Serves until SIGTERM or SIGINT.
-pub fn serve(plan: &Plan, loaded: &Loaded, signals: SigSet) -> wasmtime::Result<u8> {
+/// Serves until SIGTERM or SIGINT. `idle` is called when it waits for the first request.
+pub fn serve(plan: &Plan, loaded: &Loaded, signals: SigSet, idle: fn()) -> wasmtime::Result<u8> {
     let guest = Guest::new(&loaded.serving, Arc::new(plan.clone()), &loaded.component)?;
     let stop = signals::tell_the_first(signals).context("wait for signals")?;
     let tokio = threads(plan).context("start the threads that serve HTTP")?;
-    let served = tokio.block_on(accept(plan, ProxyHandler::new(guest), stop));
+    let served = tokio.block_on(accept(plan, ProxyHandler::new(guest), stop, idle));
     // A guest may still be in a loop of its own; its thread is not waited for.
     tokio.shutdown_background();
     served.map(|()| 0)
@@ -105,9 +105,11 @@ async fn accept(
     plan: &Plan,
     handler: ProxyHandler<Guest>,
     mut stop: oneshot::Receiver<Signal>,
+    idle: fn(),
 ) -> wasmtime::Result<()> {
     let listener = listen::listen(&plan.http)?;
     trace::last("listens");
+    idle();
     let connections = GracefulShutdown::new();
     let places = Arc::new(Semaphore::new(plan.http.connections.min(Semaphore::MAX_PERMITS)));
     let (end, ending) = watch::channel(false);

@@ -26,9 +26,10 @@ impl Runtime {
     ///
     /// To be called in a process without other threads, which ends with the code that is returned: the guest's
     /// own, or one of this crate's constants. [`crate::ending_signals`] end it sooner. Whoever connects to `profiles`
-    /// may ask for one ([`crate::ask_for_profile`]).
-    pub fn run(&self, plan: &Plan, code: File, profiles: Option<UnixListener>) -> u8 {
-        let result = self.attempt(plan, &code, profiles);
+    /// may ask for one ([`crate::ask_for_profile`]). `idle` is called when a server waits for its first request: what it
+    /// took to load the guest is not needed any more.
+    pub fn run(&self, plan: &Plan, code: File, profiles: Option<UnixListener>, idle: fn()) -> u8 {
+        let result = self.attempt(plan, &code, profiles, idle);
         // The process may end without the exit handlers that would write what a guest did not flush.
         let _ = std::io::stdout().flush();
         let (code, failure) = match result {
@@ -50,6 +51,7 @@ impl Runtime {
         plan: &Plan,
         code: &File,
         profiles: Option<UnixListener>,
+        idle: fn(),
     ) -> wasmtime::Result<u8> {
         let _noted = host_calls::note();
         // The threads that are started from here on inherit what is blocked.
@@ -64,7 +66,7 @@ impl Runtime {
             let loaded = http::Loaded::new(plan, &code)?;
             drop(loading);
             profiled(&Guest::Component(loaded.component.clone()))?;
-            return http::serve(plan, &loaded, signals);
+            return http::serve(plan, &loaded, signals, idle);
         }
         let guest = code.load(&self.engine, plan.world)?;
         drop(loading);

@@ -17,11 +17,11 @@ use crate::state::State;
 /// What code for this engine has that other code has not; a part of [`crate::Runtime::version`].
 pub const SETTINGS: &str = "servers: epochs";
 
-/// What one instance may need: a component is made of core instances, with what adapts them to each other, and a
-/// composition of several components.
+/// What one instance needs: a component is made of core instances, with what adapts them to each other. Of a
+/// composition, whose instances need more, there is room for fewer.
 const CORE_INSTANCES: u32 = 24;
-const MEMORIES: u32 = 4;
-const TABLES: u32 = 8;
+const MEMORIES: u32 = 2;
+const TABLES: u32 = 3;
 
 /// As many functions may a table hold; those of an interpreter are some ten thousand.
 const TABLE_ELEMENTS: usize = 1 << 17;

@@ -142,7 +142,7 @@ fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>)
         (_, Ok(Task::Word(word)), file) => toolbox::run(&word, file),
         (Ok(runtime), Ok(Task::Guest(plan)), Some(code)) => {
             let profiles = files.next().map(|file| UnixListener::from(OwnedFd::from(file)));
-            runtime.run(&plan, code, profiles)
+            runtime.run(&plan, code, profiles, sandbox::heap::trim)
         }
         (Ok(_), Ok(Task::Guest(_)), None) => {
             eprintln!("error: the guest's code did not arrive");

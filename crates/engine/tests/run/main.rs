@@ -44,7 +44,7 @@ fn guest() {
     let code = std::io::stdin().as_fd().try_clone_to_owned().expect("the code");
     let profiles =
         std::env::var(PROFILES).ok().map(|path| UnixListener::bind(path).expect("listens"));
-    let code = Runtime::new().expect("a runtime").run(&plan, code.into(), profiles);
+    let code = Runtime::new().expect("a runtime").run(&plan, code.into(), profiles, || ());
     // SAFETY: _exit has no preconditions. It is how a container's process ends: without exit handlers.
     unsafe { nix::libc::_exit(code.into()) }
 }
