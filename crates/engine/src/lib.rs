@@ -37,7 +37,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
-pub use compile::Compiled;
+pub use compile::{Compiled, Layer};
 pub use error::Error;
 pub use plan::{HttpSettings, Plan};
 pub use profile::ask as ask_for_profile;

@@ -24,9 +24,6 @@ pub const UNPACKED_BYTES: u64 = 1 << 30;
 /// Entries of an archive, or of a layer that is looked through: a Linux distribution has some ten thousand.
 pub const ENTRIES: usize = 1 << 20;
 
-/// Components inside components that are looked into. Compositions of compositions have a few.
-pub const NESTED_COMPONENTS: i32 = 100;
-
 /// What is sent in one request, in bytes: the largest that GitHub's registry takes of a blob in parts.
 /// Smaller blobs are sent as a whole, which every registry takes.
 pub const CHUNK_BYTES: u64 = 4 << 20;

@@ -1,7 +1,7 @@
 //! `wasm-image` builds, moves and explains OCI images of WebAssembly guests: the tool of CI.
 //!
 //! Read [`args`] for what can be asked, and [`commands`] for how each is answered. An image is always a layout on disk
-//! ([`store`]) while it is worked on; [`build`] makes one from files, [`convert`] from an artifact, and [`transfer`]
+//! ([`store`]) while it is worked on; [`build`] makes one from files, [`convert`] from an artifact, [`compose`] makes one component of several, and [`transfer`]
 //! moves it between a [`place`] and another, such as a [`registry`]. [`inspect`] only reads. [`componentize`] stands
 //! apart: it turns a WASI 0.1 core module into a WASI 0.2 component. What goes wrong has its exit code in [`errors`];
 //! what is temporary is in [`scratch`], so that nothing is left when the program is interrupted.
@@ -11,6 +11,7 @@ mod args;
 mod build;
 mod commands;
 mod componentize;
+mod compose;
 mod convert;
 mod errors;
 mod inspect;

@@ -9,6 +9,7 @@ mod bad_input;
 mod bounds;
 mod caching;
 mod compiling;
+mod composing;
 mod ctr;
 mod events;
 mod exec;

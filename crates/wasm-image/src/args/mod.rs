@@ -29,7 +29,7 @@ Exit codes:
   2  the command line was wrong
   3  no such image, blob or file
   4  the registry wants other credentials, or those configured cannot be had
-  5  `inspect`: this version of the shim cannot run the image
+  5  `inspect`, `compose`: this version of the shim cannot run the image
   6  the registry could not be used, after all retries (429, 5xx, no connection): try again later";
 
 /// Builds, moves and explains OCI images of WebAssembly guests.
@@ -55,6 +55,8 @@ pub enum Command {
     Convert(Convert),
     /// Say what an image or .wasm file is, needs, and whether it would run
     Inspect(Inspect),
+    /// Make one component of several, as the node does with an image that has them as layers
+    Compose(Compose),
     /// Turn a core module of WASI 0.1 into a component of WASI 0.2
     Componentize(Turn),
     /// Turn WebAssembly text (.wat) into its binary form
@@ -224,6 +226,36 @@ pub struct Inspect {
     /// An image (REF, FILE.tar or DIR), or a .wasm or .wat file
     #[arg(value_name = "REF|FILE")]
     pub what: String,
+
+    /// Which image, where there are several: its name or digest
+    #[arg(long, value_name = "NAME")]
+    pub image: Option<String>,
+
+    #[command(flatten)]
+    pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// What to compose.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The first component is the application. An import of it is satisfied by the component that exports an interface of that
+name and a compatible version, and else by the host; so are the imports of that component. What nobody needs is left
+out. Exits with 5 when the node could not compose them: an import that nobody has, or two have; a circle.
+
+Examples:
+  wasm-image compose app.wasm db.wasm log.wasm -o whole.wasm
+  wasm-image compose registry.example/you/app:1 -o whole.wasm")]
+pub struct Compose {
+    /// Components (.wasm or .wat), the application first; or one image (REF, FILE.tar or DIR) with such layers
+    #[arg(value_name = "APP.wasm|REF", required = true)]
+    pub what: Vec<String>,
+
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
 
     /// Which image, where there are several: its name or digest
     #[arg(long, value_name = "NAME")]

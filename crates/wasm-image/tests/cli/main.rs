@@ -7,6 +7,7 @@
 mod bad_registry;
 mod bad_upload;
 mod build;
+mod compose;
 mod credentials;
 mod front;
 mod inspect;
