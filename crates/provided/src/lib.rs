@@ -38,6 +38,10 @@ pub const WORLDS: [(&str, &str); 4] = [
 /// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").
 pub const LAYER_TITLE: &str = "org.opencontainers.image.title";
 
+/// How the labels begin by which a wasm layer in containerd's store refers to its compiled code: containerd's garbage
+/// collection follows them.
+pub const CODE_LABEL: &str = "containerd.io/gc.ref.content.wasmtime-shim.";
+
 /// How much of a layer's title is told, in characters.
 const TITLE: usize = 80;
 

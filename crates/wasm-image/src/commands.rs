@@ -15,7 +15,7 @@ use crate::place::{self, Place};
 use crate::registry::Options;
 use crate::store::{Layout, blob};
 use crate::transfer::{Source, Target};
-use crate::{build, componentize, convert, inspect, progress, scratch, transfer};
+use crate::{build, componentize, convert, inspect, progress, scratch, transfer, warm};
 
 /// Answers what was asked.
 pub async fn run(command: Command) -> Result<()> {
@@ -26,6 +26,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Copy(it) => copy(&it).await,
         Command::Convert(it) => turn_into_image(&it).await,
         Command::Inspect(it) => look(&it).await,
+        Command::Warm(it) => report(&warm::run(&it).await?, it.format),
         Command::Compose(it) => report(&compose::run(&it).await?, it.format),
         Command::Componentize(it) => turn(&it, "a component", componentize::componentize),
         Command::Wat(it) => turn(&it, "a module", |text| Ok(wat::parse_bytes(text)?.into())),

@@ -14,7 +14,7 @@ use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, on_each_containerd};
 
 /// Packs components into an image and imports it; returns its reference.
-fn packed(node: &Node, name: &str, entrypoint: &str, components: &[&Path]) -> Result<String> {
+pub fn packed(node: &Node, name: &str, entrypoint: &str, components: &[&Path]) -> Result<String> {
     let reference = format!("registry.example/{name}:1");
     let archive = node.volume("archives")?.join(format!("{name}.tar"));
     let program = repository().join("target/release/wasm-image");
@@ -60,6 +60,13 @@ fn three_layers_answer_as_one_and_are_compiled_once() -> Result<()> {
         assert_eq!((kept[0].len(), &kept[0]), (1, &kept[1]), "not compiled once");
         Ok(())
     })
+}
+
+/// The reference of an image of which one import has two layers to choose from.
+pub fn refused(node: &Node) -> Result<String> {
+    let source = repository().join("images/composed");
+    let [app, tax, rates] = ["app.wat", "tax.wat", "rates.wat"].map(|it| source.join(it));
+    packed(node, "refused", "/app.wasm#gross", &[&app, &tax, &rates, &rates])
 }
 
 /// A command that is another one's, by its name.

@@ -25,3 +25,4 @@ mod resources;
 mod shim;
 mod stopping;
 mod survival;
+mod warming;

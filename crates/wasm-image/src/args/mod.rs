@@ -30,7 +30,7 @@ Exit codes:
   3  no such image, blob or file
   4  the registry wants other credentials, or those configured cannot be had
   5  `inspect`, `compose`: this version of the shim cannot run the image
-  6  the registry could not be used, after all retries (429, 5xx, no connection): try again later";
+  6  the registry could not be used, after all retries (429, 5xx, no connection), or `warm`: containerd: try again later";
 
 /// Builds, moves and explains OCI images of WebAssembly guests.
 #[derive(Debug, Parser)]
@@ -55,6 +55,8 @@ pub enum Command {
     Convert(Convert),
     /// Say what an image or .wasm file is, needs, and whether it would run
     Inspect(Inspect),
+    /// Have the node compile an image before its first container
+    Warm(Warm),
     /// Make one component of several, as the node does with an image that has them as layers
     Compose(Compose),
     /// Turn a core module of WASI 0.1 into a component of WASI 0.2
@@ -263,6 +265,42 @@ pub struct Compose {
 
     #[command(flatten)]
     pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// What to compile ahead.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Asks the node's containerd to create a container of the image, which has the shim compile it, and removes it again;
+nothing is started. The image has to be on the node. To be run there as root, by an init step or a DaemonSet that mounts
+/run/containerd.
+
+Examples:
+  wasm-image warm registry.example/you/app:1
+  wasm-image warm registry.example/you/app:1 --address /run/k3s/containerd/containerd.sock")]
+pub struct Warm {
+    /// The image, as the node has it
+    #[arg(value_name = "REF")]
+    pub image: String,
+
+    /// containerd's socket
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        env = "CONTAINERD_ADDRESS",
+        default_value = "/run/containerd/containerd.sock"
+    )]
+    pub address: PathBuf,
+
+    /// containerd's namespace; Kubernetes' is the default
+    #[arg(long, value_name = "NAME", default_value = "k8s.io")]
+    pub namespace: String,
+
+    /// The snapshotter that has the image's files, if it has any
+    #[arg(long, value_name = "NAME", default_value = "overlayfs")]
+    pub snapshotter: String,
 
     #[command(flatten)]
     pub format: Format,

@@ -90,13 +90,19 @@ async fn one_platform(source: &Source) -> Result<(ImageManifest, Vec<String>)> {
             return Ok((serde_json::from_slice(&bytes).with_context(what)?, all));
         }
         let index: ImageIndex = serde_json::from_slice(&bytes).with_context(what)?;
-        let mut entries = index.manifests().clone();
-        entries.sort_by_key(|entry| entry.platform().as_ref().map_or(2, rank));
+        let entries = by_preference(&index);
         let platforms = entries.iter().filter_map(|it| it.platform().as_ref());
         all = platforms.map(|it| format!("{}/{}", it.os(), it.architecture())).collect();
         manifest = entries.into_iter().next().context("the index is empty")?;
     }
     bail!("{} has too many indexes in indexes", source.title())
+}
+
+/// An index's entries, the ones to prefer first: for wasm, for this machine, for others.
+pub fn by_preference(index: &ImageIndex) -> Vec<Descriptor> {
+    let mut entries = index.manifests().clone();
+    entries.sort_by_key(|entry| entry.platform().as_ref().map_or(2, rank));
+    entries
 }
 
 fn rank(platform: &Platform) -> u8 {

@@ -20,7 +20,7 @@ use crate::compose::Part;
 use crate::errors::{Error, within};
 use crate::place::Place;
 use crate::transfer::Source;
-pub use find::wasm_layers;
+pub use find::{by_preference, wasm_layers};
 pub use report::Report;
 
 /// Looks at what was asked for.

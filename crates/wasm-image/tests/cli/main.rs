@@ -15,3 +15,4 @@ mod interrupt;
 mod moving;
 mod registry;
 mod support;
+mod warm;
