@@ -227,6 +227,7 @@ pack_all() {
     pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat
     pack_layer hello-module "$out/hello-module.wasm" hello-module.wasm
     pack_file calc "$src/calc/calc.wat" /calc.wat
+    pack composed "$src/composed" "$src"/composed/{app,tax,rates}.wat --entrypoint '/app.wasm#gross'
     for name in unknown-import trap exports not-wasm truncated corrupt precompiled; do
         pack_file "$name" "$out/$name.wasm" /app.wasm
     done

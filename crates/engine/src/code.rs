@@ -117,7 +117,7 @@ mod tests {
     use wasmtime::{Instance, Store};
 
     use super::*;
-    use crate::{Compiled, Runtime};
+    use crate::{Compiled, Layer, Runtime};
 
     /// What a container is given: a file in memory that nobody can change any more.
     fn sealed(code: &[u8]) -> File {
@@ -132,7 +132,8 @@ mod tests {
     #[test]
     fn a_sealed_file_is_executed_in_place() {
         let runtime = Runtime::new().expect("a runtime");
-        let module = br#"(module (func (export "_start")))"#.to_vec();
+        let wasm = br#"(module (func (export "_start")))"#.to_vec();
+        let module = Layer { name: "app".into(), wasm };
         let Compiled { code, .. } = runtime.compile(&[module], None).expect("compiles");
         let file = sealed(&code);
 

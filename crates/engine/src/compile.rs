@@ -18,6 +18,15 @@ pub struct Compiled {
     pub code: Vec<u8>,
 }
 
+/// What a guest is compiled from.
+#[derive(Debug, Clone)]
+pub struct Layer {
+    /// What it is called in errors, where there are several.
+    pub name: String,
+    /// A module or component, in binary or text.
+    pub wasm: Vec<u8>,
+}
+
 /// How native code begins, Wasmtime's own `.cwasm` too (ELF, "File header").
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
@@ -30,12 +39,13 @@ const LAYER_COMPONENT: [u8; 2] = [1, 0];
 
 impl Runtime {
     /// Compiles a module or component, binary or text, and checks that it can be linked and has an entry:
-    /// the world's own, or `export`. `layers[0]` is the application; there may be no other yet.
+    /// the world's own, or `export`. `layers[0]` is the application; others are components that satisfy its imports,
+    /// and are composed with it.
     ///
     /// # Errors
-    /// [`Error::SeveralLayers`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Invalid`],
+    /// [`Error::Compose`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Invalid`],
     /// [`Error::Import`], [`Error::Export`], [`Error::World`].
-    pub fn compile(&self, layers: &[Vec<u8>], export: Option<&str>) -> Result<Compiled, Error> {
+    pub fn compile(&self, layers: &[Layer], export: Option<&str>) -> Result<Compiled, Error> {
         let wasm = application(layers)?;
         if is_component(&wasm) {
             self.compile_component(&wasm, export)
@@ -48,7 +58,7 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Runtime::compile`], but for what is imported and exported.
-    pub fn describe(&self, layers: &[Vec<u8>]) -> Result<String, Error> {
+    pub fn describe(&self, layers: &[Layer]) -> Result<String, Error> {
         let wasm = application(layers)?;
         if is_component(&wasm) {
             let component = Component::from_binary(&self.engine, &wasm).map_err(invalid)?;
@@ -81,12 +91,16 @@ impl Runtime {
     }
 }
 
-/// The binary form of `layers[0]`, which has to be the only one.
-fn application(layers: &[Vec<u8>]) -> Result<Cow<'_, [u8]>, Error> {
-    match layers {
-        [layer] => binary(layer),
-        _ => Err(Error::SeveralLayers(layers.len())),
+/// The binary form of the one layer, or of what several become.
+fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
+    if let [layer] = layers {
+        return binary(&layer.wasm);
     }
+    let wasm: Vec<_> = layers.iter().map(|it| binary(&it.wasm)).collect::<Result<_, _>>()?;
+    let named = layers.iter().zip(&wasm);
+    let named: Vec<_> =
+        named.map(|(layer, wasm)| compose::Layer { name: &layer.name, wasm }).collect();
+    Ok(Cow::Owned(compose::compose(&named, &provided::interfaces())?.wasm))
 }
 
 fn is_component(wasm: &[u8]) -> bool {
@@ -140,9 +154,13 @@ fn import(provided: &'static str) -> impl Fn(wasmtime::Error) -> Error {
 mod tests {
     use super::*;
 
+    fn layer(name: &str, wasm: &[u8]) -> Layer {
+        Layer { name: name.into(), wasm: wasm.to_vec() }
+    }
+
     fn compile(source: &[u8], export: Option<&str>) -> Result<World, Error> {
         let runtime = Runtime::new().expect("a runtime");
-        runtime.compile(&[source.to_vec()], export).map(|compiled| compiled.world)
+        runtime.compile(&[layer("app", source)], export).map(|compiled| compiled.world)
     }
 
     fn refusal(source: &[u8], export: Option<&str>) -> (u8, String) {
@@ -204,18 +222,39 @@ mod tests {
     #[test]
     fn code_compiled_elsewhere_is_refused() {
         let runtime = Runtime::new().expect("a runtime");
-        let module = br#"(module (func (export "_start")))"#.to_vec();
+        let module = layer("app", br#"(module (func (export "_start")))"#);
         let code = runtime.compile(&[module], None).expect("compiles").code;
         assert!(refusal(&code, None).1.contains("precompiled"));
         assert!(refusal(b"\x7fELF\x02\x01\x01", None).1.contains("native"));
     }
 
+    const APPLICATION: &[u8] = br#"(component
+        (import "acme:db/query@1.0.0" (instance $db (export "get" (func (result (result))))))
+        (alias export $db "get" (func $get))
+        (instance $command (export "run" (func $get)))
+        (export "wasi:cli/run@0.2.3" (instance $command)))"#;
+
+    const QUERY: &[u8] = br#"(component
+        (core module $m (func (export "get") (result i32) i32.const 0))
+        (core instance $i (instantiate $m))
+        (func $get (result (result)) (canon lift (core func $i "get")))
+        (instance $query (export "get" (func $get)))
+        (export "acme:db/query@1.0.1" (instance $query)))"#;
+
     #[test]
-    fn more_than_one_layer_is_refused() {
+    fn several_layers_are_composed_and_compiled_as_one() {
         let runtime = Runtime::new().expect("a runtime");
-        let layer = b"(component)".to_vec();
-        let error = runtime.compile(&[layer.clone(), layer], None).expect_err("is refused");
+        let layers = [layer("app", APPLICATION), layer("db", QUERY)];
+        let compiled = runtime.compile(&layers, None).expect("compiles");
+        assert_eq!(compiled.world, World::Command02);
+        let text = runtime.describe(&layers).expect("is described");
+        assert!(!text.contains("acme:db") && text.contains("export wasi:cli/run@0.2.3"), "{text}");
+
+        let error = runtime.compile(&[layers[0].clone(), layers[0].clone()], None);
+        let error = error.expect_err("is refused");
         assert_eq!(error.exit_code(), 126);
-        assert!(error.to_string().contains("2 wasm layers"), "{error}");
+        assert!(error.to_string().starts_with("app imports acme:db/query@1.0.0"), "{error}");
+        let text = runtime.compile(&[], None).expect_err("is refused").to_string();
+        assert!(text.contains("no component"), "{text}");
     }
 }

@@ -57,9 +57,9 @@ pub enum Error {
         /// What differs.
         reason: String,
     },
-    /// More than one component layer.
-    #[error("the image has {0} wasm layers; only a single component is supported")]
-    SeveralLayers(usize),
+    /// Several layers that cannot be composed.
+    #[error(transparent)]
+    Compose(#[from] compose::Error),
     /// A setting among the Pod's annotations.
     #[error("annotation {key}: {value:?} is not valid; allowed is {allowed}")]
     Annotation {

@@ -38,7 +38,7 @@ use sha2::{Digest, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
-pub use compile::Compiled;
+pub use compile::{Compiled, Layer};
 pub use error::Error;
 pub use http::settings::{HttpSettings, PREFIX as HTTP_ANNOTATIONS};
 pub use plan::Plan;

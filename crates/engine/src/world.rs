@@ -205,7 +205,7 @@ pub fn check(world: World, linked: InstancePre<State>) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Runtime;
+    use crate::{Layer, Runtime};
 
     fn world(exports: &str, export: Option<&str>) -> Result<World, Error> {
         let component = format!(
@@ -228,7 +228,8 @@ mod tests {
                 (instance $server (export "handle" (func $handle)))
                 {exports})"#
         );
-        let compiled = Runtime::new().expect("a runtime").compile(&[component.into()], export);
+        let layer = Layer { name: "app".into(), wasm: component.into() };
+        let compiled = Runtime::new().expect("a runtime").compile(&[layer], export);
         compiled.map(|compiled| compiled.world)
     }
 

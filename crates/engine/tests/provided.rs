@@ -1,13 +1,13 @@
 //! The linkers hold what the crate `provided` says, so that `wasm-image inspect` judges as the shim does.
 
-use engine::Runtime;
+use engine::{Layer, Runtime};
 use provided::{Interface, MODULE, MODULE_FUNCTIONS, interfaces};
 
 /// Why a guest in text form is not compiled: at least because it has no entry.
 fn refusal(runtime: &Runtime, text: &str) -> String {
     // Else any refusal would do.
     wat::parse_str(text).expect("the text of a component or module");
-    let compiled = runtime.compile(&[text.as_bytes().to_vec()], None);
+    let compiled = runtime.compile(&[Layer { name: "app".into(), wasm: text.into() }], None);
     compiled.expect_err("a guest without an entry is refused").to_string()
 }
 

@@ -107,6 +107,14 @@ impl Component {
         }
     }
 
+    /// What the layers are called in errors, in their order.
+    pub fn names(&self) -> Vec<String> {
+        match &self.source {
+            Source::File { name, .. } => vec![name.clone()],
+            Source::Content { layers, .. } => layers.iter().map(manifest::name).collect(),
+        }
+    }
+
     /// What they are.
     fn digests(&self) -> Vec<String> {
         match &self.source {

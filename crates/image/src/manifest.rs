@@ -85,6 +85,12 @@ pub fn wasm_layers(manifest: &ImageManifest) -> Result<Vec<&Descriptor>, Error> 
     Ok(layers)
 }
 
+/// What a layer is called: by its title, or its digest.
+pub fn name(layer: &Descriptor) -> String {
+    let title = layer.annotations().as_ref().and_then(|it| it.get(provided::LAYER_TITLE));
+    provided::layer_name(title.map(String::as_str), layer.digest().as_ref())
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};

@@ -18,9 +18,6 @@ pub const WASM_BYTES: u64 = 128 << 20;
 /// Pod; compositions in use have fewer than ten parts.
 pub const LAYERS: usize = 32;
 
-/// Whether an image may have several wasm layers, of which the others satisfy imports of the first.
-pub const COMPOSES: bool = false;
-
 /// Media types of a layer that is a module or component itself: the CNCF Wasm OCI artifact's, and
 /// the two of images made for runwasi.
 pub const WASM_LAYERS: [&str; 3] = [
@@ -37,6 +34,26 @@ pub const WORLDS: [(&str, &str); 4] = [
     ("wasi:cli/run@0.3.", "wasi:cli/command@0.3"),
     ("wasi:cli/run@0.2.", "wasi:cli/command@0.2"),
 ];
+
+/// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").
+pub const LAYER_TITLE: &str = "org.opencontainers.image.title";
+
+/// How the labels begin by which a wasm layer in containerd's store refers to its compiled code: containerd's garbage
+/// collection follows them.
+pub const CODE_LABEL: &str = "containerd.io/gc.ref.content.wasmtime-shim.";
+
+/// How much of a layer's title is told, in characters.
+const TITLE: usize = 80;
+
+/// What a layer is called where there are several: its title, if it is one that can be printed, or else the beginning
+/// of its digest.
+pub fn layer_name(title: Option<&str>, digest: &str) -> String {
+    let is_plain = |title: &&str| {
+        !title.is_empty() && title.chars().all(|it| it.is_ascii_graphic() || it == ' ')
+    };
+    let digest = digest.get(.."sha256:".len() + 12).unwrap_or(digest);
+    title.filter(is_plain).unwrap_or(digest).chars().take(TITLE).collect()
+}
 
 /// The module that core modules import from.
 pub const MODULE: &str = "wasi_snapshot_preview1";
@@ -136,6 +153,17 @@ pub fn provides(interfaces: &[Interface], interface: &str, item: Option<&str>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_layer_is_called_by_its_title_or_the_beginning_of_its_digest() {
+        let digest = format!("sha256:{}", "0123456789abcdef".repeat(4));
+        let name = |title| layer_name(title, &digest);
+        assert_eq!(name(Some("lib.wasm")), "lib.wasm");
+        for title in [None, Some(""), Some("a\nb")] {
+            assert_eq!(name(title), "sha256:0123456789ab", "{title:?}");
+        }
+        assert_eq!(name(Some(&"x".repeat(1000))).len(), 80);
+    }
 
     #[test]
     fn every_line_of_the_table_is_understood() {

@@ -1,7 +1,8 @@
 //! Versions of interfaces, as far as linking needs them.
 
-/// A version of a package (Semantic Versioning 2.0.0), without build metadata.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A version of a package (Semantic Versioning 2.0.0), without build metadata. The order is that of releases: drafts of
+/// one release have none that means anything.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     numbers: [u64; 3],
     /// What follows the hyphen; empty for a release.

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
-use engine::{Plan, Runtime, World};
+use engine::{Layer, Plan, Runtime, World};
 use sandbox::{Guests, Reply, Request, Zygote, unwritable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -17,16 +17,21 @@ use serde_json::Value;
 use crate::errors::Error;
 use crate::toolbox::{self, Word};
 
-/// What the worker is asked; the layers' files come as descriptors.
+/// What the worker is asked; the layers' files come as descriptors, in the order of their names.
 #[derive(Serialize, Deserialize)]
 enum Job {
     /// To be compiled; the file for the code comes last.
     Compile {
+        /// What the layers are called in errors.
+        names: Vec<String>,
         /// In place of the world's own entry.
         export: Option<String>,
     },
     /// To be described.
-    Describe,
+    Describe {
+        /// What the layers are called in errors.
+        names: Vec<String>,
+    },
 }
 
 /// In place of the engine's version where there is none, and so nothing to compile with: why is told when that is tried.
@@ -50,6 +55,7 @@ pub enum Task {
 /// [`Error::Guest`] with the reason when the image cannot run.
 pub fn compile(
     zygote: &Zygote,
+    names: Vec<String>,
     layers: Vec<File>,
     export: Option<String>,
 ) -> Result<(World, File), Error> {
@@ -58,7 +64,7 @@ pub fn compile(
     let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
     fds.push(code.try_clone().map_err(failed())?.into());
-    let world = ask(zygote, &Job::Compile { export }, &fds)?;
+    let world = ask(zygote, &Job::Compile { names, export }, &fds)?;
     // The worker has it open still.
     unwritable::seal(&code).map_err(failed())?;
     Ok((world, code))
@@ -68,9 +74,9 @@ pub fn compile(
 ///
 /// # Errors
 /// [`Error::Guest`] with the reason when that cannot be read.
-pub fn describe(zygote: &Zygote, layers: Vec<File>) -> Result<String, Error> {
+pub fn describe(zygote: &Zygote, names: Vec<String>, layers: Vec<File>) -> Result<String, Error> {
     let fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
-    ask(zygote, &Job::Describe, &fds)
+    ask(zygote, &Job::Describe { names }, &fds)
 }
 
 fn ask<T: DeserializeOwned>(zygote: &Zygote, job: &Job, fds: &[OwnedFd]) -> Result<T, Error> {
@@ -103,33 +109,40 @@ fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<Fil
     let job = serde_json::from_value::<Job>(value).map_err(|error| error.to_string());
     let runtime = runtime.as_ref().map_err(ToString::to_string);
     match (runtime, job) {
-        (Ok(runtime), Ok(Job::Compile { export })) => encode(&compile_job(runtime, export, files)),
-        (Ok(runtime), Ok(Job::Describe)) => encode(&describe_job(runtime, files)),
+        (Ok(runtime), Ok(Job::Compile { names, export })) => {
+            encode(&compile_job(runtime, names, export, files))
+        }
+        (Ok(runtime), Ok(Job::Describe { names })) => encode(&describe_job(runtime, names, files)),
         (Err(error), _) | (_, Err(error)) => encode(&Found::<()>::Err(error)),
     }
 }
 
-fn compile_job(runtime: &Runtime, export: Option<String>, mut files: Vec<File>) -> Found<World> {
+fn compile_job(
+    runtime: &Runtime,
+    names: Vec<String>,
+    export: Option<String>,
+    mut files: Vec<File>,
+) -> Found<World> {
     let mut output = files.pop().ok_or("the compile worker was given no files")?;
-    let compiled = runtime.compile(&read(files)?, export.as_deref());
+    let compiled = runtime.compile(&read(names, files)?, export.as_deref());
     let compiled = compiled.map_err(|error| error.to_string())?;
     let written = output.write_all(&compiled.code);
     written.map_err(|error| format!("write the compiled code: {error}"))?;
     Ok(compiled.world)
 }
 
-fn describe_job(runtime: &Runtime, files: Vec<File>) -> Found<String> {
-    runtime.describe(&read(files)?).map_err(|error| error.to_string())
+fn describe_job(runtime: &Runtime, names: Vec<String>, files: Vec<File>) -> Found<String> {
+    runtime.describe(&read(names, files)?).map_err(|error| error.to_string())
 }
 
-fn read(files: Vec<File>) -> Found<Vec<Vec<u8>>> {
-    let read = |mut file: File| {
-        let mut bytes = Vec::new();
-        file.read_to_end(&mut bytes)
-            .map(|_| bytes)
-            .map_err(|error| format!("read a layer: {error}"))
+fn read(names: Vec<String>, files: Vec<File>) -> Found<Vec<Layer>> {
+    let read = |(name, mut file): (String, File)| {
+        let mut wasm = Vec::new();
+        let read = file.read_to_end(&mut wasm);
+        read.map_err(|error| format!("read {name}: {error}"))?;
+        Ok(Layer { name, wasm })
     };
-    files.into_iter().map(read).collect()
+    names.into_iter().zip(files).map(read).collect()
 }
 
 fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> u8 {

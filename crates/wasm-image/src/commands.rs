@@ -9,12 +9,13 @@ use serde::Serialize;
 use crate::args::{
     Build, Command, Convert, Copy, Destination, Format, Inspect, Kind, Pull, Push, Turn, tagged,
 };
+use crate::compose::{self, Part};
 use crate::errors::Error;
 use crate::place::{self, Place};
 use crate::registry::Options;
 use crate::store::{Layout, blob};
 use crate::transfer::{Source, Target};
-use crate::{build, componentize, convert, inspect, progress, scratch, transfer};
+use crate::{build, componentize, convert, inspect, progress, scratch, transfer, warm};
 
 /// Answers what was asked.
 pub async fn run(command: Command) -> Result<()> {
@@ -25,6 +26,8 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Copy(it) => copy(&it).await,
         Command::Convert(it) => turn_into_image(&it).await,
         Command::Inspect(it) => look(&it).await,
+        Command::Warm(it) => report(&warm::run(&it).await?, it.format),
+        Command::Compose(it) => report(&compose::run(&it).await?, it.format),
         Command::Componentize(it) => turn(&it, "a component", componentize::componentize),
         Command::Wat(it) => turn(&it, "a module", |text| Ok(wat::parse_bytes(text)?.into())),
     }
@@ -35,16 +38,23 @@ async fn make(asked: &Build) -> Result<()> {
     let scratch = scratch::Folder::new()?;
     let layout = Layout::create(scratch.path())?;
     let image = build::build(asked, &layout)?;
-    for path in asked.components.iter().take(1) {
-        let guest = build::guest::Guest::read(path)?;
-        if let Some(reason) = inspect::warning(&guest.wasm, &path.display().to_string()) {
-            progress::note(&format!(
-                "warning: it will not run on this version of the shim: {reason}"
-            ));
-        }
-    }
+    warn(asked)?;
     let source = Source::made(layout, image, name.clone(), None);
     deliver(&source, &name, &asked.destination, asked.registry, asked.format).await
+}
+
+/// Says what of a freshly built image will not run, or is not needed.
+fn warn(asked: &Build) -> Result<()> {
+    let guests = asked.components.iter().map(|path| build::guest::Guest::read(path));
+    let part = |it: build::guest::Guest| Part { name: it.name(), wasm: Ok(it.wasm) };
+    let parts: Vec<_> = guests.map(|it| it.map(part)).collect::<Result<_>>()?;
+    let report = inspect::of_parts(&parts, &asked.entrypoint);
+    if let Some(reason) = &report.reason {
+        progress::note(&format!("warning: it will not run on this version of the shim: {reason}"));
+    }
+    let unused = report.composition.iter().flat_map(|it| &it.unused);
+    unused.for_each(|it| compose::warn_of_unused(it));
+    Ok(())
 }
 
 async fn turn_into_image(asked: &Convert) -> Result<()> {

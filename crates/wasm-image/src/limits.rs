@@ -24,8 +24,22 @@ pub const UNPACKED_BYTES: u64 = 1 << 30;
 /// Entries of an archive, or of a layer that is looked through: a Linux distribution has some ten thousand.
 pub const ENTRIES: usize = 1 << 20;
 
-/// Components inside components that are looked into. Compositions of compositions have a few.
-pub const NESTED_COMPONENTS: i32 = 100;
+/// How long the creation of a container may take: to compile is given five minutes by the shim.
+pub const CREATE_TIME: Duration = Duration::from_secs(330);
+
+/// How long containerd keeps what a killed `warm` has left: some more than that.
+pub const LEASE_TIME: Duration = Duration::from_secs(600);
+
+/// How often, and after which pause, the turn of another `warm` is waited for: as long as that may take.
+pub const TURNS: u32 = 660;
+pub const TURN: Duration = Duration::from_millis(500);
+
+/// How often, and after which pause, containerd is asked to remove what it is busy with.
+pub const ENDING_TURNS: u32 = 100;
+pub const ENDING_TURN: Duration = Duration::from_millis(100);
+
+/// How long a command that was interrupted may take to remove what it made on the node.
+pub const TIDY_TIME: Duration = Duration::from_secs(30);
 
 /// What is sent in one request, in bytes: the largest that GitHub's registry takes of a blob in parts.
 /// Smaller blobs are sent as a whole, which every registry takes.

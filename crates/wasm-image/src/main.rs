@@ -1,8 +1,8 @@
 //! `wasm-image` builds, moves and explains OCI images of WebAssembly guests: the tool of CI.
 //!
 //! Read [`args`] for what can be asked, and [`commands`] for how each is answered. An image is always a layout on disk
-//! ([`store`]) while it is worked on; [`build`] makes one from files, [`convert`] from an artifact, and [`transfer`]
-//! moves it between a [`place`] and another, such as a [`registry`]. [`inspect`] only reads. [`componentize`] stands
+//! ([`store`]) while it is worked on; [`build`] makes one from files, [`convert`] from an artifact, [`compose`] makes one component of several, and [`transfer`]
+//! moves it between a [`place`] and another, such as a [`registry`]. [`inspect`] only reads, [`warm`] asks the node. [`componentize`] stands
 //! apart: it turns a WASI 0.1 core module into a WASI 0.2 component. What goes wrong has its exit code in [`errors`];
 //! what is temporary is in [`scratch`], so that nothing is left when the program is interrupted.
 #![forbid(unsafe_code)]
@@ -11,6 +11,7 @@ mod args;
 mod build;
 mod commands;
 mod componentize;
+mod compose;
 mod convert;
 mod errors;
 mod inspect;
@@ -21,6 +22,7 @@ mod registry;
 mod scratch;
 mod store;
 mod transfer;
+mod warm;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -30,8 +32,9 @@ use clap::Parser;
 use tokio::runtime::{Handle, Runtime};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::spawn_blocking;
+use tokio::time::timeout;
 
-use args::Args;
+use args::{Args, Command};
 
 /// The exit code after ctrl-C, as shells have it.
 const INTERRUPTED: u8 = 130;
@@ -65,13 +68,17 @@ async fn run(args: Args) -> Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let runtime = Handle::current();
-    let command = spawn_blocking(move || runtime.block_on(commands::run(args.command)));
+    let tidies = matches!(args.command, Command::Warm(_));
+    let mut command = spawn_blocking(move || runtime.block_on(commands::run(args.command)));
     tokio::select! {
-        done = command => return done.context("the command broke down")?.map(|()| 0),
+        done = &mut command => return done.context("the command broke down")?.map(|()| 0),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     scratch::clear();
+    if tidies && timeout(limits::TIDY_TIME, command).await.is_err() {
+        progress::note("what was made on the node is left behind: containerd does not answer");
+    }
     Ok(INTERRUPTED)
 }
 

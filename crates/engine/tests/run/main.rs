@@ -14,7 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use engine::{Compiled, HTTP_ANNOTATIONS, Plan, Remains, Runtime};
+use engine::{Compiled, HTTP_ANNOTATIONS, Layer, Plan, Remains, Runtime};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -66,7 +66,7 @@ const AS_IT_IS: Start<'static> =
 
 fn start(guest: &str, how: &Start<'_>) -> Child {
     let runtime = Runtime::new().expect("a runtime");
-    let compiled = runtime.compile(&[guest.into()], how.export);
+    let compiled = runtime.compile(&[Layer { name: "app".into(), wasm: guest.into() }], how.export);
     let Compiled { world, code } = compiled.expect("compiles");
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&code).expect("written");

@@ -17,6 +17,7 @@ use containerd_client::services::v1::{
     WriteContentRequest,
 };
 use oci_spec::image::{Descriptor, Digest};
+use provided::CODE_LABEL;
 use tokio::sync::mpsc;
 use tokio::task::spawn_blocking;
 use tokio::time::sleep;
@@ -27,9 +28,6 @@ use super::artefact::{Artefact, Whole};
 use super::{Key, directory};
 use crate::Error;
 use crate::store::Store;
-
-/// What containerd's garbage collection follows, and a name of ours.
-const LABEL: &str = "containerd.io/gc.ref.content.wasmtime-shim.";
 
 /// The plugin that has content on this machine's disk.
 const LOCAL_CONTENT: &str = "type==io.containerd.content.v1,id==content";
@@ -168,7 +166,7 @@ impl Store {
 }
 
 fn label(key: &Key) -> String {
-    format!("{LABEL}{}", key.name)
+    format!("{CODE_LABEL}{}", key.name)
 }
 
 /// The name of what is being written: the same for each attempt, so that the next one takes the place of the last.

@@ -101,8 +101,9 @@ async fn find_word(
             let image::Workload::Wasm(component) = image::resolve(&own).await? else {
                 return Ok(None);
             };
-            let (shared, layers) = (shared.clone(), component.layers().await?);
-            blocking(move || guests::describe(&shared.zygote, layers)).await?
+            let (names, layers) = (component.names(), component.layers().await?);
+            let shared = shared.clone();
+            blocking(move || guests::describe(&shared.zygote, names, layers)).await?
         }
         _ => return Ok(Word::parse(args(process))),
     };
@@ -206,7 +207,8 @@ async fn compile(
     let version = blocking(move || Ok(zygote.zygote.version()?)).await?;
     let compile = |layers| {
         let (shared, export) = (shared.clone(), component.export.clone());
-        blocking(move || guests::compile(&shared.zygote, layers, export))
+        let names = component.names();
+        blocking(move || guests::compile(&shared.zygote, names, layers, export))
     };
     shared.cache.code(component, &version, compile).await
 }

@@ -29,8 +29,8 @@ Exit codes:
   2  the command line was wrong
   3  no such image, blob or file
   4  the registry wants other credentials, or those configured cannot be had
-  5  `inspect`: this version of the shim cannot run the image
-  6  the registry could not be used, after all retries (429, 5xx, no connection): try again later";
+  5  `inspect`, `compose`: this version of the shim cannot run the image
+  6  the registry could not be used, after all retries (429, 5xx, no connection), or `warm`: containerd: try again later";
 
 /// Builds, moves and explains OCI images of WebAssembly guests.
 #[derive(Debug, Parser)]
@@ -55,6 +55,10 @@ pub enum Command {
     Convert(Convert),
     /// Say what an image or .wasm file is, needs, and whether it would run
     Inspect(Inspect),
+    /// Have the node compile an image before its first container
+    Warm(Warm),
+    /// Make one component of several, as the node does with an image that has them as layers
+    Compose(Compose),
     /// Turn a core module of WASI 0.1 into a component of WASI 0.2
     Componentize(Turn),
     /// Turn WebAssembly text (.wat) into its binary form
@@ -231,6 +235,72 @@ pub struct Inspect {
 
     #[command(flatten)]
     pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// What to compose.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The first component is the application. An import of it is satisfied by the component that exports an interface of that
+name and a compatible version, and else by the host; so are the imports of that component. What nobody needs is left
+out. Exits with 5 when the node could not compose them: an import that nobody has, or two have; a circle.
+
+Examples:
+  wasm-image compose app.wasm db.wasm log.wasm -o whole.wasm
+  wasm-image compose registry.example/you/app:1 -o whole.wasm")]
+pub struct Compose {
+    /// Components (.wasm or .wat), the application first; or one image (REF, FILE.tar or DIR) with such layers
+    #[arg(value_name = "APP.wasm|REF", required = true)]
+    pub what: Vec<String>,
+
+    /// The file to write
+    #[arg(short, long, value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Which image, where there are several: its name or digest
+    #[arg(long, value_name = "NAME")]
+    pub image: Option<String>,
+
+    #[command(flatten)]
+    pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// What to compile ahead.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Asks the node's containerd to create a container of the image, which has the shim compile it, and removes it again;
+nothing is started. The image has to be on the node. To be run there as root, by an init step or a DaemonSet that mounts
+/run/containerd.
+
+Examples:
+  wasm-image warm registry.example/you/app:1
+  wasm-image warm registry.example/you/app:1 --address /run/k3s/containerd/containerd.sock")]
+pub struct Warm {
+    /// The image, as the node has it
+    #[arg(value_name = "REF")]
+    pub image: String,
+
+    /// containerd's socket
+    #[arg(
+        long,
+        value_name = "SOCKET",
+        env = "CONTAINERD_ADDRESS",
+        default_value = "/run/containerd/containerd.sock"
+    )]
+    pub address: PathBuf,
+
+    /// containerd's namespace; Kubernetes' is the default
+    #[arg(long, value_name = "NAME", default_value = "k8s.io")]
+    pub namespace: String,
+
+    /// The snapshotter that has the image's files, if it has any
+    #[arg(long, value_name = "NAME", default_value = "overlayfs")]
+    pub snapshotter: String,
 
     #[command(flatten)]
     pub format: Format,

@@ -35,6 +35,11 @@ impl Guest {
         Ok(Self { wasm, path: path.into() })
     }
 
+    /// The name of its file, by which its layer is called.
+    pub fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().display().to_string()
+    }
+
     /// What an image of it is for.
     pub fn platform(&self) -> Platform {
         match Parser::is_component(&self.wasm) {

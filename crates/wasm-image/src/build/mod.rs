@@ -78,7 +78,12 @@ fn image(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Contents> {
     }
     let diff_ids: Vec<String> = layers.iter().map(|it| it.digest().to_string()).collect();
     for guest in guests {
-        layers.push(layout.add(&build.layer_media_type, &guest.wasm)?);
+        let mut layer = layout.add(&build.layer_media_type, &guest.wasm)?;
+        if guests.len() > 1 {
+            let title = (provided::LAYER_TITLE.to_owned(), guest.name());
+            layer.set_annotations(Some([title].into()));
+        }
+        layers.push(layer);
     }
     ensure!(!layers.is_empty(), "the image would be empty: give a .wasm file, --file or --rootfs");
     let platform = build.platform.clone().unwrap_or_else(|| platform(guests));
@@ -165,6 +170,7 @@ mod tests {
         assert_eq!(digests[0]["digest"], crate::store::blob::digest(COMPONENT));
         assert_eq!(digests[1]["digest"], crate::store::blob::digest(MODULE));
         assert_eq!(digests[1]["mediaType"], "application/wasm");
+        assert_eq!(digests[1]["annotations"][provided::LAYER_TITLE], "a.wasm");
     }
 
     #[test]

@@ -7,14 +7,15 @@ use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform}
 use serde::Deserialize;
 
 use super::Report;
-use super::guest::Guest;
 use super::layers::{find_file, plain};
 use super::report::Layer;
 use crate::build::guest::binary;
 use crate::build::media_type;
+use crate::compose::Part;
+use crate::errors::Error;
 use crate::limits;
+use crate::transfer::Source;
 use crate::transfer::parts::is_index;
-use crate::transfer::{Source, short};
 
 /// What is read of an image's config; an artifact's has none of it.
 #[derive(Debug, Default, Deserialize)]
@@ -38,7 +39,8 @@ struct Settings {
 pub async fn report(source: &Source, title: &str) -> Result<Report> {
     let mut report = Report { image: title.into(), ..Report::default() };
     report.digest = Some(source.image.digest().to_string());
-    let manifest = one_platform(source, &mut report).await?;
+    let (manifest, platforms) = one_platform(source).await?;
+    report.platforms = platforms;
     let config = source.read(manifest.config(), limits::JSON_BYTES).await?;
     let config: Config = serde_json::from_slice(&config)
         .with_context(|| format!("the config of {title} is not understood"))?;
@@ -54,13 +56,13 @@ pub async fn report(source: &Source, title: &str) -> Result<Report> {
         report.notes.push(note.into());
     }
     let (path, export) = entry(&report.entrypoint);
-    let guests = guests(source, &manifest, &path, &config.config).await?;
-    if guests.is_empty() {
+    let parts = parts(source, &manifest, &path, &config.config).await?;
+    if parts.is_empty() {
         report
             .notes
             .push("no WebAssembly is run by its entrypoint: it is run as a Linux program".into());
     }
-    report.add_all(guests, export.is_none());
+    report.add(&parts, export.is_none());
     Ok(report)
 }
 
@@ -70,7 +72,7 @@ fn layer(layer: &Descriptor) -> Layer {
 }
 
 /// An entrypoint is `path`, `path#export` or `#export`.
-fn entry(entrypoint: &[String]) -> (String, Option<String>) {
+pub fn entry(entrypoint: &[String]) -> (String, Option<String>) {
     let first = entrypoint.first().map(String::as_str).unwrap_or_default();
     match first.split_once('#') {
         Some((path, export)) => (path.into(), Some(export.into())),
@@ -78,24 +80,29 @@ fn entry(entrypoint: &[String]) -> (String, Option<String>) {
     }
 }
 
-/// The manifest that the shim prefers: for wasm, for this machine, any.
-async fn one_platform(source: &Source, report: &mut Report) -> Result<ImageManifest> {
-    let mut manifest = source.image.clone();
+/// The manifest that the shim prefers: for wasm, for this machine, any. And the platforms of its index.
+async fn one_platform(source: &Source) -> Result<(ImageManifest, Vec<String>)> {
+    let (mut manifest, mut all) = (source.image.clone(), Vec::new());
     for _ in 0..=limits::INDEX_DEPTH {
         let bytes = source.manifest(&manifest).await?;
         let what = || format!("{} of {} is not understood", manifest.digest(), source.title());
         if !is_index(manifest.media_type().as_ref()) {
-            return serde_json::from_slice(&bytes).with_context(what);
+            return Ok((serde_json::from_slice(&bytes).with_context(what)?, all));
         }
         let index: ImageIndex = serde_json::from_slice(&bytes).with_context(what)?;
-        let mut entries = index.manifests().clone();
-        entries.sort_by_key(|entry| entry.platform().as_ref().map_or(2, rank));
+        let entries = by_preference(&index);
         let platforms = entries.iter().filter_map(|it| it.platform().as_ref());
-        report.platforms =
-            platforms.map(|it| format!("{}/{}", it.os(), it.architecture())).collect();
+        all = platforms.map(|it| format!("{}/{}", it.os(), it.architecture())).collect();
         manifest = entries.into_iter().next().context("the index is empty")?;
     }
     bail!("{} has too many indexes in indexes", source.title())
+}
+
+/// An index's entries, the ones to prefer first: for wasm, for this machine, for others.
+pub fn by_preference(index: &ImageIndex) -> Vec<Descriptor> {
+    let mut entries = index.manifests().clone();
+    entries.sort_by_key(|entry| entry.platform().as_ref().map_or(2, rank));
+    entries
 }
 
 fn rank(platform: &Platform) -> u8 {
@@ -107,34 +114,47 @@ fn rank(platform: &Platform) -> u8 {
 }
 
 /// The wasm layers, when the root has no file that the entrypoint names.
-async fn guests(
+async fn parts(
     source: &Source,
     manifest: &ImageManifest,
     path: &str,
     settings: &Settings,
-) -> Result<Vec<Guest>> {
-    let is_wasm = |it: &&Descriptor| provided::WASM_LAYERS.contains(&it.media_type().as_ref());
-    let (wasm, files): (Vec<_>, Vec<_>) = manifest.layers().iter().partition(is_wasm);
+) -> Result<Vec<Part>> {
+    let files: Vec<_> = manifest.layers().iter().filter(|it| !is_wasm(it)).collect();
     if let Some((name, bytes)) = find_file(source, &files, &candidates(path, settings)).await? {
         let is_named_so = name.ends_with(".wasm") || name.ends_with(".wat");
-        return Ok(match binary(bytes) {
-            Ok(wasm) => vec![Guest::read(&name, &wasm)],
-            Err(error) if is_named_so => {
-                vec![Guest { invalid: Some(error.to_string()), ..Guest::read(&name, b"") }]
-            }
-            Err(_) => Vec::new(),
+        return Ok(match binary(bytes).map_err(|error| error.to_string()) {
+            Err(_) if !is_named_so => Vec::new(),
+            wasm => vec![Part { name, wasm }],
         });
     }
-    let mut guests = Vec::new();
-    for layer in wasm {
-        let name = short(layer.digest().as_ref()).to_owned();
-        let bytes = source.read(layer, provided::WASM_BYTES).await?;
-        guests.push(match binary(bytes) {
-            Ok(wasm) => Guest::read(&name, &wasm),
-            Err(error) => Guest { invalid: Some(error.to_string()), ..Guest::read(&name, b"") },
-        });
+    of_layers(source, manifest).await
+}
+
+fn is_wasm(layer: &Descriptor) -> bool {
+    provided::WASM_LAYERS.contains(&layer.media_type().as_ref())
+}
+
+async fn of_layers(source: &Source, manifest: &ImageManifest) -> Result<Vec<Part>> {
+    let mut parts = Vec::new();
+    for layer in manifest.layers().iter().filter(|it| is_wasm(it)) {
+        let title = layer.annotations().as_ref().and_then(|it| it.get(provided::LAYER_TITLE));
+        let name = provided::layer_name(title.map(String::as_str), layer.digest().as_ref());
+        let wasm = binary(source.read(layer, provided::WASM_BYTES).await?);
+        parts.push(Part { name, wasm: wasm.map_err(|error| error.to_string()) });
     }
-    Ok(guests)
+    Ok(parts)
+}
+
+/// The wasm layers of the image that the shim would run, in their order.
+///
+/// # Errors
+/// [`Error::NotFound`] when it has none.
+pub async fn wasm_layers(source: &Source) -> Result<Vec<Part>> {
+    let (manifest, _) = one_platform(source).await?;
+    let parts = of_layers(source, &manifest).await?;
+    let nothing = || Error::NotFound { place: source.title(), what: "wasm layer".into() };
+    if parts.is_empty() { Err(nothing().into()) } else { Ok(parts) }
 }
 
 /// Where the entrypoint may be, without the leading slash: the path itself, or a bare name in the working directory

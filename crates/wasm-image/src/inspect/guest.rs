@@ -8,7 +8,7 @@ use wit_component::DecodedWasm;
 use wit_parser::{Interface, InterfaceId, Resolve, TypeDefKind, WorldItem, WorldKey};
 
 use super::grants::{self, Grant};
-use crate::limits;
+use crate::compose::Part;
 
 /// What was found in a module or component.
 #[derive(Debug, Default, Serialize)]
@@ -44,6 +44,14 @@ pub struct Import {
 }
 
 impl Guest {
+    /// Reads what was found.
+    pub fn of(part: &Part) -> Self {
+        match &part.wasm {
+            Ok(wasm) => Self::read(&part.name, wasm),
+            Err(error) => Self { invalid: Some(error.clone()), ..Self::read(&part.name, b"") },
+        }
+    }
+
     /// Reads the binary form.
     pub fn read(name: &str, wasm: &[u8]) -> Self {
         let mut guest = Self { name: name.into(), size: wasm.len() as u64, ..Self::default() };
@@ -122,16 +130,8 @@ impl Guest {
 
 /// Why something is no WebAssembly that is looked into.
 fn invalid(wasm: &[u8]) -> Option<String> {
-    let (mut depth, limit) = (0, limits::NESTED_COMPONENTS);
-    for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
-        match payload {
-            Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
-            Payload::End(_) => depth -= 1,
-            _ => {}
-        }
-        if depth > limit {
-            return Some(format!("components lie in each other, more than {limit} deep"));
-        }
+    if ::compose::is_too_deep(wasm) {
+        return Some("components or types lie too deep in each other".into());
     }
     let checked = Validator::new_with_features(WasmFeatures::all()).validate_all(wasm);
     checked.err().map(|error| error.to_string())

@@ -16,10 +16,11 @@ use anyhow::{Context, Result};
 
 use crate::args::Inspect;
 use crate::build::guest::binary;
+use crate::compose::Part;
 use crate::errors::{Error, within};
 use crate::place::Place;
 use crate::transfer::Source;
-use guest::Guest;
+pub use find::{by_preference, wasm_layers};
 pub use report::Report;
 
 /// Looks at what was asked for.
@@ -41,7 +42,8 @@ pub fn refusal(report: &Report) -> Option<Error> {
     Some(Error::CannotRun { image: report.image.clone(), reason })
 }
 
-fn is_wasm_file(path: &Path) -> bool {
+/// Whether a file is looked at by itself, by its name.
+pub fn is_wasm_file(path: &Path) -> bool {
     let is_named_so = path.extension().is_some_and(|it| it == "wasm" || it == "wat");
     is_named_so && !path.is_dir()
 }
@@ -60,13 +62,13 @@ fn of_file(path: &Path) -> Result<Report> {
     let wasm = binary(crate::read(path)?).with_context(|| format!("{title} cannot be run"))?;
     let mut report = Report { image: title.clone(), ..Report::default() };
     let name = path.file_name().unwrap_or_default().display().to_string();
-    report.add(Guest::read(&name, &wasm), true);
+    report.add(&[Part { name, wasm: Ok(wasm) }], true);
     Ok(report)
 }
 
-/// The reason why a freshly built image cannot run, to warn of it.
-pub fn warning(wasm: &[u8], name: &str) -> Option<String> {
+/// What the parts of a freshly built image are, to warn of what cannot run.
+pub fn of_parts(parts: &[Part], entrypoint: &[String]) -> Report {
     let mut report = Report::default();
-    report.add(Guest::read(name, wasm), true);
-    report.reason
+    report.add(parts, find::entry(entrypoint).1.is_none());
+    report
 }

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use super::guest::Guest;
 use super::verdict;
+use crate::compose::{self, Composition, Part};
 use crate::progress::size;
 
 /// All that was found.
@@ -24,6 +25,8 @@ pub struct Report {
     pub layers: Vec<Layer>,
     /// The modules and components that are run; none in a Linux image.
     pub guests: Vec<Guest>,
+    /// Of several components, how they are composed.
+    pub composition: Option<Composition>,
     /// What else there is to say.
     pub notes: Vec<String>,
     /// Whether this version of the shim can run it.
@@ -55,6 +58,7 @@ impl Default for Report {
             entrypoint: Vec::new(),
             layers: Vec::new(),
             guests: Vec::new(),
+            composition: None,
             notes: Vec::new(),
             runs: true,
             reason: None,
@@ -64,22 +68,21 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Adds the application, and judges it.
-    pub fn add(&mut self, guest: Guest, needs_entry: bool) {
-        self.add_all(vec![guest], needs_entry);
-    }
-
-    /// Adds the application and what it may be composed with, and judges them.
-    pub fn add_all(&mut self, guests: Vec<Guest>, needs_entry: bool) {
-        self.reason = match guests.as_slice() {
+    /// Adds the application and what it is composed with, and judges them.
+    pub fn add(&mut self, parts: &[Part], needs_entry: bool) {
+        self.guests = parts.iter().map(Guest::of).collect();
+        self.reason = match self.guests.as_slice() {
             [] => None,
-            [_, others @ ..] if !provided::COMPOSES && !others.is_empty() => {
-                Some(format!("it has {} wasm layers, and one is run", guests.len()))
-            }
-            [application, others @ ..] => verdict::reason(application, others, needs_entry),
+            [application] => verdict::reason(application, needs_entry),
+            [_, ..] => match compose::compose(parts) {
+                Ok((whole, composition)) => {
+                    self.composition = Some(composition);
+                    verdict::reason(&Guest::of(&whole), needs_entry)
+                }
+                Err(reason) => Some(reason),
+            },
         };
         self.runs = self.reason.is_none();
-        self.guests = guests;
     }
 }
 
@@ -98,6 +101,12 @@ impl fmt::Display for Report {
         }
         for guest in &self.guests {
             describe(guest, f)?;
+        }
+        for wire in self.composition.iter().flat_map(|it| &it.wires) {
+            writeln!(f, "  {:<14}{wire}", "composed")?;
+        }
+        for unused in self.composition.iter().flat_map(|it| &it.unused) {
+            writeln!(f, "  {:<14}{unused}: nothing that is run imports from it", "left out")?;
         }
         for note in &self.notes {
             writeln!(f, "  {:<14}{note}", "note")?;

@@ -7,9 +7,9 @@ use super::guest::Guest;
 /// How many missing imports are named: the first ones say what kind of host is meant.
 const SHOWN: usize = 5;
 
-/// Why the shim cannot run `guest`; nothing when it can. `others` are the image's further guests, whose exports count
-/// where the shim composes. A guest without an entry runs where the entrypoint names an export (`needs_entry`).
-pub fn reason(guest: &Guest, others: &[Guest], needs_entry: bool) -> Option<String> {
+/// Why the shim cannot run `guest`; nothing when it can. A guest without an entry runs where the entrypoint names an
+/// export (`needs_entry`).
+pub fn reason(guest: &Guest, needs_entry: bool) -> Option<String> {
     if let Some(invalid) = &guest.invalid {
         return Some(format!("it is not valid WebAssembly: {invalid}"));
     }
@@ -17,7 +17,7 @@ pub fn reason(guest: &Guest, others: &[Guest], needs_entry: bool) -> Option<Stri
         let (size, limit) = (guest.size, provided::WASM_BYTES);
         return Some(format!("it has {size} bytes, and {limit} are compiled"));
     }
-    let missing = missing(guest, others);
+    let missing = missing(guest);
     if !missing.is_empty() {
         return Some(format!("it imports what is not provided: {}", list(&missing)));
     }
@@ -28,10 +28,10 @@ pub fn reason(guest: &Guest, others: &[Guest], needs_entry: bool) -> Option<Stri
 }
 
 /// What a guest imports and nobody provides: an interface, or a function of one.
-pub fn missing(guest: &Guest, others: &[Guest]) -> Vec<String> {
+pub fn missing(guest: &Guest) -> Vec<String> {
     match guest.kind {
         "module" => missing_functions(guest),
-        _ => missing_interfaces(guest, others, &provided::interfaces()),
+        _ => missing_interfaces(guest, &provided::interfaces()),
     }
 }
 
@@ -46,12 +46,9 @@ fn missing_functions(guest: &Guest) -> Vec<String> {
         .collect()
 }
 
-fn missing_interfaces(guest: &Guest, others: &[Guest], table: &[Interface]) -> Vec<String> {
+fn missing_interfaces(guest: &Guest, table: &[Interface]) -> Vec<String> {
     let mut missing = Vec::new();
     for import in &guest.imports {
-        if provided::COMPOSES && others.iter().any(|it| it.exports.contains(&import.name)) {
-            continue;
-        }
         if !provides(table, &import.name, None) {
             missing.push(import.name.clone());
             continue;
@@ -82,7 +79,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<String> {
-        reason(&Guest::read("app.wasm", &wat::parse_str(text).unwrap()), &[], true)
+        reason(&Guest::read("app.wasm", &wat::parse_str(text).unwrap()), true)
     }
 
     #[test]
@@ -118,13 +115,13 @@ mod tests {
         let text = of(r#"(module (func (export "greet")))"#).unwrap();
         assert!(text.contains("exports greet, and _start is needed"), "{text}");
         let wasm = wat::parse_str(r#"(module (func (export "greet")))"#).unwrap();
-        assert_eq!(reason(&Guest::read("app.wasm", &wasm), &[], false), None);
+        assert_eq!(reason(&Guest::read("app.wasm", &wasm), false), None);
     }
 
     #[test]
     fn what_is_not_valid_is_told_with_the_place() {
         let wasm = b"\0asm\x01\0\0\0junk";
-        let text = reason(&Guest::read("app.wasm", wasm), &[], true).unwrap();
+        let text = reason(&Guest::read("app.wasm", wasm), true).unwrap();
         assert!(text.contains("not valid WebAssembly") && text.contains("offset"), "{text}");
     }
 
@@ -142,7 +139,7 @@ mod tests {
             outer.extend(&wasm);
             wasm = outer;
         }
-        let text = reason(&Guest::read("app.wasm", &wasm), &[], true).unwrap();
-        assert!(text.contains("more than 100 deep"), "{text}");
+        let text = reason(&Guest::read("app.wasm", &wasm), true).unwrap();
+        assert!(text.contains("too deep in each other"), "{text}");
     }
 }

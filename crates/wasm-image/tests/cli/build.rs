@@ -81,7 +81,7 @@ fn a_mistaken_command_line_has_its_own_exit_code() {
 #[test]
 fn every_command_teaches_by_an_example() {
     let work = Work::new();
-    for command in ["build", "push", "pull", "copy", "convert", "inspect"] {
+    for command in ["build", "push", "pull", "copy", "convert", "inspect", "compose", "warm"] {
         let help = work.run(&format!("{command} --help")).ok().stdout;
         assert!(help.contains(&format!("wasm-image {command} ")), "{help}");
     }

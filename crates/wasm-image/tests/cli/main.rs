@@ -7,6 +7,7 @@
 mod bad_registry;
 mod bad_upload;
 mod build;
+mod compose;
 mod credentials;
 mod front;
 mod inspect;
@@ -14,3 +15,4 @@ mod interrupt;
 mod moving;
 mod registry;
 mod support;
+mod warm;

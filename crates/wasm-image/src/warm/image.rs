@@ -1,0 +1,154 @@
+//! What of an image on the node a container of it needs.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context, Result};
+use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use sha2::{Digest, Sha256};
+
+use super::node::Node;
+use crate::errors::Error;
+use crate::inspect::by_preference;
+use crate::limits;
+use crate::transfer::parts::is_index;
+
+/// An image that the node has.
+#[derive(Debug)]
+pub struct Image {
+    /// Its name, as containerd knows it.
+    pub name: String,
+    /// The digest of its manifest.
+    pub digest: String,
+    /// What it is run as; of an artifact, which does not say, a name that leads to its layer.
+    pub args: Vec<String>,
+    /// Its environment.
+    pub env: Vec<String>,
+    /// Its working directory.
+    pub cwd: String,
+    /// The snapshot of its files; empty where it has none.
+    pub snapshot: String,
+    /// Its wasm layers.
+    layers: Vec<Descriptor>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Config {
+    config: Settings,
+    rootfs: Rootfs,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, rename_all = "PascalCase")]
+struct Settings {
+    entrypoint: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    env: Option<Vec<String>>,
+    working_dir: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+struct Rootfs {
+    diff_ids: Vec<String>,
+}
+
+impl Image {
+    /// Reads what the node has of the image.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when it has none of that name, or not the content for any platform.
+    pub async fn of(node: &Node, name: &str) -> Result<Self> {
+        let missing = |what: String| Error::NotFound { place: node.title(), what };
+        let target = node.image(name).await?;
+        let pull = || format!("image {name}: pull it first (`crictl pull`, `ctr images pull`)");
+        let target = target.ok_or_else(|| missing(pull()))?;
+        let found = manifest(node, target).await?;
+        let (digest, manifest) =
+            found.ok_or_else(|| missing(format!("manifest of {name} for wasm or this machine")))?;
+        let config: Option<Config> = json(node, manifest.config()).await?;
+        let Config { config, rootfs } =
+            config.ok_or_else(|| missing(format!("config of {name}")))?;
+        let mut args: Vec<_> =
+            [config.entrypoint, config.cmd].into_iter().flatten().flatten().collect();
+        if args.is_empty() {
+            args.push("/guest.wasm".to_owned());
+        }
+        let is_wasm = |it: &&Descriptor| provided::WASM_LAYERS.contains(&it.media_type().as_ref());
+        let cwd = config.working_dir.filter(|it| !it.is_empty()).unwrap_or_else(|| "/".into());
+        Ok(Self {
+            name: name.to_owned(),
+            digest,
+            args,
+            env: config.env.unwrap_or_default(),
+            cwd,
+            snapshot: chain_id(&rootfs.diff_ids),
+            layers: manifest.layers().iter().filter(is_wasm).cloned().collect(),
+        })
+    }
+
+    /// What the shim notes of its compiled code on the layers; nothing of an image without wasm layers.
+    pub async fn codes(&self, node: &Node) -> Result<Option<BTreeMap<String, String>>> {
+        let mut codes = BTreeMap::new();
+        for layer in &self.layers {
+            let labels = node.labels(layer.digest().as_ref()).await?;
+            codes.extend(
+                labels.into_iter().filter(|(key, _)| key.starts_with(provided::CODE_LABEL)),
+            );
+        }
+        Ok((!self.layers.is_empty()).then_some(codes))
+    }
+}
+
+/// The manifest to prefer of those that are there, and its digest.
+async fn manifest(node: &Node, target: Descriptor) -> Result<Option<(String, ImageManifest)>> {
+    let mut pending = vec![(target, 0)];
+    while let Some((entry, depth)) = pending.pop() {
+        if !is_index(entry.media_type().as_ref()) {
+            match json(node, &entry).await? {
+                Some(manifest) => return Ok(Some((entry.digest().to_string(), manifest))),
+                None => continue,
+            }
+        }
+        if depth < limits::INDEX_DEPTH
+            && let Some(index) = json::<ImageIndex>(node, &entry).await?
+        {
+            pending.extend(by_preference(&index).into_iter().rev().map(|it| (it, depth + 1)));
+        }
+    }
+    Ok(None)
+}
+
+/// Content of a known form; none if it was not pulled.
+async fn json<T: DeserializeOwned>(node: &Node, entry: &Descriptor) -> Result<Option<T>> {
+    let Some(bytes) = node.content(entry).await? else { return Ok(None) };
+    let what = || format!("{} of {} is not understood", entry.digest(), node.title());
+    serde_json::from_slice(&bytes).map(Some).with_context(what)
+}
+
+/// The name of a snapshot with these layers on each other, empty for none (OCI image specification, "Layer ChainID").
+fn chain_id(diff_ids: &[String]) -> String {
+    let hash = |text: String| {
+        let digest = Sha256::digest(text.as_bytes());
+        format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+    };
+    let chain = diff_ids.iter().cloned().reduce(|chain, next| hash(format!("{chain} {next}")));
+    chain.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_snapshot_is_named_by_all_layers_below_it() {
+        let ids = ["sha256:aa", "sha256:bb"].map(str::to_owned);
+        assert_eq!(chain_id(&[]), "");
+        assert_eq!(chain_id(&ids[..1]), "sha256:aa");
+        let both = chain_id(&ids);
+        assert_ne!(chain_id(&[ids[1].clone(), ids[0].clone()]), both);
+        assert_eq!(both.len(), "sha256:".len() + 64);
+    }
+}

@@ -1,0 +1,144 @@
+//! `wasm-image warm`: compiled on the node before the first container, which then does not compile.
+
+use std::collections::HashSet;
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use serde_json::Value;
+use tests::command::{self, Output};
+use tests::containerd::repository;
+use tests::node::KUBERNETES;
+use tests::wait::{self, SOON};
+use tests::{Container, Node, Pod, on_each_containerd};
+
+use crate::composing::{code, packed};
+
+fn words(node: &Node, image: &str) -> Vec<String> {
+    let socket = node.socket().display().to_string();
+    ["warm", image, "--address", &socket, "--format", "json"].map(str::to_owned).to_vec()
+}
+
+fn program() -> std::path::PathBuf {
+    repository().join("target/release/wasm-image")
+}
+
+fn warm(node: &Node, image: &str) -> Result<Output> {
+    command::run(program(), words(node, image))
+}
+
+fn warmed(node: &Node, image: &str) -> Result<Value> {
+    let done = warm(node, image)?.success().with_context(|| format!("warm {image}"))?;
+    Ok(serde_json::from_str(&done.stdout)?)
+}
+
+/// What there is in containerd beside the Pods.
+fn left(node: &Node) -> Result<HashSet<String>> {
+    let mut left = HashSet::new();
+    for what in
+        ["containers list --quiet", "tasks list --quiet", "leases list --quiet", "snapshots list"]
+    {
+        let lines = node.ctr.lines(KUBERNETES, what)?;
+        left.extend(lines.into_iter().filter(|line| line.contains("wasm-image-warm")));
+    }
+    Ok(left)
+}
+
+#[test]
+fn the_first_container_after_it_does_not_compile() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = node.image("hello-http")?;
+        assert_eq!(code(node)?, [], "compiled before anybody asked");
+        let first = warmed(node, &image)?;
+        assert_eq!(first["compiled"], true, "{first}");
+        let kept = code(node)?;
+        assert_eq!(kept.len(), 1);
+        assert_eq!(left(node)?, HashSet::new());
+
+        let again = warmed(node, &image)?;
+        assert_eq!(again["compiled"], false, "{again}");
+        assert!(again["seconds"].as_f64() < first["seconds"].as_f64(), "{first} {again}");
+
+        let pod = node.run_pod(&Pod::new("warm"))?;
+        let _guest = pod.run(&Container::new("app", &image))?;
+        assert_eq!(pod.http_get(8080, "/")?.status, 200);
+        assert_eq!(code(node)?, kept, "compiled again");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_guest_in_the_image_s_files_is_compiled_as_well() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = node.image("hello")?;
+        let unpacked = warm(node, &image)?;
+        if unpacked.code != 0 {
+            assert!(unpacked.stderr.contains("is not unpacked by the snapshotter"), "{unpacked:?}");
+        }
+        // kubelet's way to have it unpacked.
+        let pod = node.run_pod(&Pod::new("unpacks"))?;
+        pod.run(&Container::new("app", &image))?.wait()?;
+        let done = warmed(node, &image)?;
+        assert_eq!(done["compiled"], Value::Null);
+        assert_eq!(left(node)?, HashSet::new());
+        Ok(())
+    })
+}
+
+#[test]
+fn what_cannot_run_is_told_as_create_tells_it_and_nothing_is_left() -> Result<()> {
+    on_each_containerd(|node| {
+        let failed = warm(node, "registry.example/none:1")?;
+        assert_eq!(failed.code, 3, "{failed:?}");
+        assert!(
+            failed.stderr.contains("has no image registry.example/none:1: pull it"),
+            "{failed:?}"
+        );
+
+        let image = node.image("hello-artifact")?;
+        assert_eq!(warmed(node, &image)?["compiled"], true);
+
+        let text = crate::composing::refused(node)?;
+        let failed = warm(node, &text)?;
+        assert_eq!(failed.code, 1, "{failed:?}");
+        assert!(failed.stderr.contains("which several layers export"), "{failed:?}");
+        assert_eq!(left(node)?, HashSet::new());
+        Ok(())
+    })
+}
+
+/// A guest of which to compile takes long enough to be killed meanwhile.
+fn large(node: &Node, name: &str) -> Result<String> {
+    let function =
+        format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));
+    let start = format!("(func (export \"_start\")) (func (export \"{name}\"))");
+    let file = node.volume("components")?.join("large.wat");
+    fs::write(&file, format!("(module {start} {})", function.repeat(1000)))?;
+    packed(node, name, "/large.wasm", &[&file])
+}
+
+#[test]
+fn what_a_killed_one_leaves_the_next_removes_and_an_interrupted_one_leaves_nothing() -> Result<()> {
+    on_each_containerd(|node| {
+        let start = |image: &str, signal| -> Result<()> {
+            let mut child = Command::new(program()).args(words(node, image)).spawn()?;
+            let is_made = || Ok((!left(node)?.is_empty()).then_some(()));
+            wait::until(SOON, "something to be made", is_made)?;
+            kill(Pid::from_raw(child.id().try_into()?), signal)?;
+            child.wait()?;
+            Ok(())
+        };
+        start(&large(node, "interrupted")?, Signal::SIGTERM)?;
+        assert_eq!(left(node)?, HashSet::new());
+        let image = large(node, "killed")?;
+        start(&image, Signal::SIGKILL)?;
+        assert_ne!(left(node)?, HashSet::new());
+        let done = warm(node, &image)?;
+        assert!(done.stderr.contains("removing wasm-image-warm-"), "{done:?}");
+        done.success()?;
+        assert_eq!(left(node)?, HashSet::new());
+        Ok(())
+    })
+}
