@@ -92,7 +92,7 @@ impl Runtime {
 }
 
 /// The binary form of the one layer, or of what several become.
-fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
+pub fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
     if let [layer] = layers {
         return binary(&layer.wasm);
     }
@@ -103,7 +103,7 @@ fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
     Ok(Cow::Owned(compose::compose(&named, &provided::interfaces())?.wasm))
 }
 
-fn is_component(wasm: &[u8]) -> bool {
+pub fn is_component(wasm: &[u8]) -> bool {
     let layer = PREAMBLE_BYTES - LAYER_COMPONENT.len()..PREAMBLE_BYTES;
     wasm.get(layer) == Some(&LAYER_COMPONENT)
 }

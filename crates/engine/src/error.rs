@@ -70,6 +70,11 @@ pub enum Error {
         /// What it may be.
         allowed: &'static str,
     },
+    /// A component that cannot be initialised before it is compiled.
+    #[error(
+        "it cannot be initialised ahead, as wasmtime.shim/preinit asks, by its export wizer-initialize: {0}"
+    )]
+    Initialise(String),
     /// A setting in the container's env.
     #[error("env {key}={value:?} is not valid; allowed is {allowed}")]
     Setting {

@@ -1,8 +1,9 @@
 //! Wasmtime for guests of a container: compile in one process, run in another.
 //!
-//! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` (in the
-//! worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
-//! `wave` (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` (what WASI offers), `memory` (how much a
+//! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in
+//! the worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
+//! `wave` (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` (what WASI
+//! offers), `memory` (how much a
 //! guest may have), `link` (to which interfaces), `code` (mapping it), `error`, `report` and `remains` (how failures
 //! are told and what they leave), `host_calls` and `stderr` (what a guest did last), `signals`.
 //!
@@ -19,6 +20,7 @@ mod http;
 mod link;
 mod memory;
 mod plan;
+mod preinit;
 mod profile;
 mod remains;
 mod report;

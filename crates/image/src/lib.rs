@@ -56,6 +56,8 @@ pub struct Container<'a> {
     pub env: &'a [String],
     /// `mounts`: the entrypoint may lie on a volume.
     pub mounts: &'a [Mount],
+    /// Whether its guest is initialised before it is compiled.
+    pub preinit: bool,
 }
 
 /// What a container runs.
@@ -73,6 +75,8 @@ pub struct Component {
     source: Source,
     /// The export to call, of `path#export`; never empty.
     pub export: Option<String>,
+    /// Whether it is initialised before it is compiled.
+    pub preinit: bool,
     /// What the guest sees as its arguments: `process.args` with the first without its `#export`.
     pub args: Vec<String>,
 }
@@ -164,7 +168,7 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
 }
 
 /// The same of what is in the container's files alone, its root and its volumes: `None` when no file of that name
-/// can be run.
+/// can be run. It is another guest than the container's own, and not initialised ahead.
 ///
 /// # Errors
 /// As [`resolve`].
@@ -172,7 +176,10 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
     let name = container.args.first().map_or("", String::as_str);
     let (entrypoint, found) = find(container, name).await?;
     Ok(match found {
-        Entry::Guest(file) => Some(of_file(file, &entrypoint, container).await?),
+        Entry::Guest(file) => {
+            let container = Container { preinit: false, ..*container };
+            Some(of_file(file, &entrypoint, &container).await?)
+        }
         Entry::Program => Some(Workload::Linux),
         Entry::Other { .. } | Entry::Nothing => None,
     })
@@ -254,5 +261,6 @@ fn guest(source: Source, entrypoint: &Entrypoint<'_>, container: &Container<'_>)
     if let Some(first) = args.first_mut() {
         *first = entrypoint.path.to_owned();
     }
-    Workload::Wasm(Component { source, export: entrypoint.export.map(str::to_owned), args })
+    let (export, preinit) = (entrypoint.export.map(str::to_owned), container.preinit);
+    Workload::Wasm(Component { source, export, preinit, args })
 }

@@ -285,6 +285,7 @@ mod tests {
             cwd: Path::new("/"),
             env: &[],
             mounts: &[],
+            preinit: false,
         };
         match wasm_layers(&container, "app", patience).await {
             Err(error @ Error::Containerd { .. }) => error.to_string(),

@@ -16,6 +16,9 @@ const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 /// Annotation that asks for a core dump of a guest that traps: a path in the container.
 const CORE_DUMP: &str = "wasmtime.shim/coredump";
 
+/// Annotation that asks for a guest's initialisation before it is compiled.
+const PREINIT: &str = "wasmtime.shim/preinit";
+
 /// Where kubelet mounts the file of a container's termination message unless it is told otherwise (Kubernetes API,
 /// Container.terminationMessagePath).
 const TERMINATION_MESSAGE: &str = "/dev/termination-log";
@@ -35,12 +38,14 @@ pub enum Error {
         part: &'static str,
     },
     /// An annotation with a value that it cannot have.
-    #[error("annotation {key}: {value:?}: an absolute path in the container is expected")]
+    #[error("annotation {key}: {value:?}: {expected} is expected")]
     Annotation {
         /// Which.
         key: &'static str,
         /// Its value.
         value: String,
+        /// What it can have.
+        expected: &'static str,
     },
 }
 
@@ -49,6 +54,7 @@ pub struct ContainerConfig {
     spec: Spec,
     process: Process,
     rootfs: PathBuf,
+    preinit: bool,
 }
 
 impl ContainerConfig {
@@ -61,7 +67,8 @@ impl ContainerConfig {
         let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
         spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
         let rootfs = bundle.join(root.path());
-        Ok(ContainerConfig { process, rootfs, spec })
+        let preinit = preinit(&spec)?;
+        Ok(ContainerConfig { process, rootfs, spec, preinit })
     }
 
     /// The Pod's sandbox: holds its namespaces, runs nothing of its image.
@@ -99,6 +106,11 @@ impl ContainerConfig {
         self.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false)
     }
 
+    /// Whether its guest is initialised before it is compiled.
+    pub fn preinit(&self) -> bool {
+        self.preinit
+    }
+
     /// Where a guest that fails leaves what.
     ///
     /// # Errors
@@ -109,7 +121,8 @@ impl ContainerConfig {
         let core_dump = match self.annotation(CORE_DUMP).map(Path::new) {
             Some(path) if !path.is_absolute() => {
                 let value = path.display().to_string();
-                return Err(Error::Annotation { key: CORE_DUMP, value });
+                let expected = "an absolute path in the container";
+                return Err(Error::Annotation { key: CORE_DUMP, value, expected });
             }
             path => path.map(Path::to_owned),
         };
@@ -159,8 +172,23 @@ impl ContainerConfig {
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {
-        let annotations: Option<&HashMap<String, String>> = self.spec.annotations().as_ref();
-        annotations?.get(key).map(String::as_str)
+        annotation(&self.spec, key)
+    }
+}
+
+fn annotation<'a>(spec: &'a Spec, key: &str) -> Option<&'a str> {
+    let annotations: Option<&HashMap<String, String>> = spec.annotations().as_ref();
+    annotations?.get(key).map(String::as_str)
+}
+
+fn preinit(spec: &Spec) -> Result<bool, Error> {
+    match annotation(spec, PREINIT) {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => {
+            let (value, expected) = (other.to_owned(), "true or false");
+            Err(Error::Annotation { key: PREINIT, value, expected })
+        }
     }
 }
 
@@ -226,6 +254,23 @@ mod tests {
         assert_eq!((settings.connections, settings.processors), (7, Some(2)));
         let refused = config("http-connections").serve_http(&mut settings).expect_err("refused");
         assert!(refused.to_string().contains("http-max-connections"), "{refused}");
+    }
+
+    #[test]
+    fn whether_a_guest_is_initialised_ahead_is_true_or_false() {
+        let config = |annotation: &str| {
+            let text = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "linux": {},
+                "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm"]},
+                "annotations": {"wasmtime.shim/preinit": "VALUE"}}"#;
+            read(&text.replace("VALUE", annotation))
+        };
+        assert!(config("true").expect("parses").preinit());
+        assert!(!config("false").expect("parses").preinit());
+        let text = config("yes").map(drop).expect_err("is refused").to_string();
+        assert!(
+            text.ends_with("wasmtime.shim/preinit: \"yes\": true or false is expected"),
+            "{text}"
+        );
     }
 
     #[test]

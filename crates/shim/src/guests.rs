@@ -26,6 +26,8 @@ enum Job {
         names: Vec<String>,
         /// In place of the world's own entry.
         export: Option<String>,
+        /// Whether it is initialised before.
+        preinit: bool,
     },
     /// To be described.
     Describe {
@@ -58,13 +60,14 @@ pub fn compile(
     names: Vec<String>,
     layers: Vec<File>,
     export: Option<String>,
+    preinit: bool,
 ) -> Result<(World, File), Error> {
     let _span = trace::span("compile");
     let failed = || Error::io("a file for the compiled code");
     let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
     fds.push(code.try_clone().map_err(failed())?.into());
-    let world = ask(zygote, &Job::Compile { names, export }, &fds)?;
+    let world = ask(zygote, &Job::Compile { names, export, preinit }, &fds)?;
     // The worker has it open still.
     unwritable::seal(&code).map_err(failed())?;
     Ok((world, code))
@@ -109,8 +112,8 @@ fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<Fil
     let job = serde_json::from_value::<Job>(value).map_err(|error| error.to_string());
     let runtime = runtime.as_ref().map_err(ToString::to_string);
     match (runtime, job) {
-        (Ok(runtime), Ok(Job::Compile { names, export })) => {
-            encode(&compile_job(runtime, names, export, files))
+        (Ok(runtime), Ok(Job::Compile { names, export, preinit })) => {
+            encode(&compile_job(runtime, names, export, preinit, files))
         }
         (Ok(runtime), Ok(Job::Describe { names })) => encode(&describe_job(runtime, names, files)),
         (Err(error), _) | (_, Err(error)) => encode(&Found::<()>::Err(error)),
@@ -121,10 +124,15 @@ fn compile_job(
     runtime: &Runtime,
     names: Vec<String>,
     export: Option<String>,
+    preinit: bool,
     mut files: Vec<File>,
 ) -> Found<World> {
     let mut output = files.pop().ok_or("the compile worker was given no files")?;
-    let compiled = runtime.compile(&read(names, files)?, export.as_deref());
+    let mut layers = read(names, files)?;
+    if preinit {
+        layers = vec![runtime.preinitialise(&layers).map_err(|error| error.to_string())?];
+    }
+    let compiled = runtime.compile(&layers, export.as_deref());
     let compiled = compiled.map_err(|error| error.to_string())?;
     let written = output.write_all(&compiled.code);
     written.map_err(|error| format!("write the compiled code: {error}"))?;

@@ -161,6 +161,7 @@ fn container<'a>(
         cwd: process.cwd(),
         env: process.env().as_deref().unwrap_or_default(),
         mounts: config.mounts(),
+        preinit: config.preinit(),
     }
 }
 
@@ -207,8 +208,8 @@ async fn compile(
     let version = blocking(move || Ok(zygote.zygote.version()?)).await?;
     let compile = |layers| {
         let (shared, export) = (shared.clone(), component.export.clone());
-        let names = component.names();
-        blocking(move || guests::compile(&shared.zygote, names, layers, export))
+        let (names, preinit) = (component.names(), component.preinit);
+        blocking(move || guests::compile(&shared.zygote, names, layers, export, preinit))
     };
     shared.cache.code(component, &version, compile).await
 }

@@ -1,0 +1,150 @@
+//! A component's initialisation, run once before it is compiled: what its memory has then is part of the code.
+//!
+//! Whoever compiles does this, in a process without privileges. Nothing is imported meanwhile: neither a clock, nor
+//! random numbers, nor a variable of one container may become part of what all containers share. A component that asks
+//! for any of it is refused by the name of what it asked for.
+
+use wasmtime::component::{Component, Linker};
+use wasmtime::{Config, Engine, Store};
+use wasmtime_wizer::Wizer;
+
+use crate::compile::{application, is_component};
+use crate::{Error, Layer, Runtime, report};
+
+/// The export that is called, without parameters and results: Wizer's own name for it.
+const INITIALISE: &str = "wizer-initialize";
+
+/// How much is executed at most, in Wasmtime's fuel, about one for an instruction: some ten seconds. The worker has
+/// more time in all, but what it runs into at its end cannot be told.
+const FUEL: u64 = 10_000_000_000;
+
+impl Runtime {
+    /// The component as it is after its export `wizer-initialize` was called. Wizer takes no components with modules
+    /// inside components, as compositions are.
+    ///
+    /// # Errors
+    /// [`Error::Initialise`] when it has no such export, imports what it calls then, traps, or does not end; those of
+    /// reading it.
+    pub fn preinitialise(&self, layers: &[Layer]) -> Result<Layer, Error> {
+        if layers.len() > 1 {
+            let reason = "it is composed of several layers, and only a single component can be";
+            return Err(Error::Initialise(reason.into()));
+        }
+        let wasm = application(layers)?;
+        if !is_component(&wasm) {
+            return Err(Error::Initialise("it is a core module, and no component".into()));
+        }
+        let failed = |error| {
+            // Wizer's sentence about a missing export lacks the word.
+            Error::Initialise(
+                report::one_line(&error).replace(" does export ", " does not export "),
+            )
+        };
+        let snapshot = snapshot(&wasm).map_err(failed)?;
+        if snapshot.len() as u64 > provided::WASM_BYTES {
+            let (size, limit) = (snapshot.len(), provided::WASM_BYTES);
+            let reason =
+                format!("it has {size} bytes afterwards, and at most {limit} are compiled");
+            return Err(Error::Initialise(reason));
+        }
+        let name = layers.first().map(|layer| layer.name.clone()).unwrap_or_default();
+        Ok(Layer { name, wasm: snapshot })
+    }
+}
+
+fn snapshot(wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
+    let engine = Engine::new(&config())?;
+    let mut store = Store::new(&engine, ());
+    store.set_fuel(FUEL)?;
+    let mut wizer = Wizer::new();
+    wizer.init_func(INITIALISE);
+    let instantiate = async |store: &mut Store<()>, component: &Component| {
+        let mut nothing = Linker::new(store.engine());
+        nothing.define_unknown_imports_as_traps(component)?;
+        nothing.instantiate_async(store, component).await
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    let (snapshot, _) = runtime.block_on(wizer.run_component(&mut store, wasm, instantiate))?;
+    Ok(snapshot)
+}
+
+/// Without the address space that makes guests fast, of which a worker has little.
+fn config() -> Config {
+    let mut config = Config::new();
+    config
+        .wasm_component_model_async(true)
+        .consume_fuel(true)
+        .memory_reservation(0)
+        .memory_guard_size(0);
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Counts what is initialised: `count` says how often.
+    fn component(code: &str) -> Layer {
+        let text = format!(
+            r#"(component
+                (import "wasi:random/random@0.2.0" (instance $random
+                    (export "get-random-u64" (func (result u64)))))
+                (core func $random (canon lower (func $random "get-random-u64")))
+                (core instance $given (export "random" (func $random)))
+                (core module $m
+                    (import "given" "random" (func $random (result i64)))
+                    (memory 1)
+                    (global $times (mut i32) (i32.const 0))
+                    (func (export "init")
+                        (global.set $times (i32.add (global.get $times) (i32.const 1)))
+                        (i32.store (i32.const 8) (i32.const 42)) {code})
+                    (func (export "count") (result i32)
+                        (i32.add (global.get $times) (i32.load (i32.const 8)))))
+                (core instance $i (instantiate $m (with "given" (instance $given))))
+                (func (export "wizer-initialize") (canon lift (core func $i "init")))
+                (func (export "count") (result u32) (canon lift (core func $i "count"))))"#
+        );
+        Layer { name: "app".into(), wasm: text.into_bytes() }
+    }
+
+    fn refusal(code: &str) -> String {
+        let runtime = Runtime::new().expect("a runtime");
+        runtime.preinitialise(&[component(code)]).expect_err("is refused").to_string()
+    }
+
+    #[test]
+    fn what_is_initialised_is_part_of_what_is_compiled() {
+        let runtime = Runtime::new().expect("a runtime");
+        let made = runtime.preinitialise(&[component("")]).expect("is initialised");
+        let text = runtime.describe(std::slice::from_ref(&made)).expect("is described");
+        assert!(text.contains("count") && !text.contains(INITIALISE), "{text}");
+        runtime.compile(&[made], Some("count")).expect("compiles");
+    }
+
+    #[test]
+    fn what_is_not_there_yet_is_named_and_a_trap_is_told() {
+        let text = refusal("(drop (call $random))");
+        assert!(
+            text.contains("wasi:random/random@0.2.0") && text.contains("get-random-u64"),
+            "{text}"
+        );
+        assert!(refusal("unreachable").contains("unreachable"), "{}", refusal("unreachable"));
+        assert!(refusal("(loop $again (br $again))").contains("fuel"));
+    }
+
+    #[test]
+    fn without_the_export_it_is_said_which_one_is_meant() {
+        let runtime = Runtime::new().expect("a runtime");
+        for (text, reason) in [
+            ("(component)", "does not export the function `wizer-initialize`"),
+            ("(module)", "it is a core module"),
+        ] {
+            let layer = Layer { name: "app".into(), wasm: text.into() };
+            let error = runtime.preinitialise(&[layer]).expect_err("is refused").to_string();
+            assert!(error.contains(reason), "{error}");
+        }
+        let layers = [component(""), component("")];
+        let error = runtime.preinitialise(&layers).expect_err("is refused").to_string();
+        assert!(error.contains("several layers"), "{error}");
+    }
+}
