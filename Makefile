@@ -9,7 +9,7 @@ export CARGO_TERM_COLOR ?= auto
 	bench-quick bench-trace contenders check fmt clean
 
 # Where the shims are that are measured.
-CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/go/containerd
+CONTENDERS := $(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/go/containerd
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -67,7 +67,7 @@ bench-quick: contenders ## the same with few rounds, printed alone; SCENARIOS="r
 bench-trace: contenders ## where the time of a start goes, step by step
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench trace
 
-contenders: dist images containerd
+contenders: images containerd
 	@scripts/install-deps.sh bench
 	@echo "== build the contenders (the first time takes some minutes: another Wasmtime)"
 	@$(CARGO) build --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches

@@ -127,12 +127,12 @@ spec:
     namespace.until_pod("probed", "to be started again", |pod| {
         pod["status"]["containerStatuses"][0]["restartCount"].as_u64() >= Some(1)
     })?;
-    assert!(
-        namespace.events("probed")?.contains("statuscode: 404"),
-        "{}",
-        namespace.events("probed")?
-    );
-    Ok(())
+    let last = &namespace.pod("probed")?["status"]["containerStatuses"][0]["lastState"];
+    assert_eq!(last["terminated"]["exitCode"], 0, "it was told to end: {last}");
+    // Events come later than the status.
+    namespace.until("the probe's failure to be told", || {
+        Ok(namespace.events("probed")?.contains("statuscode: 404"))
+    })
 }
 
 fn two_pods_talk(namespace: &Namespace<'_>) -> Result<()> {

@@ -13,7 +13,7 @@ pub struct Effort {
     pub rounds: usize,
     /// The same of what takes seconds each.
     pub slow_rounds: usize,
-    /// Tasks in a churn.
+    /// Tasks in a churn of four at a time; a quarter of them otherwise.
     pub tasks: usize,
     /// Idle Pods at once.
     pub pods: &'static [usize],
@@ -38,12 +38,12 @@ pub const QUICK: Effort = Effort {
 
 /// For the report.
 pub const FULL: Effort = Effort {
-    rounds: 40,
-    slow_rounds: 5,
-    tasks: 1000,
-    pods: &[1, 10, 50, 100, 200, 400],
+    rounds: 20,
+    slow_rounds: 2,
+    tasks: 400,
+    pods: &[1, 10, 50, 100],
     next: 5,
-    http_seconds: 5,
+    http_seconds: 3,
     gateway: 512,
 };
 

@@ -12,7 +12,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper_util::server::graceful::GracefulShutdown;
 use nix::sys::signal::{SigSet, Signal};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime as Tokio};
@@ -110,13 +109,12 @@ async fn accept(
     let listener = listen::listen(&plan.http)?;
     trace::last("listens");
     idle();
-    let connections = GracefulShutdown::new();
-    let places = Arc::new(Semaphore::new(plan.http.connections.min(Semaphore::MAX_PERMITS)));
+    let places = Arc::new(Semaphore::new(plan.http.connections as usize));
     let (end, ending) = watch::channel(false);
     let server = Server { handler, settings: Arc::new(plan.http.clone()), ending };
     let serve = |stream: TcpStream| match places.clone().try_acquire_owned() {
         Ok(place) => {
-            tokio::spawn(server.clone().serve(stream, connections.watcher(), place));
+            tokio::spawn(server.clone().serve(stream, place));
         }
         // As much of it as the socket takes, which is new.
         Err(_) => drop(stream.try_write(NO_PLACE)),
@@ -134,22 +132,15 @@ async fn accept(
         }
     }
     end.send_replace(true);
-    // Those that the kernel has accepted may have sent a request.
-    while let Some(Ok((stream, _))) = waiting(&listener).await {
-        serve(stream);
+    // Those that the kernel has accepted may have sent a request. It is asked itself: whether the event loop has heard
+    // of them yet is another matter.
+    let listener = listener.into_std()?;
+    while let Ok((stream, _)) = listener.accept() {
+        stream.set_nonblocking(true)?;
+        serve(TcpStream::from_std(stream)?);
     }
     drop(listener);
-    connections.shutdown().await;
+    // Until each connection has given back its place. It is never closed.
+    let _ = places.acquire_many(plan.http.connections).await;
     Ok(())
-}
-
-/// A connection that is there already.
-async fn waiting(
-    listener: &tokio::net::TcpListener,
-) -> Option<std::io::Result<(TcpStream, std::net::SocketAddr)>> {
-    tokio::select! {
-        biased;
-        accepted = listener.accept() => Some(accepted),
-        () = std::future::ready(()) => None,
-    }
 }

@@ -1,12 +1,12 @@
 //! A connection: which HTTP it speaks, how long it may be silent, and how it ends.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::Watcher;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
@@ -19,7 +19,7 @@ use super::settings::HttpSettings;
 /// How long a client may take for the head of a request, and be silent between two.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// The same of one that was waiting to be accepted when the server was told to end.
+/// The same when the server was told to end.
 const LAST_SILENCE: Duration = Duration::from_secs(1);
 
 /// A client that sends its first bytes one by one is looked at again.
@@ -48,29 +48,17 @@ pub struct Server {
 
 impl Server {
     /// Serves a connection until either side ends it. Its place is another's then.
-    pub async fn serve(
-        mut self,
-        stream: TcpStream,
-        watcher: Watcher,
-        _place: OwnedSemaphorePermit,
-    ) {
-        let was_ending = *self.ending.borrow_and_update();
-        let silence = if was_ending { LAST_SILENCE } else { SILENCE };
+    pub async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
         // Responses are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        let is_http2 = tokio::select! {
-            first = timeout(silence, is_http2(&stream)) => match first {
-                Ok(Ok(is_http2)) => is_http2,
-                // A client that says nothing, or is gone.
-                Ok(Err(_)) | Err(_) => return,
-            },
-            _ = self.ending.changed(), if !was_ending => return,
-        };
+        // A client that says nothing, or is gone.
+        let Some(is_http2) = self.first_bytes(&stream).await else { return };
+        let was_ending = *self.ending.borrow_and_update();
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(silence)
+            .header_read_timeout(if was_ending { LAST_SILENCE } else { SILENCE })
             .max_headers(HEADERS)
             .max_buf_size(HEAD)
             .keep_alive(!was_ending);
@@ -81,15 +69,33 @@ impl Server {
             .max_header_list_size(HEAD as u32)
             .max_concurrent_streams(STREAMS);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let Server { handler, settings, .. } = self;
+        let Server { handler, settings, mut ending } = self;
         let service = service_fn(|request| respond(handler.clone(), settings.clone(), request));
-        let connection = builder.serve_connection(TokioIo::new(stream), service);
-        // An error is the client's: it went away or spoke something else.
-        let _ = match was_ending {
-            // Not told to end: it would, before its first request was read.
-            true => connection.await,
-            false => watcher.watch(connection).await,
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        // An error is the client's: it went away or spoke something else. The connection first: what has been sent
+        // is read before it is told to end.
+        let _ = tokio::select! {
+            biased;
+            ended = connection.as_mut() => ended,
+            _ = ending.changed() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
         };
+    }
+
+    /// Whether they are those of HTTP/2; none where there are none in time.
+    async fn first_bytes(&mut self, stream: &TcpStream) -> Option<bool> {
+        let mut first = pin!(is_http2(stream));
+        let is_ending = *self.ending.borrow_and_update();
+        if !is_ending {
+            tokio::select! {
+                found = timeout(SILENCE, first.as_mut()) => return found.ok()?.ok(),
+                // It may have been sent, and not be noticed yet.
+                _ = self.ending.changed() => {}
+            }
+        }
+        timeout(LAST_SILENCE, first).await.ok()?.ok()
     }
 }
 

@@ -25,7 +25,7 @@ const INSTANCES: u32 = 128;
 const INSTANCE_MEMORY: u64 = 1 << 20;
 const FEWEST_INSTANCES: u64 = 4;
 
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: u32 = 1024;
 
 /// Requests of an instance of `wasi:http` 0.3, which is made for several at a time.
 const REQUESTS_03: u32 = 128;
@@ -44,7 +44,7 @@ pub struct HttpSettings {
     /// Instances at a time; none for what the container's memory has room for.
     pub instances: Option<u32>,
     /// Connections at a time.
-    pub connections: usize,
+    pub connections: u32,
     /// Requests that an instance serves, one after the other or, with 0.3, at a time; none for what the world has.
     pub requests_per_instance: Option<u32>,
     /// Processors that the container may use; none for all.
@@ -88,9 +88,7 @@ impl HttpSettings {
             }
             Some("max-body") => self.body = size(value).ok_or_else(|| refused(SIZE))?,
             Some("max-requests") => self.instances = Some(count()?),
-            Some("max-connections") => {
-                self.connections = usize::try_from(count()?).unwrap_or(usize::MAX);
-            }
+            Some("max-connections") => self.connections = count()?,
             Some("instances") => {
                 self.requests_per_instance = Some(match value.split_once('=') {
                     None if value == "per-request" => 1,
