@@ -89,6 +89,11 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a member of a workspace")
 }
 
+/// The tool `wasm-image`, as it was built for the tests.
+pub fn wasm_image() -> PathBuf {
+    repository().join("target/release/wasm-image")
+}
+
 fn pick(wanted: &str, found: &[Containerd]) -> Result<Vec<Containerd>> {
     let one = |major: &str| {
         let is_it = |containerd: &&Containerd| containerd.major.to_string() == major;

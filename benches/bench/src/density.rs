@@ -11,7 +11,7 @@ use tests::{Node, RunningPod};
 
 use crate::contender::Contender;
 use crate::effort::{self, Bench, Effort};
-use crate::report::machine::kibibytes;
+use crate::report::machine::{MB, kibibytes};
 use crate::report::{Figure, Plot, Reach, Scenario, Section, Table, data};
 use crate::serving;
 use crate::statistics::Times;
@@ -25,9 +25,6 @@ const SETTLES: Duration = Duration::from_secs(3);
 
 /// At so many Pods memory is compared; else at the most there are.
 const COMPARED: usize = 200;
-
-/// KiB in a MB, as the figures have it.
-const MB: f64 = 1e6 / 1024.0;
 
 /// One contender with so many Pods; all but the number of Pods for one of them.
 #[derive(Debug, Serialize)]

@@ -9,6 +9,7 @@ use tests::{Container, Node, Pod, RunningContainer, RunningPod, command};
 use crate::contender::Contender;
 use crate::effort::{self, Bench};
 use crate::native;
+use crate::report::machine::MB;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
 use crate::serving::{self, PORT};
 
@@ -91,7 +92,7 @@ fn measure(bench: &Bench) -> Result<Section> {
                 server.name().into(),
                 format!("{:.0}", it.rate),
                 format!("{:.1}", it.p99),
-                format!("{:.1}", it.rss as f64 / 1024.0),
+                format!("{:.1}", it.rss as f64 / MB),
                 format!("{:.2}", it.rate / served[2].rate),
             ]);
         }
@@ -107,15 +108,14 @@ fn measure(bench: &Bench) -> Result<Section> {
             "http, fresh, resident after the run",
             "MB",
             Reach::AtMost(40.0),
-            one[0].rss as f64 / 1024.0,
+            one[0].rss as f64 / MB,
         ),
     ];
     let method = format!(
         "`wrk` with {CONNECTIONS} connections for {} s asks each in turn, {} times, from within the Pod's network; the medians are\n\
          told. *Fresh* has an instance for each request, as the peer; *reused* is `{REUSE}`; *native* is hyper on a thread, outside of\n\
          any container. Where the load shares the processors, it takes its part of them.",
-        bench.effort.http_seconds,
-        bench.effort.slow_rounds.max(1),
+        bench.effort.http_seconds, bench.effort.slow_rounds,
     );
     let numbers = [(Place::One, one), (Place::All, all)].into_iter().map(|(place, served)| {
         Ok((place.name(), data(SERVERS_ALL.iter().map(|it| it.name()).zip(served))?))
@@ -135,7 +135,7 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 4]> {
     let pods = [fresh, reused, peer].map(|pod| start(node, &pod, place));
     let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
     let mut all = vec![Vec::new(); SERVERS_ALL.len()];
-    for _ in 0..bench.effort.slow_rounds.max(1) {
+    for _ in 0..bench.effort.slow_rounds {
         for (index, served) in all.iter_mut().enumerate() {
             served.push(match pods.get(index) {
                 Some((pod, server)) => {
@@ -165,10 +165,7 @@ fn start<'a>(
         Place::One => server.processors(SERVERS),
         Place::All => server,
     };
-    let pod = node.run_pod(pod)?;
-    let server = pod.run(&server)?;
-    serving::answers_soon(&pod)?;
-    Ok((pod, server))
+    serving::run(node, pod, &server)
 }
 
 /// Requests per second, and the ninety-ninth percentile in milliseconds. Each answer has to be a success.

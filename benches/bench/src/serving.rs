@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
-use tests::{Node, Pod, RunningPod};
+use tests::{Container, Node, Pod, RunningContainer, RunningPod};
 
 use crate::contender::Contender;
 
@@ -30,11 +30,21 @@ pub fn start<'a>(
 ) -> Result<(RunningPod<'a>, f64)> {
     let server = contender.server(node)?;
     let before = Instant::now();
-    let pod = node.run_pod(&Pod::new(name).handler(contender.handler()))?;
-    pod.run(&server)?;
-    let answered = answers_within(LIMIT, &pod.network);
-    answered.with_context(|| format!("the server of {}", contender.name()))?;
+    let ran = run(node, &Pod::new(name).handler(contender.handler()), &server);
+    let (pod, _) = ran.with_context(|| format!("the server of {}", contender.name()))?;
     Ok((pod, before.elapsed().as_secs_f64() * 1e3))
+}
+
+/// Runs a Pod with that server, and waits for its first answer.
+pub fn run<'a>(
+    node: &'a Node,
+    pod: &Pod,
+    server: &Container,
+) -> Result<(RunningPod<'a>, RunningContainer<'a>)> {
+    let running = node.run_pod(pod)?;
+    let server = running.run(server)?;
+    answers_within(LIMIT, &running.network)?;
+    Ok((running, server))
 }
 
 /// Stops Pods and removes them.
@@ -43,11 +53,6 @@ pub fn take_away(pods: Vec<RunningPod<'_>>) -> Result<()> {
         pod.stop()?;
         pod.remove_in_the_end()
     })
-}
-
-/// Waits until the Pod answers.
-pub fn answers_soon(pod: &RunningPod<'_>) -> Result<()> {
-    answers_within(LIMIT, &pod.network)
 }
 
 /// Fails unless the Pod answers.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use engine::{HTTP_ANNOTATIONS, HttpSettings, Remains};
-use oci_spec::runtime::{LinuxNamespaceType, Mount, Process, Spec};
+use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
 
 /// Annotation by which CRI tells the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -144,8 +144,7 @@ impl ContainerConfig {
 
     /// `linux.resources.cpu`: quota by period, rounded up.
     fn processors(&self) -> Option<usize> {
-        let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let cpu = resources.and_then(|resources| resources.cpu().as_ref())?;
+        let cpu = self.resources()?.cpu().as_ref()?;
         let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|it| *it > 0)?;
         let period = cpu.period().filter(|period| *period > 0)?;
         usize::try_from(quota.div_ceil(period)).ok()
@@ -153,9 +152,12 @@ impl ContainerConfig {
 
     /// `linux.resources.memory.limit`, in bytes.
     pub fn memory_limit(&self) -> Option<i64> {
-        let resources = self.spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-        let memory = resources.and_then(|resources| resources.memory().as_ref());
-        memory.and_then(|memory| memory.limit()).filter(|limit| *limit > 0)
+        let memory = self.resources()?.memory().as_ref()?;
+        memory.limit().filter(|limit| *limit > 0)
+    }
+
+    fn resources(&self) -> Option<&LinuxResources> {
+        self.spec.linux().as_ref()?.resources().as_ref()
     }
 
     /// `linux.cgroupsPath`.

@@ -12,6 +12,7 @@ mod build;
 mod commands;
 mod componentize;
 mod compose;
+mod config;
 mod convert;
 mod errors;
 mod inspect;

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use tests::command;
-use tests::containerd::repository;
+use tests::containerd::{repository, wasm_image};
 use tests::node::KUBERNETES;
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, on_each_containerd};
@@ -17,11 +17,10 @@ use tests::{Container, Node, Pod, on_each_containerd};
 pub fn packed(node: &Node, name: &str, entrypoint: &str, components: &[&Path]) -> Result<String> {
     let reference = format!("registry.example/{name}:1");
     let archive = node.volume("archives")?.join(format!("{name}.tar"));
-    let program = repository().join("target/release/wasm-image");
     let words = ["build", "--tag", &reference, "--entrypoint", entrypoint, "--output"];
     let files = [archive.as_path()].into_iter().chain(components.iter().copied());
     let files = files.map(|file| file.display().to_string());
-    command::run(program, words.iter().map(|it| (*it).to_owned()).chain(files))?.success()?;
+    command::run(wasm_image(), words.iter().map(|it| (*it).to_owned()).chain(files))?.success()?;
     node.import_archive(KUBERNETES, &archive)?;
     wait::until(SOON, "CRI to know the image", || {
         Ok(node.cri.has_image(&reference)?.then_some(()))

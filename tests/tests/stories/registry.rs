@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use tests::command::{self, Output};
-use tests::containerd::repository;
+use tests::containerd::{repository, wasm_image};
 use tests::registry::Registry;
 use tests::{Container, Node, Pod, RunningPod, on_each_containerd};
 
@@ -41,7 +41,7 @@ fn push_with(
 ) -> Result<Value> {
     let target = repository().join("target");
     let tag = format!("{}/{name}", registry.address);
-    let program = target.join("release/wasm-image").display().to_string();
+    let program = wasm_image().display().to_string();
     let folder = format!("DOCKER_CONFIG={}", credentials.unwrap_or("/nonexistent"));
     let fixed = [
         folder.as_str(),

@@ -9,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use serde_json::Value;
 use tests::command::{self, Output};
-use tests::containerd::repository;
+use tests::containerd::wasm_image;
 use tests::node::KUBERNETES;
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, on_each_containerd};
@@ -21,12 +21,8 @@ fn words(node: &Node, image: &str) -> Vec<String> {
     ["warm", image, "--address", &socket, "--format", "json"].map(str::to_owned).to_vec()
 }
 
-fn program() -> std::path::PathBuf {
-    repository().join("target/release/wasm-image")
-}
-
 fn warm(node: &Node, image: &str) -> Result<Output> {
-    command::run(program(), words(node, image))
+    command::run(wasm_image(), words(node, image))
 }
 
 fn warmed(node: &Node, image: &str) -> Result<Value> {
@@ -123,7 +119,7 @@ fn large(node: &Node, name: &str) -> Result<String> {
 fn what_a_killed_one_leaves_the_next_removes_and_an_interrupted_one_leaves_nothing() -> Result<()> {
     on_each_containerd(|node| {
         let start = |image: &str, signal| -> Result<()> {
-            let mut child = Command::new(program()).args(words(node, image)).spawn()?;
+            let mut child = Command::new(wasm_image()).args(words(node, image)).spawn()?;
             let is_made = || Ok((!left(node)?.is_empty()).then_some(()));
             wait::until(SOON, "something to be made", is_made)?;
             kill(Pid::from_raw(child.id().try_into()?), signal)?;

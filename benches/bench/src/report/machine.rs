@@ -66,6 +66,9 @@ impl fmt::Display for Machine {
     }
 }
 
+/// KiB in a MB, as the figures have it.
+pub const MB: f64 = 1e6 / 1024.0;
+
 /// A number of /proc/meminfo, in KiB (proc(5)).
 pub fn kibibytes(name: &str) -> Result<u64> {
     let text = proc("meminfo", name)?;

@@ -60,7 +60,7 @@ async fn ask(
         });
         limited.boxed_unsync()
     });
-    let what = format!("{} {}", request.method(), request.uri().path());
+    let (method, uri) = (request.method().clone(), request.uri().clone());
     let (told, ended) = oneshot::channel();
     let answer = timeout(settings.request_time, handler.handle(told, request)).await;
     if is_too_large.load(Ordering::Relaxed) {
@@ -72,7 +72,8 @@ async fn ask(
         Ok(Err(error)) if !error.is::<ExpirationError>() => error,
         _ => {
             let time = settings.request_time;
-            tell(&format!("warning: {what}: no response within {time:?}"));
+            let path = uri.path();
+            tell(&format!("warning: {method} {path}: no response within {time:?}"));
             return Err(Refusal::Late);
         }
     };

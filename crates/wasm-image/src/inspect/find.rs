@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform};
-use serde::Deserialize;
 
 use super::Report;
 use super::layers::{find_file, plain};
@@ -12,28 +11,11 @@ use super::report::Layer;
 use crate::build::guest::binary;
 use crate::build::media_type;
 use crate::compose::Part;
+use crate::config::{Config, Settings, is_wasm};
 use crate::errors::Error;
 use crate::limits;
 use crate::transfer::Source;
 use crate::transfer::parts::is_index;
-
-/// What is read of an image's config; an artifact's has none of it.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Config {
-    os: String,
-    architecture: String,
-    config: Settings,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Settings {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    working_dir: Option<String>,
-}
 
 /// Looks at the image that the shim would run.
 pub async fn report(source: &Source, title: &str) -> Result<Report> {
@@ -47,8 +29,7 @@ pub async fn report(source: &Source, title: &str) -> Result<Report> {
     if report.platforms.is_empty() {
         report.platforms.push(format!("{}/{}", config.os, config.architecture));
     }
-    let Settings { entrypoint, cmd, .. } = &config.config;
-    report.entrypoint = [entrypoint, cmd].into_iter().flatten().flatten().cloned().collect();
+    report.entrypoint = config.config.args();
     report.layers = manifest.layers().iter().map(layer).collect();
     let is_artifact = manifest.config().media_type().as_ref() == media_type::WASM_CONFIG;
     if is_artifact {
@@ -131,10 +112,6 @@ async fn parts(
     of_layers(source, manifest).await
 }
 
-fn is_wasm(layer: &Descriptor) -> bool {
-    provided::WASM_LAYERS.contains(&layer.media_type().as_ref())
-}
-
 async fn of_layers(source: &Source, manifest: &ImageManifest) -> Result<Vec<Part>> {
     let mut parts = Vec::new();
     for layer in manifest.layers().iter().filter(|it| is_wasm(it)) {
@@ -163,10 +140,9 @@ fn candidates(path: &str, settings: &Settings) -> Vec<PathBuf> {
     if path.is_empty() {
         return Vec::new();
     }
-    let cwd = settings.working_dir.as_deref().filter(|it| !it.is_empty()).unwrap_or("/");
-    let mut found = vec![Path::new(cwd).join(path)];
+    let mut found = vec![Path::new(settings.cwd()).join(path)];
     if !path.contains('/') {
-        let env = settings.env.iter().flatten().rev().find_map(|it| it.strip_prefix("PATH="));
+        let env = settings.env().iter().rev().find_map(|it| it.strip_prefix("PATH="));
         found.extend(env.unwrap_or_default().split(':').map(|it| Path::new(it).join(path)));
     }
     found.iter().map(|it| plain(it)).collect()

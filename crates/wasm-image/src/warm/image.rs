@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use anyhow::{Context, Result};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use sha2::{Digest, Sha256};
 
 use super::node::Node;
+use crate::config::{Config, is_wasm};
 use crate::errors::Error;
 use crate::inspect::by_preference;
 use crate::limits;
+use crate::store::blob::digest;
 use crate::transfer::parts::is_index;
 
 /// An image that the node has.
@@ -33,28 +33,6 @@ pub struct Image {
     layers: Vec<Descriptor>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Config {
-    config: Settings,
-    rootfs: Rootfs,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default, rename_all = "PascalCase")]
-struct Settings {
-    entrypoint: Option<Vec<String>>,
-    cmd: Option<Vec<String>>,
-    env: Option<Vec<String>>,
-    working_dir: Option<String>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Rootfs {
-    diff_ids: Vec<String>,
-}
-
 impl Image {
     /// Reads what the node has of the image.
     ///
@@ -69,23 +47,20 @@ impl Image {
         let (digest, manifest) =
             found.ok_or_else(|| missing(format!("manifest of {name} for wasm or this machine")))?;
         let config: Option<Config> = json(node, manifest.config()).await?;
-        let Config { config, rootfs } =
+        let Config { config, rootfs, .. } =
             config.ok_or_else(|| missing(format!("config of {name}")))?;
-        let mut args: Vec<_> =
-            [config.entrypoint, config.cmd].into_iter().flatten().flatten().collect();
+        let mut args = config.args();
         if args.is_empty() {
             args.push("/guest.wasm".to_owned());
         }
-        let is_wasm = |it: &&Descriptor| provided::WASM_LAYERS.contains(&it.media_type().as_ref());
-        let cwd = config.working_dir.filter(|it| !it.is_empty()).unwrap_or_else(|| "/".into());
         Ok(Self {
             name: name.to_owned(),
             digest,
             args,
-            env: config.env.unwrap_or_default(),
-            cwd,
+            env: config.env().to_vec(),
+            cwd: config.cwd().to_owned(),
             snapshot: chain_id(&rootfs.diff_ids),
-            layers: manifest.layers().iter().filter(is_wasm).cloned().collect(),
+            layers: manifest.layers().iter().filter(|it| is_wasm(it)).cloned().collect(),
         })
     }
 
@@ -130,11 +105,8 @@ async fn json<T: DeserializeOwned>(node: &Node, entry: &Descriptor) -> Result<Op
 
 /// The name of a snapshot with these layers on each other, empty for none (OCI image specification, "Layer ChainID").
 fn chain_id(diff_ids: &[String]) -> String {
-    let hash = |text: String| {
-        let digest = Sha256::digest(text.as_bytes());
-        format!("sha256:{}", digest.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
-    };
-    let chain = diff_ids.iter().cloned().reduce(|chain, next| hash(format!("{chain} {next}")));
+    let chain =
+        diff_ids.iter().cloned().reduce(|chain, next| digest(format!("{chain} {next}").as_bytes()));
     chain.unwrap_or_default()
 }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result};
-use tests::containerd::repository;
+use tests::containerd::{repository, wasm_image};
 use tests::registry::Registry;
 use tests::{Node, command};
 
@@ -100,6 +100,6 @@ fn build(name: &str, archive: &Path, options: &[&str]) -> Result<()> {
         ["build", "--tag", name, "--output", &archive, "--rootfs", &rootfs, "--env", "PATH=/bin"];
     let shell: &[&str] = if options.contains(&"--entrypoint") { &[] } else { &["--cmd", "sh"] };
     let words = fixed.iter().chain(shell).chain(options);
-    command::run(target.join("release/wasm-image"), words)?.success()?;
+    command::run(wasm_image(), words)?.success()?;
     Ok(())
 }
