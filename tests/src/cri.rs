@@ -13,8 +13,8 @@ use k8s_cri::v1::runtime_service_client::RuntimeServiceClient;
 use k8s_cri::v1::*;
 use tokio::net::UnixStream;
 use tokio::runtime::Runtime;
-use tonic::Status;
 use tonic::transport::{Channel, Endpoint, Uri};
+use tonic::{Request, Status};
 
 use crate::command::Output;
 
@@ -27,7 +27,7 @@ pub struct Client {
 }
 
 /// How long any call may take: creating a container may compile its guest.
-const LIMIT: Duration = Duration::from_secs(120);
+pub const LIMIT: Duration = Duration::from_secs(120);
 
 /// What CRI says about a container, with the runtime's own remarks (a JSON text by key).
 #[derive(Debug, Clone)]
@@ -170,10 +170,12 @@ impl Client {
         Ok(self.call("CreateContainer", call)?.container_id)
     }
 
-    /// Starts a created container.
-    pub fn start(&self, container: &str) -> Result<()> {
+    /// Starts a created container, and waits for it no longer than `limit`.
+    pub fn start(&self, container: &str, limit: Duration) -> Result<()> {
         let mut service = self.service.clone();
-        let request = StartContainerRequest { container_id: container.to_owned() };
+        let mut request =
+            Request::new(StartContainerRequest { container_id: container.to_owned() });
+        request.set_timeout(limit);
         self.call("StartContainer", async move { service.start_container(request).await })?;
         Ok(())
     }

@@ -72,6 +72,13 @@ pub fn family_among(all: &[Process], root: &Process) -> Vec<Process> {
 }
 
 impl Process {
+    /// What it leaves of the processors to others (proc(5), `stat`, field 19).
+    pub fn niceness(&self) -> Option<i32> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
+        let (_, after) = stat.rsplit_once(") ")?;
+        after.split(' ').nth(16)?.parse().ok()
+    }
+
     /// The process of that number.
     pub fn at(pid: i32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

@@ -10,6 +10,7 @@ use k8s_cri::v1::{ContainerState, PodSandboxConfig};
 use serde_json::Value;
 
 use crate::command::Output;
+use crate::cri;
 use crate::http::{self, Response};
 use crate::logs::Logs;
 use crate::processes::{self, Process};
@@ -114,7 +115,12 @@ impl<'node> RunningPod<'node> {
 impl RunningContainer<'_> {
     /// Starts it after it was created.
     pub fn start(&self) -> Result<()> {
-        self.node.cri.start(&self.id)
+        self.start_within(cri::LIMIT)
+    }
+
+    /// The same for a caller with that much patience.
+    pub fn start_within(&self, limit: Duration) -> Result<()> {
+        self.node.cri.start(&self.id, limit)
     }
 
     /// Executes a command in it to its end.

@@ -48,6 +48,7 @@ pub struct Bundle {
     pub id: String,
     /// Where it is; `rootfs` in it is empty until the shim mounts the root there.
     pub folder: PathBuf,
+    environment: Vec<String>,
     traces: Traces,
 }
 
@@ -80,6 +81,7 @@ impl Bundle {
             id: format!("{name}-c1"),
             traces: Traces::new(&name, &folder),
             folder: folder.join("bundle"),
+            environment: Vec::new(),
         };
         making.note(&bundle.traces);
         bundle.traces.watch(NAMESPACE, &bundle.id);
@@ -127,6 +129,11 @@ impl Bundle {
         Ok(fs::read_to_string(self.folder.join("log"))?)
     }
 
+    /// Sets a variable of containerd's environment, which shims have that are started from now on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.environment.push(format!("{variable}={value}"));
+    }
+
     /// Executes the shim in the bundle, as containerd does, with an action or flags.
     pub fn execute(&self, words: &[&str]) -> Result<Output> {
         let nobody = config::socket(self.traces_folder());
@@ -134,6 +141,7 @@ impl Bundle {
         let mut all = vec!["-C".into(), self.folder.display().to_string()];
         all.push(format!("TTRPC_ADDRESS={}.ttrpc", nobody.display()));
         all.push(format!("WASMTIME_SHIM_CACHE={}", self.cache().display()));
+        all.extend(self.environment.iter().cloned());
         all.extend([shim.display().to_string(), "-namespace".into(), NAMESPACE.into()]);
         all.extend(["-id".into(), self.id.clone(), "-address".into()]);
         all.push(nobody.display().to_string());

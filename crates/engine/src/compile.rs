@@ -94,7 +94,12 @@ impl Runtime {
 /// The binary form of the one layer, or of what several become.
 pub fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
     if let [layer] = layers {
-        return binary(&layer.wasm);
+        let wasm = binary(&layer.wasm)?;
+        // Whoever parses it further has a stack that ends.
+        return match compose::is_too_deep(&wasm) {
+            true => Err(compose::Error::Deep(layer.name.clone()).into()),
+            false => Ok(wasm),
+        };
     }
     let wasm: Vec<_> = layers.iter().map(|it| binary(&it.wasm)).collect::<Result<_, _>>()?;
     let named = layers.iter().zip(&wasm);
@@ -207,6 +212,20 @@ mod tests {
         assert!(refusal(b"\0asm\x01\0\0\0junk", None).1.contains("not valid"));
         let (_, text) = refusal(b"(module (func", None);
         assert!(text.contains("1:14") && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn components_that_lie_in_each_other_without_end_are_told() {
+        let mut wasm = b"\0asm\x0d\0\x01\0".to_vec();
+        for _ in 0..2000 {
+            // The section of a component (component model, Binary.md), its size in three bytes.
+            let size = wasm.len();
+            let size = [size as u8 | 0x80, (size >> 7) as u8 | 0x80, (size >> 14) as u8];
+            wasm = [b"\0asm\x0d\0\x01\0\x04".as_slice(), &size, &wasm].concat();
+        }
+        let (code, text) = refusal(&wasm, None);
+        assert_eq!(code, 126);
+        assert!(text.contains("app has components or types in each other"), "{text}");
     }
 
     #[test]

@@ -5,7 +5,7 @@
 //! `wave` (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` (what WASI
 //! offers), `memory` (how much a
 //! guest may have), `link` (to which interfaces), `code` (mapping it), `error`, `report` and `remains` (how failures
-//! are told and what they leave), `host_calls` and `stderr` (what a guest did last), `signals`.
+//! are told and what they leave), `host_calls` and `stderr` (what a guest did last), `signals`. And [`quantity`]: how settings are written.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
 //! code, and `profile`, which reads the stack of whoever runs it.
@@ -22,6 +22,7 @@ mod memory;
 mod plan;
 mod preinit;
 mod profile;
+pub mod quantity;
 mod remains;
 mod report;
 mod run;

@@ -90,7 +90,7 @@ mod tests {
             cwd: Path::new(cwd),
             env: &env,
             mounts: &[],
-            preinit: false,
+            preinit: None,
         };
         let found = Entrypoint::parse(path).candidates(&container);
         found.iter().map(|it| it.display().to_string()).collect()

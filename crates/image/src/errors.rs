@@ -91,8 +91,8 @@ pub enum Error {
     },
     /// containerd, when asked for the image's layers.
     #[error(
-        "entrypoint {entrypoint:?} is not a file in the container, \
-         and containerd at {} cannot be asked for wasm layers: {reason}", .socket.display()
+        "entrypoint {entrypoint:?}: containerd at {} cannot be asked for the image: {reason}",
+        .socket.display()
     )]
     Containerd {
         /// `process.args[0]`.
@@ -101,6 +101,16 @@ pub enum Error {
         socket: PathBuf,
         /// Its answer, or what became of it.
         reason: String,
+    },
+    /// A label of the image with a value that it cannot have.
+    #[error("label {key} of the image: {value:?}: {expected} is expected")]
+    Label {
+        /// Its name.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it can have.
+        expected: &'static str,
     },
     /// Content that breaks the OCI image specification, or is not in the content store.
     #[error("image content {digest}: {reason}")]

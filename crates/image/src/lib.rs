@@ -21,12 +21,15 @@ mod manifest;
 mod rootfs;
 mod store;
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest};
 use oci_spec::runtime::Mount;
+use provided::{PREINIT, PREINIT_VALUES};
+use tokio::join;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
@@ -56,8 +59,8 @@ pub struct Container<'a> {
     pub env: &'a [String],
     /// `mounts`: the entrypoint may lie on a volume.
     pub mounts: &'a [Mount],
-    /// Whether its guest is initialised before it is compiled.
-    pub preinit: bool,
+    /// Whether its guest is initialised before it is compiled; none for what the image's label says.
+    pub preinit: Option<bool>,
 }
 
 /// What a container runs.
@@ -156,8 +159,10 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
         Entry::Other { .. } | Entry::Nothing => {}
     }
     match store::wasm_layers(container, name, Patience::default()).await? {
-        Layers::Wasm(store, layers) => {
-            Ok(guest(Source::Content { store: Box::new(store), layers }, &entrypoint, container))
+        Layers::Wasm { store, layers, labels } => {
+            let preinit = preinit(container, &labels)?;
+            let source = Source::Content { store, layers };
+            Ok(guest(source, &entrypoint, container, preinit))
         }
         Layers::None(image) if entrypoint.looks_like_wasm() => {
             let looked = entrypoint.looked(container);
@@ -177,7 +182,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
     let (entrypoint, found) = find(container, name).await?;
     Ok(match found {
         Entry::Guest(file) => {
-            let container = Container { preinit: false, ..*container };
+            let container = Container { preinit: Some(false), ..*container };
             Some(of_file(file, &entrypoint, &container).await?)
         }
         Entry::Program => Some(Workload::Linux),
@@ -252,15 +257,47 @@ async fn of_file(
         let digest = blob::digest(&file, size).map_err(Error::read(&name))?;
         Ok(Source::File { file, name, size, digest })
     };
-    let source = in_time(entrypoint.path, limits::READ_TIME, read).await?;
-    Ok(guest(source, entrypoint, container))
+    let read = in_time(entrypoint.path, limits::READ_TIME, read);
+    let (source, labels) = join!(read, labels(container, entrypoint.path));
+    let (source, preinit) = (source?, preinit(container, &labels)?);
+    Ok(guest(source, entrypoint, container, preinit))
 }
 
-fn guest(source: Source, entrypoint: &Entrypoint<'_>, container: &Container<'_>) -> Workload {
+/// The labels that a container has of its image, where they are needed. A file can be run without them.
+async fn labels(container: &Container<'_>, entrypoint: &str) -> HashMap<String, String> {
+    if container.preinit.is_some() {
+        return HashMap::new();
+    }
+    let labels = store::labels(container, entrypoint, Patience::default()).await;
+    labels.unwrap_or_else(|error| {
+        log::warn!("the image's labels are not known: {error}");
+        HashMap::new()
+    })
+}
+
+/// As the Pod says, or else the image: a container has the labels of its image in containerd.
+fn preinit(container: &Container<'_>, labels: &HashMap<String, String>) -> Result<bool, Error> {
+    match (container.preinit, labels.get(PREINIT)) {
+        (Some(said), _) => Ok(said),
+        (None, None) => Ok(false),
+        (None, Some(value)) => value.parse().map_err(|_| Error::Label {
+            key: PREINIT,
+            value: value.clone(),
+            expected: PREINIT_VALUES,
+        }),
+    }
+}
+
+fn guest(
+    source: Source,
+    entrypoint: &Entrypoint<'_>,
+    container: &Container<'_>,
+    preinit: bool,
+) -> Workload {
     let mut args = container.args.to_vec();
     if let Some(first) = args.first_mut() {
         *first = entrypoint.path.to_owned();
     }
-    let (export, preinit) = (entrypoint.export.map(str::to_owned), container.preinit);
+    let export = entrypoint.export.map(str::to_owned);
     Workload::Wasm(Component { source, export, preinit, args })
 }

@@ -3,6 +3,7 @@
 //! The content service is asked rather than the folder behind it: it is containerd's API, it may be
 //! a proxy plugin's, and it keeps namespaces apart.
 
+use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -11,7 +12,9 @@ use std::time::Duration;
 use containerd_client::services::v1::containers_client::ContainersClient;
 use containerd_client::services::v1::content_client::ContentClient;
 use containerd_client::services::v1::images_client::ImagesClient;
-use containerd_client::services::v1::{GetContainerRequest, GetImageRequest, ReadContentRequest};
+use containerd_client::services::v1::{
+    Container as Record, GetContainerRequest, GetImageRequest, ReadContentRequest,
+};
 use containerd_client::types::Descriptor as Target;
 use oci_spec::image::{Descriptor, Digest, ImageIndex, ImageManifest, MediaType};
 use serde::de::DeserializeOwned;
@@ -28,8 +31,15 @@ const NAMESPACE_HEADER: &str = "containerd-namespace";
 
 /// What an image has for a guest.
 pub enum Layers {
-    /// Its wasm layers, at least one, and the store they are in.
-    Wasm(Store, Vec<Descriptor>),
+    /// Its wasm layers, at least one.
+    Wasm {
+        /// Where they are.
+        store: Box<Store>,
+        /// In their order.
+        layers: Vec<Descriptor>,
+        /// The labels of the image's config, which its containers have from it.
+        labels: HashMap<String, String>,
+    },
     /// None, and why.
     None(&'static str),
 }
@@ -59,15 +69,39 @@ pub async fn wasm_layers(
     let Some(socket) = container.containerd else {
         return Ok(Layers::None("there is no containerd to ask for wasm layers"));
     };
-    let (socket, namespace) = (socket.to_owned(), container.namespace.to_owned());
-    let entrypoint = entrypoint.to_owned();
-    let failed = |reason: &str| failed(&socket, &entrypoint, reason);
+    let ask = async |store: Store| store.wasm_layers(container.id).await;
+    asked(socket, container, entrypoint, patience, ask).await
+}
+
+/// Asks containerd for the container's labels: none where it does not know the container.
+pub async fn labels(
+    container: &Container<'_>,
+    entrypoint: &str,
+    patience: Patience,
+) -> Result<HashMap<String, String>, Error> {
+    let Some(socket) = container.containerd else { return Ok(HashMap::new()) };
+    let ask = async |store: Store| {
+        let known = store.container(container.id).await?;
+        Ok(known.map(|known| known.labels).unwrap_or_default())
+    };
+    asked(socket, container, entrypoint, patience, ask).await
+}
+
+/// What containerd answers, within that time.
+async fn asked<T>(
+    socket: &Path,
+    container: &Container<'_>,
+    entrypoint: &str,
+    patience: Patience,
+    ask: impl AsyncFnOnce(Store) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let failed = |reason: &str| failed(socket, entrypoint, reason);
     let look_up = async {
-        match timeout(patience.answer, containerd_client::connect(&socket)).await {
+        match timeout(patience.answer, containerd_client::connect(socket)).await {
             Ok(Ok(channel)) => {
-                let (socket, entrypoint) = (socket.clone(), entrypoint.clone());
-                let store = Store { channel, socket, namespace, entrypoint, patience };
-                store.wasm_layers(container.id).await
+                let (socket, entrypoint) = (socket.to_owned(), entrypoint.to_owned());
+                let namespace = container.namespace.to_owned();
+                ask(Store { channel, socket, namespace, entrypoint, patience }).await
             }
             Ok(Err(error)) => Err(failed(&with_sources(&error))),
             Err(_) => Err(failed("it does not accept a connection")),
@@ -91,7 +125,8 @@ pub struct Store {
 
 impl Store {
     async fn wasm_layers(self, container: &str) -> Result<Layers, Error> {
-        let Some(target) = self.image(container).await? else {
+        let known = self.container(container).await?.unwrap_or_default();
+        let Some(target) = self.image(known.image).await? else {
             return Ok(Layers::None("containerd knows no image of this container"));
         };
         let Some(manifest) = self.manifest(target).await? else {
@@ -100,19 +135,24 @@ impl Store {
         let layers = manifest::wasm_layers(&manifest)?;
         match layers.is_empty() {
             true => Ok(Layers::None("the image has no wasm layers")),
-            false => Ok(Layers::Wasm(self, layers.into_iter().cloned().collect())),
+            false => {
+                let (layers, labels) = (layers.into_iter().cloned().collect(), known.labels);
+                Ok(Layers::Wasm { store: Box::new(self), layers, labels })
+            }
         }
     }
 
-    /// The content that the container's image points at.
-    async fn image(&self, container: &str) -> Result<Option<Descriptor>, Error> {
+    /// What containerd has on record of the container.
+    async fn container(&self, id: &str) -> Result<Option<Record>, Error> {
         let mut containers = ContainersClient::new(self.channel.clone())
             .max_decoding_message_size(limits::ANSWER_BYTES);
-        let request = self.request(GetContainerRequest { id: container.to_owned() })?;
-        let Some(answer) = self.answer(containers.get(request)).await? else {
-            return Ok(None);
-        };
-        let name = answer.container.unwrap_or_default().image;
+        let request = self.request(GetContainerRequest { id: id.to_owned() })?;
+        let answer = self.answer(containers.get(request)).await?;
+        Ok(answer.and_then(|answer| answer.container))
+    }
+
+    /// The content that the image of that name points at.
+    async fn image(&self, name: String) -> Result<Option<Descriptor>, Error> {
         if name.is_empty() {
             return Ok(None);
         }
@@ -285,7 +325,7 @@ mod tests {
             cwd: Path::new("/"),
             env: &[],
             mounts: &[],
-            preinit: false,
+            preinit: None,
         };
         match wasm_layers(&container, "app", patience).await {
             Err(error @ Error::Containerd { .. }) => error.to_string(),

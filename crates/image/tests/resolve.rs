@@ -54,7 +54,7 @@ impl Fixture {
             cwd: Path::new("/work"),
             env: &["PATH=/usr/bin:/bin".into()],
             mounts: &self.mounts,
-            preinit: false,
+            preinit: None,
         })
         .await
     }

@@ -38,6 +38,12 @@ pub const WORLDS: [(&str, &str); 4] = [
 /// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").
 pub const LAYER_TITLE: &str = "org.opencontainers.image.title";
 
+/// The annotation of a Pod, or the label of an image, that asks for a guest's initialisation before it is compiled.
+pub const PREINIT: &str = "wasmtime.shim/preinit";
+
+/// What it can be.
+pub const PREINIT_VALUES: &str = "true or false";
+
 /// How the labels begin by which a wasm layer in containerd's store refers to its compiled code: containerd's garbage
 /// collection follows them.
 pub const CODE_LABEL: &str = "containerd.io/gc.ref.content.wasmtime-shim.";

@@ -39,6 +39,7 @@ pub mod zygote;
 pub use create::destroy;
 pub use request::{Create, Exec, Failure, Reply, Request, Workload};
 pub use spec::load as load_spec;
+pub use worker::Bounds;
 pub use zygote::{Guests, Zygote};
 
 /// What can go wrong between the shim and its zygote, or on the way to an isolated process.
@@ -87,11 +88,10 @@ pub enum Error {
     },
     /// A worker was killed, most likely for going over its limits.
     #[error(
-        "the worker was ended before it answered; it may use {cpu} s of processor time and {memory} GiB of memory",
-        cpu = limits::WORKER_CPU_SECONDS,
-        memory = limits::WORKER_ADDRESS_SPACE >> 30
+        "the worker was ended before it answered; it may use {time:?} and {memory} MiB of memory",
+        time = .0.time, memory = .0.memory >> 20
     )]
-    Worker,
+    Worker(Bounds),
     /// The isolation could not be set up: libcontainer's reason, with what it logged on the way.
     #[error("{0}")]
     Container(String),

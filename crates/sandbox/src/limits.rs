@@ -1,5 +1,7 @@
 //! The limits of this crate, each with its reason.
 
+use std::time::Duration;
+
 /// The largest `config.json` read. containerd's own specs are some tens of KiB; etcd, and so a Pod, stops at 1.5 MiB.
 pub const SPEC_BYTES: u64 = 8 << 20;
 
@@ -10,15 +12,16 @@ pub const MESSAGE_BYTES: u64 = 16 << 20;
 /// How much of what libcontainer logs while it fails is kept. It ends in an event of the Pod, of at most 1 KiB.
 pub const ERROR_LOG_BYTES: u64 = 4 << 10;
 
-/// Processor time of a worker, in seconds. A component of 40 MB compiles in about 30 s on a Raspberry Pi 5.
-pub const WORKER_CPU_SECONDS: u64 = 300;
+/// How long a worker may take, unless told otherwise. A component of 40 MB compiles in about 30 s on a Raspberry Pi 5.
+pub const WORKER_TIME: Duration = Duration::from_secs(300);
 
-/// Time of a worker, in seconds: with as many threads as the node has processors it needs less than the above.
-pub const WORKER_SECONDS: u32 = 300;
+/// Address space of a worker, in bytes, unless told otherwise. Cranelift needs about 30 times the size of a large
+/// component, and 128 MiB are compiled at most.
+pub const WORKER_MEMORY: u64 = 4 << 30;
 
-/// Address space of a worker. Cranelift needs about 30 times the size of a large component, and 128 MiB are
-/// compiled at most.
-pub const WORKER_ADDRESS_SPACE: u64 = 4 << 30;
+/// What a worker leaves of the processors to others (nice(2)): half way to the least there is, so that it ends in time
+/// on a busy node.
+pub const WORKER_NICENESS: i32 = 10;
 
 /// What a worker may write to its output: compiled code is up to ten times the component.
 pub const WORKER_FILE_BYTES: u64 = 2 << 30;

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
+use crate::{Bounds, Error};
 
 /// A request to the zygote. Each is served by a process forked for it alone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -36,7 +36,12 @@ pub enum Request {
         id: String,
     },
     /// Run [`crate::Guests::job`] in a worker without privileges. Descriptors: handed to the job in order.
-    Job(serde_json::Value),
+    Job {
+        /// What is handed to it.
+        value: serde_json::Value,
+        /// What it may use.
+        bounds: Bounds,
+    },
 }
 
 /// How to build one container.

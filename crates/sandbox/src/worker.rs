@@ -8,6 +8,8 @@ use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -19,11 +21,32 @@ use nix::unistd::{
     ForkResult, Gid, Uid, alarm, chdir, chroot, fork, setgroups, setresgid, setresuid,
 };
 
+use serde::{Deserialize, Serialize};
+
 use crate::zygote::exit;
 use crate::{Error, environment, inherit, limits};
 
+/// What a worker may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// How long it may take; of processor time, as much on each of them.
+    pub time: Duration,
+    /// Its address space, in bytes.
+    pub memory: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { time: limits::WORKER_TIME, memory: limits::WORKER_MEMORY }
+    }
+}
+
 /// Takes everything from this process but `fds` and the connection on which it answers.
-pub fn confine(fds: Vec<OwnedFd>, connection: &UnixStream) -> Result<Vec<File>, Error> {
+pub fn confine(
+    bounds: Bounds,
+    fds: Vec<OwnedFd>,
+    connection: &UnixStream,
+) -> Result<Vec<File>, Error> {
     trace::end();
     let mut kept: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     kept.push(connection.as_raw_fd());
@@ -35,7 +58,7 @@ pub fn confine(fds: Vec<OwnedFd>, connection: &UnixStream) -> Result<Vec<File>, 
     fs::write("/proc/self/oom_score_adj", limits::WORKER_OOM_SCORE_ADJ)
         .map_err(Error::io("make the worker the first to go when memory runs out"))?;
     enter_empty_root()?;
-    limit_resources()?;
+    limit_resources(bounds)?;
     become_nobody()?;
     // Last: the kernel forgets it when the user changes (prctl(2), PR_SET_PDEATHSIG).
     die_with_the_parent()?;
@@ -81,12 +104,16 @@ fn enter_empty_root() -> Result<(), Error> {
     chdir("/").map_err(Error::system("enter the worker's root"))
 }
 
-fn limit_resources() -> Result<(), Error> {
+fn limit_resources(bounds: Bounds) -> Result<(), Error> {
+    // SAFETY: nice(2) takes a number and returns one. Where it fails, the worker is only in somebody's way.
+    unsafe { libc::nice(limits::WORKER_NICENESS) };
     // SIGALRM ends it, should it wait rather than compute.
-    alarm::set(limits::WORKER_SECONDS);
+    let seconds = bounds.time.as_secs().max(1);
+    alarm::set(u32::try_from(seconds).unwrap_or(u32::MAX));
+    let processors = thread::available_parallelism().map_or(1, |it| it.get() as u64);
     let limits = [
-        (Resource::RLIMIT_CPU, limits::WORKER_CPU_SECONDS),
-        (Resource::RLIMIT_AS, limits::WORKER_ADDRESS_SPACE),
+        (Resource::RLIMIT_CPU, seconds.saturating_mul(processors)),
+        (Resource::RLIMIT_AS, bounds.memory),
         (Resource::RLIMIT_FSIZE, limits::WORKER_FILE_BYTES),
         (Resource::RLIMIT_CORE, 0),
     ];

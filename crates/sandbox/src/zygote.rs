@@ -127,7 +127,7 @@ impl Zygote {
         wire::write(&ours, request)?;
         match (wire::read(&ours, "request"), request) {
             (Ok(Reply::Failed(failure)), _) => Err(Error::Container(failure.message)),
-            (Err(Error::Gone { .. }), Request::Job(_)) => Err(Error::Worker),
+            (Err(Error::Gone { .. }), Request::Job { bounds, .. }) => Err(Error::Worker(*bounds)),
             (reply, _) => reply,
         }
     }
@@ -196,8 +196,8 @@ fn carry_out(
             let _span = trace::span("destroy");
             create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
         }
-        Request::Job(value) => {
-            let files = worker::confine(fds, connection)?;
+        Request::Job { value, bounds } => {
+            let files = worker::confine(bounds, fds, connection)?;
             Ok(Reply::Job((guests.job)(value, files)))
         }
     }

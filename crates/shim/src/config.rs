@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use engine::{HTTP_ANNOTATIONS, HttpSettings, Remains};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+use provided::{PREINIT, PREINIT_VALUES};
 
 /// Annotation by which CRI tells the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -15,9 +16,6 @@ const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 
 /// Annotation that asks for a core dump of a guest that traps: a path in the container.
 const CORE_DUMP: &str = "wasmtime.shim/coredump";
-
-/// Annotation that asks for a guest's initialisation before it is compiled.
-const PREINIT: &str = "wasmtime.shim/preinit";
 
 /// Where kubelet mounts the file of a container's termination message unless it is told otherwise (Kubernetes API,
 /// Container.terminationMessagePath).
@@ -54,7 +52,7 @@ pub struct ContainerConfig {
     spec: Spec,
     process: Process,
     rootfs: PathBuf,
-    preinit: bool,
+    preinit: Option<bool>,
 }
 
 impl ContainerConfig {
@@ -106,8 +104,8 @@ impl ContainerConfig {
         self.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false)
     }
 
-    /// Whether its guest is initialised before it is compiled.
-    pub fn preinit(&self) -> bool {
+    /// Whether its guest is initialised before it is compiled; none where the Pod does not say.
+    pub fn preinit(&self) -> Option<bool> {
         self.preinit
     }
 
@@ -183,15 +181,10 @@ fn annotation<'a>(spec: &'a Spec, key: &str) -> Option<&'a str> {
     annotations?.get(key).map(String::as_str)
 }
 
-fn preinit(spec: &Spec) -> Result<bool, Error> {
-    match annotation(spec, PREINIT) {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(other) => {
-            let (value, expected) = (other.to_owned(), "true or false");
-            Err(Error::Annotation { key: PREINIT, value, expected })
-        }
-    }
+fn preinit(spec: &Spec) -> Result<Option<bool>, Error> {
+    let Some(value) = annotation(spec, PREINIT) else { return Ok(None) };
+    let (key, value, expected) = (PREINIT, value.to_owned(), PREINIT_VALUES);
+    value.parse().map(Some).map_err(|_| Error::Annotation { key, value, expected })
 }
 
 #[cfg(test)]
@@ -266,8 +259,8 @@ mod tests {
                 "annotations": {"wasmtime.shim/preinit": "VALUE"}}"#;
             read(&text.replace("VALUE", annotation))
         };
-        assert!(config("true").expect("parses").preinit());
-        assert!(!config("false").expect("parses").preinit());
+        assert_eq!(config("true").expect("parses").preinit(), Some(true));
+        assert_eq!(config("false").expect("parses").preinit(), Some(false));
         let text = config("yes").map(drop).expect_err("is refused").to_string();
         assert!(
             text.ends_with("wasmtime.shim/preinit: \"yes\": true or false is expected"),

@@ -51,6 +51,24 @@ pub enum Error {
     /// The guest cannot be compiled or linked.
     #[error("{0}")]
     Guest(String),
+    /// It takes longer than the caller waits.
+    #[error(
+        "still being compiled after {seconds} s; that goes on, and the next attempt has what it comes to"
+    )]
+    Compiling {
+        /// How long it was waited for.
+        seconds: u64,
+    },
+    /// A variable of containerd's environment.
+    #[error("{key}={value:?} in containerd's environment: {expected} is expected")]
+    Setting {
+        /// Its name.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it can have.
+        expected: &'static str,
+    },
     /// The args, env or settings of a guest.
     #[error(transparent)]
     Plan(#[from] engine::Error),
@@ -99,6 +117,7 @@ impl Error {
             Error::Exists(_) => Code::ALREADY_EXISTS,
             Error::Refused(_)
             | Error::Busy
+            | Error::Setting { .. }
             | Error::Sandboxed
             | Error::Sandbox(sandbox::Error::Limit { .. }) => Code::FAILED_PRECONDITION,
             Error::Config(_)
@@ -110,6 +129,7 @@ impl Error {
             | Error::NoSuchFile(_)
             | Error::Resources(_)
             | Error::Signal(_) => Code::INVALID_ARGUMENT,
+            Error::Compiling { .. } => Code::UNAVAILABLE,
             Error::Checkpoint => Code::UNIMPLEMENTED,
             Error::Stdio(_) | Error::Sandbox(_) | Error::Io { .. } => Code::UNKNOWN,
         }

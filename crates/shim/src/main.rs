@@ -25,6 +25,7 @@ mod packed;
 mod process;
 mod profiles;
 mod serve;
+mod settings;
 mod start;
 mod stats;
 mod stdio;

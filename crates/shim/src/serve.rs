@@ -25,6 +25,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::events;
 use crate::guests;
 use crate::logger;
+use crate::settings;
 use crate::start::socket_path;
 use crate::task::Service;
 
@@ -38,13 +39,6 @@ const BLOCKING_THREADS: usize = 256;
 /// How long a shim waits for its first container before it takes its start for given up: containerd was killed, or
 /// did not get the answer.
 const FIRST_CONTAINER: Duration = Duration::from_secs(600);
-
-/// Where code is kept that containerd's content store does not take: a variable of containerd's environment, which the
-/// shim has from it.
-const CACHE: &str = "WASMTIME_SHIM_CACHE";
-
-/// Where that is without the variable.
-const DEFAULT_CACHE: &str = "/var/lib/wasmtime-shim/cache";
 
 /// Serves until containerd shuts the empty service down.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
@@ -80,8 +74,7 @@ async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow:
         std::env::var("TTRPC_ADDRESS").context("TTRPC_ADDRESS in the environment")?;
     let (events, sender) = events::connect(events_address, flags.namespace.clone());
     let containerd = PathBuf::from(&flags.address);
-    let cache = std::env::var_os(CACHE).map_or_else(|| DEFAULT_CACHE.into(), PathBuf::from);
-    let (namespace, cache) = (flags.namespace.clone(), Cache::new(cache));
+    let (namespace, cache) = (flags.namespace.clone(), Cache::new(settings::cache()));
     let service = Service::new(namespace, containerd, zygote, cache, events.clone());
     let mut server = Server::new()
         .add_listener(Listener::try_from(listener).context("take over the listening socket")?)

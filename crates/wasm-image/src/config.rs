@@ -1,5 +1,7 @@
 //! What is read of an image's config (OCI image specification, "Image Configuration"). An artifact's has none of it.
 
+use std::collections::HashMap;
+
 use oci_spec::image::Descriptor;
 use serde::Deserialize;
 
@@ -25,6 +27,7 @@ pub struct Settings {
     cmd: Option<Vec<String>>,
     env: Option<Vec<String>>,
     working_dir: Option<String>,
+    labels: Option<HashMap<String, String>>,
 }
 
 /// The files of an image.
@@ -44,6 +47,11 @@ impl Settings {
     /// The environment, each `KEY=VALUE`.
     pub fn env(&self) -> &[String] {
         self.env.as_deref().unwrap_or_default()
+    }
+
+    /// The labels.
+    pub fn labels(&self) -> HashMap<String, String> {
+        self.labels.clone().unwrap_or_default()
     }
 
     /// The working directory.

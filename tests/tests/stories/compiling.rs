@@ -1,16 +1,22 @@
-//! A shim by itself whose compile worker, or the zygote above it, is killed at work.
+//! A shim by itself whose compile worker, or the zygote above it, is killed at work, or takes long.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::thread;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd_shim_protos::api::CreateTaskRequest;
+use containerd_shim_protos::ttrpc::Code;
 use nix::sys::signal::Signal;
 use tests::processes::{Process, family, shim_of};
 use tests::shim::{Bundle, Refusal, Shim, mount};
 use tests::wait::{self, SOON};
+use tests::{Container, Pod, on_each_containerd};
 
+use crate::composing::code;
 use crate::shim::{ends, granted};
+use crate::warming::large;
 
 /// A Create of a guest that takes long enough to compile for the test to meet the worker.
 fn large_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
@@ -47,7 +53,8 @@ fn kill_while_it_compiles(
     let mut worker = None;
     let refusal = thread::scope(|scope| {
         let create = scope.spawn(|| shim.create(request));
-        worker = Some(wait::until(SOON, "the compile worker", || Ok(find("wasm-compile")))?);
+        let at_work = || find("wasm-compile").filter(|worker| worker.niceness() == Some(10));
+        worker = Some(wait::until(SOON, "a compile worker of low priority", || Ok(at_work()))?);
         find(victim).context("nobody to kill")?.kill(Signal::SIGKILL)?;
         Ok::<_, anyhow::Error>(create.join().expect("no panic").expect_err("is refused"))
     })?;
@@ -83,4 +90,76 @@ fn a_compile_worker_does_not_outlive_the_zygote() -> Result<()> {
     assert!(refusal.message.contains("worker was ended"), "{refusal:?}");
     ends(&shim, &bundle)?;
     bundle.close()
+}
+
+/// The files of the cache: the lock, and compiled code.
+fn kept(bundle: &Bundle) -> Result<Vec<u64>> {
+    let mut inodes = Vec::new();
+    for entry in fs::read_dir(bundle.cache())? {
+        inodes.push(entry?.metadata()?.ino());
+    }
+    Ok(inodes)
+}
+
+#[test]
+fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_its_code()
+-> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let request = large_guest(&bundle)?;
+    let shim = bundle.start()?;
+    let refusal = shim.create_within(Duration::from_millis(300), &request).expect_err("is refused");
+    assert_eq!(refusal.code, Code::UNAVAILABLE, "{refusal:?}");
+    assert!(refusal.message.contains("still being compiled"), "{refusal:?}");
+    let code = || Ok(Some(kept(&bundle)?).filter(|kept| kept.len() == 2));
+    let code = wait::until(SOON, "code to be kept", code)?;
+
+    granted(shim.create(&request))?;
+    assert_eq!(kept(&bundle)?, code, "compiled again");
+    granted(shim.start(&bundle.id))?;
+    assert_eq!(shim.wait(&bundle.id), Ok(0));
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn kubelet_is_told_that_a_guest_is_still_being_compiled_and_runs_it_later() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = large(node, "slow", 4000)?;
+        let pod = node.run_pod(&Pod::new("slow"))?;
+        let first = pod.create(&Container::new("first", &image))?;
+        let error = first.start_within(Duration::from_secs(1)).err().context("was started")?;
+        let text = format!("{error:#}");
+        assert!(text.contains("still being compiled after"), "{text}");
+        first.remove()?;
+        let exit = pod.run(&Container::new("second", &image))?.wait()?;
+        assert_eq!((exit.code, code(node)?.len()), (0, 1));
+        Ok(())
+    })
+}
+
+#[test]
+fn what_a_compilation_may_use_is_set_and_told() -> Result<()> {
+    let refusal = |variable: &str, value: &str| -> Result<Refusal> {
+        let mut bundle = Bundle::shell("true")?;
+        bundle.set(variable, value);
+        let request = guest(&bundle, 0, 5000)?;
+        let shim = bundle.start()?;
+        let refusal = shim.create(&request).expect_err("is refused");
+        ends(&shim, &bundle)?;
+        bundle.close()?;
+        Ok(refusal)
+    };
+    let (time, memory) = ("WASMTIME_SHIM_COMPILE_TIME", "WASMTIME_SHIM_COMPILE_MEMORY");
+    for (variable, value, words) in [
+        (time, "1s", ["worker was ended", "it may use 1s and 4096 MiB", time]),
+        (memory, "300Mi", ["worker was ended", "it may use 300s and 300 MiB", memory]),
+        (time, "soon", [time, "\"soon\"", "such as 30s is expected"]),
+    ] {
+        let refusal = refusal(variable, value)?;
+        for word in words {
+            assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
+        }
+    }
+    Ok(())
 }

@@ -15,12 +15,18 @@ use tests::{Container, Node, Pod, on_each_containerd};
 
 /// Packs components into an image and imports it; returns its reference.
 pub fn packed(node: &Node, name: &str, entrypoint: &str, components: &[&Path]) -> Result<String> {
+    let files: Vec<_> = components.iter().map(|file| file.display().to_string()).collect();
+    let words = ["--entrypoint", entrypoint].into_iter().chain(files.iter().map(String::as_str));
+    packed_with(node, name, &words.collect::<Vec<_>>())
+}
+
+/// The same of what `wasm-image build` is told by those words.
+pub fn packed_with(node: &Node, name: &str, words: &[&str]) -> Result<String> {
     let reference = format!("registry.example/{name}:1");
     let archive = node.volume("archives")?.join(format!("{name}.tar"));
-    let words = ["build", "--tag", &reference, "--entrypoint", entrypoint, "--output"];
-    let files = [archive.as_path()].into_iter().chain(components.iter().copied());
-    let files = files.map(|file| file.display().to_string());
-    command::run(wasm_image(), words.iter().map(|it| (*it).to_owned()).chain(files))?.success()?;
+    let output = archive.display().to_string();
+    let fixed = ["build", "--tag", &reference, "--output", &output];
+    command::run(wasm_image(), fixed.iter().chain(words))?.success()?;
     node.import_archive(KUBERNETES, &archive)?;
     wait::until(SOON, "CRI to know the image", || {
         Ok(node.cri.has_image(&reference)?.then_some(()))

@@ -2,9 +2,10 @@
 
 use anyhow::{Context, Result};
 use tests::containerd::repository;
-use tests::{Container, Pod, RunningPod, on_each_containerd};
+use tests::{Container, Node, Pod, RunningPod, on_each_containerd};
 
-use crate::composing::{code, packed};
+use crate::composing::{code, packed, packed_with};
+use crate::warming::warmed;
 
 /// The annotation.
 const PREINIT: &str = "wasmtime.shim/preinit";
@@ -37,6 +38,51 @@ fn the_initialisation_runs_once_and_every_container_has_what_it_left() -> Result
         assert_eq!(answer(&pod, &image, "five", &["/app.wasm#is-prime", "1999993"])?, "true\n");
         // Code of the two kinds is kept side by side.
         assert_eq!(answer(&plain, &image, "again", &["/app.wasm#primes"])?, "0\n");
+        Ok(())
+    })
+}
+
+/// Packs it with a label, as a layer or as a file of the image.
+fn labelled(node: &Node, name: &str, value: &str, is_file: bool) -> Result<String> {
+    let source = repository().join("images/preinit/primes.wat").display().to_string();
+    let label = format!("{PREINIT}={value}");
+    let file = format!("{source}:/app.wat");
+    let how = if is_file {
+        ["--label", &label, "--file", &file, "--entrypoint", "/app.wat#primes"].to_vec()
+    } else {
+        ["--label", &label, &source, "--entrypoint", "/app.wat#primes"].to_vec()
+    };
+    packed_with(node, name, &how)
+}
+
+#[test]
+fn an_image_s_label_asks_for_it_and_the_annotation_decides() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("labelled"))?;
+        let other = node.run_pod(&Pod::new("told").annotation(PREINIT, "false"))?;
+        for (name, is_file) in [("layer", false), ("file", true)] {
+            let image = labelled(node, name, "true", is_file)?;
+            assert_eq!(answer(&pod, &image, name, &["/app.wat#primes"])?, "148933\n", "{name}");
+            let told = answer(&other, &image, &format!("{name}-plain"), &["/app.wat#primes"])?;
+            assert_eq!(told, "0\n", "{name}");
+        }
+        let image = labelled(node, "mistaken", "yes", true)?;
+        let error = pod.run(&Container::new("mistaken", &image)).err().context("was run")?;
+        let text = format!("{error:#}");
+        assert!(text.contains("label wasmtime.shim/preinit of the image: \"yes\""), "{text}");
+        Ok(())
+    })
+}
+
+#[test]
+fn what_is_warmed_is_what_containers_of_the_image_have() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = labelled(node, "layer", "true", false)?;
+        assert_eq!(warmed(node, &image)?["compiled"], true);
+        let kept = code(node)?;
+        let pod = node.run_pod(&Pod::new("warm"))?;
+        assert_eq!(answer(&pod, &image, "app", &["/app.wat#primes"])?, "148933\n");
+        assert_eq!(code(node)?, kept, "compiled again");
         Ok(())
     })
 }

@@ -25,7 +25,8 @@ fn warm(node: &Node, image: &str) -> Result<Output> {
     command::run(wasm_image(), words(node, image))
 }
 
-fn warmed(node: &Node, image: &str) -> Result<Value> {
+/// What the command says of an image that it has warmed.
+pub fn warmed(node: &Node, image: &str) -> Result<Value> {
     let done = warm(node, image)?.success().with_context(|| format!("warm {image}"))?;
     Ok(serde_json::from_str(&done.stdout)?)
 }
@@ -106,12 +107,12 @@ fn what_cannot_run_is_told_as_create_tells_it_and_nothing_is_left() -> Result<()
 }
 
 /// A guest of which to compile takes long enough to be killed meanwhile.
-fn large(node: &Node, name: &str) -> Result<String> {
+pub fn large(node: &Node, name: &str, functions: usize) -> Result<String> {
     let function =
         format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));
     let start = format!("(func (export \"_start\")) (func (export \"{name}\"))");
     let file = node.volume("components")?.join("large.wat");
-    fs::write(&file, format!("(module {start} {})", function.repeat(1000)))?;
+    fs::write(&file, format!("(module {start} {})", function.repeat(functions)))?;
     packed(node, name, "/large.wasm", &[&file])
 }
 
@@ -126,9 +127,9 @@ fn what_a_killed_one_leaves_the_next_removes_and_an_interrupted_one_leaves_nothi
             child.wait()?;
             Ok(())
         };
-        start(&large(node, "interrupted")?, Signal::SIGTERM)?;
+        start(&large(node, "interrupted", 1000)?, Signal::SIGTERM)?;
         assert_eq!(left(node)?, HashSet::new());
-        let image = large(node, "killed")?;
+        let image = large(node, "killed", 1000)?;
         start(&image, Signal::SIGKILL)?;
         assert_ne!(left(node)?, HashSet::new());
         let done = warm(node, &image)?;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::quantity::{DURATION, SIZE, duration, size};
 use crate::{Error, World, memory};
 
 /// What the annotations begin with.
@@ -122,40 +123,9 @@ impl HttpSettings {
 
 /// What an address may be.
 pub const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
-const DURATION: &str = "a whole number with ms, s, m or h, such as 30s";
-const SIZE: &str = "a number of bytes, or one with Ki, Mi or Gi, such as 10Mi";
 const POLICY: &str = "per-request, or reuse=N with a whole number of at least 1";
 const KEYS: &str = "http-listen, http-request-timeout, http-max-body, http-max-requests, http-max-connections and \
                     http-instances";
-
-/// `250ms`, `30s`, `5m`, `1h`; not zero.
-fn duration(text: &str) -> Option<Duration> {
-    let digits = text.find(|c: char| !c.is_ascii_digit())?;
-    let (number, unit) = text.split_at(digits);
-    let number: u64 = number.parse().ok().filter(|number| *number > 0)?;
-    let milliseconds = match unit {
-        "ms" => 1,
-        "s" => 1000,
-        "m" => 60_000,
-        "h" => 3_600_000,
-        _ => return None,
-    };
-    Some(Duration::from_millis(number.checked_mul(milliseconds)?))
-}
-
-/// A quantity of bytes (Kubernetes API, "Quantity"), of its binary suffixes the usual ones.
-fn size(text: &str) -> Option<u64> {
-    let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(digits);
-    let shift = match unit {
-        "" => 0,
-        "Ki" => 10,
-        "Mi" => 20,
-        "Gi" => 30,
-        _ => return None,
-    };
-    number.parse::<u64>().ok()?.checked_mul(1 << shift)
-}
 
 #[cfg(test)]
 mod tests {

@@ -22,15 +22,15 @@ const NAME: &str = "lock";
 /// Digits of a key that choose its byte: offsets are 63 bits.
 const DIGITS: usize = 15;
 
-/// How long one who compiles is waited for, and how often it is looked: kubelet gives up on a container's creation
-/// after two minutes, and whoever holds the lock may be stopped.
-const TRIES: u32 = 6000;
+/// How long one who compiles is waited for, and how often it is looked: twice as long as a compilation may take unless
+/// told otherwise. Whoever holds the lock may be stopped.
+const TRIES: u32 = 60_000;
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Waits until nobody else holds the lock of the key. Blocks; it is given back when what is returned is dropped.
 ///
 /// # Errors
-/// Of opening and locking the file; [`io::ErrorKind::TimedOut`] after a minute.
+/// Of opening and locking the file; [`io::ErrorKind::TimedOut`] after ten minutes.
 pub fn exclusive(directory: &Path, key: &Key) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true).mode(0o600).custom_flags(O_NOFOLLOW);

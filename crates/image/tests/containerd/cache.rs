@@ -80,7 +80,7 @@ async fn of_file(folder: &Path, text: &[u8]) -> Component {
         cwd: Path::new("/"),
         env: &[],
         mounts: &[],
-        preinit: false,
+        preinit: None,
     };
     match resolve(&container).await.unwrap() {
         Workload::Wasm(component) => component,

@@ -36,7 +36,7 @@ async fn in_namespace(
         cwd: Path::new("/"),
         env: &["PATH=/usr/bin:/bin".into()],
         mounts: &[],
-        preinit: false,
+        preinit: None,
     })
     .await
 }

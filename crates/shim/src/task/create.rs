@@ -12,6 +12,7 @@ use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
 use sandbox::{Request, Workload};
+use tokio::time::Instant;
 
 use super::service::{Shared, blocking};
 use super::workload;
@@ -23,15 +24,16 @@ use crate::options::Options;
 use crate::process::Process;
 use crate::stdio::Paths;
 
-/// Carries out Create, and tells of it.
+/// Carries out Create, and tells of it. By the deadline it is refused, if what takes long is a compilation.
 pub async fn create(
     shared: Arc<Shared>,
     request: CreateTaskRequest,
+    deadline: Option<Instant>,
 ) -> Result<CreateTaskResponse, Error> {
     let _span = trace::span("Create");
     let place = shared.reserve(&request.id)?;
     shared.expect_join();
-    let prepared = prepare(&shared, &request).await?;
+    let prepared = prepare(&shared, &request, deadline).await?;
     // Until the watcher claims the process, nobody else may reap it.
     let forking = shared.forking.read().await;
     let built = prepared.build(&shared).await.map(Arc::new);
@@ -75,7 +77,11 @@ struct Unbuilt {
     kind: Kind,
 }
 
-async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Prepared, Error> {
+async fn prepare(
+    shared: &Arc<Shared>,
+    request: &CreateTaskRequest,
+    deadline: Option<Instant>,
+) -> Result<Prepared, Error> {
     // Each may take minutes and a thread or two: the rest of the Pod must get by meanwhile.
     let _turn = shared.creates.acquire().await;
     let bundle = PathBuf::from(&request.bundle);
@@ -87,7 +93,7 @@ async fn prepare(shared: &Arc<Shared>, request: &CreateTaskRequest) -> Result<Pr
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;
     let finding = trace::span("find the workload");
-    let found = workload::find(shared, &request.id, &bundle, &config).await?;
+    let found = workload::find(shared, &request.id, &bundle, &config, deadline).await?;
     drop(finding);
     let stdio = Paths {
         terminal: request.terminal,

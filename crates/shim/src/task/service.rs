@@ -5,6 +5,7 @@ use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use containerd_shim::api::{
@@ -22,6 +23,7 @@ use sandbox::Zygote;
 use sandbox::console::Size;
 use tokio::sync::{Notify, RwLock, Semaphore};
 use tokio::task::spawn_blocking;
+use tokio::time::Instant;
 
 use super::{create, delete, exec, kill, pause, query, start, update};
 use crate::connection::Connection;
@@ -250,16 +252,22 @@ async fn to_the_end<T: Send + 'static>(
     }
 }
 
+/// When an answer is still in time for a caller that does not wait for ever: a tenth of its time is left for the way.
+fn deadline(context: &TtrpcContext) -> Option<Instant> {
+    let time = u64::try_from(context.timeout_nano).ok().filter(|time| *time > 0)?;
+    Some(Instant::now() + Duration::from_nanos(time / 10 * 9))
+}
+
 type Answer<T> = ttrpc::Result<T>;
 
 #[async_trait]
 impl containerd_shim::Task for Service {
     async fn create(
         &self,
-        _: &TtrpcContext,
+        context: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> Answer<CreateTaskResponse> {
-        to_the_end(create::create(self.0.clone(), request)).await
+        to_the_end(create::create(self.0.clone(), request, deadline(context))).await
     }
 
     async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {

@@ -1,21 +1,22 @@
 //! Finds out what a container runs, and has a guest compiled.
 
-use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Plan, Remains, World};
+use engine::{Plan, Remains};
 use oci_spec::runtime::Process;
 use sandbox::{Workload, unwritable};
+use tokio::time::Instant;
 
+use super::compile;
 use super::service::{Shared, blocking};
 use crate::config::ContainerConfig;
 use crate::container::{Container, Kind};
 use crate::errors::Error;
 use crate::guests::{self, Task};
-use crate::profiles;
 use crate::toolbox::{Word, answers};
+use crate::{profiles, settings};
 
 /// The word before a call in one argument: `exec POD -- invoke 'get-user(42)'`.
 const INVOKE: &str = "invoke";
@@ -34,6 +35,8 @@ struct First<'a> {
     config: &'a ContainerConfig,
     /// Where it is asked for a profile.
     bundle: &'a Path,
+    /// Until when it is waited for.
+    deadline: Option<Instant>,
 }
 
 /// The workload of a container whose root is mounted.
@@ -42,6 +45,7 @@ pub async fn find(
     id: &str,
     bundle: &Path,
     config: &ContainerConfig,
+    deadline: Option<Instant>,
 ) -> Result<Found, Error> {
     if config.is_sandbox() {
         return Ok(Found { workload: Workload::Pause, files: vec![] });
@@ -51,7 +55,7 @@ pub async fn find(
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process)).await?;
     drop(resolving);
-    prepare(shared, found, process, Some(First { remains, bundle, config })).await
+    prepare(shared, id, found, process, Some(First { remains, bundle, config, deadline })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -68,7 +72,7 @@ pub async fn find_exec(
         return find_export(shared, id, config, process, export, arguments).await;
     }
     match image::resolve_file(&container(shared, id, config, process)).await? {
-        Some(found) => prepare(shared, found, process, None).await,
+        Some(found) => prepare(shared, id, found, process, None).await,
         None if executed_in.kind() == Kind::Program => {
             Ok(Found { workload: Workload::Linux, files: vec![] })
         }
@@ -103,7 +107,8 @@ async fn find_word(
             };
             let (names, layers) = (component.names(), component.layers().await?);
             let shared = shared.clone();
-            blocking(move || guests::describe(&shared.zygote, names, layers)).await?
+            let bounds = settings::compilation()?;
+            blocking(move || guests::describe(&shared.zygote, names, layers, bounds)).await?
         }
         _ => return Ok(Word::parse(args(process))),
     };
@@ -136,7 +141,7 @@ async fn find_export(
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
     let found = image::resolve(&container(shared, id, config, &called)).await?;
-    prepare(shared, found, &called, None).await
+    prepare(shared, id, found, &called, None).await
 }
 
 /// The container's own entrypoint with another export.
@@ -167,51 +172,41 @@ fn container<'a>(
 
 async fn prepare(
     shared: &Arc<Shared>,
+    id: &str,
     found: image::Workload,
     process: &Process,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
         image::Workload::Linux => Ok(Found { workload: Workload::Linux, files: vec![] }),
-        image::Workload::Wasm(component) => guest(shared, component, process, first).await,
+        image::Workload::Wasm(component) => guest(shared, id, component, process, first).await,
     }
 }
 
 async fn guest(
     shared: &Arc<Shared>,
+    id: &str,
     component: image::Component,
     process: &Process,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
-    let (world, code) = compile(shared, &component).await.map_err(|error| match error {
+    let component = Arc::new(component);
+    let deadline = first.as_ref().and_then(|first| first.deadline);
+    let code = compile::code(shared, id, &component, deadline).await;
+    let (world, code) = code.map_err(|error| match error {
         Error::Guest(reason) => Error::Guest(format!("{}: {reason}", args(process).join(" "))),
         other => other,
     })?;
     let env = process.env().as_deref().unwrap_or_default();
-    let image::Component { export, args, .. } = component;
+    let (export, args) = (component.export.clone(), component.args.clone());
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     let mut files = vec![unwritable::file(code)?];
-    if let Some(First { remains, config, bundle }) = first {
+    if let Some(First { remains, config, bundle, .. }) = first {
         plan.remains = remains;
         config.serve_http(&mut plan.http)?;
         files.push(profiles::listen(bundle)?.into());
     }
     Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(Box::new(plan)))), files })
-}
-
-/// As the cache has it, or as a worker makes it for the cache.
-async fn compile(
-    shared: &Arc<Shared>,
-    component: &image::Component,
-) -> Result<(World, File), Error> {
-    let zygote = shared.clone();
-    let version = blocking(move || Ok(zygote.zygote.version()?)).await?;
-    let compile = |layers| {
-        let (shared, export) = (shared.clone(), component.export.clone());
-        let (names, preinit) = (component.names(), component.preinit);
-        blocking(move || guests::compile(&shared.zygote, names, layers, export, preinit))
-    };
-    shared.cache.code(component, &version, compile).await
 }
 
 fn args(process: &Process) -> &[String] {

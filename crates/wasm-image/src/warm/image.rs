@@ -1,6 +1,6 @@
 //! What of an image on the node a container of it needs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
@@ -27,6 +27,8 @@ pub struct Image {
     pub env: Vec<String>,
     /// Its working directory.
     pub cwd: String,
+    /// Its labels, which its containers have from it.
+    pub labels: HashMap<String, String>,
     /// The snapshot of its files; empty where it has none.
     pub snapshot: String,
     /// Its wasm layers.
@@ -59,6 +61,7 @@ impl Image {
             args,
             env: config.env().to_vec(),
             cwd: config.cwd().to_owned(),
+            labels: config.labels(),
             snapshot: chain_id(&rootfs.diff_ids),
             layers: manifest.layers().iter().filter(|it| is_wasm(it)).cloned().collect(),
         })

@@ -190,6 +190,7 @@ impl Node {
         Container {
             id: id.to_owned(),
             image: image.name.clone(),
+            labels: image.labels.clone(),
             runtime: Some(Runtime { name: RUNTIME.into(), options: None }),
             spec: Some(Any { type_url: SPEC.into(), value: spec.to_string().into_bytes() }),
             snapshotter: self.snapshotter.clone(),
