@@ -18,6 +18,8 @@ pub struct Names {
     pub name: String,
     /// The interfaces and functions it imports, in order.
     pub imports: Vec<String>,
+    /// Of the imports, those of types alone: nobody has to provide them.
+    pub types: BTreeSet<String>,
     /// What it exports, in order.
     pub exports: Vec<String>,
 }
@@ -52,6 +54,7 @@ pub fn choose(layers: &[Names], host: &[Interface]) -> Result<Vec<Wire>, Error> 
                     }
                     wires.push(wire);
                 }
+                None if layers[importer].types.contains(import) => {}
                 None if provides(host, import, None) => {}
                 None => missing.push(nobody(layers, importer, import)),
             }
@@ -169,7 +172,8 @@ mod tests {
         let layer = |line: &&str| {
             let (name, rest) = line.split_once(": ").unwrap();
             let (imports, exports) = rest.split_once('>').unwrap();
-            Names { name: name.into(), imports: words(imports), exports: words(exports) }
+            let (imports, exports) = (words(imports), words(exports));
+            Names { name: name.into(), imports, exports, ..Names::default() }
         };
         lines.iter().map(layer).collect()
     }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use wac_graph::types::{ItemKind, Package, World};
+use wac_graph::types::{ItemKind, Package, Type, World};
 use wac_graph::{CompositionGraph, PackageId};
 use wasmparser::Parser;
 
@@ -75,15 +75,29 @@ fn names_of(
     package: PackageId,
     layer: &Layer<'_>,
 ) -> Result<Names, Error> {
-    let World { imports, exports, .. } = &graph.types()[graph[package].ty()];
+    let all = graph.types();
+    let World { imports, exports, .. } = &all[graph[package].ty()];
     if imports.len().max(exports.len()) > NAMES {
         return Err(Error::Wide(layer.name.to_owned()));
     }
     // A type is imported to give it a name: nobody provides it.
     let is_type = |kind: &ItemKind| matches!(kind, ItemKind::Type(_));
-    let imports = imports.iter().filter(|(_, kind)| !is_type(kind)).map(|(name, _)| name.clone());
+    // A resource is of whoever has its functions.
+    let is_value =
+        |kind: &ItemKind| is_type(kind) && !matches!(kind, ItemKind::Type(Type::Resource(_)));
+    let has_types_alone = |kind: &ItemKind| match kind {
+        ItemKind::Instance(interface) => all[*interface].exports.values().all(is_value),
+        _ => false,
+    };
+    let imports = || imports.iter().filter(|(_, kind)| !is_type(kind));
+    let types = imports().filter(|(_, kind)| has_types_alone(kind)).map(|(name, _)| name.clone());
     let exports = exports.iter().filter(|(_, kind)| !is_type(kind)).map(|(name, _)| name.clone());
-    Ok(Names { name: layer.name.into(), imports: imports.collect(), exports: exports.collect() })
+    Ok(Names {
+        name: layer.name.into(),
+        imports: imports().map(|(name, _)| name.clone()).collect(),
+        types: types.collect(),
+        exports: exports.collect(),
+    })
 }
 
 fn invalid<E: ToString>(layer: &Layer<'_>) -> impl Fn(E) -> Error {

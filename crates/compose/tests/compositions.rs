@@ -249,3 +249,25 @@ fn leb(mut number: usize) -> Vec<u8> {
     bytes.push(number as u8);
     bytes
 }
+
+#[test]
+fn an_interface_of_types_alone_needs_nobody() {
+    let types = r#"(import "acme:shop/types@1.0.0" (instance
+        (type $kind (enum "net" "gross")) (export "kind" (type (eq $kind)))))"#;
+    let app = format!(
+        r#"(component {types} (import "acme:shop/store@1.0.0" (instance $store
+            (export "get" (func (result u32))))) (export "store" (instance $store)))"#
+    );
+    let store = format!(
+        r#"(component {types}
+            (core module $m (func (export "get") (result i32) i32.const 1))
+            (core instance $i (instantiate $m))
+            (func $get (result u32) (canon lift (core func $i "get")))
+            (instance $own (export "get" (func $get)))
+            (export "acme:shop/store@1.0.0" (instance $own)))"#
+    );
+    let [app, store] = [app, store].map(|text| wat::parse_str(text).expect("parses"));
+    let done = composed(&[("app", &app), ("store", &store)]).expect("composes");
+    assert_eq!(done.wires.len(), 1);
+    assert_eq!(outside(&done.wasm).0, ["acme:shop/types@1.0.0"]);
+}

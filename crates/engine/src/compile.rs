@@ -215,6 +215,17 @@ mod tests {
     }
 
     #[test]
+    fn an_interface_of_types_alone_is_of_nobody() {
+        let component = br#"(component
+            (import "acme:shop/types@1.0.0" (instance
+                (type $kind (enum "net" "gross")) (export "kind" (type (eq $kind)))))
+            (core module $m (func (export "greet")))
+            (core instance $i (instantiate $m))
+            (func (export "greet") (canon lift (core func $i "greet"))))"#;
+        assert_eq!(compile(component, Some("greet")).expect("compiles"), World::Export);
+    }
+
+    #[test]
     fn components_that_lie_in_each_other_without_end_are_told() {
         let mut wasm = b"\0asm\x0d\0\x01\0".to_vec();
         for _ in 0..2000 {

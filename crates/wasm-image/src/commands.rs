@@ -1,6 +1,7 @@
 //! Each command, step by step.
 
 use std::fmt::Display;
+use std::io::{self, Write};
 
 use anyhow::{Context, Result};
 use oci_client::Reference;
@@ -132,15 +133,23 @@ async fn look(asked: &Inspect) -> Result<()> {
 
 fn report(done: &(impl Serialize + Display), format: Format) -> Result<()> {
     match format.kind {
-        Kind::Json => print_json(done)?,
-        Kind::Text => println!("{done}"),
+        Kind::Json => print_json(done),
+        Kind::Text => print(done),
     }
-    Ok(())
 }
 
 fn print_json(report: &impl Serialize) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(report)?);
-    Ok(())
+    print(&serde_json::to_string_pretty(report)?)
+}
+
+/// Whoever reads it may have read enough (`| head`).
+fn print(text: &impl Display) -> Result<()> {
+    match writeln!(io::stdout(), "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write to stdout")
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Reads the input, turns it into `what` and writes that.

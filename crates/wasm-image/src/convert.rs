@@ -7,7 +7,7 @@ use serde_json::json;
 use wasmparser::Parser;
 
 use crate::args::{self, Build};
-use crate::build::config::{self, Platform};
+use crate::build::config::{self, Layers, Platform};
 use crate::build::media_type;
 use crate::store::Layout;
 use crate::transfer::Source;
@@ -35,13 +35,15 @@ pub async fn convert(
         given => given.to_vec(),
     };
     let settings = Build { env: asked.env.clone(), ..Build::default() };
-    let config = config::of_image(&settings, &entrypoint, &platform, &[]);
+    // By the name that containerd and the shim know it by; the content is the same.
+    let layer = layout.add("application/wasm", &wasm)?;
+    let layers = Layers { wasm: vec![layer.digest().to_string()], ..Layers::default() };
+    let config = config::of_image(&settings, &entrypoint, &platform, &layers);
     let mut made = json!({
         "schemaVersion": 2,
         "mediaType": media_type::MANIFEST,
         "config": layout.add(media_type::CONFIG, &config)?,
-        // By the name that containerd and the shim know it by; the content is the same.
-        "layers": [layout.add("application/wasm", &wasm)?],
+        "layers": [layer],
     });
     if let Some(annotations) = manifest.annotations() {
         made["annotations"] = serde_json::to_value(annotations)?;

@@ -67,6 +67,32 @@ fn three_layers_answer_as_one_and_are_compiled_once() -> Result<()> {
     })
 }
 
+#[test]
+fn two_images_that_differ_in_their_guests_alone_are_two() -> Result<()> {
+    on_each_containerd(|node| {
+        let text = |answer: u32| {
+            format!(
+                r#"(component (core module $m (func (export "f") (result i32) i32.const {answer}))
+                    (core instance $i (instantiate $m))
+                    (func (export "answer") (result u32) (canon lift (core func $i "f"))))"#
+            )
+        };
+        let file = node.volume("components")?.join("app.wat");
+        let mut images = Vec::new();
+        for answer in [41, 42] {
+            fs::write(&file, text(answer))?;
+            images.push(packed(node, &format!("app{answer}"), "/app.wasm#answer", &[&file])?);
+        }
+        let pod = node.run_pod(&Pod::new("two"))?;
+        for (image, answer) in images.iter().zip(["41\n", "42\n"]) {
+            let container = pod.run(&Container::new(&format!("app{}", answer.trim()), image))?;
+            container.wait()?;
+            assert_eq!(container.logs()?.stdout, answer, "{image}");
+        }
+        Ok(())
+    })
+}
+
 /// The reference of an image of which one import has two layers to choose from.
 pub fn refused(node: &Node) -> Result<String> {
     let source = repository().join("images/composed");

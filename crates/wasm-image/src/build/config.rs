@@ -53,20 +53,35 @@ impl std::str::FromStr for Platform {
     }
 }
 
-/// The config of an image (OCI image specification, "OCI Image Configuration").
+/// The layers of an image, as its config counts them.
+#[derive(Debug, Default)]
+pub struct Layers {
+    /// The digests of those of the root file system, uncompressed. containerd 2 leaves layers that it cannot unpack out
+    /// of the count, and refuses an image where the rest does not match.
+    pub rootfs: Vec<String>,
+    /// The digests of the wasm layers. CRI takes the digest of the config for the image's id: two images must not have
+    /// the same config when they have other guests.
+    pub wasm: Vec<String>,
+}
+
+/// The config of an image (OCI image specification, "OCI Image Configuration"); its wasm layers are listed as in that of
+/// an artifact (TAG Runtime, "Wasm OCI Artifact").
 pub fn of_image(
     build: &Build,
     entrypoint: &[String],
     platform: &Platform,
-    diff_ids: &[String],
+    layers: &Layers,
 ) -> Vec<u8> {
     let Platform { os, architecture } = platform;
-    let config = json!({
+    let mut config = json!({
         "architecture": architecture,
         "os": os,
         "config": run_config(build, entrypoint),
-        "rootfs": { "type": "layers", "diff_ids": diff_ids },
+        "rootfs": { "type": "layers", "diff_ids": layers.rootfs },
     });
+    if !layers.wasm.is_empty() {
+        config["layerDigests"] = json!(layers.wasm);
+    }
     config.to_string().into_bytes()
 }
 
@@ -162,7 +177,7 @@ mod tests {
 
     #[test]
     fn what_was_not_given_is_left_out() {
-        let config = of_image(&Build::default(), &[], &Platform::wasip1(), &[]);
+        let config = of_image(&Build::default(), &[], &Platform::wasip1(), &Layers::default());
         let config: Value = serde_json::from_slice(&config).unwrap();
         assert_eq!(config["config"], json!({}));
         assert_eq!(config["rootfs"], json!({ "type": "layers", "diff_ids": [] }));
@@ -171,7 +186,7 @@ mod tests {
     #[test]
     fn the_user_is_written_as_given() {
         let build = Build { user: Some("www-data:100".into()), ..Build::default() };
-        let config = of_image(&build, &[], &Platform::host(), &[]);
+        let config = of_image(&build, &[], &Platform::host(), &Layers::default());
         let config: Value = serde_json::from_slice(&config).unwrap();
         assert_eq!(config["config"], json!({ "User": "www-data:100" }));
     }
@@ -180,7 +195,7 @@ mod tests {
     fn ports_are_a_set_and_the_working_directory_a_path() {
         let expose = ["8080", "53/udp"].map(|it| it.parse().unwrap()).to_vec();
         let build = Build { expose, workdir: Some("/data".into()), ..Build::default() };
-        let config = of_image(&build, &[], &Platform::wasip2(), &[]);
+        let config = of_image(&build, &[], &Platform::wasip2(), &Layers::default());
         let config: Value = serde_json::from_slice(&config).unwrap();
         let ports = json!({ "8080/tcp": {}, "53/udp": {} });
         assert_eq!(config["config"], json!({ "ExposedPorts": ports, "WorkingDir": "/data" }));

@@ -67,16 +67,14 @@ fn artifact(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Contents
 }
 
 /// An image: at most one tar layer with the root file system, then the wasm layers.
-///
-/// Only the tar layer is counted in `rootfs.diff_ids`: containerd 2 leaves layers it cannot unpack
-/// out of the count and refuses an image where the rest does not match.
 fn image(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Contents> {
     let mut layers = Vec::new();
     if build.rootfs.is_some() || !build.files.is_empty() {
         let tar = layer::pack(build.rootfs.as_deref(), &build.files)?;
         layers.push(layout.add(media_type::LAYER, &tar)?);
     }
-    let diff_ids: Vec<String> = layers.iter().map(|it| it.digest().to_string()).collect();
+    let digests = |layers: &[Descriptor]| layers.iter().map(|it| it.digest().to_string()).collect();
+    let files = layers.len();
     for guest in guests {
         let mut layer = layout.add(&build.layer_media_type, &guest.wasm)?;
         if guests.len() > 1 {
@@ -91,7 +89,9 @@ fn image(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Contents> {
         ([], [first, ..]) => vec![first.entrypoint()],
         (given, _) => given.to_vec(),
     };
-    let config = config::of_image(build, &entrypoint, &platform, &diff_ids);
+    let (rootfs, wasm) = layers.split_at(files);
+    let counted = config::Layers { rootfs: digests(rootfs), wasm: digests(wasm) };
+    let config = config::of_image(build, &entrypoint, &platform, &counted);
     Ok(Contents { config: layout.add(media_type::CONFIG, &config)?, layers })
 }
 
@@ -164,6 +164,9 @@ mod tests {
         let second = file(dir.path(), "a.wasm", MODULE);
         let (manifest, config) = built(&asked(vec![first, second]));
         assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!([]));
+        for (at, digest) in config["layerDigests"].as_array().unwrap().iter().enumerate() {
+            assert_eq!(*digest, manifest["layers"][at]["digest"]);
+        }
         assert_eq!((&config["os"], &config["architecture"]), (&"wasip2".into(), &"wasm".into()));
         assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/z.wasm"]));
         let digests: Vec<_> = manifest["layers"].as_array().unwrap().iter().collect();

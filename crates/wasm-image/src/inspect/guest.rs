@@ -146,7 +146,11 @@ fn imports<'a>(
         let name = resolve.name_world_key(key);
         match item {
             WorldItem::Interface { id, .. } => {
-                imports.push(Import { name, items: used(resolve, *id) })
+                let items = used(resolve, *id);
+                // Types alone are of nobody.
+                if !items.is_empty() {
+                    imports.push(Import { name, items });
+                }
             }
             WorldItem::Function(_) => imports.push(Import { name, items: Vec::new() }),
             WorldItem::Type { .. } => {}

@@ -1,10 +1,30 @@
 //! What `inspect` says of files and images.
 
 use std::io::Write;
+use std::process::Stdio;
 
 use serde_json::json;
 
 use crate::support::{COMMAND, UNPROVIDED, Work};
+
+#[test]
+fn types_alone_are_of_nobody_and_whoever_reads_no_further_is_no_failure() {
+    let work = Work::new();
+    let types = r#"(import "acme:shop/types@1.0.0" (instance
+        (type $kind (enum "net" "gross")) (export "kind" (type (eq $kind)))))"#;
+    work.file("app.wat", COMMAND.replacen("(component", &format!("(component {types}"), 1));
+    let report = work.run("inspect app.wat --format json").ok().json();
+    assert_eq!(
+        (&report["runs"], report["guests"][0]["imports"].as_array().unwrap().len()),
+        (&true.into(), 1)
+    );
+
+    let mut inspect = work.command("inspect app.wat");
+    let mut inspect = inspect.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(inspect.stdout.take());
+    let done = inspect.wait_with_output().unwrap();
+    assert!(done.status.success() && done.stderr.is_empty(), "{done:?}");
+}
 
 #[test]
 fn a_command_is_told_with_world_imports_and_needs() {
