@@ -5,7 +5,7 @@ CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images containerd demo test cluster-tools cluster cluster-down e2e critest bench \
+.PHONY: help deps build dist images polyglot containerd demo test cluster-tools cluster cluster-down e2e critest bench \
 	bench-quick bench-trace contenders check fmt clean
 
 # Where the shims are that are measured.
@@ -27,13 +27,17 @@ dist: deps ## build what is shipped into target/dist: LTO, stripped, debug infor
 images: build ## build the sample guests and pack them as OCI archives into target/images
 	@scripts/build-images.sh
 
+polyglot: images ## build the sample image whose components are in Rust, Python and JavaScript
+	@scripts/install-deps.sh polyglot
+	@scripts/build-large-images.sh polyglot
+
 containerd: deps ## build a containerd 2.x into target/go/containerd, where Go is there
 	@scripts/build-go-tools.sh containerd
 
 demo: images containerd ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
 	@target/release/demo
 
-test: images cluster-tools ## run every test but the slow ones on Kubernetes
+test: images polyglot cluster-tools ## run every test but the slow ones on Kubernetes
 	@echo "== test on Kubernetes"
 	@$(CARGO) test --release --locked --workspace --test kubernetes
 	@echo "== test"
@@ -72,7 +76,7 @@ contenders: images containerd
 	@echo "== build the contenders (the first time takes some minutes: another Wasmtime)"
 	@$(CARGO) build --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches
 	@$(CARGO) build --release --locked --manifest-path benches/peer/Cargo.toml --target-dir target/peer
-	@PATH="$(CONTENDERS):$$PATH" scripts/build-heavy-image.sh
+	@scripts/build-large-images.sh hello-python
 
 check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check

@@ -8,13 +8,8 @@
 # WASM_IMAGE names a ready packer; without it the workspace's own is built.
 set -euo pipefail
 
-root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-# shellcheck source=scripts/guest-tools.sh
-. "$root/scripts/guest-tools.sh"
-src=$root/images
-out=$root/target/images
-guests=$root/target/guests
-wasi_libc=${WASI_LIBC:-/usr/lib/wasm32-wasi}
+# shellcheck source=scripts/guest-steps.sh
+. "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
 
 main() {
     mkdir -p "$out"
@@ -30,82 +25,6 @@ main() {
     linux_rootfs
     critest_rootfs
     pack_all
-}
-
-die() { printf 'error: %s\n' "$*" >&2; exit 1; }
-
-# fresh OUTPUT SOURCE...: whether the output is newer than this script and all the sources.
-fresh() {
-    local output=$1
-    shift
-    [ -e "$output" ] || return 1
-    [ -z "$(find "$@" "${BASH_SOURCE[0]}" -newer "$output" -print -quit)" ]
-}
-
-# ---- tools ---------------------------------------------------------------------------------------
-
-packer() {
-    if [ -n "${WASM_IMAGE:-}" ]; then
-        wasm_image=$WASM_IMAGE
-        return
-    fi
-    wasm_image=${CARGO_TARGET_DIR:-$root/target}/release/wasm-image
-    # Asking cargo would mean waiting for whatever else is being built.
-    [ ! -e "$wasm_image" ] || [ -n "$(find "$root/crates/wasm-image" -newer "$wasm_image" -print -quit)" ] \
-        || return 0
-    say "crates/wasm-image: the packer"
-    (cd "$root" && cargo build --quiet --release --package wasm-image)
-}
-
-# ---- guests in Rust ------------------------------------------------------------------------------
-
-# rust_guest NAME bin|lib: images/NAME as a component.
-rust_guest() {
-    local name=$1 kind=$2
-    fresh "$out/$name.wasm" "$src/$name" "$src/wasi-start.c" && return
-    command -v cargo >/dev/null || die "images/$name is written in Rust, and cargo is not there"
-    if has_wasip2; then
-        rust_with_wasip2 "$name"
-    else
-        rust_with_own_std "$name" "$kind"
-    fi
-}
-
-rust_with_wasip2() {
-    local name=$1
-    say "images/$name: Rust, target wasm32-wasip2"
-    (cd "$src/$name" && CARGO_TARGET_DIR=$guests cargo build --locked --quiet --release --target wasm32-wasip2)
-    cp "$guests/wasm32-wasip2/release/${name//-/_}.wasm" "$out/$name.wasm" 2>/dev/null \
-        || cp "$guests/wasm32-wasip2/release/$name.wasm" "$out/$name.wasm"
-}
-
-# Without the target's standard library: builds it from source for WASI 0.1, and lets the packer
-# make a component of the module.
-rust_with_own_std() {
-    local name=$1 kind=$2 rustc linker clang start flags module
-    if ! rustc=$(rustc_with_source) || ! linker=$(newest_llvm wasm-ld) || ! clang=$(newest_llvm clang) \
-        || [ ! -e "$wasi_libc/libc.a" ]; then
-        die "images/$name is written in Rust and needs either the target wasm32-wasip2" \
-            "(rustup target add wasm32-wasip2) or rustc with the source of std, clang, lld and wasi-libc" \
-            "(Debian: rustc-web rust-web-src clang lld wasi-libc); scripts/install-deps.sh gets them"
-    fi
-    say "images/$name: Rust, target wasm32-wasip1 with std from source ($("$rustc" --version))"
-    start=$wasi_libc/crt1-reactor.o
-    if [ "$kind" = bin ]; then
-        start=$guests/wasi-start.o
-        mkdir -p "$guests"
-        "$clang" --target=wasm32-wasi -O2 -Wall -Wextra -Werror -c "$src/wasi-start.c" -o "$start"
-    fi
-    flags="-Clink-self-contained=no -Clinker=$linker -L$wasi_libc"
-    (
-        cd "$src/$name"
-        export RUSTC=$rustc RUSTC_BOOTSTRAP=1 RUSTFLAGS=$flags CARGO_TARGET_DIR=$guests
-        cargo rustc --locked --quiet --release -Zbuild-std=std,panic_abort --target wasm32-wasip1 -- \
-            -Clink-arg="$start"
-    )
-    module=$guests/wasm32-wasip1/release/$name.wasm
-    [ "$kind" = bin ] || module=$guests/wasm32-wasip1/release/${name//-/_}.wasm
-    "$wasm_image" componentize "$module" -o "$out/$name.wasm"
 }
 
 # ---- guests in C and in text ---------------------------------------------------------------------
@@ -195,25 +114,6 @@ critest_rootfs() {
 }
 
 # ---- images --------------------------------------------------------------------------------------
-
-# pack NAME SOURCE OPTION...: an archive, when it is older than SOURCE or the packer.
-pack() {
-    local name=$1 source=$2
-    shift 2
-    fresh "$out/$name.tar" "$source" "$wasm_image" && return
-    say "target/images/$name.tar"
-    "$wasm_image" build -t "registry.example/samples/$name:1" -o "$out/$name.tar" "$@" >/dev/null
-}
-
-# pack_file NAME SOURCE DEST: an ordinary Linux image with one file, which is the entrypoint.
-pack_file() {
-    pack "$1" "$2" --file "$2:$3" --entrypoint "$3"
-}
-
-# pack_layer NAME SOURCE: an image whose layer is the guest; its name is the entrypoint.
-pack_layer() {
-    pack "$1" "$2" "$2"
-}
 
 pack_all() {
     local name

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What both scripts ask about the compilers of the sample guests; sourced, not executed.
+# What the scripts ask about the compilers of the sample guests; sourced, not executed.
 
 say() { printf '%s\n' "$*"; }
 

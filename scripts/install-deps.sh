@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`,
-# `critest` or `bench` also what that target does.
+# `critest`, `bench` or `polyglot` also what that target does.
 #
 # On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
 # what is missing and fails. Nothing is downloaded or printed when everything is there.
@@ -20,6 +20,7 @@ main() {
         cluster) look_for_cluster_tools ;;
         critest) look_for_critest_tools ;;
         bench) look_for_bench_tools ;;
+        polyglot) need_venv ;;
     esac
     [ "${#missing[@]}" -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
@@ -108,9 +109,13 @@ look_for_critest_tools() {
     need_command ipcmk util-linux
 }
 
-# The heavy guest is made by a program from PyPI.
 look_for_bench_tools() {
     need_command wrk wrk
+    need_venv
+}
+
+# What makes the guests in Python and JavaScript is from PyPI.
+need_venv() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || need "python3 with venv" python3 python3-venv
 }
 

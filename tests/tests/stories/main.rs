@@ -20,6 +20,7 @@ mod leftovers;
 mod linux;
 mod pausing;
 mod pod;
+mod polyglot;
 mod preinit;
 mod registry;
 mod resources;

