@@ -1,7 +1,8 @@
 //! The processes of the machine, as /proc tells.
 
 use std::fs;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
@@ -28,6 +29,17 @@ pub struct Memory {
     /// The same, with pages that n processes share counted as 1/n.
     pub pss: u64,
     /// Those that no other process shares.
+    pub private: u64,
+}
+
+/// A file that a process has mapped, and how much of it is in memory: in KiB, all and what no other process has.
+#[derive(Debug, Clone, Copy)]
+pub struct Mapped {
+    /// The file.
+    pub inode: u64,
+    /// All of it.
+    pub resident: u64,
+    /// What no other process has.
     pub private: u64,
 }
 
@@ -105,6 +117,39 @@ impl Process {
         let field = |name| number(&rollup, name).with_context(|| format!("no {name}"));
         let private = field("Private_Clean:")? + field("Private_Dirty:")?;
         Ok(Memory { rss: field("Rss:")?, pss: field("Pss:")?, private })
+    }
+
+    /// What it has of a file in that folder (proc(5), `smaps`).
+    pub fn mapped(&self, folder: &Path) -> Result<Mapped> {
+        let inodes: Vec<u64> =
+            fs::read_dir(folder)?.map(|it| Ok(it?.metadata()?.ino())).collect::<Result<_>>()?;
+        let smaps = read(self.pid, "smaps").context("smaps")?;
+        let mut found: Option<Mapped> = None;
+        let mut inside = false;
+        for line in smaps.lines() {
+            let words: Vec<_> = line.split_whitespace().collect();
+            match words[..] {
+                [range, _, _, _, inode, ..] if range.contains('-') => {
+                    let inode = inode.parse()?;
+                    inside = inodes.contains(&inode);
+                    if inside {
+                        found.get_or_insert(Mapped { inode, resident: 0, private: 0 });
+                    }
+                }
+                [field, kib, ..] if inside => {
+                    let mapped = found.as_mut().context("nothing mapped")?;
+                    match field {
+                        "Rss:" => mapped.resident += kib.parse::<u64>()?,
+                        "Private_Clean:" | "Private_Dirty:" => {
+                            mapped.private += kib.parse::<u64>()?;
+                        }
+                        _ => {}
+                    }
+                }
+                _ => {}
+            }
+        }
+        found.with_context(|| format!("process {} maps no file of {}", self.pid, folder.display()))
     }
 
     /// How many threads it has.

@@ -133,6 +133,12 @@ impl Container {
         self
     }
 
+    /// With an input that stays open.
+    pub fn stdin(mut self) -> Self {
+        self.config.stdin = true;
+        self
+    }
+
     /// Instead of the image's entrypoint.
     pub fn command(mut self, words: &[&str]) -> Self {
         self.config.command = words.iter().map(|&word| word.into()).collect();

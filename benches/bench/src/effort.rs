@@ -21,6 +21,10 @@ pub struct Effort {
     pub next: usize,
     /// For how long a server is asked, in seconds.
     pub http_seconds: u32,
+    /// Pods of a large guest that are created at once; a fifth of them where each is compiled.
+    pub replicas: usize,
+    /// Pods of a large guest that wait.
+    pub waiting: usize,
     /// Memory of the node that is to be filled, in MiB.
     pub gateway: u64,
 }
@@ -33,6 +37,8 @@ pub const QUICK: Effort = Effort {
     pods: &[1, 10],
     next: 2,
     http_seconds: 2,
+    replicas: 5,
+    waiting: 3,
     gateway: 160,
 };
 
@@ -40,10 +46,12 @@ pub const QUICK: Effort = Effort {
 pub const FULL: Effort = Effort {
     rounds: 20,
     slow_rounds: 2,
-    tasks: 400,
-    pods: &[1, 10, 50, 100],
+    tasks: 1000,
+    pods: &[1, 10, 50, 100, 200, 400],
     next: 5,
     http_seconds: 3,
+    replicas: 20,
+    waiting: 10,
     gateway: 512,
 };
 

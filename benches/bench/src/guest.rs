@@ -9,9 +9,9 @@ use tests::{Node, command};
 /// The name of the section that makes one unlike another.
 const SECTION: &str = "bench-round";
 
-/// Imports an image of that sample guest that differs from every other one by a custom section, which says nothing
+/// Imports into that namespace an image of the sample guest that differs from every other one by a custom section, which says nothing
 /// (WebAssembly, "Custom Section"; the component model has the same). Returns its reference.
-pub fn unseen(node: &Node, sample: &str, round: &str) -> Result<String> {
+pub fn unseen(node: &Node, namespace: &str, sample: &str, round: &str) -> Result<String> {
     let guest = repository().join(format!("target/images/{sample}.wasm"));
     let mut bytes = fs::read(&guest).with_context(|| guest.display().to_string())?;
     bytes.extend(custom_section(round)?);
@@ -23,7 +23,7 @@ pub fn unseen(node: &Node, sample: &str, round: &str) -> Result<String> {
     let words = ["build", "-t", &reference, "-o", &output, &wasm];
     command::run("wasm-image", words.into_iter().chain(["--entrypoint", "guest.wasm"]))?
         .success()?;
-    node.import_archive("default", &archive)?;
+    node.import_archive(namespace, &archive)?;
     fs::remove_dir_all(folder)?;
     Ok(reference)
 }

@@ -2,16 +2,16 @@
 //!
 //! To read in this order:
 //! - [`contender`]: who takes part; [`needs`]: what a machine must have; [`effort`]: how much is measured;
-//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`density`], [`gateway`],
-//!   [`http`]; each says in a
-//!   [`report::Section`] what it found. Another one is a file and a line in [`SCENARIOS`];
-//! - [`trace`]: where the time of one start goes; apart from the others, it is printed alone;
+//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`density`], [`gateway`], [`cache`], and
+//!   [`trace`], where the time of one start goes; each says in a [`report::Section`] what it found. Another one is a
+//!   file and a line in [`SCENARIOS`];
 //! - [`guest`], [`serving`], [`native`], [`task`], [`statistics`]: what several of them use;
 //! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.
 //!
 //! What is run is checked every time; a run that failed is no fast one.
 #![forbid(unsafe_code)]
 
+mod cache;
 mod churn;
 mod contender;
 mod density;
@@ -38,13 +38,15 @@ use crate::effort::{Bench, FULL, QUICK};
 use crate::report::{Report, Scenario};
 
 /// In the order in which they are measured and reported.
-const SCENARIOS: [Scenario; 6] = [
+const SCENARIOS: [Scenario; 8] = [
     run::SCENARIO,
     pod::SCENARIO,
     churn::SCENARIO,
     http::SCENARIO,
     density::SCENARIO,
     gateway::SCENARIO,
+    cache::SCENARIO,
+    trace::SCENARIO,
 ];
 
 fn main() -> ExitCode {
@@ -57,9 +59,6 @@ fn bench(words: &[String]) -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "quick");
     let bench = Bench::new(if quick.is_empty() { FULL } else { QUICK })?;
     interrupt::clean_up()?;
-    if names == ["trace"] {
-        return trace::print(&bench);
-    }
     let mut report = Report::new(&bench)?;
     for scenario in chosen(&names)? {
         println!("{}: {}", scenario.name, scenario.title);
@@ -72,7 +71,7 @@ fn bench(words: &[String]) -> Result<()> {
 fn chosen(names: &[&String]) -> Result<Vec<Scenario>> {
     let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
-        bail!("no scenario {name}; usage: bench [quick] [trace | {}]", known.join(" | "));
+        bail!("no scenario {name}; usage: bench [quick] [{}]", known.join(" | "));
     }
     let is_chosen = |it: &Scenario| names.is_empty() || names.iter().any(|name| *name == it.name);
     Ok(SCENARIOS.into_iter().filter(is_chosen).collect())

@@ -17,6 +17,9 @@ use crate::statistics::{Times, in_turn};
 pub const SCENARIO: Scenario =
     Scenario { name: "run", title: "One container to its end: `ctr run --rm`", measure };
 
+/// The one of `ctr`.
+const NAMESPACE: &str = "default";
+
 /// What most of them say.
 const GREETING: &str = "hello from wasi\n";
 
@@ -110,12 +113,12 @@ fn once(node: &Node, work: &Work, who: Contender, round: usize) -> Result<f64> {
         (_, Guest::Seen(image, says)) => (node.ctr_image(image)?, WASI, &[][..], *says),
         (_, Guest::Unseen(sample)) => {
             let round = format!("{}-{round}", who.handler());
-            (guest::unseen(node, sample, &round)?, WASI, &[][..], GREETING)
+            (guest::unseen(node, NAMESPACE, sample, &round)?, WASI, &[][..], GREETING)
         }
     };
     let run = Run::new(&image).handler(who.handler()).flags(flags).command(words);
     let id = node.ctr.new_id();
-    node.traces.watch("default", &id);
+    node.traces.watch(NAMESPACE, &id);
     let before = Instant::now();
     let output = node.ctr.run_container_as(&id, &run)?;
     let time = before.elapsed().as_secs_f64() * 1e3;

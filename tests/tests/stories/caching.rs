@@ -1,8 +1,6 @@
 //! Compiled code on the node: shared by the containers of a guest, gone with its image, whole whoever is killed.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,45 +13,6 @@ use tests::{Container, Pod, on_each_containerd};
 
 use crate::compiling::guest;
 use crate::shim::granted;
-
-/// A file that a process executes from, and how much of it is in memory: in KiB, all and what no other process has.
-#[derive(Debug)]
-struct Mapped {
-    inode: u64,
-    resident: u64,
-    private: u64,
-}
-
-/// What the process has of a file in that folder.
-fn mapped(process: &Process, folder: &Path) -> Result<Mapped> {
-    let inodes: Vec<u64> =
-        fs::read_dir(folder)?.map(|entry| Ok(entry?.metadata()?.ino())).collect::<Result<_>>()?;
-    let smaps = fs::read_to_string(format!("/proc/{}/smaps", process.pid))?;
-    let mut found: Option<Mapped> = None;
-    let mut inside = false;
-    for line in smaps.lines() {
-        let words: Vec<_> = line.split_whitespace().collect();
-        match words[..] {
-            [range, _, _, _, inode, ..] if range.contains('-') => {
-                let inode = inode.parse()?;
-                inside = inodes.contains(&inode);
-                if inside {
-                    found.get_or_insert(Mapped { inode, resident: 0, private: 0 });
-                }
-            }
-            [field, kib, ..] if inside => {
-                let mapped = found.as_mut().context("nothing mapped")?;
-                match field {
-                    "Rss:" => mapped.resident += kib.parse::<u64>()?,
-                    "Private_Clean:" | "Private_Dirty:" => mapped.private += kib.parse::<u64>()?,
-                    _ => {}
-                }
-            }
-            _ => {}
-        }
-    }
-    found.with_context(|| format!("process {} maps no file of {}", process.pid, folder.display()))
-}
 
 #[test]
 fn containers_of_an_image_share_its_code_which_goes_with_the_image() -> Result<()> {
@@ -68,7 +27,7 @@ fn containers_of_an_image_share_its_code_which_goes_with_the_image() -> Result<(
         }
         let mapped = pods
             .iter()
-            .map(|(_, guest)| mapped(&guest.process()?, &node.blobs()))
+            .map(|(_, guest)| guest.process()?.mapped(&node.blobs()))
             .collect::<Result<Vec<_>>>()?;
         for one in &mapped {
             assert_eq!(one.inode, mapped[0].inode, "not of one file: {mapped:?}");

@@ -30,6 +30,8 @@ pub struct Section {
     method: String,
     #[serde(skip)]
     tables: Vec<Table>,
+    #[serde(skip)]
+    texts: Vec<String>,
     /// Drawn beside the report.
     #[serde(skip)]
     pub plots: Vec<Plot>,
@@ -46,6 +48,7 @@ impl Section {
             title: scenario.title,
             method: method.into(),
             tables: Vec::new(),
+            texts: Vec::new(),
             plots: Vec::new(),
             figures: Vec::new(),
             data,
@@ -55,6 +58,12 @@ impl Section {
     /// With a table.
     pub fn table(mut self, table: Table) -> Section {
         self.tables.push(table);
+        self
+    }
+
+    /// With a text of which each line and space counts.
+    pub fn text(mut self, text: String) -> Section {
+        self.texts.push(text);
         self
     }
 
@@ -75,6 +84,7 @@ impl fmt::Display for Section {
     fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(to, "## {}\n\n{}\n", self.title, self.method)?;
         self.tables.iter().try_for_each(|table| writeln!(to, "{table}"))?;
+        self.texts.iter().try_for_each(|text| writeln!(to, "```\n{}\n```\n", text.trim_end()))?;
         self.plots.iter().try_for_each(|plot| writeln!(to, "{plot}"))
     }
 }

@@ -1,4 +1,4 @@
-//! `bench trace`: where the time of a start goes, as a waterfall, and how long the shim's actions take.
+//! `trace`: where the time of a start goes, as a waterfall, and how long the shim's actions take.
 //!
 //! The shim tells it by the environment variable `WASMTIME_SHIM_TRACE`, which its containerd is given here: a line for
 //! each step ([`step`]). The Pods run a command; what is added up is from the request to create its container, which
@@ -17,22 +17,27 @@ use tests::containerd::repository;
 use tests::{Container, Node, Pod};
 
 use crate::effort::{self, Bench};
-use crate::report::Table;
+use crate::report::{Figure, Reach, Scenario, Section, Table, data};
 use crate::statistics::Times;
 use step::Step;
 use waterfall::Start;
 
+/// The scenario.
+pub const SCENARIO: Scenario =
+    Scenario { name: "trace", title: "Where the time of a start goes", measure };
+
 /// The environment variable, and the file's name.
 const VARIABLE: &str = "WASMTIME_SHIM_TRACE";
 
-const TABLES: &str = "From Create received to the guest's first instruction; the shim alone is without the time in \
-    which it had\nanswered Create and was not yet asked to Start.\n\n";
+const METHOD: &str = "From Create received to the guest's first instruction, of Pods that run a command; *in the shim \
+    alone* is without\nthe time in which it had answered Create and was not yet asked to Start. The actions of the \
+    shim's binary are timed from exec\nto exit. The waterfall is that of the Pod that took as long as half of those did \
+    not that were started one at a time; its\npause comes first.";
 
 /// How many Pods are started at a time.
 const AT_ONCE: [usize; 2] = [1, 4];
 
-/// Prints all of it.
-pub fn print(bench: &Bench) -> Result<()> {
+fn measure(bench: &Bench) -> Result<Section> {
     let file = repository().join("target/start.trace");
     let mut containerd = bench.containerd.clone();
     containerd.environment.push((VARIABLE.into(), file.display().to_string()));
@@ -41,37 +46,44 @@ pub fn print(bench: &Bench) -> Result<()> {
     start(&node, "first")?;
     let mut table =
         Table::new(&["at a time", "Pods", "ms", "99 %", "in the shim alone, ms", "99 %"]);
+    let (mut waterfall, mut all) = (String::new(), Vec::new());
     for at_once in AT_ONCE {
+        println!("  {at_once} at a time");
         let _ = fs::remove_file(&file);
         let pods = start_some(&node, bench.effort.rounds, at_once)?;
         let steps = step::read(&file)?;
         let starts = pods.iter().map(|pod| Start::of(&steps, pod)).collect::<Result<Vec<_>>>()?;
         if at_once == 1 {
-            print_median(&starts);
+            waterfall = median(&starts);
         }
-        table.row(row(at_once, &starts));
+        let whole = Times::of(starts.iter().map(Start::whole).collect());
+        let own = Times::of(starts.iter().map(Start::own).collect());
+        table.row(row(at_once, starts.len(), whole, own));
+        all.push((at_once, whole));
     }
     effort::end(node);
-    println!("{TABLES}{table}");
-    println!("The actions of the shim's binary, from exec to exit:\n\n{}", actions::time(bench)?);
-    Ok(())
+    let numbers = data(all.iter().map(|(at_once, whole)| (format!("{at_once} at a time"), whole)))?;
+    let figure = |work, most, reached| Figure::new(work, "ms", Reach::AtMost(most), reached);
+    let figures = [
+        figure("Create to the first instruction, median", 8.0, all[0].1.median),
+        figure("the same, 4 at a time, 99 %", 15.0, all[1].1.p99),
+    ];
+    let section =
+        Section::new(&SCENARIO, METHOD, numbers).table(table).table(actions::time(bench)?);
+    Ok(section.text(waterfall).figures(figures))
 }
 
-fn row(at_once: usize, starts: &[Start<'_>]) -> [String; 6] {
-    let whole = Times::of(starts.iter().map(Start::whole).collect());
-    let own = Times::of(starts.iter().map(Start::own).collect());
+fn row(at_once: usize, pods: usize, whole: Times, own: Times) -> [String; 6] {
     let p99 = |times: Times| format!("{:.1}", times.p99);
-    let (at_once, pods) = (at_once.to_string(), starts.len().to_string());
+    let (at_once, pods) = (at_once.to_string(), pods.to_string());
     [at_once, pods, whole.to_string(), p99(whole), own.to_string(), p99(own)]
 }
 
 /// The start that took as long as half of them did not.
-fn print_median(starts: &[Start<'_>]) {
+fn median(starts: &[Start<'_>]) -> String {
     let mut starts: Vec<_> = starts.iter().collect();
     starts.sort_by(|one, other| one.whole().total_cmp(&other.whole()));
-    if let Some(start) = starts.get(starts.len() / 2) {
-        println!("\n{start}");
-    }
+    starts.get(starts.len() / 2).map(ToString::to_string).unwrap_or_default()
 }
 
 /// Runs so many Pods, and returns their ids.

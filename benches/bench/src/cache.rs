@@ -1,0 +1,191 @@
+//! `cache`: what a large guest costs that many Pods run: to compile it, and in memory.
+
+use std::fs;
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Serialize;
+use tests::node::KUBERNETES;
+use tests::wait::{self, SOON};
+use tests::{Container, Node, Pod, RunningPod, processes};
+
+use crate::contender::Contender;
+use crate::effort::{self, Bench};
+use crate::guest;
+use crate::report::machine::MB;
+use crate::report::{Figure, Reach, Scenario, Section, Table, data};
+use crate::serving;
+
+/// The scenario.
+pub const SCENARIO: Scenario =
+    Scenario { name: "cache", title: "Many Pods of one large guest", measure };
+
+/// A component of 36 MB, which says that and ends with its input.
+const GUEST: &str = "hello-python";
+const GREETING: &str = "hello from wasi\n";
+
+/// What the kernel counts processor time in, per second (proc(5), `/proc/stat`; the same on all Linux machines).
+const TICKS: f64 = 100.0;
+
+const METHOD: &str = "Pods of a component of 36 MB that are created at once, of an image that nobody has seen before. \
+    What it takes to compile is\nthe processor time of the whole machine until all have ended, less that of as many Pods \
+    of an image that was run before;\n*once* is the same of a single Pod. The peer compiles for each of them, so it has \
+    fewer. In memory are Pods that wait for\ntheir input: per Pod, of all its processes.";
+
+/// What a contender takes to compile, in seconds.
+#[derive(Debug, Serialize)]
+struct Compiled {
+    pods: usize,
+    /// Of processor time, for one Pod.
+    once: f64,
+    /// Of processor time, for all Pods.
+    all: f64,
+    /// Until all had ended.
+    time: f64,
+}
+
+/// What Pods have in memory, in KiB for each.
+#[derive(Debug, Serialize)]
+struct Resident {
+    pods: usize,
+    pss: f64,
+    private: f64,
+}
+
+fn measure(bench: &Bench) -> Result<Section> {
+    let replicas = bench.effort.replicas;
+    let (mut compiled, mut resident, mut shared) = (Vec::new(), Vec::new(), f64::NAN);
+    for (who, pods) in [(Contender::Ours, replicas), (Contender::Peer, replicas / 5)] {
+        println!("  {pods} Pods of {}", who.name());
+        let node = bench.node()?;
+        compiled.push(compile(&node, who, pods)?);
+        let waiting = wait_for_input(&node, who, bench.effort.waiting)?;
+        resident.push(in_memory(&waiting)?);
+        if who == Contender::Ours {
+            shared = least_shared(&node, &waiting)?;
+        }
+        serving::take_away(waiting)?;
+        effort::end(node);
+    }
+    let names = [Contender::Ours, Contender::Peer].map(Contender::name);
+    let mut costs =
+        Table::new(&["who", "Pods", "compiled once, s", "for all, s", "times", "done after, s"]);
+    let mut memory = Table::new(&["who", "Pods", "PSS, MB", "private, MB"]);
+    for ((who, cost), kept) in names.iter().zip(&compiled).zip(&resident) {
+        costs.row([
+            (*who).into(),
+            cost.pods.to_string(),
+            format!("{:.1}", cost.once),
+            format!("{:.1}", cost.all),
+            format!("{:.2}", cost.all / cost.once),
+            format!("{:.1}", cost.time),
+        ]);
+        let megabytes = |kibibytes: f64| format!("{:.1}", kibibytes / MB);
+        memory.row([
+            (*who).into(),
+            kept.pods.to_string(),
+            megabytes(kept.pss),
+            megabytes(kept.private),
+        ]);
+    }
+    let work = format!("{replicas} Pods of an uncompiled guest at once, compilation");
+    let figures = [
+        Figure::new(&work, "× once", Reach::AtMost(1.15), compiled[0].all / compiled[0].once),
+        Figure::new("a guest's code that its Pods share", "", Reach::AtLeast(0.8), shared),
+    ];
+    let numbers = data([
+        ("compiled", data(names.iter().copied().zip(&compiled))?),
+        ("resident", data(names.iter().copied().zip(&resident))?),
+    ])?;
+    Ok(Section::new(&SCENARIO, METHOD, numbers).table(costs).table(memory).figures(figures))
+}
+
+fn compile(node: &Node, who: Contender, pods: usize) -> Result<Compiled> {
+    let (one, many) = (unseen(node, who, "one")?, unseen(node, who, "many")?);
+    let (first, _) = run(node, who, &one, 1)?;
+    let (again, _) = run(node, who, &one, 1)?;
+    let (all, time) = run(node, who, &many, pods)?;
+    let (all_again, _) = run(node, who, &one, pods)?;
+    Ok(Compiled { pods, once: first - again, all: all - all_again, time })
+}
+
+/// An image for CRI that nobody has compiled.
+fn unseen(node: &Node, who: Contender, round: &str) -> Result<String> {
+    let image = guest::unseen(node, KUBERNETES, GUEST, &format!("{}-{round}", who.handler()))?;
+    wait::until(SOON, "CRI to know the image", || Ok(node.cri.has_image(&image)?.then_some(())))?;
+    Ok(image)
+}
+
+/// Runs so many Pods at once to their end. Seconds of processor time, and of time.
+fn run(node: &Node, who: Contender, image: &str, count: usize) -> Result<(f64, f64)> {
+    let (before, busy) = (Instant::now(), busy()?);
+    let name = |number| format!("{}-{number}-{}", who.handler(), before.elapsed().as_nanos());
+    let pods = thread::scope(|scope| {
+        let one = |name: String| {
+            let pod = node.run_pod(&Pod::new(&name).handler(who.handler()))?;
+            let container = pod.run(&Container::new("hello", image))?;
+            let exit = container.wait()?;
+            let logs = container.logs()?;
+            ensure!(exit.code == 0 && logs.stdout == GREETING, "{name}: {exit:?} {logs:?}");
+            Ok(pod)
+        };
+        let threads: Vec<_> =
+            (0..count).map(name).map(|name| scope.spawn(move || one(name))).collect();
+        let panicked = |_| anyhow!("a thread has panicked");
+        threads.into_iter().map(|it| it.join().map_err(panicked)?).collect::<Result<Vec<_>>>()
+    })?;
+    let (busy, time) = (self::busy()? - busy, before.elapsed().as_secs_f64());
+    serving::take_away(pods)?;
+    Ok((busy, time))
+}
+
+/// Processor time of the whole machine since it started, in seconds.
+fn busy() -> Result<f64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let all = stat.lines().find_map(|line| line.strip_prefix("cpu "));
+    let all = all.context("/proc/stat has no line of all processors")?;
+    // user, nice, system, idle, iowait, irq, softirq (proc(5)).
+    let ticks: Vec<f64> = all.split_whitespace().filter_map(|it| it.parse().ok()).collect();
+    let of = |field: usize| ticks.get(field).copied().context("/proc/stat is too short");
+    Ok((of(0)? + of(1)? + of(2)? + of(5)? + of(6)?) / TICKS)
+}
+
+/// Pods of the same guest, which have begun and wait for their input.
+fn wait_for_input(node: &Node, who: Contender, count: usize) -> Result<Vec<RunningPod<'_>>> {
+    let image = node.image(GUEST)?;
+    let start = |number| {
+        let pod = node.run_pod(&Pod::new(&format!("waits-{number}")).handler(who.handler()))?;
+        pod.run(&Container::new("hello", &image).stdin())?.wait_for_output(GREETING.trim())?;
+        Ok(pod)
+    };
+    (0..count).map(start).collect()
+}
+
+fn in_memory(pods: &[RunningPod<'_>]) -> Result<Resident> {
+    let all = processes::all();
+    let (mut pss, mut private) = (0, 0);
+    for pod in pods {
+        let shim = processes::shim_among(&all, &pod.id)?;
+        for process in processes::family_among(&all, &shim) {
+            let memory = process.memory()?;
+            pss += memory.pss;
+            private += memory.private;
+        }
+    }
+    let each = |kibibytes: u64| kibibytes as f64 / pods.len() as f64;
+    Ok(Resident { pods: pods.len(), pss: each(pss), private: each(private) })
+}
+
+/// Of the guest's code that a Pod has in memory, the part that others have as well: the least of all Pods.
+fn least_shared(node: &Node, pods: &[RunningPod<'_>]) -> Result<f64> {
+    let mut least = f64::INFINITY;
+    for pod in pods {
+        let family = processes::family(&pod.shim()?);
+        let mapped = family.iter().filter_map(|process| process.mapped(&node.blobs()).ok());
+        let code = mapped.max_by_key(|it| it.resident).context("no process has mapped code")?;
+        ensure!(code.resident > 0, "no code is in memory");
+        least = least.min(1.0 - code.private as f64 / code.resident as f64);
+    }
+    Ok(least)
+}
