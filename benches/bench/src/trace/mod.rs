@@ -16,8 +16,10 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tests::containerd::repository;
 use tests::{Container, Node, Pod};
 
+use crate::contender::Contender;
 use crate::effort::{self, Bench};
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
+use crate::serving;
 use crate::statistics::Times;
 use step::Step;
 use waterfall::Start;
@@ -31,11 +33,20 @@ const VARIABLE: &str = "WASMTIME_SHIM_TRACE";
 
 const METHOD: &str = "From Create received to the guest's first instruction, of Pods that run a command; *in the shim \
     alone* is without\nthe time in which it had answered Create and was not yet asked to Start. The actions of the \
-    shim's binary are timed from exec\nto exit. The waterfall is that of the Pod that took as long as half of those did \
-    not that were started one at a time; its\npause comes first.";
+    shim's binary are timed from exec\nto exit. The waterfalls are of the Pods that took as long as half of those did \
+    not that were started one at a time, alone\nand beside many idle ones; the Pod's pause comes first.";
 
-/// How many Pods are started at a time.
-const AT_ONCE: [usize; 2] = [1, 4];
+/// Pods that are started in one way.
+struct Way {
+    at_once: usize,
+    is_crowded: bool,
+}
+
+const WAYS: [Way; 3] = [
+    Way { at_once: 1, is_crowded: false },
+    Way { at_once: 4, is_crowded: false },
+    Way { at_once: 1, is_crowded: true },
+];
 
 fn measure(bench: &Bench) -> Result<Section> {
     let file = repository().join("target/start.trace");
@@ -45,24 +56,29 @@ fn measure(bench: &Bench) -> Result<Section> {
     // What is compiled once, is compiled here.
     start(&node, "first")?;
     let mut table =
-        Table::new(&["at a time", "Pods", "ms", "99 %", "in the shim alone, ms", "99 %"]);
-    let (mut waterfall, mut all) = (String::new(), Vec::new());
-    for at_once in AT_ONCE {
-        println!("  {at_once} at a time");
+        Table::new(&["at a time", "beside", "Pods", "ms", "99 %", "in the shim alone, ms", "99 %"]);
+    let (mut waterfalls, mut all, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    for Way { at_once, is_crowded } in WAYS {
+        let crowd = if is_crowded { bench.effort.crowd } else { 0 };
+        println!("  {at_once} at a time, beside {crowd} idle Pods");
+        for number in 0..crowd {
+            idle.push(serving::start(&node, Contender::Ours, &format!("idle-{number}"))?.0);
+        }
         let _ = fs::remove_file(&file);
-        let pods = start_some(&node, bench.effort.rounds, at_once)?;
+        let pods = start_some(&node, bench.effort.rounds, at_once, crowd)?;
         let steps = step::read(&file)?;
         let starts = pods.iter().map(|pod| Start::of(&steps, pod)).collect::<Result<Vec<_>>>()?;
         if at_once == 1 {
-            waterfall = median(&starts);
+            waterfalls.push(median(&starts));
         }
         let whole = Times::of(starts.iter().map(Start::whole).collect());
         let own = Times::of(starts.iter().map(Start::own).collect());
-        table.row(row(at_once, starts.len(), whole, own));
-        all.push((at_once, whole));
+        table.row(row(at_once, crowd, starts.len(), whole, own));
+        all.push((format!("{at_once} at a time, beside {crowd}"), whole));
     }
+    serving::take_away(idle)?;
     effort::end(node);
-    let numbers = data(all.iter().map(|(at_once, whole)| (format!("{at_once} at a time"), whole)))?;
+    let numbers = data(all.iter().map(|(way, whole)| (way.as_str(), whole)))?;
     let figure = |work, most, reached| Figure::new(work, "ms", Reach::AtMost(most), reached);
     let figures = [
         figure("Create to the first instruction, median", 8.0, all[0].1.median),
@@ -70,13 +86,13 @@ fn measure(bench: &Bench) -> Result<Section> {
     ];
     let section =
         Section::new(&SCENARIO, METHOD, numbers).table(table).table(actions::time(bench)?);
-    Ok(section.text(waterfall).figures(figures))
+    Ok(waterfalls.into_iter().fold(section, Section::text).figures(figures))
 }
 
-fn row(at_once: usize, pods: usize, whole: Times, own: Times) -> [String; 6] {
+fn row(at_once: usize, crowd: usize, pods: usize, whole: Times, own: Times) -> [String; 7] {
     let p99 = |times: Times| format!("{:.1}", times.p99);
-    let (at_once, pods) = (at_once.to_string(), pods.to_string());
-    [at_once, pods, whole.to_string(), p99(whole), own.to_string(), p99(own)]
+    let [at_once, crowd, pods] = [at_once, crowd, pods].map(|it| it.to_string());
+    [at_once, crowd, pods, whole.to_string(), p99(whole), own.to_string(), p99(own)]
 }
 
 /// The start that took as long as half of them did not.
@@ -87,10 +103,11 @@ fn median(starts: &[Start<'_>]) -> String {
 }
 
 /// Runs so many Pods, and returns their ids.
-fn start_some(node: &Node, count: usize, at_once: usize) -> Result<Vec<String>> {
+fn start_some(node: &Node, count: usize, at_once: usize, crowd: usize) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     while ids.len() < count {
-        let names = (0..at_once).map(|number| format!("trace-{at_once}-{}-{number}", ids.len()));
+        let names =
+            (0..at_once).map(|number| format!("trace-{crowd}-{at_once}-{}-{number}", ids.len()));
         let names: Vec<_> = names.collect();
         let started = thread::scope(|scope| {
             let threads: Vec<_> =
