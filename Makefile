@@ -62,7 +62,7 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 	@scripts/build-go-tools.sh critest
 	@target/release/critest
 
-bench: contenders ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
+bench: contenders cluster-tools ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)
 
 bench-quick: contenders ## the same with few rounds, printed alone; SCENARIOS="run pod" chooses some

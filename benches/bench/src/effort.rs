@@ -25,6 +25,8 @@ pub struct Effort {
     pub replicas: usize,
     /// Pods of a large guest that wait.
     pub waiting: usize,
+    /// Pods of a Deployment that is scaled up.
+    pub scaled: usize,
     /// Idle Pods beside which the steps of a start are traced.
     pub crowd: usize,
     /// Memory of the node that is to be filled, in MiB.
@@ -41,6 +43,7 @@ pub const QUICK: Effort = Effort {
     http_seconds: 2,
     replicas: 5,
     waiting: 3,
+    scaled: 5,
     crowd: 10,
     gateway: 160,
 };
@@ -55,6 +58,7 @@ pub const FULL: Effort = Effort {
     http_seconds: 3,
     replicas: 20,
     waiting: 10,
+    scaled: 90,
     crowd: 100,
     gateway: 512,
 };

@@ -2,8 +2,8 @@
 //!
 //! To read in this order:
 //! - [`contender`]: who takes part; [`needs`]: what a machine must have; [`effort`]: how much is measured;
-//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`density`], [`gateway`], [`cache`], and
-//!   [`trace`], where the time of one start goes; each says in a [`report::Section`] what it found. Another one is a
+//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`density`], [`gateway`], [`cache`],
+//!   [`replicas`], and [`trace`], where the time of one start goes; each says in a [`report::Section`] what it found. Another one is a
 //!   file and a line in [`SCENARIOS`];
 //! - [`guest`], [`serving`], [`native`], [`task`], [`statistics`]: what several of them use;
 //! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.
@@ -22,6 +22,7 @@ mod http;
 mod native;
 mod needs;
 mod pod;
+mod replicas;
 mod report;
 mod run;
 mod serving;
@@ -38,7 +39,7 @@ use crate::effort::{Bench, FULL, QUICK};
 use crate::report::{Report, Scenario};
 
 /// In the order in which they are measured and reported.
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 9] = [
     run::SCENARIO,
     pod::SCENARIO,
     churn::SCENARIO,
@@ -46,6 +47,7 @@ const SCENARIOS: [Scenario; 8] = [
     density::SCENARIO,
     gateway::SCENARIO,
     cache::SCENARIO,
+    replicas::SCENARIO,
     trace::SCENARIO,
 ];
 
