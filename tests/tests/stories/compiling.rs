@@ -63,6 +63,14 @@ fn kill_while_it_compiles(
     Ok(refusal)
 }
 
+fn runs_to_its_end(shim: &Shim, bundle: Bundle) -> Result<()> {
+    granted(shim.start(&bundle.id))?;
+    assert_eq!(shim.wait(&bundle.id), Ok(0));
+    granted(shim.delete(&bundle.id))?;
+    ends(shim, &bundle)?;
+    bundle.close()
+}
+
 #[test]
 fn a_killed_compile_worker_is_told_and_the_next_try_is_not_harmed() -> Result<()> {
     let bundle = Bundle::shell("true")?;
@@ -73,11 +81,7 @@ fn a_killed_compile_worker_is_told_and_the_next_try_is_not_harmed() -> Result<()
         assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
     }
     granted(shim.create(&request))?;
-    granted(shim.start(&bundle.id))?;
-    assert_eq!(shim.wait(&bundle.id), Ok(0));
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, &bundle)?;
-    bundle.close()
+    runs_to_its_end(&shim, bundle)
 }
 
 #[test]
@@ -115,11 +119,7 @@ fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_i
 
     granted(shim.create(&request))?;
     assert_eq!(kept(&bundle)?, code, "compiled again");
-    granted(shim.start(&bundle.id))?;
-    assert_eq!(shim.wait(&bundle.id), Ok(0));
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, &bundle)?;
-    bundle.close()
+    runs_to_its_end(&shim, bundle)
 }
 
 #[test]
