@@ -9,8 +9,8 @@ use tests::{Node, command};
 /// The name of the section that makes one unlike another.
 const SECTION: &str = "bench-round";
 
-/// Imports into that namespace an image of the sample guest that differs from every other one by a custom section, which says nothing
-/// (WebAssembly, "Custom Section"; the component model has the same). Returns its reference.
+/// Imports into that namespace an image of the sample guest that differs from every other one by a custom section, which
+/// says nothing (WebAssembly, "Custom Section"; the component model has the same). Returns its reference.
 pub fn unseen(node: &Node, namespace: &str, sample: &str, round: &str) -> Result<String> {
     let guest = repository().join(format!("target/images/{sample}.wasm"));
     let mut bytes = fs::read(&guest).with_context(|| guest.display().to_string())?;

@@ -75,8 +75,10 @@ fn scale(namespace: &Namespace<'_>, who: Contender, count: usize) -> Result<f64>
     is_ready().or_else(|_| is_ready())?;
     let time = before.elapsed().as_secs_f64() * 1e3;
     to(0)?;
-    let cri = &namespace.cluster.node()?.cri;
-    namespace.until("its Pods to be gone", || Ok(cri.ready_pods(&namespace.name)?.is_empty()))?;
+    // Nothing of one is to be left while the next is timed.
+    namespace.until("its Pods to be gone", || {
+        Ok(namespace.must(&["get", "pods", "--output=name"])?.is_empty())
+    })?;
     Ok(time)
 }
 

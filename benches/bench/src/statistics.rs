@@ -27,7 +27,13 @@ impl Times {
         let last = times.len().saturating_sub(1);
         let at = |part: f64| times.get((last as f64 * part).round() as usize).copied();
         let at = |part| at(part).unwrap_or(f64::NAN);
-        Times { median: at(0.5), low: at(0.1), high: at(0.9), p99: at(0.99), count: times.len() }
+        // Of an even number, between the two in the middle.
+        let middle = times.len() / 2;
+        let median = match times.len() % 2 {
+            0 if middle > 0 => (times[middle - 1] + times[middle]) / 2.0,
+            _ => at(0.5),
+        };
+        Times { median, low: at(0.1), high: at(0.9), p99: at(0.99), count: times.len() }
     }
 }
 

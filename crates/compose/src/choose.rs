@@ -47,15 +47,18 @@ pub fn choose(layers: &[Names], host: &[Interface]) -> Result<Vec<Wire>, Error> 
     let (mut reached, mut next) = (BTreeSet::from([0]), vec![0]);
     while let Some(importer) = next.pop() {
         for import in &layers[importer].imports {
-            match exporter(layers, importer, import)? {
+            // Of types alone it is no matter whose they are.
+            let is_needed = !layers[importer].types.contains(import);
+            match exporter(layers, importer, import)
+                .or_else(|error| if is_needed { Err(error) } else { Ok(None) })?
+            {
                 Some(wire) => {
                     if reached.insert(wire.exporter) {
                         next.push(wire.exporter);
                     }
                     wires.push(wire);
                 }
-                None if layers[importer].types.contains(import) => {}
-                None if provides(host, import, None) => {}
+                None if !is_needed || provides(host, import, None) => {}
                 None => missing.push(nobody(layers, importer, import)),
             }
         }

@@ -5,7 +5,8 @@
 //! `wave` (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` (what WASI
 //! offers), `memory` (how much a
 //! guest may have), `link` (to which interfaces), `code` (mapping it), `error`, `report` and `remains` (how failures
-//! are told and what they leave), `host_calls` and `stderr` (what a guest did last), `signals`. And [`quantity`]: how settings are written.
+//! are told and what they leave), `host_calls` and `stderr` (what a guest did last), `signals`.
+//! And [`quantity`]: how settings are written.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
 //! code, and `profile`, which reads the stack of whoever runs it.

@@ -30,9 +30,6 @@ use directory::Directory;
 /// Changes with the form of what is kept.
 const FORM: &str = "1";
 
-/// Stands for code of what was initialised before.
-const PREINIT: &str = "preinit";
-
 /// How much of a key's digest names code: 128 bits, in hexadecimal digits.
 const KEY_DIGITS: usize = 32;
 
@@ -54,16 +51,8 @@ struct Key {
 
 impl Key {
     fn new(component: &Component, engine: &str) -> Key {
-        let mut hash = Sha256::new();
-        let export = component.export.clone().unwrap_or_default();
-        let preinit = component.preinit.then(|| PREINIT.to_owned());
-        let parts = [FORM.to_owned(), export].into_iter().chain(preinit);
-        for part in parts.chain(component.digests()) {
-            // With its length, so that no two lists of parts read the same.
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
-        }
-        let name = blob::hex(&hash.finalize())[..KEY_DIGITS].to_owned();
+        let what = format!("{FORM} {}", component.identity());
+        let name = blob::hex(&Sha256::digest(what))[..KEY_DIGITS].to_owned();
         Key { name, engine: engine.to_owned() }
     }
 

@@ -29,9 +29,10 @@ use std::time::Duration;
 use oci_spec::image::{Descriptor, Digest};
 use oci_spec::runtime::Mount;
 use provided::{PREINIT, PREINIT_VALUES};
-use tokio::join;
+use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
+use tokio::try_join;
 
 use entrypoint::Entrypoint;
 pub use errors::Error;
@@ -120,6 +121,19 @@ impl Component {
             Source::File { name, .. } => vec![name.clone()],
             Source::Content { layers, .. } => layers.iter().map(manifest::name).collect(),
         }
+    }
+
+    /// The same for what is compiled from the same, in the same way: hexadecimal digits.
+    pub fn identity(&self) -> String {
+        let mut hash = Sha256::new();
+        let export = self.export.clone().unwrap_or_default();
+        let preinit = self.preinit.then(|| PREINIT.to_owned());
+        for part in [export].into_iter().chain(preinit).chain(self.digests()) {
+            // With its length, so that no two lists of parts read the same.
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+        blob::hex(&hash.finalize())
     }
 
     /// What they are.
@@ -258,21 +272,20 @@ async fn of_file(
         Ok(Source::File { file, name, size, digest })
     };
     let read = in_time(entrypoint.path, limits::READ_TIME, read);
-    let (source, labels) = join!(read, labels(container, entrypoint.path));
-    let (source, preinit) = (source?, preinit(container, &labels)?);
+    let (source, labels) = try_join!(read, labels(container, entrypoint.path))?;
+    let preinit = preinit(container, &labels)?;
     Ok(guest(source, entrypoint, container, preinit))
 }
 
-/// The labels that a container has of its image, where they are needed. A file can be run without them.
-async fn labels(container: &Container<'_>, entrypoint: &str) -> HashMap<String, String> {
+/// The labels that a container has of its image, where they are needed.
+async fn labels(
+    container: &Container<'_>,
+    entrypoint: &str,
+) -> Result<HashMap<String, String>, Error> {
     if container.preinit.is_some() {
-        return HashMap::new();
+        return Ok(HashMap::new());
     }
-    let labels = store::labels(container, entrypoint, Patience::default()).await;
-    labels.unwrap_or_else(|error| {
-        log::warn!("the image's labels are not known: {error}");
-        HashMap::new()
-    })
+    store::labels(container, entrypoint, Patience::default()).await
 }
 
 /// As the Pod says, or else the image: a container has the labels of its image in containerd.

@@ -73,13 +73,15 @@ pub async fn wasm_layers(
     asked(socket, container, entrypoint, patience, ask).await
 }
 
-/// Asks containerd for the container's labels: none where it does not know the container.
+/// Asks containerd for the container's labels: none where it does not know the container, or where there is none.
 pub async fn labels(
     container: &Container<'_>,
     entrypoint: &str,
     patience: Patience,
 ) -> Result<HashMap<String, String>, Error> {
-    let Some(socket) = container.containerd else { return Ok(HashMap::new()) };
+    let Some(socket) = container.containerd.filter(|socket| socket.exists()) else {
+        return Ok(HashMap::new());
+    };
     let ask = async |store: Store| {
         let known = store.container(container.id).await?;
         Ok(known.map(|known| known.labels).unwrap_or_default())

@@ -20,7 +20,6 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{
     ForkResult, Gid, Uid, alarm, chdir, chroot, fork, setgroups, setresgid, setresuid,
 };
-
 use serde::{Deserialize, Serialize};
 
 use crate::zygote::exit;

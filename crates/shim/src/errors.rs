@@ -53,9 +53,11 @@ pub enum Error {
     Guest(String),
     /// It takes longer than the caller waits.
     #[error(
-        "still being compiled after {seconds} s; that goes on, and the next attempt has what it comes to"
+        "{names}: still being compiled after {seconds} s; that goes on, and the next attempt has what it comes to"
     )]
     Compiling {
+        /// What is compiled.
+        names: String,
         /// How long it was waited for.
         seconds: u64,
     },

@@ -2,6 +2,7 @@
 
 use std::env;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use engine::quantity;
 use sandbox::Bounds;
@@ -32,8 +33,12 @@ pub fn cache() -> PathBuf {
 pub fn compilation() -> Result<Bounds, Error> {
     let Bounds { time, memory } = Bounds::default();
     let set_time = setting(COMPILE_TIME, quantity::duration, quantity::DURATION)?;
-    let set_memory = setting(COMPILE_MEMORY, quantity::size, quantity::SIZE)?;
-    Ok(Bounds { time: set_time.unwrap_or(time), memory: set_memory.unwrap_or(memory) })
+    let some = |text: &str| quantity::size(text).filter(|size| *size > 0);
+    let set_memory = setting(COMPILE_MEMORY, some, quantity::SIZE)?;
+    // The kernel counts it in seconds (setrlimit(2), alarm(2)).
+    let time =
+        set_time.map_or(time, |set| Duration::from_secs(set.as_millis().div_ceil(1000) as u64));
+    Ok(Bounds { time, memory: set_memory.unwrap_or(memory) })
 }
 
 fn setting<T>(

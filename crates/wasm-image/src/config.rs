@@ -49,9 +49,10 @@ impl Settings {
         self.env.as_deref().unwrap_or_default()
     }
 
-    /// The labels.
-    pub fn labels(&self) -> HashMap<String, String> {
-        self.labels.clone().unwrap_or_default()
+    /// A label, with its name.
+    pub fn label(&self, name: &str) -> Option<(String, String)> {
+        let value = self.labels.as_ref()?.get(name)?;
+        Some((name.to_owned(), value.clone()))
     }
 
     /// The working directory.

@@ -109,11 +109,11 @@ fn kept(bundle: &Bundle) -> Result<Vec<u64>> {
 fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_its_code()
 -> Result<()> {
     let bundle = Bundle::shell("true")?;
-    let request = large_guest(&bundle)?;
+    let request = guest(&bundle, 0, 5000)?;
     let shim = bundle.start()?;
-    let refusal = shim.create_within(Duration::from_millis(300), &request).expect_err("is refused");
+    let refusal = shim.create_within(Duration::from_secs(2), &request).expect_err("is refused");
     assert_eq!(refusal.code, Code::UNAVAILABLE, "{refusal:?}");
-    assert!(refusal.message.contains("still being compiled"), "{refusal:?}");
+    assert!(refusal.message.contains("/app.wat: still being compiled after 1 s"), "{refusal:?}");
     let code = || Ok(Some(kept(&bundle)?).filter(|kept| kept.len() == 2));
     let code = wait::until(SOON, "code to be kept", code)?;
 
@@ -123,12 +123,32 @@ fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_i
 }
 
 #[test]
+fn why_a_compilation_failed_that_nobody_waited_for_is_told_to_the_next_attempt() -> Result<()> {
+    let mut bundle = Bundle::shell("true")?;
+    bundle.set("WASMTIME_SHIM_COMPILE_TIME", "3s");
+    let request = guest(&bundle, 0, 20_000)?;
+    let shim = bundle.start()?;
+    let refusal = shim.create_within(Duration::from_secs(2), &request).expect_err("is refused");
+    assert!(refusal.message.contains("still being compiled"), "{refusal:?}");
+    wait::until(SOON, "the worker to be ended", || {
+        let family = family(&shim_of(&bundle.id)?);
+        Ok(family.iter().all(|process| process.name != "wasm-compile").then_some(()))
+    })?;
+    let refusal = shim.create_within(Duration::from_secs(2), &request).expect_err("is refused");
+    for word in ["worker was ended", "it may use 3s"] {
+        assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
+    }
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
 fn kubelet_is_told_that_a_guest_is_still_being_compiled_and_runs_it_later() -> Result<()> {
     on_each_containerd(|node| {
-        let image = large(node, "slow", 4000)?;
+        let image = large(node, "slow", 8000)?;
         let pod = node.run_pod(&Pod::new("slow"))?;
         let first = pod.create(&Container::new("first", &image))?;
-        let error = first.start_within(Duration::from_secs(1)).err().context("was started")?;
+        let error = first.start_within(Duration::from_secs(2)).err().context("was started")?;
         let text = format!("{error:#}");
         assert!(text.contains("still being compiled after"), "{text}");
         first.remove()?;
@@ -155,6 +175,7 @@ fn what_a_compilation_may_use_is_set_and_told() -> Result<()> {
         (time, "1s", ["worker was ended", "it may use 1s and 4096 MiB", time]),
         (memory, "300Mi", ["worker was ended", "it may use 300s and 300 MiB", memory]),
         (time, "soon", [time, "\"soon\"", "such as 30s is expected"]),
+        (memory, "0", [memory, "\"0\"", "such as 10Mi is expected"]),
     ] {
         let refusal = refusal(variable, value)?;
         for word in words {

@@ -25,6 +25,7 @@ use tokio::sync::{Notify, RwLock, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
+use super::compile::Abandoned;
 use super::{create, delete, exec, kill, pause, query, start, update};
 use crate::connection::Connection;
 use crate::container::Container;
@@ -50,6 +51,8 @@ pub struct Shared {
     pub zygote: Zygote,
     /// Where compiled code is kept.
     pub cache: Cache,
+    /// Compilations that nobody waits for.
+    pub abandoned: Abandoned,
     /// Where events go.
     pub events: Events,
     /// For the long part of a Create, in which an image is looked up and compiled.
@@ -203,6 +206,7 @@ impl Service {
             containerd,
             zygote,
             cache,
+            abandoned: Abandoned::default(),
             events,
             creates: Semaphore::new(CREATES),
             forking: RwLock::new(()),
@@ -254,7 +258,9 @@ async fn to_the_end<T: Send + 'static>(
 
 /// When an answer is still in time for a caller that does not wait for ever: a tenth of its time is left for the way.
 fn deadline(context: &TtrpcContext) -> Option<Instant> {
-    let time = u64::try_from(context.timeout_nano).ok().filter(|time| *time > 0)?;
+    let time = Some(context.timeout_nano).filter(|time| *time != 0)?;
+    // What is below zero is over.
+    let time = u64::try_from(time).unwrap_or_default();
     Some(Instant::now() + Duration::from_nanos(time / 10 * 9))
 }
 

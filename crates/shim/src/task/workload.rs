@@ -55,7 +55,7 @@ pub async fn find(
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process)).await?;
     drop(resolving);
-    prepare(shared, id, found, process, Some(First { remains, bundle, config, deadline })).await
+    prepare(shared, found, process, Some(First { remains, bundle, config, deadline })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -72,7 +72,7 @@ pub async fn find_exec(
         return find_export(shared, id, config, process, export, arguments).await;
     }
     match image::resolve_file(&container(shared, id, config, process)).await? {
-        Some(found) => prepare(shared, id, found, process, None).await,
+        Some(found) => prepare(shared, found, process, None).await,
         None if executed_in.kind() == Kind::Program => {
             Ok(Found { workload: Workload::Linux, files: vec![] })
         }
@@ -141,7 +141,7 @@ async fn find_export(
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
     let found = image::resolve(&container(shared, id, config, &called)).await?;
-    prepare(shared, id, found, &called, None).await
+    prepare(shared, found, &called, None).await
 }
 
 /// The container's own entrypoint with another export.
@@ -172,27 +172,25 @@ fn container<'a>(
 
 async fn prepare(
     shared: &Arc<Shared>,
-    id: &str,
     found: image::Workload,
     process: &Process,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
         image::Workload::Linux => Ok(Found { workload: Workload::Linux, files: vec![] }),
-        image::Workload::Wasm(component) => guest(shared, id, component, process, first).await,
+        image::Workload::Wasm(component) => guest(shared, component, process, first).await,
     }
 }
 
 async fn guest(
     shared: &Arc<Shared>,
-    id: &str,
     component: image::Component,
     process: &Process,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     let component = Arc::new(component);
     let deadline = first.as_ref().and_then(|first| first.deadline);
-    let code = compile::code(shared, id, &component, deadline).await;
+    let code = compile::code(shared, &component, deadline).await;
     let (world, code) = code.map_err(|error| match error {
         Error::Guest(reason) => Error::Guest(format!("{}: {reason}", args(process).join(" "))),
         other => other,

@@ -27,7 +27,7 @@ pub struct Image {
     pub env: Vec<String>,
     /// Its working directory.
     pub cwd: String,
-    /// Its labels, which its containers have from it.
+    /// Of its labels, which its containers have from it, the one that the shim reads.
     pub labels: HashMap<String, String>,
     /// The snapshot of its files; empty where it has none.
     pub snapshot: String,
@@ -61,7 +61,7 @@ impl Image {
             args,
             env: config.env().to_vec(),
             cwd: config.cwd().to_owned(),
-            labels: config.labels(),
+            labels: config.label(provided::PREINIT).into_iter().collect(),
             snapshot: chain_id(&rootfs.diff_ids),
             layers: manifest.layers().iter().filter(|it| is_wasm(it)).cloned().collect(),
         })
