@@ -23,6 +23,12 @@ fn large_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
     guest(bundle, 0, 1000)
 }
 
+/// The same of one that takes seconds, on whatever machine.
+fn slow_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
+    let processors = thread::available_parallelism()?.get().clamp(2, 4);
+    guest(bundle, 0, 5000 * processors)
+}
+
 /// A Create of a guest of so many functions. Each `number` is another guest.
 pub fn guest(bundle: &Bundle, number: u32, functions: usize) -> Result<CreateTaskRequest> {
     let function =
@@ -109,7 +115,7 @@ fn kept(bundle: &Bundle) -> Result<Vec<u64>> {
 fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_its_code()
 -> Result<()> {
     let bundle = Bundle::shell("true")?;
-    let request = guest(&bundle, 0, 5000)?;
+    let request = slow_guest(&bundle)?;
     let shim = bundle.start()?;
     let refusal = shim.create_within(Duration::from_secs(2), &request).expect_err("is refused");
     assert_eq!(refusal.code, Code::UNAVAILABLE, "{refusal:?}");
@@ -125,17 +131,19 @@ fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_i
 #[test]
 fn why_a_compilation_failed_that_nobody_waited_for_is_told_to_the_next_attempt() -> Result<()> {
     let mut bundle = Bundle::shell("true")?;
-    bundle.set("WASMTIME_SHIM_COMPILE_TIME", "3s");
-    let request = guest(&bundle, 0, 20_000)?;
+    bundle.set("WASMTIME_SHIM_COMPILE_TIME", "2s");
+    let request = slow_guest(&bundle)?;
     let shim = bundle.start()?;
-    let refusal = shim.create_within(Duration::from_secs(2), &request).expect_err("is refused");
+    let refusal =
+        shim.create_within(Duration::from_millis(1500), &request).expect_err("is refused");
     assert!(refusal.message.contains("still being compiled"), "{refusal:?}");
     wait::until(SOON, "the worker to be ended", || {
         let family = family(&shim_of(&bundle.id)?);
         Ok(family.iter().all(|process| process.name != "wasm-compile").then_some(()))
     })?;
-    let refusal = shim.create_within(Duration::from_secs(2), &request).expect_err("is refused");
-    for word in ["worker was ended", "it may use 3s"] {
+    let refusal =
+        shim.create_within(Duration::from_millis(1500), &request).expect_err("is refused");
+    for word in ["worker was ended", "it may use 2s"] {
         assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
     }
     ends(&shim, &bundle)?;
@@ -163,7 +171,7 @@ fn what_a_compilation_may_use_is_set_and_told() -> Result<()> {
     let refusal = |variable: &str, value: &str| -> Result<Refusal> {
         let mut bundle = Bundle::shell("true")?;
         bundle.set(variable, value);
-        let request = guest(&bundle, 0, 5000)?;
+        let request = slow_guest(&bundle)?;
         let shim = bundle.start()?;
         let refusal = shim.create(&request).expect_err("is refused");
         ends(&shim, &bundle)?;

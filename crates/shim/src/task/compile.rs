@@ -20,7 +20,7 @@ use crate::{guests, settings};
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What is waited for at least: code that is there already is found by then.
-const LEAST: Duration = Duration::from_millis(500);
+const LEAST: Duration = Duration::from_millis(200);
 
 /// Compilations that nobody waits for any more, by what is compiled. What one has come to is for the next who asks.
 #[derive(Default)]
