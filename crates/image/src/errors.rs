@@ -91,8 +91,8 @@ pub enum Error {
     },
     /// containerd, when asked for the image's layers.
     #[error(
-        "entrypoint {entrypoint:?}: containerd at {} cannot be asked for the image: {reason}",
-        .socket.display()
+        "entrypoint {entrypoint:?} is not a file in the container, \
+         and containerd at {} cannot be asked for wasm layers: {reason}", .socket.display()
     )]
     Containerd {
         /// `process.args[0]`.
@@ -111,6 +111,14 @@ pub enum Error {
         value: String,
         /// What it can have.
         expected: &'static str,
+    },
+    /// containerd, when asked for the labels that a container has of its image.
+    #[error("containerd at {} cannot be asked for the image's labels: {reason}", .socket.display())]
+    Labels {
+        /// containerd's gRPC socket.
+        socket: PathBuf,
+        /// Its answer, or what became of it.
+        reason: String,
     },
     /// Content that breaks the OCI image specification, or is not in the content store.
     #[error("image content {digest}: {reason}")]

@@ -86,7 +86,11 @@ pub async fn labels(
         let known = store.container(container.id).await?;
         Ok(known.map(|known| known.labels).unwrap_or_default())
     };
-    asked(socket, container, entrypoint, patience, ask).await
+    let asked = asked(socket, container, entrypoint, patience, ask).await;
+    asked.map_err(|error| match error {
+        Error::Containerd { socket, reason, .. } => Error::Labels { socket, reason },
+        other => other,
+    })
 }
 
 /// What containerd answers, within that time.
@@ -329,6 +333,8 @@ mod tests {
             mounts: &[],
             preinit: None,
         };
+        let labels = labels(&container, "app", patience).await.expect_err("is not answered");
+        assert!(labels.to_string().contains("the image's labels: it"), "{labels}");
         match wasm_layers(&container, "app", patience).await {
             Err(error @ Error::Containerd { .. }) => error.to_string(),
             Err(error) => panic!("{error}"),
