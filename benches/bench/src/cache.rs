@@ -21,7 +21,7 @@ use crate::serving;
 pub const SCENARIO: Scenario =
     Scenario { name: "cache", title: "Many Pods of one large guest", measure };
 
-/// A component of 36 MB, which says that and ends with its input.
+/// A component of 36 MB, which says that; where it is told to, it waits for the end of its input.
 const GUEST: &str = "hello-python";
 const GREETING: &str = "hello from wasi\n";
 
@@ -156,7 +156,8 @@ fn wait_for_input(node: &Node, who: Contender, count: usize) -> Result<Vec<Runni
     let image = node.image(GUEST)?;
     let start = |number| {
         let pod = node.run_pod(&Pod::new(&format!("waits-{number}")).handler(who.handler()))?;
-        pod.run(&Container::new("hello", &image).stdin())?.wait_for_output(GREETING.trim())?;
+        let container = Container::new("hello", &image).args(&["wait"]).stdin();
+        pod.run(&container)?.wait_for_output(GREETING.trim())?;
         Ok(pod)
     };
     (0..count).map(start).collect()
