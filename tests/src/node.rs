@@ -119,11 +119,15 @@ impl Node {
     /// The reference of a sample image, ready for Pods.
     pub fn image(&self, name: &str) -> Result<String> {
         let reference = self.import(KUBERNETES, name)?;
-        // CRI learns of images from containerd's events.
-        wait::until(SOON, &format!("CRI to know {reference}"), || {
-            Ok(self.cri.has_image(&reference)?.then_some(()))
-        })?;
+        self.until_known(&reference)?;
         Ok(reference)
+    }
+
+    /// Waits until CRI knows an image that was imported: it learns of images from containerd's events.
+    pub fn until_known(&self, reference: &str) -> Result<()> {
+        wait::until(SOON, &format!("CRI to know {reference}"), || {
+            Ok(self.cri.has_image(reference)?.then_some(()))
+        })
     }
 
     /// The reference of a sample image, ready for `ctr run`.

@@ -86,15 +86,13 @@ pub fn family_among(all: &[Process], root: &Process) -> Vec<Process> {
 impl Process {
     /// What it leaves of the processors to others (proc(5), `stat`, field 19).
     pub fn niceness(&self) -> Option<i32> {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid)).ok()?;
-        let (_, after) = stat.rsplit_once(") ")?;
+        let (_, after) = stat(self.pid)?;
         after.split(' ').nth(16)?.parse().ok()
     }
 
     /// The process of that number.
     pub fn at(pid: i32) -> Option<Self> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        let (before, after) = stat.rsplit_once(") ")?;
+        let (before, after) = stat(pid)?;
         let mut fields = after.split(' ');
         let is_zombie = fields.next()? == "Z";
         let process = Self {
@@ -176,6 +174,13 @@ impl Process {
         let texts = [read(self.pid, "environ"), read(self.pid, "cgroup"), Some(directory)];
         self.command.contains(mark) || texts.iter().flatten().any(|text| text.contains(mark))
     }
+}
+
+/// `stat` in two parts: up to the name, which may hold anything, and the fields from the third on (proc(5)).
+fn stat(pid: i32) -> Option<(String, String)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (before, after) = stat.rsplit_once(") ")?;
+    Some((before.to_owned(), after.to_owned()))
 }
 
 fn read(pid: i32, file: &str) -> Option<String> {

@@ -1,21 +1,20 @@
 //! `cache`: what a large guest costs that many Pods run: to compile it, and in memory.
 
 use std::fs;
-use std::thread;
 use std::time::Instant;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tests::node::KUBERNETES;
-use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, RunningPod, processes};
 
 use crate::contender::Contender;
+use crate::density::{self, Kind};
 use crate::effort::{self, Bench};
 use crate::guest;
 use crate::report::machine::MB;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
-use crate::serving;
+use crate::serving::{self, at_once};
 
 /// The scenario.
 pub const SCENARIO: Scenario =
@@ -113,7 +112,7 @@ fn compile(node: &Node, who: Contender, pods: usize) -> Result<Compiled> {
 /// An image for CRI that nobody has compiled.
 fn unseen(node: &Node, who: Contender, round: &str) -> Result<String> {
     let image = guest::unseen(node, KUBERNETES, GUEST, &format!("{}-{round}", who.handler()))?;
-    wait::until(SOON, "CRI to know the image", || Ok(node.cri.has_image(&image)?.then_some(())))?;
+    node.until_known(&image)?;
     Ok(image)
 }
 
@@ -121,20 +120,16 @@ fn unseen(node: &Node, who: Contender, round: &str) -> Result<String> {
 fn run(node: &Node, who: Contender, image: &str, count: usize) -> Result<(f64, f64)> {
     let (before, busy) = (Instant::now(), busy()?);
     let name = |number| format!("{}-{number}-{}", who.handler(), before.elapsed().as_nanos());
-    let pods = thread::scope(|scope| {
-        let one = |name: String| {
-            let pod = node.run_pod(&Pod::new(&name).handler(who.handler()))?;
-            let container = pod.run(&Container::new("hello", image))?;
-            let exit = container.wait()?;
-            let logs = container.logs()?;
-            ensure!(exit.code == 0 && logs.stdout == GREETING, "{name}: {exit:?} {logs:?}");
-            Ok(pod)
-        };
-        let threads: Vec<_> =
-            (0..count).map(name).map(|name| scope.spawn(move || one(name))).collect();
-        let panicked = |_| anyhow!("a thread has panicked");
-        threads.into_iter().map(|it| it.join().map_err(panicked)?).collect::<Result<Vec<_>>>()
-    })?;
+    let one = |name: &String| {
+        let pod = node.run_pod(&Pod::new(name).handler(who.handler()))?;
+        let container = pod.run(&Container::new("hello", image))?;
+        let exit = container.wait()?;
+        let logs = container.logs()?;
+        ensure!(exit.code == 0 && logs.stdout == GREETING, "{name}: {exit:?} {logs:?}");
+        Ok(pod)
+    };
+    let names: Vec<_> = (0..count).map(name).collect();
+    let pods = at_once(&names, one)?;
     let (busy, time) = (self::busy()? - busy, before.elapsed().as_secs_f64());
     serving::take_away(pods)?;
     Ok((busy, time))
@@ -164,18 +159,9 @@ fn wait_for_input(node: &Node, who: Contender, count: usize) -> Result<Vec<Runni
 }
 
 fn in_memory(pods: &[RunningPod<'_>]) -> Result<Resident> {
-    let all = processes::all();
-    let (mut pss, mut private) = (0, 0);
-    for pod in pods {
-        let shim = processes::shim_among(&all, &pod.id)?;
-        for process in processes::family_among(&all, &shim) {
-            let memory = process.memory()?;
-            pss += memory.pss;
-            private += memory.private;
-        }
-    }
-    let each = |kibibytes: u64| kibibytes as f64 / pods.len() as f64;
-    Ok(Resident { pods: pods.len(), pss: each(pss), private: each(private) })
+    let kinds = density::by_kind(pods)?;
+    let sum = |of: fn(&Kind) -> f64| kinds.values().map(of).sum();
+    Ok(Resident { pods: pods.len(), pss: sum(|kind| kind.pss), private: sum(|kind| kind.private) })
 }
 
 /// Of the guest's code that a Pod has in memory, the part that others have as well: the least of all Pods.

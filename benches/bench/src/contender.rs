@@ -45,12 +45,13 @@ impl Contender {
     /// A server of HTTP, for a Pod.
     pub fn server(self, node: &Node) -> Result<Container> {
         Ok(match self {
-            Contender::Runc => Container::shell(
-                "server",
-                &node.image("linux")?,
-                &format!("echo hello > /tmp/index.html; exec httpd -f -p {PORT} -h /tmp"),
-            ),
+            Contender::Runc => Container::shell("server", &node.image("linux")?, &serve()),
             _ => Container::new("server", &node.image("hello-http")?),
         })
     }
+}
+
+/// What a shell does to serve HTTP.
+pub fn serve() -> String {
+    format!("echo hello > /tmp/index.html; exec httpd -f -p {PORT} -h /tmp")
 }

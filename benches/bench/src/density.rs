@@ -44,12 +44,12 @@ struct Density {
 
 /// Processes of the same name, per Pod.
 #[derive(Debug, Default, Serialize)]
-struct Kind {
+pub struct Kind {
     processes: f64,
     /// In KiB.
-    pss: f64,
+    pub pss: f64,
     /// In KiB.
-    private: f64,
+    pub private: f64,
     threads: f64,
     descriptors: f64,
 }
@@ -102,7 +102,7 @@ fn next(node: &Node, who: Contender, effort: Effort) -> Result<Times> {
 }
 
 /// The Pods' processes, by their names.
-fn by_kind(pods: &[RunningPod<'_>]) -> Result<BTreeMap<String, Kind>> {
+pub fn by_kind(pods: &[RunningPod<'_>]) -> Result<BTreeMap<String, Kind>> {
     let all = processes::all();
     let mut kinds = BTreeMap::<String, Kind>::new();
     for pod in pods {

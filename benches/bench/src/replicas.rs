@@ -6,7 +6,7 @@ use anyhow::Result;
 use tests::cluster::Cluster;
 use tests::namespace::Namespace;
 
-use crate::contender::Contender;
+use crate::contender::{self, Contender};
 use crate::effort::Bench;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
 use crate::serving::PORT;
@@ -83,12 +83,12 @@ fn scale(namespace: &Namespace<'_>, who: Contender, count: usize) -> Result<f64>
 }
 
 fn deployment(who: Contender) -> String {
-    let (handler, image, command) = match who {
+    let handler = who.handler();
+    let (image, command) = match who {
         Contender::Runc => {
-            let serve = format!("echo hello > /tmp/index.html; exec httpd -f -p {PORT} -h /tmp");
-            ("runc", "linux", format!(r#"command: ["/bin/sh", "-c", "{serve}"]"#))
+            ("linux", format!(r#"command: ["/bin/sh", "-c", "{}"]"#, contender::serve()))
         }
-        _ => (who.handler(), "hello-http", String::new()),
+        _ => ("hello-http", String::new()),
     };
     format!(
         r#"

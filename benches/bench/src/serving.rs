@@ -47,6 +47,19 @@ pub fn run<'a>(
     Ok((running, server))
 }
 
+/// Does the same for each name, in a thread for each.
+pub fn at_once<T: Send>(
+    names: &[String],
+    work: impl Fn(&String) -> Result<T> + Sync,
+) -> Result<Vec<T>> {
+    let work = &work;
+    thread::scope(|scope| {
+        let threads: Vec<_> = names.iter().map(|name| scope.spawn(move || work(name))).collect();
+        let panicked = |_| anyhow!("a thread has panicked");
+        threads.into_iter().map(|it| it.join().map_err(panicked)?).collect()
+    })
+}
+
 /// Stops Pods and removes them.
 pub fn take_away(pods: Vec<RunningPod<'_>>) -> Result<()> {
     pods.into_iter().try_for_each(|pod| {

@@ -49,9 +49,11 @@ pub fn choose(layers: &[Names], host: &[Interface]) -> Result<Vec<Wire>, Error> 
         for import in &layers[importer].imports {
             // Of types alone it is no matter whose they are.
             let is_needed = !layers[importer].types.contains(import);
-            match exporter(layers, importer, import)
-                .or_else(|error| if is_needed { Err(error) } else { Ok(None) })?
-            {
+            let found = match exporter(layers, importer, import) {
+                Err(_) if !is_needed => None,
+                found => found?,
+            };
+            match found {
                 Some(wire) => {
                     if reached.insert(wire.exporter) {
                         next.push(wire.exporter);

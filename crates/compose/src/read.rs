@@ -83,12 +83,9 @@ fn names_of(
     // A type is imported to give it a name: nobody provides it.
     let is_type = |kind: &ItemKind| matches!(kind, ItemKind::Type(_));
     // A resource is of whoever has its functions.
-    let is_value =
-        |kind: &ItemKind| is_type(kind) && !matches!(kind, ItemKind::Type(Type::Resource(_)));
-    let has_types_alone = |kind: &ItemKind| match kind {
-        ItemKind::Instance(interface) => all[*interface].exports.values().all(is_value),
-        _ => false,
-    };
+    let is_resource = |kind: &ItemKind| matches!(kind, ItemKind::Type(Type::Resource(_)));
+    let is_of_nobody = |kind: &ItemKind| is_type(kind) && !is_resource(kind);
+    let has_types_alone = |kind: &ItemKind| matches!(kind, ItemKind::Instance(it) if all[*it].exports.values().all(is_of_nobody));
     let imports = || imports.iter().filter(|(_, kind)| !is_type(kind));
     let types = imports().filter(|(_, kind)| has_types_alone(kind)).map(|(name, _)| name.clone());
     let exports = exports.iter().filter(|(_, kind)| !is_type(kind)).map(|(name, _)| name.clone());

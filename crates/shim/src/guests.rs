@@ -9,13 +9,13 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Layer, Plan, Runtime, World};
-use sandbox::{Bounds, Guests, Reply, Request, Zygote, unwritable};
+use sandbox::{Guests, Reply, Request, Zygote, unwritable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::errors::Error;
-use crate::settings::{COMPILE_MEMORY, COMPILE_TIME};
+use crate::settings::{self, COMPILE_MEMORY, COMPILE_TIME};
 use crate::toolbox::{self, Word};
 
 /// What the worker is asked; the layers' files come as descriptors, in the order of their names.
@@ -62,14 +62,13 @@ pub fn compile(
     layers: Vec<File>,
     export: Option<String>,
     preinit: bool,
-    bounds: Bounds,
 ) -> Result<(World, File), Error> {
     let _span = trace::span("compile");
     let failed = || Error::io("a file for the compiled code");
     let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
     fds.push(code.try_clone().map_err(failed())?.into());
-    let world = ask(zygote, &Job::Compile { names, export, preinit }, bounds, &fds)?;
+    let world = ask(zygote, &Job::Compile { names, export, preinit }, &fds)?;
     // The worker has it open still.
     unwritable::seal(&code).map_err(failed())?;
     Ok((world, code))
@@ -79,29 +78,19 @@ pub fn compile(
 ///
 /// # Errors
 /// [`Error::Guest`] with the reason when that cannot be read.
-pub fn describe(
-    zygote: &Zygote,
-    names: Vec<String>,
-    layers: Vec<File>,
-    bounds: Bounds,
-) -> Result<String, Error> {
+pub fn describe(zygote: &Zygote, names: Vec<String>, layers: Vec<File>) -> Result<String, Error> {
     let fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
-    ask(zygote, &Job::Describe { names }, bounds, &fds)
+    ask(zygote, &Job::Describe { names }, &fds)
 }
 
-fn ask<T: DeserializeOwned>(
-    zygote: &Zygote,
-    job: &Job,
-    bounds: Bounds,
-    fds: &[OwnedFd],
-) -> Result<T, Error> {
-    let found = match zygote.call(&Request::Job { value: encode(job), bounds }, fds) {
+fn ask<T: DeserializeOwned>(zygote: &Zygote, job: &Job, fds: &[OwnedFd]) -> Result<T, Error> {
+    let request = Request::Job { value: encode(job), bounds: settings::compilation()? };
+    let found = match zygote.call(&request, fds) {
         Ok(Reply::Job(value)) => serde_json::from_value::<Found<T>>(value),
         Ok(_) => Ok(Err("the compile worker gave another answer".into())),
         Err(error @ sandbox::Error::Worker(_)) => {
-            let settings =
-                format!("{COMPILE_TIME} and {COMPILE_MEMORY} in containerd's environment");
-            Ok(Err(format!("compile: {error}; {settings} are for more")))
+            let more = format!("{COMPILE_TIME} and {COMPILE_MEMORY} in containerd's environment");
+            Ok(Err(format!("compile: {error}; {more} are for more")))
         }
         Err(error) => return Err(error.into()),
     };

@@ -10,7 +10,6 @@ use anyhow::{Context, Result};
 use tests::command;
 use tests::containerd::{repository, wasm_image};
 use tests::node::KUBERNETES;
-use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, on_each_containerd};
 
 /// Packs components into an image and imports it; returns its reference.
@@ -28,9 +27,7 @@ pub fn packed_with(node: &Node, name: &str, words: &[&str]) -> Result<String> {
     let fixed = ["build", "--tag", &reference, "--output", &output];
     command::run(wasm_image(), fixed.iter().chain(words))?.success()?;
     node.import_archive(KUBERNETES, &archive)?;
-    wait::until(SOON, "CRI to know the image", || {
-        Ok(node.cri.has_image(&reference)?.then_some(()))
-    })?;
+    node.until_known(&reference)?;
     Ok(reference)
 }
 

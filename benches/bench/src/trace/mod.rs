@@ -10,9 +10,8 @@ mod waterfall;
 
 use std::fs;
 use std::path::Path;
-use std::thread;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, ensure};
 use tests::containerd::repository;
 use tests::{Container, Node, Pod};
 
@@ -109,13 +108,7 @@ fn start_some(node: &Node, count: usize, at_once: usize, crowd: usize) -> Result
         let names =
             (0..at_once).map(|number| format!("trace-{crowd}-{at_once}-{}-{number}", ids.len()));
         let names: Vec<_> = names.collect();
-        let started = thread::scope(|scope| {
-            let threads: Vec<_> =
-                names.iter().map(|name| scope.spawn(move || start(node, name))).collect();
-            let panicked = |_| anyhow!("a thread has panicked");
-            threads.into_iter().map(|it| it.join().map_err(panicked)?).collect::<Result<Vec<_>>>()
-        });
-        ids.extend(started?);
+        ids.extend(serving::at_once(&names, |name| start(node, name))?);
     }
     Ok(ids)
 }

@@ -14,7 +14,7 @@ use tokio::time::{Instant, interval_at, sleep_until};
 
 use super::service::{Shared, blocking};
 use crate::errors::Error;
-use crate::{guests, settings};
+use crate::guests;
 
 /// How often one that takes long is told of in the log.
 const TOLD_EVERY: Duration = Duration::from_secs(10);
@@ -79,10 +79,8 @@ async fn find_or_compile(
     let version = blocking(move || Ok(zygote.zygote.version()?)).await?;
     let compile = async |layers| {
         let (shared, export) = (shared.clone(), component.export.clone());
-        let (names, preinit, bounds) =
-            (component.names(), component.preinit, settings::compilation()?);
-        blocking(move || guests::compile(&shared.zygote, names, layers, export, preinit, bounds))
-            .await
+        let (names, preinit) = (component.names(), component.preinit);
+        blocking(move || guests::compile(&shared.zygote, names, layers, export, preinit)).await
     };
     let code = pin!(shared.cache.code(&component, &version, compile));
     told(&component.names().join(", "), code).await

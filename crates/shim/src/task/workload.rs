@@ -15,8 +15,8 @@ use crate::config::ContainerConfig;
 use crate::container::{Container, Kind};
 use crate::errors::Error;
 use crate::guests::{self, Task};
+use crate::profiles;
 use crate::toolbox::{Word, answers};
-use crate::{profiles, settings};
 
 /// The word before a call in one argument: `exec POD -- invoke 'get-user(42)'`.
 const INVOKE: &str = "invoke";
@@ -107,8 +107,7 @@ async fn find_word(
             };
             let (names, layers) = (component.names(), component.layers().await?);
             let shared = shared.clone();
-            let bounds = settings::compilation()?;
-            blocking(move || guests::describe(&shared.zygote, names, layers, bounds)).await?
+            blocking(move || guests::describe(&shared.zygote, names, layers)).await?
         }
         _ => return Ok(Word::parse(args(process))),
     };
