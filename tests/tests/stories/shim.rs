@@ -123,6 +123,18 @@ fn a_create_whose_caller_has_lost_patience_is_taken_back_by_delete() -> Result<(
 }
 
 #[test]
+fn a_shim_that_is_to_end_while_a_container_is_made_ends_with_that_container() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    let hurried = shim.create_within(Duration::from_millis(1), &bundle.create_request());
+    assert!(hurried.is_err(), "made in a millisecond: {hurried:?}");
+    shim.shutdown();
+    assert_eq!(shim.delete(&bundle.id), Ok(137));
+    wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
+    bundle.close()
+}
+
+#[test]
 fn a_root_that_cannot_be_mounted_is_named() -> Result<()> {
     let bundle = Bundle::shell("true")?;
     let shim = bundle.start()?;

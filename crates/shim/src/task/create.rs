@@ -30,13 +30,25 @@ pub async fn create(
     request: CreateTaskRequest,
     deadline: Option<Instant>,
 ) -> Result<CreateTaskResponse, Error> {
+    let made = make(&shared, request, deadline).await;
+    if made.is_err() {
+        shared.end_if_asked();
+    }
+    made
+}
+
+async fn make(
+    shared: &Arc<Shared>,
+    request: CreateTaskRequest,
+    deadline: Option<Instant>,
+) -> Result<CreateTaskResponse, Error> {
     let _span = trace::span("Create");
     let place = shared.reserve(&request.id)?;
     shared.expect_join();
-    let prepared = prepare(&shared, &request, deadline).await?;
+    let prepared = prepare(shared, &request, deadline).await?;
     // Until the watcher claims the process, nobody else may reap it.
     let forking = shared.forking.read().await;
-    let built = prepared.build(&shared).await.map(Arc::new);
+    let built = prepared.build(shared).await.map(Arc::new);
     match &built {
         Ok(container) => place.fill(container.clone()),
         Err(_) => drop(place),

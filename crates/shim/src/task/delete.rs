@@ -28,6 +28,7 @@ pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<Delet
     let exit = first.wait().await;
     clean(&shared, &container).await?;
     shared.forget(&request.id)?;
+    shared.end_if_asked();
     let pid = first.number();
     let exited_at = timestamp(exit.at);
     shared.events.publish(TaskDelete {

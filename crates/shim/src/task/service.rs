@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::future::Future;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,7 +24,7 @@ use sandbox::Zygote;
 use sandbox::console::Size;
 use tokio::sync::{Notify, RwLock, Semaphore};
 use tokio::task::spawn_blocking;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use super::compile::Abandoned;
 use super::{create, delete, exec, kill, pause, query, start, update};
@@ -36,6 +37,9 @@ use crate::stdio::Paths;
 
 /// How many containers of a Pod are prepared at once: more would only compile against each other.
 const CREATES: usize = 4;
+
+/// How long an answer takes at most to be sent before the shim ends by itself.
+const LAST_ANSWER: Duration = Duration::from_secs(1);
 
 /// The task service of one Pod.
 #[derive(Clone)]
@@ -64,6 +68,9 @@ pub struct Shared {
     /// A container that was being made is there now, or is not.
     settled: Notify,
     done: Notify,
+    /// containerd has asked for the end. While there was a container still it may not ask again: it has lost patience with
+    /// what makes or takes it away.
+    ends_when_empty: AtomicBool,
 }
 
 /// The containers by id; one that is still being made is `None`.
@@ -176,6 +183,18 @@ impl Shared {
         opened
     }
 
+    /// After a container has gone: where it was the last and containerd has asked for the end before, nobody may ask again.
+    pub fn end_if_asked(self: &Arc<Self>) {
+        if self.ends_when_empty.load(Ordering::SeqCst) && self.containers().is_empty() {
+            let shared = self.clone();
+            tokio::spawn(async move {
+                // Whoever still waits for the answer has it first.
+                sleep(LAST_ANSWER).await;
+                shared.done.notify_one();
+            });
+        }
+    }
+
     /// Forgets a container. Of two that try at once, one does.
     pub fn forget(&self, id: &str) -> Result<(), Error> {
         let forgotten = self.containers().remove(id);
@@ -213,6 +232,7 @@ impl Service {
             containers: Mutex::default(),
             settled: Notify::new(),
             done: Notify::new(),
+            ends_when_empty: AtomicBool::new(false),
         };
         // A shim is started for a container that comes next.
         shared.expect_join();
@@ -345,6 +365,7 @@ impl containerd_shim::Task for Service {
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> Answer<Empty> {
         // containerd asks after every Delete; the Pod's other containers go on.
+        self.0.ends_when_empty.store(true, Ordering::SeqCst);
         if self.0.containers().is_empty() {
             self.0.done.notify_one();
         }
