@@ -32,14 +32,14 @@ pub struct Memory {
     pub private: u64,
 }
 
-/// A file that a process has mapped, and how much of it is in memory: in KiB, all and what no other process has.
+/// A file that a process has mapped, and how much of it is in memory: in KiB, all and what it has a copy of.
 #[derive(Debug, Clone, Copy)]
 pub struct Mapped {
     /// The file.
     pub inode: u64,
     /// All of it.
     pub resident: u64,
-    /// What no other process has.
+    /// What it has a copy of its own of. The rest is the file's, whoever else has looked at the same parts by now.
     pub private: u64,
 }
 
@@ -138,9 +138,7 @@ impl Process {
                     let mapped = found.as_mut().context("nothing mapped")?;
                     match field {
                         "Rss:" => mapped.resident += kib.parse::<u64>()?,
-                        "Private_Clean:" | "Private_Dirty:" => {
-                            mapped.private += kib.parse::<u64>()?;
-                        }
+                        "Private_Dirty:" => mapped.private += kib.parse::<u64>()?,
                         _ => {}
                     }
                 }
