@@ -31,7 +31,8 @@ pub fn post(namespace: &Path, port: u16, path: &str, file: &Path) -> Result<Resp
     send(namespace, port, path, &[&chunked[..], &["--data-binary", &data]].concat())
 }
 
-fn send(namespace: &Path, port: u16, path: &str, flags: &[&str]) -> Result<Response> {
+/// As [`get`], with flags of curl's.
+pub fn send(namespace: &Path, port: u16, path: &str, flags: &[&str]) -> Result<Response> {
     let url = format!("http://127.0.0.1:{port}{path}");
     wait::until(SOON, &format!("somebody to listen at {url}"), || try_send(namespace, &url, flags))
         .with_context(|| format!("{url} in {}", namespace.display()))

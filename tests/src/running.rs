@@ -80,6 +80,11 @@ impl<'node> RunningPod<'node> {
         http::get(&self.network, port, path)
     }
 
+    /// The same with flags of curl's.
+    pub fn http_get_with(&self, port: u16, path: &str, flags: &[&str]) -> Result<Response> {
+        http::send(&self.network, port, path, flags)
+    }
+
     /// Sends a file to a server in the Pod.
     pub fn http_post(&self, port: u16, path: &str, file: &Path) -> Result<Response> {
         http::post(&self.network, port, path, file)

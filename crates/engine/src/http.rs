@@ -29,11 +29,19 @@ mod clock;
 mod connection;
 mod instances;
 mod listen;
+mod metrics;
+mod observe;
+pub mod outgoing;
+pub mod roots;
 mod service;
 pub mod settings;
+pub mod tracing;
 
 use connection::Server;
 use instances::Guest;
+use metrics::Metrics;
+use observe::Observer;
+use outgoing::Outgoing;
 
 /// Threads that serve. More of one address space slow each other down: whatever of it is unmapped interrupts all.
 const MAX_THREADS: usize = 4;
@@ -73,11 +81,32 @@ impl Loaded {
 }
 
 /// Serves until SIGTERM or SIGINT. `idle` is called when it waits for the first request.
-pub fn serve(plan: &Plan, loaded: &Loaded, signals: SigSet, idle: fn()) -> wasmtime::Result<u8> {
-    let guest = Guest::new(&loaded.serving, Arc::new(plan.clone()), &loaded.component)?;
+pub fn serve(
+    plan: &Plan,
+    loaded: &Loaded,
+    outgoing: Arc<Outgoing>,
+    signals: SigSet,
+    idle: fn(),
+) -> wasmtime::Result<u8> {
+    let metrics = plan.http.metrics.map(|_| Metrics::new());
+    let observer = Observer::new(&plan.http, metrics.clone());
+    let (plan, serving) = (Arc::new(plan.clone()), &loaded.serving);
+    let guest = Guest::new(serving, plan.clone(), outgoing, &loaded.component, metrics.clone())?;
     let stop = signals::tell_the_first(signals).context("wait for signals")?;
-    let tokio = threads(plan).context("start the threads that serve HTTP")?;
-    let served = tokio.block_on(accept(plan, ProxyHandler::new(guest), stop, idle));
+    let tokio = threads(&plan).context("start the threads that serve HTTP")?;
+    let (end, ending) = watch::channel(false);
+    let settings = Arc::new(plan.http.clone());
+    let server = Server { handler: ProxyHandler::new(guest), settings, observer, ending };
+    let served = tokio.block_on(async {
+        if let (Some(metrics), Some(address)) = (metrics, plan.http.metrics) {
+            match listen::for_metrics(address) {
+                Ok(listener) => drop(tokio::spawn(metrics.serve(listener))),
+                // Of several containers in a Pod, which has the annotation, one can.
+                Err(error) => tell(&format!("warning: no metrics: {}", one_line(&error))),
+            }
+        }
+        accept(&server, stop, end, idle).await
+    });
     // A guest may still be in a loop of its own; its thread is not waited for.
     tokio.shutdown_background();
     served.map(|()| 0)
@@ -101,17 +130,16 @@ fn threads(plan: &Plan) -> std::io::Result<Tokio> {
 
 /// Accepts connections until it is told to stop, and then lets them finish.
 async fn accept(
-    plan: &Plan,
-    handler: ProxyHandler<Guest>,
+    server: &Server,
     mut stop: oneshot::Receiver<Signal>,
+    end: watch::Sender<bool>,
     idle: fn(),
 ) -> wasmtime::Result<()> {
-    let listener = listen::listen(&plan.http)?;
+    let settings = &server.settings;
+    let listener = listen::listen(settings)?;
     trace::last("listens");
     idle();
-    let places = Arc::new(Semaphore::new(plan.http.connections as usize));
-    let (end, ending) = watch::channel(false);
-    let server = Server { handler, settings: Arc::new(plan.http.clone()), ending };
+    let places = Arc::new(Semaphore::new(settings.connections as usize));
     let serve = |stream: TcpStream| match places.clone().try_acquire_owned() {
         Ok(place) => {
             tokio::spawn(server.clone().serve(stream, place));
@@ -141,6 +169,6 @@ async fn accept(
     }
     drop(listener);
     // Until each connection has given back its place. It is never closed.
-    let _ = places.acquire_many(plan.http.connections).await;
+    let _ = places.acquire_many(settings.connections).await;
     Ok(())
 }

@@ -5,7 +5,7 @@
 //! `wave` (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` (what WASI
 //! offers), `memory` (how much a
 //! guest may have), `link` (to which interfaces), `code` (mapping it), `error`, `report` and `remains` (how failures
-//! are told and what they leave), `host_calls` and `stderr` (what a guest did last), `signals`.
+//! are told and what they leave), `output` (what a guest writes), `host_calls` and `stderr` (what it did last), `signals`.
 //! And [`quantity`]: how settings are written.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
@@ -20,6 +20,7 @@ mod host_calls;
 mod http;
 mod link;
 mod memory;
+mod output;
 mod plan;
 mod preinit;
 mod profile;
@@ -34,8 +35,10 @@ mod stderr;
 mod wave;
 mod world;
 
+use std::fs::File;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
@@ -44,7 +47,7 @@ use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
 
 pub use compile::{Compiled, Layer};
 pub use error::Error;
-pub use http::settings::{HttpSettings, PREFIX as HTTP_ANNOTATIONS};
+pub use http::settings::HttpSettings;
 pub use plan::Plan;
 pub use profile::ask as ask_for_profile;
 pub use remains::Remains;
@@ -72,6 +75,16 @@ pub struct Runtime {
     engine: Engine,
     modules: wasmtime::Linker<ModuleState>,
     components: Linker<State>,
+}
+
+/// What a run is given beside its plan.
+pub struct Given {
+    /// The compiled code.
+    pub code: File,
+    /// Whoever connects to it may ask for a profile ([`crate::ask_for_profile`]).
+    pub profiles: Option<UnixListener>,
+    /// The certificates of authorities that the node trusts, in PEM.
+    pub roots: Option<File>,
 }
 
 impl Runtime {

@@ -9,6 +9,7 @@
 //! read anew whenever it matters.
 
 use std::sync::Once;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use wasmtime::ResourceLimiter;
@@ -28,6 +29,14 @@ const ALWAYS: u64 = 4 << 20;
 
 /// Told once a run, whichever of its instances is refused, and however often.
 static TOLD: Once = Once::new();
+
+/// What all of them have.
+static ALL: AtomicU64 = AtomicU64::new(0);
+
+/// Of all instances that there are, in bytes.
+pub fn of_all() -> u64 {
+    ALL.load(Ordering::Relaxed)
+}
 
 /// The memory of one instance, the linear memories and tables of all its modules together.
 #[derive(Debug, Default)]
@@ -60,6 +69,7 @@ impl Memory {
             TOLD.call_once(|| tell(&refusal(limit)));
             return false;
         }
+        ALL.fetch_add(used.wrapping_sub(self.used), Ordering::Relaxed);
         self.used = used;
         true
     }
@@ -75,6 +85,12 @@ impl Memory {
         let bytes = |units: usize| (units as u64).saturating_mul(unit);
         maximum.is_none_or(|maximum| desired <= maximum)
             && self.grow(bytes(current), bytes(desired), limit)
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        ALL.fetch_sub(self.used, Ordering::Relaxed);
     }
 }
 

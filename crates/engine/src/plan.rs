@@ -66,6 +66,11 @@ impl Plan {
         self.args.first().map_or("", String::as_str)
     }
 
+    /// The value of a variable of its environment: of several, the last.
+    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+        self.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
     /// As [`Remains::leave_core_dump`], under the guest's own name.
     pub(crate) fn leave_core_dump(&self, store: impl AsContextMut, error: &wasmtime::Error) {
         self.remains.leave_core_dump(self.name(), store, error);

@@ -1,11 +1,9 @@
 //! How a guest's end is told: an exit code, and for a failure a text on its stderr.
 
-use std::io::Write;
-
 use wasmtime::{ThrownException, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
-use crate::{CANNOT_RUN, Error, TRAPPED, host_calls, stderr};
+use crate::{CANNOT_RUN, Error, TRAPPED, host_calls, output};
 
 /// An error and its causes on one line, for Create's error.
 pub fn one_line(error: &wasmtime::Error) -> String {
@@ -43,9 +41,7 @@ pub fn text(error: &wasmtime::Error) -> String {
 
 /// Writes a text to stderr; where nobody reads there is nobody to tell.
 pub fn tell(text: &str) {
-    let line = format!("{}\n", text.trim_end());
-    stderr::keep(line.as_bytes());
-    let _ = std::io::stderr().lock().write_all(line.as_bytes());
+    output::tell_on_stderr(text.trim_end().as_bytes());
 }
 
 /// The chain of an error: what failed, then why. Wasmtime puts a trap's backtrace and core dump before the trap.

@@ -1,8 +1,7 @@
 //! Runs a plan in the isolated process, to its exit code.
 
-use std::fs::File;
 use std::io::Write;
-use std::os::unix::net::UnixListener;
+use std::sync::Arc;
 
 use tokio::runtime::Builder;
 use wasmtime::component::{Component, Val};
@@ -10,10 +9,14 @@ use wasmtime::error::Context;
 use wasmtime::{Instance, Module, Store};
 
 use crate::code::{Code, Guest};
+use crate::http::outgoing::Outgoing;
+use crate::http::roots::{self, Roots};
 use crate::report::{self, tell};
 use crate::state::{ModuleState, State};
 use crate::world::{INITIALIZE, START};
-use crate::{Error, Plan, Runtime, World, host_calls, http, profile, signals, stderr, wave, world};
+use crate::{
+    Error, Given, Plan, Runtime, World, host_calls, http, profile, signals, stderr, wave, world,
+};
 
 /// A command whose `run` returned an error.
 const RUN_FAILED: u8 = 1;
@@ -25,11 +28,10 @@ impl Runtime {
     /// Runs the guest, and blocks until it is done. Whatever goes wrong is told on stderr.
     ///
     /// To be called in a process without other threads, which ends with the code that is returned: the guest's
-    /// own, or one of this crate's constants. [`crate::ending_signals`] end it sooner. Whoever connects to `profiles`
-    /// may ask for one ([`crate::ask_for_profile`]). `idle` is called when a server waits for its first request: what it
-    /// took to load the guest is not needed any more.
-    pub fn run(&self, plan: &Plan, code: File, profiles: Option<UnixListener>, idle: fn()) -> u8 {
-        let result = self.attempt(plan, &code, profiles, idle);
+    /// own, or one of this crate's constants. [`crate::ending_signals`] end it sooner. `idle` is called when a server
+    /// waits for its first request: what it took to load the guest is not needed any more.
+    pub fn run(&self, plan: &Plan, given: Given, idle: fn()) -> u8 {
+        let result = self.attempt(plan, given, idle);
         // The process may end without the exit handlers that would write what a guest did not flush.
         let _ = std::io::stdout().flush();
         let (code, failure) = match result {
@@ -46,27 +48,24 @@ impl Runtime {
         code
     }
 
-    fn attempt(
-        &self,
-        plan: &Plan,
-        code: &File,
-        profiles: Option<UnixListener>,
-        idle: fn(),
-    ) -> wasmtime::Result<u8> {
+    fn attempt(&self, plan: &Plan, given: Given, idle: fn()) -> wasmtime::Result<u8> {
         let _noted = host_calls::note();
         // The threads that are started from here on inherit what is blocked.
         let signals = signals::block().context("block signals")?;
         let loading = trace::span("map and load the code");
-        let code = Code::map(code).context("map the compiled code")?;
+        let code = Code::map(&given.code).context("map the compiled code")?;
         let profiled = |guest: &Guest| {
-            let served = profiles.map(|listener| profile::serve(plan.name(), guest, listener));
+            let served =
+                given.profiles.map(|listener| profile::serve(plan.name(), guest, listener));
             served.transpose().context("wait for who asks for a profile")
         };
+        let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
+        let outgoing = Arc::new(Outgoing::new(roots));
         if plan.world.serves_http() {
             let loaded = http::Loaded::new(plan, &code)?;
             drop(loading);
             profiled(&Guest::Component(loaded.component.clone()))?;
-            return http::serve(plan, &loaded, signals, idle);
+            return http::serve(plan, &loaded, outgoing, signals, idle);
         }
         let guest = code.load(&self.engine, plan.world)?;
         drop(loading);
@@ -78,7 +77,7 @@ impl Runtime {
         let result = tokio.block_on(async {
             match &guest {
                 Guest::Module(module) => self.module(plan, module).await,
-                Guest::Component(component) => self.command(plan, component).await,
+                Guest::Component(component) => self.command(plan, component, &outgoing).await,
             }
         });
         // Nobody waits for a read of a guest that is done.
@@ -86,8 +85,13 @@ impl Runtime {
         result
     }
 
-    async fn command(&self, plan: &Plan, component: &Component) -> wasmtime::Result<u8> {
-        let mut store = State::store(&self.engine, plan)?;
+    async fn command(
+        &self,
+        plan: &Plan,
+        component: &Component,
+        outgoing: &Arc<Outgoing>,
+    ) -> wasmtime::Result<u8> {
+        let mut store = State::store(&self.engine, plan, outgoing)?;
         let ended = match plan.world {
             World::Command02 => self.command_02(&mut store, component).await,
             World::Command03 => self.command_03(&mut store, component).await,

@@ -2,9 +2,9 @@
 //!
 //! A command is alone in its process; a server makes an instance for each request. What that costs is mostly memory
 //! that is mapped, faulted in and unmapped, and each time every other core is interrupted. In a pool a slot stays
-//! mapped, and what was written in it is given back. Nothing of it is kept and overwritten instead: which pages those
-//! are the kernel tells by `/proc/self/pagemap` (`PAGEMAP_SCAN`), and a container has no `/proc`; to overwrite all of
-//! them takes longer than to fault them in.
+//! mapped, and what was written in it is given back. Nothing of it is kept and overwritten instead: Wasmtime's scan for the
+//! pages that were written (`PAGEMAP_SCAN`) passes over those that the kernel is moving, and to overwrite all of them takes
+//! longer than to fault them in.
 //!
 //! Compiled code is the same with and without a pool: whether there is one is found out where the guest runs.
 

@@ -2,6 +2,8 @@
 //!
 //! The process is already confined: what is read-only, another user's or out of reach is so by the kernel.
 
+use std::sync::Arc;
+
 use wasmtime::component::ResourceTable;
 use wasmtime::error::Context;
 use wasmtime::{Engine, Store};
@@ -9,16 +11,20 @@ use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::http::outgoing::{Hooks, Outgoing};
+use crate::http::tracing::Trace;
 use crate::memory::Memory;
-use crate::stderr::Stderr;
+use crate::output::{Output, Speaker};
 use crate::{Plan, World};
 
 /// The data of a component's store.
 pub struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
+    hooks: Hooks,
     table: ResourceTable,
     memory: Memory,
+    speaker: Option<Speaker>,
 }
 
 /// The data of a core module's store.
@@ -30,15 +36,34 @@ pub struct ModuleState {
 
 impl State {
     /// For one instance.
-    fn new(plan: &Plan) -> wasmtime::Result<State> {
-        let wasi = builder(plan)?.build();
+    fn new(plan: &Plan, outgoing: &Arc<Outgoing>) -> wasmtime::Result<State> {
+        let speaker = plan.http.keeps_lines_apart().then(Speaker::new);
+        let mut builder = builder(plan)?;
+        if let Some(speaker) = &speaker {
+            builder.stdout(Output::stdout(speaker.clone()));
+            builder.stderr(Output::stderr(Some(speaker.clone())));
+        }
+        let wasi = builder.build();
         let (http, table) = (WasiHttpCtx::new(), ResourceTable::new());
-        Ok(State { wasi, http, table, memory: Memory::default() })
+        let hooks = Hooks::new(outgoing.clone());
+        Ok(State { wasi, http, hooks, table, memory: Memory::default(), speaker })
     }
 
-    /// A store for one instance, within the container's memory.
-    pub fn store(engine: &Engine, plan: &Plan) -> wasmtime::Result<Store<State>> {
-        let mut store = Store::new(engine, State::new(plan)?);
+    /// Goes on with another request: what the guest writes, and sends, from here on is of that one.
+    pub fn begin(&mut self, request_id: Option<String>, trace: Option<Trace>) {
+        self.hooks.trace = trace;
+        if let (Some(speaker), Some(id)) = (&self.speaker, request_id) {
+            speaker.set_id(id);
+        }
+    }
+
+    /// A store for one instance, within the container's memory, which sends its requests with all others.
+    pub fn store(
+        engine: &Engine,
+        plan: &Plan,
+        outgoing: &Arc<Outgoing>,
+    ) -> wasmtime::Result<Store<State>> {
+        let mut store = Store::new(engine, State::new(plan, outgoing)?);
         store.limiter(|state| &mut state.memory);
         Ok(store)
     }
@@ -63,7 +88,7 @@ fn builder(plan: &Plan) -> wasmtime::Result<WasiCtxBuilder> {
         .envs(&plan.env)
         .inherit_stdin()
         .inherit_stdout()
-        .stderr(Stderr)
+        .stderr(Output::stderr(None))
         .inherit_network()
         .allow_tcp(true)
         .allow_udp(true)
@@ -89,6 +114,7 @@ impl WasiView for State {
 
 impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
-        WasiHttpCtxView { ctx: &mut self.http, table: &mut self.table, hooks: Default::default() }
+        let State { http, hooks, table, .. } = self;
+        WasiHttpCtxView { ctx: http, table, hooks }
     }
 }

@@ -1,20 +1,9 @@
-//! The guest's standard error, the end of which is kept: what a guest said last is often why it ended.
+//! The end of the guest's standard error, which is kept: what a guest said last is often why it ended.
 
-use std::io::{self, Write};
-use std::pin::Pin;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
-
-use hyper::body::Bytes;
-use tokio::io::AsyncWrite;
-use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
-use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 /// How much is kept, in bytes.
 pub const KEPT: usize = 1 << 10;
-
-/// How much a guest may write at once, in bytes: as much as of Wasmtime's own streams.
-const AT_ONCE: usize = 64 << 10;
 
 static END: Mutex<End> = Mutex::new(End(Vec::new()));
 
@@ -45,67 +34,6 @@ impl End {
             Some((_, whole)) if is_cut && !whole.is_empty() => whole.to_owned(),
             _ => text.into_owned(),
         }
-    }
-}
-
-/// As [`io::Stderr`], which blocks, and kept.
-pub struct Stderr;
-
-impl IsTerminal for Stderr {
-    fn is_terminal(&self) -> bool {
-        IsTerminal::is_terminal(&io::stderr())
-    }
-}
-
-impl StdoutStream for Stderr {
-    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
-        Box::new(Stderr)
-    }
-
-    fn p2_stream(&self) -> Box<dyn OutputStream> {
-        Box::new(Stderr)
-    }
-}
-
-#[wasmtime_wasi::async_trait]
-impl Pollable for Stderr {
-    async fn ready(&mut self) {}
-}
-
-impl OutputStream for Stderr {
-    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
-        keep(&bytes);
-        io::stderr().write_all(&bytes).map_err(|error| match error.kind() {
-            io::ErrorKind::BrokenPipe => StreamError::Closed,
-            _ => StreamError::LastOperationFailed(error.into()),
-        })
-    }
-
-    fn flush(&mut self) -> StreamResult<()> {
-        Ok(())
-    }
-
-    fn check_write(&mut self) -> StreamResult<usize> {
-        Ok(AT_ONCE)
-    }
-}
-
-impl AsyncWrite for Stderr {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        keep(bytes);
-        Poll::Ready(io::stderr().write_all(bytes).map(|()| bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
     }
 }
 

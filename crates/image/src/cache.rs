@@ -119,7 +119,7 @@ impl Cache {
 
     /// Where the content store has it.
     async fn stored(&self, key: &Key, component: &Component) -> Option<PathBuf> {
-        let Source::Content { store, layers } = &component.source else { return None };
+        let Source::Content { store, layers, .. } = &component.source else { return None };
         let found = timeout(limits::CACHE_TIME, store.find_code(key, layers)).await;
         found
             .unwrap_or_else(|_| Err(store.failed("it does not answer")))
@@ -177,7 +177,7 @@ async fn store_code(
     made: &Artefact,
     whole: &Whole,
 ) -> Option<PathBuf> {
-    let Source::Content { store, layers } = &component.source else { return None };
+    let Source::Content { store, layers, .. } = &component.source else { return None };
     let kept = timeout(limits::KEEP_TIME, store.keep_code(key, layers, made, whole)).await;
     kept.unwrap_or_else(|_| Err(store.failed("it takes too long")))
         .inspect_err(|error| {

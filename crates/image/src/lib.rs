@@ -91,7 +91,7 @@ enum Source {
     /// A file in the container, with its name, and its content as it was when it was found.
     File { file: File, name: String, size: u64, digest: Digest },
     /// Layers of the image.
-    Content { store: Box<Store>, layers: Vec<Descriptor> },
+    Content { store: Box<Store>, layers: Vec<Descriptor>, config: Box<Descriptor> },
 }
 
 impl Component {
@@ -108,9 +108,27 @@ impl Component {
                 let copy = move || blob::copy(&file, &copied, &digest, size).map(|file| vec![file]);
                 in_time(name, limits::READ_TIME, copy).await
             }
-            Source::Content { store, layers } => {
+            Source::Content { store, layers, .. } => {
                 let read = timeout(limits::READ_TIME, store.layers(layers)).await;
                 read.unwrap_or_else(|_| Err(store.failed("it took too long for the layers")))
+            }
+        }
+    }
+
+    /// The TCP port that the image says its guest listens on (OCI image specification, "config", `ExposedPorts`): of
+    /// several the lowest. None where it says nothing, or containerd knows of no image.
+    ///
+    /// # Errors
+    /// [`Error::Containerd`], and [`Error::Content`] for a config that is not one.
+    pub async fn exposed_port(&self, container: &Container<'_>) -> Result<Option<u16>, Error> {
+        let name = container.args.first().map_or("", String::as_str);
+        match &self.source {
+            Source::File { .. } => store::exposed_port(container, name, Patience::default()).await,
+            Source::Content { store, config, .. } => {
+                let asked = timeout(limits::LOOK_UP_TIME, store.exposed_port(config)).await;
+                asked.unwrap_or_else(|_| {
+                    Err(store.failed("it took too long for the image's config"))
+                })
             }
         }
     }
@@ -173,9 +191,9 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
         Entry::Other { .. } | Entry::Nothing => {}
     }
     match store::wasm_layers(container, name, Patience::default()).await? {
-        Layers::Wasm { store, layers, labels } => {
+        Layers::Wasm { store, layers, config, labels } => {
             let preinit = preinit(container, &labels)?;
-            let source = Source::Content { store, layers };
+            let source = Source::Content { store, layers, config };
             Ok(guest(source, &entrypoint, container, preinit))
         }
         Layers::None(image) if entrypoint.looks_like_wasm() => {

@@ -1,8 +1,12 @@
 //! Chooses among what an image's JSON names, without I/O (OCI image specification, "Image Index"
 //! and "Image Manifest").
 
+use std::collections::HashMap;
+
 use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform};
 use provided::WASM_LAYERS;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::errors::within_limit;
 use crate::{Error, limits};
@@ -18,6 +22,31 @@ const MANIFESTS: [&str; 2] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
+
+/// Configs of images that are run: OCI's, and Docker's name for the same.
+pub const IMAGE_CONFIGS: [&str; 2] =
+    ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
+
+/// What is read of an image's config (OCI image specification, "Image Configuration").
+#[derive(Deserialize)]
+pub struct Config {
+    config: Option<Execution>,
+}
+
+#[derive(Deserialize)]
+struct Execution {
+    #[serde(rename = "ExposedPorts")]
+    exposed_ports: Option<HashMap<String, IgnoredAny>>,
+}
+
+impl Config {
+    /// The lowest TCP port that it exposes: their order is not that in which they were written down.
+    pub fn exposed_port(&self) -> Option<u16> {
+        let ports = self.config.as_ref()?.exposed_ports.as_ref()?.keys();
+        let tcp = ports.filter_map(|port| port.strip_suffix("/tcp").unwrap_or(port).parse().ok());
+        tcp.filter(|port| *port > 0).min()
+    }
+}
 
 /// What content is, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -96,6 +125,18 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+
+    #[test]
+    fn the_lowest_tcp_port_is_the_one_that_is_exposed() {
+        let exposed = |ports: Value| {
+            let config = json!({ "config": { "ExposedPorts": ports } });
+            serde_json::from_value::<Config>(config).unwrap().exposed_port()
+        };
+        assert_eq!(exposed(json!({ "9090/tcp": {}, "80/udp": {}, "443": {} })), Some(443));
+        assert_eq!(exposed(json!({ "8000-8010/tcp": {}, "0/tcp": {}, "x": {} })), None);
+        assert_eq!(exposed(Value::Null), None);
+        assert_eq!(serde_json::from_value::<Config>(json!({})).unwrap().exposed_port(), None);
+    }
 
     fn descriptor(media_type: &str, size: u64) -> Value {
         json!({ "mediaType": media_type, "size": size, "digest": format!("sha256:{size:064}") })

@@ -37,6 +37,8 @@ pub enum Layers {
         store: Box<Store>,
         /// In their order.
         layers: Vec<Descriptor>,
+        /// The image's config.
+        config: Box<Descriptor>,
         /// The labels of the image's config, which its containers have from it.
         labels: HashMap<String, String>,
     },
@@ -93,6 +95,31 @@ pub async fn labels(
     })
 }
 
+/// Asks containerd for the port that the container's image exposes: none where it does not know the container, or its
+/// image, or where there is no containerd.
+pub async fn exposed_port(
+    container: &Container<'_>,
+    entrypoint: &str,
+    patience: Patience,
+) -> Result<Option<u16>, Error> {
+    let Some(socket) = container.containerd.filter(|socket| socket.exists()) else {
+        return Ok(None);
+    };
+    let ask = async |store: Store| match store.image_of(container.id).await? {
+        Known::Manifest(manifest, _) => store.exposed_port(manifest.config()).await,
+        Known::Not(_) => Ok(None),
+    };
+    asked(socket, container, entrypoint, patience, ask).await
+}
+
+/// What containerd knows of a container's image.
+enum Known {
+    /// Its manifest, and the container's labels.
+    Manifest(Box<ImageManifest>, HashMap<String, String>),
+    /// None, and why.
+    Not(&'static str),
+}
+
 /// What containerd answers, within that time.
 async fn asked<T>(
     socket: &Path,
@@ -131,21 +158,38 @@ pub struct Store {
 
 impl Store {
     async fn wasm_layers(self, container: &str) -> Result<Layers, Error> {
-        let known = self.container(container).await?.unwrap_or_default();
-        let Some(target) = self.image(known.image).await? else {
-            return Ok(Layers::None("containerd knows no image of this container"));
-        };
-        let Some(manifest) = self.manifest(target).await? else {
-            return Ok(Layers::None("the image's manifest is not in containerd's content store"));
+        let (manifest, labels) = match self.image_of(container).await? {
+            Known::Manifest(manifest, labels) => (manifest, labels),
+            Known::Not(why) => return Ok(Layers::None(why)),
         };
         let layers = manifest::wasm_layers(&manifest)?;
-        match layers.is_empty() {
-            true => Ok(Layers::None("the image has no wasm layers")),
-            false => {
-                let (layers, labels) = (layers.into_iter().cloned().collect(), known.labels);
-                Ok(Layers::Wasm { store: Box::new(self), layers, labels })
-            }
+        if layers.is_empty() {
+            return Ok(Layers::None("the image has no wasm layers"));
         }
+        let layers = layers.into_iter().cloned().collect();
+        let config = Box::new(manifest.config().clone());
+        Ok(Layers::Wasm { store: Box::new(self), layers, config, labels })
+    }
+
+    async fn image_of(&self, container: &str) -> Result<Known, Error> {
+        let known = self.container(container).await?.unwrap_or_default();
+        let Some(target) = self.image(known.image).await? else {
+            return Ok(Known::Not("containerd knows no image of this container"));
+        };
+        let manifest = self.manifest(target).await?;
+        Ok(match manifest {
+            Some(manifest) => Known::Manifest(Box::new(manifest), known.labels),
+            None => Known::Not("the image's manifest is not in containerd's content store"),
+        })
+    }
+
+    /// What an image's config exposes; none where it was not pulled, or is of another kind.
+    pub async fn exposed_port(&self, config: &Descriptor) -> Result<Option<u16>, Error> {
+        if !manifest::IMAGE_CONFIGS.contains(&config.media_type().as_ref()) {
+            return Ok(None);
+        }
+        let config = self.json::<manifest::Config>(config).await?;
+        Ok(config.and_then(|config| config.exposed_port()))
     }
 
     /// What containerd has on record of the container.

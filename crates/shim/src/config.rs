@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use engine::{HTTP_ANNOTATIONS, HttpSettings, Remains};
+use engine::{HttpSettings, Remains};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
 use provided::{PREINIT, PREINIT_VALUES};
 
@@ -133,7 +133,7 @@ impl ContainerConfig {
     /// [`engine::Error::Annotation`].
     pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), engine::Error> {
         let annotations = self.spec.annotations().iter().flatten();
-        for (key, value) in annotations.filter(|(key, _)| key.starts_with(HTTP_ANNOTATIONS)) {
+        for (key, value) in annotations.filter(|(key, _)| HttpSettings::knows(key)) {
             settings.annotate(key, value)?;
         }
         settings.processors = self.processors();

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
-use engine::{Layer, Plan, Runtime, World};
+use engine::{Given, Layer, Plan, Runtime, World};
 use sandbox::{Guests, Reply, Request, Zygote, unwritable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -46,10 +46,21 @@ type Found<T> = Result<T, String>;
 /// What an isolated process does in place of a program.
 #[derive(Serialize, Deserialize)]
 pub enum Task {
-    /// Runs a guest. Files: its code; of a container's first process, where it is asked for a profile.
-    Guest(Box<Plan>),
+    /// Runs a guest. Files: as listed.
+    Guest(Box<Plan>, Vec<Handed>),
     /// Says a word of the toolbox. Files: those of the word.
     Word(Word),
+}
+
+/// What a file is that a guest is handed.
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Handed {
+    /// Its compiled code.
+    Code,
+    /// Where it is asked for a profile.
+    Profiles,
+    /// The certificates that the node trusts.
+    Roots,
 }
 
 /// Has the layers compiled in a confined worker. Returns the world and the sealed file with the code.
@@ -162,23 +173,31 @@ fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>)
     let reading = trace::span("plan");
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
-    let mut files = files.into_iter();
-    drop(reading);
-    match (ready, task, files.next()) {
-        (_, Ok(Task::Word(word)), file) => toolbox::run(&word, file),
-        (Ok(runtime), Ok(Task::Guest(plan)), Some(code)) => {
-            let profiles = files.next().map(|file| UnixListener::from(OwnedFd::from(file)));
-            runtime.run(&plan, code, profiles, sandbox::heap::trim)
-        }
-        (Ok(_), Ok(Task::Guest(_)), None) => {
-            eprintln!("error: the guest's code did not arrive");
-            engine::CANNOT_RUN
-        }
-        (Err(error), ..) | (_, Err(error), _) => {
-            eprintln!("error: {error}");
-            engine::CANNOT_RUN
-        }
-    }
+    let failure = match (ready, task) {
+        (_, Ok(Task::Word(word))) => return toolbox::run(&word, files.into_iter().next()),
+        (Ok(runtime), Ok(Task::Guest(plan, handed))) => match given(handed, files) {
+            Some(given) => {
+                drop(reading);
+                return runtime.run(&plan, given, sandbox::heap::trim);
+            }
+            None => "the guest's code did not arrive".to_owned(),
+        },
+        (Err(error), _) | (_, Err(error)) => error,
+    };
+    eprintln!("error: {failure}");
+    engine::CANNOT_RUN
+}
+
+/// None without code.
+fn given(handed: Vec<Handed>, files: Vec<File>) -> Option<Given> {
+    let mut files: Vec<_> = handed.into_iter().zip(files).collect();
+    let mut take = |wanted| {
+        let place = files.iter().position(|(handed, _)| *handed == wanted)?;
+        Some(files.swap_remove(place).1)
+    };
+    let code = take(Handed::Code)?;
+    let profiles = take(Handed::Profiles).map(|file| UnixListener::from(OwnedFd::from(file)));
+    Some(Given { code, profiles, roots: take(Handed::Roots) })
 }
 
 /// Messages of this module encode: they hold texts and enums alone.

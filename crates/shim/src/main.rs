@@ -24,6 +24,7 @@ mod options;
 mod packed;
 mod process;
 mod profiles;
+mod roots;
 mod serve;
 mod settings;
 mod start;

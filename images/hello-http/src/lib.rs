@@ -10,10 +10,12 @@
 //! | `GET /log?text=MESSAGE` | `logged`, after writing the message to stdout and stderr |
 //! | `GET /trap` | none: the guest traps |
 //! | `GET /spin` | none: the guest is in a loop |
+//! | `GET /fetch?url=URL` | the status and body of what is there, or 502 with the reason |
 //! | `GET /count` | how many requests this instance has had |
 #![forbid(unsafe_code)]
 
 mod body;
+mod fetch;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -51,6 +53,7 @@ fn answer(path: &str, value: &str) -> (u16, String) {
         "/args" => (200, std::env::args().map(|arg| arg + "\n").collect()),
         // Proxies, the API server's among them, encode slashes.
         "/file" => found(read_file(&value.replace("%2F", "/"))),
+        "/fetch" => fetch::fetch(&value.replace("%2F", "/")).map_or_else(|error| (502, error), |text| (200, text)),
         "/log" => (200, log(value)),
         "/trap" => std::process::abort(),
         "/spin" => loop {

@@ -18,6 +18,8 @@ mod guest_files;
 mod http;
 mod leftovers;
 mod linux;
+mod observing;
+mod outgoing;
 mod pausing;
 mod pod;
 mod polyglot;

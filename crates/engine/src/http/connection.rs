@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use wasmtime_wasi_http::handler::ProxyHandler;
 
 use super::instances::Guest;
+use super::observe::Observer;
 use super::service::respond;
 use super::settings::HttpSettings;
 
@@ -42,6 +43,8 @@ pub struct Server {
     pub handler: ProxyHandler<Guest>,
     /// How.
     pub settings: Arc<HttpSettings>,
+    /// What is told of it.
+    pub observer: Option<Arc<Observer>>,
     /// Whether the server was told to end.
     pub ending: watch::Receiver<bool>,
 }
@@ -69,8 +72,9 @@ impl Server {
             .max_header_list_size(HEAD as u32)
             .max_concurrent_streams(STREAMS);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let Server { handler, settings, mut ending } = self;
-        let service = service_fn(|request| respond(handler.clone(), settings.clone(), request));
+        let client = self.observer.as_ref().and_then(|_| stream.peer_addr().ok());
+        let mut ending = self.ending.clone();
+        let service = service_fn(|request| respond(self.clone(), client, request));
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         // An error is the client's: it went away or spoke something else. The connection first: what has been sent
         // is read before it is told to end.

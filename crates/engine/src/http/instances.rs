@@ -15,6 +15,9 @@ use wasmtime_wasi_http::handler::{
 };
 
 use super::clock::{Clock, Running};
+use super::metrics::Metrics;
+use super::outgoing::Outgoing;
+use super::tracing::Trace;
 use crate::report::{self, tell};
 use crate::serving::Serving;
 use crate::state::State;
@@ -30,7 +33,17 @@ const MARGIN: Duration = Duration::from_secs(1);
 const AT_A_TIME_03: usize = 16;
 
 /// Says whether a failure of the instance has been told: by then the instance has ended.
-pub type Told = oneshot::Sender<bool>;
+type Told = oneshot::Sender<bool>;
+
+/// What an instance has to know of a request.
+pub struct Asked {
+    /// Who is told how it ended.
+    pub told: Told,
+    /// What it is called, where the guest's lines are to begin with that.
+    pub id: Option<String>,
+    /// What it is a part of.
+    pub trace: Option<Trace>,
+}
 
 /// As many instances as there may be.
 #[derive(Debug, thiserror::Error)]
@@ -49,10 +62,12 @@ impl Busy {
 pub struct Guest {
     engine: Engine,
     plan: Arc<Plan>,
+    outgoing: Arc<Outgoing>,
     pre: ProxyPre<State>,
     clock: Clock,
     free: Arc<Semaphore>,
     requests: usize,
+    metrics: Option<Arc<Metrics>>,
 }
 
 impl Guest {
@@ -63,7 +78,9 @@ impl Guest {
     pub fn new(
         serving: &Serving,
         plan: Arc<Plan>,
+        outgoing: Arc<Outgoing>,
         component: &Component,
+        metrics: Option<Arc<Metrics>>,
     ) -> wasmtime::Result<Guest> {
         let pre = serving.linker.instantiate_pre(component)?;
         let pre = match plan.world {
@@ -76,7 +93,7 @@ impl Guest {
         let clock = Clock::start(engine.clone())?;
         let free = Arc::new(Semaphore::new(plan.http.instances() as usize));
         let requests = plan.http.requests(plan.world) as usize;
-        Ok(Guest { engine, plan, pre, clock, free, requests })
+        Ok(Guest { engine, plan, outgoing, pre, clock, free, requests, metrics })
     }
 }
 
@@ -90,14 +107,21 @@ impl HandlerState for Guest {
         host_calls::forget();
         let place = self.free.clone().try_acquire_owned().map_err(|_| Busy)?;
         let running = self.clock.running();
-        let mut store = State::store(&self.engine, &self.plan)?;
+        let mut store = State::store(&self.engine, &self.plan, &self.outgoing)?;
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let time = self.plan.http.request_time;
         let proxy = timeout(time, self.pre.instantiate_async(&mut store)).await??;
-        let at_a_time = if self.plan.world == World::HttpService03 { AT_A_TIME_03 } else { 1 };
+        let at_a_time = match self.plan.world {
+            World::HttpService03 => AT_A_TIME_03.min(self.requests),
+            _ => 1,
+        };
+        if let Some(metrics) = &self.metrics {
+            metrics.created();
+        }
         let state = Served {
             plan: self.plan.clone(),
+            metrics: self.metrics.clone(),
             told: Mutex::default(),
             requests: self.requests,
             at_a_time,
@@ -146,6 +170,7 @@ impl WorkerExpiration for Expiration {
 /// What an instance serves.
 pub struct Served {
     plan: Arc<Plan>,
+    metrics: Option<Arc<Metrics>>,
     /// Of the requests that were begun; the last is dropped with the instance.
     told: Mutex<Vec<Told>>,
     /// All in all.
@@ -157,7 +182,7 @@ pub struct Served {
 
 impl WorkerState for Served {
     type StoreData = State;
-    type RequestData = Told;
+    type RequestData = Asked;
 
     fn should_accept_request(&self, now: usize, total: usize) -> ShouldAccept {
         match total < self.requests {
@@ -169,10 +194,14 @@ impl WorkerState for Served {
 
     fn on_request_start(
         &self,
-        _: StoreContextMut<'_, State>,
-        told: Told,
+        mut store: StoreContextMut<'_, State>,
+        Asked { told, id, trace }: Asked,
         _: wasmtime::component::GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
+        // Of several at a time, nobody knows which it is that the guest goes on with.
+        if self.at_a_time == 1 {
+            store.data_mut().begin(id, trace);
+        }
         let mut waiting = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|told| !told.is_closed());
         waiting.push(told);
@@ -186,6 +215,9 @@ impl WorkerState for Served {
                 tell(&report::text(error));
                 self.plan.leave_core_dump(store, error);
             }
+        }
+        if let Some(metrics) = &self.metrics {
+            metrics.ended(result.is_err());
         }
         let waiting =
             std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));

@@ -6,11 +6,11 @@ use nix::sys::socket::{setsockopt, sockopt};
 use tokio::net::{TcpListener, TcpSocket};
 use wasmtime::error::Context as _;
 
-use super::settings::HttpSettings;
+use super::settings::{HttpSettings, METRICS, PREFIX};
 use crate::plan::LISTEN;
 
-/// The port where nothing else is said, as in runwasi and `wasmtime serve`.
-const PORT: u16 = 8080;
+/// Whoever scrapes metrics comes alone.
+const METRICS_BACKLOG: u32 = 8;
 
 /// At the address that is set; else at every address, of IPv4 alone where there is no IPv6.
 ///
@@ -19,16 +19,28 @@ const PORT: u16 = 8080;
 pub fn listen(settings: &HttpSettings) -> wasmtime::Result<TcpListener> {
     let bind = |address| {
         bind(address, settings.backlog).with_context(|| {
-            format!("listen on {address} for HTTP (env {LISTEN} sets another address and port)")
+            format!("listen on {address} for HTTP (env {LISTEN} or annotation {PREFIX}listen sets another address and port)")
         })
     };
     match settings.listen {
         Some(address) => bind(address),
-        None => match bind((Ipv6Addr::UNSPECIFIED, PORT).into()) {
-            Err(_) if !has_ipv6() => bind((Ipv4Addr::UNSPECIFIED, PORT).into()),
+        None => match bind((Ipv6Addr::UNSPECIFIED, settings.port).into()) {
+            Err(_) if !has_ipv6() => bind((Ipv4Addr::UNSPECIFIED, settings.port).into()),
             other => other,
         },
     }
+}
+
+/// The same of metrics.
+///
+/// # Errors
+/// Of bind(2) and listen(2), with the address and what sets another.
+pub fn for_metrics(address: SocketAddr) -> wasmtime::Result<TcpListener> {
+    bind(address, METRICS_BACKLOG).with_context(|| {
+        format!(
+            "listen on {address} for metrics (annotation {METRICS} sets another address and port)"
+        )
+    })
 }
 
 fn bind(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {

@@ -1,6 +1,7 @@
 //! A request's way: what it may be, the guest that answers it, and what is answered in the guest's place.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -13,8 +14,11 @@ use tokio::time::timeout;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
-use super::instances::{Busy, Guest, Told};
+use super::connection::Server;
+use super::instances::{Asked, Busy, Guest};
+use super::observe::Observed;
 use super::settings::HttpSettings;
+use super::tracing::Trace;
 use crate::report::{self, tell};
 
 /// When a client may try again that was refused for want of room, in seconds.
@@ -34,21 +38,28 @@ enum Refusal {
 
 /// Serves one request.
 pub async fn respond(
-    handler: ProxyHandler<Guest>,
-    settings: Arc<HttpSettings>,
-    request: Request<Incoming>,
+    server: Server,
+    client: Option<SocketAddr>,
+    mut request: Request<Incoming>,
 ) -> Result<Response<WasiBody>, Infallible> {
+    let Server { handler, settings, observer, .. } = server;
+    let observed = observer.map(|observer| observer.began(&mut request, client));
     let answer = match request.body().size_hint().lower() > settings.body {
         true => Err(Refusal::TooLarge),
-        false => ask(&handler, &settings, request).await,
+        false => ask(&handler, &settings, request, observed.as_ref()).await,
     };
-    Ok(answer.unwrap_or_else(refuse))
+    let answer = answer.unwrap_or_else(refuse);
+    Ok(match observed {
+        Some(observed) => observed.answered(answer),
+        None => answer,
+    })
 }
 
 async fn ask(
     handler: &ProxyHandler<Guest>,
     settings: &HttpSettings,
     request: Request<Incoming>,
+    observed: Option<&Observed>,
 ) -> Result<Response<WasiBody>, Refusal> {
     let is_too_large = Arc::new(AtomicBool::new(false));
     let noted = is_too_large.clone();
@@ -62,7 +73,9 @@ async fn ask(
     });
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (told, ended) = oneshot::channel();
-    let answer = timeout(settings.request_time, handler.handle(told, request)).await;
+    let id = observed.filter(|_| settings.has_request_ids).map(|it| it.id().to_owned());
+    let asked = Asked { told, id, trace: Trace::of(request.headers()) };
+    let answer = timeout(settings.request_time, handler.handle(asked, request)).await;
     if is_too_large.load(Ordering::Relaxed) {
         // The guest met an end of the body that is not the client's; what it made of that is no answer.
         return Err(Refusal::TooLarge);
@@ -77,7 +90,7 @@ async fn ask(
             return Err(Refusal::Late);
         }
     };
-    match error.downcast_ref::<InstantiationError<Told>>() {
+    match error.downcast_ref::<InstantiationError<Asked>>() {
         Some(failure) if Busy::is(&failure.error) => return Err(Refusal::Busy),
         Some(failure) => tell(&report::text(&failure.error)),
         // After a trap this error says only that there is no response.

@@ -8,8 +8,14 @@ use serde::{Deserialize, Serialize};
 use crate::quantity::{DURATION, SIZE, duration, size};
 use crate::{Error, World, memory};
 
-/// What the annotations begin with.
+/// What the annotations begin with, but [`METRICS`].
 pub const PREFIX: &str = "wasmtime.shim/http-";
+
+/// The annotation with the address where metrics are served.
+pub const METRICS: &str = "wasmtime.shim/metrics-listen";
+
+/// The port where nothing else is said, as in runwasi and `wasmtime serve`.
+const PORT: u16 = 8080;
 
 /// Connections that wait to be accepted: what Linux bounds a listener at unless told otherwise
 /// (net.core.somaxconn before 5.4; Apache's and nginx's defaults are of the same order).
@@ -34,8 +40,10 @@ const REQUESTS_03: u32 = 128;
 /// How HTTP is served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpSettings {
-    /// The address; none for port 8080 of every address, IPv6 where there is any.
+    /// The address; none for `port` of every address, IPv6 where there is any.
     pub listen: Option<SocketAddr>,
+    /// The port, without an address.
+    pub port: u16,
     /// Connections that wait to be accepted.
     pub backlog: u32,
     /// How long the guest may take to begin its response.
@@ -48,6 +56,12 @@ pub struct HttpSettings {
     pub connections: u32,
     /// Requests that an instance serves, one after the other or, with 0.3, at a time; none for what the world has.
     pub requests_per_instance: Option<u32>,
+    /// Whether each response is a line of JSON on stdout.
+    pub has_access_log: bool,
+    /// Whether the guest's lines begin with the id of their request.
+    pub has_request_ids: bool,
+    /// The address where metrics are served; none for nowhere.
+    pub metrics: Option<SocketAddr>,
     /// Processors that the container may use; none for all.
     pub processors: Option<usize>,
 }
@@ -56,19 +70,28 @@ impl Default for HttpSettings {
     fn default() -> HttpSettings {
         HttpSettings {
             listen: None,
+            port: PORT,
             backlog: BACKLOG,
             request_time: REQUEST_TIME,
             body: BODY,
             instances: None,
             connections: CONNECTIONS,
             requests_per_instance: None,
+            has_access_log: false,
+            has_request_ids: false,
+            metrics: None,
             processors: None,
         }
     }
 }
 
 impl HttpSettings {
-    /// Takes over an annotation that begins with [`PREFIX`].
+    /// Whether an annotation is for [`HttpSettings::annotate`].
+    pub fn knows(key: &str) -> bool {
+        key.starts_with(PREFIX) || key == METRICS
+    }
+
+    /// Takes over an annotation.
     ///
     /// # Errors
     /// [`Error::Annotation`] for one that there is not, or a value that it cannot have.
@@ -79,10 +102,22 @@ impl HttpSettings {
             let count = value.parse().ok().filter(|count| *count > 0);
             count.ok_or_else(|| refused("a whole number of at least 1"))
         };
+        let address = || value.parse().map_err(|_| refused(ADDRESS));
+        if key == METRICS {
+            self.metrics = Some(address()?);
+            return Ok(());
+        }
         match key.strip_prefix(PREFIX) {
-            Some("listen") => {
-                let address = value.parse().map_err(|_| refused(ADDRESS))?;
-                self.listen = Some(address);
+            Some("listen") => self.listen = Some(address()?),
+            Some("access-log") => {
+                self.has_access_log = match value {
+                    "json" => true,
+                    "off" => false,
+                    _ => return Err(refused("json or off")),
+                }
+            }
+            Some("request-ids") => {
+                self.has_request_ids = value.parse().map_err(|_| refused("true or false"))?;
             }
             Some("request-timeout") => {
                 self.request_time = duration(value).ok_or_else(|| refused(DURATION))?;
@@ -105,6 +140,11 @@ impl HttpSettings {
         Ok(())
     }
 
+    /// Whether lines on stdout and stderr are kept apart by whose they are.
+    pub fn keeps_lines_apart(&self) -> bool {
+        self.has_access_log || self.has_request_ids
+    }
+
     /// Requests that an instance serves, all in all.
     pub fn requests(&self, world: World) -> u32 {
         let default = if world == World::HttpService03 { REQUESTS_03 } else { 1 };
@@ -124,8 +164,8 @@ impl HttpSettings {
 /// What an address may be.
 pub const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
 const POLICY: &str = "per-request, or reuse=N with a whole number of at least 1";
-const KEYS: &str = "http-listen, http-request-timeout, http-max-body, http-max-requests, http-max-connections and \
-                    http-instances";
+const KEYS: &str = "http-listen, http-request-timeout, http-max-body, http-max-requests, http-max-connections, \
+                    http-instances, http-access-log, http-request-ids and metrics-listen";
 
 #[cfg(test)]
 mod tests {
@@ -171,6 +211,8 @@ mod tests {
             ("instances", "reuse=0", "reuse=N"),
             ("instances", "fresh", "per-request"),
             ("listen", "localhost", "0.0.0.0:8080"),
+            ("access-log", "true", "json or off"),
+            ("request-ids", "yes", "true or false"),
             ("timeout", "30s", "http-request-timeout"),
         ] {
             let text = annotated(key, value).expect_err("refused");

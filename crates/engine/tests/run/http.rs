@@ -43,7 +43,7 @@ fn serve(guest: &str) -> Server {
     serve_with(guest, &[])
 }
 
-/// With annotations of those that begin with `wasmtime.shim/http-`.
+/// With annotations, without `wasmtime.shim/`.
 fn serve_with(guest: &str, http: &[(&str, &str)]) -> Server {
     let free = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = free.local_addr().expect("an address");
@@ -187,7 +187,7 @@ const LOOP: &str = "(loop $forever br $forever)";
 
 #[test]
 fn a_guest_that_does_not_answer_in_time_is_answered_for_and_ended() {
-    let server = serve_with(&proxy(LOOP), &[("request-timeout", "300ms")]);
+    let server = serve_with(&proxy(LOOP), &[("http-request-timeout", "300ms")]);
     let requests: Vec<TcpStream> = (0..8).map(|_| server.request()).collect();
     for request in requests {
         let answer = read(request);
@@ -200,7 +200,7 @@ fn a_guest_that_does_not_answer_in_time_is_answered_for_and_ended() {
 
 #[test]
 fn a_head_or_a_body_that_is_too_large_is_refused() {
-    let server = serve_with(&proxy("unreachable"), &[("max-body", "10")]);
+    let server = serve_with(&proxy("unreachable"), &[("http-max-body", "10")]);
     let post = "POST / HTTP/1.1\r\nhost: test\r\ncontent-length: 11\r\n\r\nhello world";
     let mut answer = [0; 12];
     server.send(post).read_exact(&mut answer).expect("an answer");
@@ -220,7 +220,7 @@ fn a_head_or_a_body_that_is_too_large_is_refused() {
 
 #[test]
 fn more_requests_than_may_be_are_told_to_come_again() {
-    let server = serve_with(&slow_proxy(2_000_000_000), &[("max-requests", "1")]);
+    let server = serve_with(&slow_proxy(2_000_000_000), &[("http-max-requests", "1")]);
     let first = server.request();
     std::thread::sleep(Duration::from_millis(500));
     let answer = server.answer();
@@ -231,7 +231,7 @@ fn more_requests_than_may_be_are_told_to_come_again() {
 
 #[test]
 fn more_connections_than_may_be_are_told_to_come_again() {
-    let server = serve_with(&proxy(""), &[("max-connections", "1")]);
+    let server = serve_with(&proxy(""), &[("http-max-connections", "1")]);
     let silent = server.connect();
     std::thread::sleep(Duration::from_millis(200));
     let answer = read(server.connect());

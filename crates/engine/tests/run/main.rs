@@ -14,7 +14,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use engine::{Compiled, HTTP_ANNOTATIONS, Layer, Plan, Remains, Runtime};
+use engine::{Compiled, Given, Layer, Plan, Remains, Runtime};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -44,7 +44,8 @@ fn guest() {
     let code = std::io::stdin().as_fd().try_clone_to_owned().expect("the code");
     let profiles =
         std::env::var(PROFILES).ok().map(|path| UnixListener::bind(path).expect("listens"));
-    let code = Runtime::new().expect("a runtime").run(&plan, code.into(), profiles, || ());
+    let given = Given { code: code.into(), profiles, roots: None };
+    let code = Runtime::new().expect("a runtime").run(&plan, given, || ());
     // SAFETY: _exit has no preconditions. It is how a container's process ends: without exit handlers.
     unsafe { nix::libc::_exit(code.into()) }
 }
@@ -55,7 +56,7 @@ struct Start<'a> {
     env: &'a [String],
     memory: Option<u64>,
     profiles: Option<&'a Path>,
-    /// Annotations, of those that begin with `wasmtime.shim/http-`.
+    /// Annotations, without `wasmtime.shim/`.
     http: &'a [(&'a str, &'a str)],
     /// Where what it leaves goes: `message`, which is there, and `core.app`.
     remains: Option<&'a Path>,
@@ -79,7 +80,7 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
     });
     let mut plan = Plan { remains, ..plan.expect("a plan") };
     for (key, value) in how.http {
-        plan.http.annotate(&format!("{HTTP_ANNOTATIONS}{key}"), value).expect("a setting");
+        plan.http.annotate(&format!("wasmtime.shim/{key}"), value).expect("a setting");
     }
     let plan = serde_json::to_string(&plan).expect("encodes");
     // libtest has a main thread of its own, which must leave the signals to the guest's: threads and processes

@@ -4,7 +4,7 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Plan, Remains};
+use engine::{Plan, Remains, World};
 use oci_spec::runtime::Process;
 use sandbox::{Workload, unwritable};
 use tokio::time::Instant;
@@ -14,9 +14,9 @@ use super::service::{Shared, blocking};
 use crate::config::ContainerConfig;
 use crate::container::{Container, Kind};
 use crate::errors::Error;
-use crate::guests::{self, Task};
-use crate::profiles;
+use crate::guests::{self, Handed, Task};
 use crate::toolbox::{Word, answers};
+use crate::{profiles, roots};
 
 /// The word before a call in one argument: `exec POD -- invoke 'get-user(42)'`.
 const INVOKE: &str = "invoke";
@@ -31,6 +31,7 @@ pub struct Found {
 
 /// What a container's first process has beside those that are executed later.
 struct First<'a> {
+    id: &'a str,
     remains: Remains,
     config: &'a ContainerConfig,
     /// Where it is asked for a profile.
@@ -55,7 +56,7 @@ pub async fn find(
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process)).await?;
     drop(resolving);
-    prepare(shared, found, process, Some(First { remains, bundle, config, deadline })).await
+    prepare(shared, found, process, Some(First { id, remains, bundle, config, deadline })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -197,13 +198,25 @@ async fn guest(
     let env = process.env().as_deref().unwrap_or_default();
     let (export, args) = (component.export.clone(), component.args.clone());
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
-    let mut files = vec![unwritable::file(code)?];
-    if let Some(First { remains, config, bundle, .. }) = first {
+    let (mut handed, mut files) = (vec![Handed::Code], vec![unwritable::file(code)?]);
+    // A module has no `wasi:http`.
+    let trusted = (world != World::Module).then(roots::open).flatten();
+    if let Some(roots) = trusted.and_then(|file| unwritable::file(file).ok()) {
+        handed.push(Handed::Roots);
+        files.push(roots);
+    }
+    if let Some(First { id, remains, config, bundle, .. }) = first {
         plan.remains = remains;
         config.serve_http(&mut plan.http)?;
+        if world.serves_http() && plan.http.listen.is_none() {
+            let exposed = component.exposed_port(&container(shared, id, config, process)).await?;
+            plan.http.port = exposed.unwrap_or(plan.http.port);
+        }
+        handed.push(Handed::Profiles);
         files.push(profiles::listen(bundle)?.into());
     }
-    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Guest(Box::new(plan)))), files })
+    let task = Task::Guest(Box::new(plan), handed);
+    Ok(Found { workload: Workload::Guest(guests::encode(&task)), files })
 }
 
 fn args(process: &Process) -> &[String] {

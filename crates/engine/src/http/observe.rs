@@ -1,0 +1,176 @@
+//! What is told of requests: an access log, metrics, and which of the guest's lines is of which request. Off unless a
+//! Pod asks for it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use http_body_util::BodyExt;
+use hyper::body::{Bytes, Frame, Incoming};
+use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::{Request, Response};
+use serde::Serialize;
+use wasmtime_wasi_http::WasiBody;
+
+use super::metrics::Metrics;
+use super::settings::HttpSettings;
+use super::tracing::Trace;
+use crate::output::tell_on_stdout;
+
+/// By which proxies tell a request from others, and a guest and its client are told.
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// The longest id that is taken over from a client, in bytes.
+const LONGEST_ID: usize = 128;
+
+/// What a response is noted as whose client went away before (nginx's).
+const CLIENT_GONE: u16 = 499;
+
+/// What a server tells of its requests.
+pub struct Observer {
+    has_access_log: bool,
+    metrics: Option<Arc<Metrics>>,
+    /// Different for each server, as far as the clock tells.
+    started: u64,
+    requests: AtomicU64,
+}
+
+/// One request, until its response has been sent.
+pub struct Observed {
+    observer: Arc<Observer>,
+    entry: Entry,
+    since: Instant,
+}
+
+/// A line of the access log. When it was written is in the container's log itself.
+#[derive(Serialize)]
+struct Entry {
+    request_id: String,
+    remote_address: String,
+    method: String,
+    target: String,
+    protocol: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_agent: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    trace_id: Option<String>,
+    status: u16,
+    /// Of the response's body, as far as it was sent.
+    bytes: u64,
+    duration_ms: f64,
+}
+
+impl Observer {
+    /// None where nothing is to be told.
+    pub fn new(settings: &HttpSettings, metrics: Option<Arc<Metrics>>) -> Option<Arc<Observer>> {
+        let has_access_log = settings.has_access_log;
+        let is_wanted = has_access_log || settings.has_request_ids || metrics.is_some();
+        let since = SystemTime::now().duration_since(UNIX_EPOCH);
+        let started = since.map_or(0, |since| since.as_nanos() as u64);
+        let requests = AtomicU64::new(0);
+        is_wanted.then(|| Arc::new(Observer { has_access_log, metrics, started, requests }))
+    }
+
+    /// Notes that a request came, and gives it an id if its client has not: the guest sees it in the header.
+    pub fn began(
+        self: &Arc<Observer>,
+        request: &mut Request<Incoming>,
+        client: Option<SocketAddr>,
+    ) -> Observed {
+        let request_id = self.identify(request.headers_mut());
+        let headers = request.headers();
+        let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        let entry = Entry {
+            request_id,
+            // One of IPv4 comes as one of IPv6 where both are listened to.
+            remote_address: client.map(canonical).unwrap_or_default(),
+            method: request.method().to_string(),
+            target: target.to_owned(),
+            protocol: format!("{:?}", request.version()),
+            user_agent: headers.get(USER_AGENT).map(text),
+            trace_id: Trace::of(headers).map(|trace| trace.id().to_owned()),
+            status: CLIENT_GONE,
+            bytes: 0,
+            duration_ms: 0.0,
+        };
+        Observed { observer: self.clone(), entry, since: Instant::now() }
+    }
+
+    fn identify(&self, headers: &mut HeaderMap) -> String {
+        let sent = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+        if let Some(id) = sent.filter(|id| is_id(id)) {
+            return id.to_owned();
+        }
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}-{number}", self.started);
+        if let Ok(value) = HeaderValue::from_str(&id) {
+            headers.insert(REQUEST_ID, value);
+        }
+        id
+    }
+}
+
+fn canonical(address: SocketAddr) -> String {
+    SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
+}
+
+/// Whether it can be taken over: it comes to stand in logs.
+fn is_id(id: &str) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:+/=".contains(&byte);
+    (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(is_allowed)
+}
+
+impl Observed {
+    /// What the request is called.
+    pub fn id(&self) -> &str {
+        &self.entry.request_id
+    }
+
+    /// The response, which is noted when it has been sent, or broke off. Its client is told the id.
+    pub fn answered(mut self, mut response: Response<WasiBody>) -> Response<WasiBody> {
+        self.entry.status = response.status().as_u16();
+        if let Ok(id) = HeaderValue::from_str(self.id()) {
+            response.headers_mut().entry(REQUEST_ID).or_insert(id);
+        }
+        // It goes with the body.
+        response.map(|body| body.inspect_frame(move |frame| self.count(frame)).boxed_unsync())
+    }
+
+    fn count(&mut self, frame: &Frame<Bytes>) {
+        self.entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    }
+}
+
+impl Drop for Observed {
+    fn drop(&mut self) {
+        let elapsed = self.since.elapsed();
+        let entry = &mut self.entry;
+        if let Some(metrics) = &self.observer.metrics {
+            metrics.answered(&entry.method, entry.status, elapsed);
+        }
+        if !self.observer.has_access_log {
+            return;
+        }
+        entry.duration_ms = elapsed.as_micros() as f64 / 1000.0;
+        if let Ok(line) = serde_json::to_vec(entry) {
+            tell_on_stdout(&line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_that_could_be_taken_for_something_else_in_a_log_is_not_taken_over() {
+        for id in ["7", "188b2f5e6d3a4c10-7", "b3JkZXI=", "a:b/c.d_e"] {
+            assert!(is_id(id), "{id}");
+        }
+        for id in ["", "error: something", "a\tb", &"x".repeat(LONGEST_ID + 1)] {
+            assert!(!is_id(id), "{id}");
+        }
+    }
+}

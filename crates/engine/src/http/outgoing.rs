@@ -1,0 +1,322 @@
+//! Requests that guests send: over connections that are kept for the next one, with TLS.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http_body_util::BodyExt;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::{Request, Response};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::{Client, Error as ClientError};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::sync::{OnceCell, Semaphore};
+use tokio::task::{spawn_blocking, yield_now};
+use tokio::time::{Sleep, sleep, timeout};
+use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
+
+use super::roots::Roots;
+use super::tracing::Trace;
+
+/// What a guest waits for each step when it does not say, as long as Wasmtime does by itself.
+const STEP: Duration = Duration::from_secs(600);
+
+/// How long, and how many of one host, connections are kept that nobody uses. Most servers close theirs after 5 s or more,
+/// and a request that crosses that on the line is lost.
+const IDLE: Duration = Duration::from_secs(4);
+const IDLE_PER_HOST: usize = 32;
+
+type Connections = Client<HttpsConnector<HttpConnector>, Upload>;
+
+/// What all guests of a container send with.
+pub struct Outgoing {
+    roots: Arc<Roots>,
+    /// Whoever reads them.
+    reader: Arc<Semaphore>,
+    /// From the first request on: most guests send none.
+    connections: OnceCell<Connections>,
+}
+
+/// An instance's own: as `wasi:http` asks for it.
+pub struct Hooks {
+    outgoing: Arc<Outgoing>,
+    /// Of the request that the instance serves.
+    pub trace: Option<Trace>,
+    /// Whether the instance is no more.
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Hooks {
+    /// Of an instance that sends with all others.
+    pub fn new(outgoing: Arc<Outgoing>) -> Hooks {
+        Hooks { outgoing, trace: None, has_ended: Arc::default() }
+    }
+}
+
+impl Drop for Hooks {
+    fn drop(&mut self) {
+        self.has_ended.store(true, Ordering::Release);
+    }
+}
+
+/// What comes of a request: the response, and what is told of its connection later.
+type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
+
+impl WasiHttpHooks for Hooks {
+    fn send_request(
+        &mut self,
+        mut request: Request<WasiBody>,
+        options: Option<RequestOptions>,
+        _: Box<dyn Future<Output = Result<(), Error>> + Send>,
+    ) -> Box<dyn Future<Output = Sent> + Send> {
+        let outgoing = self.outgoing.clone();
+        if let Some(trace) = &self.trace {
+            trace.go_on(request.headers_mut());
+        }
+        let has_ended = self.has_ended.clone();
+        let request = request.map(|body| Upload { body, has_ended });
+        Box::new(async move {
+            let response = outgoing.send(request, options).await?;
+            // The connection is not this request's alone: what goes wrong with it is in the body.
+            let told: Box<dyn Future<Output = _> + Send> = Box::new(async { Ok(()) });
+            Ok((response, told))
+        })
+    }
+}
+
+impl Outgoing {
+    /// Trusting these with TLS.
+    pub fn new(roots: Roots) -> Outgoing {
+        Outgoing {
+            roots: Arc::new(roots),
+            reader: Arc::new(Semaphore::new(1)),
+            connections: OnceCell::new(),
+        }
+    }
+
+    async fn connect(&self) -> Result<Connections, Error> {
+        let failed = || Error::ConfigurationError;
+        let (roots, reader) = (self.roots.clone(), self.reader.clone());
+        let reader = reader.acquire_owned().await.map_err(|_| failed())?;
+        // The file may be on a volume whose server is gone: one thread waits for it, whoever gives up.
+        let tls = spawn_blocking(move || {
+            let _reader = reader;
+            roots.client()
+        });
+        let tls = tls.await.map_err(|_| failed())?.map_err(|_| failed())?;
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        // What a guest has written is sent; waiting for more would only delay it.
+        tcp.set_nodelay(true);
+        let connector =
+            HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
+        Ok(Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
+            .pool_idle_timeout(IDLE)
+            .pool_max_idle_per_host(IDLE_PER_HOST)
+            .build(connector.wrap_connector(tcp)))
+    }
+
+    async fn send(
+        &self,
+        mut request: Request<Upload>,
+        options: Option<RequestOptions>,
+    ) -> Result<Response<WasiBody>, Error> {
+        let options = options.unwrap_or_default();
+        if request.uri().authority().is_none() {
+            return Err(Error::HttpRequestUriInvalid);
+        }
+        let patience = options.connect_timeout.unwrap_or(STEP);
+        let mut connection = capture_connection(&mut request);
+        let connections = self.connections.get_or_try_init(|| self.connect());
+        let connections =
+            timeout(patience, connections).await.map_err(|_| Error::ConnectionTimeout)??;
+        // A guest that has computed for long had nobody see which connections were closed meanwhile.
+        yield_now().await;
+        let mut response = std::pin::pin!(connections.request(request));
+        let connected = connection.wait_for_connection_metadata();
+        tokio::select! {
+            biased;
+            answer = response.as_mut() => return with_patience(answer, &options),
+            connected = timeout(patience, connected) => {
+                connected.map(drop).map_err(|_| Error::ConnectionTimeout)?;
+            }
+        }
+        let first_byte = options.first_byte_timeout.unwrap_or(STEP);
+        let answer = timeout(first_byte, response).await;
+        with_patience(answer.map_err(|_| Error::ConnectionReadTimeout)?, &options)
+    }
+}
+
+/// The response, whose body is not waited for longer than the guest says.
+fn with_patience(
+    answer: Result<Response<Incoming>, ClientError>,
+    options: &RequestOptions,
+) -> Result<Response<WasiBody>, Error> {
+    let patience = options.between_bytes_timeout.unwrap_or(STEP);
+    let response = answer.map_err(|error| reason(&error))?;
+    Ok(response.map(|body| Patient { body, patience, timer: None }.boxed_unsync()))
+}
+
+/// Which of the errors of `wasi:http` it is, from where it comes from.
+fn reason(error: &ClientError) -> Error {
+    let known = causes(error).find_map(|cause| {
+        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
+            return Some(of_http(error));
+        }
+        cause.downcast_ref::<io::Error>().and_then(of_connecting)
+    });
+    // getaddrinfo(3) has codes of its own, of which hyper's connector makes a text.
+    let is_dns = || causes(error).any(|cause| cause.to_string().starts_with("dns error"));
+    known.unwrap_or_else(|| match error.is_connect() && is_dns() {
+        true => Error::DnsError { rcode: None, info_code: None },
+        false => unknown(error),
+    })
+}
+
+fn causes<'a>(
+    error: &'a (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
+    std::iter::successors(error.source(), |cause| cause.source())
+}
+
+fn unknown(error: &(dyn std::error::Error + 'static)) -> Error {
+    let causes = causes(error).map(ToString::to_string);
+    let whole: Vec<_> = [error.to_string()].into_iter().chain(causes).collect();
+    Error::InternalError(Some(whole.join(": ")))
+}
+
+fn of_connecting(error: &io::Error) -> Option<Error> {
+    let inner = error.get_ref();
+    if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        return Some(match error {
+            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
+                Error::TlsCertificateError
+            }
+            _ => Error::TlsProtocolError,
+        });
+    }
+    if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<io::Error>()) {
+        return of_connecting(error);
+    }
+    Some(match error.kind() {
+        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
+        io::ErrorKind::TimedOut => Error::ConnectionTimeout,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
+            Error::DestinationUnavailable
+        }
+        io::ErrorKind::ConnectionReset
+        | io::ErrorKind::ConnectionAborted
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::UnexpectedEof => Error::ConnectionTerminated,
+        _ => return None,
+    })
+}
+
+fn of_http(error: &hyper::Error) -> Error {
+    for cause in causes(error) {
+        // The guest's own body, which broke off.
+        match cause.downcast_ref::<Error>() {
+            Some(Error::HttpRequestBodySize(size)) => return Error::HttpRequestBodySize(*size),
+            Some(error) => return unknown(error),
+            None => {}
+        }
+        if let Some(error) = cause.downcast_ref::<io::Error>().and_then(of_connecting) {
+            return error;
+        }
+    }
+    match error {
+        error if error.is_timeout() => Error::HttpResponseTimeout,
+        error if error.is_incomplete_message() => Error::HttpResponseIncomplete,
+        error if error.is_closed() || error.is_canceled() => Error::ConnectionTerminated,
+        error if error.is_parse() => Error::HttpProtocolError,
+        _ => unknown(error),
+    }
+}
+
+/// The body of a request. It breaks off with its instance, of which its end would tell nothing.
+struct Upload {
+    body: WasiBody,
+    has_ended: Arc<AtomicBool>,
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let is_cut = frame.is_none() && self.has_ended.load(Ordering::Acquire);
+        Poll::Ready(if is_cut { Some(Err(Error::ConnectionTerminated)) } else { frame })
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A body that is waited for only so long, each time.
+struct Patient {
+    body: Incoming,
+    patience: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body for Patient {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Self::Data>, Error>>> {
+        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
+            self.timer = None;
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| of_http(&error))));
+        }
+        let patience = self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        ready!(timer.as_mut().poll(context));
+        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Empty;
+    use tokio::runtime::Builder;
+
+    use super::*;
+
+    #[test]
+    fn what_an_instance_has_not_ended_breaks_off_with_it() {
+        let tokio = Builder::new_current_thread().build().expect("a runtime");
+        let ends_well = |has_ended| {
+            let body = Empty::new().map_err(|never| match never {}).boxed_unsync();
+            let mut upload = Upload { body, has_ended: Arc::new(AtomicBool::new(has_ended)) };
+            tokio.block_on(upload.frame()).is_none_or(|frame| frame.is_ok())
+        };
+        assert!(ends_well(false));
+        assert!(!ends_well(true));
+    }
+}

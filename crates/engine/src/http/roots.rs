@@ -1,0 +1,127 @@
+//! Whom a guest's requests trust with TLS: a file of the container, or else what its node trusts.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::sync::Arc;
+
+use nix::fcntl::OFlag;
+use rustls::crypto::ring;
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::{ClientConfig, RootCertStore};
+
+use crate::report::tell;
+
+/// The variable with the path of a file of certificates, in PEM, that are trusted in place of the node's: as of OpenSSL,
+/// Go and Python.
+pub const VARIABLE: &str = "SSL_CERT_FILE";
+
+/// The most of it that is read, in bytes: a distribution's has 250 kB.
+const MOST: u64 = 16 << 20;
+
+/// Certificates of authorities, read when the first connection needs them.
+pub struct Roots {
+    /// The container's own.
+    path: Option<String>,
+    /// The node's.
+    node: Option<File>,
+}
+
+impl Roots {
+    /// The value of [`VARIABLE`], of which an empty one is none, and the node's file of certificates.
+    pub fn new(path: Option<&str>, node: Option<File>) -> Roots {
+        Roots { path: path.filter(|path| !path.is_empty()).map(str::to_owned), node }
+    }
+
+    /// What TLS is spoken with. With a file of the container's that cannot be read, nobody is trusted, which is told.
+    ///
+    /// # Errors
+    /// Where the cryptography is of no version of TLS.
+    pub fn client(&self) -> Result<ClientConfig, rustls::Error> {
+        let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()?;
+        Ok(builder.with_root_certificates(self.store()).with_no_client_auth())
+    }
+
+    fn store(&self) -> RootCertStore {
+        if let Some(path) = &self.path {
+            return open(path).and_then(|file| read(&file)).unwrap_or_else(|error| {
+                tell(&format!("warning: {VARIABLE}: {path}: {error}; no certificate is trusted"));
+                RootCertStore::empty()
+            });
+        }
+        let node = self.node.as_ref().and_then(|file| {
+            let reason = |error| tell(&format!("warning: the node's certificates: {error}"));
+            read(file).map_err(reason).ok()
+        });
+        node.unwrap_or_else(|| RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() })
+    }
+}
+
+/// A fifo of that name would keep whoever opens it waiting.
+fn open(path: &str) -> io::Result<File> {
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
+    match file.metadata()?.is_file() {
+        true => Ok(file),
+        false => Err(io::Error::other("it is not a file")),
+    }
+}
+
+/// What is no certificate, or none that can be used, is passed over, as there are old ones in every such file. One at least
+/// there has to be.
+fn read(file: &File) -> io::Result<RootCertStore> {
+    let mut pem = vec![0; usize::try_from(file.metadata()?.len().min(MOST)).unwrap_or_default()];
+    // By position: whoever handed the file over may have left its own anywhere.
+    file.read_exact_at(&mut pem, 0)?;
+    let mut store = RootCertStore::empty();
+    store.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());
+    match store.is_empty() {
+        true => Err(io::Error::other("there is no certificate in it, in PEM")),
+        false => Ok(store),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    const AUTHORITY: &str = "\
+-----BEGIN CERTIFICATE-----
+MIIBgDCCASWgAwIBAgIUWIsO5HmggBQXgyqcmfqO6U3YYSgwCgYIKoZIzj0EAwIw
+FDESMBAGA1UEAwwJYXV0aG9yaXR5MCAXDTI2MTEyMjA4MjIxM1oYDzIxMjYxMDI5
+MDgyMjEzWjAUMRIwEAYDVQQDDAlhdXRob3JpdHkwWTATBgcqhkjOPQIBBggqhkjO
+PQMBBwNCAAT8YAV5Wasm/D7UBC14D0m/IAxTV6N6wxA8T9KK/tQIpiQOPjjdZoXv
+Oma4k/LpprunVZeBN+nHLxhcSDmVpveio1MwUTAdBgNVHQ4EFgQUz7q6l7AgUv4n
+ywdnYV0/8uEL5hwwHwYDVR0jBBgwFoAUz7q6l7AgUv4nywdnYV0/8uEL5hwwDwYD
+VR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNJADBGAiEAzyJlcaM2mQYePuHX30ph
+EFbBou8YS4PY1T47QfO9QlcCIQCy0L8D3gc7PSXwFzhurtphxMonrKJACXAynzEb
+fd614Q==
+-----END CERTIFICATE-----
+";
+
+    fn file(text: &str) -> File {
+        let mut file = tempfile::tempfile().expect("a file");
+        file.write_all(text.as_bytes()).expect("written");
+        file
+    }
+
+    #[test]
+    fn the_nodes_file_is_read_wherever_its_position_is_and_as_often_as_it_is_asked() {
+        let roots = Roots::new(Some(""), Some(file(&format!("# comment\n{AUTHORITY}"))));
+        assert_eq!([roots.store().len(), roots.store().len()], [1, 1]);
+    }
+
+    #[test]
+    fn without_a_certificate_of_the_nodes_mozillas_are_trusted_and_of_the_containers_none() {
+        let all = webpki_roots::TLS_SERVER_ROOTS.len();
+        assert_eq!(Roots::new(None, Some(file("none"))).store().len(), all);
+        assert_eq!(Roots::new(None, None).store().len(), all);
+        for path in ["/missing", "/dev/null", "/"] {
+            assert!(Roots::new(Some(path), Some(file(AUTHORITY))).store().is_empty(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! The guest's standard output and error. What it says on the latter is kept as well. Where a Pod asks for it, lines are kept
+//! apart by whose they are, and begin with the id of the request that they are of.
+
+use std::io::{self, Write};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+
+use hyper::body::Bytes;
+use tokio::io::AsyncWrite;
+use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
+use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
+
+use crate::stderr::keep;
+
+/// How much a guest may write at once, in bytes: as much as of Wasmtime's own streams.
+const AT_ONCE: usize = 64 << 10;
+
+/// Which of the two.
+#[derive(Clone, Copy)]
+enum Kind {
+    Stdout,
+    Stderr,
+}
+
+/// Whose line has not ended yet, of either; of an instance, its number.
+static OPEN: [Mutex<Option<u64>>; 2] = [Mutex::new(None), Mutex::new(None)];
+
+/// Who has no line: one that is open stays so, for nobody to go on with.
+const NOBODY: u64 = u64::MAX;
+
+/// Instances so far.
+static INSTANCES: AtomicU64 = AtomicU64::new(0);
+
+/// An instance whose lines are kept apart from those of others.
+#[derive(Clone)]
+pub struct Speaker {
+    number: u64,
+    /// Of the request that it serves; empty where lines have none.
+    id: Arc<Mutex<String>>,
+}
+
+impl Speaker {
+    /// Another one.
+    pub fn new() -> Speaker {
+        Speaker { number: INSTANCES.fetch_add(1, Ordering::Relaxed), id: Arc::default() }
+    }
+
+    /// What its lines begin with from now on, another one first.
+    pub fn set_id(&self, id: String) {
+        for open in &OPEN {
+            let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
+            *open = open.map(|number| if number == self.number { NOBODY } else { number });
+        }
+        *self.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
+    }
+
+    /// What is to be written, where this one's line may be open.
+    fn lines(&self, bytes: &[u8], open: &mut Option<u64>) -> Vec<u8> {
+        let id = self.id.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut text = Vec::with_capacity(bytes.len() + id.len() + 2);
+        if open.is_some_and(|open| open != self.number) {
+            text.push(b'\n');
+            *open = None;
+        }
+        for part in bytes.split_inclusive(|byte| *byte == b'\n') {
+            if open.is_none() && !id.is_empty() {
+                text.extend_from_slice(id.as_bytes());
+                text.push(b' ');
+            }
+            text.extend_from_slice(part);
+            *open = (!part.ends_with(b"\n")).then_some(self.number);
+        }
+        text
+    }
+}
+
+/// Writes a line of the runtime's own; where nobody reads there is nobody to tell.
+pub fn tell_on_stdout(line: &[u8]) {
+    Kind::Stdout.tell(line);
+}
+
+/// The same on stderr.
+pub fn tell_on_stderr(line: &[u8]) {
+    Kind::Stderr.tell(line);
+}
+
+/// As [`io::Stdout`] or [`io::Stderr`], which block.
+#[derive(Clone)]
+pub struct Output {
+    kind: Kind,
+    speaker: Option<Speaker>,
+}
+
+impl Output {
+    /// Standard output.
+    pub fn stdout(speaker: Speaker) -> Output {
+        Output { kind: Kind::Stdout, speaker: Some(speaker) }
+    }
+
+    /// Standard error.
+    pub fn stderr(speaker: Option<Speaker>) -> Output {
+        Output { kind: Kind::Stderr, speaker }
+    }
+
+    fn emit(&self, bytes: &[u8]) -> io::Result<()> {
+        let Some(speaker) = &self.speaker else { return self.kind.write(bytes) };
+        let mut open = OPEN[self.kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        self.kind.write(&speaker.lines(bytes, &mut open))
+    }
+}
+
+impl Kind {
+    fn tell(self, line: &[u8]) {
+        let mut open = OPEN[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
+        let begin: &[u8] = if open.take().is_some() { b"\n" } else { b"" };
+        let _ = self.write(&[begin, line, b"\n"].concat());
+    }
+
+    fn write(self, bytes: &[u8]) -> io::Result<()> {
+        match self {
+            Kind::Stdout => {
+                let mut stdout = io::stdout().lock();
+                stdout.write_all(bytes)?;
+                stdout.flush()
+            }
+            Kind::Stderr => {
+                keep(bytes);
+                io::stderr().write_all(bytes)
+            }
+        }
+    }
+}
+
+impl IsTerminal for Output {
+    fn is_terminal(&self) -> bool {
+        match self.kind {
+            Kind::Stdout => IsTerminal::is_terminal(&io::stdout()),
+            Kind::Stderr => IsTerminal::is_terminal(&io::stderr()),
+        }
+    }
+}
+
+impl StdoutStream for Output {
+    fn async_stream(&self) -> Box<dyn AsyncWrite + Send + Sync> {
+        Box::new(self.clone())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+#[wasmtime_wasi::async_trait]
+impl Pollable for Output {
+    async fn ready(&mut self) {}
+}
+
+impl OutputStream for Output {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.emit(&bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::BrokenPipe => StreamError::Closed,
+            _ => StreamError::LastOperationFailed(error.into()),
+        })
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(AT_ONCE)
+    }
+}
+
+impl AsyncWrite for Output {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let part = &bytes[..bytes.len().min(AT_ONCE)];
+        Poll::Ready(self.emit(part).map(|()| part.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_line_begins_with_the_id_of_its_request_however_it_is_written() {
+        let (one, other, mut open) = (Speaker::new(), Speaker::new(), None);
+        let mut written = |speaker: &Speaker, text: &str| {
+            String::from_utf8(speaker.lines(text.as_bytes(), &mut open)).expect("text")
+        };
+        assert_eq!(written(&one, "at the start\n"), "at the start\n");
+        one.set_id("a".into());
+        assert_eq!(written(&one, "one\ntw"), "a one\na tw");
+        assert_eq!(written(&one, "o\n\n"), "o\na \n");
+        one.set_id("b".into());
+        assert_eq!(written(&one, "three"), "b three");
+        other.set_id("c".into());
+        assert_eq!(written(&other, "four\n"), "\nc four\n", "a line of its own");
+    }
+}

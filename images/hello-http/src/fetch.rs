@@ -1,0 +1,44 @@
+//! A request of the guest's own.
+
+use wasip2::http::outgoing_handler;
+use wasip2::http::types::{
+    ErrorCode, Fields, IncomingBody, IncomingResponse, OutgoingRequest, Scheme,
+};
+use wasip2::io::streams::StreamError;
+
+/// What is read of a body at once.
+const CHUNK: u64 = 4096;
+
+/// The status and the body of what is at a URL, `http://` or `https://`; or why there is none, as the host says it.
+pub fn fetch(url: &str) -> Result<String, String> {
+    let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
+    let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
+    let request = OutgoingRequest::new(Fields::new());
+    let scheme = if scheme == "https" { Scheme::Https } else { Scheme::Http };
+    request.set_scheme(Some(&scheme)).map_err(|()| "not a scheme")?;
+    request.set_authority(Some(authority)).map_err(|()| "not an authority")?;
+    request.set_path_with_query(Some(path)).map_err(|()| "not a path")?;
+    let response = send(request).map_err(|code| format!("{code:?}"))?;
+    let status = response.status();
+    let body = response.consume().map_err(|()| "no body")?;
+    Ok(format!("{status}\n{}", read(&body)?))
+}
+
+fn send(request: OutgoingRequest) -> Result<IncomingResponse, ErrorCode> {
+    let pending = outgoing_handler::handle(request, None)?;
+    pending.subscribe().block();
+    // It is ready, and asked once.
+    pending.get().expect("ready").expect("asked once")
+}
+
+fn read(body: &IncomingBody) -> Result<String, String> {
+    let input = body.stream().map_err(|()| "no stream")?;
+    let mut text = Vec::new();
+    loop {
+        match input.blocking_read(CHUNK) {
+            Ok(bytes) => text.extend(bytes),
+            Err(StreamError::Closed) => return Ok(String::from_utf8_lossy(&text).into_owned()),
+            Err(error) => return Err(format!("{error:?}")),
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Requests that guests send.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+
+use anyhow::{Result, bail};
+use tests::wait::{self, SOON};
+use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd};
+
+use crate::pod::PORT;
+
+/// Of a server beside the guest.
+const OTHER: u16 = 8443;
+
+/// The variable of a file with the certificates that are trusted.
+const ROOTS: &str = "SSL_CERT_FILE";
+
+/// What the guest that serves at `port` got from `url`.
+fn fetched(pod: &RunningPod, port: u16, url: &str) -> Result<(u16, String)> {
+    let answer = pod.http_get(port, &format!("/fetch?url={url}"))?;
+    Ok((answer.status, answer.body))
+}
+
+/// The state of a socket that listens.
+const LISTENING: &str = "0A";
+
+/// The states of the sockets with such a port at that end, in a process's network namespace (proc(5), `/proc/net/tcp`).
+fn sockets(pid: i32, end: &str, port: u16) -> Result<Vec<String>> {
+    let mut states = Vec::new();
+    for file in ["tcp", "tcp6"] {
+        let text = fs::read_to_string(format!("/proc/{pid}/net/{file}"))?;
+        for line in text.lines().skip(1) {
+            let fields: Vec<&str> = line.split_whitespace().collect();
+            let [_, local, remote, state, ..] = fields[..] else { bail!("{file}: {line}") };
+            let address = if end == "local" { local } else { remote };
+            if address.ends_with(&format!(":{port:04X}")) {
+                states.push(state.to_owned());
+            }
+        }
+    }
+    Ok(states)
+}
+
+#[test]
+fn requests_of_several_instances_go_over_one_connection() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("reuse"))?;
+        let image = node.image("hello-http")?;
+        pod.run(&Container::new("front", &image))?;
+        let address = format!("127.0.0.1:{OTHER}");
+        let back = Container::new("back", &image).env("WASMTIME_HTTP_PROXY_SOCKET_ADDR", &address);
+        let back = pod.run(&back)?;
+        assert_eq!(pod.http_get(OTHER, "/")?.status, 200);
+        for _ in 0..5 {
+            let answer = fetched(&pod, PORT, &format!("http://{address}/args"))?;
+            assert_eq!(answer, (200, "200\n/hello-http.wasm\n".into()));
+        }
+        // One, and those of the first request, which is curl's, as they end.
+        let states = sockets(pod.process()?.pid, "remote", OTHER)?;
+        assert!(states.len() <= 3, "{states:?}");
+        back.stop(std::time::Duration::from_secs(10))?;
+        let (status, reason) = fetched(&pod, PORT, &format!("http://{address}/args"))?;
+        assert_eq!((status, reason.contains("ConnectionRefused")), (502, true), "{reason}");
+        Ok(())
+    })
+}
+
+/// A server of TLS in the Pod, whose certificate for `localhost` is signed by an authority of its own.
+struct TlsServer(Child);
+
+impl TlsServer {
+    fn start(pod: &RunningPod, folder: &Path) -> Result<TlsServer> {
+        let place = folder.display();
+        let openssl = |line: &str| command::must(&format!("openssl {line}"));
+        let subject = "-subj /CN=authority";
+        openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 1 {subject} -keyout {place}/ca.key -out {place}/ca.pem"
+        ))?;
+        openssl(&format!(
+            "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout {place}/key.pem -out {place}/request"
+        ))?;
+        fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n")?;
+        openssl(&format!(
+            "x509 -req -in {place}/request -CA {place}/ca.pem -CAkey {place}/ca.key -CAcreateserial -days 1 \
+             -extfile {place}/names -out {place}/cert.pem"
+        ))?;
+        let server = Command::new("nsenter")
+            .arg(format!("--net={}", pod.network.display()))
+            .args(["openssl", "s_server", "-quiet", "-www", "-accept", &OTHER.to_string()])
+            .args(["-cert", "cert.pem", "-key", "key.pem"])
+            .current_dir(folder)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let server = TlsServer(server);
+        let listens = |state: &String| state == LISTENING;
+        wait::until(SOON, "openssl to listen", || {
+            let states = sockets(pod.process()?.pid, "local", OTHER)?;
+            Ok(states.iter().any(listens).then_some(()))
+        })?;
+        Ok(server)
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        let _ = self.0.kill().and_then(|()| self.0.wait());
+    }
+}
+
+fn tls(node: &Node) -> Result<()> {
+    let pod = node.run_pod(&Pod::new("tls"))?;
+    let folder = node.volume("tls")?;
+    let _server = TlsServer::start(&pod, &folder)?;
+    let image = node.image("hello-http")?;
+    let server = |name: &str, port: u16, roots: Option<&str>| {
+        let address = format!("127.0.0.1:{port}");
+        let container = Container::new(name, &image)
+            .env("WASMTIME_HTTP_PROXY_SOCKET_ADDR", &address)
+            .readonly_mount(&folder, "/etc/tls");
+        pod.run(&match roots {
+            Some(roots) => container.env(ROOTS, roots),
+            None => container,
+        })
+    };
+    server("trusting", 8081, Some("/etc/tls/ca.pem"))?;
+    server("stranger", 8082, None)?;
+    let misled = server("misled", 8083, Some("/etc/tls/missing.pem"))?;
+    for host in ["localhost", "127.0.0.1"] {
+        let url = format!("https://{host}:{OTHER}/");
+        let (status, text) = fetched(&pod, 8081, &url)?;
+        assert_eq!((status, text.starts_with("200\n")), (200, true), "{host}: {text}");
+    }
+    for port in [8082, 8083] {
+        let (status, reason) = fetched(&pod, port, &format!("https://localhost:{OTHER}/"))?;
+        assert_eq!((status, reason.contains("TlsCertificateError")), (502, true), "{reason}");
+    }
+    misled.wait_for_error("warning: SSL_CERT_FILE: /etc/tls/missing.pem: No such file")
+}
+
+#[test]
+fn tls_is_spoken_with_those_that_the_containers_own_file_trusts() -> Result<()> {
+    on_each_containerd(tls)
+}
