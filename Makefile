@@ -5,7 +5,7 @@ CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images polyglot containerd demo test cluster-tools cluster cluster-down e2e critest bench \
+.PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest bench \
 	bench-quick bench-trace contenders check fmt clean
 
 # Where the shims are that are measured.
@@ -37,11 +37,14 @@ containerd: deps ## build a containerd 2.x into target/go/containerd, where Go i
 demo: images containerd ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
 	@target/release/demo
 
-test: images polyglot cluster-tools ## run every test but the slow ones on Kubernetes
+test: images polyglot h2spec cluster-tools ## run every test but the slow ones on Kubernetes
 	@echo "== test on Kubernetes"
 	@$(CARGO) test --release --locked --workspace --test kubernetes
 	@echo "== test"
 	@$(CARGO) test --release --locked --workspace --all-targets
+
+h2spec: deps ## build a client that checks servers of HTTP/2 into target/go/h2spec, where Go is there
+	@scripts/build-go-tools.sh h2spec
 
 cluster-tools: containerd ## build Kubernetes into target/go/cluster, and install etcd
 	@scripts/install-deps.sh cluster

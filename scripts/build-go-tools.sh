@@ -3,6 +3,7 @@
 #
 #   build-go-tools.sh containerd    target/go/containerd/{containerd,ctr,…}, beside the distribution's
 #   build-go-tools.sh cluster       target/go/cluster/{kube-apiserver,kubelet,kubectl,…}
+#   build-go-tools.sh h2spec        target/go/h2spec/h2spec
 #   build-go-tools.sh critest       target/go/critest/{critest,ginkgo}
 #
 # Takes some minutes the first time and nothing when up to date. Without Go it says so and succeeds:

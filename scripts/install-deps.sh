@@ -98,11 +98,11 @@ look_for_test_tools() {
     need_command shellcheck shellcheck
     need_command ps procps
     need_command docker-registry docker-registry
+    need_command openssl openssl
 }
 
 look_for_cluster_tools() {
     need_command etcd etcd-server
-    need_command openssl openssl
 }
 
 look_for_critest_tools() {

@@ -6,7 +6,7 @@
 //! | `GET /env/NAME` | the variable's value, or 404 |
 //! | `GET /args` | the arguments, one per line |
 //! | `GET /file?path=PATH` | the file's content, or 404 with the operating system's error |
-//! | `POST /echo` | the request's body, streamed back |
+//! | `/echo`, by any method | the request's body, streamed back |
 //! | `GET /log?text=MESSAGE` | `logged`, after writing the message to stdout and stderr |
 //! | `GET /trap` | none: the guest traps |
 //! | `GET /spin` | none: the guest is in a loop |
@@ -20,7 +20,7 @@ mod fetch;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{Fields, IncomingRequest, Method, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{Fields, IncomingRequest, OutgoingResponse, ResponseOutparam};
 
 struct Hello;
 
@@ -33,7 +33,7 @@ impl Guest for Hello {
         let target = request.path_with_query().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let value = query.split_once('=').map_or("", |(_, value)| value);
-        if let (Method::Post, "/echo") = (request.method(), path) {
+        if path == "/echo" {
             return echo(request, out);
         }
         let (status, text) = answer(path, value);

@@ -1,11 +1,13 @@
 //! Guests that serve HTTP in a Pod.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Result, anyhow};
-use tests::{Container, Pod, RunningPod, on_each_containerd};
+use anyhow::{Result, anyhow, ensure};
+use tests::containerd::repository;
+use tests::{Container, Pod, RunningPod, command, on_each_containerd};
 
 use crate::pod::PORT;
 
@@ -47,6 +49,39 @@ fn a_body_is_streamed_both_ways() -> Result<()> {
         let answer = pod.http_post(PORT, "/echo", &file)?;
         assert_eq!(answer.status, 200);
         assert!(answer.body == text, "{} of {} bytes came back", answer.body.len(), text.len());
+        Ok(())
+    })
+}
+
+/// What fails of RFC 7540 and 7541, as an independent client goes through them case by case with requests of that path.
+fn failures(pod: &RunningPod, path: &str) -> Result<BTreeSet<String>> {
+    let h2spec = repository().join("target/go/h2spec/h2spec");
+    ensure!(h2spec.exists(), "{} is not there: make h2spec", h2spec.display());
+    let network = format!("--net={}", pod.network.display());
+    let (h2spec, port) = (h2spec.display().to_string(), PORT.to_string());
+    let options = [&*network, &h2spec, "-o", "5", "-P", path, "-h", "127.0.0.1", "-p", &port];
+    let checked = command::run("nsenter", options)?;
+    ensure!(checked.stdout.contains(" tests, "), "{checked:?}");
+    let failed = checked.stdout.split('×').skip(1).filter_map(|rest| rest.lines().next());
+    Ok(failed.map(|case| case.trim().to_owned()).collect())
+}
+
+/// Some cases are about what comes before a response has ended: a guest that answers at once, and one that reads its
+/// request to the end, are each too fast for some of them.
+#[test]
+fn http_2_is_spoken_as_it_is_specified() -> Result<()> {
+    // What does not begin as HTTP/2 does is taken for HTTP/1.1, and answered in that. And a hundred requests may have
+    // been answered before one too many comes.
+    let known = BTreeSet::from([
+        "2: Sends invalid connection preface".to_owned(),
+        "1: Sends HEADERS frames that causes their advertised concurrent stream limit to be exceeded".to_owned(),
+    ]);
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("h2spec"))?;
+        pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        assert_eq!(pod.http_get(PORT, "/")?.status, 200);
+        let failed = &failures(&pod, "/")? & &failures(&pod, "/echo")?;
+        assert_eq!(&failed - &known, BTreeSet::new());
         Ok(())
     })
 }
