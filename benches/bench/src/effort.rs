@@ -6,6 +6,9 @@ use tests::containerd::Containerd;
 
 use crate::needs;
 
+/// So often is tried what a contender may fail to start, which is told: of some thousand of the peer's tasks one does.
+pub const ATTEMPTS: u32 = 3;
+
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {

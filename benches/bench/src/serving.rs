@@ -7,11 +7,12 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 use tests::{Container, Node, Pod, RunningContainer, RunningPod};
 
 use crate::contender::Contender;
+use crate::effort::ATTEMPTS;
 
 /// The port that each server listens on.
 pub const PORT: u16 = 8080;
@@ -29,10 +30,20 @@ pub fn start<'a>(
     name: &str,
 ) -> Result<(RunningPod<'a>, f64)> {
     let server = contender.server(node)?;
-    let before = Instant::now();
-    let ran = run(node, &Pod::new(name).handler(contender.handler()), &server);
-    let (pod, _) = ran.with_context(|| format!("the server of {}", contender.name()))?;
-    Ok((pod, before.elapsed().as_secs_f64() * 1e3))
+    let mut attempts = 1;
+    loop {
+        let before = Instant::now();
+        // A Pod of its own each time: of the one that failed something may be left for a while.
+        let pod = Pod::new(&format!("{name}-{attempts}")).handler(contender.handler());
+        match run(node, &pod, &server) {
+            Ok((pod, _)) => return Ok((pod, before.elapsed().as_secs_f64() * 1e3)),
+            Err(error) if attempts == ATTEMPTS => {
+                return Err(error.context(format!("the server of {}", contender.name())));
+            }
+            Err(error) => println!("  {}, tried again: {error:#}", contender.name()),
+        }
+        attempts += 1;
+    }
 }
 
 /// Runs a Pod with that server, and waits for its first answer.

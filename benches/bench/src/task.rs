@@ -31,6 +31,8 @@ use tokio::runtime::Runtime;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use crate::effort::ATTEMPTS;
+
 const NAMESPACE: &str = "default";
 
 /// How long a shim may hold on to the output of a task that was deleted.
@@ -104,8 +106,18 @@ impl Tasks {
 }
 
 impl One {
-    /// Create, Start, Wait, Delete.
+    /// Create, Start, Wait, Delete; again where that fails, which takes its time.
     async fn run(&self, work: &Work) -> Result<()> {
+        for _ in 1..ATTEMPTS {
+            match self.attempt(work).await {
+                Ok(()) => return Ok(()),
+                Err(error) => println!("  {}, tried again: {error:#}", work.handler),
+            }
+        }
+        self.attempt(work).await
+    }
+
+    async fn attempt(&self, work: &Work) -> Result<()> {
         let number = self.count.fetch_add(1, Ordering::Relaxed);
         let id = format!("{}-task-{number}", self.cgroup.trim_start_matches('/'));
         self.traces.watch(NAMESPACE, &id);
