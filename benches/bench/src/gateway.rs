@@ -64,7 +64,7 @@ fn fill(bench: &Bench, who: Contender) -> Result<usize> {
 
 /// Whether one more Pod fits; it is among them then.
 fn fits<'a>(node: &'a Node, who: Contender, limit: &Limit, pods: &mut Vec<RunningPod<'a>>) -> bool {
-    let Ok((pod, _)) = serving::start(node, who, &format!("gateway-{}", pods.len())) else {
+    let Ok((pod, _)) = serving::start_once(node, who, &format!("gateway-{}", pods.len())) else {
         return false;
     };
     let all_answer = || pods.iter().chain([&pod]).all(|pod| serving::answers(pod).is_ok());

@@ -3,8 +3,8 @@
 //! To read in this order:
 //! - [`contender`]: who takes part; [`needs`]: what a machine must have; [`effort`]: how much is measured;
 //! - a file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`density`], [`gateway`], [`cache`],
-//!   [`replicas`], and [`trace`], where the time of one start goes; each says in a [`report::Section`] what it found. Another one is a
-//!   file and a line in [`SCENARIOS`];
+//!   [`replicas`], and [`trace`], where the time of one start goes; each says in a [`report::Section`] what it found.
+//!   Another one is a file and a line in [`SCENARIOS`];
 //! - [`guest`], [`serving`], [`native`], [`task`], [`statistics`]: what several of them use;
 //! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.
 //!
@@ -32,7 +32,7 @@ mod trace;
 
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Result, bail, ensure};
 use tests::interrupt;
 
 use crate::effort::{Bench, FULL, QUICK};
@@ -56,17 +56,27 @@ fn main() -> ExitCode {
     interrupt::end(bench(&words))
 }
 
-/// Without names all scenarios; with the word `quick` or names nothing is written, but printed alone.
+/// Without names all scenarios; with the word `quick` or names nothing is written, but printed alone. So it is where one
+/// has failed: a report has all of them.
 fn bench(words: &[String]) -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "quick");
     let bench = Bench::new(if quick.is_empty() { FULL } else { QUICK })?;
     interrupt::clean_up()?;
     let mut report = Report::new(&bench)?;
+    let mut failed = Vec::new();
     for scenario in chosen(&names)? {
         println!("{}: {}", scenario.name, scenario.title);
-        report.sections.push((scenario.measure)(&bench)?);
+        // What one fails at is no reason to lose what the others have measured.
+        match (scenario.measure)(&bench) {
+            Ok(section) => {
+                println!("\n{section}");
+                report.sections.push(section);
+            }
+            Err(error) => failed.push(format!("{}: {error:#}", scenario.name)),
+        }
     }
-    report.print()?;
+    report.print_figures();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
     if words.is_empty() { report.write() } else { Ok(()) }
 }
 

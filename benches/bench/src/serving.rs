@@ -7,7 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, ensure};
 use nix::sched::{CloneFlags, setns};
 use tests::{Container, Node, Pod, RunningContainer, RunningPod};
 
@@ -23,27 +23,33 @@ const LIMIT: Duration = Duration::from_secs(60);
 /// How long it may take to any answer.
 const ANSWERS: Duration = Duration::from_secs(10);
 
-/// Starts a Pod that serves, and says how many milliseconds went by from the first call to its first answer.
+/// Starts a Pod that serves, and says how many milliseconds went by from the first call to its first answer. Again where
+/// that fails, under another name: of the one that failed something may be left for a while.
 pub fn start<'a>(
     node: &'a Node,
     contender: Contender,
     name: &str,
 ) -> Result<(RunningPod<'a>, f64)> {
-    let server = contender.server(node)?;
-    let mut attempts = 1;
-    loop {
-        let before = Instant::now();
-        // A Pod of its own each time: of the one that failed something may be left for a while.
-        let pod = Pod::new(&format!("{name}-{attempts}")).handler(contender.handler());
-        match run(node, &pod, &server) {
-            Ok((pod, _)) => return Ok((pod, before.elapsed().as_secs_f64() * 1e3)),
-            Err(error) if attempts == ATTEMPTS => {
-                return Err(error.context(format!("the server of {}", contender.name())));
-            }
-            Err(error) => println!("  {}, tried again: {error:#}", contender.name()),
+    for attempt in 1..ATTEMPTS {
+        match start_once(node, contender, &format!("{name}-{attempt}")) {
+            Ok(started) => return Ok(started),
+            Err(error) => println!("  tried again: {error:#}"),
         }
-        attempts += 1;
     }
+    start_once(node, contender, name)
+}
+
+/// The same without another attempt.
+pub fn start_once<'a>(
+    node: &'a Node,
+    contender: Contender,
+    name: &str,
+) -> Result<(RunningPod<'a>, f64)> {
+    let server = contender.server(node)?;
+    let before = Instant::now();
+    let ran = run(node, &Pod::new(name).handler(contender.handler()), &server);
+    let (pod, _) = ran.with_context(|| format!("the server of {}", contender.name()))?;
+    Ok((pod, before.elapsed().as_secs_f64() * 1e3))
 }
 
 /// Runs a Pod with that server, and waits for its first answer.

@@ -42,6 +42,7 @@ use instances::Guest;
 use metrics::Metrics;
 use observe::Observer;
 use outgoing::Outgoing;
+use service::Service;
 
 /// Threads that serve. More of one address space slow each other down: whatever of it is unmapped interrupts all.
 const MAX_THREADS: usize = 4;
@@ -95,8 +96,8 @@ pub fn serve(
     let stop = signals::tell_the_first(signals).context("wait for signals")?;
     let tokio = threads(&plan).context("start the threads that serve HTTP")?;
     let (end, ending) = watch::channel(false);
-    let settings = Arc::new(plan.http.clone());
-    let server = Server { handler: ProxyHandler::new(guest), settings, observer, ending };
+    let (handler, settings) = (ProxyHandler::new(guest), plan.http.clone());
+    let server = Server { service: Arc::new(Service { handler, settings, observer }), ending };
     let served = tokio.block_on(async {
         if let (Some(metrics), Some(address)) = (metrics, plan.http.metrics) {
             match listen::for_metrics(address) {
@@ -135,7 +136,7 @@ async fn accept(
     end: watch::Sender<bool>,
     idle: fn(),
 ) -> wasmtime::Result<()> {
-    let settings = &server.settings;
+    let settings = &server.service.settings;
     let listener = listen::listen(settings)?;
     trace::last("listens");
     idle();

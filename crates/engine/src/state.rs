@@ -21,6 +21,7 @@ use crate::{Plan, World};
 pub struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
+    /// Dropped before the table: by then it is known that the bodies in it break off.
     hooks: Hooks,
     table: ResourceTable,
     memory: Memory,

@@ -3,6 +3,8 @@
 //! The content service is asked rather than the folder behind it: it is containerd's API, it may be
 //! a proxy plugin's, and it keeps namespaces apart.
 
+mod calls;
+
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -19,15 +21,14 @@ use containerd_client::types::Descriptor as Target;
 use oci_spec::image::{Descriptor, Digest, ImageIndex, ImageManifest, MediaType};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
+use tonic::Response;
 use tonic::transport::Channel;
-use tonic::{Code, Request, Response, Status};
+
+use calls::{failed, with_sources};
 
 use crate::blob::{self, Checked};
 use crate::manifest::{self, Kind};
 use crate::{Container, Error, header, limits};
-
-/// The header by which containerd's API is told the namespace.
-const NAMESPACE_HEADER: &str = "containerd-namespace";
 
 /// What an image has for a guest.
 pub enum Layers {
@@ -293,48 +294,6 @@ impl Store {
             }
         }
     }
-
-    /// A message to containerd, in the container's namespace.
-    pub fn request<T>(&self, message: T) -> Result<Request<T>, Error> {
-        let namespace = &self.namespace;
-        let value = namespace.parse();
-        let value = value.map_err(|_| self.failed(&format!("{namespace:?} is no namespace")))?;
-        let mut request = Request::new(message);
-        request.metadata_mut().insert(NAMESPACE_HEADER, value);
-        Ok(request)
-    }
-
-    /// The answer in time; none when what was asked for does not exist.
-    pub async fn answer<T>(
-        &self,
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Option<T>, Error> {
-        self.answer_or(&[Code::NotFound], call).await.map(Result::ok)
-    }
-
-    /// The answer in time, or which of those codes it is.
-    pub async fn answer_or<T>(
-        &self,
-        codes: &[Code],
-        call: impl Future<Output = Result<Response<T>, Status>>,
-    ) -> Result<Result<T, Code>, Error> {
-        match timeout(self.patience.answer, call).await {
-            Ok(Ok(response)) => Ok(Ok(response.into_inner())),
-            Ok(Err(status)) if codes.contains(&status.code()) => Ok(Err(status.code())),
-            Ok(Err(status)) => Err(self.failed(&with_sources(&status))),
-            Err(_) => Err(self.failed("it does not answer")),
-        }
-    }
-
-    /// The error that containerd cannot be asked.
-    pub fn failed(&self, reason: &str) -> Error {
-        failed(&self.socket, &self.entrypoint, reason)
-    }
-}
-
-fn failed(socket: &Path, entrypoint: &str, reason: &str) -> Error {
-    let (entrypoint, reason) = (entrypoint.to_owned(), reason.to_owned());
-    Error::Containerd { entrypoint, socket: socket.to_owned(), reason }
 }
 
 /// containerd's form of a descriptor in OCI's.
@@ -343,16 +302,6 @@ fn descriptor(target: Target) -> Result<Descriptor, Error> {
     let digest: Digest = target.digest.parse().map_err(|error| refused(format!("{error}")))?;
     let size = target.size.try_into().map_err(|_| refused(format!("{} bytes", target.size)))?;
     Ok(Descriptor::new(MediaType::from(target.media_type.as_str()), size, digest))
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }
 
 #[cfg(test)]

@@ -53,7 +53,8 @@ fn answer(path: &str, value: &str) -> (u16, String) {
         "/args" => (200, std::env::args().map(|arg| arg + "\n").collect()),
         // Proxies, the API server's among them, encode slashes.
         "/file" => found(read_file(&value.replace("%2F", "/"))),
-        "/fetch" => fetch::fetch(&value.replace("%2F", "/")).map_or_else(|error| (502, error), |text| (200, text)),
+        "/fetch" => fetch::fetch(&value.replace("%2F", "/"))
+            .map_or_else(|error| (502, error), |text| (200, text)),
         "/log" => (200, log(value)),
         "/trap" => std::process::abort(),
         "/spin" => loop {

@@ -9,7 +9,7 @@ use anyhow::{Result, anyhow, ensure};
 use tests::containerd::repository;
 use tests::{Container, Pod, RunningPod, command, on_each_containerd};
 
-use crate::pod::PORT;
+use crate::pod::{LISTEN, PORT};
 
 #[test]
 fn a_server_has_the_containers_arguments_environment_and_files() -> Result<()> {
@@ -31,7 +31,7 @@ fn a_server_has_the_containers_arguments_environment_and_files() -> Result<()> {
         assert_eq!(said("/file?path=/etc/config/colour")?, (200, "green".into()));
         assert_eq!(said("/file?path=/etc/config/shape")?.0, 404);
         // The server's own settings are not the guest's.
-        assert_eq!(said("/env/WASMTIME_HTTP_PROXY_SOCKET_ADDR")?.0, 404);
+        assert_eq!(said(&format!("/env/{LISTEN}"))?.0, 404);
         assert_eq!(said("/log?text=something")?.0, 200);
         server.wait_for_output("stdout: something\n")?;
         server.wait_for_error("stderr: something\n")
@@ -182,16 +182,15 @@ fn two_servers_listen_on_ports_of_their_own() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("ports"))?;
         let image = node.image("hello-http")?;
-        let address = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
         pod.run(&Container::new("first", &image))?;
-        pod.run(&Container::new("second", &image).env(address, "0.0.0.0:9090"))?;
+        pod.run(&Container::new("second", &image).env(LISTEN, "0.0.0.0:9090"))?;
         assert_eq!(pod.http_get(PORT, "/")?.status, 200);
         assert_eq!(pod.http_get(9090, "/")?.status, 200);
 
-        let third = pod.run(&Container::new("third", &image).env(address, "0.0.0.0:9090"))?;
+        let third = pod.run(&Container::new("third", &image).env(LISTEN, "0.0.0.0:9090"))?;
         assert_eq!(third.wait()?.code, 126);
         let stderr = third.logs()?.stderr;
-        for word in ["0.0.0.0:9090", "in use", address] {
+        for word in ["0.0.0.0:9090", "in use", LISTEN] {
             assert!(stderr.contains(word), "no {word} in {stderr}");
         }
         Ok(())

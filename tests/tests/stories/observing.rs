@@ -5,9 +5,13 @@ use serde_json::Value;
 use tests::{Container, Pod, RunningContainer, on_each_containerd, wait};
 
 use crate::composing::packed_with;
-use crate::pod::PORT;
+use crate::pod::{LISTEN, PORT};
 
 const METRICS: u16 = 9100;
+
+/// The header of a trace, and the trace's id.
+const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// The lines of the access log so far.
 fn entries(server: &RunningContainer) -> Result<Vec<Value>> {
@@ -28,8 +32,7 @@ fn each_response_is_a_line_of_the_access_log() -> Result<()> {
         let spec = Pod::new("logged").annotation("wasmtime.shim/http-access-log", "json");
         let pod = node.run_pod(&spec)?;
         let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
-        let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        let flags = ["--include", "--header", "x-request-id: mine", "--header", trace];
+        let flags = ["--include", "--header", "x-request-id: mine", "--header", TRACE];
         let answer = pod.http_get_with(PORT, "/", &flags)?;
         assert!(answer.body.contains("x-request-id: mine"), "{answer:?}");
         assert_eq!(pod.http_get(PORT, "/trap?a=b")?.status, 500);
@@ -42,7 +45,7 @@ fn each_response_is_a_line_of_the_access_log() -> Result<()> {
         );
         assert_eq!(of("bytes"), "hello from wasi:http\n".len());
         assert_eq!(of("request_id"), "mine");
-        assert_eq!(of("trace_id"), "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(of("trace_id"), TRACE_ID);
         let agent = of("user_agent");
         assert!(agent.as_str().is_some_and(|agent| agent.starts_with("curl/")), "{first}");
         assert!(
@@ -66,13 +69,12 @@ fn a_trace_goes_on_in_the_requests_that_a_guest_sends() -> Result<()> {
         let image = node.image("hello-http")?;
         pod.run(&Container::new("front", &image))?;
         let address = "127.0.0.1:8081";
-        let back = Container::new("back", &image).env("WASMTIME_HTTP_PROXY_SOCKET_ADDR", address);
+        let back = Container::new("back", &image).env(LISTEN, address);
         let back = pod.run(&back)?;
         assert_eq!(pod.http_get(8081, "/")?.status, 200);
-        let trace = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
         let path = format!("/fetch?url=http://{address}/args");
-        assert_eq!(pod.http_get_with(PORT, &path, &["--header", trace])?.status, 200);
-        assert_eq!(entry(&back, "/args")?["trace_id"], "4bf92f3577b34da6a3ce929d0e0e4736");
+        assert_eq!(pod.http_get_with(PORT, &path, &["--header", TRACE])?.status, 200);
+        assert_eq!(entry(&back, "/args")?["trace_id"], TRACE_ID);
         Ok(())
     })
 }
@@ -126,8 +128,7 @@ fn metrics_are_served_on_a_port_of_their_own() -> Result<()> {
         assert_eq!(pod.http_get(METRICS, "/")?.status, 404);
 
         // Of two containers in a Pod one has the port; the other serves without.
-        let other = Container::new("other", &image)
-            .env("WASMTIME_HTTP_PROXY_SOCKET_ADDR", "127.0.0.1:8081");
+        let other = Container::new("other", &image).env(LISTEN, "127.0.0.1:8081");
         let other = pod.run(&other)?;
         assert_eq!(pod.http_get(8081, "/")?.status, 200);
         for word in
@@ -150,8 +151,7 @@ fn a_server_listens_on_the_port_that_its_image_exposes() -> Result<()> {
         pod.run(&Container::new("server", &image))?;
         assert_eq!(pod.http_get(9000, "/")?.status, 200);
         // What the container says goes before.
-        let set =
-            Container::new("set", &image).env("WASMTIME_HTTP_PROXY_SOCKET_ADDR", "127.0.0.1:9001");
+        let set = Container::new("set", &image).env(LISTEN, "127.0.0.1:9001");
         pod.run(&set)?;
         assert_eq!(pod.http_get(9001, "/")?.status, 200);
         Ok(())

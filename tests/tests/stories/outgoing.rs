@@ -4,11 +4,11 @@ use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd};
 
-use crate::pod::PORT;
+use crate::pod::{LISTEN, PORT};
 
 /// Of a server beside the guest.
 const OTHER: u16 = 8443;
@@ -25,21 +25,31 @@ fn fetched(pod: &RunningPod, port: u16, url: &str) -> Result<(u16, String)> {
 /// The state of a socket that listens.
 const LISTENING: &str = "0A";
 
-/// The states of the sockets with such a port at that end, in a process's network namespace (proc(5), `/proc/net/tcp`).
-fn sockets(pid: i32, end: &str, port: u16) -> Result<Vec<String>> {
-    let mut states = Vec::new();
+/// A socket of TCP.
+struct Socket {
+    local: u16,
+    remote: u16,
+    state: String,
+}
+
+/// Those of a Pod's network namespace (proc(5), `/proc/net/tcp`).
+fn sockets(pod: &RunningPod) -> Result<Vec<Socket>> {
+    let (pid, mut sockets) = (pod.process()?.pid, Vec::new());
     for file in ["tcp", "tcp6"] {
         let text = fs::read_to_string(format!("/proc/{pid}/net/{file}"))?;
         for line in text.lines().skip(1) {
             let fields: Vec<&str> = line.split_whitespace().collect();
             let [_, local, remote, state, ..] = fields[..] else { bail!("{file}: {line}") };
-            let address = if end == "local" { local } else { remote };
-            if address.ends_with(&format!(":{port:04X}")) {
-                states.push(state.to_owned());
-            }
+            let (local, remote) = (port(local)?, port(remote)?);
+            sockets.push(Socket { local, remote, state: state.to_owned() });
         }
     }
-    Ok(states)
+    Ok(sockets)
+}
+
+fn port(address: &str) -> Result<u16> {
+    let (_, port) = address.rsplit_once(':').context("no port")?;
+    Ok(u16::from_str_radix(port, 16)?)
 }
 
 #[test]
@@ -49,7 +59,7 @@ fn requests_of_several_instances_go_over_one_connection() -> Result<()> {
         let image = node.image("hello-http")?;
         pod.run(&Container::new("front", &image))?;
         let address = format!("127.0.0.1:{OTHER}");
-        let back = Container::new("back", &image).env("WASMTIME_HTTP_PROXY_SOCKET_ADDR", &address);
+        let back = Container::new("back", &image).env(LISTEN, &address);
         let back = pod.run(&back)?;
         assert_eq!(pod.http_get(OTHER, "/")?.status, 200);
         for _ in 0..5 {
@@ -57,8 +67,8 @@ fn requests_of_several_instances_go_over_one_connection() -> Result<()> {
             assert_eq!(answer, (200, "200\n/hello-http.wasm\n".into()));
         }
         // One, and those of the first request, which is curl's, as they end.
-        let states = sockets(pod.process()?.pid, "remote", OTHER)?;
-        assert!(states.len() <= 3, "{states:?}");
+        let count = sockets(&pod)?.iter().filter(|socket| socket.remote == OTHER).count();
+        assert!(count <= 3, "{count} connections");
         back.stop(std::time::Duration::from_secs(10))?;
         let (status, reason) = fetched(&pod, PORT, &format!("http://{address}/args"))?;
         assert_eq!((status, reason.contains("ConnectionRefused")), (502, true), "{reason}");
@@ -95,10 +105,9 @@ impl TlsServer {
             .stderr(Stdio::null())
             .spawn()?;
         let server = TlsServer(server);
-        let listens = |state: &String| state == LISTENING;
+        let listens = |socket: &Socket| socket.local == OTHER && socket.state == LISTENING;
         wait::until(SOON, "openssl to listen", || {
-            let states = sockets(pod.process()?.pid, "local", OTHER)?;
-            Ok(states.iter().any(listens).then_some(()))
+            Ok(sockets(pod)?.iter().any(listens).then_some(()))
         })?;
         Ok(server)
     }
@@ -117,9 +126,8 @@ fn tls(node: &Node) -> Result<()> {
     let image = node.image("hello-http")?;
     let server = |name: &str, port: u16, roots: Option<&str>| {
         let address = format!("127.0.0.1:{port}");
-        let container = Container::new(name, &image)
-            .env("WASMTIME_HTTP_PROXY_SOCKET_ADDR", &address)
-            .readonly_mount(&folder, "/etc/tls");
+        let container =
+            Container::new(name, &image).env(LISTEN, &address).readonly_mount(&folder, "/etc/tls");
         pod.run(&match roots {
             Some(roots) => container.env(ROOTS, roots),
             None => container,

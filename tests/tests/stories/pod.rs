@@ -10,6 +10,9 @@ use tests::{Container, Node, Pod, RunningPod, on_each_containerd};
 /// The port of a guest that serves HTTP.
 pub const PORT: u16 = 8080;
 
+/// The variable of the address where it serves in place of that.
+pub const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
+
 #[test]
 fn a_log_is_rotated_under_a_container() -> Result<()> {
     on_each_containerd(|node| {

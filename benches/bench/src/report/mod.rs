@@ -51,10 +51,9 @@ impl Report {
         Ok(Report { machine: Machine::this(bench)?, sections: Vec::new() })
     }
 
-    /// Prints the text.
-    pub fn print(&self) -> Result<()> {
-        println!("\n{}", self.text()?);
-        Ok(())
+    /// Prints what was to be reached, and what was.
+    pub fn print_figures(&self) {
+        println!("\n{}{}", self.machine, self.figures());
     }
 
     /// Writes all files.
@@ -69,13 +68,15 @@ impl Report {
         Ok(fs::write(folder.join("benchmarks.md"), self.text()?)?)
     }
 
+    fn figures(&self) -> Table {
+        let figures: Vec<_> = self.sections.iter().flat_map(|section| &section.figures).collect();
+        figure::table(&figures)
+    }
+
     fn text(&self) -> Result<String> {
         let mut text = String::from(HEAD);
         write!(text, "{}\n{METHOD}", self.machine)?;
-        let figures: Vec<_> = self.sections.iter().flat_map(|section| &section.figures).collect();
-        if !figures.is_empty() {
-            write!(text, "## What was to be reached\n\n{}\n", figure::table(&figures))?;
-        }
+        writeln!(text, "## What was to be reached\n\n{}", self.figures())?;
         self.sections.iter().try_for_each(|section| writeln!(text, "{section}"))?;
         Ok(text.trim_end().to_owned() + "\n")
     }

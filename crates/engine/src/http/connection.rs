@@ -10,12 +10,8 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::{sleep, timeout};
-use wasmtime_wasi_http::handler::ProxyHandler;
 
-use super::instances::Guest;
-use super::observe::Observer;
-use super::service::respond;
-use super::settings::HttpSettings;
+use super::service::{Service, respond};
 
 /// How long a client may take for the head of a request, and be silent between two.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -39,12 +35,8 @@ const PREFACE: &[u8] = b"PRI ";
 /// What all connections share.
 #[derive(Clone)]
 pub struct Server {
-    /// Who answers.
-    pub handler: ProxyHandler<Guest>,
-    /// How.
-    pub settings: Arc<HttpSettings>,
-    /// What is told of it.
-    pub observer: Option<Arc<Observer>>,
+    /// What answers.
+    pub service: Arc<Service>,
     /// Whether the server was told to end.
     pub ending: watch::Receiver<bool>,
 }
@@ -72,9 +64,9 @@ impl Server {
             .max_header_list_size(HEAD as u32)
             .max_concurrent_streams(STREAMS);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let client = self.observer.as_ref().and_then(|_| stream.peer_addr().ok());
-        let mut ending = self.ending.clone();
-        let service = service_fn(|request| respond(self.clone(), client, request));
+        let Server { service, mut ending } = self;
+        let client = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
+        let service = service_fn(|request| respond(service.clone(), client, request));
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         // An error is the client's: it went away or spoke something else. The connection first: what has been sent
         // is read before it is told to end.

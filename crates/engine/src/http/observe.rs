@@ -77,6 +77,7 @@ impl Observer {
         self: &Arc<Observer>,
         request: &mut Request<Incoming>,
         client: Option<SocketAddr>,
+        trace: Option<&Trace>,
     ) -> Observed {
         let request_id = self.identify(request.headers_mut());
         let headers = request.headers();
@@ -90,7 +91,7 @@ impl Observer {
             target: target.to_owned(),
             protocol: format!("{:?}", request.version()),
             user_agent: headers.get(USER_AGENT).map(text),
-            trace_id: Trace::of(headers).map(|trace| trace.id().to_owned()),
+            trace_id: trace.map(|trace| trace.id().to_owned()),
             status: CLIENT_GONE,
             bytes: 0,
             duration_ms: 0.0,

@@ -14,9 +14,8 @@ use tokio::time::timeout;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
-use super::connection::Server;
 use super::instances::{Asked, Busy, Guest};
-use super::observe::Observed;
+use super::observe::{Observed, Observer};
 use super::settings::HttpSettings;
 use super::tracing::Trace;
 use crate::report::{self, tell};
@@ -36,17 +35,28 @@ enum Refusal {
     Failed,
 }
 
+/// What answers requests.
+pub struct Service {
+    /// The guest.
+    pub handler: ProxyHandler<Guest>,
+    /// How.
+    pub settings: HttpSettings,
+    /// What is told of it.
+    pub observer: Option<Arc<Observer>>,
+}
+
 /// Serves one request.
 pub async fn respond(
-    server: Server,
+    service: Arc<Service>,
     client: Option<SocketAddr>,
     mut request: Request<Incoming>,
 ) -> Result<Response<WasiBody>, Infallible> {
-    let Server { handler, settings, observer, .. } = server;
-    let observed = observer.map(|observer| observer.began(&mut request, client));
-    let answer = match request.body().size_hint().lower() > settings.body {
+    let trace = Trace::of(request.headers());
+    let observer = service.observer.as_ref();
+    let observed = observer.map(|it| it.began(&mut request, client, trace.as_ref()));
+    let answer = match request.body().size_hint().lower() > service.settings.body {
         true => Err(Refusal::TooLarge),
-        false => ask(&handler, &settings, request, observed.as_ref()).await,
+        false => ask(&service, request, trace, observed.as_ref()).await,
     };
     let answer = answer.unwrap_or_else(refuse);
     Ok(match observed {
@@ -56,9 +66,9 @@ pub async fn respond(
 }
 
 async fn ask(
-    handler: &ProxyHandler<Guest>,
-    settings: &HttpSettings,
+    Service { handler, settings, .. }: &Service,
     request: Request<Incoming>,
+    trace: Option<Trace>,
     observed: Option<&Observed>,
 ) -> Result<Response<WasiBody>, Refusal> {
     let is_too_large = Arc::new(AtomicBool::new(false));
@@ -74,7 +84,7 @@ async fn ask(
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (told, ended) = oneshot::channel();
     let id = observed.filter(|_| settings.has_request_ids).map(|it| it.id().to_owned());
-    let asked = Asked { told, id, trace: Trace::of(request.headers()) };
+    let asked = Asked { told, id, trace };
     let answer = timeout(settings.request_time, handler.handle(asked, request)).await;
     if is_too_large.load(Ordering::Relaxed) {
         // The guest met an end of the body that is not the client's; what it made of that is no answer.

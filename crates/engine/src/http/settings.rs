@@ -103,11 +103,8 @@ impl HttpSettings {
             count.ok_or_else(|| refused("a whole number of at least 1"))
         };
         let address = || value.parse().map_err(|_| refused(ADDRESS));
-        if key == METRICS {
-            self.metrics = Some(address()?);
-            return Ok(());
-        }
         match key.strip_prefix(PREFIX) {
+            None if key == METRICS => self.metrics = Some(address()?),
             Some("listen") => self.listen = Some(address()?),
             Some("access-log") => {
                 self.has_access_log = match value {
