@@ -24,6 +24,8 @@ pub struct Effort {
     pub next: usize,
     /// For how long a server is asked, in seconds.
     pub http_seconds: u32,
+    /// How often it is.
+    pub http_rounds: usize,
     /// Pods of a large guest that are created at once; a fifth of them where each is compiled.
     pub replicas: usize,
     /// Pods of a large guest that wait.
@@ -44,6 +46,7 @@ pub const QUICK: Effort = Effort {
     pods: &[1, 10],
     next: 2,
     http_seconds: 2,
+    http_rounds: 1,
     replicas: 5,
     waiting: 3,
     scaled: 5,
@@ -59,6 +62,7 @@ pub const FULL: Effort = Effort {
     pods: &[1, 10, 50, 100, 200, 400],
     next: 5,
     http_seconds: 3,
+    http_rounds: 5,
     replicas: 20,
     waiting: 10,
     scaled: 90,

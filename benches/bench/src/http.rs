@@ -18,11 +18,11 @@ pub const SCENARIO: Scenario =
     Scenario { name: "http", title: "Requests per second of a server in a Pod", measure };
 
 /// The processor of a server that has one, and of its load.
-const SERVERS: &str = "0";
-const LOADS: &str = "1";
+pub const SERVERS: &str = "0";
+pub const LOADS: &str = "1";
 
 /// Connections that ask, one request after the other.
-const CONNECTIONS: u32 = 50;
+pub const CONNECTIONS: u32 = 50;
 
 /// How many requests an instance serves that is reused.
 const REUSE: &str = "reuse=1000";
@@ -51,7 +51,7 @@ impl Server {
 
 /// Where the server may run.
 #[derive(Debug, Clone, Copy)]
-enum Place {
+pub enum Place {
     /// On a processor of its own, beside that of the load.
     One,
     /// On all of them, with the load.
@@ -64,6 +64,23 @@ impl Place {
             Place::One => "one, the load on another",
             Place::All => "all, with the load",
         }
+    }
+}
+
+/// What a server is asked.
+#[derive(Debug)]
+pub struct Asked<'a> {
+    /// Of the URL.
+    pub path: &'static str,
+    /// That ask, one request after the other.
+    pub connections: u32,
+    /// Of `wrk`, for other requests than GET.
+    pub script: Option<&'a Path>,
+}
+
+impl Default for Asked<'_> {
+    fn default() -> Self {
+        Asked { path: "/", connections: CONNECTIONS, script: None }
     }
 }
 
@@ -115,7 +132,7 @@ fn measure(bench: &Bench) -> Result<Section> {
         "`wrk` with {CONNECTIONS} connections for {} s asks each in turn, {} times, from within the Pod's network; the medians are\n\
          told. *Fresh* has an instance for each request, as the peer; *reused* is `{REUSE}`; *native* is hyper on a thread, outside of\n\
          any container. Where the load shares the processors, it takes its part of them.",
-        bench.effort.http_seconds, bench.effort.slow_rounds,
+        bench.effort.http_seconds, bench.effort.http_rounds,
     );
     let numbers = [(Place::One, one), (Place::All, all)].into_iter().map(|(place, served)| {
         Ok((place.name(), data(SERVERS_ALL.iter().map(|it| it.name()).zip(served))?))
@@ -135,16 +152,17 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 4]> {
     let pods = [fresh, reused, peer].map(|pod| start(node, &pod, place));
     let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
     let mut all = vec![Vec::new(); SERVERS_ALL.len()];
-    for _ in 0..bench.effort.slow_rounds {
+    for _ in 0..bench.effort.http_rounds {
         for (index, served) in all.iter_mut().enumerate() {
             served.push(match pods.get(index) {
                 Some((pod, server)) => {
-                    let (rate, p99) = load(Some(&pod.network), PORT, bench, place)?;
+                    let (rate, p99) =
+                        load(Some(&pod.network), PORT, bench, place, &Asked::default())?;
                     Served { rate, p99, rss: server.process()?.memory()?.rss }
                 }
                 None => {
                     let native = native::serve(matches!(place, Place::One).then_some(SERVERS))?;
-                    let (rate, p99) = load(None, native.port, bench, place)?;
+                    let (rate, p99) = load(None, native.port, bench, place, &Asked::default())?;
                     Served { rate, p99, rss: 0 }
                 }
             });
@@ -169,12 +187,20 @@ fn start<'a>(
 }
 
 /// Requests per second, and the ninety-ninth percentile in milliseconds. Each answer has to be a success.
-fn load(network: Option<&Path>, port: u16, bench: &Bench, place: Place) -> Result<(f64, f64)> {
+pub fn load(
+    network: Option<&Path>,
+    port: u16,
+    bench: &Bench,
+    place: Place,
+    asked: &Asked<'_>,
+) -> Result<(f64, f64)> {
     let network = network.map(|network| format!("--net={}", network.display()));
     let (connections, seconds) =
-        (format!("-c{CONNECTIONS}"), format!("-d{}", bench.effort.http_seconds));
-    let url = format!("http://127.0.0.1:{port}/");
-    let load = ["wrk", "-t1", &connections, &seconds, "--latency", &url];
+        (format!("-c{}", asked.connections), format!("-d{}", bench.effort.http_seconds));
+    let url = format!("http://127.0.0.1:{port}{}", asked.path);
+    let script = asked.script.map(|script| format!("-s{}", script.display()));
+    let load = ["wrk", "-t1", &connections, &seconds, "--latency"];
+    let load = load.into_iter().chain(script.as_deref()).chain([url.as_str()]);
     let mut words = Vec::new();
     if let Some(network) = &network {
         words.extend(["nsenter", network]);
@@ -184,7 +210,8 @@ fn load(network: Option<&Path>, port: u16, bench: &Bench, place: Place) -> Resul
     }
     words.extend(load);
     let output = command::run(words[0], &words[1..])?.success()?.stdout;
-    ensure!(!output.contains("Non-2xx"), "not each answer was a success: {output}");
+    let is_bad = ["Non-2xx", "Socket errors"].iter().any(|bad| output.contains(bad));
+    ensure!(!is_bad, "not each answer was a success: {output}");
     let of = |name: &str| {
         let line = output.lines().find_map(|line| line.trim().strip_prefix(name));
         line.map(str::trim).with_context(|| format!("wrk tells no {name} in {output}"))

@@ -2,10 +2,10 @@
 //!
 //! To read in this order:
 //! - [`contender`]: who takes part; [`needs`]: what a machine must have; [`effort`]: how much is measured;
-//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`density`], [`gateway`], [`cache`],
+//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`served`], [`density`], [`gateway`], [`cache`],
 //!   [`replicas`], and [`trace`], where the time of one start goes; each says in a [`report::Section`] what it found.
 //!   Another one is a file and a line in [`SCENARIOS`];
-//! - [`guest`], [`serving`], [`native`], [`task`], [`statistics`]: what several of them use;
+//! - [`guest`], [`serving`], [`native`], [`load`], [`task`], [`statistics`]: what several of them use;
 //! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.
 //!
 //! What is run is checked every time; a run that failed is no fast one.
@@ -19,12 +19,14 @@ mod effort;
 mod gateway;
 mod guest;
 mod http;
+mod load;
 mod native;
 mod needs;
 mod pod;
 mod replicas;
 mod report;
 mod run;
+mod served;
 mod serving;
 mod statistics;
 mod task;
@@ -36,14 +38,15 @@ use anyhow::{Result, bail, ensure};
 use tests::interrupt;
 
 use crate::effort::{Bench, FULL, QUICK};
-use crate::report::{Report, Scenario};
+use crate::report::{Report, Scenario, Section};
 
 /// In the order in which they are measured and reported.
-const SCENARIOS: [Scenario; 9] = [
+const SCENARIOS: [Scenario; 10] = [
     run::SCENARIO,
     pod::SCENARIO,
     churn::SCENARIO,
     http::SCENARIO,
+    served::SCENARIO,
     density::SCENARIO,
     gateway::SCENARIO,
     cache::SCENARIO,
@@ -56,8 +59,8 @@ fn main() -> ExitCode {
     interrupt::end(bench(&words))
 }
 
-/// Without names all scenarios; with the word `quick` or names nothing is written, but printed alone. So it is where one
-/// has failed: a report has all of them.
+/// Without names all scenarios; with the word `quick` or names nothing is written, but printed alone. Fails in the end
+/// where one of them has; what is reported says so.
 fn bench(words: &[String]) -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "quick");
     let bench = Bench::new(if quick.is_empty() { FULL } else { QUICK })?;
@@ -67,17 +70,19 @@ fn bench(words: &[String]) -> Result<()> {
     for scenario in chosen(&names)? {
         println!("{}: {}", scenario.name, scenario.title);
         // What one fails at is no reason to lose what the others have measured.
-        match (scenario.measure)(&bench) {
-            Ok(section) => {
-                println!("\n{section}");
-                report.sections.push(section);
-            }
-            Err(error) => failed.push(format!("{}: {error:#}", scenario.name)),
-        }
+        let section = (scenario.measure)(&bench).or_else(|error| {
+            failed.push(format!("{}: {error:#}", scenario.name));
+            Section::not_measured(&scenario, &error)
+        })?;
+        println!("\n{section}");
+        report.sections.push(section);
     }
     report.print_figures();
+    if words.is_empty() {
+        report.write()?;
+    }
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
-    if words.is_empty() { report.write() } else { Ok(()) }
+    Ok(())
 }
 
 fn chosen(names: &[&String]) -> Result<Vec<Scenario>> {

@@ -5,7 +5,7 @@ use std::net::TcpListener;
 use std::thread::{self, JoinHandle};
 
 use anyhow::{Context, Result, anyhow};
-use http_body_util::Full;
+use http_body_util::{Either, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -18,6 +18,8 @@ use tokio::sync::oneshot;
 
 /// As many bytes as the guest answers.
 const ANSWER: &[u8] = b"hello from wasi:http\n";
+
+type Body = Either<Incoming, Full<Bytes>>;
 
 /// A server, until it is dropped.
 #[derive(Debug)]
@@ -87,6 +89,9 @@ async fn accept(listener: tokio::net::TcpListener) {
     }
 }
 
-async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    Ok(Response::new(Full::from(ANSWER)))
+async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible> {
+    Ok(Response::new(match request.uri().path() {
+        "/echo" => Either::Left(request.into_body()),
+        _ => Either::Right(Full::from(ANSWER)),
+    }))
 }

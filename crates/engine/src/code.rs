@@ -16,12 +16,19 @@ use std::ptr::NonNull;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, mprotect};
 use nix::unistd::{SysconfVar, sysconf};
 use wasmtime::component::Component;
+use wasmtime::error::Context;
 use wasmtime::{CustomCodeMemory, Engine, Module};
 
 use crate::World;
 
 /// A page where the system does not tell: the largest there is on Linux's usual targets.
-const LARGEST_PAGE: usize = 64 << 10;
+pub const LARGEST_PAGE: usize = 64 << 10;
+
+/// The bytes of a page.
+pub fn page_size() -> Option<usize> {
+    let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
+    page.and_then(|page| usize::try_from(page).ok())
+}
 
 /// What can be run.
 #[derive(Clone)]
@@ -55,9 +62,13 @@ impl Code {
         // SAFETY: the bytes are what `Runtime::compile` of this very binary serialized, in a file that no image
         // and no guest can write; they are mapped read-only and never unmapped. Whoever subverted the compile
         // worker gains here what the guest may do: this process is already confined as the container.
-        unsafe { Component::deserialize_raw(engine, self.0) }
+        match unsafe { Component::deserialize_raw(engine, self.0) } {
             // SAFETY: the same bytes, which are copied.
-            .or_else(|_| unsafe { Component::deserialize(engine, self.0.as_ref()) })
+            Err(error) if is_not_executable(&error) => unsafe {
+                Component::deserialize(engine, self.0.as_ref())
+            },
+            other => other,
+        }
     }
 
     /// As what it was compiled from.
@@ -71,9 +82,13 @@ impl Code {
     /// As a core module.
     fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
         // SAFETY: as in `component`.
-        unsafe { Module::deserialize_raw(engine, self.0) }
+        match unsafe { Module::deserialize_raw(engine, self.0) } {
             // SAFETY: the same bytes, which are copied.
-            .or_else(|_| unsafe { Module::deserialize(engine, self.0.as_ref()) })
+            Err(error) if is_not_executable(&error) => unsafe {
+                Module::deserialize(engine, self.0.as_ref())
+            },
+            other => other,
+        }
     }
 }
 
@@ -86,8 +101,7 @@ pub struct Mapped;
 
 impl CustomCodeMemory for Mapped {
     fn required_alignment(&self) -> usize {
-        let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
-        page.and_then(|page| usize::try_from(page).ok()).unwrap_or(LARGEST_PAGE)
+        page_size().unwrap_or(LARGEST_PAGE)
     }
 
     fn publish_executable(&self, start: *const u8, length: usize) -> wasmtime::Result<()> {
@@ -104,8 +118,12 @@ fn protect(start: *const u8, length: usize, protection: ProtFlags) -> wasmtime::
         .ok_or_else(|| wasmtime::format_err!("compiled code at address zero"))?;
     // SAFETY: called by Wasmtime with the text of code it holds: nothing writes there while it may be
     // executed, and nothing executes it once it may not.
-    unsafe { mprotect(start, length, protection) }
-        .map_err(|error| wasmtime::format_err!("make compiled code executable: {error}"))
+    unsafe { mprotect(start, length, protection) }.context("make compiled code executable")
+}
+
+/// Whether it is [`protect`] that failed: code of another engine is not copied to see the same.
+fn is_not_executable(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| cause.is::<nix::Error>())
 }
 
 #[cfg(test)]
@@ -146,6 +164,13 @@ mod tests {
         let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
         let executable = |line: &str| line.contains("engine-test-code") && line.contains("r-xp");
         assert!(maps.lines().any(executable), "{maps}");
+    }
+
+    #[test]
+    fn a_mapping_that_may_not_be_executed_is_told_from_other_code() {
+        let refused = Err::<(), _>(nix::Error::EACCES).context("make compiled code executable");
+        assert!(is_not_executable(&refused.context("load").expect_err("refused")));
+        assert!(!is_not_executable(&wasmtime::format_err!("of another engine")));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
 
-use crate::serving::Serving;
+use crate::serving::{Data, Serving};
 use crate::{Error, Runtime, World, report, world};
 
 /// A guest that can run.
@@ -70,7 +70,7 @@ impl Runtime {
 
     fn compile_component(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
         let serving = match export.is_none() && world::serves_http(wasm) {
-            true => Some(Serving::on_demand().map_err(engine)?),
+            true => Some(Serving::to_compile(Data::of(wasm)).map_err(engine)?),
             false => None,
         };
         let own = (&self.engine, &self.components);

@@ -9,6 +9,7 @@
 //! What a client may ask for is bounded at each step: connections here, silence and heads in `connection`, bodies and
 //! time in `service`, instances in `instances`, and a guest's turn by the `clock`.
 
+use std::fs::File;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use nix::sys::signal::{SigSet, Signal};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime as Tokio};
 use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
 use wasmtime::error::Context as _;
 use wasmtime_wasi_http::handler::ProxyHandler;
@@ -23,6 +25,7 @@ use wasmtime_wasi_http::handler::ProxyHandler;
 use crate::code::Code;
 use crate::report::{one_line, tell};
 use crate::serving::Serving;
+use crate::serving::slots::Slots;
 use crate::{Plan, host_calls, signals};
 
 mod clock;
@@ -35,16 +38,20 @@ pub mod outgoing;
 pub mod roots;
 mod service;
 pub mod settings;
+pub mod spans;
 pub mod tracing;
 
+use clock::Clock;
 use connection::Server;
 use instances::Guest;
 use metrics::Metrics;
 use observe::Observer;
 use outgoing::Outgoing;
 use service::Service;
+use spans::Spans;
 
-/// Threads that serve. More of one address space slow each other down: whatever of it is unmapped interrupts all.
+/// Threads that serve. More of one address space slow each other down: whatever of it is unmapped, as by a guest's file or
+/// in a pool, interrupts all.
 const MAX_THREADS: usize = 4;
 
 /// After accept(2) failed for want of descriptors or memory: others end meanwhile.
@@ -60,28 +67,44 @@ pub struct Loaded {
     serving: Serving,
     /// For the profile, and to be instantiated.
     pub component: Component,
+    /// What instances are made in, unless it is a pool.
+    slots: Arc<Slots>,
 }
 
 impl Loaded {
-    /// With a pool of instances, or where there is no room for one without.
+    /// With slots for instances, or a pool, as the code was compiled; where there is no room for a pool without.
     ///
     /// # Errors
     /// Of code that is not of this engine.
-    pub fn new(plan: &Plan, code: &Code) -> wasmtime::Result<Loaded> {
-        let load = |serving: Serving| {
-            let component = code.component(&serving.engine)?;
-            wasmtime::Result::Ok(Loaded { serving, component })
+    pub fn new(plan: &Plan, code: &Code, page_map: Option<File>) -> wasmtime::Result<Loaded> {
+        let slots = Slots::new(page_map);
+        let not_in_slots = match Serving::in_slots(&slots, code) {
+            Ok((serving, component)) => {
+                if !slots.has_page_map() {
+                    tell("note: there is no page map, with which an instance takes less time");
+                }
+                return Ok(Loaded { serving, component, slots });
+            }
+            Err(error) => one_line(&error),
         };
-        let pooled = Serving::pooled(plan.http.instances()).and_then(load);
-        pooled.or_else(|error| {
-            let reason = one_line(&error);
-            tell(&format!("note: instances are not kept in a pool, which takes longer: {reason}"));
-            load(Serving::on_demand()?)
-        })
+        let (serving, component) = match Serving::pooled(plan.http.instances(), code) {
+            Ok(pooled) => pooled,
+            Err(error) => {
+                // Of code that is for slots this tells nothing, of other code the first does.
+                let on_demand = Serving::on_demand(code).with_context(|| not_in_slots)?;
+                let reason = one_line(&error);
+                tell(&format!(
+                    "note: instances are not kept in a pool, which takes longer: {reason}"
+                ));
+                on_demand
+            }
+        };
+        Ok(Loaded { serving, component, slots })
     }
 }
 
-/// Serves until SIGTERM or SIGINT. `idle` is called when it waits for the first request.
+/// Serves until SIGTERM or SIGINT. `idle` is called when it waits for the first request, and whenever it has had none
+/// for a while.
 pub fn serve(
     plan: &Plan,
     loaded: &Loaded,
@@ -90,14 +113,17 @@ pub fn serve(
     idle: fn(),
 ) -> wasmtime::Result<u8> {
     let metrics = plan.http.metrics.map(|_| Metrics::new());
-    let observer = Observer::new(&plan.http, metrics.clone());
-    let (plan, serving) = (Arc::new(plan.clone()), &loaded.serving);
-    let guest = Guest::new(serving, plan.clone(), outgoing, &loaded.component, metrics.clone())?;
+    let plan = Arc::new(plan.clone());
+    let clock = Clock::start(loaded.serving.engine.clone(), loaded.slots.clone(), idle)?;
+    let guest = Guest::new(loaded, plan.clone(), outgoing.clone(), clock, metrics.clone())?;
     let stop = signals::tell_the_first(signals).context("wait for signals")?;
     let tokio = threads(&plan).context("start the threads that serve HTTP")?;
     let (end, ending) = watch::channel(false);
+    let spans = Spans::new(&plan, outgoing, tokio.handle());
+    let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
     let (handler, settings) = (ProxyHandler::new(guest), plan.http.clone());
-    let server = Server { service: Arc::new(Service { handler, settings, observer }), ending };
+    let service = Arc::new(Service { handler, settings, observer, spans });
+    let server = Server { service: service.clone(), ending };
     let served = tokio.block_on(async {
         if let (Some(metrics), Some(address)) = (metrics, plan.http.metrics) {
             match listen::for_metrics(address) {
@@ -106,7 +132,13 @@ pub fn serve(
                 Err(error) => tell(&format!("warning: no metrics: {}", one_line(&error))),
             }
         }
-        accept(&server, stop, end, idle).await
+        let served = accept(&server, stop, end, idle).await;
+        if service.spans.is_some() {
+            // It is the event loop that sends them.
+            let sent = spawn_blocking(move || service.spans.as_ref().map(Spans::end));
+            sent.await.context("send the last spans")?;
+        }
+        served
     });
     // A guest may still be in a loop of its own; its thread is not waited for.
     tokio.shutdown_background();

@@ -9,7 +9,8 @@
 //! And [`quantity`]: how settings are written.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
-//! code, and `profile`, which reads the stack of whoever runs it.
+//! code, `serving::region` and `serving::slots`, which have the memory of instances, and `profile`, which reads the stack
+//! of whoever runs it.
 
 #![deny(unsafe_code)]
 
@@ -85,6 +86,8 @@ pub struct Given {
     pub profiles: Option<UnixListener>,
     /// The certificates of authorities that the node trusts, in PEM.
     pub roots: Option<File>,
+    /// The page map of the process that runs (proc(5)). Without it a server takes longer.
+    pub page_map: Option<File>,
 }
 
 impl Runtime {

@@ -30,18 +30,35 @@ const ALWAYS: u64 = 4 << 20;
 /// Told once a run, whichever of its instances is refused, and however often.
 static TOLD: Once = Once::new();
 
-/// What all of them have.
-static ALL: AtomicU64 = AtomicU64::new(0);
+/// What the instances of a process have together, in bytes.
+#[derive(Debug, Default)]
+struct Together {
+    used: AtomicU64,
+    /// Of that, what they did not begin with. Of what they did, most is not touched.
+    grown: AtomicU64,
+}
+
+static TOGETHER: Together = Together { used: AtomicU64::new(0), grown: AtomicU64::new(0) };
 
 /// Of all instances that there are, in bytes.
 pub fn of_all() -> u64 {
-    ALL.load(Ordering::Relaxed)
+    TOGETHER.used.load(Ordering::Relaxed)
 }
 
 /// The memory of one instance, the linear memories and tables of all its modules together.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Memory {
+    together: &'static Together,
     used: u64,
+    grown: u64,
+    /// Memories and tables that began with nothing: where one of them grows, it is not begun.
+    empty: u32,
+}
+
+impl Default for Memory {
+    fn default() -> Memory {
+        Memory { together: &TOGETHER, used: 0, grown: 0, empty: 0 }
+    }
 }
 
 /// The container's limit in bytes, if there is one.
@@ -61,16 +78,30 @@ pub fn for_guests() -> Option<u64> {
 }
 
 impl Memory {
-    /// Whether the guest may have `desired` in place of `current` bytes.
+    /// Whether the guest may have `desired` in place of `current` bytes, beside what other instances have grown to.
     fn grow(&mut self, current: u64, desired: u64, limit: impl Fn() -> Option<u64>) -> bool {
+        // They are begun by growing from nothing.
+        let is_begun = current == 0 && (desired == 0 || self.empty == 0);
         let used = self.used.saturating_sub(current).saturating_add(desired);
-        let exceeded = || limit().filter(|limit| used > share(*limit));
-        if let Some(limit) = (used > ALWAYS).then(exceeded).flatten() {
+        let grown = if is_begun { 0 } else { desired.saturating_sub(current) };
+        // Counted before it is looked at: of two that grow at the same time, both may be refused.
+        let others = self.together.grown.fetch_add(grown, Ordering::Relaxed);
+        let others = if is_begun { 0 } else { others.saturating_sub(self.grown) };
+        let all = used.saturating_add(others);
+        let exceeded = || limit().filter(|limit| all > share(*limit));
+        if let Some(limit) = (all > ALWAYS).then(exceeded).flatten() {
+            self.together.grown.fetch_sub(grown, Ordering::Relaxed);
             TOLD.call_once(|| tell(&refusal(limit)));
             return false;
         }
-        ALL.fetch_add(used.wrapping_sub(self.used), Ordering::Relaxed);
+        self.together.used.fetch_add(used.wrapping_sub(self.used), Ordering::Relaxed);
         self.used = used;
+        self.grown += grown;
+        match (current, desired) {
+            (0, 0) => self.empty += 1,
+            (0, _) if !is_begun => self.empty -= 1,
+            _ => {}
+        }
         true
     }
 
@@ -90,11 +121,13 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        ALL.fetch_sub(self.used, Ordering::Relaxed);
+        self.together.used.fetch_sub(self.used, Ordering::Relaxed);
+        self.together.grown.fetch_sub(self.grown, Ordering::Relaxed);
     }
 }
 
-/// A failure of the kernel after the permission is not taken back: it leaves the guest with less, never with more.
+/// A failure of the kernel after the permission is not taken back: it leaves the guest, and the container's other
+/// instances as long as this one lives, with less, never with more.
 impl ResourceLimiter for Memory {
     fn memory_growing(
         &mut self,
@@ -117,10 +150,10 @@ impl ResourceLimiter for Memory {
 
 fn refusal(limit: u64) -> String {
     format!(
-        "warning: the guest is refused more memory than {}: its container's limit is {}, of which the runtime needs \
-         the rest; a larger resources.limits.memory gives it more",
-        size(share(limit)),
+        "warning: the guest is refused more memory: its container's limit is {}, of which {} are for all its instances \
+         and the rest is for the runtime; a larger resources.limits.memory gives it more",
         size(limit),
+        size(share(limit)),
     )
 }
 
@@ -154,6 +187,29 @@ mod tests {
         assert!(memory.grow(50 * MIB, 60 * MIB, || Some(96 * MIB)), "just enough");
         assert!(memory.grow(60 * MIB, 61 * MIB, || Some(128 * MIB)), "after the limit was raised");
         assert!(memory.grow(61 * MIB, 4096 * MIB, || None), "without a limit");
+    }
+
+    #[test]
+    fn what_other_instances_have_grown_to_counts_until_they_end() {
+        let together: &'static Together = Box::leak(Box::default());
+        let instance = || Memory { together, ..Memory::default() };
+        let limit = || Some(96 * MIB);
+        let (mut one, mut other) = (instance(), instance());
+        assert!(one.grow(0, 60 * MIB, limit) && other.grow(0, 60 * MIB, limit), "to begin with");
+        assert!(one.grow(60 * MIB, 80 * MIB, limit));
+        assert!(!other.grow(60 * MIB, 70 * MIB, limit), "the other has grown by 20");
+        assert!(instance().grow(0, 70 * MIB, limit), "to begin with");
+        drop(one);
+        assert!(other.grow(60 * MIB, 70 * MIB, limit));
+        drop(other);
+        assert_eq!(together.grown.load(Ordering::Relaxed), 0);
+
+        // However little each has, and whether it began with nothing.
+        let mut many: Vec<_> = (0..88).map(|_| instance()).collect();
+        for one in &mut many {
+            assert!(one.grow(0, 0, limit) && one.grow(0, MIB, limit));
+        }
+        assert!(!many[0].grow(MIB, 2 * MIB, limit));
     }
 
     #[test]

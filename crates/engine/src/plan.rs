@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use wasmtime::AsContextMut;
 
 use crate::http::settings::{ADDRESS, HttpSettings};
+use crate::http::spans;
 use crate::{Error, Remains, World};
 
 /// The variable that sets the address of the HTTP server, as in runwasi.
@@ -69,6 +70,12 @@ impl Plan {
     /// The value of a variable of its environment: of several, the last.
     pub(crate) fn variable(&self, name: &str) -> Option<&str> {
         self.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// What of a server's environment is for the runtime as well: the variables of OpenTelemetry.
+    pub fn telemetry(&self) -> impl Iterator<Item = (&str, &str)> {
+        let entries = self.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        entries.filter(|(key, _)| self.world.serves_http() && key.starts_with(spans::PREFIX))
     }
 
     /// As [`Remains::leave_core_dump`], under the guest's own name.

@@ -62,7 +62,7 @@ impl Runtime {
         let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
         let outgoing = Arc::new(Outgoing::new(roots));
         if plan.world.serves_http() {
-            let loaded = http::Loaded::new(plan, &code)?;
+            let loaded = http::Loaded::new(plan, &code, given.page_map)?;
             drop(loading);
             profiled(&Guest::Component(loaded.component.clone()))?;
             return http::serve(plan, &loaded, outgoing, signals, idle);

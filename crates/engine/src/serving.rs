@@ -1,21 +1,30 @@
-//! The engine of guests that serve: they can be interrupted, and their instances come from a pool.
+//! The engine of guests that serve: they can be interrupted, and their instances have memory that is there already.
 //!
 //! A command is alone in its process; a server makes an instance for each request. What that costs is mostly memory
-//! that is mapped, faulted in and unmapped, and each time every other core is interrupted. In a pool a slot stays
-//! mapped, and what was written in it is given back. Nothing of it is kept and overwritten instead: Wasmtime's scan for the
-//! pages that were written (`PAGEMAP_SCAN`) passes over those that the kernel is moving, and to overwrite all of them takes
-//! longer than to fault them in.
-//!
-//! Compiled code is the same with and without a pool: whether there is one is found out where the guest runs.
+//! that is mapped, faulted in and unmapped, and each time every other core is interrupted. So it is kept: of guests
+//! with little data in `slots`, where that is copied for each instance; of others, which are mapped copy-on-write, in
+//! Wasmtime's pool.
 
-use wasmtime::component::Linker;
+mod page_map;
+mod region;
+pub mod slots;
+
+use std::sync::Arc;
+
+use wasmparser::{Parser, Payload};
+use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
 
+use crate::code::Code;
 use crate::link;
 use crate::state::State;
+use slots::{Memories, Slots, Stacks};
 
 /// What code for this engine has that other code has not; a part of [`crate::Runtime::version`].
-pub const SETTINGS: &str = "servers: epochs";
+pub const SETTINGS: &str = "servers: epochs, little data copied";
+
+/// So much data is copied for each instance, in bytes: of more, most is not touched.
+const COPIED: usize = 512 << 10;
 
 /// What one instance needs: a component is made of core instances, with what adapts them to each other. Of a
 /// composition, whose instances need more, there is room for fewer.
@@ -37,20 +46,57 @@ pub struct Serving {
     pub linker: Linker<State>,
 }
 
+/// How the data of a guest comes to be in the memory of its instances.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Data {
+    /// Each time.
+    Copied,
+    /// When it is touched.
+    Mapped,
+}
+
+impl Data {
+    /// What is best for a component in binary.
+    pub fn of(wasm: &[u8]) -> Data {
+        let payloads = Parser::new(0).parse_all(wasm).map_while(Result::ok);
+        let bytes: usize = payloads
+            .map(|payload| match payload {
+                Payload::DataSection(section) => section.range().len(),
+                _ => 0,
+            })
+            .sum();
+        if bytes <= COPIED { Data::Copied } else { Data::Mapped }
+    }
+}
+
 impl Serving {
-    /// Each instance allocated for itself: to compile, and where there is no room for a pool.
+    /// To compile.
     ///
     /// # Errors
     /// Of a machine that Wasmtime does not support.
-    pub fn on_demand() -> wasmtime::Result<Serving> {
-        Serving::new(&config())
+    pub fn to_compile(data: Data) -> wasmtime::Result<Serving> {
+        let engine = Engine::new(&config(data))?;
+        let linker = link::components(&engine)?;
+        Ok(Serving { engine, linker })
     }
 
-    /// With room for so many instances at a time.
+    /// Of code whose data is copied, with memory from these.
     ///
     /// # Errors
-    /// Where the address space has not: a slot reserves 4 GiB of it.
-    pub fn pooled(instances: u32) -> wasmtime::Result<Serving> {
+    /// Of other code.
+    pub fn in_slots(slots: &Arc<Slots>, code: &Code) -> wasmtime::Result<(Serving, Component)> {
+        let mut config = config(Data::Copied);
+        config
+            .with_host_memory(Arc::new(Memories(slots.clone())))
+            .with_host_stack(Arc::new(Stacks(slots.clone())));
+        Serving::load(&config, code)
+    }
+
+    /// Of code whose data is mapped, with room for so many instances at a time.
+    ///
+    /// # Errors
+    /// Of other code. Where the address space has no room: a slot reserves 4 GiB of it.
+    pub fn pooled(instances: u32, code: &Code) -> wasmtime::Result<(Serving, Component)> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
             .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
@@ -60,21 +106,48 @@ impl Serving {
             .table_elements(TABLE_ELEMENTS)
             .max_component_instance_size(METADATA)
             .max_core_instance_size(METADATA);
-        let mut config = config();
+        let mut config = config(Data::Mapped);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
-        Serving::new(&config)
+        Serving::load(&config, code)
     }
 
-    fn new(config: &Config) -> wasmtime::Result<Serving> {
+    /// The same with each instance allocated for itself.
+    ///
+    /// # Errors
+    /// Of other code.
+    pub fn on_demand(code: &Code) -> wasmtime::Result<(Serving, Component)> {
+        Serving::load(&config(Data::Mapped), code)
+    }
+
+    fn load(config: &Config, code: &Code) -> wasmtime::Result<(Serving, Component)> {
         let engine = Engine::new(config)?;
+        let component = code.component(&engine)?;
         let linker = link::components(&engine)?;
-        Ok(Serving { engine, linker })
+        Ok((Serving { engine, linker }, component))
     }
 }
 
-fn config() -> Config {
+fn config(data: Data) -> Config {
     let mut config = crate::config();
     // A guest in a loop must not keep others from being served, nor outlast its request.
-    config.epoch_interruption(true);
+    config.epoch_interruption(true).memory_init_cow(data == Data::Mapped);
     config
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn data_is_what_all_modules_of_a_component_have() {
+        let component = |bytes: usize| {
+            let module = format!(
+                r#"(core module (memory 64) (data (i32.const 0) "{}"))"#,
+                "x".repeat(bytes)
+            );
+            wat::parse_str(format!("(component {module} (component {module}))")).expect("parses")
+        };
+        assert_eq!(Data::of(&component(1000)), Data::Copied);
+        assert_eq!(Data::of(&component(COPIED / 2)), Data::Mapped);
+    }
 }

@@ -24,7 +24,7 @@ use crate::errors::chain;
 use crate::request::Given;
 use crate::workload::{Guest, Linux, Pause};
 use crate::zygote::Guests;
-use crate::{Create, Error, Workload, building, errors, spec};
+use crate::{Create, Error, Workload, building, errors, page_map, spec};
 
 /// libcontainer's record of a container, in its folder.
 const STATE: &str = "state.json";
@@ -134,10 +134,17 @@ fn build(
     builder.stdin = stdin;
     builder.stdout = stdout;
     builder.stderr = stderr;
+    let (mut sender, mut receiver) = (None, None);
+    if let Workload::Guest { page_map: true, .. } = &request.workload {
+        let (one, other) = page_map::channel()?;
+        (sender, receiver) = (Some(one), Some(other));
+    }
     let builder = match &request.workload {
         Workload::Pause => builder.with_executor(Pause::new()),
         Workload::Linux => builder.with_executor(Linux),
-        Workload::Guest(value) => builder.with_executor(Guest::new(guests, value, files)),
+        Workload::Guest { value, .. } => {
+            builder.with_executor(Guest::new(guests, value, files, receiver))
+        }
     };
     let _span = trace::span("libcontainer");
     let container = builder
@@ -151,7 +158,11 @@ fn build(
         console.forward()?;
     }
     let pid = container.pid().map(|pid| pid.as_raw());
-    pid.ok_or_else(|| Error::Container("libcontainer named no process".into()))
+    let pid = pid.ok_or_else(|| Error::Container("libcontainer named no process".into()))?;
+    if let Some(sender) = sender {
+        sender.send(pid);
+    }
+    Ok(pid)
 }
 
 /// Not `sandbox`, which containerd 2.x keeps for itself in a Pod's bundles.

@@ -1,4 +1,4 @@
-//! The environment that a process has of containerd, and a container's process must not keep.
+//! The environment that a process has of containerd, and a container's process must not keep; and what it has instead.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -25,6 +25,17 @@ pub fn clear() {
     }
 }
 
+/// Adds variables. To be called before there is a second thread. What cannot be one is left out: an empty name, one with
+/// `=`, a NUL byte.
+pub fn put<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) {
+    for (key, value) in variables {
+        if !key.is_empty() && !key.contains('=') && !format!("{key}{value}").contains('\0') {
+            // SAFETY: nobody else uses the list meanwhile (documented above).
+            unsafe { std::env::set_var(key, value) };
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::process::Command;
@@ -41,6 +52,9 @@ mod tests {
             super::clear();
             assert_eq!(env::vars_os().count(), 0);
             assert_eq!(shown().trim_matches('\0'), "");
+            let given = [("A", "b=c"), ("", "d"), ("E=", "f"), ("G", "h\0"), ("I\0", "j")];
+            super::put(given.into_iter());
+            assert_eq!(env::vars().collect::<Vec<_>>(), [("A".to_owned(), "b=c".to_owned())]);
             return;
         }
         let name = "environment::tests::nothing_of_it_is_left";

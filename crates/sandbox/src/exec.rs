@@ -92,7 +92,7 @@ fn executor(
 ) -> Result<Box<dyn Executor>, Error> {
     match workload {
         Workload::Linux => Ok(Box::new(Linux)),
-        Workload::Guest(value) => Ok(Box::new(Guest::new(guests, value, files))),
+        Workload::Guest { value, .. } => Ok(Box::new(Guest::new(guests, value, files, None))),
         Workload::Pause => Err(refuse("a pause is no process to execute")),
     }
 }

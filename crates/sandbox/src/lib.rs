@@ -3,25 +3,26 @@
 //! Read in this order:
 //! 1. [`request`]: what the shim may ask of its zygote, and the answers;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start; `exec`: a
-//!    further process in the same container;
+//! 3. `create`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start;
+//!    `exec`: a further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`console`], [`heap`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`], [`unwritable`],
-//!    `unneeded`: one file per kernel mechanism.
+//! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`], [`unwritable`],
+//!    `page_map`, `unneeded`: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
-//! Of the shim's `unsafe` code most is here; the rest is in two files of the engine.
+//! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
 
 mod building;
 pub mod cgroup;
 pub mod console;
 mod create;
-mod environment;
+pub mod environment;
 mod errors;
 mod exec;
 pub mod heap;
 pub mod inherit;
 mod limits;
+mod page_map;
 pub mod pidfd;
 pub mod request;
 mod rights;

@@ -114,8 +114,13 @@ pub enum Workload {
     Pause,
     /// The program that `process.args` of the OCI spec names.
     Linux,
-    /// [`crate::Guests::run`] with this value and the files that come with the request.
-    Guest(serde_json::Value),
+    /// [`crate::Guests::run`] with a value and the files that come with the request.
+    Guest {
+        /// What it is handed.
+        value: serde_json::Value,
+        /// Whether a first process has its own page map (proc(5)) as its last file, where the kernel has any.
+        page_map: bool,
+    },
 }
 
 /// The answer to a [`Request`].

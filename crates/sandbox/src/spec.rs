@@ -73,7 +73,7 @@ pub fn fit(
             None
         }
         Workload::Pause => reduce(&mut spec),
-        Workload::Guest(_) => {
+        Workload::Guest { .. } => {
             rights::tell_memory_limit(&mut spec, None);
             reduce(&mut spec)
         }
@@ -99,7 +99,7 @@ pub fn fit_exec(
         (Workload::Linux, Workload::Linux) => fit_program(&mut spec, cgroup.is_unified()),
         _ => spec.process_mut().iter_mut().for_each(rights::reduce),
     }
-    if let Workload::Guest(_) = workload {
+    if let Workload::Guest { .. } = workload {
         rights::tell_memory_limit(&mut spec, cgroup.memory_limit());
     }
     spec
@@ -228,6 +228,10 @@ mod tests {
         }))
     }
 
+    fn guest() -> Workload {
+        Workload::Guest { value: serde_json::Value::Null, page_map: false }
+    }
+
     fn destinations(spec: &Spec) -> Vec<String> {
         let mounts = spec.mounts().as_ref().expect("mounts");
         mounts.iter().map(|mount| mount.destination().display().to_string()).collect()
@@ -235,16 +239,14 @@ mod tests {
 
     #[test]
     fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
-        let (fitted, _) =
-            fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null), &cgroup());
+        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
     }
 
     #[test]
     fn a_guest_keeps_no_capability_but_low_ports() {
-        let (fitted, _) =
-            fit(pod_spec(), Path::new("/b"), &Workload::Guest(serde_json::Value::Null), &cgroup());
+        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         let process = fitted.process().as_ref().expect("process");
         let capabilities = process.capabilities().as_ref().expect("capabilities");
         let only = HashSet::from([Capability::NetBindService]);
@@ -262,9 +264,8 @@ mod tests {
             let rlimits = rlimits.unwrap_or_default();
             rlimits.iter().map(|it| (it.typ(), it.soft(), it.hard())).collect::<Vec<_>>()
         };
-        let guest = Workload::Guest(serde_json::Value::Null);
-        assert_eq!(rss(96 << 20, &guest), [(PosixRlimitType::RlimitRss, 96 << 20, u64::MAX)]);
-        assert_eq!(rss(-1, &guest), []);
+        assert_eq!(rss(96 << 20, &guest()), [(PosixRlimitType::RlimitRss, 96 << 20, u64::MAX)]);
+        assert_eq!(rss(-1, &guest()), []);
         assert_eq!(rss(96 << 20, &Workload::Linux), []);
     }
 

@@ -22,6 +22,7 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
+use crate::page_map::Receiver;
 use crate::unneeded::Unneeded;
 use crate::zygote::{Guests, exit};
 use crate::{building, console, environment, errors, inherit};
@@ -92,13 +93,19 @@ pub struct Guest {
     value: Value,
     /// Until they are handed over.
     files: Rc<Cell<Vec<File>>>,
+    page_map: Rc<Cell<Option<Receiver>>>,
 }
 
 impl Guest {
-    /// With the files that came with the request.
-    pub fn new(guests: &Guests, value: &Value, files: Vec<File>) -> Guest {
-        let files = Rc::new(Cell::new(files));
-        Guest { guests: guests.clone(), value: value.clone(), files }
+    /// With the files that came with the request, and one that comes later.
+    pub fn new(
+        guests: &Guests,
+        value: &Value,
+        files: Vec<File>,
+        page_map: Option<Receiver>,
+    ) -> Guest {
+        let (files, page_map) = (Rc::new(Cell::new(files)), Rc::new(Cell::new(page_map)));
+        Guest { guests: guests.clone(), value: value.clone(), files, page_map }
     }
 }
 
@@ -110,10 +117,12 @@ impl Executor for Guest {
         // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
         nix::sys::prctl::set_dumpable(false)
             .map_err(|errno| ExecutorError::Execution(errno.into()))?;
-        let files = self.files.take();
+        let (mut files, page_map) = (self.files.take(), self.page_map.take());
         let kept = files.iter().map(AsRawFd::as_raw_fd).chain(errors::descriptor());
+        let kept = kept.chain(page_map.iter().map(Receiver::descriptor));
         // What the image has at /proc is not to be believed.
         inherit::close_unlisted(&kept.collect::<Vec<_>>());
+        files.extend(page_map.and_then(Receiver::receive));
         exit((self.guests.run)(self.value.clone(), files).into())
     }
 

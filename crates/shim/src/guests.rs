@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Given, Layer, Plan, Runtime, World};
-use sandbox::{Guests, Reply, Request, Zygote, unwritable};
+use sandbox::{Guests, Reply, Request, Zygote, environment, unwritable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -61,6 +61,8 @@ pub enum Handed {
     Profiles,
     /// The certificates that the node trusts.
     Roots,
+    /// The process's own page map: the last, since there may be none.
+    PageMap,
 }
 
 /// Has the layers compiled in a confined worker. Returns the world and the sealed file with the code.
@@ -178,6 +180,7 @@ fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>)
         (Ok(runtime), Ok(Task::Guest(plan, handed))) => match given(handed, files) {
             Some(given) => {
                 drop(reading);
+                environment::put(plan.telemetry());
                 return runtime.run(&plan, given, sandbox::heap::trim);
             }
             None => "the guest's code did not arrive".to_owned(),
@@ -197,7 +200,7 @@ fn given(handed: Vec<Handed>, files: Vec<File>) -> Option<Given> {
     };
     let code = take(Handed::Code)?;
     let profiles = take(Handed::Profiles).map(|file| UnixListener::from(OwnedFd::from(file)));
-    Some(Given { code, profiles, roots: take(Handed::Roots) })
+    Some(Given { code, profiles, roots: take(Handed::Roots), page_map: take(Handed::PageMap) })
 }
 
 /// Messages of this module encode: they hold texts and enums alone.

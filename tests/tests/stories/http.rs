@@ -34,7 +34,11 @@ fn a_server_has_the_containers_arguments_environment_and_files() -> Result<()> {
         assert_eq!(said(&format!("/env/{LISTEN}"))?.0, 404);
         assert_eq!(said("/log?text=something")?.0, 200);
         server.wait_for_output("stdout: something\n")?;
-        server.wait_for_error("stderr: something\n")
+        server.wait_for_error("stderr: something\n")?;
+        // A container has no /proc: its page map was handed over.
+        let stderr = server.logs()?.stderr;
+        assert!(!stderr.contains("page map"), "{stderr}");
+        Ok(())
     })
 }
 

@@ -27,6 +27,7 @@ mod preinit;
 mod registry;
 mod resources;
 mod shim;
+mod spans;
 mod stopping;
 mod survival;
 mod warming;

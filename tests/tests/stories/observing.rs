@@ -10,8 +10,8 @@ use crate::pod::{LISTEN, PORT};
 const METRICS: u16 = 9100;
 
 /// The header of a trace, and the trace's id.
-const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+pub const TRACE: &str = "traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+pub const TRACE_ID: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
 
 /// The lines of the access log so far.
 fn entries(server: &RunningContainer) -> Result<Vec<Value>> {

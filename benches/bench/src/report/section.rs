@@ -55,6 +55,12 @@ impl Section {
         }
     }
 
+    /// Of a scenario that has failed.
+    pub fn not_measured(scenario: &Scenario, error: &anyhow::Error) -> Result<Section> {
+        let why = format!("Not measured: {error:#}");
+        Ok(Section::new(scenario, &why, data([("error", format!("{error:#}"))])?))
+    }
+
     /// With a table.
     pub fn table(mut self, table: Table) -> Section {
         self.tables.push(table);

@@ -66,7 +66,8 @@ impl Server {
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
         let Server { service, mut ending } = self;
         let client = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
-        let service = service_fn(|request| respond(service.clone(), client, request));
+        // A connection that is idle need not have room for a request's way.
+        let service = service_fn(|request| Box::pin(respond(service.clone(), client, request)));
         let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
         // An error is the client's: it went away or spoke something else. The connection first: what has been sent
         // is read before it is told to end.

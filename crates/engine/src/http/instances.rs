@@ -7,19 +7,18 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
-use wasmtime::component::Component;
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, StoreContextMut};
 use wasmtime_wasi_http::WasiHttpView;
 use wasmtime_wasi_http::handler::{
     HandlerState, Instance, ProxyPre, ShouldAccept, WorkerExpiration, WorkerState, WorkerStatus,
 };
 
+use super::Loaded;
 use super::clock::{Clock, Running};
 use super::metrics::Metrics;
 use super::outgoing::Outgoing;
 use super::tracing::Trace;
 use crate::report::{self, tell};
-use crate::serving::Serving;
 use crate::state::State;
 use crate::{Plan, World, host_calls};
 
@@ -74,12 +73,12 @@ impl Guest {
     /// A component whose code is loaded.
     ///
     /// # Errors
-    /// Of a component that is not what the plan says, and of pthread_create(3).
+    /// Of a component that is not what the plan says.
     pub fn new(
-        serving: &Serving,
+        Loaded { serving, component, .. }: &Loaded,
         plan: Arc<Plan>,
         outgoing: Arc<Outgoing>,
-        component: &Component,
+        clock: Clock,
         metrics: Option<Arc<Metrics>>,
     ) -> wasmtime::Result<Guest> {
         let pre = serving.linker.instantiate_pre(component)?;
@@ -90,7 +89,6 @@ impl Guest {
             _ => ProxyPre::P2(wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre)?),
         };
         let engine = serving.engine.clone();
-        let clock = Clock::start(engine.clone())?;
         let free = Arc::new(Semaphore::new(plan.http.instances() as usize));
         let requests = plan.http.requests(plan.world) as usize;
         Ok(Guest { engine, plan, outgoing, pre, clock, free, requests, metrics })

@@ -10,11 +10,13 @@ use http_body_util::BodyExt;
 use hyper::body::{Bytes, Frame, Incoming};
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
+use opentelemetry_sdk::trace::Span;
 use serde::Serialize;
 use wasmtime_wasi_http::WasiBody;
 
 use super::metrics::Metrics;
 use super::settings::HttpSettings;
+use super::spans;
 use super::tracing::Trace;
 use crate::output::tell_on_stdout;
 
@@ -40,6 +42,7 @@ pub struct Observer {
 pub struct Observed {
     observer: Arc<Observer>,
     entry: Entry,
+    span: Option<Span>,
     since: Instant,
 }
 
@@ -63,9 +66,14 @@ struct Entry {
 
 impl Observer {
     /// None where nothing is to be told.
-    pub fn new(settings: &HttpSettings, metrics: Option<Arc<Metrics>>) -> Option<Arc<Observer>> {
+    pub fn new(
+        settings: &HttpSettings,
+        metrics: Option<Arc<Metrics>>,
+        has_spans: bool,
+    ) -> Option<Arc<Observer>> {
         let has_access_log = settings.has_access_log;
-        let is_wanted = has_access_log || settings.has_request_ids || metrics.is_some();
+        let is_wanted =
+            has_access_log || settings.has_request_ids || metrics.is_some() || has_spans;
         let since = SystemTime::now().duration_since(UNIX_EPOCH);
         let started = since.map_or(0, |since| since.as_nanos() as u64);
         let requests = AtomicU64::new(0);
@@ -78,6 +86,7 @@ impl Observer {
         request: &mut Request<Incoming>,
         client: Option<SocketAddr>,
         trace: Option<&Trace>,
+        span: Option<Span>,
     ) -> Observed {
         let request_id = self.identify(request.headers_mut());
         let headers = request.headers();
@@ -96,7 +105,7 @@ impl Observer {
             bytes: 0,
             duration_ms: 0.0,
         };
-        Observed { observer: self.clone(), entry, since: Instant::now() }
+        Observed { observer: self.clone(), entry, span, since: Instant::now() }
     }
 
     fn identify(&self, headers: &mut HeaderMap) -> String {
@@ -148,6 +157,9 @@ impl Drop for Observed {
     fn drop(&mut self) {
         let elapsed = self.since.elapsed();
         let entry = &mut self.entry;
+        if let Some(span) = &mut self.span {
+            spans::end(span, Some(entry.status).filter(|status| *status != CLIENT_GONE));
+        }
         if let Some(metrics) = &self.observer.metrics {
             metrics.answered(&entry.method, entry.status, elapsed);
         }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http_body_util::BodyExt;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -29,6 +29,9 @@ const STEP: Duration = Duration::from_secs(600);
 /// and a request that crosses that on the line is lost.
 const IDLE: Duration = Duration::from_secs(4);
 const IDLE_PER_HOST: usize = 32;
+
+/// The longest response that is taken whole, in bytes.
+const MOST: usize = 1 << 20;
 
 type Connections = Client<HttpsConnector<HttpConnector>, Upload>;
 
@@ -120,6 +123,31 @@ impl Outgoing {
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
             .build(connector.wrap_connector(tcp)))
+    }
+
+    /// Sends what is no guest's, and returns the whole response within that time.
+    ///
+    /// # Errors
+    /// As a guest is told; [`Error::HttpResponseBodySize`] of more than [`MOST`] bytes.
+    pub async fn exchange(
+        &self,
+        request: Request<Bytes>,
+        time: Duration,
+    ) -> Result<Response<Bytes>, Error> {
+        let request = request.map(|body| {
+            let body = Full::from(body).map_err(|never| match never {}).boxed_unsync();
+            Upload { body, has_ended: Arc::default() }
+        });
+        let exchange = async {
+            let (head, body) = self.send(request, None).await?.into_parts();
+            let body = Limited::new(body, MOST).collect().await;
+            let body = body.map_err(|error| match error.downcast::<Error>() {
+                Ok(error) => *error,
+                Err(_) => Error::HttpResponseBodySize(None),
+            })?;
+            Ok(Response::from_parts(head, body.to_bytes()))
+        };
+        timeout(time, exchange).await.map_err(|_| Error::HttpResponseTimeout)?
     }
 
     async fn send(

@@ -17,6 +17,7 @@ use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHand
 use super::instances::{Asked, Busy, Guest};
 use super::observe::{Observed, Observer};
 use super::settings::HttpSettings;
+use super::spans::Spans;
 use super::tracing::Trace;
 use crate::report::{self, tell};
 
@@ -43,6 +44,8 @@ pub struct Service {
     pub settings: HttpSettings,
     /// What is told of it.
     pub observer: Option<Arc<Observer>>,
+    /// Where a span of it goes.
+    pub spans: Option<Spans>,
 }
 
 /// Serves one request.
@@ -51,9 +54,10 @@ pub async fn respond(
     client: Option<SocketAddr>,
     mut request: Request<Incoming>,
 ) -> Result<Response<WasiBody>, Infallible> {
+    let span = service.spans.as_ref().map(|spans| spans.begin(&mut request, client));
     let trace = Trace::of(request.headers());
     let observer = service.observer.as_ref();
-    let observed = observer.map(|it| it.began(&mut request, client, trace.as_ref()));
+    let observed = observer.map(|it| it.began(&mut request, client, trace.as_ref(), span));
     let answer = match request.body().size_hint().lower() > service.settings.body {
         true => Err(Refusal::TooLarge),
         false => ask(&service, request, trace, observed.as_ref()).await,

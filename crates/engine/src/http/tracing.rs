@@ -6,7 +6,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 const PARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// Section 3.3.
-const STATE: HeaderName = HeaderName::from_static("tracestate");
+pub const STATE: HeaderName = HeaderName::from_static("tracestate");
 
 /// The longest state that is passed on, in bytes: 512 are the least that there has to be room for (section 3.3.1.5).
 const LONGEST_STATE: usize = 4 << 10;

@@ -8,6 +8,7 @@ mod memory;
 mod profile;
 mod remains;
 
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixListener;
@@ -44,7 +45,8 @@ fn guest() {
     let code = std::io::stdin().as_fd().try_clone_to_owned().expect("the code");
     let profiles =
         std::env::var(PROFILES).ok().map(|path| UnixListener::bind(path).expect("listens"));
-    let given = Given { code: code.into(), profiles, roots: None };
+    let page_map = Some(File::open("/proc/self/pagemap").expect("a page map"));
+    let given = Given { code: code.into(), profiles, roots: None, page_map };
     let code = Runtime::new().expect("a runtime").run(&plan, given, || ());
     // SAFETY: _exit has no preconditions. It is how a container's process ends: without exit handlers.
     unsafe { nix::libc::_exit(code.into()) }

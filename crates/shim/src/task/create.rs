@@ -116,7 +116,7 @@ async fn prepare(
     let kind = match found.workload {
         Workload::Pause => Kind::Sandbox,
         Workload::Linux => Kind::Program,
-        Workload::Guest(_) => Kind::Guest,
+        Workload::Guest { .. } => Kind::Guest,
     };
     let user = config.process().user();
     let connection = shared.connect(&request.id, &stdio, kind == Kind::Program, user).await?;

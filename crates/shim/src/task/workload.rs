@@ -120,7 +120,8 @@ fn say(executed_in: &Container, word: Word) -> Result<Found, Error> {
         Word::Profile(_) => vec![profiles::connect(executed_in.bundle())?.into()],
         _ => vec![],
     };
-    Ok(Found { workload: Workload::Guest(guests::encode(&Task::Word(word))), files })
+    let value = guests::encode(&Task::Word(word));
+    Ok(Found { workload: Workload::Guest { value, page_map: false }, files })
 }
 
 /// `get-user(42)` is the export and what is in its parentheses.
@@ -215,8 +216,12 @@ async fn guest(
         handed.push(Handed::Profiles);
         files.push(profiles::listen(bundle)?.into());
     }
-    let task = Task::Guest(Box::new(plan), handed);
-    Ok(Found { workload: Workload::Guest(guests::encode(&task)), files })
+    let page_map = world.serves_http();
+    if page_map {
+        handed.push(Handed::PageMap);
+    }
+    let value = guests::encode(&Task::Guest(Box::new(plan), handed));
+    Ok(Found { workload: Workload::Guest { value, page_map }, files })
 }
 
 fn args(process: &Process) -> &[String] {

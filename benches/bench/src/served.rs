@@ -1,0 +1,206 @@
+//! `served`: what a server does beside answering as fast as it can: at half of that, with large bodies, with
+//! connections that wait, and afterwards.
+
+use std::fs;
+use std::path::Path;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use serde::Serialize;
+use tests::{Pod, RunningContainer, RunningPod};
+
+use crate::contender::Contender;
+use crate::effort::{self, Bench};
+use crate::http::{self, CONNECTIONS, LOADS, Place, SERVERS};
+use crate::load::{self, Pace};
+use crate::native;
+use crate::report::machine::MB;
+use crate::report::{Figure, Reach, Scenario, Section, Table, data};
+use crate::serving::{self, PORT};
+use crate::statistics::in_turn;
+
+/// The scenario.
+pub const SCENARIO: Scenario =
+    Scenario { name: "served", title: "A server at half of what it can, and afterwards", measure };
+
+const METHOD: &str = "A fresh instance for each request, the server on a processor, the load on another. *p99* is of \
+    requests at a pace of half of\nwhat `wrk` has reached just before. *Echo* is of bodies of 1 MiB, there and back; memory is the most \
+    meanwhile.\n*Afterwards* is 10 s after the load. What a connection takes is of 1000 that have asked once and are open. \
+    Memory is PSS.";
+
+/// A body that is sent there and back, in MiB.
+const BODY: u32 = 1;
+
+/// Connections with bodies on their way: few, and as many as must not take more.
+const FEW: u32 = 4;
+const MANY: u32 = 64;
+
+/// Connections that are open and idle.
+const IDLE: usize = 1000;
+
+/// Between two looks at memory.
+const LOOKS: Duration = Duration::from_millis(200);
+
+/// How long memory may take to come back.
+const AFTERWARDS: Duration = Duration::from_secs(10);
+
+/// What one server did; memory in KiB.
+#[derive(Debug, Default, Serialize)]
+struct Served {
+    /// At half the rate, in milliseconds.
+    p99: f64,
+    /// MiB per second there, and as many back.
+    echo: f64,
+    before: u64,
+    /// The most with few bodies on their way, and with many.
+    few: u64,
+    many: u64,
+    afterwards: u64,
+    /// Of a connection.
+    idle: f64,
+}
+
+fn measure(bench: &Bench) -> Result<Section> {
+    let node = bench.node()?;
+    let script = node.volume("bench")?.join("echo.lua");
+    fs::write(
+        &script,
+        format!("wrk.method = 'POST'\nwrk.body = string.rep('x', {BODY} * 1048576)\n"),
+    )?;
+    let who = [Contender::Ours, Contender::Peer];
+    let pods = who.map(|who| {
+        let server = who.server(&node)?.processors(SERVERS);
+        let pod = Pod::new(&format!("served-{}", who.handler())).handler(who.handler());
+        serving::run(&node, &pod, &server)
+    });
+    let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
+    let native = native::serve(Some(SERVERS))?;
+    let network = |server: usize| pods.get(server).map(|(pod, _)| pod.network.as_path());
+    let port = |server: usize| if server < pods.len() { PORT } else { native.port };
+    let p99 = in_turn(&[0, 1, 2], bench.effort.http_rounds, |server, _| {
+        half(bench, network(*server), port(*server))
+    })?;
+    let mut all = Vec::new();
+    for (pod, server) in &pods {
+        println!("  {}", who[all.len()].name());
+        all.push(served(bench, pod, server, &script)?);
+    }
+    all.push(Served { echo: echo(bench, None, native.port, &script, FEW)?, ..Served::default() });
+    all.iter_mut().zip(&p99).for_each(|(served, p99)| served.p99 = p99.median);
+    drop(native);
+    serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
+    effort::end(node);
+    let names = [who[0].name(), who[1].name(), "native"];
+    let mut table = Table::new(&[
+        "who",
+        "p99, ms",
+        "echo, MiB/s",
+        "before, MB",
+        "4 bodies, MB",
+        "64 bodies, MB",
+        "afterwards, MB",
+        "a connection, KB",
+    ]);
+    let megabytes = |kibibytes: u64| match kibibytes {
+        0 => String::new(),
+        _ => format!("{:.1}", kibibytes as f64 / MB),
+    };
+    for (name, it) in names.iter().zip(&all) {
+        table.row([
+            (*name).into(),
+            format!("{:.2}", it.p99),
+            format!("{:.0}", it.echo),
+            megabytes(it.before),
+            megabytes(it.few),
+            megabytes(it.many),
+            megabytes(it.afterwards),
+            if it.idle > 0.0 { format!("{:.1}", it.idle) } else { String::new() },
+        ]);
+    }
+    let [ours, peer, native] = &all[..] else { anyhow::bail!("not three servers") };
+    let most = |work, unit, most, reached| Figure::new(work, unit, Reach::AtMost(most), reached);
+    let figures = [
+        most("http, p99 at half the rate", "ms", 1.0, ours.p99),
+        most("http, p99 at half the rate", "× peer", 0.5, ours.p99 / peer.p99),
+        Figure::new(
+            "http, echo of 1 MiB",
+            "× native",
+            Reach::AtLeast(0.6),
+            ours.echo / native.echo,
+        ),
+        most("http, memory with 64 bodies of 1 MiB", "MB", 40.0, ours.many as f64 / MB),
+        most(
+            "http, memory 10 s afterwards",
+            "× before",
+            1.1,
+            ours.afterwards as f64 / ours.before as f64,
+        ),
+        most("http, an idle connection", "KB", 20.0, ours.idle),
+    ];
+    let numbers = data(names.into_iter().zip(&all))?;
+    Ok(Section::new(&SCENARIO, METHOD, numbers).table(table).figures(figures))
+}
+
+fn served(
+    bench: &Bench,
+    pod: &RunningPod<'_>,
+    server: &RunningContainer<'_>,
+    script: &Path,
+) -> Result<Served> {
+    let network = Some(pod.network.as_path());
+    let memory = || Ok::<_, anyhow::Error>(server.process()?.memory()?.pss);
+    let settle = || thread::sleep(AFTERWARDS);
+    settle();
+    let before = memory()?;
+    let bodies = |connections| {
+        thread::scope(|scope| {
+            let load = scope.spawn(move || echo(bench, network, PORT, script, connections));
+            let mut most = 0;
+            while !load.is_finished() {
+                most = most.max(memory()?);
+                thread::sleep(LOOKS);
+            }
+            let rate = load.join().map_err(|_| anyhow!("the thread that asks has panicked"))??;
+            Ok::<_, anyhow::Error>((rate, most))
+        })
+    };
+    let (echo, few) = bodies(FEW)?;
+    let (_, many) = bodies(MANY)?;
+    settle();
+    let afterwards = memory()?;
+    let open = load::open(&pod.network, PORT, IDLE)?;
+    settle();
+    let with_them = memory()?;
+    drop(open);
+    let idle = with_them.saturating_sub(afterwards) as f64 * 1.024 / IDLE as f64;
+    Ok(Served { p99: 0.0, echo, before, few, many, afterwards, idle })
+}
+
+/// The ninety-ninth percentile at half of the rate that is reached.
+fn half(bench: &Bench, network: Option<&Path>, port: u16) -> Result<f64> {
+    let (rate, _) = http::load(network, port, bench, Place::One, &http::Asked::default())?;
+    let pace = Pace {
+        rate: rate / 2.0,
+        connections: CONNECTIONS,
+        time: Duration::from_secs(bench.effort.http_seconds.into()),
+        processor: LOADS.parse()?,
+    };
+    let mut times = load::paced(network, port, pace)?;
+    ensure!(!times.is_empty(), "nothing was asked");
+    times.sort_by(f64::total_cmp);
+    times.get(times.len() * 99 / 100).copied().context("no request")
+}
+
+/// MiB per second.
+fn echo(
+    bench: &Bench,
+    network: Option<&Path>,
+    port: u16,
+    script: &Path,
+    connections: u32,
+) -> Result<f64> {
+    let asked = http::Asked { path: "/echo", connections, script: Some(script) };
+    let (rate, _) = http::load(network, port, bench, Place::One, &asked)?;
+    Ok(rate * f64::from(BODY))
+}

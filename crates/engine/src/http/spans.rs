@@ -1,0 +1,235 @@
+//! A span of each request, for a collector of OpenTelemetry, where the container's environment says where that is.
+//!
+//! The SDK reads the variables itself (OpenTelemetry specification, "Environment Variable Specification" and "OTLP
+//! Exporter"). They are in the environment of the process, which has nothing else of the container's.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{HOST, HeaderValue, USER_AGENT};
+use hyper::http::uri::Authority;
+use hyper::{Request, Response, Version};
+use opentelemetry::propagation::TextMapPropagator;
+use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
+use opentelemetry::{Context, Key, KeyValue};
+use opentelemetry_http::{HeaderExtractor, HeaderInjector, HttpClient, HttpError};
+use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::propagation::TraceContextPropagator;
+use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use tokio::runtime::Handle;
+
+use super::metrics::known_method;
+use super::outgoing::Outgoing;
+use super::tracing::STATE;
+use crate::Plan;
+use crate::report::tell;
+
+/// What all variables of OpenTelemetry begin with.
+pub const PREFIX: &str = "OTEL_";
+
+/// The one protocol there is here, and the default of the specification.
+const PROTOCOL: &str = "http/protobuf";
+
+/// How long an export may take that does not say, in milliseconds.
+const EXPORT_MILLISECONDS: u64 = 10_000;
+
+/// How long the last spans may take when the server ends: less than a Pod has by default to end.
+const LAST_EXPORT: Duration = Duration::from_secs(5);
+
+/// The longest text of a client's that is part of a span, in bytes: many spans may wait for their collector.
+const LONGEST: usize = 1 << 10;
+
+/// What service the SDK has where nobody says.
+const UNKNOWN: &str = "unknown_service";
+
+/// Where spans go.
+pub struct Spans {
+    provider: SdkTracerProvider,
+    tracer: SdkTracer,
+    headers: TraceContextPropagator,
+}
+
+impl Spans {
+    /// None where the environment does not ask for them, or asks for what there is not, which is told.
+    pub fn new(plan: &Plan, outgoing: Arc<Outgoing>, tokio: &Handle) -> Option<Spans> {
+        let set = |name: &str| {
+            let value = plan.variable(&format!("{PREFIX}{name}"))?;
+            Some(value).filter(|value| !value.is_empty())
+        };
+        set("EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("EXPORTER_OTLP_ENDPOINT"))?;
+        let is_off = set("SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+            || set("TRACES_EXPORTER") == Some("none");
+        if is_off {
+            return None;
+        }
+        let protocol =
+            set("EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| set("EXPORTER_OTLP_PROTOCOL"));
+        if let Some(other) = protocol.filter(|protocol| *protocol != PROTOCOL) {
+            tell(&format!(
+                "warning: no spans: the protocol is {other}, and only {PROTOCOL} is provided"
+            ));
+            return None;
+        }
+        let time = set("EXPORTER_OTLP_TRACES_TIMEOUT").or_else(|| set("EXPORTER_OTLP_TIMEOUT"));
+        let time = time.and_then(|time| time.parse().ok()).unwrap_or(EXPORT_MILLISECONDS);
+        let collector = Collector {
+            outgoing,
+            tokio: tokio.clone(),
+            time: Duration::from_millis(time),
+            is_told: AtomicBool::new(false),
+        };
+        let exporter = SpanExporter::builder().with_http().with_http_client(collector).build();
+        let exporter =
+            exporter.inspect_err(|error| tell(&format!("warning: no spans: {error}"))).ok()?;
+        let mut resource = Resource::builder().build();
+        let service = resource.get(&Key::from_static_str("service.name"));
+        if service.is_none_or(|service| service.as_str() == UNKNOWN) {
+            resource = Resource::builder().with_service_name(plan.name().to_owned()).build();
+        }
+        let provider = SdkTracerProvider::builder().with_resource(resource);
+        let provider = provider.with_batch_exporter(exporter).build();
+        let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
+        Some(Spans { provider, tracer, headers: TraceContextPropagator::new() })
+    }
+
+    /// Begins the span of a request, within the trace that it is of. What the guest and whom it asks do is within this
+    /// one: the request's header says so.
+    pub fn begin(&self, request: &mut Request<Incoming>, client: Option<SocketAddr>) -> Span {
+        let parent = HeaderExtractor(request.headers());
+        let parent = self.headers.extract_with_context(&Context::new(), &parent);
+        let method = known_method(request.method().as_str());
+        // There are no routes: a path may hold what is different each time ("Semantic conventions for HTTP spans").
+        let name = method.unwrap_or("HTTP");
+        let span = self.tracer.span_builder(name).with_kind(SpanKind::Server);
+        let mut span = span.start_with_context(&self.tracer, &parent);
+        if span.is_recording() {
+            span.set_attributes(attributes(request, method, client));
+        }
+        let context = Context::new().with_remote_span_context(span.span_context().clone());
+        self.headers.inject_context(&context, &mut HeaderInjector(request.headers_mut()));
+        if request.headers().get(STATE).is_some_and(HeaderValue::is_empty) {
+            request.headers_mut().remove(STATE);
+        }
+        span
+    }
+
+    /// Sends what is left. Blocks.
+    pub fn end(&self) {
+        if let Err(error) = self.provider.shutdown_with_timeout(LAST_EXPORT) {
+            tell(&format!("warning: the last spans are lost: {error}"));
+        }
+    }
+}
+
+/// Ends a span with the response's status; none where the client went away before.
+pub fn end(span: &mut Span, status: Option<u16>) {
+    if let Some(status) = status {
+        span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
+    }
+    if status.is_some_and(|status| status >= 500) {
+        span.set_status(Status::error(""));
+    }
+    span.end();
+}
+
+/// "Semantic conventions for HTTP spans", "HTTP server span".
+fn attributes(
+    request: &Request<Incoming>,
+    method: Option<&'static str>,
+    client: Option<SocketAddr>,
+) -> Vec<KeyValue> {
+    let text = |name| {
+        let value = request.headers().get(name)?;
+        Some(String::from_utf8_lossy(value.as_bytes()))
+    };
+    let original = method.is_none().then(|| short(request.method().as_str()));
+    let version = match request.version() {
+        Version::HTTP_10 => "1.0",
+        Version::HTTP_2 => "2",
+        _ => "1.1",
+    };
+    let host = || text(HOST)?.parse::<Authority>().ok();
+    let authority = request.uri().authority().cloned().or_else(host);
+    let (server, port) = match &authority {
+        Some(authority) => (Some(short(authority.host())), authority.port_u16()),
+        None => (None, None),
+    };
+    [
+        Some(KeyValue::new("http.request.method", method.unwrap_or("_OTHER"))),
+        original.map(|method| KeyValue::new("http.request.method_original", method)),
+        Some(KeyValue::new("url.scheme", "http")),
+        Some(KeyValue::new("url.path", short(request.uri().path()))),
+        request.uri().query().map(|query| KeyValue::new("url.query", short(query))),
+        Some(KeyValue::new("network.protocol.version", version)),
+        server.map(|address| KeyValue::new("server.address", address)),
+        port.map(|port| KeyValue::new("server.port", i64::from(port))),
+        client.map(|it| KeyValue::new("client.address", it.ip().to_canonical().to_string())),
+        text(USER_AGENT).map(|agent| KeyValue::new("user_agent.original", short(&agent))),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// As much of it as is kept.
+fn short(text: &str) -> String {
+    text[..text.floor_char_boundary(LONGEST)].to_owned()
+}
+
+/// Who takes spans, asked over the connections of the container's guests, and believed as they believe.
+struct Collector {
+    outgoing: Arc<Outgoing>,
+    tokio: Handle,
+    time: Duration,
+    /// That it does not take them is told once, until it does.
+    is_told: AtomicBool,
+}
+
+impl fmt::Debug for Collector {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        to.debug_struct("Collector").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl HttpClient for Collector {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        let (outgoing, time) = (self.outgoing.clone(), self.time);
+        // Not the user and the query that it may have.
+        let (scheme, host) = (request.uri().scheme_str(), request.uri().host());
+        let target = format!("{}://{}", scheme.unwrap_or_default(), host.unwrap_or_default());
+        // Whoever exports is a thread of the SDK's own, without an event loop.
+        let sent = self.tokio.spawn(async move { outgoing.exchange(request, time).await });
+        let failed = match sent.await? {
+            Ok(response) if response.status().is_success() => {
+                self.is_told.store(false, Ordering::Relaxed);
+                return Ok(response);
+            }
+            Ok(response) => (response.status().to_string(), Ok(response)),
+            Err(error) => (error.to_string(), Err(HttpError::from(error))),
+        };
+        let (reason, answer) = failed;
+        if !self.is_told.swap(true, Ordering::Relaxed) {
+            tell(&format!("warning: spans are lost: {target}: {reason}"));
+        }
+        answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clients_text_is_cut_between_characters() {
+        assert_eq!(short("/a"), "/a");
+        let long = format!("x{}", "é".repeat(LONGEST));
+        assert_eq!(short(&long).len(), LONGEST - 1);
+    }
+}

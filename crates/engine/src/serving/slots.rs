@@ -1,0 +1,387 @@
+//! Memory for the instances of a server, kept from one to the next.
+//!
+//! What a fresh instance costs is mostly its memory: mapped, faulted in and unmapped, and each time all other threads
+//! of the process are interrupted. Here nothing is unmapped as long as requests come. What an instance has written is
+//! overwritten with zeros, and the next one finds the pages there. Which they are the page map says; whatever else there
+//! is was never touched. Without a page map, and where much was written, pages are given back to the kernel instead.
+//!
+//! Wasmtime has the like in its pool, and asks the kernel for the pages that were written (`PAGEMAP_SCAN`). That passes
+//! over those which the kernel is moving at that moment, and what one instance wrote there the next would read.
+
+#![allow(unsafe_code)]
+
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::ptr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
+
+use super::page_map::{PAGES, PageMap};
+use super::region::{Region, Shape};
+use crate::code::{LARGEST_PAGE, page_size};
+use crate::memory;
+
+/// Of one instance's memory so much is kept, in bytes. To overwrite more takes longer than to fault it in.
+const KEPT: usize = 1 << 20;
+
+/// Of all that are free together so much is kept, or this part of what a container's guests may have: what is kept here
+/// is not there for those that grow.
+const KEPT_OF_ALL: usize = 16 << 20;
+const KEPT_PART: u64 = 8;
+
+/// A stack is taken to have so many bytes.
+const STACK: usize = 64 << 10;
+
+/// Regions that nobody uses, for those who come next.
+#[derive(Debug)]
+pub struct Slots {
+    page: usize,
+    page_map: Option<PageMap>,
+    /// What may be kept, in bytes.
+    most: usize,
+    free: Mutex<Free>,
+}
+
+#[derive(Debug, Default)]
+struct Free {
+    /// The last that came back is the next that is taken: its pages are in the processor's caches.
+    regions: Vec<Region>,
+    /// So many of them, the first ones, were not needed since [`Slots::release_unused`].
+    unused: usize,
+    /// What they keep, in bytes.
+    kept: usize,
+}
+
+impl Slots {
+    /// With the page map of this process. Without it all pages are given back.
+    pub fn new(page_map: Option<File>) -> Arc<Slots> {
+        let page = page_size();
+        let page_map = page_map.zip(page).map(|(file, page)| PageMap::new(file, page));
+        let page_map = page_map.filter(|map| is_right(map, page).unwrap_or(false));
+        let part = memory::for_guests().map_or(u64::MAX, |bytes| bytes / KEPT_PART);
+        let most = usize::try_from(part).unwrap_or(usize::MAX).min(KEPT_OF_ALL);
+        let page = page.unwrap_or(LARGEST_PAGE);
+        Arc::new(Slots { page, page_map, most, free: Mutex::default() })
+    }
+
+    /// Whether pages are kept at all.
+    pub fn has_page_map(&self) -> bool {
+        self.page_map.is_some()
+    }
+
+    /// Unmaps what was not needed since the last time.
+    pub fn release_unused(&self) {
+        let mut free = self.free();
+        let unused = free.unused.min(free.regions.len());
+        let released: Vec<_> = free.regions.drain(..unused).collect();
+        free.kept -= released.iter().map(|region| region.kept).sum::<usize>();
+        free.unused = free.regions.len();
+        drop(free);
+        drop(released);
+    }
+
+    /// Unmaps all that nobody uses.
+    pub fn release(&self) {
+        let released = std::mem::take(&mut *self.free());
+        drop(released);
+    }
+
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A region of which so many bytes are open.
+    fn take(&self, shape: Shape, open: usize) -> io::Result<Region> {
+        let mut free = self.free();
+        let place = free.regions.iter().rposition(|region| region.shape == shape);
+        let found = place.map(|place| free.regions.remove(place));
+        if let (Some(place), Some(region)) = (place, &found) {
+            free.unused -= usize::from(place < free.unused);
+            free.kept -= region.kept;
+        }
+        drop(free);
+        let mut region = match found {
+            Some(region) => region,
+            None => Region::map(shape)?,
+        };
+        region.open(open.next_multiple_of(self.page))?;
+        Ok(region)
+    }
+
+    /// For the next one, unless enough is kept.
+    fn give(&self, region: Region) {
+        let mut free = self.free();
+        if free.kept + region.kept <= self.most {
+            free.kept += region.kept;
+            free.regions.push(region);
+        }
+    }
+
+    /// All of it is zero, as it was when it was mapped.
+    fn wipe(&self, region: &mut Region) -> io::Result<()> {
+        if region.is_spoiled {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        region.kept = 0;
+        let all = region.open;
+        let Some(page_map) = &self.page_map else { return region.give_back(0..all) };
+        let looked_at = all.min(PAGES * self.page);
+        if looked_at < all {
+            region.give_back(looked_at..all)?;
+        }
+        let mut kept = 0;
+        let touched = page_map.touched(region.start(), looked_at / self.page, |pages| {
+            if kept + pages.len() > KEPT {
+                return region.give_back(pages);
+            }
+            kept += pages.len();
+            region.clear(pages);
+            Ok(())
+        });
+        if touched.is_err() {
+            return region.give_back(0..all);
+        }
+        region.kept = kept;
+        Ok(())
+    }
+}
+
+/// Whether it is the map of this process: of two pages that are new here, it knows which was touched.
+fn is_right(map: &PageMap, page: Option<usize>) -> io::Result<bool> {
+    let page = page.unwrap_or(LARGEST_PAGE);
+    let shape = Shape { length: 2 * page, ..Shape::default() };
+    let mut region = Region::map(shape)?;
+    region.open(shape.length)?;
+    region.clear(page..2 * page);
+    let mut touched = Vec::new();
+    map.touched(region.start(), 2, |pages| {
+        touched.push(pages);
+        Ok(())
+    })?;
+    Ok(matches!(&touched[..], [one] if *one == (page..2 * page)))
+}
+
+/// An instance's linear memory.
+struct Memory {
+    slots: Arc<Slots>,
+    region: Region,
+    /// In bytes.
+    size: usize,
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        let mut region = std::mem::take(&mut self.region);
+        // Where that is not possible, nobody gets it any more.
+        if self.slots.wipe(&mut region).is_ok() {
+            self.slots.give(region);
+        }
+    }
+}
+
+// SAFETY: from `as_ptr` on, `byte_capacity` bytes are this value's alone, with what Wasmtime asked for behind them;
+// those up to `byte_size` can be accessed, and were zero; the place does not change.
+unsafe impl LinearMemory for Memory {
+    fn byte_size(&self) -> usize {
+        self.size
+    }
+
+    fn byte_capacity(&self) -> usize {
+        self.region.shape.length
+    }
+
+    fn grow_to(&mut self, size: usize) -> wasmtime::Result<()> {
+        self.region.open(size.next_multiple_of(self.slots.page))?;
+        self.size = size;
+        Ok(())
+    }
+
+    fn as_ptr(&self) -> *mut u8 {
+        self.region.at(0)
+    }
+}
+
+/// Makes linear memories.
+pub struct Memories(pub Arc<Slots>);
+
+// SAFETY: a region has the length and guard that are asked for, another one of the same before it, and is zero: it was
+// mapped so, and wiped since.
+unsafe impl MemoryCreator for Memories {
+    fn new_memory(
+        &self,
+        _: MemoryType,
+        minimum: usize,
+        _: Option<usize>,
+        reserved: Option<usize>,
+        guard: usize,
+    ) -> Result<Box<dyn LinearMemory>, String> {
+        let length = reserved.unwrap_or(minimum).max(minimum).next_multiple_of(self.0.page);
+        let region =
+            self.0.take(Shape { is_stack: false, before: guard, length, after: guard }, minimum);
+        let region = region.map_err(|error| format!("memory for an instance: {error}"))?;
+        Ok(Box::new(Memory { slots: self.0.clone(), region, size: minimum }))
+    }
+}
+
+/// What an instance's functions and the host's run on.
+struct Stack {
+    slots: Arc<Slots>,
+    region: Region,
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        // No guest sees what is there: each function writes its own before it reads.
+        self.slots.give(std::mem::take(&mut self.region));
+    }
+}
+
+// SAFETY: all of the range is open and this value's alone, page by page; below it nothing can be accessed.
+unsafe impl StackMemory for Stack {
+    fn top(&self) -> *mut u8 {
+        self.region.at(self.region.open)
+    }
+
+    fn range(&self) -> Range<usize> {
+        self.region.start()..self.region.start() + self.region.open
+    }
+
+    fn guard_range(&self) -> Range<*mut u8> {
+        ptr::with_exposed_provenance_mut(self.region.address)..self.region.at(0)
+    }
+}
+
+/// Makes stacks.
+pub struct Stacks(pub Arc<Slots>);
+
+// SAFETY: as of `Stack`; whole pages, and given back first where they are to be zero.
+unsafe impl StackCreator for Stacks {
+    fn new_stack(&self, size: usize, zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
+        let length = size.next_multiple_of(self.0.page);
+        let shape = Shape { is_stack: true, before: self.0.page, length, after: 0 };
+        let mut region = self.0.take(shape, length)?;
+        region.kept = STACK;
+        if zeroed {
+            region.give_back(0..length)?;
+        }
+        Ok(Box::new(Stack { slots: self.0.clone(), region }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A multiple of every page there is.
+    const SHAPE: Shape =
+        Shape { is_stack: false, before: LARGEST_PAGE, length: 64 << 20, after: LARGEST_PAGE };
+
+    fn with_page_map() -> Arc<Slots> {
+        let slots = Slots::new(Some(File::open("/proc/self/pagemap").expect("a page map")));
+        assert!(slots.page_map.is_some(), "{slots:?}");
+        slots
+    }
+
+    fn memory(slots: &Arc<Slots>, bytes: usize) -> Memory {
+        Memory {
+            slots: slots.clone(),
+            region: slots.take(SHAPE, bytes).expect("taken"),
+            size: bytes,
+        }
+    }
+
+    /// All that the memory's guest can read or write.
+    fn bytes(memory: &mut Memory) -> &mut [u8] {
+        // SAFETY: it is open, and nobody else has it.
+        unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
+    }
+
+    /// How many of its pages are in memory.
+    fn resident(memory: &Memory) -> usize {
+        let mut pages = vec![0_u8; memory.size / memory.slots.page];
+        let start = memory.as_ptr().cast();
+        // SAFETY: a page has a byte.
+        let told = unsafe { nix::libc::mincore(start, memory.size, pages.as_mut_ptr()) };
+        assert_eq!(told, 0);
+        pages.iter().filter(|page| **page & 1 == 1).count()
+    }
+
+    #[test]
+    fn the_next_instance_finds_zeros_wherever_the_one_before_wrote() {
+        for slots in [with_page_map(), Slots::new(None)] {
+            let page = slots.page;
+            for step in [page, 3 * page, 7 * page + 5, 1 << 20] {
+                for size in [16 * page, 1 << 20, 9 << 20] {
+                    let mut written = memory(&slots, 64 << 10);
+                    written.grow_to(size).expect("grows");
+                    bytes(&mut written).iter_mut().step_by(step).for_each(|byte| *byte = 7);
+                    let place = written.as_ptr();
+                    drop(written);
+                    let mut next = memory(&slots, size);
+                    assert_eq!(next.as_ptr(), place, "the same region");
+                    assert!(bytes(&mut next).iter().all(|byte| *byte == 0), "{step} {size}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn pages_are_kept_for_the_next_instance_up_to_a_limit() {
+        let slots = with_page_map();
+        let page = slots.page;
+        let mut few = memory(&slots, 2 << 20);
+        bytes(&mut few)[..10 * page].fill(7);
+        bytes(&mut few)[1 << 20] = 7;
+        drop(few);
+        let mut many = memory(&slots, 2 << 20);
+        assert_eq!(resident(&many), 11);
+        bytes(&mut many).fill(7);
+        drop(many);
+        assert!(resident(&memory(&slots, 2 << 20)) <= KEPT / page);
+    }
+
+    #[test]
+    fn what_is_not_needed_is_unmapped() {
+        let slots = with_page_map();
+        let (one, other) = (memory(&slots, 1), memory(&slots, 1));
+        drop((one, other));
+        slots.release_unused();
+        assert_eq!(slots.free().regions.len(), 2, "they were needed before");
+        drop(memory(&slots, 1));
+        slots.release_unused();
+        assert_eq!(slots.free().regions.len(), 1, "one was enough");
+        slots.release();
+        assert!(slots.free().regions.is_empty());
+        assert_eq!(slots.free().kept, 0);
+    }
+
+    #[test]
+    fn not_more_is_kept_than_may_be() {
+        let slots = with_page_map();
+        let mut many: Vec<_> = (0..20).map(|_| memory(&slots, KEPT)).collect();
+        many.iter_mut().for_each(|memory| bytes(memory).fill(7));
+        drop(many);
+        assert_eq!(slots.free().kept, KEPT_OF_ALL);
+        assert_eq!(slots.free().regions.len(), KEPT_OF_ALL / KEPT);
+    }
+
+    #[test]
+    fn the_page_map_of_another_process_is_not_believed() {
+        let parent = format!("/proc/{}/pagemap", std::os::unix::process::parent_id());
+        let other = File::open(parent).expect("a page map");
+        assert!(Slots::new(Some(other)).page_map.is_none());
+    }
+
+    #[test]
+    fn a_smaller_memory_ends_where_it_says() {
+        let slots = with_page_map();
+        drop(memory(&slots, 1 << 20));
+        let small = memory(&slots, 64 << 10);
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("maps");
+        let start = small.region.start();
+        let expected = format!("{start:x}-{:x} rw-p", start + (64 << 10));
+        assert!(maps.contains(&expected), "no {expected} in {maps}");
+    }
+}
