@@ -14,13 +14,14 @@ use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{Shutdown, shutdown};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
+use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message;
 use tests::{Container, Pod, RunningPod, on_each_containerd};
 
 use crate::observing::{TRACE, TRACE_ID};
-use crate::pod::PORT;
+use crate::pod::{LISTEN, PORT};
 
 const ENDPOINT: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
 
@@ -95,6 +96,11 @@ fn by_name(attributes: &[KeyValue]) -> BTreeMap<&str, String> {
     attributes.iter().filter_map(|it| Some((it.key.as_str(), text(it)?))).collect()
 }
 
+fn spans(request: &ExportTraceServiceRequest) -> Vec<&Span> {
+    let scopes = request.resource_spans.iter().flat_map(|it| &it.scope_spans);
+    scopes.flat_map(|it| &it.spans).collect()
+}
+
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
@@ -120,8 +126,7 @@ fn each_request_is_a_span_of_its_trace_and_the_last_are_sent_at_the_end() -> Res
             (&*resource["service.name"], &*resource["deployment.environment"]),
             ("shop", "test")
         );
-        let scopes = request.resource_spans.iter().flat_map(|it| &it.scope_spans);
-        let spans: Vec<_> = scopes.flat_map(|it| &it.spans).collect();
+        let spans = spans(&request);
         let [one, other] = spans[..] else { return Err(anyhow!("{spans:?}")) };
         assert_eq!(
             (hex(&one.trace_id), hex(&one.parent_span_id)),
@@ -145,6 +150,34 @@ fn each_request_is_a_span_of_its_trace_and_the_last_are_sent_at_the_end() -> Res
         assert!(other.parent_span_id.is_empty() && hex(&other.trace_id) != TRACE_ID, "{other:?}");
         assert_eq!(by_name(&other.attributes)["http.response.status_code"], "500");
         assert_eq!(other.status.as_ref().map(|it| it.code), Some(StatusCode::Error as i32));
+        Ok(())
+    })
+}
+
+#[test]
+fn what_a_guest_asks_of_another_is_within_its_own_span() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("within"))?;
+        let collector = Collector::start(&pod)?;
+        let image = node.image("hello-http")?;
+        let server = |name: &str| Container::new(name, &image).env(ENDPOINT, Collector::URL);
+        let front = pod.run(&server("front"))?;
+        let back = pod.run(&server("back").env(LISTEN, "127.0.0.1:8081"))?;
+        assert_eq!(pod.http_get(8081, "/")?.status, 200);
+        let path = "/fetch?url=http://127.0.0.1:8081/args";
+        assert_eq!(pod.http_get(PORT, path)?.status, 200);
+        for server in [front, back] {
+            assert_eq!(server.stop(Duration::from_secs(10))?.code, 0);
+        }
+
+        let request = collector.request()?;
+        let spans = spans(&request);
+        let of = |path: &str| {
+            let span = spans.iter().find(|span| by_name(&span.attributes)["url.path"] == path);
+            span.with_context(|| format!("no {path} in {spans:?}"))
+        };
+        let (outer, inner) = (of("/fetch")?, of("/args")?);
+        assert_eq!((&inner.trace_id, &inner.parent_span_id), (&outer.trace_id, &outer.span_id));
         Ok(())
     })
 }
