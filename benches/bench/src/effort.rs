@@ -9,6 +9,18 @@ use crate::needs;
 /// So often is tried what a contender may fail to start, which is told: of some thousand of the peer's tasks one does.
 pub const ATTEMPTS: u32 = 3;
 
+/// Tries what a contender may fail at, each time under another name: of the one that failed something may be left for a
+/// while.
+pub fn tried<T>(name: &str, attempt: impl Fn(&str) -> Result<T>) -> Result<T> {
+    for number in 1..ATTEMPTS {
+        match attempt(&format!("{name}-{number}")) {
+            Ok(done) => return Ok(done),
+            Err(error) => println!("  {name}, tried again: {error:#}"),
+        }
+    }
+    attempt(name)
+}
+
 /// How much is measured.
 #[derive(Debug, Clone, Copy)]
 pub struct Effort {
@@ -26,6 +38,8 @@ pub struct Effort {
     pub http_seconds: u32,
     /// How often it is.
     pub http_rounds: usize,
+    /// How long its memory may take to come back, in seconds.
+    pub http_settles: u64,
     /// Pods of a large guest that are created at once; a fifth of them where each is compiled.
     pub replicas: usize,
     /// Pods of a large guest that wait.
@@ -47,6 +61,7 @@ pub const QUICK: Effort = Effort {
     next: 2,
     http_seconds: 2,
     http_rounds: 1,
+    http_settles: 3,
     replicas: 5,
     waiting: 3,
     scaled: 5,
@@ -63,6 +78,7 @@ pub const FULL: Effort = Effort {
     next: 5,
     http_seconds: 3,
     http_rounds: 5,
+    http_settles: 10,
     replicas: 20,
     waiting: 10,
     scaled: 90,

@@ -26,7 +26,7 @@ pub const SCENARIO: Scenario =
 
 const METHOD: &str = "A fresh instance for each request, the server on a processor, the load on another. *p99* is of \
     requests at a pace of half of\nwhat `wrk` has reached just before. *Echo* is of bodies of 1 MiB, there and back; memory is the most \
-    meanwhile.\n*Afterwards* is 10 s after the load. What a connection takes is of 1000 that have asked once and are open. \
+    meanwhile.\n*Afterwards* is 10 s after the load, 3 s in a quick run. What a connection takes is of 1000 that have asked once and are open. \
     Memory is PSS.";
 
 /// A body that is sent there and back, in MiB.
@@ -41,9 +41,6 @@ const IDLE: usize = 1000;
 
 /// Between two looks at memory.
 const LOOKS: Duration = Duration::from_millis(200);
-
-/// How long memory may take to come back.
-const AFTERWARDS: Duration = Duration::from_secs(10);
 
 /// What one server did; memory in KiB.
 #[derive(Debug, Default, Serialize)]
@@ -150,7 +147,7 @@ fn served(
 ) -> Result<Served> {
     let network = Some(pod.network.as_path());
     let memory = || Ok::<_, anyhow::Error>(server.process()?.memory()?.pss);
-    let settle = || thread::sleep(AFTERWARDS);
+    let settle = || thread::sleep(Duration::from_secs(bench.effort.http_settles));
     settle();
     let before = memory()?;
     let bodies = |connections| {

@@ -12,7 +12,7 @@ use nix::sched::{CloneFlags, setns};
 use tests::{Container, Node, Pod, RunningContainer, RunningPod};
 
 use crate::contender::Contender;
-use crate::effort::ATTEMPTS;
+use crate::effort::tried;
 
 /// The port that each server listens on.
 pub const PORT: u16 = 8080;
@@ -24,19 +24,13 @@ const LIMIT: Duration = Duration::from_secs(60);
 const ANSWERS: Duration = Duration::from_secs(10);
 
 /// Starts a Pod that serves, and says how many milliseconds went by from the first call to its first answer. Again where
-/// that fails, under another name: of the one that failed something may be left for a while.
+/// that fails.
 pub fn start<'a>(
     node: &'a Node,
     contender: Contender,
     name: &str,
 ) -> Result<(RunningPod<'a>, f64)> {
-    for attempt in 1..ATTEMPTS {
-        match start_once(node, contender, &format!("{name}-{attempt}")) {
-            Ok(started) => return Ok(started),
-            Err(error) => println!("  tried again: {error:#}"),
-        }
-    }
-    start_once(node, contender, name)
+    tried(name, |name| start_once(node, contender, name))
 }
 
 /// The same without another attempt.

@@ -6,8 +6,8 @@
 //! 3. `create`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start;
 //!    `exec`: a further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`], [`unwritable`],
-//!    `page_map`, `unneeded`: one file per kernel mechanism.
+//! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
+//!    [`unwritable`], `page_map`, `unneeded`: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.

@@ -19,9 +19,9 @@ pub struct Receiver(OwnedFd);
 
 /// Both, for a process that is made after this.
 pub fn channel() -> Result<(Sender, Receiver), Error> {
-    let kind = (AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC);
-    let (sender, receiver) = socketpair(kind.0, kind.1, kind.2, kind.3)
-        .map_err(Error::system("socket pair of the page map"))?;
+    let (sender, receiver) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+            .map_err(Error::system("socket pair of the page map"))?;
     Ok((Sender(sender), Receiver(receiver)))
 }
 

@@ -42,7 +42,8 @@ const EXPORT_MILLISECONDS: u64 = 10_000;
 /// How long the last spans may take when the server ends: less than a Pod has by default to end.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
 
-/// The longest text of a client's that is part of a span, in bytes: many spans may wait for their collector.
+/// The longest text of a client's that is part of a span, in bytes: many spans may wait for their collector. There has to
+/// be room for 512 of a trace's state (W3C Trace Context, section 3.3.1.5).
 const LONGEST: usize = 1 << 10;
 
 /// What service the SDK has where nobody says.
@@ -101,6 +102,9 @@ impl Spans {
     /// Begins the span of a request, within the trace that it is of. What the guest and whom it asks do is within this
     /// one: the request's header says so.
     pub fn begin(&self, request: &mut Request<Incoming>, client: Option<SocketAddr>) -> Span {
+        if request.headers().get(STATE).is_some_and(|state| state.len() > LONGEST) {
+            request.headers_mut().remove(STATE);
+        }
         let parent = HeaderExtractor(request.headers());
         let parent = self.headers.extract_with_context(&Context::new(), &parent);
         let method = known_method(request.method().as_str());

@@ -31,7 +31,7 @@ const KEPT: usize = 1 << 20;
 const KEPT_OF_ALL: usize = 16 << 20;
 const KEPT_PART: u64 = 8;
 
-/// A stack is taken to have so many bytes.
+/// Of a stack so much is kept, in bytes; a multiple of every page there is.
 const STACK: usize = 64 << 10;
 
 /// Regions that nobody uses, for those who come next.
@@ -106,7 +106,12 @@ impl Slots {
             Some(region) => region,
             None => Region::map(shape)?,
         };
-        region.open(open.next_multiple_of(self.page))?;
+        let open = open.next_multiple_of(self.page);
+        if open < region.open {
+            // What cannot be accessed is not counted either.
+            region.give_back(open..region.open)?;
+        }
+        region.open(open)?;
         Ok(region)
     }
 
@@ -233,8 +238,11 @@ struct Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // No guest sees what is there: each function writes its own before it reads.
-        self.slots.give(std::mem::take(&mut self.region));
+        // No guest sees what is there: each function writes its own before it reads. Few go deep.
+        let region = std::mem::take(&mut self.region);
+        if region.give_back(0..region.open.saturating_sub(STACK)).is_ok() {
+            self.slots.give(region);
+        }
     }
 }
 
@@ -340,6 +348,8 @@ mod tests {
         bytes(&mut many).fill(7);
         drop(many);
         assert!(resident(&memory(&slots, 2 << 20)) <= KEPT / page);
+        drop(memory(&slots, page));
+        assert!(resident(&memory(&slots, 2 << 20)) <= 1, "what a smaller one had no use for");
     }
 
     #[test]
