@@ -54,16 +54,16 @@ pub struct Effort {
 
 /// In a few minutes: enough to see that it works, and what is much slower than it was.
 pub const QUICK: Effort = Effort {
-    rounds: 10,
+    rounds: 4,
     slow_rounds: 1,
-    tasks: 24,
+    tasks: 12,
     pods: &[1, 10],
-    next: 2,
+    next: 1,
     http_seconds: 2,
     http_rounds: 1,
     http_settles: 3,
-    replicas: 5,
-    waiting: 3,
+    replicas: 2,
+    waiting: 2,
     scaled: 5,
     crowd: 10,
     gateway: 160,
