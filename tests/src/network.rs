@@ -5,12 +5,27 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
+use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use nix::fcntl::{Flock, FlockArg};
+use nix::sched::{CloneFlags, setns};
 use serde_json::json;
 
 use crate::{command, config};
+
+/// Does work on a thread of its own, which is in that network namespace.
+pub fn within<T: Send + 'static>(
+    network: &Path,
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let network = File::open(network)?;
+    let worker = thread::spawn(move || {
+        setns(network, CloneFlags::CLONE_NEWNET)?;
+        work()
+    });
+    worker.join().map_err(|_| anyhow!("a thread within a network has panicked"))?
+}
 
 /// A bridge that exists as long as this value.
 #[derive(Debug)]

@@ -28,7 +28,7 @@ pub struct Effort {
     pub rounds: usize,
     /// The same of what takes seconds each.
     pub slow_rounds: usize,
-    /// Tasks in a churn of four at a time; a quarter of them otherwise.
+    /// Tasks in a churn of four at a time; a quarter of them otherwise, of which each of four turns has a part.
     pub tasks: usize,
     /// Idle Pods at once.
     pub pods: &'static [usize],
@@ -56,7 +56,7 @@ pub struct Effort {
 pub const QUICK: Effort = Effort {
     rounds: 4,
     slow_rounds: 1,
-    tasks: 12,
+    tasks: 16,
     pods: &[1, 10],
     next: 1,
     http_seconds: 2,

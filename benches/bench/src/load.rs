@@ -1,21 +1,20 @@
 //! What asks a server at a pace, from within a Pod's network: not as fast as it can, as `wrk` does.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Result, ensure};
 use http_body_util::{BodyExt, Empty};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, setns};
+use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::unistd::Pid;
+use tests::network::within;
 use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Due, sleep_until};
@@ -33,9 +32,9 @@ pub struct Pace {
     pub processor: usize,
 }
 
-/// In how many milliseconds each request was answered, by a port of that network, or of this one. One that has to wait
-/// for the one before it waits from when it was due.
-pub fn paced(network: Option<&Path>, port: u16, pace: Pace) -> Result<Vec<f64>> {
+/// In how many milliseconds each request was answered, by a port of that network. One that has to wait for the one
+/// before it waits from when it was due.
+pub fn paced(network: &Path, port: u16, pace: Pace) -> Result<Vec<f64>> {
     within(network, move || {
         let mut processors = CpuSet::new();
         processors.set(pace.processor)?;
@@ -82,7 +81,7 @@ async fn connection(port: u16, pace: Pace, number: u32) -> Result<Vec<f64>> {
 pub fn open(network: &Path, port: u16, count: usize) -> Result<Vec<TcpStream>> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
-    within(Some(network), move || (0..count).map(|_| ask_and_stay(port)).collect())
+    within(network, move || (0..count).map(|_| ask_and_stay(port)).collect())
 }
 
 fn ask_and_stay(port: u16) -> Result<TcpStream> {
@@ -98,17 +97,4 @@ fn ask_and_stay(port: u16) -> Result<TcpStream> {
     }
     ensure!(answer.starts_with(b"HTTP/1.1 200"), "not a success");
     Ok(stream)
-}
-
-/// On a thread of its own, which is in that network.
-fn within<T: Send + 'static>(
-    network: Option<&Path>,
-    work: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
-    let network = network.map(File::open).transpose()?;
-    let worker = thread::spawn(move || {
-        network.map(|network| setns(network, CloneFlags::CLONE_NEWNET)).transpose()?;
-        work()
-    });
-    worker.join().map_err(|_| anyhow!("the thread that asks has panicked"))?
 }

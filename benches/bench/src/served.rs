@@ -6,7 +6,7 @@ use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Result, anyhow, bail, ensure};
 use serde::Serialize;
 use tests::{Pod, RunningContainer, RunningPod};
 
@@ -18,7 +18,7 @@ use crate::native;
 use crate::report::machine::MB;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
 use crate::serving::{self, PORT};
-use crate::statistics::in_turn;
+use crate::statistics::{Times, in_turn};
 
 /// The scenario.
 pub const SCENARIO: Scenario =
@@ -35,6 +35,9 @@ const BODY: u32 = 1;
 /// Connections with bodies on their way: few, and as many as must not take more.
 const FEW: u32 = 4;
 const MANY: u32 = 64;
+
+/// Where the native server is: the network namespace of whoever asks (proc(5)).
+const OWN_NETWORK: &str = "/proc/self/ns/net";
 
 /// Connections that are open and idle.
 const IDLE: usize = 1000;
@@ -78,17 +81,25 @@ fn measure(bench: &Bench) -> Result<Section> {
     let p99 = in_turn(&[0, 1, 2], bench.effort.http_rounds, |server, _| {
         half(bench, network(*server), port(*server))
     })?;
+    let [ours, peer, native_p99] = p99[..] else { bail!("not three servers") };
     let mut all = Vec::new();
-    for (pod, server) in &pods {
+    for ((pod, server), p99) in pods.iter().zip([ours, peer]) {
         println!("  {}", who[all.len()].name());
-        all.push(served(bench, pod, server, &script)?);
+        all.push(served(bench, p99, pod, server, &script)?);
     }
-    all.push(Served { echo: echo(bench, None, native.port, &script, FEW)?, ..Served::default() });
-    all.iter_mut().zip(&p99).for_each(|(served, p99)| served.p99 = p99.median);
+    let echo = echo(bench, None, native.port, &script, FEW)?;
+    all.push(Served { p99: native_p99.median, echo, ..Served::default() });
     drop(native);
     serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
     effort::end(node);
     let names = [who[0].name(), who[1].name(), "native"];
+    let figures = figures(&all)?;
+    let table = table(names.iter().zip(&all));
+    let numbers = data(names.into_iter().zip(&all))?;
+    Ok(Section::new(&SCENARIO, METHOD, numbers).table(table).figures(figures))
+}
+
+fn table<'a>(all: impl Iterator<Item = (&'a &'static str, &'a Served)>) -> Table {
     let mut table = Table::new(&[
         "who",
         "p99, ms",
@@ -103,7 +114,7 @@ fn measure(bench: &Bench) -> Result<Section> {
         0 => String::new(),
         _ => format!("{:.1}", kibibytes as f64 / MB),
     };
-    for (name, it) in names.iter().zip(&all) {
+    for (name, it) in all {
         table.row([
             (*name).into(),
             format!("{:.2}", it.p99),
@@ -115,32 +126,27 @@ fn measure(bench: &Bench) -> Result<Section> {
             if it.idle > 0.0 { format!("{:.1}", it.idle) } else { String::new() },
         ]);
     }
-    let [ours, peer, native] = &all[..] else { anyhow::bail!("not three servers") };
+    table
+}
+
+fn figures(all: &[Served]) -> Result<[Figure; 6]> {
+    let [ours, peer, native] = all else { bail!("not three servers") };
     let most = |work, unit, most, reached| Figure::new(work, unit, Reach::AtMost(most), reached);
-    let figures = [
+    let afterwards = ours.afterwards as f64 / ours.before as f64;
+    let echo = ours.echo / native.echo;
+    Ok([
         most("http, p99 at half the rate", "ms", 1.0, ours.p99),
         most("http, p99 at half the rate", "× peer", 0.5, ours.p99 / peer.p99),
-        Figure::new(
-            "http, echo of 1 MiB",
-            "× native",
-            Reach::AtLeast(0.6),
-            ours.echo / native.echo,
-        ),
+        Figure::new("http, echo of 1 MiB", "× native", Reach::AtLeast(0.6), echo),
         most("http, memory with 64 bodies of 1 MiB", "MB", 40.0, ours.many as f64 / MB),
-        most(
-            "http, memory 10 s afterwards",
-            "× before",
-            1.1,
-            ours.afterwards as f64 / ours.before as f64,
-        ),
+        most("http, memory 10 s afterwards", "× before", 1.1, afterwards),
         most("http, an idle connection", "KB", 20.0, ours.idle),
-    ];
-    let numbers = data(names.into_iter().zip(&all))?;
-    Ok(Section::new(&SCENARIO, METHOD, numbers).table(table).figures(figures))
+    ])
 }
 
 fn served(
     bench: &Bench,
+    p99: Times,
     pod: &RunningPod<'_>,
     server: &RunningContainer<'_>,
     script: &Path,
@@ -171,7 +177,7 @@ fn served(
     let with_them = memory()?;
     drop(open);
     let idle = with_them.saturating_sub(afterwards) as f64 * 1.024 / IDLE as f64;
-    Ok(Served { p99: 0.0, echo, before, few, many, afterwards, idle })
+    Ok(Served { p99: p99.median, echo, before, few, many, afterwards, idle })
 }
 
 /// The ninety-ninth percentile at half of the rate that is reached.
@@ -183,10 +189,9 @@ fn half(bench: &Bench, network: Option<&Path>, port: u16) -> Result<f64> {
         time: Duration::from_secs(bench.effort.http_seconds.into()),
         processor: LOADS.parse()?,
     };
-    let mut times = load::paced(network, port, pace)?;
+    let times = load::paced(network.unwrap_or(Path::new(OWN_NETWORK)), port, pace)?;
     ensure!(!times.is_empty(), "nothing was asked");
-    times.sort_by(f64::total_cmp);
-    times.get(times.len() * 99 / 100).copied().context("no request")
+    Ok(Times::of(times).p99)
 }
 
 /// MiB per second.

@@ -1,6 +1,5 @@
 //! Pods that serve HTTP: started, asked, and taken away.
 
-use std::fs::File;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
@@ -8,7 +7,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nix::sched::{CloneFlags, setns};
+use tests::network::within;
 use tests::{Container, Node, Pod, RunningContainer, RunningPod};
 
 use crate::contender::Contender;
@@ -84,11 +83,9 @@ pub fn answers(pod: &RunningPod<'_>) -> Result<()> {
     answers_within(Duration::ZERO, &pod.network)
 }
 
-/// Asks from within the network namespace, which is a thread's own; again until somebody listens.
+/// Asks from within the network namespace; again until somebody listens.
 fn answers_within(limit: Duration, network: &Path) -> Result<()> {
-    let network = File::open(network)?;
-    let asking = thread::spawn(move || -> Result<()> {
-        setns(network, CloneFlags::CLONE_NEWNET)?;
+    within(network, move || {
         let end = Instant::now() + limit;
         loop {
             match ask() {
@@ -100,8 +97,7 @@ fn answers_within(limit: Duration, network: &Path) -> Result<()> {
             }
             thread::sleep(Duration::from_micros(500));
         }
-    });
-    asking.join().map_err(|_| anyhow!("the thread that asks has panicked"))?
+    })
 }
 
 fn ask() -> std::io::Result<String> {

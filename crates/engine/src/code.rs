@@ -62,13 +62,9 @@ impl Code {
         // SAFETY: the bytes are what `Runtime::compile` of this very binary serialized, in a file that no image
         // and no guest can write; they are mapped read-only and never unmapped. Whoever subverted the compile
         // worker gains here what the guest may do: this process is already confined as the container.
-        match unsafe { Component::deserialize_raw(engine, self.0) } {
-            // SAFETY: the same bytes, which are copied.
-            Err(error) if is_not_executable(&error) => unsafe {
-                Component::deserialize(engine, self.0.as_ref())
-            },
-            other => other,
-        }
+        let mapped = unsafe { Component::deserialize_raw(engine, self.0) };
+        // SAFETY: the same bytes, which are copied.
+        or_copied(mapped, || unsafe { Component::deserialize(engine, self.0.as_ref()) })
     }
 
     /// As what it was compiled from.
@@ -82,13 +78,9 @@ impl Code {
     /// As a core module.
     fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
         // SAFETY: as in `component`.
-        match unsafe { Module::deserialize_raw(engine, self.0) } {
-            // SAFETY: the same bytes, which are copied.
-            Err(error) if is_not_executable(&error) => unsafe {
-                Module::deserialize(engine, self.0.as_ref())
-            },
-            other => other,
-        }
+        let mapped = unsafe { Module::deserialize_raw(engine, self.0) };
+        // SAFETY: the same bytes, which are copied.
+        or_copied(mapped, || unsafe { Module::deserialize(engine, self.0.as_ref()) })
     }
 }
 
@@ -119,6 +111,17 @@ fn protect(start: *const u8, length: usize, protection: ProtFlags) -> wasmtime::
     // SAFETY: called by Wasmtime with the text of code it holds: nothing writes there while it may be
     // executed, and nothing executes it once it may not.
     unsafe { mprotect(start, length, protection) }.context("make compiled code executable")
+}
+
+/// The code where it is mapped, or else a copy of it.
+fn or_copied<T>(
+    mapped: wasmtime::Result<T>,
+    copy: impl FnOnce() -> wasmtime::Result<T>,
+) -> wasmtime::Result<T> {
+    match mapped {
+        Err(error) if is_not_executable(&error) => copy(),
+        other => other,
+    }
 }
 
 /// Whether it is [`protect`] that failed: code of another engine is not copied to see the same.

@@ -135,7 +135,7 @@ pub fn serve(
         let served = accept(&server, stop, end, idle).await;
         if service.spans.is_some() {
             // It is the event loop that sends them.
-            let sent = spawn_blocking(move || service.spans.as_ref().map(Spans::end));
+            let sent = spawn_blocking(move || service.spans.iter().for_each(Spans::end));
             sent.await.context("send the last spans")?;
         }
         served

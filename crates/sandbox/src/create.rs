@@ -134,11 +134,8 @@ fn build(
     builder.stdin = stdin;
     builder.stdout = stdout;
     builder.stderr = stderr;
-    let (mut sender, mut receiver) = (None, None);
-    if let Workload::Guest { page_map: true, .. } = &request.workload {
-        let (one, other) = page_map::channel()?;
-        (sender, receiver) = (Some(one), Some(other));
-    }
+    let has_page_map = matches!(request.workload, Workload::Guest { page_map: true, .. });
+    let (sender, receiver) = has_page_map.then(page_map::channel).transpose()?.unzip();
     let builder = match &request.workload {
         Workload::Pause => builder.with_executor(Pause::new()),
         Workload::Linux => builder.with_executor(Linux),

@@ -1,7 +1,6 @@
 //! Spans of requests, for a collector of OpenTelemetry.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
@@ -10,7 +9,6 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, anyhow, ensure};
-use nix::sched::{CloneFlags, setns};
 use nix::sys::socket::{Shutdown, shutdown};
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
 use opentelemetry_proto::tonic::common::v1::{KeyValue, any_value::Value};
@@ -18,6 +16,7 @@ use opentelemetry_proto::tonic::trace::v1::Span;
 use opentelemetry_proto::tonic::trace::v1::span::SpanKind;
 use opentelemetry_proto::tonic::trace::v1::status::StatusCode;
 use prost::Message;
+use tests::network::within;
 use tests::{Container, Pod, RunningPod, on_each_containerd};
 
 use crate::observing::{TRACE, TRACE_ID};
@@ -39,12 +38,7 @@ impl Collector {
     const URL: &str = "http://127.0.0.1:4318";
 
     fn start(pod: &RunningPod) -> Result<Collector> {
-        let network = File::open(&pod.network)?;
-        let bound = thread::spawn(move || {
-            setns(&network, CloneFlags::CLONE_NEWNET)?;
-            anyhow::Ok(TcpListener::bind("127.0.0.1:4318")?)
-        });
-        let listener = bound.join().map_err(|_| anyhow!("the thread panicked"))??;
+        let listener = within(&pod.network, || Ok(TcpListener::bind("127.0.0.1:4318")?))?;
         let received: Arc<Mutex<Vec<u8>>> = Arc::default();
         let (accepting, taken) = (listener.try_clone()?, received.clone());
         thread::spawn(move || {

@@ -210,7 +210,7 @@ impl HttpClient for Collector {
         let target = format!("{}://{}", scheme.unwrap_or_default(), host.unwrap_or_default());
         // Whoever exports is a thread of the SDK's own, without an event loop.
         let sent = self.tokio.spawn(async move { outgoing.exchange(request, time).await });
-        let failed = match sent.await? {
+        let (reason, answer) = match sent.await? {
             Ok(response) if response.status().is_success() => {
                 self.is_told.store(false, Ordering::Relaxed);
                 return Ok(response);
@@ -218,7 +218,6 @@ impl HttpClient for Collector {
             Ok(response) => (response.status().to_string(), Ok(response)),
             Err(error) => (error.to_string(), Err(HttpError::from(error))),
         };
-        let (reason, answer) = failed;
         if !self.is_told.swap(true, Ordering::Relaxed) {
             tell(&format!("warning: spans are lost: {target}: {reason}"));
         }

@@ -19,7 +19,8 @@ pub const PAGES: usize = 1024;
 #[derive(Debug)]
 pub struct PageMap {
     file: File,
-    page: usize,
+    /// The bytes of a page.
+    pub page: usize,
 }
 
 impl PageMap {

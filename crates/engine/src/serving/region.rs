@@ -120,7 +120,7 @@ impl Drop for Region {
         let Shape { before, length, after, .. } = self.shape;
         let address: *mut c_void = ptr::with_exposed_provenance_mut(self.address);
         if let Some(address) = NonNull::new(address) {
-            // SAFETY: the whole mapping, which is this value's alone.
+            // SAFETY: the whole mapping, which is this value's alone. Where it stays, nobody has its address any more.
             let _ = unsafe { munmap(address, before + length + after) };
         }
     }

@@ -48,7 +48,7 @@ pub struct Slots {
 struct Free {
     /// The last that came back is the next that is taken: its pages are in the processor's caches.
     regions: Vec<Region>,
-    /// So many of them, the first ones, were not needed since [`Slots::release_unused`].
+    /// So many of them, the first ones, were not needed since [`Slots::release_unused`]; never more than there are.
     unused: usize,
     /// What they keep, in bytes.
     kept: usize,
@@ -59,7 +59,7 @@ impl Slots {
     pub fn new(page_map: Option<File>) -> Arc<Slots> {
         let page = page_size();
         let page_map = page_map.zip(page).map(|(file, page)| PageMap::new(file, page));
-        let page_map = page_map.filter(|map| is_right(map, page).unwrap_or(false));
+        let page_map = page_map.filter(|map| is_right(map).unwrap_or(false));
         let part = memory::for_guests().map_or(u64::MAX, |bytes| bytes / KEPT_PART);
         let most = usize::try_from(part).unwrap_or(usize::MAX).min(KEPT_OF_ALL);
         let page = page.unwrap_or(LARGEST_PAGE);
@@ -74,7 +74,7 @@ impl Slots {
     /// Unmaps what was not needed since the last time.
     pub fn release_unused(&self) {
         let mut free = self.free();
-        let unused = free.unused.min(free.regions.len());
+        let unused = free.unused;
         let released: Vec<_> = free.regions.drain(..unused).collect();
         free.kept -= released.iter().map(|region| region.kept).sum::<usize>();
         free.unused = free.regions.len();
@@ -154,8 +154,8 @@ impl Slots {
 }
 
 /// Whether it is the map of this process: of two pages that are new here, it knows which was touched.
-fn is_right(map: &PageMap, page: Option<usize>) -> io::Result<bool> {
-    let page = page.unwrap_or(LARGEST_PAGE);
+fn is_right(map: &PageMap) -> io::Result<bool> {
+    let page = map.page;
     let shape = Shape { length: 2 * page, ..Shape::default() };
     let mut region = Region::map(shape)?;
     region.open(shape.length)?;
