@@ -12,6 +12,7 @@ use crate::native;
 use crate::report::machine::MB;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
 use crate::serving::{self, PORT};
+use crate::wasmtime_serve;
 
 /// The scenario.
 pub const SCENARIO: Scenario =
@@ -25,7 +26,7 @@ pub const LOADS: &str = "1";
 pub const CONNECTIONS: u32 = 50;
 
 /// How many requests an instance serves that is reused.
-const REUSE: &str = "reuse=1000";
+const REUSE: u32 = 1000;
 
 /// Who serves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +34,20 @@ enum Server {
     Fresh,
     Reused,
     Peer,
+    WasmtimeFresh,
+    WasmtimeReused,
     Native,
 }
 
-const SERVERS_ALL: [Server; 4] = [Server::Fresh, Server::Reused, Server::Peer, Server::Native];
+/// The first of them in Pods.
+const SERVERS_ALL: [Server; 6] = [
+    Server::Fresh,
+    Server::Reused,
+    Server::Peer,
+    Server::WasmtimeFresh,
+    Server::WasmtimeReused,
+    Server::Native,
+];
 
 impl Server {
     fn name(self) -> &'static str {
@@ -44,6 +55,8 @@ impl Server {
             Server::Fresh => "this shim, fresh",
             Server::Reused => "this shim, reused",
             Server::Peer => "peer",
+            Server::WasmtimeFresh => "`wasmtime serve`, fresh",
+            Server::WasmtimeReused => "`wasmtime serve`, reused",
             Server::Native => "native",
         }
     }
@@ -116,11 +129,14 @@ fn measure(bench: &Bench) -> Result<Section> {
     }
     let least =
         |what, unit, least, reached| Figure::new(what, unit, Reach::AtLeast(least), reached);
+    let wasmtime = "× `wasmtime serve`";
     let figures = [
         least("http, fresh, one processor", "× peer", 1.6, one[0].rate / one[2].rate),
+        least("http, fresh, one processor", wasmtime, 2.0, one[0].rate / one[3].rate),
         least("http, fresh, all processors", "× peer", 2.4, all[0].rate / all[2].rate),
-        least("http, fresh, all processors", "× native", 0.45, all[0].rate / all[3].rate),
-        least("http, reused, one processor", "× native", 0.75, one[1].rate / one[3].rate),
+        least("http, fresh, all processors", "× native", 0.45, all[0].rate / all[5].rate),
+        least("http, reused, one processor", "× native", 0.75, one[1].rate / one[5].rate),
+        least("http, reused, one processor", wasmtime, 1.1, one[1].rate / one[4].rate),
         Figure::new(
             "http, fresh, resident after the run",
             "MB",
@@ -130,8 +146,8 @@ fn measure(bench: &Bench) -> Result<Section> {
     ];
     let method = format!(
         "`wrk` with {CONNECTIONS} connections for {} s asks each in turn, {} times, from within the Pod's network; the medians are\n\
-         told. *Fresh* has an instance for each request, as the peer; *reused* is `{REUSE}`; *native* is hyper on a thread, outside of\n\
-         any container. Where the load shares the processors, it takes its part of them.",
+         told. *Fresh* has an instance for each request, as the peer; *reused* has one for {REUSE}. `wasmtime serve` with the same guest,\n\
+         and *native*, which is hyper on a thread, are outside of any container. Where the load shares the processors, it takes its part of them.",
         bench.effort.http_seconds, bench.effort.http_rounds,
     );
     let numbers = [(Place::One, one), (Place::All, all)].into_iter().map(|(place, served)| {
@@ -142,12 +158,12 @@ fn measure(bench: &Bench) -> Result<Section> {
 }
 
 /// The servers side by side, in turn.
-fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 4]> {
+fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     println!("  {}", place.name());
     let fresh = Pod::new("http-fresh").handler(Contender::Ours.handler());
     let reused = Pod::new("http-reused")
         .handler(Contender::Ours.handler())
-        .annotation("wasmtime.shim/http-instances", REUSE);
+        .annotation("wasmtime.shim/http-instances", &format!("reuse={REUSE}"));
     let peer = Pod::new("http-peer").handler(Contender::Peer.handler());
     let pods = [fresh, reused, peer].map(|pod| start(node, &pod, place));
     let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
@@ -160,17 +176,26 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 4]> {
                         load(Some(&pod.network), PORT, bench, place, &Asked::default())?;
                     Served { rate, p99, rss: server.process()?.memory()?.rss }
                 }
-                None => {
-                    let native = native::serve(matches!(place, Place::One).then_some(SERVERS))?;
-                    let (rate, p99) = load(None, native.port, bench, place, &Asked::default())?;
-                    Served { rate, p99, rss: 0 }
-                }
+                None => outside(bench, place, SERVERS_ALL[index])?,
             });
         }
     }
     serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
     let medians: Vec<Served> = all.into_iter().map(median).collect();
     medians.try_into().map_err(|_| anyhow::anyhow!("not as many results as servers"))
+}
+
+/// A server outside of any container, for the time of its load.
+fn outside(bench: &Bench, place: Place, server: Server) -> Result<Served> {
+    let asked = |port| load(None, port, bench, place, &Asked::default());
+    let processor = matches!(place, Place::One).then_some(SERVERS);
+    let (rate, p99) = if server == Server::Native {
+        asked(native::serve(processor)?.port)?
+    } else {
+        let reuse = if server == Server::WasmtimeReused { REUSE } else { 1 };
+        asked(wasmtime_serve::serve(processor, reuse)?.port)?
+    };
+    Ok(Served { rate, p99, rss: 0 })
 }
 
 fn start<'a>(

@@ -31,8 +31,10 @@ mod serving;
 mod statistics;
 mod task;
 mod trace;
+mod wasmtime_serve;
 
 use std::process::ExitCode;
+use std::time::Instant;
 
 use anyhow::{Result, bail, ensure};
 use tests::interrupt;
@@ -69,12 +71,13 @@ fn bench(words: &[String]) -> Result<()> {
     let mut failed = Vec::new();
     for scenario in chosen(&names)? {
         println!("{}: {}", scenario.name, scenario.title);
+        let since = Instant::now();
         // What one fails at is no reason to lose what the others have measured.
         let section = (scenario.measure)(&bench).or_else(|error| {
             failed.push(format!("{}: {error:#}", scenario.name));
             Section::not_measured(&scenario, &error)
         })?;
-        println!("\n{section}");
+        println!("\n{section}\nIt took {:.0} s.\n", since.elapsed().as_secs_f64());
         report.sections.push(section);
     }
     report.print_figures();

@@ -13,13 +13,14 @@ const IMAGES: [&str; 6] =
     ["hello-layer", "hello-module", "hello-python", "hello-http", "linux", "pause"];
 
 /// The contenders, what one of them executes, and what the harness and the scenarios do.
-const PROGRAMS: [&str; 11] = [
+const PROGRAMS: [&str; 12] = [
     "containerd-shim-wasmtime-v1",
     "containerd-shim-peer-v1",
     "containerd-shim-floor-v1",
     "containerd-shim-runc-v2",
     "runc",
     "wasm-image",
+    "wasmtime",
     "ip",
     "timeout",
     "nsenter",
@@ -48,7 +49,9 @@ fn missing() -> Vec<String> {
         missing.push(format!("containerd: {error}"));
     }
     let programs = PROGRAMS.into_iter().filter(|name| program(name).is_none());
-    missing.extend(programs.map(|name| format!("{name} in PATH; `make bench` builds the shims")));
+    missing.extend(
+        programs.map(|name| format!("{name} in PATH; `make bench` builds those of the bench")),
+    );
     match network::plugins() {
         Ok(folder) => missing.extend(absent(&folder, &PLUGINS.map(str::to_owned))),
         Err(error) => missing.push(error.to_string()),

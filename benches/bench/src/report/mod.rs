@@ -31,7 +31,7 @@ const METHOD: &str = "The contenders take turns, round by round, on one containe
     round fills caches\nand is not counted. What is run is checked each time, by its output or its answer. Times are \
     medians, with the\ntenth and the ninetieth percentile. They are of this machine; what can be compared are the \
     ratios.\n\n\
-    - *this shim* is the one of this repository, built as for the tests: what is shipped has link-time optimization in addition;\n\
+    - *this shim* is the one of this repository as it is shipped (`make dist`);\n\
     - the *peer* is a shim on the crate `containerd-shim-wasm`, with the same Wasmtime and with what it compiled \
     kept in containerd, as\n  containerd/runwasi has it;\n\
     - *runc* runs static native programs that do the same;\n\
