@@ -1,5 +1,5 @@
-//! The heap of a process that lives for long and does little: glibc keeps one for each thread that there ever was, and
-//! what was freed, for the next time.
+//! What glibc's heap is told of a process: by default it keeps one for each thread that there ever was, and what was freed,
+//! for the next time.
 
 /// From here on all threads share one heap. To be called before there is a second thread.
 pub fn share() {
@@ -7,6 +7,16 @@ pub fn share() {
     #[cfg(target_env = "gnu")]
     unsafe {
         libc::mallopt(libc::M_ARENA_MAX, 1)
+    };
+}
+
+/// From here on what is freed is merged at once with what is free beside it, whatever its size. Small pieces are kept apart
+/// otherwise, until a large one is asked for, which then has to merge them all: as each new instance of a guest does.
+pub fn merge_at_once() {
+    // SAFETY: as in `share`.
+    #[cfg(target_env = "gnu")]
+    unsafe {
+        libc::mallopt(libc::M_MXFAST, 0)
     };
 }
 

@@ -180,6 +180,7 @@ fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>)
         (Ok(runtime), Ok(Task::Guest(plan, handed))) => match given(handed, files) {
             Some(given) => {
                 drop(reading);
+                sandbox::heap::merge_at_once();
                 environment::put(plan.telemetry());
                 return runtime.run(&plan, given, sandbox::heap::trim);
             }
