@@ -66,7 +66,7 @@ pub const QUICK: Effort = Effort {
     waiting: 2,
     scaled: 5,
     crowd: 10,
-    gateway: 160,
+    gateway: 96,
 };
 
 /// For the report.

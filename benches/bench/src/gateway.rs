@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use tests::{Node, RunningPod, cgroups};
 
 use crate::contender::Contender;
-use crate::effort::{self, Bench};
+use crate::effort::Bench;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
 use crate::serving;
 
@@ -52,13 +52,13 @@ fn fill(bench: &Bench, who: Contender) -> Result<usize> {
     let limit = Limit::set(&node, bench.effort.gateway << 20)?;
     let mut pods = Vec::new();
     while pods.len() < MOST && fits(&node, who, &limit, &mut pods) {}
-    limit.lift();
+    drop(limit);
     let count = pods.len();
-    match serving::take_away(pods).and_then(|()| limit.end()) {
-        Ok(()) => effort::end(node),
-        // Dropped, it takes everything away.
-        Err(error) => println!("  what ran out of memory could not be stopped: {error:#}"),
+    if let Err(error) = serving::take_away(pods) {
+        println!("  what ran out of memory could not be stopped: {error:#}");
     }
+    // Its containerd is in the cgroup that the node would miss: dropped, the node takes everything away.
+    drop(node);
     Ok(count)
 }
 
@@ -75,29 +75,27 @@ fn fits<'a>(node: &'a Node, who: Contender, limit: &Limit, pods: &mut Vec<Runnin
     fits
 }
 
-/// A limit on the cgroup of a node's Pods, with containerd in it.
+/// A limit on the cgroup of a node's Pods, with containerd in it, for as long as this value.
 struct Limit {
     folder: PathBuf,
     file: &'static str,
-    daemon: String,
-    /// Where that is.
-    places: Vec<PathBuf>,
 }
 
 impl Limit {
     fn set(node: &Node, bytes: u64) -> Result<Limit> {
         let parent = node.cgroup_parent();
-        let (folder, file) = Limit::of(&parent).context("there are no cgroups of memory")?;
-        let daemon = node.daemon_pid().context("containerd does not run")?.to_string();
-        let places = cgroups::create(&format!("{parent}/containerd"))?;
-        let limit = Limit { folder, file, daemon, places };
+        let limit = Limit::of(&parent).context("there are no cgroups of memory")?;
         limit.write(&bytes.to_string())?;
-        limit.places.iter().try_for_each(|place| limit.move_daemon(place))?;
+        let daemon = node.daemon_pid().context("containerd does not run")?.to_string();
+        for folder in cgroups::create(&format!("{parent}/containerd"))? {
+            let file = folder.join("cgroup.procs");
+            fs::write(&file, &daemon).with_context(|| file.display().to_string())?;
+        }
         Ok(limit)
     }
 
-    /// The cgroup of that path, made where it is not there, and the name of its limit.
-    fn of(path: &str) -> Option<(PathBuf, &'static str)> {
+    /// The cgroup of that path, made where it is not there.
+    fn of(path: &str) -> Option<Limit> {
         let folders = cgroups::create(path).ok()?;
         for folder in &folders {
             // v2: without it the file of the limit is not there (cgroups(7)).
@@ -108,7 +106,7 @@ impl Limit {
         let files = ["memory.limit_in_bytes", "memory.max"];
         folders.into_iter().find_map(|folder| {
             let file = files.into_iter().find(|file| folder.join(file).exists())?;
-            Some((folder, file))
+            Some(Limit { folder, file })
         })
     }
 
@@ -117,27 +115,17 @@ impl Limit {
         fs::write(&file, value).with_context(|| file.display().to_string())
     }
 
-    fn move_daemon(&self, cgroup: &Path) -> Result<()> {
-        let file = cgroup.join("cgroup.procs");
-        fs::write(&file, &self.daemon).with_context(|| file.display().to_string())
-    }
-
-    /// What is in it is to be stopped in peace; where it cannot, it is ended.
-    fn lift(&self) {
-        let _ = self.write(if self.file == "memory.max" { "max" } else { "-1" });
-    }
-
-    /// Lets containerd out of it, into the root of each hierarchy, so that nothing is left.
-    fn end(self) -> Result<()> {
-        for root in self.places.iter().filter_map(|place| place.ancestors().nth(2)) {
-            self.move_daemon(root)?;
-        }
-        cgroups::remove(&self.places)
-    }
-
     /// Whether the kernel has ended a process in it for want of memory.
     fn has_killed(&self) -> bool {
         kills(&self.folder) > 0
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        let none = if self.file == "memory.max" { "max" } else { "-1" };
+        // What is left is to be stopped in peace; where it cannot, it is ended.
+        let _ = self.write(none);
     }
 }
 

@@ -5,7 +5,7 @@
 //! - a file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`served`], [`density`], [`gateway`], [`cache`],
 //!   [`replicas`], and [`trace`], where the time of one start goes; each says in a [`report::Section`] what it found.
 //!   Another one is a file and a line in [`SCENARIOS`];
-//! - [`guest`], [`serving`], [`native`], [`load`], [`task`], [`statistics`]: what several of them use;
+//! - [`guest`], [`serving`], [`native`], [`wasmtime_serve`], [`load`], [`task`], [`statistics`]: what several of them use;
 //! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.
 //!
 //! What is run is checked every time; a run that failed is no fast one.
@@ -56,6 +56,9 @@ const SCENARIOS: [Scenario; 10] = [
     trace::SCENARIO,
 ];
 
+/// Left out of a quick run that names none: a whole Python is compiled several times, a cluster started.
+const SLOW: [&str; 2] = ["cache", "replicas"];
+
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
     interrupt::end(bench(&words))
@@ -69,7 +72,7 @@ fn bench(words: &[String]) -> Result<()> {
     interrupt::clean_up()?;
     let mut report = Report::new(&bench)?;
     let mut failed = Vec::new();
-    for scenario in chosen(&names)? {
+    for scenario in chosen(&names, !quick.is_empty())? {
         println!("{}: {}", scenario.name, scenario.title);
         let since = Instant::now();
         // What one fails at is no reason to lose what the others have measured.
@@ -88,11 +91,14 @@ fn bench(words: &[String]) -> Result<()> {
     Ok(())
 }
 
-fn chosen(names: &[&String]) -> Result<Vec<Scenario>> {
+fn chosen(names: &[&String], quick: bool) -> Result<Vec<Scenario>> {
     let known: Vec<_> = SCENARIOS.iter().map(|scenario| scenario.name).collect();
     if let Some(name) = names.iter().find(|name| !known.contains(&name.as_str())) {
         bail!("no scenario {name}; usage: bench [quick] [{}]", known.join(" | "));
     }
-    let is_chosen = |it: &Scenario| names.is_empty() || names.iter().any(|name| *name == it.name);
+    let is_chosen = |it: &Scenario| match names {
+        [] => !(quick && SLOW.contains(&it.name)),
+        names => names.iter().any(|name| *name == it.name),
+    };
     Ok(SCENARIOS.into_iter().filter(is_chosen).collect())
 }
