@@ -3,6 +3,8 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
+# What is built is looked for in target.
+unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest bench \
@@ -68,18 +70,17 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 bench: contenders cluster-tools ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)
 
-bench-quick: contenders ## the same with few rounds, printed alone; SCENARIOS="run pod" chooses some
+bench-quick: contenders ## most of the same with few rounds, printed alone; SCENARIOS="run pod" chooses some
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench quick $(SCENARIOS)
 
 bench-trace: contenders ## where the time of a start goes, step by step
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench trace
 
-contenders: images containerd
+contenders: images containerd dist
 	@scripts/install-deps.sh bench
 	@echo "== build the contenders (the first time takes an hour: Wasmtime three times)"
 	@$(CARGO) build --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches
 	@$(CARGO) build --release --locked --manifest-path benches/peer/Cargo.toml --target-dir target/peer
-	@$(CARGO) build --profile dist --locked --package containerd-shim-wasmtime-v1
 	@$(CARGO) install wasmtime-cli --version "$$($(CARGO) pkgid --locked wasmtime | sed 's/.*@//')" --locked \
 		--root target/wasmtime --target-dir target/wasmtime
 	@scripts/build-large-images.sh hello-python

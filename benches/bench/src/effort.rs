@@ -28,7 +28,7 @@ pub struct Effort {
     pub rounds: usize,
     /// The same of what takes seconds each.
     pub slow_rounds: usize,
-    /// Tasks in a churn of four at a time; a quarter of them otherwise, of which each of four turns has a part.
+    /// Tasks in a churn of four at a time; a quarter of them otherwise.
     pub tasks: usize,
     /// Idle Pods at once.
     pub pods: &'static [usize],
@@ -59,7 +59,7 @@ pub const QUICK: Effort = Effort {
     tasks: 16,
     pods: &[1, 10],
     next: 1,
-    http_seconds: 2,
+    http_seconds: 1,
     http_rounds: 1,
     http_settles: 3,
     replicas: 2,

@@ -57,7 +57,7 @@ fn fill(bench: &Bench, who: Contender) -> Result<usize> {
     if let Err(error) = serving::take_away(pods) {
         println!("  what ran out of memory could not be stopped: {error:#}");
     }
-    // Its containerd is in the cgroup that the node would miss: dropped, the node takes everything away.
+    // To stop it would be to be told of the cgroup that its containerd is in; dropped, it takes everything away.
     drop(node);
     Ok(count)
 }

@@ -39,7 +39,7 @@ enum Server {
     Native,
 }
 
-/// The first of them in Pods.
+/// The first three in Pods.
 const SERVERS_ALL: [Server; 6] = [
     Server::Fresh,
     Server::Reused,
@@ -104,7 +104,7 @@ struct Served {
     rate: f64,
     /// The ninety-ninth percentile of the time to an answer, in milliseconds.
     p99: f64,
-    /// What the server's process had in memory afterwards, in KiB.
+    /// What the process of a server in a Pod had in memory afterwards, in KiB.
     rss: u64,
 }
 
@@ -122,26 +122,30 @@ fn measure(bench: &Bench) -> Result<Section> {
                 server.name().into(),
                 format!("{:.0}", it.rate),
                 format!("{:.1}", it.p99),
-                format!("{:.1}", it.rss as f64 / MB),
-                format!("{:.2}", it.rate / served[2].rate),
+                if it.rss > 0 { format!("{:.1}", it.rss as f64 / MB) } else { String::new() },
+                format!("{:.2}", it.rate / served[Server::Peer as usize].rate),
             ]);
         }
     }
     let least =
         |what, unit, least, reached| Figure::new(what, unit, Reach::AtLeast(least), reached);
     let wasmtime = "× `wasmtime serve`";
+    let of = |all: &[Served; 6], ours: Server, other: Server| {
+        all[ours as usize].rate / all[other as usize].rate
+    };
+    use Server::{Fresh, Native, Peer, Reused, WasmtimeFresh, WasmtimeReused};
     let figures = [
-        least("http, fresh, one processor", "× peer", 1.6, one[0].rate / one[2].rate),
-        least("http, fresh, one processor", wasmtime, 2.0, one[0].rate / one[3].rate),
-        least("http, fresh, all processors", "× peer", 2.4, all[0].rate / all[2].rate),
-        least("http, fresh, all processors", "× native", 0.45, all[0].rate / all[5].rate),
-        least("http, reused, one processor", "× native", 0.75, one[1].rate / one[5].rate),
-        least("http, reused, one processor", wasmtime, 1.1, one[1].rate / one[4].rate),
+        least("http, fresh, one processor", "× peer", 1.6, of(&one, Fresh, Peer)),
+        least("http, fresh, one processor", wasmtime, 2.0, of(&one, Fresh, WasmtimeFresh)),
+        least("http, fresh, all processors", "× peer", 2.4, of(&all, Fresh, Peer)),
+        least("http, fresh, all processors", "× native", 0.45, of(&all, Fresh, Native)),
+        least("http, reused, one processor", "× native", 0.75, of(&one, Reused, Native)),
+        least("http, reused, one processor", wasmtime, 1.1, of(&one, Reused, WasmtimeReused)),
         Figure::new(
             "http, fresh, resident after the run",
             "MB",
             Reach::AtMost(40.0),
-            one[0].rss as f64 / MB,
+            one[Fresh as usize].rss as f64 / MB,
         ),
     ];
     let method = format!(
@@ -167,35 +171,28 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     let peer = Pod::new("http-peer").handler(Contender::Peer.handler());
     let pods = [fresh, reused, peer].map(|pod| start(node, &pod, place));
     let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
-    let mut all = vec![Vec::new(); SERVERS_ALL.len()];
-    for _ in 0..bench.effort.http_rounds {
-        for (index, served) in all.iter_mut().enumerate() {
-            served.push(match pods.get(index) {
-                Some((pod, server)) => {
-                    let (rate, p99) =
-                        load(Some(&pod.network), PORT, bench, place, &Asked::default())?;
-                    Served { rate, p99, rss: server.process()?.memory()?.rss }
-                }
-                None => outside(bench, place, SERVERS_ALL[index])?,
-            });
+    let processor = matches!(place, Place::One).then_some(SERVERS);
+    let wasmtime = [1, REUSE].map(|reuse| wasmtime_serve::serve(processor, reuse));
+    let wasmtime = wasmtime.into_iter().collect::<Result<Vec<_>>>()?;
+    let native = native::serve(processor)?;
+    let outside = wasmtime.iter().map(|server| server.port).chain([native.port]);
+    let inside = pods.iter().map(|(pod, server)| (Some(&*pod.network), PORT, Some(server)));
+    let servers: Vec<_> = inside.chain(outside.map(|port| (None, port, None))).collect();
+    let mut all = vec![Vec::new(); servers.len()];
+    for round in 0..=bench.effort.http_rounds {
+        for ((network, port, server), all) in servers.iter().zip(&mut all) {
+            let (rate, p99) = load(*network, *port, bench, place, &Asked::default())?;
+            let rss = server.map(|server| anyhow::Ok(server.process()?.memory()?.rss));
+            let rss = rss.transpose()?.unwrap_or_default();
+            // The first fills caches.
+            if round > 0 {
+                all.push(Served { rate, p99, rss });
+            }
         }
     }
     serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
     let medians: Vec<Served> = all.into_iter().map(median).collect();
     medians.try_into().map_err(|_| anyhow::anyhow!("not as many results as servers"))
-}
-
-/// A server outside of any container, for the time of its load.
-fn outside(bench: &Bench, place: Place, server: Server) -> Result<Served> {
-    let asked = |port| load(None, port, bench, place, &Asked::default());
-    let processor = matches!(place, Place::One).then_some(SERVERS);
-    let (rate, p99) = if server == Server::Native {
-        asked(native::serve(processor)?.port)?
-    } else {
-        let reuse = if server == Server::WasmtimeReused { REUSE } else { 1 };
-        asked(wasmtime_serve::serve(processor, reuse)?.port)?
-    };
-    Ok(Served { rate, p99, rss: 0 })
 }
 
 fn start<'a>(

@@ -64,7 +64,7 @@ fn main() -> ExitCode {
     interrupt::end(bench(&words))
 }
 
-/// Without names all scenarios; with the word `quick` or names nothing is written, but printed alone. Fails in the end
+/// Without names all scenarios, but for [`SLOW`] ones in a quick run; with the word `quick` or names nothing is written, but printed alone. Fails in the end
 /// where one of them has; what is reported says so.
 fn bench(words: &[String]) -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "quick");

@@ -13,7 +13,7 @@ const IMAGES: [&str; 6] =
     ["hello-layer", "hello-module", "hello-python", "hello-http", "linux", "pause"];
 
 /// The contenders, what one of them executes, and what the harness and the scenarios do.
-const PROGRAMS: [&str; 12] = [
+const PROGRAMS: [&str; 13] = [
     "containerd-shim-wasmtime-v1",
     "containerd-shim-peer-v1",
     "containerd-shim-floor-v1",
@@ -24,6 +24,7 @@ const PROGRAMS: [&str; 12] = [
     "ip",
     "timeout",
     "nsenter",
+    "setpriv",
     "taskset",
     "wrk",
 ];

@@ -15,7 +15,7 @@ pub struct WasmtimeServe {
     /// Where it listens, of the loopback address.
     pub port: u16,
     child: Child,
-    /// What it says later has to have somewhere to go.
+    /// Open, so that it may say something later; of a pipe's length it has room.
     _stderr: BufReader<ChildStderr>,
 }
 
@@ -30,9 +30,11 @@ impl Drop for WasmtimeServe {
 /// Serves on that processor alone, or on all, with instances for so many requests each.
 pub fn serve(processor: Option<&str>, reuse: u32) -> Result<WasmtimeServe> {
     let confined = processor.into_iter().flat_map(|processor| ["taskset", "-c", processor]);
-    let mut child = Command::new("env")
+    // It ends with the bench, however that ends (setpriv(1)).
+    let mut child = Command::new("setpriv")
+        .args(["--pdeathsig", "KILL"])
         .args(confined)
-        .args(["wasmtime", "serve", "-Scli", "--addr=127.0.0.1:0"])
+        .args(["wasmtime", "serve", "-Scli", "-Ccache=n", "--addr=127.0.0.1:0"])
         .arg(format!("--max-instance-reuse-count={reuse}"))
         .arg(repository().join(GUEST))
         .stdin(Stdio::null())

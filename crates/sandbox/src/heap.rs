@@ -10,8 +10,9 @@ pub fn share() {
     };
 }
 
-/// From here on what is freed is merged at once with what is free beside it, whatever its size. Small pieces are kept apart
-/// otherwise, until a large one is asked for, which then has to merge them all: as each new instance of a guest does.
+/// From here on what a thread's own few pieces have no room for is merged, when it is freed, with what is free beside it. What
+/// is small is kept apart otherwise, until something large is asked for, which then has to merge all of it: as each new
+/// instance of a guest does. To be called before there is a second thread.
 pub fn merge_at_once() {
     // SAFETY: as in `share`.
     #[cfg(target_env = "gnu")]

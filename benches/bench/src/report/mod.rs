@@ -34,8 +34,10 @@ const METHOD: &str = "The contenders take turns, round by round, on one containe
     - *this shim* is the one of this repository as it is shipped (`make dist`);\n\
     - the *peer* is a shim on the crate `containerd-shim-wasm`, with the same Wasmtime and with what it compiled \
     kept in containerd, as\n  containerd/runwasi has it;\n\
+    - `wasmtime serve` is Wasmtime's own server, of the same version;\n\
     - *runc* runs static native programs that do the same;\n\
-    - the *floor* answers every call at once and runs nothing: that is what containerd and its client cost.\n\n";
+    - the *floor* answers every call at once and runs nothing: that is what containerd and its client cost.\n\n\
+    Each is built as it is shipped: this shim and the peer with link-time optimization, Wasmtime's own program without.\n\n";
 
 /// All that is reported.
 #[derive(Debug, Serialize)]
