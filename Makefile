@@ -24,6 +24,7 @@ build: deps ## build the shim and the tools into target/release
 	@$(CARGO) build --release --locked
 
 dist: deps ## build what is shipped into target/dist: LTO, stripped, debug information in a .dwp beside it
+	@echo "== build what is shipped (the first time takes half an hour: Wasmtime and Cranelift with LTO)"
 	@$(CARGO) build --profile dist --locked --package containerd-shim-wasmtime-v1 --package wasm-image
 
 images: build ## build the sample guests and pack them as OCI archives into target/images
@@ -78,7 +79,7 @@ bench-trace: contenders ## where the time of a start goes, step by step
 
 contenders: images containerd dist
 	@scripts/install-deps.sh bench
-	@echo "== build the contenders (the first time takes an hour: Wasmtime three times)"
+	@echo "== build the contenders (the first time takes half an hour: two other Wasmtimes)"
 	@$(CARGO) build --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches
 	@$(CARGO) build --release --locked --manifest-path benches/peer/Cargo.toml --target-dir target/peer
 	@$(CARGO) install wasmtime-cli --version "$$($(CARGO) pkgid --locked wasmtime | sed 's/.*@//')" --locked \

@@ -31,8 +31,8 @@ fn measure(bench: &Bench) -> Result<Section> {
     drop(tasks);
     effort::end(node);
     let method = format!(
-        "{} tasks of each contender four at a time, and a quarter of them otherwise, but {TURNS} times as many as at a time, in {TURNS} turns, by containerd's API: Create, Start, Wait, Delete. \
-        The root is bound,\nnot a snapshot.",
+        "{} tasks of each contender four at a time, and a quarter of them otherwise, but {TURNS} times as many as at a time, in {TURNS} turns, \
+        by\ncontainerd's API: Create, Start, Wait, Delete. The root is bound, not a snapshot.",
         bench.effort.tasks
     );
     let numbers = AT_ONCE.iter().zip(&rates).map(|(at_once, rates)| {

@@ -11,7 +11,8 @@ use crate::effort::{self, Bench};
 use crate::native;
 use crate::report::machine::MB;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
-use crate::serving::{self, PORT};
+use crate::serving::{self, OWN_NETWORK, PORT};
+use crate::statistics::each_in_turn;
 use crate::wasmtime_serve;
 
 /// The scenario.
@@ -151,7 +152,8 @@ fn measure(bench: &Bench) -> Result<Section> {
     let method = format!(
         "`wrk` with {CONNECTIONS} connections for {} s asks each in turn, {} times, from within the Pod's network; the medians are\n\
          told. *Fresh* has an instance for each request, as the peer; *reused* has one for {REUSE}. `wasmtime serve` with the same guest,\n\
-         and *native*, which is hyper on a thread, are outside of any container. Where the load shares the processors, it takes its part of them.",
+         and *native*, which is hyper on a thread, are outside of any container. Where the load shares the processors, it takes its\n\
+         part of them.",
         bench.effort.http_seconds, bench.effort.http_rounds,
     );
     let numbers = [(Place::One, one), (Place::All, all)].into_iter().map(|(place, served)| {
@@ -176,22 +178,19 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     let wasmtime = wasmtime.into_iter().collect::<Result<Vec<_>>>()?;
     let native = native::serve(processor)?;
     let outside = wasmtime.iter().map(|server| server.port).chain([native.port]);
-    let inside = pods.iter().map(|(pod, server)| (Some(&*pod.network), PORT, Some(server)));
-    let servers: Vec<_> = inside.chain(outside.map(|port| (None, port, None))).collect();
-    let mut all = vec![Vec::new(); servers.len()];
-    for round in 0..=bench.effort.http_rounds {
-        for ((network, port, server), all) in servers.iter().zip(&mut all) {
-            let (rate, p99) = load(*network, *port, bench, place, &Asked::default())?;
-            let rss = server.map(|server| anyhow::Ok(server.process()?.memory()?.rss));
-            let rss = rss.transpose()?.unwrap_or_default();
-            // The first fills caches.
-            if round > 0 {
-                all.push(Served { rate, p99, rss });
-            }
-        }
-    }
+    let inside = pods.iter().map(|(pod, server)| (&*pod.network, PORT, Some(server)));
+    let outside = outside.map(|port| (Path::new(OWN_NETWORK), port, None));
+    let servers: Vec<_> = inside.chain(outside).collect();
+    let served = each_in_turn(&servers, bench.effort.http_rounds, |(network, port, server), _| {
+        let (rate, p99) = load(network, *port, bench, place, &Asked::default())?;
+        let rss = match server {
+            Some(server) => server.process()?.memory()?.rss,
+            None => 0,
+        };
+        Ok(Served { rate, p99, rss })
+    })?;
     serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
-    let medians: Vec<Served> = all.into_iter().map(median).collect();
+    let medians: Vec<Served> = served.into_iter().map(median).collect();
     medians.try_into().map_err(|_| anyhow::anyhow!("not as many results as servers"))
 }
 
@@ -210,28 +209,25 @@ fn start<'a>(
 
 /// Requests per second, and the ninety-ninth percentile in milliseconds. Each answer has to be a success.
 pub fn load(
-    network: Option<&Path>,
+    network: &Path,
     port: u16,
     bench: &Bench,
     place: Place,
     asked: &Asked<'_>,
 ) -> Result<(f64, f64)> {
-    let network = network.map(|network| format!("--net={}", network.display()));
+    let network = format!("--net={}", network.display());
     let (connections, seconds) =
         (format!("-c{}", asked.connections), format!("-d{}", bench.effort.http_seconds));
     let url = format!("http://127.0.0.1:{port}{}", asked.path);
     let script = asked.script.map(|script| format!("-s{}", script.display()));
     let load = ["wrk", "-t1", &connections, &seconds, "--latency"];
     let load = load.into_iter().chain(script.as_deref()).chain([url.as_str()]);
-    let mut words = Vec::new();
-    if let Some(network) = &network {
-        words.extend(["nsenter", network]);
-    }
+    let mut words = vec![network.as_str()];
     if matches!(place, Place::One) {
         words.extend(["taskset", "-c", LOADS]);
     }
     words.extend(load);
-    let output = command::run(words[0], &words[1..])?.success()?.stdout;
+    let output = command::run("nsenter", &words)?.success()?.stdout;
     let is_bad = ["Non-2xx", "Socket errors"].iter().any(|bad| output.contains(bad));
     ensure!(!is_bad, "not each answer was a success: {output}");
     let of = |name: &str| {

@@ -57,15 +57,15 @@ const SCENARIOS: [Scenario; 10] = [
 ];
 
 /// Left out of a quick run that names none: a whole Python is compiled several times, a cluster started.
-const SLOW: [&str; 2] = ["cache", "replicas"];
+const SLOW: [&str; 2] = [cache::SCENARIO.name, replicas::SCENARIO.name];
 
 fn main() -> ExitCode {
     let words: Vec<_> = std::env::args().skip(1).collect();
     interrupt::end(bench(&words))
 }
 
-/// Without names all scenarios, but for [`SLOW`] ones in a quick run; with the word `quick` or names nothing is written, but printed alone. Fails in the end
-/// where one of them has; what is reported says so.
+/// Without names all scenarios, but for [`SLOW`] ones in a quick run; with the word `quick` or names nothing is written,
+/// but printed alone. Fails in the end where one of them has; what is reported says so.
 fn bench(words: &[String]) -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "quick");
     let bench = Bench::new(if quick.is_empty() { FULL } else { QUICK })?;

@@ -17,7 +17,7 @@ use crate::load::{self, Pace};
 use crate::native;
 use crate::report::machine::MB;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
-use crate::serving::{self, PORT};
+use crate::serving::{self, OWN_NETWORK, PORT};
 use crate::statistics::{Times, in_turn};
 
 /// The scenario.
@@ -35,9 +35,6 @@ const BODY: u32 = 1;
 /// Connections with bodies on their way: few, and as many as must not take more.
 const FEW: u32 = 4;
 const MANY: u32 = 64;
-
-/// Where the native server is: the network namespace of whoever asks (proc(5)).
-const OWN_NETWORK: &str = "/proc/self/ns/net";
 
 /// Connections that are open and idle.
 const IDLE: usize = 1000;
@@ -76,7 +73,8 @@ fn measure(bench: &Bench) -> Result<Section> {
     });
     let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
     let native = native::serve(Some(SERVERS))?;
-    let network = |server: usize| pods.get(server).map(|(pod, _)| pod.network.as_path());
+    let own = Path::new(OWN_NETWORK);
+    let network = |server: usize| pods.get(server).map_or(own, |(pod, _)| &pod.network);
     let port = |server: usize| if server < pods.len() { PORT } else { native.port };
     let p99 = in_turn(&[0, 1, 2], bench.effort.http_rounds, |server, _| {
         half(bench, network(*server), port(*server))
@@ -87,7 +85,7 @@ fn measure(bench: &Bench) -> Result<Section> {
         println!("  {}", who[all.len()].name());
         all.push(served(bench, p99, pod, server, &script)?);
     }
-    let echo = echo(bench, None, native.port, &script, FEW)?;
+    let echo = echo(bench, own, native.port, &script, FEW)?;
     all.push(Served { p99: native_p99.median, echo, ..Served::default() });
     drop(native);
     serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
@@ -151,7 +149,7 @@ fn served(
     server: &RunningContainer<'_>,
     script: &Path,
 ) -> Result<Served> {
-    let network = Some(pod.network.as_path());
+    let network = &pod.network;
     let memory = || Ok::<_, anyhow::Error>(server.process()?.memory()?.pss);
     let settle = || thread::sleep(Duration::from_secs(bench.effort.http_settles));
     settle();
@@ -181,7 +179,7 @@ fn served(
 }
 
 /// The ninety-ninth percentile at half of the rate that is reached.
-fn half(bench: &Bench, network: Option<&Path>, port: u16) -> Result<f64> {
+fn half(bench: &Bench, network: &Path, port: u16) -> Result<f64> {
     let (rate, _) = http::load(network, port, bench, Place::One, &http::Asked::default())?;
     let pace = Pace {
         rate: rate / 2.0,
@@ -189,19 +187,13 @@ fn half(bench: &Bench, network: Option<&Path>, port: u16) -> Result<f64> {
         time: Duration::from_secs(bench.effort.http_seconds.into()),
         processor: LOADS.parse()?,
     };
-    let times = load::paced(network.unwrap_or(Path::new(OWN_NETWORK)), port, pace)?;
+    let times = load::paced(network, port, pace)?;
     ensure!(!times.is_empty(), "nothing was asked");
     Ok(Times::of(times).p99)
 }
 
 /// MiB per second.
-fn echo(
-    bench: &Bench,
-    network: Option<&Path>,
-    port: u16,
-    script: &Path,
-    connections: u32,
-) -> Result<f64> {
+fn echo(bench: &Bench, network: &Path, port: u16, script: &Path, connections: u32) -> Result<f64> {
     let asked = http::Asked { path: "/echo", connections, script: Some(script) };
     let (rate, _) = http::load(network, port, bench, Place::One, &asked)?;
     Ok(rate * f64::from(BODY))

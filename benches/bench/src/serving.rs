@@ -78,6 +78,9 @@ pub fn take_away(pods: Vec<RunningPod<'_>>) -> Result<()> {
     })
 }
 
+/// Where a server is that is in no Pod: the network namespace of whoever asks (proc(5)).
+pub const OWN_NETWORK: &str = "/proc/self/ns/net";
+
 /// Fails unless the Pod answers.
 pub fn answers(pod: &RunningPod<'_>) -> Result<()> {
     answers_within(Duration::ZERO, &pod.network)

@@ -43,21 +43,30 @@ impl fmt::Display for Times {
     }
 }
 
-/// Measures all of them in turn, so that what disturbs one disturbs the others. The first round fills caches, and is
-/// not counted.
+/// As [`each_in_turn`], of what takes a time.
 pub fn in_turn<T>(
     all: &[T],
     rounds: usize,
-    mut measure: impl FnMut(&T, usize) -> Result<f64>,
+    measure: impl FnMut(&T, usize) -> Result<f64>,
 ) -> Result<Vec<Times>> {
-    let mut times = vec![Vec::new(); all.len()];
+    Ok(each_in_turn(all, rounds, measure)?.into_iter().map(Times::of).collect())
+}
+
+/// Measures all of them in turn, so that what disturbs one disturbs the others. The first round fills caches, and is
+/// not counted.
+pub fn each_in_turn<T, M>(
+    all: &[T],
+    rounds: usize,
+    mut measure: impl FnMut(&T, usize) -> Result<M>,
+) -> Result<Vec<Vec<M>>> {
+    let mut measured: Vec<_> = all.iter().map(|_| Vec::new()).collect();
     for round in 0..=rounds {
-        for (one, times) in all.iter().zip(&mut times) {
-            let time = measure(one, round)?;
+        for (one, measured) in all.iter().zip(&mut measured) {
+            let found = measure(one, round)?;
             if round > 0 {
-                times.push(time);
+                measured.push(found);
             }
         }
     }
-    Ok(times.into_iter().map(Times::of).collect())
+    Ok(measured)
 }
