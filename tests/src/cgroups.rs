@@ -38,6 +38,20 @@ pub fn existing(path: &str) -> Result<Vec<PathBuf>> {
     Ok(folders.filter(|folder| folder.exists()).collect())
 }
 
+/// Gives the cgroup of that path as much weight as so many threads have that are in none (cgroups(7), "cpu").
+pub fn weigh(path: &str, threads: usize) -> Result<()> {
+    for folder in existing(path.trim_start_matches('/'))? {
+        for (file, of_a_thread) in [("cpu.shares", 1024), ("cpu.weight", 100)] {
+            let file = folder.join(file);
+            if file.exists() {
+                let weight = of_a_thread * threads;
+                fs::write(&file, weight.to_string()).with_context(|| file.display().to_string())?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// The text of a file in the cgroup of a process: of v1's in that hierarchy, of v2's under another name.
 pub fn read(pid: i32, (controller, v1): (&str, &str), v2: &str) -> Result<String> {
     let of_process = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;

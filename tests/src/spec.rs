@@ -95,8 +95,13 @@ pub struct Container {
     config: ContainerConfig,
     security: LinuxContainerSecurityContext,
     memory: i64,
+    cpu_shares: i64,
     processors: String,
 }
+
+/// What kubelet makes of a container that asks for no processor, and of each that one asks for.
+const NO_PROCESSOR: i64 = 2;
+const PROCESSOR: i64 = 1024;
 
 impl Container {
     /// A container of that name with the image's own entrypoint and user.
@@ -113,12 +118,18 @@ impl Container {
             readonly_paths: ["/proc/bus", "/proc/sys"].map(Into::into).into(),
             ..Default::default()
         };
-        Self { config, security, memory: 0, processors: String::new() }
+        Self { config, security, memory: 0, cpu_shares: NO_PROCESSOR, processors: String::new() }
     }
 
     /// On these processors alone (cpuset(7), "List format").
     pub fn processors(mut self, list: &str) -> Self {
         self.processors = list.into();
+        self
+    }
+
+    /// Asks for so many processors (`requests.cpu`).
+    pub fn cpu_request(mut self, processors: usize) -> Self {
+        self.cpu_shares = processors as i64 * PROCESSOR;
         self
     }
 
@@ -236,11 +247,11 @@ impl Container {
         self
     }
 
-    /// The message for CRI, with the limits that kubelet gives a Pod that asks for none.
+    /// The message for CRI, with the limits that kubelet gives a Pod that asks for no others.
     pub(crate) fn config(&self) -> ContainerConfig {
         let metadata = self.config.metadata.clone().unwrap_or_default();
         let resources = LinuxContainerResources {
-            cpu_shares: 2,
+            cpu_shares: self.cpu_shares,
             oom_score_adj: 1000,
             memory_limit_in_bytes: self.memory,
             cpuset_cpus: self.processors.clone(),

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use serde::Serialize;
-use tests::{Container, Node, Pod, RunningContainer, RunningPod, command};
+use tests::{Container, Node, Pod, RunningContainer, RunningPod, cgroups, command};
 
 use crate::contender::Contender;
 use crate::effort::{self, Bench};
@@ -173,6 +173,8 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     let peer = Pod::new("http-peer").handler(Contender::Peer.handler());
     let pods = [fresh, reused, peer].map(|pod| start(node, &pod, place));
     let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
+    // As kubelet does: those outside have as much of what the load shares.
+    cgroups::weigh(&node.cgroup_parent(), processors())?;
     let processor = matches!(place, Place::One).then_some(SERVERS);
     let wasmtime = [1, REUSE].map(|reuse| wasmtime_serve::serve(processor, reuse));
     let wasmtime = wasmtime.into_iter().collect::<Result<Vec<_>>>()?;
@@ -194,6 +196,11 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     medians.try_into().map_err(|_| anyhow::anyhow!("not as many results as servers"))
 }
 
+/// Of the machine.
+fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 fn start<'a>(
     node: &'a Node,
     pod: &Pod,
@@ -202,7 +209,8 @@ fn start<'a>(
     let server = Container::new("server", &node.image("hello-http")?);
     let server = match place {
         Place::One => server.processors(SERVERS),
-        Place::All => server,
+        // Of a container that asks for none the kernel does not care on which of them its threads are.
+        Place::All => server.cpu_request(processors()),
     };
     serving::run(node, pod, &server)
 }

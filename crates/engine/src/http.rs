@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Runtime as Tokio};
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
@@ -26,7 +25,7 @@ use crate::code::Code;
 use crate::report::{one_line, tell};
 use crate::serving::Serving;
 use crate::serving::slots::Slots;
-use crate::{Plan, host_calls, signals};
+use crate::{Plan, signals};
 
 mod clock;
 mod connection;
@@ -39,16 +38,18 @@ pub mod roots;
 mod service;
 pub mod settings;
 pub mod spans;
+mod threads;
 pub mod tracing;
 
 use clock::Clock;
-use connection::Server;
 use instances::Guest;
 use metrics::Metrics;
 use observe::Observer;
 use outgoing::Outgoing;
 use service::Service;
+use settings::HttpSettings;
 use spans::Spans;
+use threads::Threads;
 
 /// Threads that serve. More of one address space slow each other down: whatever of it is unmapped, as by a guest's file or
 /// in a pool, interrupts all.
@@ -115,15 +116,21 @@ pub fn serve(
     let metrics = plan.http.metrics.map(|_| Metrics::new());
     let plan = Arc::new(plan.clone());
     let clock = Clock::start(loaded.serving.engine.clone(), loaded.slots.clone(), idle)?;
-    let guest = Guest::new(loaded, plan.clone(), outgoing.clone(), clock, metrics.clone())?;
     let stop = signals::tell_the_first(signals).context("wait for signals")?;
-    let tokio = threads(&plan).context("start the threads that serve HTTP")?;
-    let (end, ending) = watch::channel(false);
-    let spans = Spans::new(&plan, outgoing, tokio.handle());
+    let tokio = threads::event_loop().context("start the event loop")?;
+    let spans = Spans::new(&plan, outgoing.clone(), tokio.handle()).map(Arc::new);
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
-    let (handler, settings) = (ProxyHandler::new(guest), plan.http.clone());
-    let service = Arc::new(Service { handler, settings, observer, spans });
-    let server = Server { service: service.clone(), ending };
+    let guest = Guest::new(loaded, plan.clone(), outgoing, clock, metrics.clone())?;
+    let handlers: Vec<_> =
+        (0..processors(&plan)).map(|_| ProxyHandler::new(guest.clone())).collect();
+    let service = |thread| {
+        let mut handlers = handlers.clone();
+        handlers.rotate_left(thread);
+        let (settings, observer, spans) = (plan.http.clone(), observer.clone(), spans.clone());
+        Service { handlers, settings, observer, spans }
+    };
+    let services = (0..handlers.len()).map(service).collect();
+    let threads = Threads::start(&tokio, services).context("start the threads that serve HTTP")?;
     let served = tokio.block_on(async {
         if let (Some(metrics), Some(address)) = (metrics, plan.http.metrics) {
             match listen::for_metrics(address) {
@@ -132,11 +139,10 @@ pub fn serve(
                 Err(error) => tell(&format!("warning: no metrics: {}", one_line(&error))),
             }
         }
-        let served = accept(&server, stop, end, idle).await;
-        if service.spans.is_some() {
+        let served = accept(&threads, &plan.http, stop, idle).await;
+        if let Some(spans) = spans {
             // It is the event loop that sends them.
-            let sent = spawn_blocking(move || service.spans.iter().for_each(Spans::end));
-            sent.await.context("send the last spans")?;
+            spawn_blocking(move || spans.end()).await.context("send the last spans")?;
         }
         served
     });
@@ -145,37 +151,29 @@ pub fn serve(
     served.map(|()| 0)
 }
 
-/// As many as there are processors for the container, and this one where that is one.
-fn threads(plan: &Plan) -> std::io::Result<Tokio> {
+/// As many as there are for the container.
+fn processors(plan: &Plan) -> usize {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
-    let threads = plan.http.processors.unwrap_or(machine).min(machine).min(MAX_THREADS);
-    if threads == 1 {
-        std::mem::forget(host_calls::note());
-        return Builder::new_current_thread().enable_all().build();
-    }
-    Builder::new_multi_thread()
-        .worker_threads(threads)
-        // For as long as the thread lives.
-        .on_thread_start(|| std::mem::forget(host_calls::note()))
-        .enable_all()
-        .build()
+    plan.http.processors.unwrap_or(machine).min(machine).min(MAX_THREADS)
 }
 
 /// Accepts connections until it is told to stop, and then lets them finish.
 async fn accept(
-    server: &Server,
+    threads: &Arc<Threads>,
+    settings: &HttpSettings,
     mut stop: oneshot::Receiver<Signal>,
-    end: watch::Sender<bool>,
     idle: fn(),
 ) -> wasmtime::Result<()> {
-    let settings = &server.service.settings;
     let listener = listen::listen(settings)?;
     trace::last("listens");
     idle();
+    let (end, ending) = watch::channel(false);
     let places = Arc::new(Semaphore::new(settings.connections as usize));
     let serve = |stream: TcpStream| match places.clone().try_acquire_owned() {
         Ok(place) => {
-            tokio::spawn(server.clone().serve(stream, place));
+            if let Err(error) = threads.serve(stream, place, ending.clone()) {
+                tell(&format!("warning: serve a connection: {error}"));
+            }
         }
         // As much of it as the socket takes, which is new.
         Err(_) => drop(stream.try_write(NO_PLACE)),

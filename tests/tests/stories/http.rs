@@ -2,11 +2,15 @@
 
 use std::collections::BTreeSet;
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
 use anyhow::{Result, anyhow, ensure};
 use tests::containerd::repository;
+use tests::network::within;
+use tests::wait::{self, SOON};
 use tests::{Container, Pod, RunningPod, command, on_each_containerd};
 
 use crate::pod::{LISTEN, PORT};
@@ -138,7 +142,10 @@ fn an_instance_is_for_one_request_unless_an_annotation_says_otherwise() -> Resul
         let fresh = node.run_pod(&Pod::new("fresh"))?;
         let image = node.image("hello-http")?;
         fresh.run(&Container::new("server", &image))?;
-        let spec = Pod::new("reused").annotation("wasmtime.shim/http-instances", "reuse=3");
+        // One in all: otherwise each thread that serves has its own.
+        let spec = Pod::new("reused")
+            .annotation("wasmtime.shim/http-instances", "reuse=3")
+            .annotation("wasmtime.shim/http-max-requests", "1");
         let reused = node.run_pod(&spec)?;
         reused.run(&Container::new("server", &image))?;
         let counts = |pod: &RunningPod| -> Result<Vec<String>> {
@@ -147,6 +154,40 @@ fn an_instance_is_for_one_request_unless_an_annotation_says_otherwise() -> Resul
         assert_eq!(counts(&fresh)?, ["1", "1", "1", "1"]);
         assert_eq!(counts(&reused)?, ["1", "2", "3", "1"]);
         Ok(())
+    })
+}
+
+#[test]
+fn an_instance_that_waits_serves_whichever_connection_asks() -> Result<()> {
+    on_each_containerd(|node| {
+        let spec = Pod::new("shared")
+            .annotation("wasmtime.shim/http-instances", "reuse=1000")
+            .annotation("wasmtime.shim/http-max-requests", "1");
+        let pod = node.run_pod(&spec)?;
+        pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        assert_eq!(pod.http_get(PORT, "/count")?.body, "1\n");
+        // Those that are open are spread over the threads.
+        let open: Vec<_> = (0..6).map(|_| counted(&pod)).collect::<Result<_>>()?;
+        let last = wait::until(SOON, "an answer", || {
+            let answer = pod.http_get(PORT, "/count")?;
+            Ok((answer.status == 200).then_some(answer.body))
+        })?;
+        assert_eq!(last, format!("{}\n", open.len() + 2));
+        Ok(())
+    })
+}
+
+/// A connection that stays open and has been answered. Just after another request it may be too early.
+fn counted(pod: &RunningPod) -> Result<TcpStream> {
+    let network = pod.network.clone();
+    within(&network, || {
+        wait::until(SOON, "an answer on a further connection", || {
+            let mut stream = TcpStream::connect(("127.0.0.1", PORT))?;
+            stream.write_all(b"GET /count HTTP/1.1\r\nHost: test\r\n\r\n")?;
+            let mut status = [0; 12];
+            stream.read_exact(&mut status)?;
+            Ok((&status == b"HTTP/1.1 200").then_some(stream))
+        })
     })
 }
 

@@ -1,6 +1,6 @@
 //! A connection: which HTTP it speaks, how long it may be silent, and how it ends.
 
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,10 +8,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-use super::service::{Service, respond};
+use super::service::respond;
+use super::threads::Threads;
 
 /// How long a client may take for the head of a request, and be silent between two.
 const SILENCE: Duration = Duration::from_secs(60);
@@ -32,18 +33,19 @@ const STREAMS: u32 = 100;
 /// How a connection of HTTP/2 begins (RFC 9113, section 3.4); no method of HTTP/1.1 does.
 const PREFACE: &[u8] = b"PRI ";
 
-/// What all connections share.
-#[derive(Clone)]
-pub struct Server {
-    /// What answers.
-    pub service: Arc<Service>,
+/// A connection that a client has made.
+pub struct Connection {
+    /// All that there are.
+    pub threads: Arc<Threads>,
+    /// The number of its own.
+    pub thread: usize,
     /// Whether the server was told to end.
     pub ending: watch::Receiver<bool>,
 }
 
-impl Server {
-    /// Serves a connection until either side ends it. Its place is another's then.
-    pub async fn serve(mut self, stream: TcpStream, _place: OwnedSemaphorePermit) {
+impl Connection {
+    /// Serves it until either side ends it.
+    pub async fn serve(mut self, stream: TcpStream) {
         // Responses are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
         // A client that says nothing, or is gone.
@@ -64,11 +66,21 @@ impl Server {
             .max_header_list_size(HEAD as u32)
             .max_concurrent_streams(STREAMS);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let Server { service, mut ending } = self;
+        let Connection { threads, thread, mut ending } = self;
+        let service = threads.service(thread).clone();
         let client = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
         // A connection that is idle need not have room for a request's way.
-        let service = service_fn(|request| Box::pin(respond(service.clone(), client, request)));
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+        let respond = |request| -> Pin<Box<dyn Future<Output = _> + Send>> {
+            match is_http2 {
+                true => {
+                    let threads = threads.clone();
+                    Box::pin(async move { threads.respond(thread, client, request).await })
+                }
+                false => Box::pin(respond(service.clone(), client, request)),
+            }
+        };
+        let stream = TokioIo::new(stream);
+        let mut connection = pin!(builder.serve_connection(stream, service_fn(respond)));
         // An error is the client's: it went away or spoke something else. The connection first: what has been sent
         // is read before it is told to end.
         let _ = tokio::select! {

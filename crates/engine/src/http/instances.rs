@@ -58,12 +58,13 @@ impl Busy {
 }
 
 /// The guest, ready to be instantiated.
+#[derive(Clone)]
 pub struct Guest {
     engine: Engine,
     plan: Arc<Plan>,
     outgoing: Arc<Outgoing>,
-    pre: ProxyPre<State>,
-    clock: Clock,
+    pre: Arc<ProxyPre<State>>,
+    clock: Arc<Clock>,
     free: Arc<Semaphore>,
     requests: usize,
     metrics: Option<Arc<Metrics>>,
@@ -91,6 +92,7 @@ impl Guest {
         let engine = serving.engine.clone();
         let free = Arc::new(Semaphore::new(plan.http.instances() as usize));
         let requests = plan.http.requests(plan.world) as usize;
+        let (pre, clock) = (Arc::new(pre), Arc::new(clock));
         Ok(Guest { engine, plan, outgoing, pre, clock, free, requests, metrics })
     }
 }

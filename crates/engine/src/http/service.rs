@@ -2,8 +2,8 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError};
 
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::body::{Body, Bytes, Incoming};
@@ -38,14 +38,38 @@ enum Refusal {
 
 /// What answers requests.
 pub struct Service {
-    /// The guest.
-    pub handler: ProxyHandler<Guest>,
+    /// The guest, on each thread, of which this one's own is the first.
+    pub handlers: Vec<ProxyHandler<Guest>>,
     /// How.
     pub settings: HttpSettings,
     /// What is told of it.
     pub observer: Option<Arc<Observer>>,
     /// Where a span of it goes.
-    pub spans: Option<Spans>,
+    pub spans: Option<Arc<Spans>>,
+}
+
+impl Service {
+    /// Lets an instance answer. All threads together have no more of them than there may be: where none can be made any
+    /// more, one of another thread may wait for a request.
+    async fn handle(
+        &self,
+        mut asked: Asked,
+        mut request: Request<WasiBody>,
+    ) -> wasmtime::Result<Response<WasiBody>> {
+        for handler in &self.handlers {
+            let error = match handler.handle(asked, request).await {
+                Ok(response) => return Ok(response),
+                Err(error) => error.downcast::<InstantiationError<Asked>>()?,
+            };
+            if !Busy::is(&error.error) {
+                return Err(error.into());
+            }
+            let waiting = error.request.into_inner();
+            (asked, request) =
+                (error.request_data, waiting.unwrap_or_else(PoisonError::into_inner));
+        }
+        Err(Busy.into())
+    }
 }
 
 /// Serves one request.
@@ -70,11 +94,12 @@ pub async fn respond(
 }
 
 async fn ask(
-    Service { handler, settings, .. }: &Service,
+    service: &Service,
     request: Request<Incoming>,
     trace: Option<Trace>,
     observed: Option<&Observed>,
 ) -> Result<Response<WasiBody>, Refusal> {
+    let settings = &service.settings;
     let is_too_large = Arc::new(AtomicBool::new(false));
     let noted = is_too_large.clone();
     let limit = usize::try_from(settings.body).unwrap_or(usize::MAX);
@@ -89,13 +114,14 @@ async fn ask(
     let (told, ended) = oneshot::channel();
     let id = observed.filter(|_| settings.has_request_ids).map(|it| it.id().to_owned());
     let asked = Asked { told, id, trace };
-    let answer = timeout(settings.request_time, handler.handle(asked, request)).await;
+    let answer = timeout(settings.request_time, service.handle(asked, request)).await;
     if is_too_large.load(Ordering::Relaxed) {
         // The guest met an end of the body that is not the client's; what it made of that is no answer.
         return Err(Refusal::TooLarge);
     }
     let error = match answer {
         Ok(Ok(response)) => return Ok(response),
+        Ok(Err(error)) if error.is::<Busy>() => return Err(Refusal::Busy),
         Ok(Err(error)) if !error.is::<ExpirationError>() => error,
         _ => {
             let time = settings.request_time;
@@ -105,13 +131,17 @@ async fn ask(
         }
     };
     match error.downcast_ref::<InstantiationError<Asked>>() {
-        Some(failure) if Busy::is(&failure.error) => return Err(Refusal::Busy),
         Some(failure) => tell(&report::text(&failure.error)),
         // After a trap this error says only that there is no response.
         None if ended.await.unwrap_or(false) => {}
         None => tell(&report::text(&error)),
     }
     Err(Refusal::Failed)
+}
+
+/// The answer where there is none.
+pub fn failed() -> Response<WasiBody> {
+    refuse(Refusal::Failed)
 }
 
 /// What the client is told: nothing of the guest's inside.

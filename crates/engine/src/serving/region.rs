@@ -8,6 +8,8 @@ use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::{self, NonNull};
 
+use nix::errno::Errno;
+use nix::libc;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 
 /// What is mapped, in bytes, each a multiple of a page.
@@ -105,6 +107,18 @@ impl Region {
         let start = self.place(pages.start)?;
         // SAFETY: within the mapping, which is private, and whose contents nobody needs any more.
         Ok(unsafe { madvise(start, pages.len(), MmapAdvise::MADV_DONTNEED) }?)
+    }
+
+    /// Whether the page at that offset is in memory.
+    ///
+    /// # Errors
+    /// Of mincore(2).
+    pub fn is_resident(&self, offset: usize) -> io::Result<bool> {
+        let mut page = 0;
+        // SAFETY: within the mapping, of which nothing is changed; one page is told of in one byte.
+        let told = unsafe { libc::mincore(self.place(offset)?.as_ptr(), 1, &raw mut page) };
+        Errno::result(told)?;
+        Ok(page & 1 == 1)
     }
 
     /// Overwrites them with zeros. Only of a region that is free, and of what is open.

@@ -238,11 +238,21 @@ struct Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // No guest sees what is there: each function writes its own before it reads. Few go deep.
+        // No guest sees what is there: each function writes its own before it reads.
         let region = std::mem::take(&mut self.region);
-        if region.give_back(0..region.open.saturating_sub(STACK)).is_ok() {
+        if give_back_depth(&region, self.slots.page).is_ok() {
             self.slots.give(region);
         }
+    }
+}
+
+/// Gives back what of a stack is not kept. Few guests go so deep, and to give back what is not there takes longer than to
+/// see that: whoever goes deeper touches each page on the way (as stack probes do).
+fn give_back_depth(stack: &Region, page: usize) -> io::Result<()> {
+    let depth = stack.open.saturating_sub(STACK);
+    match depth.checked_sub(page).map(|last| stack.is_resident(last)) {
+        None | Some(Ok(false)) => Ok(()),
+        _ => stack.give_back(0..depth),
     }
 }
 
@@ -375,6 +385,27 @@ mod tests {
         drop(many);
         assert_eq!(slots.free().kept, KEPT_OF_ALL);
         assert_eq!(slots.free().regions.len(), KEPT_OF_ALL / KEPT);
+    }
+
+    #[test]
+    fn a_stack_is_given_back_as_far_as_it_was_used_deeply() {
+        let slots = with_page_map();
+        let resident = |stack: &Region, offset| stack.is_resident(offset).expect("is told");
+        for depth in [STACK, STACK + 1, 4 * STACK] {
+            let stack = Stacks(slots.clone()).new_stack(8 * STACK, false).expect("a stack");
+            let bottom = stack.range().start;
+            let start = 8 * STACK - depth;
+            let used = ptr::with_exposed_provenance_mut::<u8>(bottom + start);
+            // SAFETY: a stack is all open, and nobody runs on this one.
+            unsafe { used.write_bytes(7, depth) };
+            drop(stack);
+            let free = slots.free();
+            let stack = free.regions.last().expect("is kept");
+            assert_eq!(stack.start(), bottom);
+            assert!(resident(stack, 7 * STACK), "the kept part");
+            let lowest = start / slots.page * slots.page;
+            assert_eq!(resident(stack, lowest), depth == STACK, "{depth}");
+        }
     }
 
     #[test]

@@ -78,6 +78,20 @@ impl Server {
         read(self.request())
     }
 
+    /// How often each of its threads that serve has gone to sleep so far (proc(5)).
+    fn turns(&self) -> Vec<u64> {
+        let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
+        let threads = threads.expect("its threads").map(|thread| thread.expect("a thread").path());
+        let read = |file| std::fs::read_to_string(file).expect("of a thread");
+        let serves = threads.filter(|thread| read(thread.join("comm")).trim() == "http");
+        let turns = serves.map(|thread| {
+            let status = read(thread.join("status"));
+            let line = status.lines().find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"));
+            line.and_then(|turns| turns.trim().parse().ok()).expect("turns")
+        });
+        turns.collect()
+    }
+
     /// Ends it, which it does in good order.
     fn end(self) -> End {
         send(&self.child, Signal::SIGTERM);
@@ -281,6 +295,35 @@ fn http_2_is_known_by_its_preface_however_it_arrives() {
     let mut frame = [0; 9];
     stream.read_exact(&mut frame).expect("a frame");
     assert_eq!(frame[3], 4, "settings first: {frame:?}");
+    drop(stream);
+    server.end();
+}
+
+/// A connection of HTTP/2 (RFC 9113, section 3.4): a preface, and settings, which may be empty.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+
+/// `GET /` of `test` (RFC 9113, section 6.2; RFC 7541, appendix A), but for the stream's number.
+const HEADERS: &[u8] = b"\0\0\x09\x01\x05\0\0\0";
+const FIELDS: &[u8] = b"\x82\x86\x84\x41\x04test";
+
+#[test]
+fn the_requests_of_one_connection_of_http_2_are_served_by_all_threads() {
+    let server = serve(&slow_proxy(1_000_000_000));
+    let mut stream = server.connect();
+    stream.write_all(PREFACE).expect("sent");
+    stream.read_exact(&mut [0; 9]).expect("a frame");
+    let before = server.turns();
+    let processors = std::thread::available_parallelism().expect("processors").get();
+    assert_eq!(before.len(), if processors == 1 { 0 } else { processors.min(4) });
+    for number in (1..32).step_by(2) {
+        stream.write_all(&[HEADERS, &[number], FIELDS].concat()).expect("sent");
+    }
+    let start = Instant::now();
+    // A thread without a task sleeps.
+    while server.turns().iter().zip(&before).any(|(now, before)| now <= before) {
+        assert!(start.elapsed() < PATIENCE, "{before:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
     drop(stream);
     server.end();
 }
