@@ -6,6 +6,9 @@ use wasip2::io::streams::{OutputStream, StreamError};
 /// What `blocking-write-and-flush` takes at most.
 const CHUNK: usize = 4096;
 
+/// What is copied at a time, at most.
+const PIECE: u64 = 64 << 10;
+
 /// A body that is being written.
 pub struct Body {
     // The stream is a child of the body and has to be dropped before it: fields drop in this order.
@@ -25,12 +28,12 @@ impl Body {
         bytes.chunks(CHUNK).try_for_each(|chunk| self.stream.blocking_write_and_flush(chunk))
     }
 
-    /// Writes what arrives in `incoming` until its end.
+    /// Writes what arrives in `incoming` until its end. None of it comes into the guest's memory.
     pub fn copy_from(&self, incoming: &IncomingBody) -> Result<(), StreamError> {
         let input = incoming.stream().expect("the stream is taken only here");
         loop {
-            match input.blocking_read(CHUNK as u64) {
-                Ok(bytes) => self.write(&bytes)?,
+            match self.stream.blocking_splice(&input, PIECE) {
+                Ok(_) => {}
                 Err(StreamError::Closed) => return Ok(()),
                 Err(error) => return Err(error),
             }
