@@ -30,9 +30,9 @@ dist: deps ## build what is shipped into target/dist: LTO, stripped, debug infor
 images: build ## build the sample guests and pack them as OCI archives into target/images
 	@scripts/build-images.sh
 
-polyglot: images ## build the sample image whose components are in Rust, Python and JavaScript
+polyglot: images ## build the sample images with guests in Python and JavaScript
 	@scripts/install-deps.sh polyglot
-	@scripts/build-large-images.sh polyglot
+	@scripts/build-large-images.sh polyglot hello-http-js hello-http-python
 
 containerd: deps ## build a containerd 2.x into target/go/containerd, where Go is there
 	@scripts/build-go-tools.sh containerd

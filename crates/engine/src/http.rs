@@ -27,6 +27,7 @@ use crate::serving::Serving;
 use crate::serving::slots::Slots;
 use crate::{Plan, signals};
 
+mod body;
 mod clock;
 mod connection;
 mod instances;

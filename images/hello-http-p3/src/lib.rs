@@ -13,6 +13,8 @@ use wasip3::http::types::{ErrorCode, Fields, Request, Response};
 /// The text for whoever asks for nothing in particular.
 const GREETING: &str = "hello from WASI 0.3\n";
 
+const TRAILER: &str = "trailer";
+
 struct Hello;
 
 wasip3::http::service::export!(Hello);
@@ -21,12 +23,16 @@ impl wasip3::exports::http::handler::Guest for Hello {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let target = request.get_path_with_query().unwrap_or_default();
         let path = target.split('?').next().unwrap_or_default();
+        let headers = Fields::new();
+        let _ = headers.append("content-type", b"text/plain");
+        // Which there will be; without it HTTP/1.1 has none (RFC 9110, section 6.6.2).
+        for names in request.get_headers().get(TRAILER) {
+            let _ = headers.append(TRAILER, &names);
+        }
         let (content, trailers) = match path {
             "/echo" => body::copy_of(request),
             _ => body::text(GREETING),
         };
-        let headers = Fields::new();
-        let _ = headers.append("content-type", b"text/plain");
         // The status is 200 unless another is set; whether the body arrived is the host's concern.
         let (response, _sent) = Response::new(headers, Some(content), trailers);
         Ok(response)

@@ -9,6 +9,19 @@ const CHUNK: usize = 4096;
 /// What is copied at a time, at most.
 const PIECE: u64 = 64 << 10;
 
+/// Reads a request's body to its end, and says how many bytes it had.
+pub fn length(incoming: &IncomingBody) -> Result<u64, StreamError> {
+    let input = incoming.stream().expect("the stream is taken only here");
+    let mut length = 0;
+    loop {
+        match input.blocking_skip(PIECE) {
+            Ok(count) => length += count,
+            Err(StreamError::Closed) => return Ok(length),
+            Err(error) => return Err(error),
+        }
+    }
+}
+
 /// A body that is being written.
 pub struct Body {
     // The stream is a child of the body and has to be dropped before it: fields drop in this order.

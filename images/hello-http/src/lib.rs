@@ -11,6 +11,9 @@
 //! | `GET /trap` | none: the guest traps |
 //! | `GET /spin` | none: the guest is in a loop |
 //! | `GET /fetch?url=URL` | the status and body of what is there, or 502 with the reason |
+//! | `/length`, by any method | how many bytes the request's body has, once all of it has arrived |
+//! | `GET /bytes?count=N` | so many bytes |
+//! | `GET /events` | an event ten times a second, as long as somebody listens (`text/event-stream`) |
 //! | `GET /count` | how many requests this instance has had |
 #![forbid(unsafe_code)]
 
@@ -18,9 +21,13 @@ mod body;
 mod fetch;
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{Fields, IncomingRequest, OutgoingResponse, ResponseOutparam};
+
+/// The media type of most answers.
+const TEXT: &str = "text/plain";
 
 struct Hello;
 
@@ -33,11 +40,17 @@ impl Guest for Hello {
         let target = request.path_with_query().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let value = query.split_once('=').map_or("", |(_, value)| value);
-        if path == "/echo" {
-            return echo(request, out);
+        match path {
+            "/echo" => return echo(request, out),
+            "/bytes" => return bytes(value.parse().unwrap_or_default(), out),
+            "/events" => return events(out),
+            _ => {}
         }
-        let (status, text) = answer(path, value);
-        let body = begin(out, status);
+        let (status, text) = match path {
+            "/length" => length(&request),
+            _ => answer(path, value),
+        };
+        let body = begin(out, status, TEXT);
         // The client may be gone; then there is nobody to tell.
         let _ = body.write(text.as_bytes()).and_then(|()| body.finish());
     }
@@ -85,14 +98,45 @@ fn log(message: &str) -> String {
 /// Streams the request's body back while it is still arriving.
 fn echo(request: IncomingRequest, out: ResponseOutparam) {
     let incoming = request.consume().expect("the body is taken only here");
-    let body = begin(out, 200);
+    let body = begin(out, 200, TEXT);
     let _ = body.copy_from(&incoming).and_then(|()| body.finish());
 }
 
+fn length(request: &IncomingRequest) -> (u16, String) {
+    match body::length(&request.consume().expect("the body is taken only here")) {
+        Ok(length) => (200, format!("{length}\n")),
+        // What became of the body is the host's to say.
+        Err(_) => (400, "the body broke off\n".into()),
+    }
+}
+
+fn bytes(count: usize, out: ResponseOutparam) {
+    let body = begin(out, 200, "application/octet-stream");
+    let piece = [b'x'; 1 << 10];
+    let mut rest = count;
+    while rest > 0 {
+        let length = rest.min(piece.len());
+        if body.write(&piece[..length]).is_err() {
+            return;
+        }
+        rest -= length;
+    }
+    let _ = body.finish();
+}
+
+fn events(out: ResponseOutparam) {
+    let body = begin(out, 200, "text/event-stream");
+    let mut number = 0;
+    while body.write(format!("data: {number}\n\n").as_bytes()).is_ok() {
+        number += 1;
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
 /// Sends the head of the response.
-fn begin(out: ResponseOutparam, status: u16) -> body::Body {
+fn begin(out: ResponseOutparam, status: u16, content_type: &str) -> body::Body {
     let headers = Fields::new();
-    let _ = headers.append("content-type", b"text/plain");
+    let _ = headers.append("content-type", content_type.as_bytes());
     let response = OutgoingResponse::new(headers);
     response.set_status_code(status).expect("the status codes used here are valid");
     let body = response.body().expect("the body is taken only here");

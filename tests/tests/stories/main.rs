@@ -8,6 +8,7 @@
 mod bad_input;
 mod bounds;
 mod caching;
+mod clients;
 mod compiling;
 mod composing;
 mod ctr;
@@ -16,6 +17,7 @@ mod exec;
 mod guest;
 mod guest_files;
 mod http;
+mod languages;
 mod leftovers;
 mod linux;
 mod observing;

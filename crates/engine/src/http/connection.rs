@@ -10,21 +10,19 @@ use hyper_util::server::conn::auto;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
+use tokio_io_timeout::TimeoutWriter;
 
 use super::service::respond;
+use super::settings::HttpSettings;
 use super::threads::Threads;
 
-/// How long a client may take for the head of a request, and be silent between two.
-const SILENCE: Duration = Duration::from_secs(60);
-
-/// The same when the server was told to end.
+/// How long a client may be silent when the server was told to end.
 const LAST_SILENCE: Duration = Duration::from_secs(1);
 
 /// A client that sends its first bytes one by one is looked at again.
 const GLANCE: Duration = Duration::from_millis(10);
 
-/// The head of a request, in bytes, as far as it is read at once, and in headers. More of it is answered with 431.
-const HEAD: usize = 64 << 10;
+/// The headers of a request. More of them are answered with 431.
 const HEADERS: usize = 100;
 
 /// Requests at a time of one connection of HTTP/2.
@@ -51,23 +49,24 @@ impl Connection {
         // A client that says nothing, or is gone.
         let Some(is_http2) = self.first_bytes(&stream).await else { return };
         let was_ending = *self.ending.borrow_and_update();
+        let Connection { threads, thread, mut ending } = self;
+        let service = threads.service(thread).clone();
+        let HttpSettings { idle_time, head, .. } = service.settings;
         let mut builder = auto::Builder::new(TokioExecutor::new());
         builder
             .http1()
             .timer(TokioTimer::new())
-            .header_read_timeout(if was_ending { LAST_SILENCE } else { SILENCE })
+            .header_read_timeout(if was_ending { LAST_SILENCE.min(idle_time) } else { idle_time })
             .max_headers(HEADERS)
-            .max_buf_size(HEAD)
+            .max_buf_size(head as usize)
             .keep_alive(!was_ending);
         builder
             .http2()
             .timer(TokioTimer::new())
-            .keep_alive_interval(SILENCE)
-            .max_header_list_size(HEAD as u32)
+            .keep_alive_interval(idle_time)
+            .max_header_list_size(head)
             .max_concurrent_streams(STREAMS);
         let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let Connection { threads, thread, mut ending } = self;
-        let service = threads.service(thread).clone();
         let client = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
         // A connection that is idle need not have room for a request's way.
         let respond = |request| -> Pin<Box<dyn Future<Output = _> + Send>> {
@@ -79,7 +78,10 @@ impl Connection {
                 false => Box::pin(respond(service.clone(), client, request)),
             }
         };
-        let stream = TokioIo::new(stream);
+        // One that does not take its response keeps no instance.
+        let mut stream = TimeoutWriter::new(stream);
+        stream.set_timeout(Some(idle_time));
+        let stream = TokioIo::new(Box::pin(stream));
         let mut connection = pin!(builder.serve_connection(stream, service_fn(respond)));
         // An error is the client's: it went away or spoke something else. The connection first: what has been sent
         // is read before it is told to end.
@@ -96,15 +98,16 @@ impl Connection {
     /// Whether they are those of HTTP/2; none where there are none in time.
     async fn first_bytes(&mut self, stream: &TcpStream) -> Option<bool> {
         let mut first = pin!(is_http2(stream));
+        let silence = self.threads.service(self.thread).settings.idle_time;
         let is_ending = *self.ending.borrow_and_update();
         if !is_ending {
             tokio::select! {
-                found = timeout(SILENCE, first.as_mut()) => return found.ok()?.ok(),
+                found = timeout(silence, first.as_mut()) => return found.ok()?.ok(),
                 // It may have been sent, and not be noticed yet.
                 _ = self.ending.changed() => {}
             }
         }
-        timeout(LAST_SILENCE, first).await.ok()?.ok()
+        timeout(LAST_SILENCE.min(silence), first).await.ok()?.ok()
     }
 }
 

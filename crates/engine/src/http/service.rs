@@ -2,10 +2,9 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, PoisonError};
 
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
@@ -14,6 +13,7 @@ use tokio::time::timeout;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
+use super::body::{self, Ended};
 use super::instances::{Asked, Busy, Guest};
 use super::observe::{Observed, Observer};
 use super::settings::HttpSettings;
@@ -26,6 +26,8 @@ const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 /// Why the guest's response is not the answer, or there is none.
 enum Refusal {
+    /// The client did not go on with its body.
+    Silent,
     /// The body is longer than it may be.
     TooLarge,
     /// As much is being served as may be.
@@ -100,24 +102,20 @@ async fn ask(
     observed: Option<&Observed>,
 ) -> Result<Response<WasiBody>, Refusal> {
     let settings = &service.settings;
-    let is_too_large = Arc::new(AtomicBool::new(false));
-    let noted = is_too_large.clone();
-    let limit = usize::try_from(settings.body).unwrap_or(usize::MAX);
-    let request = request.map(|body| {
-        let limited = Limited::new(body, limit).map_err(move |error| {
-            noted.store(error.is::<LengthLimitError>(), Ordering::Relaxed);
-            wasmtime_wasi_http::Error::HttpRequestBodySize(None)
-        });
-        limited.boxed_unsync()
-    });
+    let (parts, body) = request.into_parts();
+    let (body, ended_early) = body::bounded(body, settings);
+    let request = Request::from_parts(parts, body);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (told, ended) = oneshot::channel();
     let id = observed.filter(|_| settings.has_request_ids).map(|it| it.id().to_owned());
     let asked = Asked { told, id, trace };
     let answer = timeout(settings.request_time, service.handle(asked, request)).await;
-    if is_too_large.load(Ordering::Relaxed) {
+    if let Some(ended) = ended_early.get() {
         // The guest met an end of the body that is not the client's; what it made of that is no answer.
-        return Err(Refusal::TooLarge);
+        return Err(match ended {
+            Ended::TooLarge => Refusal::TooLarge,
+            Ended::Silent => Refusal::Silent,
+        });
     }
     let error = match answer {
         Ok(Ok(response)) => return Ok(response),
@@ -147,6 +145,7 @@ pub fn failed() -> Response<WasiBody> {
 /// What the client is told: nothing of the guest's inside.
 fn refuse(refusal: Refusal) -> Response<WasiBody> {
     let (status, text) = match refusal {
+        Refusal::Silent => (StatusCode::REQUEST_TIMEOUT, "the body did not go on\n"),
         Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
         Refusal::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time\n"),
         Refusal::Late => (StatusCode::GATEWAY_TIMEOUT, "no response in time\n"),

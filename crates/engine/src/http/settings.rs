@@ -1,6 +1,7 @@
 //! How HTTP is served: defaults, and the annotations that change them.
 
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -23,6 +24,14 @@ const BACKLOG: u32 = 128;
 
 /// As long as proxies usually wait for a response.
 const REQUEST_TIME: Duration = Duration::from_secs(60);
+
+/// As nginx and Apache wait for the next part of a request, and for a client to take the next part of a response.
+const IDLE_TIME: Duration = Duration::from_secs(60);
+
+const HEAD: u32 = 64 << 10;
+
+/// hyper takes no less, and allocates as much for a connection where it is used.
+const HEADS: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
 const BODY: u64 = 100 << 20;
 
@@ -48,6 +57,11 @@ pub struct HttpSettings {
     pub backlog: u32,
     /// How long the guest may take to begin its response.
     pub request_time: Duration,
+    /// How long a client may take for the head of a request, and keep waiting between two requests, with the next part of
+    /// a body, or without taking the next part of a response.
+    pub idle_time: Duration,
+    /// The largest head of a request, in bytes.
+    pub head: u32,
     /// The largest body of a request, in bytes.
     pub body: u64,
     /// Instances at a time; none for what the container's memory has room for.
@@ -73,6 +87,8 @@ impl Default for HttpSettings {
             port: PORT,
             backlog: BACKLOG,
             request_time: REQUEST_TIME,
+            idle_time: IDLE_TIME,
+            head: HEAD,
             body: BODY,
             instances: None,
             connections: CONNECTIONS,
@@ -119,6 +135,14 @@ impl HttpSettings {
             Some("request-timeout") => {
                 self.request_time = duration(value).ok_or_else(|| refused(DURATION))?;
             }
+            Some("idle-timeout") => {
+                self.idle_time = duration(value).ok_or_else(|| refused(DURATION))?;
+            }
+            Some("max-header") => {
+                let head = size(value).filter(|size| HEADS.contains(size));
+                self.head =
+                    head.and_then(|it| it.try_into().ok()).ok_or_else(|| refused(HEADER))?;
+            }
             Some("max-body") => self.body = size(value).ok_or_else(|| refused(SIZE))?,
             Some("max-requests") => self.instances = Some(count()?),
             Some("max-connections") => self.connections = count()?,
@@ -161,8 +185,10 @@ impl HttpSettings {
 /// What an address may be.
 pub const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
 const POLICY: &str = "per-request, or reuse=N with a whole number of at least 1";
-const KEYS: &str = "http-listen, http-request-timeout, http-max-body, http-max-requests, http-max-connections, \
-                    http-instances, http-access-log, http-request-ids and metrics-listen";
+const HEADER: &str = "a size from 8Ki to 1Mi";
+const KEYS: &str = "http-listen, http-request-timeout, http-idle-timeout, http-max-header, http-max-body, \
+                    http-max-requests, http-max-connections, http-instances, http-access-log, http-request-ids and \
+                    metrics-listen";
 
 #[cfg(test)]
 mod tests {
@@ -181,6 +207,9 @@ mod tests {
             HttpSettings { request_time: Duration::from_millis(250), ..Default::default() };
         assert_eq!(settings, expected);
         assert_eq!(annotated("max-body", "10Mi").map(|it| it.body), Ok(10 << 20));
+        assert_eq!(annotated("max-header", "8Ki").map(|it| it.head), Ok(8 << 10));
+        let idle = annotated("idle-timeout", "5s").map(|it| it.idle_time);
+        assert_eq!(idle, Ok(Duration::from_secs(5)));
         assert_eq!(annotated("max-requests", "7").map(|it| it.instances()), Ok(7));
         assert_eq!(annotated("max-connections", "9").map(|it| it.connections), Ok(9));
         let listen = annotated("listen", "127.0.0.1:90").map(|it| it.listen);
@@ -204,6 +233,9 @@ mod tests {
             ("request-timeout", "0s", "30s"),
             ("request-timeout", "99999999999999999999s", "30s"),
             ("max-body", "10MB", "10Mi"),
+            ("max-header", "1Ki", "8Ki"),
+            ("max-header", "5Gi", "1Mi"),
+            ("idle-timeout", "never", "30s"),
             ("max-requests", "0", "at least 1"),
             ("instances", "reuse=0", "reuse=N"),
             ("instances", "fresh", "per-request"),
