@@ -62,7 +62,7 @@ impl Subscriber for Notes {
         Id::from_u64(id)
     }
 
-    /// Of an asynchronous function each time it goes on, on whichever thread.
+    /// Of an asynchronous function each time it goes on.
     fn enter(&self, span: &Id) {
         LAST.set(span.into_u64());
     }

@@ -1,13 +1,13 @@
 //! Serves HTTP with a guest of `wasi:http` 0.2 or 0.3.
 //!
 //! ```text
-//! listen → accept → connection (HTTP/1.1 or h2c) → service → instances → response
+//! listen → accept → threads → connection (HTTP/1.1 or h2c) → service → instances → response
 //!             └ SIGTERM, SIGINT: stop accepting, let connections finish their requests, exit 0;
 //!                                a second one ends the process at once
 //! ```
 //!
-//! What a client may ask for is bounded at each step: connections here, silence and heads in `connection`, bodies and
-//! time in `service`, instances in `instances`, and a guest's turn by the `clock`.
+//! What a client may ask for is bounded at each step: connections here, silence and heads in `connection`, bodies in
+//! `body`, time in `service`, instances in `instances`, and a guest's turn by the `clock`.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use nix::sys::signal::{SigSet, Signal};
 use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
@@ -122,16 +123,21 @@ pub fn serve(
     let spans = Spans::new(&plan, outgoing.clone(), tokio.handle()).map(Arc::new);
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
     let guest = Guest::new(loaded, plan.clone(), outgoing, clock, metrics.clone())?;
-    let handlers: Vec<_> =
-        (0..processors(&plan)).map(|_| ProxyHandler::new(guest.clone())).collect();
+    let event_loops = threads::event_loops(&tokio, processors(&plan));
+    let event_loops = event_loops.context("start the threads that serve HTTP")?;
+    let handler = |event_loop: Handle| (event_loop, ProxyHandler::new(guest.clone()));
+    let handlers: Vec<_> = event_loops.into_iter().map(handler).collect();
     let service = |thread| {
         let mut handlers = handlers.clone();
         handlers.rotate_left(thread);
+        let event_loop = handlers[0].0.clone();
+        if plan.http.requests(plan.world) == 1 {
+            handlers.truncate(1);
+        }
         let (settings, observer, spans) = (plan.http.clone(), observer.clone(), spans.clone());
-        Service { handlers, settings, observer, spans }
+        (event_loop, Service { handlers, settings, observer, spans })
     };
-    let services = (0..handlers.len()).map(service).collect();
-    let threads = Threads::start(&tokio, services).context("start the threads that serve HTTP")?;
+    let threads = Threads::new((0..handlers.len()).map(service));
     let served = tokio.block_on(async {
         if let (Some(metrics), Some(address)) = (metrics, plan.http.metrics) {
             match listen::for_metrics(address) {
@@ -147,8 +153,9 @@ pub fn serve(
         }
         served
     });
-    // A guest may still be in a loop of its own; its thread is not waited for.
-    tokio.shutdown_background();
+    // The process ends with what is still there: a guest in a loop of its own is not waited for, and instances that wait for
+    // requests have not failed.
+    std::mem::forget(tokio);
     served.map(|()| 0)
 }
 

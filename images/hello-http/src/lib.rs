@@ -42,12 +42,15 @@ impl Guest for Hello {
         let value = query.split_once('=').map_or("", |(_, value)| value);
         match path {
             "/echo" => return echo(request, out),
-            "/bytes" => return bytes(value.parse().unwrap_or_default(), out),
             "/events" => return events(out),
             _ => {}
         }
         let (status, text) = match path {
             "/length" => length(&request),
+            "/bytes" => match value.parse() {
+                Ok(count) => return bytes(count, out),
+                Err(error) => (400, format!("{value}: {error}\n")),
+            },
             _ => answer(path, value),
         };
         let body = begin(out, status, TEXT);
@@ -110,16 +113,16 @@ fn length(request: &IncomingRequest) -> (u16, String) {
     }
 }
 
-fn bytes(count: usize, out: ResponseOutparam) {
+fn bytes(count: u64, out: ResponseOutparam) {
     let body = begin(out, 200, "application/octet-stream");
-    let piece = [b'x'; 1 << 10];
+    let piece = [b'x'; 64 << 10];
     let mut rest = count;
     while rest > 0 {
-        let length = rest.min(piece.len());
+        let length = usize::try_from(rest).map_or(piece.len(), |rest| rest.min(piece.len()));
         if body.write(&piece[..length]).is_err() {
             return;
         }
-        rest -= length;
+        rest -= length as u64;
     }
     let _ = body.finish();
 }

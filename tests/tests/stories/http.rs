@@ -149,7 +149,7 @@ fn an_instance_is_for_one_request_unless_an_annotation_says_otherwise() -> Resul
         let reused = node.run_pod(&spec)?;
         reused.run(&Container::new("server", &image))?;
         let counts = |pod: &RunningPod| -> Result<Vec<String>> {
-            (0..4).map(|_| Ok(pod.http_get(PORT, "/count")?.body.trim().to_owned())).collect()
+            (0..4).map(|_| Ok(answer_of(pod, "/count")?.trim().to_owned())).collect()
         };
         assert_eq!(counts(&fresh)?, ["1", "1", "1", "1"]);
         assert_eq!(counts(&reused)?, ["1", "2", "3", "1"]);
@@ -168,21 +168,26 @@ fn an_instance_that_waits_serves_whichever_connection_asks() -> Result<()> {
         assert_eq!(pod.http_get(PORT, "/count")?.body, "1\n");
         // Those that are open are spread over the threads.
         let open: Vec<_> = (0..6).map(|_| counted(&pod)).collect::<Result<_>>()?;
-        let last = wait::until(SOON, "an answer", || {
-            let answer = pod.http_get(PORT, "/count")?;
-            Ok((answer.status == 200).then_some(answer.body))
-        })?;
-        assert_eq!(last, format!("{}\n", open.len() + 2));
+        assert_eq!(answer_of(&pod, "/count")?, format!("{}\n", open.len() + 2));
         Ok(())
     })
 }
 
-/// A connection that stays open and has been answered. Just after another request it may be too early.
+/// Of a server with one instance. Just after another request it may be too early.
+fn answer_of(pod: &RunningPod, path: &str) -> Result<String> {
+    wait::until(SOON, "an answer", || {
+        let answer = pod.http_get(PORT, path)?;
+        Ok((answer.status == 200).then_some(answer.body))
+    })
+}
+
+/// The same of a connection that stays open.
 fn counted(pod: &RunningPod) -> Result<TcpStream> {
     let network = pod.network.clone();
     within(&network, || {
         wait::until(SOON, "an answer on a further connection", || {
             let mut stream = TcpStream::connect(("127.0.0.1", PORT))?;
+            stream.set_read_timeout(Some(SOON))?;
             stream.write_all(b"GET /count HTTP/1.1\r\nHost: test\r\n\r\n")?;
             let mut status = [0; 12];
             stream.read_exact(&mut status)?;

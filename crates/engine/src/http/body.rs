@@ -1,18 +1,21 @@
-//! The body of a request, as far as it may be long, and as long as its client goes on with it.
+//! Bodies: those that arrive as far as they may be long, and as long as whoever sends them goes on; and whether one is being
+//! sent.
 
 use std::pin::Pin;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Body, Bytes, Frame, Incoming};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::instances::Sending;
 use super::settings::HttpSettings;
 
-/// Why a body ended that is not whole.
+/// Why a request's body ended that is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
     /// It is longer than it may be.
@@ -21,57 +24,107 @@ pub enum Ended {
     Silent,
 }
 
-/// The body, and why it ended before its end, once it has.
+/// The body of a request, and why it ended before its end, once it has.
 pub fn bounded(body: Incoming, settings: &HttpSettings) -> (WasiBody, Arc<OnceLock<Ended>>) {
-    let ended = Arc::default();
-    if body.is_end_stream() {
-        return (body.map_err(|_| Error::ConnectionTerminated).boxed_unsync(), ended);
-    }
+    let ended = Arc::<OnceLock<Ended>>::default();
     let limit = usize::try_from(settings.body).unwrap_or(usize::MAX);
-    let patient = Patient { body, time: settings.idle_time, timer: None };
+    let body = Patient::new(body, settings.idle_time, |_| Error::ConnectionTerminated);
     let noted = ended.clone();
-    let body = Limited::new(patient, limit).map_err(move |error| {
-        let (reason, error) = if error.is::<LengthLimitError>() {
-            (Ended::TooLarge, Error::HttpRequestBodySize(None))
-        } else if error.is::<Silent>() {
-            (Ended::Silent, Error::ConnectionReadTimeout)
-        } else {
-            return Error::ConnectionTerminated;
-        };
-        let _ = noted.set(reason);
-        error
+    let body = Limited::new(body, limit).map_err(move |error| match error.downcast::<Error>() {
+        Ok(error) => {
+            if matches!(*error, Error::ConnectionReadTimeout) {
+                let _ = noted.set(Ended::Silent);
+            }
+            *error
+        }
+        Err(_) => {
+            let _ = noted.set(Ended::TooLarge);
+            Error::HttpRequestBodySize(None)
+        }
     });
     (body.boxed_unsync(), ended)
 }
 
-#[derive(Debug, thiserror::Error)]
-#[error("the client does not go on with the body")]
-struct Silent;
-
-/// A body that fails where somebody waits for its next part for so long. What has arrived comes first: a guest may do
-/// something else meanwhile.
-struct Patient {
+/// A body that is waited for only so long, each time. What has arrived comes first: a guest may do something else
+/// meanwhile.
+pub struct Patient {
     body: Incoming,
-    time: Duration,
+    patience: Duration,
+    error: fn(&hyper::Error) -> Error,
     /// While somebody waits.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
+impl Patient {
+    /// With what its errors mean.
+    pub fn new(body: Incoming, patience: Duration, error: fn(&hyper::Error) -> Error) -> Patient {
+        Patient { body, patience, error, timer: None }
+    }
+}
+
 impl Body for Patient {
     type Data = Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Error = Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.timer = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(Into::into)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| (self.error)(&error))));
         }
-        let time = self.time;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(time)));
+        let patience = self.patience;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(timer.as_mut().poll(context));
-        Poll::Ready(Some(Err(Silent.into())))
+        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The body of a response, which notes that it is being sent until it is dropped.
+pub struct Sent {
+    body: WasiBody,
+    sending: Sending,
+}
+
+impl Sent {
+    /// From here on it is being sent.
+    pub fn begin(body: WasiBody, sending: Sending) -> WasiBody {
+        sending.store(true, Ordering::Relaxed);
+        Sent { body, sending }.boxed_unsync()
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.sending.store(false, Ordering::Relaxed);
+    }
+}
+
+impl Body for Sent {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -20,7 +20,7 @@ use super::threads::Threads;
 const LAST_SILENCE: Duration = Duration::from_secs(1);
 
 /// A client that sends its first bytes one by one is looked at again.
-const GLANCE: Duration = Duration::from_millis(10);
+const GLANCE: Duration = Duration::from_millis(50);
 
 /// The headers of a request. More of them are answered with 431.
 const HEADERS: usize = 100;
@@ -28,12 +28,13 @@ const HEADERS: usize = 100;
 /// Requests at a time of one connection of HTTP/2.
 const STREAMS: u32 = 100;
 
-/// How a connection of HTTP/2 begins (RFC 9113, section 3.4); no method of HTTP/1.1 does.
-const PREFACE: &[u8] = b"PRI ";
+/// How a connection of HTTP/2 begins (RFC 9113, section 3.4); nothing of HTTP/1.1 does. hyper waits for all of it, as long
+/// as that takes, and does not end meanwhile.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
 /// A connection that a client has made.
 pub struct Connection {
-    /// All that there are.
+    /// The threads that serve.
     pub threads: Arc<Threads>,
     /// The number of its own.
     pub thread: usize,
@@ -78,7 +79,7 @@ impl Connection {
                 false => Box::pin(respond(service.clone(), client, request)),
             }
         };
-        // One that does not take its response keeps no instance.
+        // Of HTTP/1.1 a client that does not take its response keeps no instance; of HTTP/2 it can.
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(idle_time));
         let stream = TokioIo::new(Box::pin(stream));

@@ -1,6 +1,7 @@
 //! The guest's instances: how many there are, what each of them serves, and when it ends.
 
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
@@ -42,7 +43,12 @@ pub struct Asked {
     pub id: Option<String>,
     /// What it is a part of.
     pub trace: Option<Trace>,
+    /// Whether its response is being sent.
+    pub sending: Sending,
 }
+
+/// Whether a response is being sent, from its beginning to its end.
+pub type Sending = Arc<AtomicBool>;
 
 /// As many instances as there may be.
 #[derive(Debug, thiserror::Error)]
@@ -119,7 +125,9 @@ impl HandlerState for Guest {
         if let Some(metrics) = &self.metrics {
             metrics.created();
         }
+        let sending = Arc::<Mutex<Sending>>::default();
         let state = Served {
+            sending: sending.clone(),
             plan: self.plan.clone(),
             metrics: self.metrics.clone(),
             told: Mutex::default(),
@@ -129,18 +137,27 @@ impl HandlerState for Guest {
             _running: running,
         };
         let idle = if self.requests > 1 { IDLE } else { Duration::ZERO };
-        let expiration = Expiration { time: time + MARGIN, idle, timer: None };
+        let expiration = Expiration { time: time + MARGIN, idle, sending, timer: None };
         Ok(Instance { store, proxy, view: State::http, expiration, state })
     }
 }
 
 /// When an instance ends: one that does not come back, and one that is not needed any more.
 pub struct Expiration {
-    /// For a request, until its response has begun. What a guest does after that has no limit: a stream may be long.
+    /// For a request, until its response has begun, and when its client has gone away. As long as it is being sent there
+    /// is no limit: a stream may be long.
     time: Duration,
     /// Without a request.
     idle: Duration,
+    /// The last request.
+    sending: Arc<Mutex<Sending>>,
     timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl Expiration {
+    fn is_sending(&self) -> bool {
+        self.sending.lock().unwrap_or_else(PoisonError::into_inner).load(Ordering::Relaxed)
+    }
 }
 
 impl WorkerExpiration for Expiration {
@@ -150,13 +167,20 @@ impl WorkerExpiration for Expiration {
         status: WorkerStatus,
         since: Instant,
     ) -> Poll<()> {
-        let end = since
+        let mut end = since
             + match status {
                 WorkerStatus::Idle => self.idle,
                 WorkerStatus::Requests => self.time,
                 WorkerStatus::PostReturn => return Poll::Pending,
             };
-        if Instant::now() >= end {
+        let now = Instant::now();
+        if status == WorkerStatus::Requests && self.is_sending() {
+            // To be looked at again.
+            while end <= now {
+                end += self.time;
+            }
+        }
+        if now >= end {
             return Poll::Ready(());
         }
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(end.into())));
@@ -169,6 +193,7 @@ impl WorkerExpiration for Expiration {
 
 /// What an instance serves.
 pub struct Served {
+    sending: Arc<Mutex<Sending>>,
     plan: Arc<Plan>,
     metrics: Option<Arc<Metrics>>,
     /// Of the requests that were begun; the last is dropped with the instance.
@@ -195,12 +220,13 @@ impl WorkerState for Served {
     fn on_request_start(
         &self,
         mut store: StoreContextMut<'_, State>,
-        Asked { told, id, trace }: Asked,
+        Asked { told, id, trace, sending }: Asked,
         _: wasmtime::component::GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         // Of several at a time, nobody knows which it is that the guest goes on with.
         if self.at_a_time == 1 {
             store.data_mut().begin(id, trace);
+            *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = sending;
         }
         let mut waiting = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|told| !told.is_closed());

@@ -16,9 +16,10 @@ use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{OnceCell, Semaphore};
 use tokio::task::{spawn_blocking, yield_now};
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
+use super::body::Patient;
 use super::roots::Roots;
 use super::tracing::Trace;
 
@@ -188,7 +189,7 @@ fn with_patience(
 ) -> Result<Response<WasiBody>, Error> {
     let patience = options.between_bytes_timeout.unwrap_or(STEP);
     let response = answer.map_err(|error| reason(&error))?;
-    Ok(response.map(|body| Patient { body, patience, timer: None }.boxed_unsync()))
+    Ok(response.map(|body| Patient::new(body, patience, of_http).boxed_unsync()))
 }
 
 /// Which of the errors of `wasi:http` it is, from where it comes from.
@@ -284,40 +285,6 @@ impl Body for Upload {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         let is_cut = frame.is_none() && self.has_ended.load(Ordering::Acquire);
         Poll::Ready(if is_cut { Some(Err(Error::ConnectionTerminated)) } else { frame })
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A body that is waited for only so long, each time.
-struct Patient {
-    body: Incoming,
-    patience: Duration,
-    timer: Option<Pin<Box<Sleep>>>,
-}
-
-impl Body for Patient {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Error>>> {
-        if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
-            self.timer = None;
-            return Poll::Ready(frame.map(|frame| frame.map_err(|error| of_http(&error))));
-        }
-        let patience = self.patience;
-        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(timer.as_mut().poll(context));
-        Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
     }
 
     fn is_end_stream(&self) -> bool {

@@ -3,26 +3,32 @@
 use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{HeaderValue, RETRY_AFTER};
 use hyper::{Request, Response, StatusCode};
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
-use super::body::{self, Ended};
-use super::instances::{Asked, Busy, Guest};
+use super::body::{self, Ended, Sent};
+use super::instances::{Asked, Busy, Guest, Sending};
 use super::observe::{Observed, Observer};
 use super::settings::HttpSettings;
 use super::spans::Spans;
+use super::threads::elsewhere;
 use super::tracing::Trace;
 use crate::report::{self, tell};
 
 /// When a client may try again that was refused for want of room, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
+
+/// How long an instance that has failed may take to tell why, and leave a core dump.
+const END: Duration = Duration::from_millis(100);
 
 /// Why the guest's response is not the answer, or there is none.
 enum Refusal {
@@ -40,8 +46,8 @@ enum Refusal {
 
 /// What answers requests.
 pub struct Service {
-    /// The guest, on each thread, of which this one's own is the first.
-    pub handlers: Vec<ProxyHandler<Guest>>,
+    /// The guest on this thread, with its event loop, and then on each other, where instances wait for requests.
+    pub handlers: Vec<(Handle, ProxyHandler<Guest>)>,
     /// How.
     pub settings: HttpSettings,
     /// What is told of it.
@@ -51,15 +57,21 @@ pub struct Service {
 }
 
 impl Service {
-    /// Lets an instance answer. All threads together have no more of them than there may be: where none can be made any
-    /// more, one of another thread may wait for a request.
+    /// Lets an instance answer. All threads together have no more of them than there may be: where there can be no
+    /// further one, one of another thread may wait for a request.
     async fn handle(
         &self,
         mut asked: Asked,
         mut request: Request<WasiBody>,
     ) -> wasmtime::Result<Response<WasiBody>> {
-        for handler in &self.handlers {
-            let error = match handler.handle(asked, request).await {
+        for (number, (event_loop, handler)) in self.handlers.iter().enumerate() {
+            let handler = handler.clone();
+            let handled = async move { handler.handle(asked, request).await };
+            let handled = match number {
+                0 => handled.await,
+                _ => elsewhere(event_loop, handled).await.unwrap_or(Err(Busy.into())),
+            };
+            let error = match handled {
                 Ok(response) => return Ok(response),
                 Err(error) => error.downcast::<InstantiationError<Asked>>()?,
             };
@@ -108,7 +120,8 @@ async fn ask(
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (told, ended) = oneshot::channel();
     let id = observed.filter(|_| settings.has_request_ids).map(|it| it.id().to_owned());
-    let asked = Asked { told, id, trace };
+    let sending = Sending::default();
+    let asked = Asked { told, id, trace, sending: sending.clone() };
     let answer = timeout(settings.request_time, service.handle(asked, request)).await;
     if let Some(ended) = ended_early.get() {
         // The guest met an end of the body that is not the client's; what it made of that is no answer.
@@ -118,7 +131,7 @@ async fn ask(
         });
     }
     let error = match answer {
-        Ok(Ok(response)) => return Ok(response),
+        Ok(Ok(response)) => return Ok(response.map(|body| Sent::begin(body, sending))),
         Ok(Err(error)) if error.is::<Busy>() => return Err(Refusal::Busy),
         Ok(Err(error)) if !error.is::<ExpirationError>() => error,
         _ => {
@@ -130,8 +143,8 @@ async fn ask(
     };
     match error.downcast_ref::<InstantiationError<Asked>>() {
         Some(failure) => tell(&report::text(&failure.error)),
-        // After a trap this error says only that there is no response.
-        None if ended.await.unwrap_or(false) => {}
+        // After a trap this error says only that there is no response. Of an instance that goes on there is no more to say.
+        None if matches!(timeout(END, ended).await, Ok(Ok(true))) => {}
         None => tell(&report::text(&error)),
     }
     Err(Refusal::Failed)

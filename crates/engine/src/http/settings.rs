@@ -58,9 +58,9 @@ pub struct HttpSettings {
     /// How long the guest may take to begin its response.
     pub request_time: Duration,
     /// How long a client may take for the head of a request, and keep waiting between two requests, with the next part of
-    /// a body, or without taking the next part of a response.
+    /// a body, or, of HTTP/1.1, without taking the next part of a response.
     pub idle_time: Duration,
-    /// The largest head of a request, in bytes.
+    /// The largest head of a request, in bytes; also what is read at a time.
     pub head: u32,
     /// The largest body of a request, in bytes.
     pub body: u64,

@@ -6,6 +6,7 @@
 //! many, and a request for which only another thread has an instance left.
 
 use std::convert::Infallible;
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,34 +25,27 @@ use super::service::{self, Service};
 use crate::host_calls;
 use crate::report::tell;
 
-/// The threads, until they are dropped.
+/// The threads.
 pub struct Threads {
     all: Vec<Thread>,
-    /// Their event loops end with it.
-    _end: watch::Sender<()>,
 }
 
 struct Thread {
     event_loop: Handle,
     service: Arc<Service>,
-    /// There is another one for each connection and each request of HTTP/2 that it serves.
+    /// There is another one for each of its connections, and for each request of HTTP/2 until its response begins.
     busy: Arc<()>,
 }
 
 impl Threads {
-    /// One for each service. Where that is one, it is the caller's own.
-    ///
-    /// # Errors
-    /// Where there can be no further thread or event loop.
-    pub fn start(own: &Runtime, services: Vec<Service>) -> io::Result<Arc<Threads>> {
-        let (_end, ending) = watch::channel(());
-        let count = services.len();
-        let thread = |service| {
-            let event_loop = if count == 1 { own.handle().clone() } else { start(ending.clone())? };
-            Ok(Thread { event_loop, service: Arc::new(service), busy: Arc::default() })
+    /// One for each service, with the event loop that it runs on.
+    pub fn new(services: impl IntoIterator<Item = (Handle, Service)>) -> Arc<Threads> {
+        let thread = |(event_loop, service)| Thread {
+            event_loop,
+            service: Arc::new(service),
+            busy: Arc::default(),
         };
-        let all = services.into_iter().map(thread).collect::<io::Result<_>>()?;
-        Ok(Arc::new(Threads { all, _end }))
+        Arc::new(Threads { all: services.into_iter().map(thread).collect() })
     }
 
     /// Serves a connection on the thread that has the least to do.
@@ -99,13 +93,7 @@ impl Threads {
         if number == own {
             return response.await;
         }
-        // It ends with this future, when the client has gone away.
-        let mut there = JoinSet::new();
-        there.spawn_on(response, &thread.event_loop);
-        match there.join_next().await {
-            Some(Ok(response)) => response,
-            _ => Ok(service::failed()),
-        }
+        elsewhere(&thread.event_loop, response).await.unwrap_or_else(|| Ok(service::failed()))
     }
 
     /// A thread's own connection is not in the way of its own requests.
@@ -118,15 +106,33 @@ impl Threads {
     }
 }
 
-fn start(mut ending: watch::Receiver<()>) -> io::Result<Handle> {
+/// Has another event loop do it, as long as the future lives; none where that failed.
+pub async fn elsewhere<T: Send + 'static>(
+    event_loop: &Handle,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let mut there = JoinSet::new();
+    there.spawn_on(work, event_loop);
+    there.join_next().await?.ok()
+}
+
+/// As many as there are to be. One is the caller's own; of several each has a thread, as long as the process lives.
+///
+/// # Errors
+/// Where there can be no further thread or event loop.
+pub fn event_loops(own: &Runtime, count: usize) -> io::Result<Vec<Handle>> {
+    match count {
+        1 => Ok(vec![own.handle().clone()]),
+        _ => (0..count).map(|_| start()).collect(),
+    }
+}
+
+fn start() -> io::Result<Handle> {
     let event_loop = event_loop()?;
     let handle = event_loop.handle().clone();
     thread::Builder::new().name("http".into()).spawn(move || {
         let _noted = host_calls::note();
-        // An error says that whoever could send anything is gone, which is what is waited for.
-        let _ = event_loop.block_on(ending.changed());
-        // A guest may still be in a loop of its own.
-        event_loop.shutdown_background();
+        event_loop.block_on(pending::<()>());
     })?;
     Ok(handle)
 }

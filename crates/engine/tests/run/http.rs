@@ -45,11 +45,14 @@ fn serve(guest: &str) -> Server {
 
 /// With annotations, without `wasmtime.shim/`.
 fn serve_with(guest: &str, http: &[(&str, &str)]) -> Server {
-    let free = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let address = free.local_addr().expect("an address");
-    drop(free);
+    let address = free_address();
     let env = [format!("{LISTEN}={address}")];
     Server { child: start(guest, &Start { env: &env, http, ..AS_IT_IS }), address }
+}
+
+/// Where nobody listens.
+fn free_address() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr()).expect("a port")
 }
 
 impl Server {
@@ -133,6 +136,21 @@ fn a_request_without_a_response_is_answered_500_and_told() {
     send(&server.child, Signal::SIGINT);
     let end = end(server.child);
     assert_eq!((end.code, end.stderr.matches("error: ").count()), (Some(0), 1), "{end:?}");
+}
+
+#[test]
+fn a_request_without_a_response_does_not_wait_for_the_end_of_its_instance() {
+    let metrics = free_address();
+    let (reuse, metrics_listen) = (("http-instances", "reuse=1000"), metrics.to_string());
+    let server = serve_with(&proxy(""), &[reuse, ("metrics-listen", &metrics_listen)]);
+    let answer = server.answer();
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    let mut reader = TcpStream::connect(metrics).expect("a port for metrics");
+    reader.write_all(b"GET /metrics HTTP/1.1\r\nhost: test\r\n\r\n").expect("sent");
+    let metrics = read(reader);
+    assert!(metrics.contains("\nwasmtime_instances 1\n"), "it waits for another: {metrics}");
+    let end = server.end();
+    assert_eq!(end.stderr.matches("error: ").count(), 1, "{end:?}");
 }
 
 /// A proxy that takes a while, and gives no response in the end.
@@ -230,6 +248,11 @@ fn a_head_or_a_body_that_is_too_large_is_refused() {
         assert_eq!(&answer, b"HTTP/1.1 431");
     }
     assert!(server.end().stderr.is_empty(), "no guest was asked");
+    let server = serve_with(&proxy("unreachable"), &[("http-max-header", "8Ki")]);
+    let head = format!("GET / HTTP/1.1\r\nhost: test\r\nx: {}\r\n\r\n", "x".repeat(12 << 10));
+    server.send(&head).read_exact(&mut answer).expect("an answer");
+    assert_eq!(&answer, b"HTTP/1.1 431");
+    server.end();
 }
 
 #[test]
@@ -259,8 +282,9 @@ fn more_connections_than_may_be_are_told_to_come_again() {
 #[test]
 fn a_client_that_says_nothing_keeps_no_server_from_ending() {
     let server = serve(&proxy(""));
-    let (silent, mut begun) = (server.connect(), server.connect());
-    begun.write_all(b"PR").expect("sent");
+    let silent = server.connect();
+    // As HTTP/2 begins, but not to its end.
+    let begun = [server.send("PR"), server.send("PRI * HTTP/2.0\r\n")];
     std::thread::sleep(Duration::from_millis(200));
     let start = Instant::now();
     server.end();
@@ -312,9 +336,18 @@ fn the_requests_of_one_connection_of_http_2_are_served_by_all_threads() {
     let mut stream = server.connect();
     stream.write_all(PREFACE).expect("sent");
     stream.read_exact(&mut [0; 9]).expect("a frame");
-    let before = server.turns();
     let processors = std::thread::available_parallelism().expect("processors").get();
-    assert_eq!(before.len(), if processors == 1 { 0 } else { processors.min(4) });
+    let threads = if processors == 1 { 0 } else { processors.min(4) };
+    let start = Instant::now();
+    let before = loop {
+        let turns = server.turns();
+        // Each has gone to sleep once it has begun.
+        if turns.len() == threads && turns.iter().all(|turns| *turns > 0) {
+            break turns;
+        }
+        assert!(start.elapsed() < PATIENCE, "{turns:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    };
     for number in (1..32).step_by(2) {
         stream.write_all(&[HEADERS, &[number], FIELDS].concat()).expect("sent");
     }
