@@ -153,7 +153,7 @@ fn measure(bench: &Bench) -> Result<Section> {
         "`wrk` with {CONNECTIONS} connections for {} s asks each in turn, {} times, from within the Pod's network; the medians are\n\
          told. *Fresh* has an instance for each request, as the peer; *reused* has one for {REUSE}. `wasmtime serve` with the same guest,\n\
          and *native*, which is hyper on a thread, are outside of any container. Where the load shares the processors, it takes its\n\
-         part of them.",
+         part of them, and a Pod has the weight of threads outside (`requests.cpu`).",
         bench.effort.http_seconds, bench.effort.http_rounds,
     );
     let numbers = [(Place::One, one), (Place::All, all)].into_iter().map(|(place, served)| {

@@ -174,11 +174,10 @@ impl WorkerExpiration for Expiration {
                 WorkerStatus::PostReturn => return Poll::Pending,
             };
         let now = Instant::now();
-        if status == WorkerStatus::Requests && self.is_sending() {
+        if now >= end && status == WorkerStatus::Requests && self.is_sending() {
             // To be looked at again.
-            while end <= now {
-                end += self.time;
-            }
+            let later = self.timer.as_ref().map(|timer| timer.deadline().into_std());
+            end = later.filter(|later| *later > now).unwrap_or(now + self.time);
         }
         if now >= end {
             return Poll::Ready(());
