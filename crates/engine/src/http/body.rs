@@ -1,8 +1,6 @@
-//! Bodies: those that arrive as far as they may be long, and as long as whoever sends them goes on; and whether one is being
-//! sent.
+//! Bodies that arrive, as far as they may be long, and as long as whoever sends them goes on.
 
 use std::pin::Pin;
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -12,7 +10,6 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
-use super::instances::Sending;
 use super::settings::HttpSettings;
 
 /// Why a request's body ended that is not whole.
@@ -78,46 +75,6 @@ impl Body for Patient {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(patience)));
         ready!(timer.as_mut().poll(context));
         Poll::Ready(Some(Err(Error::ConnectionReadTimeout)))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// The body of a response, which notes that it is being sent until it is dropped.
-pub struct Sent {
-    body: WasiBody,
-    sending: Sending,
-}
-
-impl Sent {
-    /// From here on it is being sent.
-    pub fn begin(body: WasiBody, sending: Sending) -> WasiBody {
-        sending.store(true, Ordering::Relaxed);
-        Sent { body, sending }.boxed_unsync()
-    }
-}
-
-impl Drop for Sent {
-    fn drop(&mut self) {
-        self.sending.store(false, Ordering::Relaxed);
-    }
-}
-
-impl Body for Sent {
-    type Data = Bytes;
-    type Error = Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -50,6 +50,23 @@ pub struct Asked {
 /// Whether a response is being sent, from its beginning to its end.
 pub type Sending = Arc<AtomicBool>;
 
+/// A response that is being sent, until it is dropped.
+pub struct Sent(Sending);
+
+impl Sent {
+    /// Begins to send it.
+    pub fn begin(sending: Sending) -> Sent {
+        sending.store(true, Ordering::Relaxed);
+        Sent(sending)
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
 /// As many instances as there may be.
 #[derive(Debug, thiserror::Error)]
 #[error("as many requests as may be are being served")]

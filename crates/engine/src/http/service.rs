@@ -15,8 +15,8 @@ use tokio::time::timeout;
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
-use super::body::{self, Ended, Sent};
-use super::instances::{Asked, Busy, Guest, Sending};
+use super::body::{self, Ended};
+use super::instances::{Asked, Busy, Guest, Sending, Sent};
 use super::observe::{Observed, Observer};
 use super::settings::HttpSettings;
 use super::spans::Spans;
@@ -131,7 +131,15 @@ async fn ask(
         });
     }
     let error = match answer {
-        Ok(Ok(response)) => return Ok(response.map(|body| Sent::begin(body, sending))),
+        Ok(Ok(response)) => {
+            let sent = Sent::begin(sending);
+            // It goes with the body.
+            let keep = move |frame| {
+                let _ = &sent;
+                frame
+            };
+            return Ok(response.map(|body| body.map_frame(keep).boxed_unsync()));
+        }
         Ok(Err(error)) if error.is::<Busy>() => return Err(Refusal::Busy),
         Ok(Err(error)) if !error.is::<ExpirationError>() => error,
         _ => {
