@@ -9,7 +9,7 @@ use tests::{Container, Node, Pod, RunningContainer, RunningPod, cgroups, command
 use crate::contender::Contender;
 use crate::effort::{self, Bench};
 use crate::native;
-use crate::report::machine::MB;
+use crate::report::machine::{MB, processors};
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
 use crate::serving::{self, OWN_NETWORK, PORT};
 use crate::statistics::each_in_turn;
@@ -194,11 +194,6 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
     let medians: Vec<Served> = served.into_iter().map(median).collect();
     medians.try_into().map_err(|_| anyhow::anyhow!("not as many results as servers"))
-}
-
-/// Of the machine.
-fn processors() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 fn start<'a>(

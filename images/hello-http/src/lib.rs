@@ -40,12 +40,9 @@ impl Guest for Hello {
         let target = request.path_with_query().unwrap_or_default();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let value = query.split_once('=').map_or("", |(_, value)| value);
-        match path {
+        let (status, text) = match path {
             "/echo" => return echo(request, out),
             "/events" => return events(out),
-            _ => {}
-        }
-        let (status, text) = match path {
             "/length" => length(&request),
             "/bytes" => match value.parse() {
                 Ok(count) => return bytes(count, out),

@@ -30,6 +30,11 @@ pub struct Machine {
     rounds: usize,
 }
 
+/// How many there are.
+pub fn processors() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
 impl Machine {
     /// This one.
     pub fn this(bench: &Bench) -> Result<Machine> {
@@ -38,7 +43,7 @@ impl Machine {
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         Ok(Machine {
             processor: proc("cpuinfo", "model name").unwrap_or_else(|_| "unknown".into()),
-            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            cores: processors(),
             memory: kibibytes("MemTotal")? / 1024,
             kernel: kernel.trim().into(),
             cgroups: if unified { 2 } else { 1 },
