@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use provided::wasm::Refusal;
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
 use wasmtime::{Engine, Module};
@@ -43,10 +44,14 @@ impl Runtime {
     /// and are composed with it.
     ///
     /// # Errors
-    /// [`Error::Compose`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Invalid`],
+    /// [`Error::Compose`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Wasm`], [`Error::Compile`],
     /// [`Error::Import`], [`Error::Export`], [`Error::World`].
     pub fn compile(&self, layers: &[Layer], export: Option<&str>) -> Result<Compiled, Error> {
         let wasm = application(layers)?;
+        // Wasmtime compiles it, and then has no memory of that kind to give.
+        if provided::wasm::has_shared_memory(&wasm) {
+            return Err(Refusal::SharedMemory.into());
+        }
         if is_component(&wasm) {
             self.compile_component(&wasm, export)
         } else {
@@ -61,10 +66,10 @@ impl Runtime {
     pub fn describe(&self, layers: &[Layer]) -> Result<String, Error> {
         let wasm = application(layers)?;
         if is_component(&wasm) {
-            let component = Component::from_binary(&self.engine, &wasm).map_err(invalid)?;
+            let component = Component::from_binary(&self.engine, &wasm).map_err(refused(&wasm))?;
             return Ok(world::describe_component(&self.engine, &component));
         }
-        let module = Module::from_binary(&self.engine, &wasm).map_err(invalid)?;
+        let module = Module::from_binary(&self.engine, &wasm).map_err(refused(&wasm))?;
         Ok(world::describe_module(&module))
     }
 
@@ -75,19 +80,19 @@ impl Runtime {
         };
         let own = (&self.engine, &self.components);
         let (engine, linker) = serving.as_ref().map_or(own, |it| (&it.engine, &it.linker));
-        let component = Component::from_binary(engine, wasm).map_err(invalid)?;
+        let component = Component::from_binary(engine, wasm).map_err(refused(wasm))?;
         let linked = linker.instantiate_pre(&component);
         let linked = linked.map_err(import(PROVIDED_TO_COMPONENTS))?;
         let world = world::of_component(engine, &component, export)?;
         world::check(world, linked)?;
-        Ok(Compiled { world, code: component.serialize().map_err(invalid)? })
+        Ok(Compiled { world, code: component.serialize().map_err(failed)? })
     }
 
     fn compile_module(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
-        let module = Module::from_binary(&self.engine, wasm).map_err(invalid)?;
+        let module = Module::from_binary(&self.engine, wasm).map_err(refused(wasm))?;
         self.modules.instantiate_pre(&module).map_err(import(PROVIDED_TO_MODULES))?;
         let world = world::of_module(&module, export)?;
-        Ok(Compiled { world, code: module.serialize().map_err(invalid)? })
+        Ok(Compiled { world, code: module.serialize().map_err(failed)? })
     }
 }
 
@@ -128,7 +133,7 @@ fn binary(layer: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
     }
     wat::parse_str(text)
         .map(Cow::Owned)
-        .map_err(|error| Error::Invalid(report::on_one_line(&error.to_string())))
+        .map_err(|error| Refusal::Invalid(report::on_one_line(&error.to_string())).into())
 }
 
 /// How much of a file that is not wasm is shown: enough to tell what it is.
@@ -142,8 +147,13 @@ fn engine(error: wasmtime::Error) -> Error {
     Error::Engine(report::one_line(&error))
 }
 
-fn invalid(error: wasmtime::Error) -> Error {
-    Error::Invalid(report::one_line(&error))
+/// Why Wasmtime does not take what it was given: because of what it is, or else for a reason of Wasmtime's own.
+fn refused(wasm: &[u8]) -> impl Fn(wasmtime::Error) -> Error {
+    move |error| provided::wasm::check(wasm).map_or_else(Error::from, |()| failed(error))
+}
+
+fn failed(error: wasmtime::Error) -> Error {
+    Error::Compile(report::one_line(&error))
 }
 
 /// What the linkers hold, for the message that says what is missing.
@@ -223,6 +233,17 @@ mod tests {
             (core instance $i (instantiate $m))
             (func (export "greet") (canon lift (core func $i "greet"))))"#;
         assert_eq!(compile(component, Some("greet")).expect("compiles"), World::Export);
+    }
+
+    #[test]
+    fn what_is_valid_and_not_supported_is_told_by_the_name_of_its_proposal() {
+        let (code, text) = refusal(b"(module (func try catch_all end))", None);
+        assert_eq!(code, 126);
+        assert!(text.contains("legacy-exceptions") && !text.contains("not valid"), "{text}");
+        let shared: &[u8] = br#"(module (memory 1 1 shared) (func (export "_start")))"#;
+        let (code, text) = refusal(shared, None);
+        assert_eq!(code, 126);
+        assert!(text.contains("shared memory") && text.contains("without threads"), "{text}");
     }
 
     #[test]

@@ -14,8 +14,11 @@ pub enum Error {
     )]
     NotWasm(String),
     /// Truncated, damaged, or of a WebAssembly proposal that is not supported.
-    #[error("the image's wasm is not valid: {0}")]
-    Invalid(String),
+    #[error("the image's wasm cannot run: {0}")]
+    Wasm(#[from] provided::wasm::Refusal),
+    /// Beyond what Wasmtime compiles, of memory for instance; with its reason.
+    #[error("the image's wasm cannot be compiled: {0}")]
+    Compile(String),
     /// Native code that was compiled elsewhere.
     #[error(
         "the image's entrypoint is native or precompiled code, which is never run as wasm; ship the .wasm it was made from"

@@ -44,7 +44,7 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
+use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails, WasmFeatures};
 
 pub use compile::{Compiled, Layer};
 pub use error::Error;
@@ -134,7 +134,9 @@ fn build() -> wasmtime::Result<Runtime> {
 fn config() -> Config {
     let mut config = Config::new();
     config
-        .wasm_component_model_async(true)
+        // Of what a guest may use there is one list, which does not change with Wasmtime's own.
+        .wasm_features(WasmFeatures::all(), false)
+        .wasm_features(provided::wasm::FEATURES, true)
         .cranelift_opt_level(OptLevel::Speed)
         // For backtraces: where in the wasm, and where in the source if the guest has DWARF, which is read
         // only after a trap.
