@@ -194,11 +194,20 @@ mod tests {
 
     #[test]
     fn a_missing_export_is_told_with_those_there_are() {
-        let module = br#"(module (func (export "greet")) (func (export "add") (param i32)))"#;
-        assert_eq!(compile(module, Some("greet")).expect("compiles"), World::Module);
-        let (code, text) = refusal(module, Some("nope"));
-        assert_eq!(code, 127);
-        assert!(text.contains("\"nope\"") && text.ends_with("there are: greet"), "{text}");
+        let module = br#"(module
+            (func (export "_initialize"))
+            (func (export "greet"))
+            (func (export "add") (param i32 i64) (result i32) (local.get 0))
+            (func (export "of-nobody") (param externref)))"#;
+        for callable in ["greet", "add"] {
+            assert_eq!(compile(module, Some(callable)).expect("compiles"), World::Module);
+        }
+        for name in ["nope", "_initialize", "of-nobody"] {
+            let (code, text) = refusal(module, Some(name));
+            assert_eq!(code, 127);
+            assert!(text.contains(&format!("{name:?}")), "{text}");
+            assert!(text.ends_with("there are: greet(), add(i32, i64) -> i32"), "{text}");
+        }
         assert!(refusal(module, None).1.contains("_start"));
     }
 
@@ -225,17 +234,6 @@ mod tests {
     }
 
     #[test]
-    fn an_interface_of_types_alone_is_of_nobody() {
-        let component = br#"(component
-            (import "acme:shop/types@1.0.0" (instance
-                (type $kind (enum "net" "gross")) (export "kind" (type (eq $kind)))))
-            (core module $m (func (export "greet")))
-            (core instance $i (instantiate $m))
-            (func (export "greet") (canon lift (core func $i "greet"))))"#;
-        assert_eq!(compile(component, Some("greet")).expect("compiles"), World::Export);
-    }
-
-    #[test]
     fn what_is_valid_and_not_supported_is_told_by_the_name_of_its_proposal() {
         let (code, text) = refusal(b"(module (func try catch_all end))", None);
         assert_eq!(code, 126);
@@ -244,6 +242,17 @@ mod tests {
         let (code, text) = refusal(shared, None);
         assert_eq!(code, 126);
         assert!(text.contains("shared memory") && text.contains("without threads"), "{text}");
+    }
+
+    #[test]
+    fn an_interface_of_types_alone_is_of_nobody() {
+        let component = br#"(component
+            (import "acme:shop/types@1.0.0" (instance
+                (type $kind (enum "net" "gross")) (export "kind" (type (eq $kind)))))
+            (core module $m (func (export "greet")))
+            (core instance $i (instantiate $m))
+            (func (export "greet") (canon lift (core func $i "greet"))))"#;
+        assert_eq!(compile(component, Some("greet")).expect("compiles"), World::Export);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod host_calls;
 mod http;
 mod link;
 mod memory;
+mod numbers;
 mod output;
 mod plan;
 mod preinit;
