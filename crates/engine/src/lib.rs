@@ -50,7 +50,7 @@ use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails, WasmFeatures};
 pub use compile::{Compiled, Layer};
 pub use error::Error;
 pub use http::settings::HttpSettings;
-pub use plan::Plan;
+pub use plan::{Plan, environment};
 pub use profile::ask as ask_for_profile;
 pub use remains::Remains;
 pub use signals::ending as ending_signals;

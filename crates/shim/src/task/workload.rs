@@ -98,7 +98,7 @@ async fn find_word(
     process: &Process,
 ) -> Result<Option<Word>, Error> {
     let text = match args(process).first().map_or("", String::as_str) {
-        "env" => answers::env(process.env().as_deref().unwrap_or_default()),
+        "env" => answers::env(process),
         "ps" => answers::ps(executed_in)?,
         "grants" => answers::grants(config),
         "wit" => {

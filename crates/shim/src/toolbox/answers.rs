@@ -2,13 +2,17 @@
 
 use std::fs;
 
+use oci_spec::runtime::Process;
+
 use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::errors::Error;
 
-/// `env`, of the process that would be executed.
-pub fn env(env: &[String]) -> String {
-    env.iter().map(|entry| format!("{entry}\n")).collect()
+/// `env`, of a guest that would be executed as this process.
+pub fn env(process: &Process) -> String {
+    let env = process.env().as_deref().unwrap_or_default();
+    let seen = engine::environment(env, process.cwd());
+    seen.iter().map(|(key, value)| format!("{key}={value}\n")).collect()
 }
 
 /// `ps`: what is in the cgroup. The numbers are those of the node.
