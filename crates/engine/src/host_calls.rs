@@ -13,6 +13,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, Interest};
 use tracing::{Event, Metadata, Subscriber};
 
+use crate::files;
+
 /// The spans of components' imports and of modules'.
 const SPANS: [&str; 2] = ["wit-bindgen import", "wiggle abi"];
 
@@ -48,7 +50,7 @@ impl Subscriber for Notes {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && SPANS.contains(&metadata.name())
+        (metadata.is_span() && SPANS.contains(&metadata.name())) || files::is_error(metadata)
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -69,7 +71,11 @@ impl Subscriber for Notes {
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, _: &Event<'_>) {}
+    fn event(&self, event: &Event<'_>) {
+        if files::is_error(event.metadata()) {
+            files::note_error(event);
+        }
+    }
     fn exit(&self, _: &Id) {}
 }
 

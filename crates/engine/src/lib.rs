@@ -2,10 +2,10 @@
 //!
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in
 //! the worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
-//! `wave` (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` (what WASI
-//! offers), `memory` (how much a guest may have), `link` (to which interfaces), `code` (mapping it), `error`, `report`
-//! and `remains` (how failures are told and what they leave), `output` (what a guest writes), `host_calls` and
-//! `stderr` (what it did last), `signals`.
+//! `wave` and `numbers` (arguments and results of an export), `http` and `serving` (the server, and its engine),
+//! `state` and `files` (what WASI offers), `memory` (how much a guest may have), `link` (to which interfaces), `code`
+//! (mapping it), `error`, `report` and `remains` (how failures are told and what they leave), `output` (what a guest
+//! writes), `host_calls` and `stderr` (what it did last), `signals`.
 //! And [`quantity`]: how settings are written.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
@@ -17,6 +17,7 @@
 mod code;
 mod compile;
 mod error;
+mod files;
 mod host_calls;
 mod http;
 mod link;

@@ -4,14 +4,16 @@ use wasmtime::component::Linker;
 use wasmtime::{Caller, Engine};
 use wasmtime_wasi::I32Exit;
 
+use crate::files;
 use crate::state::{ModuleState, State};
 
 /// WASI 0.1.
 pub fn modules(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<ModuleState>> {
     let mut linker = wasmtime::Linker::new(engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut linker, |state: &mut ModuleState| &mut state.wasi)?;
-    // Wasmtime's own refuses codes of 126 and more; a container's exit code is the guest's.
     linker.allow_shadowing(true);
+    files::wrap_module_functions(&mut linker)?;
+    // Wasmtime's own refuses codes of 126 and more; a container's exit code is the guest's.
     let exit = |_: Caller<'_, ModuleState>, code: i32| -> wasmtime::Result<()> {
         Err(I32Exit(code).into())
     };
@@ -25,6 +27,7 @@ pub fn components(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
+    files::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     Ok(linker)
 }

@@ -7,10 +7,12 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime::error::Context;
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::filesystem::WasiFilesystemView;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::files;
 use crate::http::outgoing::{Hooks, Outgoing};
 use crate::http::tracing::Trace;
 use crate::memory::Memory;
@@ -26,6 +28,7 @@ pub struct State {
     table: ResourceTable,
     memory: Memory,
     speaker: Option<Speaker>,
+    sequential: bool,
 }
 
 /// The data of a core module's store.
@@ -47,7 +50,14 @@ impl State {
         let wasi = builder.build();
         let (http, table) = (WasiHttpCtx::new(), ResourceTable::new());
         let hooks = Hooks::new(outgoing.clone());
-        Ok(State { wasi, http, hooks, table, memory: Memory::default(), speaker })
+        let (memory, sequential) = (Memory::default(), is_sequential(plan.world));
+        Ok(State { wasi, http, hooks, table, memory, speaker, sequential })
+    }
+
+    /// Its files, and all that its calls about them need.
+    pub fn files(&mut self) -> files::View<'_> {
+        let sequential = self.sequential;
+        files::View { wasi: self.filesystem(), sequential }
     }
 
     /// Goes on with another request: what the guest writes, and sends, from here on is of that one.

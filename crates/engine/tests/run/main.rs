@@ -3,6 +3,7 @@
 //! A test starts this very binary again, with [`guest`] as the only test and the guest in the environment.
 
 mod command;
+mod files;
 mod http;
 mod memory;
 mod profile;

@@ -1,0 +1,337 @@
+//! The functions of WASI 0.1 that are about files.
+//!
+//! Wasmtime has its own table of a module's descriptors, in which nothing can be put from outside. So where a path leads
+//! elsewhere, the directory that it begins at is opened anew by a call as the guest could make it, what was opened is made to
+//! lead there, and the guest's call is made once more with that. Those calls have their arguments in [`Scratch`], in place
+//! of the guest's memory.
+
+use std::io;
+use std::sync::Arc;
+
+use nix::errno::Errno as System;
+use wasmtime::{AsContextMut, Caller, Extern, Linker, bail};
+use wasmtime_wasi::WasiView;
+use wasmtime_wasi::filesystem::{Descriptor, Dir};
+use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::p1::types::Errno;
+use wasmtime_wasi::p1::wasi_snapshot_preview1 as wasi;
+use wasmtime_wasi::p1::wasi_snapshot_preview1::WasiSnapshotPreview1;
+use wasmtime_wasi::p2::bindings::filesystem::types::ErrorCode;
+use wiggle::{GuestMemory, GuestPtr};
+
+use super::errors;
+use super::place::Start;
+use crate::state::ModuleState;
+
+const SUCCESS: i32 = 0;
+
+/// Bits of arguments (witx: `lookupflags`, `oflags`, `rights`).
+const SYMLINK_FOLLOW: i32 = 1;
+const DIRECTORY: i32 = 1 << 1;
+const EXCLUSIVE: i32 = 1 << 2;
+const FD_READ: i64 = 1 << 1;
+
+/// A path as an argument: the directory's descriptor, and where its text is, and how long.
+type Path = (i32, i32, i32);
+
+/// Puts a function in place of Wasmtime's own.
+macro_rules! function {
+    ($linker:ident, $name:ident($($arg:ident: $ty:ty),*), |$own:ident, $memory:ident| $call:expr) => {
+        $linker.func_wrap_async(
+            provided::MODULE,
+            stringify!($name),
+            |mut caller: Caller<'_, ModuleState>, ($($arg,)*): ($($ty,)*)| {
+                Box::new(async move {
+                    let exported = caller.get_export("memory");
+                    let fuel = caller.as_context_mut().hostcall_fuel();
+                    let Some(Extern::Memory(exported)) = exported else {
+                        bail!("missing required memory export");
+                    };
+                    let (bytes, state) = exported.data_and_store_mut(&mut caller);
+                    let ($own, $memory) = (&mut state.wasi, &mut GuestMemory::Unshared(bytes));
+                    $own.set_hostcall_fuel(fuel);
+                    errors::take();
+                    let errno: i32 = $call;
+                    Ok(exact(errno))
+                })
+            },
+        )?;
+    };
+}
+
+/// A function whose errors have their names.
+macro_rules! named {
+    ($linker:ident, $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
+        function!($linker, $name($($arg: $ty),*), |own, memory| {
+            wasi::$name(own, memory, $($arg),*).await?
+        });
+    )*};
+}
+
+/// A function that is called once more with what its paths lead to, where it is refused. What it returns beside the error
+/// is so many bytes at the last of its arguments.
+macro_rules! led {
+    (
+        $linker:ident,
+        $name:ident($($arg:ident: $ty:ty),*),
+        [$(($fd:ident, $path:ident, $length:ident, $follows:expr)),+]
+        $(, $returned:ident: $bytes:literal)?
+    ) => {
+        function!($linker, $name($($arg: $ty),*), |own, memory| {
+            let mut errno = wasi::$name(own, memory, $($arg),*).await?;
+            if errno == number(Errno::Perm) {
+                let mut scratch = Scratch::default();
+                let paths = [$((($fd, $path, $length), $follows)),+];
+                errno = match scratch.lead(own, memory, &paths).await? {
+                    Err(errno) => errno,
+                    Ok(paths) => {
+                        let mut paths = paths.into_iter();
+                        $(let Some(($fd, $path, $length)) = paths.next() else {
+                            bail!("a path is missing");
+                        };)+
+                        $(let place = $returned; let $returned = RETURNED;)?
+                        let errno = wasi::$name(own, &mut scratch.memory(), $($arg),*).await?;
+                        $(if errno == SUCCESS {
+                            let place = GuestPtr::<[u8]>::new((place as u32, $bytes));
+                            memory.copy_from_slice(&scratch.0[..$bytes], place)?;
+                        })?
+                        errno
+                    }
+                };
+                scratch.close(own).await?;
+            }
+            errno
+        });
+    };
+}
+
+/// Puts the functions that are about files in the place of what a linker has, which allows that.
+pub fn wrap(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
+    named! { linker,
+        fd_write(fd: i32, buffers: i32, count: i32, written: i32);
+        fd_pwrite(fd: i32, buffers: i32, count: i32, offset: i64, written: i32);
+        fd_sync(fd: i32);
+        fd_datasync(fd: i32);
+        fd_filestat_set_size(fd: i32, size: i64);
+        fd_filestat_set_times(fd: i32, accessed: i64, modified: i64, flags: i32);
+    }
+    led!(linker, path_create_directory(fd: i32, path: i32, length: i32), [(fd, path, length, false)]);
+    led!(linker, path_remove_directory(fd: i32, path: i32, length: i32), [(fd, path, length, false)]);
+    led!(linker, path_unlink_file(fd: i32, path: i32, length: i32), [(fd, path, length, false)]);
+    led!(
+        linker,
+        path_filestat_get(fd: i32, flags: i32, path: i32, length: i32, returned: i32),
+        [(fd, path, length, flags & SYMLINK_FOLLOW != 0)],
+        returned: 64
+    );
+    led!(
+        linker,
+        path_filestat_set_times(
+            fd: i32, flags: i32, path: i32, length: i32, accessed: i64, modified: i64, set: i32
+        ),
+        [(fd, path, length, flags & SYMLINK_FOLLOW != 0)]
+    );
+    led!(
+        linker,
+        path_open(
+            fd: i32, flags: i32, path: i32, length: i32, how: i32, base: i64, inherited: i64,
+            descriptor: i32, returned: i32
+        ),
+        [(fd, path, length, flags & SYMLINK_FOLLOW != 0 && how & EXCLUSIVE == 0)],
+        returned: 4
+    );
+    led!(
+        linker,
+        path_link(
+            fd: i32, flags: i32, path: i32, length: i32, to: i32, new_path: i32, new_length: i32
+        ),
+        [(fd, path, length, false), (to, new_path, new_length, false)]
+    );
+    led!(
+        linker,
+        path_rename(fd: i32, path: i32, length: i32, to: i32, new_path: i32, new_length: i32),
+        [(fd, path, length, false), (to, new_path, new_length, false)]
+    );
+    links(linker)
+}
+
+/// What reads and makes links: Wasmtime refuses those that are absolute.
+fn links(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
+    function!(
+        linker,
+        path_readlink(fd: i32, path: i32, length: i32, buffer: i32, room: i32, read: i32),
+        |own, memory| {
+            let errno = wasi::path_readlink(own, memory, fd, path, length, buffer, room, read).await?;
+            if errno == number(Errno::Perm) {
+                let mut scratch = Scratch::default();
+                let errno = match scratch.reopen(own, fd).await? {
+                    Err(errno) => errno,
+                    Ok((_, dir)) => {
+                        let path = text(memory, path, length)?;
+                        let start = Start { dir, sequential: true };
+                        match start.read_link(&path).await {
+                            Err(error) => of_system(&error),
+                            Ok(target) => {
+                                let count = target.len().min(room as u32 as usize);
+                                let place = GuestPtr::<[u8]>::new((buffer as u32, count as u32));
+                                memory.copy_from_slice(&target.as_bytes()[..count], place)?;
+                                memory.write(GuestPtr::<u32>::new(read as u32), count as u32)?;
+                                SUCCESS
+                            }
+                        }
+                    }
+                };
+                scratch.close(own).await?;
+                errno
+            } else {
+                errno
+            }
+        }
+    );
+    function!(
+        linker,
+        path_symlink(target: i32, target_length: i32, fd: i32, path: i32, length: i32),
+        |own, memory| {
+            let errno =
+                wasi::path_symlink(own, memory, target, target_length, fd, path, length).await?;
+            if errno == number(Errno::Perm) {
+                let mut scratch = Scratch::default();
+                let errno = match scratch.reopen(own, fd).await? {
+                    Err(errno) => errno,
+                    Ok((_, dir)) => {
+                        let target = text(memory, target, target_length)?;
+                        let path = text(memory, path, length)?;
+                        let start = Start { dir, sequential: true };
+                        let made = start.make_link(target, &path).await;
+                        made.map_or_else(|error| of_system(&error), |()| SUCCESS)
+                    }
+                };
+                scratch.close(own).await?;
+                errno
+            } else {
+                errno
+            }
+        }
+    );
+    Ok(())
+}
+
+/// Where [`Scratch`] has room for what a call returns.
+const RETURNED: i32 = 0;
+
+/// The largest of that, in bytes (witx: `filestat`).
+const RETURNED_BYTES: usize = 64;
+
+/// What stands for the guest's memory in calls that are made for it, and the descriptors that they have opened.
+struct Scratch(Vec<u8>, Vec<i32>);
+
+impl Default for Scratch {
+    fn default() -> Scratch {
+        Scratch(vec![0; RETURNED_BYTES], Vec::new())
+    }
+}
+
+impl Scratch {
+    fn memory(&mut self) -> GuestMemory<'_> {
+        GuestMemory::Unshared(&mut self.0)
+    }
+
+    /// Where a text is from now on, and how long.
+    fn put(&mut self, text: &str) -> (i32, i32) {
+        let place = self.0.len();
+        self.0.extend_from_slice(text.as_bytes());
+        (place as i32, text.len() as i32)
+    }
+
+    /// What paths lead to, as arguments of a call with this memory; or the error.
+    async fn lead(
+        &mut self,
+        wasi: &mut WasiP1Ctx,
+        memory: &GuestMemory<'_>,
+        paths: &[(Path, bool)],
+    ) -> wasmtime::Result<Result<Vec<Path>, i32>> {
+        let mut led = Vec::new();
+        for ((fd, path, length), follows) in paths {
+            let path = text(memory, *path, *length)?;
+            let (opened, dir) = match self.reopen(wasi, *fd).await? {
+                Ok(opened) => opened,
+                Err(errno) => return Ok(Err(errno)),
+            };
+            let (before, start) = (dir.dir.clone(), Start { dir, sequential: true });
+            let (directory, name) = match start.find(&path, *follows).await {
+                Ok(place) => place,
+                Err(error) => return Ok(Err(of_system(&error))),
+            };
+            for dir in directories(wasi).filter(|dir| Arc::ptr_eq(&dir.dir, &before)) {
+                *dir = directory.clone();
+            }
+            let (path, length) = self.put(&name);
+            led.push((opened, path, length));
+        }
+        Ok(Ok(led))
+    }
+
+    /// Another descriptor of the same directory; or the error.
+    async fn reopen(
+        &mut self,
+        wasi: &mut WasiP1Ctx,
+        fd: i32,
+    ) -> wasmtime::Result<Result<(i32, Dir), i32>> {
+        let address = |dir: &Dir| Arc::as_ptr(&dir.dir).addr();
+        let before: Vec<usize> = directories(wasi).map(|dir| address(dir)).collect();
+        let (path, length) = self.put(".");
+        let memory = &mut self.memory();
+        let errno =
+            wasi::path_open(wasi, memory, fd, 0, path, length, DIRECTORY, FD_READ, 0, 0, RETURNED);
+        let errno = errno.await?;
+        if errno != SUCCESS {
+            return Ok(Err(errno));
+        }
+        let opened = memory.read(GuestPtr::<i32>::new(RETURNED as u32))?;
+        self.1.push(opened);
+        let new = directories(wasi).find(|dir| !before.contains(&address(dir)));
+        Ok(new.map(|dir| (opened, dir.clone())).ok_or_else(|| number(Errno::Perm)))
+    }
+
+    async fn close(mut self, wasi: &mut WasiP1Ctx) -> wasmtime::Result<()> {
+        for fd in std::mem::take(&mut self.1) {
+            wasi::fd_close(wasi, &mut self.memory(), fd).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The directories that a module has open.
+fn directories(wasi: &mut WasiP1Ctx) -> impl Iterator<Item = &mut Dir> {
+    wasi.ctx().table.iter_mut().filter_map(|entry| match entry.downcast_mut() {
+        Some(Descriptor::Dir(dir)) => Some(dir),
+        _ => None,
+    })
+}
+
+fn text(memory: &GuestMemory<'_>, place: i32, length: i32) -> wasmtime::Result<String> {
+    Ok(memory.as_cow_str(GuestPtr::new((place as u32, length as u32)))?.into_owned())
+}
+
+fn number(errno: Errno) -> i32 {
+    u16::from(errno).into()
+}
+
+/// An error of the system's.
+fn of_system(error: &io::Error) -> i32 {
+    number(ErrorCode::from(error).into())
+}
+
+/// The error with its name, which it may have lost.
+fn exact(errno: i32) -> i32 {
+    if errno != number(Errno::Io) {
+        return errno;
+    }
+    let named = errors::take().map(|lost| match lost {
+        System::EMFILE => Errno::Mfile,
+        System::ENFILE => Errno::Nfile,
+        System::ESTALE => Errno::Stale,
+        lost => errors::named!(lost, ErrorCode).map_or(Errno::Io, Errno::from),
+    });
+    named.map_or(errno, number)
+}
