@@ -156,6 +156,32 @@ fn exports_of_the_running_guest_are_called_with_arguments() -> Result<()> {
 }
 
 #[test]
+fn exports_of_a_core_module_are_called_with_numbers() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("numbers"))?;
+        let volume = node.volume("modules")?;
+        let module = r#"(module
+            (global $base (mut i32) (i32.const 0))
+            (func (export "_initialize") (global.set $base (i32.const 100)))
+            (func (export "_start") (loop $again (br $again)))
+            (func (export "add") (param i32 i32) (result i32)
+                (i32.add (global.get $base) (i32.add (local.get 0) (local.get 1)))))"#;
+        fs::write(volume.join("app.wat"), module)?;
+        let app = Container::new("app", &node.image("hello")?).command(&["/modules/app.wat"]);
+        let app = pod.run(&app.readonly_mount(&volume, "/modules"))?;
+        assert_eq!(app.exec(&["#add", "2", "3"])?.success()?.stdout, "105\n");
+        assert_eq!(app.exec(&["invoke", "add(2, 3)"])?.success()?.stdout, "105\n");
+        let typo = app.exec(&["#add", "2", "three"])?;
+        let reason =
+            "(2, three), column 4: \"three\" is no i32; the function is add(i32, i32) -> i32";
+        assert!(typo.code == 2 && typo.stderr.contains(reason), "{typo:?}");
+        let error = format!("{:#}", app.exec(&["#_initialize"]).expect_err("is none to call"));
+        assert!(error.contains("there are: _start(), add(i32, i32) -> i32"), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
 fn an_image_of_one_component_is_no_black_box() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("words"))?;
@@ -171,7 +197,8 @@ fn an_image_of_one_component_is_no_black_box() -> Result<()> {
         assert!(say(&["ls", "-l", "/settings"])?.starts_with("-rw"));
         assert_eq!(say(&["cat", "/settings/colour"])?, "green\n");
         assert!(say(&["stat", "/settings/colour"])?.contains("file"));
-        assert!(say(&["env"])?.contains("COLOUR=blue\n"));
+        let env = say(&["env"])?;
+        assert!(env.contains("COLOUR=blue\n") && env.contains("PWD=/\n"), "{env}");
         assert!(say(&["ps"])?.contains("wasm"));
         assert_eq!(say(&["wget", "-qO-", "http://localhost:8080/"])?, "hello from wasi:http\n");
         let wit = say(&["wit"])?;
