@@ -48,7 +48,7 @@ impl Runtime {
     /// [`Error::Import`], [`Error::Export`], [`Error::World`].
     pub fn compile(&self, layers: &[Layer], export: Option<&str>) -> Result<Compiled, Error> {
         let wasm = application(layers)?;
-        // Wasmtime compiles it, and then has no memory of that kind to give.
+        // Wasmtime would compile it, and fail when it is instantiated.
         if provided::wasm::has_shared_memory(&wasm) {
             return Err(Refusal::SharedMemory.into());
         }
@@ -147,7 +147,7 @@ fn engine(error: wasmtime::Error) -> Error {
     Error::Engine(report::one_line(&error))
 }
 
-/// Why Wasmtime does not take what it was given: because of what it is, or else for a reason of Wasmtime's own.
+/// The error for wasm that Wasmtime does not compile: what is wrong with the wasm, or else Wasmtime's own reason.
 fn refused(wasm: &[u8]) -> impl Fn(wasmtime::Error) -> Error {
     move |error| provided::wasm::check(wasm).map_or_else(Error::from, |()| failed(error))
 }

@@ -1,11 +1,13 @@
-//! A guest's files: Wasmtime's own, with what a program in the container would see in two respects.
+//! A guest's files: Wasmtime's implementation of `wasi:filesystem`, changed in two respects so that a guest sees what a
+//! program in the container would see.
 //!
-//! Links: Wasmtime resolves a path within the directory that it starts from, and takes an absolute link, or one that leads
-//! out of that directory, for an escape. The only directory that guests are given is the container's root, which is
-//! the root of the guest's process as well (pivot_root(2)): what the kernel makes of a link there stays in it. So
-//! a call that was refused is made once more, with what its path leads to ([`place`]). What is not refused costs no more.
+//! Links: Wasmtime resolves a path within the directory that it starts from, and refuses an absolute link, or one that leads
+//! out of that directory, as an escape. Guests are given one directory, the container's root, which is also the root
+//! of the guest's process (pivot_root(2)), so that no link can lead the kernel out of it. Therefore a call that Wasmtime
+//! refused is made again with what its path leads to ([`place`]). A call that was not refused costs no more than before.
+//! Absolute links can also be read and made, which WASI forbids for the sake of roots that are not the guest's own.
 //!
-//! Errors: those that Wasmtime has no name for, EROFS and EXDEV among them, have their own in WASI ([`errors`]).
+//! Errors: Wasmtime returns "I/O error" for EROFS, EXDEV and others, for which WASI has codes ([`errors`]).
 
 mod errors;
 mod place;
@@ -23,10 +25,10 @@ use wasmtime_wasi::{p2, p3};
 use crate::state::State;
 use place::Start;
 
-pub use errors::{is_told as is_error, note as note_error};
+pub use errors::{is_about as is_error, note as note_error};
 pub use wasi_01::wrap as wrap_module_functions;
 
-/// Stands for [`View`] where a linker is told what implements an interface.
+/// The type by which a linker knows that [`View`] implements an interface.
 pub struct Files;
 
 impl HasData for Files {
@@ -37,11 +39,11 @@ impl HasData for Files {
 pub struct View<'a> {
     /// Wasmtime's own.
     pub wasi: WasiFilesystemCtxView<'a>,
-    /// Whether a call may keep its thread waiting.
+    /// Whether a call may block its thread.
     pub sequential: bool,
 }
 
-/// Puts `wasi:filesystem` of 0.2 and 0.3 in the place of what a linker has of them.
+/// Replaces `wasi:filesystem` of 0.2 and 0.3 in a linker.
 pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     p2::bindings::filesystem::types::add_to_linker::<_, Files>(linker, State::files)?;
@@ -60,12 +62,12 @@ impl View<'_> {
     }
 }
 
-/// Puts a directory into a guest's table until the guard's owner takes it out.
+/// Puts a directory into a guest's table for one call. The caller must delete it.
 fn push(table: &mut ResourceTable, directory: Dir) -> wasmtime::Result<Resource<Descriptor>> {
     Ok(table.push(Descriptor::Dir(directory))?)
 }
 
-/// The same descriptor for another call.
+/// The same descriptor, for a call that takes it by value.
 fn lent(descriptor: &Resource<Descriptor>) -> Resource<Descriptor> {
     Resource::new_borrow(descriptor.rep())
 }

@@ -136,7 +136,7 @@ fn build() -> wasmtime::Result<Runtime> {
 fn config() -> Config {
     let mut config = Config::new();
     config
-        // Of what a guest may use there is one list, which does not change with Wasmtime's own.
+        // Exactly the proposals that `provided` lists, whatever Wasmtime's defaults are.
         .wasm_features(WasmFeatures::all(), false)
         .wasm_features(provided::wasm::FEATURES, true)
         .cranelift_opt_level(OptLevel::Speed)

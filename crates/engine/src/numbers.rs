@@ -1,5 +1,5 @@
-//! Calls of a core module's export: each argument is a word, and each result a line, as Wasmtime's own `--invoke` has
-//! them. Integers are decimal or, after `0x`, hexadecimal, and may be written signed or unsigned: the type says neither.
+//! Calls of a core module's export: each argument is a word and each result a line, as with Wasmtime's `--invoke`.
+//! Integers are decimal or, after `0x`, hexadecimal. They may be signed or unsigned, because their type is neither.
 
 use std::str::FromStr;
 
@@ -27,8 +27,8 @@ pub fn signature(name: &str, function: &FuncType) -> String {
     }
 }
 
-/// The values that `args` stand for, words each or together with commas between them. A function without parameters
-/// leaves the args to the guest.
+/// The values of `args`, each a word or several with commas between them. The args of a function without parameters are for
+/// the guest to read.
 ///
 /// # Errors
 /// [`Error::Arguments`], with the column, when they do not parse, or are too few or too many.
@@ -46,7 +46,7 @@ pub fn arguments(name: &str, function: &FuncType, args: &[String]) -> Result<Vec
     };
     let words = words(&given);
     if words.len() != types.len() {
-        // At the first that is too many, or where the next should be.
+        // The first that is too many, or the place of the first that is missing.
         let column = words.get(types.len()).map_or(given.len(), |(column, _)| *column);
         let reason = format!("there are {} arguments in place of {}", words.len(), types.len());
         return Err(failed(column, reason));
@@ -90,7 +90,7 @@ fn value(ty: &ValType, word: &str) -> Option<Val> {
 
 fn integer<N, E>(word: &str, parse: impl Fn(&str, u32) -> Result<N, E>) -> Option<N> {
     match word.strip_prefix("0x") {
-        // A sign there would be taken as well.
+        // The parser would accept a sign there.
         Some(digits) if digits.starts_with(['+', '-']) => None,
         Some(digits) => parse(digits, 16).ok(),
         None => parse(word, 10).ok(),

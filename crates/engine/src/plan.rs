@@ -16,8 +16,8 @@ pub const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
 /// The variable that sets the length of its accept queue, as in runwasi.
 const BACKLOG: &str = "WASMTIME_HTTP_BACKLOG";
 
-/// The variable with the working directory (POSIX, "Environment Variables"), from which Go for WASI 0.1 has it, and
-/// whatever else knows nothing of `initial-cwd`.
+/// The variable with the working directory (POSIX, "Environment Variables"). Go for WASI 0.1 takes it from there, because
+/// that has no function for it.
 const WORKING_DIRECTORY: &str = "PWD";
 
 /// How a guest is run.
@@ -86,8 +86,8 @@ impl Plan {
     }
 }
 
-/// The environment that a guest sees, of what its container's is: without the variables that set up the HTTP server, and
-/// with the working directory. A program asks the kernel for that one; a guest has nobody else to ask.
+/// The environment that a guest sees in a container with this one: without the variables that set up the HTTP server, and
+/// with the working directory, for which a guest cannot ask the kernel as a program does.
 pub fn environment(env: &[String], cwd: &Path) -> Vec<(String, String)> {
     let entries = env.iter().map(|entry| variable(entry));
     let passed = entries.filter(|(key, _)| ![LISTEN, BACKLOG].contains(key));

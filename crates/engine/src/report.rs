@@ -31,8 +31,8 @@ pub fn outcome(error: &wasmtime::Error) -> (u8, Option<String>) {
     (code, Some(text(error)))
 }
 
-/// A failure of a call that the guest took and did not end well, where it is none of its own code: a result, say, that is
-/// no value of its type is a trap as well (component model, CanonicalABI.md, "Lifting"), though Wasmtime does not say so.
+/// An error of a call into a guest, as the trap that it is: if a result is not a value of its type, the call traps (component
+/// model, CanonicalABI.md, "Lifting"), but Wasmtime returns an error that looks like one of the embedder.
 pub fn trapped(error: wasmtime::Error) -> wasmtime::Error {
     match error.is::<I32Exit>() || is_trap(&error) {
         true => error,
@@ -40,7 +40,7 @@ pub fn trapped(error: wasmtime::Error) -> wasmtime::Error {
     }
 }
 
-/// What Wasmtime begins its own traps with.
+/// The beginning of such an error's text, as of Wasmtime's traps.
 #[derive(Debug)]
 struct Lifted;
 

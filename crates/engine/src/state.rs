@@ -54,7 +54,7 @@ impl State {
         Ok(State { wasi, http, hooks, table, memory, speaker, sequential })
     }
 
-    /// Its files, and all that its calls about them need.
+    /// Its files, as the functions of `wasi:filesystem` need them.
     pub fn files(&mut self) -> files::View<'_> {
         let sequential = self.sequential;
         files::View { wasi: self.filesystem(), sequential }

@@ -80,7 +80,8 @@ pub fn of_module(module: &Module, export: Option<&str>) -> Result<World, Error> 
     }
 }
 
-/// The type of a function of a module that can be called by its name; [`INITIALIZE`] is called before any other.
+/// The type of a module's function that can be called by its name. [`INITIALIZE`] cannot, because it is called before any
+/// other.
 pub fn function(module: &Module, name: &str) -> Option<FuncType> {
     let ExternType::Func(ty) = module.get_export(name)? else { return None };
     let may_be = match name {

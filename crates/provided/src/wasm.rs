@@ -40,7 +40,7 @@ pub fn check(wasm: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Whether one of its modules has or imports a memory that threads may share. What is malformed is for others to say.
+/// Whether one of its modules has or imports a memory that threads may share. A malformed part ends the search.
 pub fn has_shared_memory(wasm: &[u8]) -> bool {
     Parser::new(0).parse_all(wasm).map_while(Result::ok).any(|payload| match payload {
         Payload::MemorySection(memories) => memories.into_iter().flatten().any(|it| it.shared),

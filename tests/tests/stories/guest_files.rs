@@ -90,6 +90,13 @@ fn links_lead_a_guest_where_they_lead_a_program() -> Result<()> {
             // A guest has no /proc.
             assert_eq!(read[5..], ["", ""], "{image}");
         }
+        pod.run(
+            &Container::new("server", &node.image("hello-http")?).readonly_mount(&volume, "/data"),
+        )?;
+        for path in ["/data/file", "/data/folder/file"] {
+            let answer = pod.http_get(crate::pod::PORT, &format!("/file?path={path}"))?;
+            assert_eq!((answer.status, answer.body.as_str()), (200, "found\n"), "{path}");
+        }
 
         let app = Container::new("app", &node.image("hello")?).args(&["sleep", "60"]);
         let app = pod.run(&app.readonly_mount(&volume, "/data"))?;

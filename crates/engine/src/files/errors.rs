@@ -1,8 +1,8 @@
-//! Errors of files that Wasmtime passes on as "I/O error" for want of a name, though WASI has one for them.
+//! Errors of files that Wasmtime returns as "I/O error", though WASI has a code for them.
 //!
-//! By the time a host function returns, the system's own number is gone. Wasmtime logs it, as it does nothing else at that
-//! place, just before that, on the thread that the call is made on; so it is read there, as `host_calls` reads which
-//! function is called.
+//! When a host function returns, the system's error number is gone. But Wasmtime logs an error that it has no code for, with
+//! its number, on the thread of the call and just before the function returns. So the number is read from that event,
+//! as `host_calls` reads from Wasmtime's spans which function is called.
 
 use std::cell::Cell;
 use std::fmt::Debug;
@@ -11,10 +11,10 @@ use nix::errno::Errno;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Metadata};
 
-/// Where Wasmtime gives errors their names.
+/// The modules of Wasmtime that turn errors into codes.
 const TARGETS: [&str; 2] = ["wasmtime_wasi::filesystem", "wasmtime_wasi::p2::host::filesystem"];
 
-/// Before the number in the text of an error (`std::io::Error`).
+/// What precedes the number in the text of an error (`std::io::Error`).
 const NUMBER: &str = "(os error ";
 
 thread_local! {
@@ -22,17 +22,16 @@ thread_local! {
 }
 
 /// Whether an event is about such an error.
-pub fn is_told(metadata: &Metadata<'_>) -> bool {
-    let is_there = || TARGETS.contains(&metadata.target());
-    metadata.is_event() && *metadata.level() == Level::DEBUG && is_there()
+pub fn is_about(metadata: &Metadata<'_>) -> bool {
+    metadata.is_event() && *metadata.level() == Level::DEBUG && TARGETS.contains(&metadata.target())
 }
 
-/// Takes note of the error that an event is about.
+/// Records the error that an event is about.
 pub fn note(event: &Event<'_>) {
     event.record(&mut Number);
 }
 
-/// The error that was noted last on this thread, once.
+/// Takes the last error that was recorded on this thread.
 pub fn take() -> Option<Errno> {
     LAST.take()
 }
@@ -50,7 +49,7 @@ fn number(text: &str) -> Option<Errno> {
     rest.strip_suffix(')')?.parse().ok().map(Errno::from_raw)
 }
 
-/// The name of an error among the codes of `wasi:filesystem`, 0.2 as well as 0.3.
+/// The code of an error in `wasi:filesystem`, of 0.2 or 0.3.
 macro_rules! named {
     ($errno:expr, $code:ident) => {
         match $errno {

@@ -1,4 +1,4 @@
-//! What a path leads to through links that Wasmtime does not follow.
+//! What a path leads to, through links that Wasmtime does not follow.
 
 use std::fs::File;
 use std::io;
@@ -11,22 +11,23 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::unistd::symlinkat;
 use wasmtime_wasi::filesystem::Dir;
 
-/// How many links are followed in one path, as the kernel has it (path_resolution(7)).
+/// The number of links that are followed in one path, as in the kernel (path_resolution(7)).
 const LINKS: usize = 40;
 
-/// A guest's directory that a path begins at.
+/// A directory of a guest from which a path starts.
 pub struct Start {
+    /// The directory.
     pub dir: Dir,
-    /// Whether to look on the caller's thread.
+    /// Whether the caller's thread may block.
     pub sequential: bool,
 }
 
 impl Start {
-    /// The directory with what `path` leads to, and its name there, which is no link but where a link is what is meant
-    /// (`follows`). It need not exist.
+    /// The directory that has what `path` leads to, and its name there. With `follows` that name is not a link. It need not
+    /// exist.
     ///
     /// # Errors
-    /// EPERM for a path that itself leads out of the directory, as Wasmtime has it; of openat2(2) and readlinkat(2).
+    /// EPERM for a path that leads out of the directory without a link, as in Wasmtime; of openat2(2) and readlinkat(2).
     pub async fn find(self, path: &str, follows: bool) -> io::Result<(Dir, String)> {
         let Dir { perms, open_mode, .. } = self.dir;
         let sequential = self.sequential;
@@ -34,7 +35,7 @@ impl Start {
         Ok((Dir::new(directory, perms, open_mode, sequential), name))
     }
 
-    /// What the link at `path` says.
+    /// The target of the link at `path`.
     ///
     /// # Errors
     /// As [`Start::find`].
@@ -46,7 +47,7 @@ impl Start {
         self.at(path, false, read).await
     }
 
-    /// Makes a link at `path` that says `target`.
+    /// Makes a link to `target` at `path`.
     ///
     /// # Errors
     /// As [`Start::find`], and of symlinkat(2).
@@ -75,7 +76,7 @@ impl Start {
     }
 }
 
-/// Whether a path, links aside, stays below the directory that it begins at.
+/// Whether a path stays below the directory that it starts from, if none of its names is a link.
 fn is_within(path: &str) -> bool {
     let mut depth = 0usize;
     Path::new(path).components().all(|component| match component {
@@ -94,7 +95,7 @@ fn is_within(path: &str) -> bool {
 
 fn resolve(start: &File, path: String, follows: bool) -> io::Result<(File, String)> {
     let mut directory = start.as_fd().try_clone_to_owned()?;
-    // A slash at the end says that it is a directory, or shall be one; of a link, that it leads to one.
+    // A slash at the end means a directory, or one to be made; a link there is followed.
     let (mut path, end) = match path.trim_end_matches('/') {
         "" => (path, ""),
         shorter if shorter.len() < path.len() => (shorter.to_owned(), "/"),
@@ -112,7 +113,7 @@ fn resolve(start: &File, path: String, follows: bool) -> io::Result<(File, Strin
     Err(Errno::ELOOP.into())
 }
 
-/// The directory that a path's last name is in, and that name: of a path to a directory, the directory itself.
+/// The directory of a path's last name, and that name. If the last name is not a plain one, the path is the directory.
 fn split(path: &str) -> (&str, &str) {
     let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
     match name {
@@ -122,19 +123,20 @@ fn split(path: &str) -> (&str, &str) {
     }
 }
 
-/// As the kernel resolves a path, within the root of the process. What links of `/proc` lead to is no path.
+/// Opens a directory as the kernel resolves its path, within the root of the process. Magic links, as in `/proc`, are
+/// refused, because they can lead out of that root.
 fn open(directory: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
     let how = OpenHow::new()
         .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
         .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
     openat2(directory, path, how).map_err(|error| match error {
-        // Before Linux 5.6 these links are refused.
+        // Before Linux 5.6 the call stays refused.
         Errno::ENOSYS => Errno::EPERM.into(),
         error => error.into(),
     })
 }
 
-/// Where a link leads; none if it is no link, or nothing.
+/// The target of a link; none if there is no link of that name.
 fn link(directory: &OwnedFd, name: &str) -> io::Result<Option<String>> {
     match readlinkat(directory, name) {
         Ok(target) => target.into_string().map(Some).map_err(|_| Errno::EILSEQ.into()),
@@ -148,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_climbs_out_by_itself_is_none_within() {
+    fn a_path_that_climbs_out_without_a_link_is_not_within() {
         for path in ["a", "a/../b", "./a/b/../..", "", "a//b/"] {
             assert!(is_within(path), "{path}");
         }

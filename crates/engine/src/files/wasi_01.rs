@@ -1,9 +1,9 @@
 //! The functions of WASI 0.1 that are about files.
 //!
-//! Wasmtime has its own table of a module's descriptors, in which nothing can be put from outside. So where a path leads
-//! elsewhere, the directory that it begins at is opened anew by a call as the guest could make it, what was opened is made to
-//! lead there, and the guest's call is made once more with that. Those calls have their arguments in [`Scratch`], in place
-//! of the guest's memory.
+//! Wasmtime keeps a module's descriptors in a table of its own, which has no way in from outside. So when a call was
+//! refused, the directory that its path starts from is opened again, by a call that the guest could have made; the new
+//! descriptor is changed to the directory that the path leads to; and the guest's call is made again with that descriptor.
+//! The arguments of those calls are in [`Scratch`], which stands in for the guest's memory.
 
 use std::io;
 use std::sync::Arc;
@@ -31,10 +31,10 @@ const DIRECTORY: i32 = 1 << 1;
 const EXCLUSIVE: i32 = 1 << 2;
 const FD_READ: i64 = 1 << 1;
 
-/// A path as an argument: the directory's descriptor, and where its text is, and how long.
+/// A path as an argument: the descriptor of its directory, and the address and length of its text.
 type Path = (i32, i32, i32);
 
-/// Puts a function in place of Wasmtime's own.
+/// Replaces one of Wasmtime's functions.
 macro_rules! function {
     ($linker:ident, $name:ident($($arg:ident: $ty:ty),*), |$own:ident, $memory:ident| $call:expr) => {
         $linker.func_wrap_async(
@@ -59,7 +59,7 @@ macro_rules! function {
     };
 }
 
-/// A function whose errors have their names.
+/// Functions whose errors keep their codes.
 macro_rules! named {
     ($linker:ident, $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
         function!($linker, $name($($arg: $ty),*), |own, memory| {
@@ -68,8 +68,8 @@ macro_rules! named {
     )*};
 }
 
-/// A function that is called once more with what its paths lead to, where it is refused. What it returns beside the error
-/// is so many bytes at the last of its arguments.
+/// A function that is called again with what its paths lead to, when it is refused. Its last argument may be the address
+/// of its result, which has this many bytes.
 macro_rules! led {
     (
         $linker:ident,
@@ -105,7 +105,7 @@ macro_rules! led {
     };
 }
 
-/// Puts the functions that are about files in the place of what a linker has, which allows that.
+/// Replaces the functions that are about files in a linker, which must allow shadowing.
 pub fn wrap(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     named! { linker,
         fd_write(fd: i32, buffers: i32, count: i32, written: i32);
@@ -155,7 +155,7 @@ pub fn wrap(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     links(linker)
 }
 
-/// What reads and makes links: Wasmtime refuses those that are absolute.
+/// The functions that read and make links: Wasmtime refuses absolute ones.
 fn links(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     function!(
         linker,
@@ -216,13 +216,13 @@ fn links(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     Ok(())
 }
 
-/// Where [`Scratch`] has room for what a call returns.
+/// The address of a call's result in [`Scratch`].
 const RETURNED: i32 = 0;
 
-/// The largest of that, in bytes (witx: `filestat`).
+/// The size of the largest result, in bytes (witx: `filestat`).
 const RETURNED_BYTES: usize = 64;
 
-/// What stands for the guest's memory in calls that are made for it, and the descriptors that they have opened.
+/// The memory of calls that are made on behalf of a guest, and the descriptors that they opened.
 struct Scratch(Vec<u8>, Vec<i32>);
 
 impl Default for Scratch {
@@ -236,14 +236,14 @@ impl Scratch {
         GuestMemory::Unshared(&mut self.0)
     }
 
-    /// Where a text is from now on, and how long.
+    /// Adds a text; its address and length.
     fn put(&mut self, text: &str) -> (i32, i32) {
         let place = self.0.len();
         self.0.extend_from_slice(text.as_bytes());
         (place as i32, text.len() as i32)
     }
 
-    /// What paths lead to, as arguments of a call with this memory; or the error.
+    /// What the paths lead to, as arguments of a call with this memory; or the error of WASI.
     async fn lead(
         &mut self,
         wasi: &mut WasiP1Ctx,
@@ -271,7 +271,7 @@ impl Scratch {
         Ok(Ok(led))
     }
 
-    /// Another descriptor of the same directory; or the error.
+    /// Another descriptor of the same directory; or the error of WASI.
     async fn reopen(
         &mut self,
         wasi: &mut WasiP1Ctx,
@@ -317,12 +317,12 @@ fn number(errno: Errno) -> i32 {
     u16::from(errno).into()
 }
 
-/// An error of the system's.
+/// The error of WASI for one of the system.
 fn of_system(error: &io::Error) -> i32 {
     number(ErrorCode::from(error).into())
 }
 
-/// The error with its name, which it may have lost.
+/// The error of WASI, which Wasmtime may have reduced to an I/O error.
 fn exact(errno: i32) -> i32 {
     if errno != number(Errno::Io) {
         return errno;

@@ -25,8 +25,8 @@ impl Host for View<'_> {
     }
 }
 
-/// The code of an error that may have lost its name.
-pub fn exact(code: ErrorCode) -> ErrorCode {
+/// The code of an error, which Wasmtime may have reduced to an I/O error.
+fn exact(code: ErrorCode) -> ErrorCode {
     match code {
         ErrorCode::Io => errors::take().and_then(|it| named!(it, ErrorCode)).unwrap_or(code),
         code => code,
@@ -37,8 +37,8 @@ fn is_refused(error: &FsError) -> bool {
     error.downcast_ref().is_some_and(|code| *code == ErrorCode::NotPermitted)
 }
 
-/// Makes a call with a directory and a path in it, or two such pairs; where it is refused, once more with what the paths
-/// lead to, the last name of each followed or not.
+/// Makes a call with a directory and a path in it, or with two such pairs. If it is refused, makes it again with what the
+/// paths lead to; the last name of a path is followed if its third item says so.
 macro_rules! led {
     ($view:ident, [$(($directory:ident, $path:ident, $follows:expr)),+], $call:expr) => {{
         let led = {
@@ -61,7 +61,7 @@ macro_rules! led {
     }};
 }
 
-/// Functions without a path are Wasmtime's own.
+/// Functions without a path are those of Wasmtime.
 macro_rules! unchanged {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $result:ty;)*) => {$(
         async fn $name(&mut self, $($arg: $ty),*) -> $result {

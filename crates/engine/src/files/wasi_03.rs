@@ -30,7 +30,7 @@ impl Host for View<'_> {
     }
 }
 
-/// The code of an error that may have lost its name; of one that WASI has no name for, its text.
+/// The code of an error that Wasmtime reduced to an I/O error; where WASI has no code for it, its text.
 fn exact() -> ErrorCode {
     let Some(errno) = errors::take() else { return ErrorCode::Io };
     named!(errno, ErrorCode).unwrap_or_else(|| ErrorCode::Other(Some(errno.desc().to_owned())))
@@ -55,7 +55,7 @@ fn delete(store: &Store, directory: &Resource<Descriptor>) -> FilesystemResult<(
     Ok(())
 }
 
-/// One of Wasmtime's own functions.
+/// A call of one of Wasmtime's functions.
 macro_rules! wasi {
     ($store:ident, $name:ident($($arg:expr),*)) => {
         <WasiFilesystem as HostDescriptorWithStore<State>>::$name(
@@ -64,7 +64,7 @@ macro_rules! wasi {
     };
 }
 
-/// As in 0.2: a call that is refused is made once more with what its paths lead to.
+/// As in 0.2: a call that is refused is made again with what its paths lead to.
 macro_rules! led {
     ($store:ident, [$(($directory:ident, $path:ident, $follows:expr)),+], $name:ident($($arg:ident),*)) => {{
         let led = {
@@ -86,7 +86,7 @@ macro_rules! led {
     }};
 }
 
-/// Functions without a path are Wasmtime's own.
+/// Functions without a path are those of Wasmtime.
 macro_rules! unchanged {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $result:ty;)*) => {$(
         async fn $name(store: &Store, $($arg: $ty),*) -> $result {
@@ -95,7 +95,7 @@ macro_rules! unchanged {
     )*};
 }
 
-/// As are those that begin something with the store.
+/// So are those that need the store.
 macro_rules! unchanged_in_store {
     ($($name:ident($($arg:ident: $ty:ty),*) -> $result:ty;)*) => {$(
         fn $name(mut store: Access<'_, State, Files>, $($arg: $ty),*) -> $result {

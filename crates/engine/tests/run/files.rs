@@ -100,6 +100,11 @@ fn errno(texts: &[&str], call: &str) -> i32 {
     end.code.unwrap_or_else(|| panic!("{end:?}"))
 }
 
+/// An absolute path as one below the root.
+fn within(path: &Path) -> &Path {
+    path.strip_prefix("/").expect("an absolute path")
+}
+
 /// `real/file`, and links to it. A path without the slash that it begins with is one below the root.
 fn tree() -> (TempDir, impl Fn(&str) -> String) {
     let folder = tempfile::tempdir().expect("a folder");
@@ -116,14 +121,13 @@ fn tree() -> (TempDir, impl Fn(&str) -> String) {
         (at("real/new"), "links/new"),
         (at("nowhere/file"), "links/nowhere"),
         ("../real/file".into(), "links/sideways"),
-        (
-            Path::new("/../..").join(at("real/file").strip_prefix("/").expect("absolute")),
-            "links/up",
-        ),
+        // What the kernel keeps of a process is no path in the root.
+        (Path::new("/proc/self/root").join(within(&at("real/file"))), "links/process"),
+        (Path::new("/../..").join(within(&at("real/file"))), "links/up"),
     ] {
         symlink(target, at(link)).expect("a link");
     }
-    let root = folder.path().strip_prefix("/").expect("absolute").to_owned();
+    let root = within(folder.path()).to_owned();
     (folder, move |path: &str| root.join(path).to_str().expect("text").to_owned())
 }
 
@@ -136,6 +140,7 @@ fn absolute_links_lead_where_they_lead_a_program() {
     }
     for (link, error) in [
         ("links/circle", LOOP),
+        ("links/process", LOOP),
         ("links/nowhere", NOENT),
         ("links/folder/none", NOENT),
         ("links/file/below", NOTDIR),
