@@ -73,7 +73,8 @@ fn links_lead_a_guest_where_they_lead_a_program() -> Result<()> {
                     "cat",
                     &format!("/data/{path}"),
                 ]);
-                Ok(outcome(&pod, guest.readonly_mount(&volume, "/data"))?.1.stdout)
+                let guest = guest.readonly_mount(&volume, "/data").runtime_default_seccomp();
+                Ok(outcome(&pod, guest)?.1.stdout)
             });
             each.collect()
         };

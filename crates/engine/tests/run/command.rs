@@ -85,7 +85,12 @@ fn an_export_of_a_module_takes_numbers_and_prints_what_it_returns() {
 /// A component whose exports return what is no value of their type.
 const LIARS: &str = r#"(component
     (type $thing' (resource (rep i32)))
+    (type $future (future u8))
+    (core func $new (canon future.new $future))
+    (core func $drop (canon future.drop-readable $future))
     (core module $m
+        (import "future" "new" (func $new (result i64)))
+        (import "future" "drop" (func $drop (param i32)))
         (memory (export "memory") 1)
         ;; Text: bytes that are none, and a place beyond the memory.
         (data (i32.const 8) "\10\00\00\00\01\00\00\00\ff\ff\ff\ff\ff\ff\ff\7f")
@@ -93,8 +98,13 @@ const LIARS: &str = r#"(component
         (func (export "damaged") (result i32) (i32.const 8))
         (func (export "outside") (result i32) (i32.const 24))
         (func (export "far") (result i32) (i32.const 65535))
-        (func (export "nothing") (result i32) (i32.const 77)))
-    (core instance $i (instantiate $m))
+        (func (export "nothing") (result i32) (i32.const 77))
+        (func (export "dropped") (result i32) (local $readable i32)
+            (local.set $readable (i32.wrap_i64 (call $new)))
+            (call $drop (local.get $readable))
+            (local.get $readable)))
+    (core instance $i (instantiate $m (with "future" (instance
+        (export "new" (func $new)) (export "drop" (func $drop))))))
     (export $thing "thing" (type $thing'))
     (func (export "damaged") (result string)
         (canon lift (core func $i "damaged") (memory (core memory $i "memory"))))
@@ -103,11 +113,12 @@ const LIARS: &str = r#"(component
     (func (export "far") (result string)
         (canon lift (core func $i "far") (memory (core memory $i "memory"))))
     (func (export "no-case") (result (result)) (canon lift (core func $i "nothing")))
-    (func (export "no-resource") (result (own $thing)) (canon lift (core func $i "nothing"))))"#;
+    (func (export "no-resource") (result (own $thing)) (canon lift (core func $i "nothing")))
+    (func (export "no-future") (result $future) (canon lift (core func $i "dropped"))))"#;
 
 #[test]
 fn a_result_that_is_no_value_of_its_type_is_a_trap() {
-    for export in ["damaged", "outside", "far", "no-case", "no-resource"] {
+    for export in ["damaged", "outside", "far", "no-case", "no-resource", "no-future"] {
         let end = end(start(LIARS, &Start { export: Some(export), ..AS_IT_IS }));
         assert_eq!(end.code, Some(134), "{export}: {end:?}");
         assert!(end.stderr.starts_with("error: wasm trap: "), "{export}: {end:?}");
