@@ -5,7 +5,7 @@ use wasip3::filesystem::preopens::get_directories;
 use wasip3::filesystem::types::{Descriptor, DescriptorFlags, ErrorCode, OpenFlags, PathFlags};
 use wasip3::wit_stream;
 
-use crate::Outcome;
+use crate::{Outcome, output};
 
 /// Copies a file to stdout: its stream is handed on, and no byte of it passes through the guest.
 pub async fn cat(path: &str) -> Outcome {
@@ -30,9 +30,30 @@ pub async fn write(path: &str, text: &str) -> Outcome {
     written.await.map_err(failed)
 }
 
-/// Opens a file. A path is of the container's root wherever it begins, as the root is the one directory that is given.
+/// Gives a file another name.
+pub async fn rename(from: &str, to: &str) -> Outcome {
+    let failed = |error: ErrorCode| format!("{from}: {error:?}");
+    let (here, there) = (root().map_err(failed)?, root().map_err(failed)?);
+    here.rename_at(relative(from), &there, relative(to)).await.map_err(failed)
+}
+
+/// Prints what a link says.
+pub async fn read_link(path: &str) -> Outcome {
+    let failed = |error: ErrorCode| format!("{path}: {error:?}");
+    let target = root().map_err(failed)?.readlink_at(relative(path)).await.map_err(failed)?;
+    output::write(stdout::write_via_stream, format!("{target}\n")).await
+}
+
 async fn open(path: &str, how: OpenFlags, flags: DescriptorFlags) -> Result<Descriptor, ErrorCode> {
-    let (root, _) = get_directories().into_iter().next().ok_or(ErrorCode::NoEntry)?;
-    let relative = path.trim_start_matches('/').to_owned();
-    root.open_at(PathFlags::SYMLINK_FOLLOW, relative, how, flags).await
+    root()?.open_at(PathFlags::SYMLINK_FOLLOW, relative(path), how, flags).await
+}
+
+/// The container's root, the one directory that is given.
+fn root() -> Result<Descriptor, ErrorCode> {
+    get_directories().into_iter().next().map(|(root, _)| root).ok_or(ErrorCode::NoEntry)
+}
+
+/// A path is of the root wherever it begins.
+fn relative(path: &str) -> String {
+    path.trim_start_matches('/').to_owned()
 }

@@ -116,6 +116,33 @@ fn links_lead_a_guest_where_they_lead_a_program() -> Result<()> {
 }
 
 #[test]
+fn a_guest_changes_what_its_links_lead_to_and_reads_what_they_say() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("changes"))?;
+        let volume = node.volume("changed")?;
+        fs::create_dir(volume.join("real"))?;
+        symlink("/data/real", volume.join("folder"))?;
+        for (image, command) in [("hello", "/hello.wasm"), ("hello-p3", "/hello-p3.wasm")] {
+            let guest = |name: &str, args: &[&str]| -> Result<String> {
+                let guest = Container::new(&format!("{image}-{name}"), &node.image(image)?);
+                let guest = guest.command(&[&[command], args].concat()).mount(&volume, "/data");
+                let (exit, logs) = outcome(&pod, guest)?;
+                assert_eq!(exit.code, 0, "{image} {args:?}: {logs:?}");
+                Ok(logs.stdout)
+            };
+            guest("write", &["write", "/data/folder/new", image])?;
+            assert_eq!(fs::read_to_string(volume.join("real/new"))?, format!("{image}\n"));
+            guest("rename", &["rename", "/data/folder/new", "/data/folder/renamed"])?;
+            assert!(volume.join("real/renamed").is_file() && !volume.join("real/new").exists());
+            guest("move", &["rename", "/data/folder/renamed", "/data/moved"])?;
+            assert_eq!(fs::read_to_string(volume.join("moved"))?, format!("{image}\n"));
+            assert_eq!(guest("readlink", &["readlink", "/data/folder"])?, "/data/real\n");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn only_what_is_mounted_for_writing_can_be_written() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("writing"))?;
