@@ -31,7 +31,7 @@ impl Start {
     pub async fn find(self, path: &str, follows: bool) -> io::Result<(Dir, String)> {
         let Dir { perms, open_mode, .. } = self.dir;
         let sequential = self.sequential;
-        let (directory, name) = self.at(path, follows, |place| Ok(place)).await?;
+        let (directory, name) = self.at(path, follows, Ok).await?;
         Ok((Dir::new(directory, perms, open_mode, sequential), name))
     }
 

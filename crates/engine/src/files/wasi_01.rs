@@ -159,32 +159,22 @@ pub fn wrap(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
 fn links(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     function!(
         linker,
-        path_readlink(fd: i32, path: i32, length: i32, buffer: i32, room: i32, read: i32),
+        path_readlink(fd: i32, path: i32, length: i32, buffer: i32, room: i32, returned: i32),
         |own, memory| {
-            let errno = wasi::path_readlink(own, memory, fd, path, length, buffer, room, read).await?;
-            if errno == number(Errno::Perm) {
-                let mut scratch = Scratch::default();
-                let errno = match scratch.reopen(own, fd).await? {
-                    Err(errno) => errno,
-                    Ok((_, dir)) => {
-                        let path = text(memory, path, length)?;
-                        let start = Start { dir, sequential: true };
-                        match start.read_link(&path).await {
-                            Err(error) => of_system(&error),
-                            Ok(target) => {
-                                let count = target.len().min(room as u32 as usize);
-                                let place = GuestPtr::<[u8]>::new((buffer as u32, count as u32));
-                                memory.copy_from_slice(&target.as_bytes()[..count], place)?;
-                                memory.write(GuestPtr::<u32>::new(read as u32), count as u32)?;
-                                SUCCESS
-                            }
-                        }
+            let errno =
+                wasi::path_readlink(own, memory, fd, path, length, buffer, room, returned).await?;
+            match refused(own, errno, fd).await? {
+                Err(errno) => errno,
+                Ok(start) => match start.read_link(&text(memory, path, length)?).await {
+                    Err(error) => of_system(&error),
+                    Ok(target) => {
+                        let count = target.len().min(room as u32 as usize);
+                        let place = GuestPtr::<[u8]>::new((buffer as u32, count as u32));
+                        memory.copy_from_slice(&target.as_bytes()[..count], place)?;
+                        memory.write(GuestPtr::<u32>::new(returned as u32), count as u32)?;
+                        SUCCESS
                     }
-                };
-                scratch.close(own).await?;
-                errno
-            } else {
-                errno
+                },
             }
         }
     );
@@ -194,26 +184,28 @@ fn links(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
         |own, memory| {
             let errno =
                 wasi::path_symlink(own, memory, target, target_length, fd, path, length).await?;
-            if errno == number(Errno::Perm) {
-                let mut scratch = Scratch::default();
-                let errno = match scratch.reopen(own, fd).await? {
-                    Err(errno) => errno,
-                    Ok((_, dir)) => {
-                        let target = text(memory, target, target_length)?;
-                        let path = text(memory, path, length)?;
-                        let start = Start { dir, sequential: true };
-                        let made = start.make_link(target, &path).await;
-                        made.map_or_else(|error| of_system(&error), |()| SUCCESS)
-                    }
-                };
-                scratch.close(own).await?;
-                errno
-            } else {
-                errno
+            match refused(own, errno, fd).await? {
+                Err(errno) => errno,
+                Ok(start) => {
+                    let target = text(memory, target, target_length)?;
+                    let made = start.make_link(target, &text(memory, path, length)?).await;
+                    made.map_or_else(|error| of_system(&error), |()| SUCCESS)
+                }
             }
         }
     );
     Ok(())
+}
+
+/// The directory of a call that was refused; or the error of WASI, if it was not refused or there is no such directory.
+async fn refused(own: &mut WasiP1Ctx, errno: i32, fd: i32) -> wasmtime::Result<Result<Start, i32>> {
+    if errno != number(Errno::Perm) {
+        return Ok(Err(errno));
+    }
+    let mut scratch = Scratch::default();
+    let reopened = scratch.reopen(own, fd).await?;
+    scratch.close(own).await?;
+    Ok(reopened.map(|(_, dir)| Start { dir, sequential: true }))
 }
 
 /// The address of a call's result in [`Scratch`].
