@@ -101,6 +101,7 @@ const VERSION_2: &str = r#"
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "FOLDER/certs.d"
 [plugins."io.containerd.cri.v1.runtime"]
+  drain_exec_sync_io_timeout = "2s"
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.cri.v1.runtime".cni]

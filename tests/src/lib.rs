@@ -10,7 +10,7 @@
 //! - [`shim`]: the shim by itself, without any containerd.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves;
 //!   [`registry`]: where images are pulled from.
-//! - [`interrupt`]: what ctrl-C does; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
+//! - [`interrupt`]: what ctrl-C does; [`steps`]: a process killed at a chosen one; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
 //!   consists of on the machine, and what it has left there.
 //!
 //! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
@@ -38,6 +38,7 @@ pub mod registry;
 pub mod running;
 pub mod shim;
 pub mod spec;
+pub mod steps;
 mod stop;
 pub mod traces;
 pub mod wait;

@@ -101,6 +101,14 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// Changes `config.json`.
+    pub fn edit_config(&self, edit: impl FnOnce(&mut Value)) -> Result<()> {
+        let text = fs::read_to_string(self.folder.join("config.json"))?;
+        let mut config = serde_json::from_str(&text)?;
+        edit(&mut config);
+        self.write_config(&config)
+    }
+
     /// Replaces `config.json`.
     pub fn write_config(&self, config: &Value) -> Result<()> {
         Ok(fs::write(self.folder.join("config.json"), config.to_string())?)
@@ -263,11 +271,45 @@ impl Shim {
 
     /// Exec of a command, under that id.
     pub fn exec(&self, id: &str, exec_id: &str, command: &[&str]) -> Answer<()> {
+        self.exec_to(id, exec_id, command, Path::new(""))
+    }
+
+    /// The same with a fifo for its stdout.
+    pub fn exec_to(&self, id: &str, exec_id: &str, command: &[&str], stdout: &Path) -> Answer<()> {
         let process = json!({ "cwd": "/", "args": command, "user": { "uid": 0, "gid": 0 } });
         let (id, exec_id) = (id.into(), exec_id.into());
         let spec = any("Process", &process);
-        let request = ExecProcessRequest { id, exec_id, spec, ..Default::default() };
+        let stdout = stdout.display().to_string();
+        let request = ExecProcessRequest { id, exec_id, spec, stdout, ..Default::default() };
         self.tasks.exec(limit(), &request).map(drop).map_err(refusal)
+    }
+
+    /// Start of what was noted by [`Shim::exec`].
+    pub fn start_exec(&self, id: &str, exec_id: &str) -> Answer<()> {
+        self.start_exec_within(LIMIT, id, exec_id)
+    }
+
+    /// The same for a caller with that much patience.
+    pub fn start_exec_within(&self, limit: Duration, id: &str, exec_id: &str) -> Answer<()> {
+        let (id, exec_id) = (id.into(), exec_id.into());
+        let request = StartRequest { id, exec_id, ..Default::default() };
+        let answer = self.tasks.start(context::with_duration(limit), &request);
+        answer.map(drop).map_err(refusal)
+    }
+
+    /// SIGKILL to what was executed, its end awaited, and Delete; answers with the exit code.
+    pub fn end_exec(&self, id: &str, exec_id: &str) -> Answer<u32> {
+        let kill =
+            KillRequest { id: id.into(), exec_id: exec_id.into(), signal: 9, ..Default::default() };
+        match self.tasks.kill(limit(), &kill).map_err(refusal) {
+            Err(refusal) if refusal.code != Code::NOT_FOUND => return Err(refusal),
+            _ => {}
+        }
+        let (id, exec_id) = (id.to_owned(), exec_id.to_owned());
+        let wait = WaitRequest { id: id.clone(), exec_id: exec_id.clone(), ..Default::default() };
+        self.tasks.wait(limit(), &wait).map_err(refusal)?;
+        let request = DeleteRequest { id, exec_id, ..Default::default() };
+        self.tasks.delete(limit(), &request).map(|it| it.exit_status()).map_err(refusal)
     }
 
     /// ResizePty of the first process, or of what was executed under that id.

@@ -4,7 +4,7 @@
 //! from it, which enter the cgroup by themselves. The container's first process gives it up when it is ready and in
 //! the cgroup, where it is found ([`over`]). Of those who are killed the kernel takes it back.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -12,7 +12,9 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
-use crate::Error;
+use nix::unistd::Pid;
+
+use crate::{Error, pidfd};
 
 /// The file in the container's folder.
 const NAME: &str = "building";
@@ -42,8 +44,9 @@ pub fn over() {
     }
 }
 
-/// Returns once nobody builds in that folder, or cannot be waited for any longer: what is there by then is taken away.
-pub fn wait_for_end(folder: &Path) -> Result<(), Error> {
+/// Ends whoever still builds in that folder: the process that was asked has been killed, and nobody waits for what the
+/// others make. Returns once they have ended, or cannot be waited for any longer.
+pub fn end(folder: &Path) -> Result<(), Error> {
     let path = folder.join(NAME);
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -51,9 +54,54 @@ pub fn wait_for_end(folder: &Path) -> Result<(), Error> {
     };
     for _ in 0..TRIES {
         match file.try_lock() {
-            Err(TryLockError::WouldBlock) => sleep(PAUSE),
+            Err(TryLockError::WouldBlock) => kill_holders(&file),
             _ => break,
         }
+        sleep(PAUSE);
     }
     Ok(())
+}
+
+/// Kills the processes that have the file open, but for this one. One that is forked meanwhile is seen the next time.
+fn kill_holders(file: &File) {
+    let name = |process: &str, descriptor: &str| {
+        fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()
+    };
+    let wanted = name("self", &file.as_raw_fd().to_string());
+    for process in numbers(Path::new("/proc")).filter(|it| *it != std::process::id().to_string()) {
+        let mut descriptors = numbers(&Path::new("/proc").join(&process).join("fd"));
+        if wanted.is_some() && descriptors.any(|fd| name(&process, &fd) == wanted) {
+            // It has the file open for as long as it is there, so that its number is not yet another's.
+            let _ = process.parse().map(|pid| pidfd::signal(Pid::from_raw(pid), libc::SIGKILL));
+        }
+    }
+}
+
+/// The entries of a directory that are numbers.
+fn numbers(directory: &Path) -> impl Iterator<Item = String> + use<> {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn whoever_still_builds_is_ended_and_nobody_else() {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let file = begin(folder.path()).expect("locked");
+        let sleep = |stdin: Stdio| Command::new("sleep").arg("1000").stdin(stdin).spawn();
+        // Who inherits the descriptor has the lock.
+        let mut builder = sleep(OwnedFd::from(file).into()).expect("is executed");
+        let mut other = sleep(Stdio::null()).expect("is executed");
+        end(folder.path()).expect("is over");
+        assert!(builder.wait().expect("ended").code().is_none());
+        assert!(other.try_wait().expect("asked").is_none(), "another's process was killed");
+        other.kill().and_then(|()| other.wait()).expect("ended");
+    }
 }

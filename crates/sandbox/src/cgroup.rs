@@ -2,7 +2,8 @@
 //!
 //! libcgroups makes it and sets its limits while libcontainer builds the container. What a long-lived process
 //! asks of it is here: which processes are in it, what the kernel counted, and its end; in `update` other limits,
-//! in `freeze` a pause, in `oom` who was killed for want of memory.
+//! in `freeze` a pause, in `oom` who was killed for want of memory. Whose the processes in it are,
+//! [`crate::Members`] knows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid, getppid};
 
 use crate::{Error, pidfd};
 
@@ -28,10 +29,16 @@ const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// What v1 writes for no limit is a little less than 2^63, and no machine has half of that.
 const NO_LIMIT: u64 = 1 << 62;
 
+/// The extended attribute of a cgroup that this runtime made (xattr(7); cgroupfs has them in both versions), and its
+/// values: that of one whose container has gone while others were in it or below it.
+const OURS: &str = "trusted.wasmtime-shim";
+const IN_USE: &[u8] = b"in use";
+const LEFT: &[u8] = b"left";
+
 /// How often, and after which pause, a killed cgroup is looked at again: 2 s in all. A process in an
 /// uninterruptible wait outlives that; the cgroup then stays and is named in the error.
-const EMPTY_TRIES: u32 = 200;
-const EMPTY_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const EMPTY_TRIES: u32 = 200;
+pub(crate) const EMPTY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Who makes a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +56,7 @@ pub struct Cgroup {
     /// Below a hierarchy's root.
     path: PathBuf,
     manager: Manager,
+    named_after_container: bool,
 }
 
 impl Cgroup {
@@ -82,7 +90,13 @@ impl Cgroup {
             let reason = "not a cgroup a container may own: give it a name below the root";
             return Err(refuse(&given, reason));
         }
-        let cgroup = Cgroup { hierarchies: hierarchies.to_owned(), path, manager: Manager::Files };
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let cgroup = Cgroup {
+            hierarchies: hierarchies.to_owned(),
+            named_after_container: !id.is_empty() && name.contains(id),
+            path,
+            manager: Manager::Files,
+        };
         // systemd's own scopes are v2's; in v1 the same path is made by hand, inside the Pod's.
         let manager = match scope {
             Some(_) if cgroup.is_unified() => Manager::Systemd(given.display().to_string()),
@@ -99,6 +113,12 @@ impl Cgroup {
     /// Whether systemd is to make it.
     pub fn by_systemd(&self) -> bool {
         matches!(self.manager, Manager::Systemd(_))
+    }
+
+    /// Whether its name has the container's id in it, as CRI's and `ctr`'s have: then no other container is meant to be
+    /// in it or below it.
+    pub fn is_named_after_container(&self) -> bool {
+        self.named_after_container
     }
 
     /// As the spec must have it for libcontainer to make this cgroup.
@@ -163,34 +183,50 @@ impl Cgroup {
         folders.iter().try_for_each(enter).map_err(|error| self.failed(error))
     }
 
-    /// Sends a signal to every process in the cgroup. SIGKILL reaches the frozen, too.
-    pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        self.pids()?.into_iter().try_for_each(|pid| pidfd::signal(pid, signal))?;
-        if signal == libc::SIGKILL {
-            self.thaw_for_kill();
-        }
-        Ok(())
-    }
-
     /// Kills every process in the cgroup, and returns once it is empty. A missing cgroup is empty.
-    pub fn kill(&self) -> Result<(), Error> {
+    pub(crate) fn kill(&self) -> Result<(), Error> {
         for _ in 0..EMPTY_TRIES {
-            if self.pids()?.is_empty() {
+            let pids = self.pids()?;
+            if pids.is_empty() {
                 return Ok(());
             }
             // Linux 5.14 and later kill a whole v2 cgroup at once, whatever forks meanwhile.
             let all = below(&self.hierarchies, &self.path).join("cgroup.kill");
             if fs::write(all, "1").is_err() {
-                self.signal(libc::SIGKILL)?;
+                pids.into_iter().try_for_each(|pid| pidfd::signal(pid, libc::SIGKILL))?;
+                self.thaw_for_kill();
             }
             sleep(EMPTY_PAUSE);
         }
-        Err(refuse(&self.path, "processes in it do not end"))
+        Err(self.refuse("processes in it do not end"))
     }
 
-    /// Removes the cgroup and those that were made below it; one that is gone is removed.
-    pub fn remove(&self) -> Result<(), Error> {
-        self.folders()?.iter().try_for_each(|folder| self.remove_folder(folder))
+    /// The directories of the cgroup that this runtime did not make: an administrator or another runtime did.
+    pub(crate) fn not_ours(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut folders = self.folders()?;
+        folders.retain(|folder| !matches!(xattr::get(folder, OURS), Ok(Some(_))));
+        Ok(folders)
+    }
+
+    /// Marks the cgroup as made by this runtime, but for those directories. It matters only where a further container
+    /// is put into it that stays longer, and so removes it.
+    pub(crate) fn mark(&self, not_ours: &[PathBuf]) {
+        for folder in self.folders().unwrap_or_default() {
+            if !not_ours.contains(&folder) {
+                let _ = xattr::set(folder, OURS, IN_USE);
+            }
+        }
+    }
+
+    /// Removes the cgroup, but for those directories and for what others are in or below; one that is gone is removed.
+    pub(crate) fn remove(&self, not_ours: &[PathBuf]) -> Result<(), Error> {
+        let mut folders = self.folders()?;
+        folders.retain(|folder| !not_ours.contains(folder));
+        folders.iter().try_for_each(|folder| {
+            self.remove_folder(folder)?;
+            remove_left(folder);
+            Ok(())
+        })
     }
 
     /// The cgroup's folder in each hierarchy where it is.
@@ -217,19 +253,41 @@ impl Cgroup {
     }
 
     fn remove_folder(&self, folder: &Path) -> Result<(), Error> {
-        self.children(folder)?.iter().try_for_each(|child| self.remove_folder(child))?;
+        if self.named_after_container {
+            // The container's own processes made them.
+            self.children(folder)?.iter().try_for_each(|child| self.remove_folder(child))?;
+        }
         for _ in 0..EMPTY_TRIES {
             match fs::remove_dir(folder) {
                 Ok(()) => return Ok(()),
                 Err(error) if is_gone(&error) => return Ok(()),
-                // An ended process counts until the kernel has put it away.
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => sleep(EMPTY_PAUSE),
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                    if self.is_others(folder)? {
+                        let _ = xattr::set(folder, OURS, LEFT);
+                        return Ok(());
+                    }
+                    // An ended process counts until the kernel has put it away.
+                    sleep(EMPTY_PAUSE);
+                }
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        let pids = self.pids()?;
-        let reason = format!("{} stays busy with processes {pids:?}", folder.display());
-        Err(refuse(&self.path, &reason))
+        let reason = format!("{} stays busy with processes {:?}", folder.display(), self.pids()?);
+        Err(self.refuse(&reason))
+    }
+
+    /// Whether others are in or below it, once the container's own have been killed. Those that are not gone yet, and a
+    /// request's process that is about to enter the container, are this process's kin.
+    fn is_others(&self, folder: &Path) -> Result<bool, Error> {
+        let mut pids = BTreeSet::new();
+        self.collect_pids(folder, &mut pids)?;
+        if pids.is_empty() {
+            return Ok(!self.children(folder)?.is_empty());
+        }
+        let kin = [Some(getpid()), Some(getppid()), pidfd::parent(getppid())];
+        let mut parents = pids.into_iter().map(|pid| pidfd::parent(Pid::from_raw(pid)));
+        // One that is gone meanwhile may have been of them.
+        Ok(parents.all(|parent| parent.is_some() && !kin.contains(&parent)))
     }
 
     /// The folders in a folder; links, which name a v1 hierarchy again, are none.
@@ -244,7 +302,11 @@ impl Cgroup {
     }
 
     fn failed(&self, error: std::io::Error) -> Error {
-        refuse(&self.path, &error.to_string())
+        self.refuse(&error.to_string())
+    }
+
+    pub(crate) fn refuse(&self, reason: &str) -> Error {
+        refuse(&self.path, reason)
     }
 }
 
@@ -272,6 +334,16 @@ impl<'a> Scope<'a> {
             path.push(format!("{}.slice", &name[..end]));
         }
         path.join(format!("{}-{}.scope", self.prefix, self.name))
+    }
+}
+
+/// Removes the cgroups above that were left behind for the sake of what was below.
+fn remove_left(folder: &Path) {
+    let is_left =
+        |folder: &Path| matches!(xattr::get(folder, OURS), Ok(Some(mark)) if mark == LEFT);
+    for above in folder.ancestors().skip(1).take_while(|above| is_left(above)) {
+        // Not where there is somebody else.
+        let _ = fs::remove_dir(above);
     }
 }
 

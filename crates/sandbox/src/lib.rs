@@ -3,15 +3,16 @@
 //! Read in this order:
 //! 1. [`request`]: what the shim may ask of its zygote, and the answers;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start;
-//!    `exec`: a further process in the same container;
+//! 3. `create`, `build`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for
+//!    Start; `members`: which processes are the container's; `exec`: a further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
+//! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
 //!    [`unwritable`], `page_map`, `unneeded`: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
 
+mod build;
 mod building;
 pub mod cgroup;
 pub mod console;
@@ -22,8 +23,10 @@ mod exec;
 pub mod heap;
 pub mod inherit;
 mod limits;
+mod members;
 mod page_map;
 pub mod pidfd;
+pub mod pipe;
 pub mod request;
 mod rights;
 pub mod rlimit;
@@ -38,6 +41,7 @@ mod workload;
 pub mod zygote;
 
 pub use create::destroy;
+pub use members::Members;
 pub use request::{Create, Exec, Failure, Reply, Request, Workload};
 pub use spec::load as load_spec;
 pub use worker::Bounds;

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use engine::{HttpSettings, Remains};
+use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
 use provided::{PREINIT, PREINIT_VALUES};
+use sandbox::Members;
 
 /// Annotation by which CRI tells the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -169,6 +171,11 @@ impl ContainerConfig {
         namespaces.unwrap_or_default().iter().any(|namespace| {
             namespace.typ() == LinuxNamespaceType::Pid && namespace.path().is_none()
         })
+    }
+
+    /// How to recognise the container's processes by its first one, which waits; none where that one was killed.
+    pub fn members(&self, first: Pid) -> Option<Members> {
+        Members::of(first, &self.spec)
     }
 
     fn annotation(&self, key: &str) -> Option<&str> {

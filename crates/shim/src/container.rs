@@ -9,6 +9,7 @@ use std::time::Duration;
 use containerd_shim::protos::events::task::TaskIO;
 use nix::unistd::Pid;
 use oci_spec::runtime;
+use sandbox::Members;
 use sandbox::cgroup::Cgroup;
 
 use crate::errors::Error;
@@ -32,6 +33,8 @@ pub struct Parts {
     pub first: Arc<Process>,
     /// Its cgroup.
     pub cgroup: Cgroup,
+    /// How to recognise its processes there; none where the first one was killed before it was known.
+    pub members: Option<Members>,
     /// Whether its pid namespace ends with it.
     pub own_pid_namespace: bool,
     /// What its first process is.
@@ -93,6 +96,14 @@ impl Container {
     /// The cgroup of all its processes.
     pub fn cgroup(&self) -> &Cgroup {
         &self.parts.cgroup
+    }
+
+    /// Sends a signal to all its processes.
+    pub fn signal_all(&self, signal: i32) -> Result<(), Error> {
+        match self.parts.members {
+            Some(members) => Ok(members.signal(self.cgroup(), signal)?),
+            None => self.first().signal(signal),
+        }
     }
 
     /// What its first process is.
@@ -192,8 +203,8 @@ impl Container {
         if self.parts.own_pid_namespace {
             return;
         }
-        let container = self.clone();
-        let killed = tokio::task::spawn_blocking(move || container.cgroup().kill()).await;
+        let (container, Some(members)) = (self.clone(), self.parts.members) else { return };
+        let killed = tokio::task::spawn_blocking(move || members.kill(container.cgroup())).await;
         if let Ok(Err(error)) = killed {
             log::warn!("container {}: {error}", self.id());
         }

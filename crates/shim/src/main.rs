@@ -24,6 +24,7 @@ mod options;
 mod packed;
 mod process;
 mod profiles;
+mod relay;
 mod roots;
 mod serve;
 mod settings;
@@ -60,6 +61,7 @@ fn run() -> anyhow::Result<()> {
         "start" => start::run(&flags),
         "delete" => delete::run(&flags),
         "" => serve::run(&flags),
+        serve::ZYGOTE => serve::run_zygote(),
         other => anyhow::bail!(
             "unknown action {other:?}; the actions are start and delete, and none to serve"
         ),

@@ -4,7 +4,7 @@
 //! listener (from start) → logger → subreaper → zygote → runtime → service … shutdown → events → socket
 //! ```
 //! The order matters: the zygote is forked while this process has one thread; from then on nothing here
-//! forks by itself, while there is a zygote to do it, but to execute a [`logger`].
+//! forks by itself, but to execute a [`logger`], or a zygote in place of one that was killed.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
@@ -19,7 +19,7 @@ use containerd_shim::protos::ttrpc::asynchronous::{
     Server, Service as TtrpcService, transport::Listener,
 };
 use image::cache::Cache;
-use sandbox::Zygote;
+use sandbox::{Zygote, zygote};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::events;
@@ -28,6 +28,9 @@ use crate::logger;
 use crate::settings;
 use crate::start::socket_path;
 use crate::task::Service;
+
+/// The action with which this program is a shim's zygote. It is the shim's own: containerd does not know it.
+pub const ZYGOTE: &str = "zygote";
 
 /// How long a thread for blocking work is kept: a Pod that is idle has none.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
@@ -52,7 +55,7 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;
     let forking = trace::span("fork the zygote");
-    let zygote = Zygote::fork(guests::guests)?;
+    let zygote = Zygote::fork(ZYGOTE, guests::guests)?;
     drop(forking);
     // Not the guests', which have threads that allocate all the time.
     sandbox::heap::share();
@@ -67,6 +70,13 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     // A thread may hang in a volume that does not answer; it ends with the process.
     runtime.shutdown_background();
     served
+}
+
+/// Carries out the `zygote` action.
+pub fn run_zygote() -> anyhow::Result<()> {
+    zygote::run_on_stdin(guests::guests)
+        .map(|never| match never {})
+        .context("the action zygote is for a shim whose zygote was killed")
 }
 
 async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow::Result<()> {

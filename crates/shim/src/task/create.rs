@@ -22,7 +22,7 @@ use crate::container::{Container, Kind, Parts};
 use crate::errors::Error;
 use crate::options::Options;
 use crate::process::Process;
-use crate::stdio::Paths;
+use crate::stdio::{Owner, Paths};
 
 /// Carries out Create, and tells of it. By the deadline it is refused, if what takes long is a compilation.
 pub async fn create(
@@ -119,7 +119,8 @@ async fn prepare(
         Workload::Guest { .. } => Kind::Guest,
     };
     let user = config.process().user();
-    let connection = shared.connect(&request.id, &stdio, kind == Kind::Program, user).await?;
+    let connection =
+        shared.connect(&request.id, &stdio, Owner::First, kind == Kind::Program, user).await?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
@@ -139,13 +140,16 @@ impl Prepared {
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
         let child = isolate(shared, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
-        first.made(child, hold(shared, self.pending, &bundle, &id).await?);
+        let members = config.members(child.pid());
+        let held = hold(shared, self.pending, &bundle, &id).await?;
+        first.made(child, held, kind == Kind::Guest);
         Ok(Container::new(Parts {
             id,
             bundle,
             rootfs: rootfs.keep(),
             first,
             cgroup,
+            members,
             own_pid_namespace: config.own_pid_namespace(),
             kind,
         }))

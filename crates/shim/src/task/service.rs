@@ -33,7 +33,7 @@ use crate::container::Container;
 use crate::errors::Error;
 use crate::events::Events;
 use crate::logger::Whose;
-use crate::stdio::Paths;
+use crate::stdio::{Owner, Paths};
 
 /// How many containers of a Pod are prepared at once: more would only compile against each other.
 const CREATES: usize = 4;
@@ -154,7 +154,7 @@ impl Shared {
             |pid: Pid| self.containers().values().flatten().any(|container| container.claims(pid));
         while let Some(pid) = sandbox::pidfd::reap_orphan(claimed) {
             if pid == self.zygote.pid() {
-                log::error!("the zygote ended; this Pod can make no more containers");
+                log::warn!("the zygote ended; another takes its place when it is needed");
             }
         }
     }
@@ -167,6 +167,7 @@ impl Shared {
         self: &Arc<Self>,
         id: &str,
         paths: &Paths,
+        owner: Owner,
         is_program: bool,
         user: &User,
     ) -> Result<Connection, Error> {
@@ -176,7 +177,7 @@ impl Shared {
             // A logger is this process's child, and whoever executes it waits to hear that it was.
             let _nobody_reaps = shared.forking.blocking_read();
             let whose = Whose { id: &id, namespace: &shared.namespace };
-            Connection::open(&paths, whose, is_program, &user)
+            Connection::open(&paths, whose, owner, is_program, &user)
         });
         let opened = opened.await;
         self.reap_orphans();
@@ -296,8 +297,8 @@ impl containerd_shim::Task for Service {
         to_the_end(create::create(self.0.clone(), request, deadline(context))).await
     }
 
-    async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
-        to_the_end(start::start(self.0.clone(), request)).await
+    async fn start(&self, context: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
+        to_the_end(start::start(self.0.clone(), request, deadline(context))).await
     }
 
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> Answer<StateResponse> {

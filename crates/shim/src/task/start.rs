@@ -5,17 +5,23 @@ use std::sync::Arc;
 use containerd_shim::api::{StartRequest, StartResponse};
 use containerd_shim::protos::events::task::TaskStart;
 use sandbox::Request;
+use tokio::time::Instant;
 
 use super::exec;
 use super::service::{Shared, blocking};
 use crate::container::Kind;
 use crate::errors::Error;
 
-/// Carries out Start, and tells of it before the container's end can be told.
-pub async fn start(shared: Arc<Shared>, request: StartRequest) -> Result<StartResponse, Error> {
+/// Carries out Start, and tells of it before the container's end can be told. What is to be executed may have to be
+/// compiled: by the deadline it is refused.
+pub async fn start(
+    shared: Arc<Shared>,
+    request: StartRequest,
+    deadline: Option<Instant>,
+) -> Result<StartResponse, Error> {
     let container = shared.container(&request.id)?;
     if !request.exec_id.is_empty() {
-        return exec::start(&shared, container, request.exec_id).await;
+        return exec::start(&shared, container, request.exec_id, deadline).await;
     }
     let _span = trace::span("Start");
     let _starting = container.first().starting.lock().await;

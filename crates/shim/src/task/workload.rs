@@ -36,8 +36,6 @@ struct First<'a> {
     config: &'a ContainerConfig,
     /// Where it is asked for a profile.
     bundle: &'a Path,
-    /// Until when it is waited for.
-    deadline: Option<Instant>,
 }
 
 /// The workload of a container whose root is mounted.
@@ -56,7 +54,7 @@ pub async fn find(
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process)).await?;
     drop(resolving);
-    prepare(shared, found, process, Some(First { id, remains, bundle, config, deadline })).await
+    prepare(shared, found, process, deadline, Some(First { id, remains, bundle, config })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -66,21 +64,31 @@ pub async fn find_exec(
     executed_in: &Container,
     config: &ContainerConfig,
     process: &Process,
+    deadline: Option<Instant>,
 ) -> Result<Found, Error> {
     let id = executed_in.id();
     if let Some(export) = args(process).first().and_then(|name| name.strip_prefix('#')) {
         let arguments = args(process)[1..].to_vec();
-        return find_export(shared, id, config, process, export, arguments).await;
+        return find_export(shared, id, config, process, export, arguments, deadline).await;
     }
     match image::resolve_file(&container(shared, id, config, process)).await? {
-        Some(found) => prepare(shared, found, process, None).await,
+        Some(found) => prepare(shared, found, process, deadline, None).await,
         None if executed_in.kind() == Kind::Program => {
             Ok(Found { workload: Workload::Linux, files: vec![] })
         }
         None => match args(process) {
             [word, call] if word == INVOKE => {
                 let (export, arguments) = split_call(call);
-                find_export(shared, id, config, process, export, vec![arguments.to_owned()]).await
+                find_export(
+                    shared,
+                    id,
+                    config,
+                    process,
+                    export,
+                    vec![arguments.to_owned()],
+                    deadline,
+                )
+                .await
             }
             args => match find_word(shared, executed_in, config, process).await? {
                 Some(word) => say(executed_in, word),
@@ -138,11 +146,12 @@ async fn find_export(
     process: &Process,
     export: &str,
     arguments: Vec<String>,
+    deadline: Option<Instant>,
 ) -> Result<Found, Error> {
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
     let found = image::resolve(&container(shared, id, config, &called)).await?;
-    prepare(shared, found, &called, None).await
+    prepare(shared, found, &called, deadline, None).await
 }
 
 /// The container's own entrypoint with another export.
@@ -175,11 +184,14 @@ async fn prepare(
     shared: &Arc<Shared>,
     found: image::Workload,
     process: &Process,
+    deadline: Option<Instant>,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
         image::Workload::Linux => Ok(Found { workload: Workload::Linux, files: vec![] }),
-        image::Workload::Wasm(component) => guest(shared, component, process, first).await,
+        image::Workload::Wasm(component) => {
+            guest(shared, component, process, deadline, first).await
+        }
     }
 }
 
@@ -187,10 +199,10 @@ async fn guest(
     shared: &Arc<Shared>,
     component: image::Component,
     process: &Process,
+    deadline: Option<Instant>,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     let component = Arc::new(component);
-    let deadline = first.as_ref().and_then(|first| first.deadline);
     let code = compile::code(shared, &component, deadline).await;
     let (world, code) = code.map_err(|error| match error {
         Error::Guest(reason) => Error::Guest(format!("{}: {reason}", args(process).join(" "))),
