@@ -284,7 +284,7 @@ impl Shim {
         self.tasks.exec(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Start of what was noted by [`Shim::exec`].
+    /// Start of an exec process.
     pub fn start_exec(&self, id: &str, exec_id: &str) -> Answer<()> {
         self.start_exec_within(LIMIT, id, exec_id)
     }
@@ -297,7 +297,14 @@ impl Shim {
         answer.map(drop).map_err(refusal)
     }
 
-    /// SIGKILL to what was executed, its end awaited, and Delete; answers with the exit code.
+    /// Wait for an exec process; answers with the exit code.
+    pub fn wait_exec(&self, id: &str, exec_id: &str) -> Answer<u32> {
+        let (id, exec_id) = (id.into(), exec_id.into());
+        let request = WaitRequest { id, exec_id, ..Default::default() };
+        self.tasks.wait(limit(), &request).map(|exit| exit.exit_status()).map_err(refusal)
+    }
+
+    /// Kill of an exec process with SIGKILL, Wait and Delete; answers with the exit code.
     pub fn end_exec(&self, id: &str, exec_id: &str) -> Answer<u32> {
         let kill =
             KillRequest { id: id.into(), exec_id: exec_id.into(), signal: 9, ..Default::default() };
@@ -305,9 +312,8 @@ impl Shim {
             Err(refusal) if refusal.code != Code::NOT_FOUND => return Err(refusal),
             _ => {}
         }
-        let (id, exec_id) = (id.to_owned(), exec_id.to_owned());
-        let wait = WaitRequest { id: id.clone(), exec_id: exec_id.clone(), ..Default::default() };
-        self.tasks.wait(limit(), &wait).map_err(refusal)?;
+        self.wait_exec(id, exec_id)?;
+        let (id, exec_id) = (id.into(), exec_id.into());
         let request = DeleteRequest { id, exec_id, ..Default::default() };
         self.tasks.delete(limit(), &request).map(|it| it.exit_status()).map_err(refusal)
     }

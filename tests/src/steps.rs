@@ -1,7 +1,6 @@
-//! Kills a process at a chosen step of its life: ptrace(2) stops it at the beginning and at the end of each of its system
-//! calls.
+//! Kills a process at a chosen step. A step is the start or the end of a system call, where ptrace(2) stops the process.
 //!
-//! Steps and processes are counted, and nothing is known of what they do.
+//! Steps and processes are only counted: nothing here knows what they do.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,54 +17,61 @@ use nix::unistd::Pid;
 
 use crate::processes::Process;
 
-/// How often is looked for a process that has stopped.
+/// Pause between two looks for a stopped process.
 const INTERVAL: Duration = Duration::from_micros(20);
 
-/// A process that was just forked and is traced from its first instruction on (ptrace(2), `PTRACE_EVENT_STOP`).
+/// Event of a new process that is traced from its first instruction on (ptrace(2), `PTRACE_EVENT_STOP`).
 const BORN: i32 = 128;
 
-/// Who is to be killed, and when.
+/// Which process to kill, and when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Victim {
-    /// Of the processes that are forked below the one that is watched, the how manieth; the first is 0.
+    /// Index among the processes that are forked below the watched one, from 0.
     pub process: usize,
-    /// At its how manieth step; the first is 1.
+    /// Number of its step, from 1.
     pub step: usize,
 }
 
-/// Somebody who waits for the victim, and kills it.
+/// Thread that waits for a process to reach a step, and kills it or another one.
 pub struct Killer {
     thread: JoinHandle<Result<usize>>,
     is_over: Arc<AtomicBool>,
 }
 
 impl Killer {
-    /// Watches what is forked by that process and below it, from now on until the limit.
-    pub fn watch(parent: &Process, victim: Victim, limit: Duration) -> Result<Self> {
+    /// Watches the processes that are forked by `parent` and below it, from now on and for at most `limit`. At the step of
+    /// `victim` it kills `other`; if there is none, the victim itself.
+    pub fn watch(
+        parent: &Process,
+        victim: Victim,
+        other: Option<&Process>,
+        limit: Duration,
+    ) -> Result<Self> {
         let (ready, is_ready) = channel();
         let is_over = Arc::new(AtomicBool::new(false));
         let over = is_over.clone();
         let parent = Pid::from_raw(parent.pid);
-        // Who traces is a thread; when it ends, all go on as if they had never been traced.
+        let other = other.map(|process| Pid::from_raw(process.pid));
+        // The tracer is a thread. When it ends, the processes continue as if they had never been traced.
         let thread = thread::spawn(move || {
             let seized = ptrace::seize(parent, options());
             let watched = seized.is_ok();
             ready.send(seized.with_context(|| format!("trace process {parent}")))?;
-            if watched { Watch::new(parent, victim, over).run(limit) } else { Ok(0) }
+            if watched { Watch::new(parent, victim, other, over).run(limit) } else { Ok(0) }
         });
         wait(&is_ready)?;
         Ok(Self { thread, is_over })
     }
 
-    /// Waits no longer, and returns how many steps the victim has made by now, killed or not.
+    /// Stops watching and returns how many steps the victim has made, killed or not.
     pub fn steps(self) -> Result<usize> {
         self.is_over.store(true, Ordering::SeqCst);
-        self.thread.join().map_err(|_| anyhow!("whoever waits for the victim panicked"))?
+        self.thread.join().map_err(|_| anyhow!("the thread that waits for the victim panicked"))?
     }
 }
 
 fn wait(is_ready: &Receiver<Result<()>>) -> Result<()> {
-    is_ready.recv().context("whoever waits for the victim is gone")?
+    is_ready.recv().context("the thread that waits for the victim is gone")?
 }
 
 fn options() -> Options {
@@ -77,16 +83,17 @@ fn options() -> Options {
 
 struct Watch {
     victim: Victim,
+    other: Option<Pid>,
     is_over: Arc<AtomicBool>,
-    /// By process, the how manieth it is; the one that was there before is none.
+    /// Index of each process; none for the parent, which was there before.
     traced: HashMap<Pid, Option<usize>>,
     forked: usize,
     steps: usize,
 }
 
 impl Watch {
-    fn new(parent: Pid, victim: Victim, is_over: Arc<AtomicBool>) -> Self {
-        Self { victim, is_over, traced: [(parent, None)].into(), forked: 0, steps: 0 }
+    fn new(parent: Pid, victim: Victim, other: Option<Pid>, is_over: Arc<AtomicBool>) -> Self {
+        Self { victim, other, is_over, traced: [(parent, None)].into(), forked: 0, steps: 0 }
     }
 
     fn run(mut self, limit: Duration) -> Result<usize> {
@@ -138,14 +145,14 @@ impl Watch {
             WaitStatus::PtraceSyscall(_) if self.is_victim(pid) => {
                 self.steps += 1;
                 if self.steps == self.victim.step {
-                    return Ok(kill(pid, Signal::SIGKILL)?);
+                    kill(self.other.unwrap_or(pid), Signal::SIGKILL)?;
                 }
             }
             WaitStatus::Stopped(_, sent) => signal = Some(sent),
             _ => {}
         }
         let place = self.traced.get(&pid).copied().flatten();
-        // Whoever comes later than the victim is none of ours.
+        // Processes after the victim are not watched.
         let gone_on = if place.is_some_and(|place| place > self.victim.process) {
             self.traced.remove(&pid);
             ptrace::detach(pid, signal)
@@ -154,7 +161,7 @@ impl Watch {
         } else {
             ptrace::cont(pid, signal)
         };
-        // Somebody else may have killed it.
+        // It may have been killed.
         match gone_on {
             Ok(()) | Err(nix::Error::ESRCH) => Ok(()),
             Err(error) => Err(error).with_context(|| format!("have process {pid} go on")),

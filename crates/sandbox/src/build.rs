@@ -1,11 +1,11 @@
 //! A container's first process, made by libcontainer's own steps up to the point where it waits for Start.
 //!
-//! libcontainer's builder cannot be used as it is: when it fails, it kills every process in the cgroup and removes it,
-//! although others may be in there. What a failure leaves is for [`crate::destroy`] alone.
+//! libcontainer's builder is not used, because when it fails it kills every process in the cgroup and removes the cgroup,
+//! although other containers may be in it. [`crate::destroy`] alone cleans up after a failure.
 //!
-//! The process' number is on disk ([`NUMBER`]) before the process goes on from the fork: it waits for the answer to its
-//! request for hooks, which is asked for even where there are none. Until it is ready it also holds the lock of
-//! [`crate::building`], so that at no moment there is a process that cannot be found.
+//! The process can be found at any moment. Its pid is on disk ([`PID`]) before it continues from the fork: it waits for the
+//! answer to its request to run hooks, which we have it send even if there are no hooks. Until it is ready it also holds
+//! the lock of [`crate::building`].
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -37,10 +37,10 @@ use crate::workload::{Guest, Linux, Pause};
 use crate::zygote::Guests;
 use crate::{Create, Error, Workload, page_map};
 
-/// The file in the container's directory with the number of its first process.
-pub const NUMBER: &str = "pid";
+/// File in the container's directory with the pid of its first process.
+pub const PID: &str = "pid";
 
-/// Makes the process of `spec` and returns it. What is kept about it is in `directory`.
+/// Makes the process of `spec` and returns its pid. Its state files go to `directory`.
 pub fn build(
     request: &Create,
     mut spec: Spec,
@@ -137,12 +137,12 @@ impl Building<'_> {
             systemd_cgroup: self.systemd,
             container_name: self.request.id.clone(),
         };
-        let number = |stream: usize| stdio[stream].as_ref().map(AsRawFd::as_raw_fd);
+        let fd = |stream: usize| stdio[stream].as_ref().map(AsRawFd::as_raw_fd);
         Ok(ContainerArgs {
             container_type: ContainerType::InitContainer,
             syscall: SyscallType::Linux,
             rootfs,
-            // Like all that belongs to the container alone, it is closed when this process ends.
+            // Closed when this process ends.
             console_socket: console.transpose()?.map(std::os::fd::IntoRawFd::into_raw_fd),
             notify_listener: NotifyListener::new(&root.join(NOTIFY_FILE))?,
             preserve_fds: 0,
@@ -152,11 +152,11 @@ impl Building<'_> {
             detached: true,
             executor,
             no_pivot: self.request.no_pivot_root,
-            stdin: number(0),
-            stdout: number(1),
-            stderr: number(2),
+            stdin: fd(0),
+            stdout: fd(1),
+            stderr: fd(2),
             as_sibling: false,
-            pid_file: Some(self.directory.join(NUMBER)),
+            pid_file: Some(self.directory.join(PID)),
             spec: Rc::new(spec),
         })
     }
@@ -166,7 +166,7 @@ impl Building<'_> {
     }
 }
 
-/// What cannot be carried out is refused before there is a process.
+/// Refuses a spec that cannot be carried out, before there is a process.
 fn validate(spec: &Spec) -> Result<(), LibcontainerError> {
     if !spec.version().starts_with("1.") {
         return Err(ErrInvalidSpec::UnsupportedVersion.into());
@@ -181,8 +181,8 @@ fn validate(spec: &Spec) -> Result<(), LibcontainerError> {
     Ok(utils::validate_spec_for_net_devices(spec, syscall.as_ref())?)
 }
 
-/// What the container's processes inherit: how readily they are ended when memory runs out; and nobody in a namespace
-/// that is joined may look into them. In this order: who cannot be looked into, cannot be written to either.
+/// Sets what the container's processes inherit: their `oom_score_adj`, and that processes in a namespace that they join
+/// cannot trace them. In this order, because `/proc/self` is not writable in a process that is not dumpable.
 fn prepare_this_process(spec: &Spec) -> Result<(), LibcontainerError> {
     let process = spec.process().as_ref().ok_or(MissingSpecError::Process)?;
     if let Some(score) = process.oom_score_adj() {

@@ -44,8 +44,8 @@ pub fn over() {
     }
 }
 
-/// Ends whoever still builds in that folder: the process that was asked has been killed, and nobody waits for what the
-/// others make. Returns once they have ended, or cannot be waited for any longer.
+/// Kills the processes that still build in that directory: their request process was killed, so nobody will use what they
+/// make. Returns when they have ended or the time is up.
 pub fn end(folder: &Path) -> Result<(), Error> {
     let path = folder.join(NAME);
     let file = match File::open(&path) {
@@ -53,7 +53,8 @@ pub fn end(folder: &Path) -> Result<(), Error> {
         opened => opened.map_err(Error::io(format!("open {}", path.display())))?,
     };
     for _ in 0..TRIES {
-        match file.try_lock() {
+        // Shared, so that two processes that clean up do not take each other for builders.
+        match file.try_lock_shared() {
             Err(TryLockError::WouldBlock) => kill_holders(&file),
             _ => break,
         }
@@ -62,7 +63,7 @@ pub fn end(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Kills the processes that have the file open, but for this one. One that is forked meanwhile is seen the next time.
+/// Kills the other processes that have the file open. The caller repeats this, because one of them may just have forked.
 fn kill_holders(file: &File) {
     let name = |process: &str, descriptor: &str| {
         fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()
@@ -71,13 +72,13 @@ fn kill_holders(file: &File) {
     for process in numbers(Path::new("/proc")).filter(|it| *it != std::process::id().to_string()) {
         let mut descriptors = numbers(&Path::new("/proc").join(&process).join("fd"));
         if wanted.is_some() && descriptors.any(|fd| name(&process, &fd) == wanted) {
-            // It has the file open for as long as it is there, so that its number is not yet another's.
+            // The pid was read just now; it could only be reused after a wrap-around of all pids.
             let _ = process.parse().map(|pid| pidfd::signal(Pid::from_raw(pid), libc::SIGKILL));
         }
     }
 }
 
-/// The entries of a directory that are numbers.
+/// Names of the entries of a directory that are numbers.
 fn numbers(directory: &Path) -> impl Iterator<Item = String> + use<> {
     let names = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
@@ -96,7 +97,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("temporary directory");
         let file = begin(folder.path()).expect("locked");
         let sleep = |stdin: Stdio| Command::new("sleep").arg("1000").stdin(stdin).spawn();
-        // Who inherits the descriptor has the lock.
+        // A process that inherits the descriptor holds the lock.
         let mut builder = sleep(OwnedFd::from(file).into()).expect("is executed");
         let mut other = sleep(Stdio::null()).expect("is executed");
         end(folder.path()).expect("is over");

@@ -2,8 +2,8 @@
 //!
 //! libcgroups makes it and sets its limits while libcontainer builds the container. What a long-lived process
 //! asks of it is here: which processes are in it, what the kernel counted, and its end; in `update` other limits,
-//! in `freeze` a pause, in `oom` who was killed for want of memory. Whose the processes in it are,
-//! [`crate::Members`] knows.
+//! in `freeze` a pause, in `oom` who was killed for want of memory. [`crate::Members`] tells the container's own processes
+//! from others in the same cgroup.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -29,10 +29,10 @@ const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// What v1 writes for no limit is a little less than 2^63, and no machine has half of that.
 const NO_LIMIT: u64 = 1 << 62;
 
-/// The extended attribute of a cgroup that this runtime made (xattr(7); cgroupfs has them in both versions), and its
-/// values: that of one whose container has gone while others were in it or below it.
+/// Extended attribute of a cgroup directory that this runtime made (xattr(7); cgroupfs of both versions has them).
 const OURS: &str = "trusted.wasmtime-shim";
 const IN_USE: &[u8] = b"in use";
+/// Its value when the container is gone and the directory stayed, because others were in it or below it.
 const LEFT: &[u8] = b"left";
 
 /// How often, and after which pause, a killed cgroup is looked at again: 2 s in all. A process in an
@@ -90,10 +90,9 @@ impl Cgroup {
             let reason = "not a cgroup a container may own: give it a name below the root";
             return Err(refuse(&given, reason));
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
         let cgroup = Cgroup {
             hierarchies: hierarchies.to_owned(),
-            named_after_container: !id.is_empty() && name.contains(id),
+            named_after_container: is_named_after(&path, id),
             path,
             manager: Manager::Files,
         };
@@ -115,8 +114,8 @@ impl Cgroup {
         matches!(self.manager, Manager::Systemd(_))
     }
 
-    /// Whether its name has the container's id in it, as CRI's and `ctr`'s have: then no other container is meant to be
-    /// in it or below it.
+    /// Whether its name is or ends with the container's id, as those of CRI and `ctr` do by default. No other container is
+    /// meant to be in or below such a cgroup.
     pub fn is_named_after_container(&self) -> bool {
         self.named_after_container
     }
@@ -201,15 +200,15 @@ impl Cgroup {
         Err(self.refuse("processes in it do not end"))
     }
 
-    /// The directories of the cgroup that this runtime did not make: an administrator or another runtime did.
+    /// Existing directories of the cgroup that an administrator or another runtime made.
     pub(crate) fn not_ours(&self) -> Result<Vec<PathBuf>, Error> {
         let mut folders = self.folders()?;
         folders.retain(|folder| !matches!(xattr::get(folder, OURS), Ok(Some(_))));
         Ok(folders)
     }
 
-    /// Marks the cgroup as made by this runtime, but for those directories. It matters only where a further container
-    /// is put into it that stays longer, and so removes it.
+    /// Marks the cgroup's directories, except `not_ours`, as made by this runtime. A container that joins the cgroup later and
+    /// stays longer then removes them. Without extended attributes it does not, and an empty cgroup stays.
     pub(crate) fn mark(&self, not_ours: &[PathBuf]) {
         for folder in self.folders().unwrap_or_default() {
             if !not_ours.contains(&folder) {
@@ -218,7 +217,8 @@ impl Cgroup {
         }
     }
 
-    /// Removes the cgroup, but for those directories and for what others are in or below; one that is gone is removed.
+    /// Removes the cgroup's directories, except `not_ours` and those that others are in or below. A missing cgroup is no
+    /// error.
     pub(crate) fn remove(&self, not_ours: &[PathBuf]) -> Result<(), Error> {
         let mut folders = self.folders()?;
         folders.retain(|folder| !not_ours.contains(folder));
@@ -254,7 +254,7 @@ impl Cgroup {
 
     fn remove_folder(&self, folder: &Path) -> Result<(), Error> {
         if self.named_after_container {
-            // The container's own processes made them.
+            // The container's own processes made its children.
             self.children(folder)?.iter().try_for_each(|child| self.remove_folder(child))?;
         }
         for _ in 0..EMPTY_TRIES {
@@ -276,18 +276,19 @@ impl Cgroup {
         Err(self.refuse(&reason))
     }
 
-    /// Whether others are in or below it, once the container's own have been killed. Those that are not gone yet, and a
-    /// request's process that is about to enter the container, are this process's kin.
+    /// Whether others are in or below it, after the container's own processes were killed. Those of them that are not gone
+    /// yet are children of this process or of the shim, and request processes on their way into the container are
+    /// siblings of this process.
     fn is_others(&self, folder: &Path) -> Result<bool, Error> {
         let mut pids = BTreeSet::new();
         self.collect_pids(folder, &mut pids)?;
         if pids.is_empty() {
             return Ok(!self.children(folder)?.is_empty());
         }
-        let kin = [Some(getpid()), Some(getppid()), pidfd::parent(getppid())];
+        let ours = [Some(getpid()), Some(getppid()), pidfd::parent(getppid())];
         let mut parents = pids.into_iter().map(|pid| pidfd::parent(Pid::from_raw(pid)));
-        // One that is gone meanwhile may have been of them.
-        Ok(parents.all(|parent| parent.is_some() && !kin.contains(&parent)))
+        // A process that has gone in the meantime (no parent) may have been one of them.
+        Ok(parents.all(|parent| parent.is_some() && !ours.contains(&parent)))
     }
 
     /// The folders in a folder; links, which name a v1 hierarchy again, are none.
@@ -337,14 +338,22 @@ impl<'a> Scope<'a> {
     }
 }
 
-/// Removes the cgroups above that were left behind for the sake of what was below.
+/// Removes the cgroups above that stayed only because of what was below them.
 fn remove_left(folder: &Path) {
     let is_left =
         |folder: &Path| matches!(xattr::get(folder, OURS), Ok(Some(mark)) if mark == LEFT);
     for above in folder.ancestors().skip(1).take_while(|above| is_left(above)) {
-        // Not where there is somebody else.
+        // Fails if others are in it.
         let _ = fs::remove_dir(above);
     }
+}
+
+/// Whether the last part of a path is `id`, `prefix-id` or systemd's `prefix-id.scope`.
+fn is_named_after(path: &Path, id: &str) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".scope").unwrap_or(&name);
+    let prefix = name.strip_suffix(id).filter(|_| !id.is_empty());
+    prefix.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('-'))
 }
 
 /// `path` below `folder`, though it be absolute.
@@ -429,6 +438,18 @@ mod tests {
             let error = Cgroup::in_hierarchies(unified.path(), Some(Path::new(path)), "c1", true);
             assert!(error.expect_err("refused").to_string().contains("slice:prefix:name"));
         }
+    }
+
+    #[test]
+    fn a_cgroup_is_named_after_a_container_by_its_whole_id() {
+        let named = |path: &str| is_named_after(Path::new(path), "c1");
+        for path in ["/c1", "/pods/c1", "a.slice/cri-containerd-c1.scope"] {
+            assert!(named(path), "{path}");
+        }
+        for path in ["/c12", "/ac1", "/c1/other", "/c1.d", "/"] {
+            assert!(!named(path), "{path}");
+        }
+        assert!(!is_named_after(Path::new("/c1"), ""));
     }
 
     #[test]

@@ -21,7 +21,7 @@ use oci_spec::runtime::Spec;
 use pathrs::Root;
 use serde::{Deserialize, Serialize};
 
-use crate::build::{NUMBER, build};
+use crate::build::{PID, build};
 use crate::cgroup::Cgroup;
 use crate::errors::explain;
 use crate::members::Members;
@@ -31,7 +31,7 @@ use crate::{Create, Error, building, errors, spec};
 /// libcontainer's record of a container, in its folder.
 const STATE: &str = "state.json";
 
-/// The record of what was asked for, of the spec as it was carried out, and of [`Members`].
+/// Files of the [`Record`], of the spec as it was carried out, and of the [`Members`].
 const RECORD: &str = "create.json";
 const CONFIG: &str = "config.json";
 const MEMBERS: &str = "members.json";
@@ -125,17 +125,17 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     remove(&folder).map(|()| undone.err().map(|error| explain(&error).to_string()))
 }
 
-/// How to recognise the container's processes; none where it has none any more. Whoever was killed while it was
-/// made has not noted more than the number of its first process, a moment ago.
+/// The container's members; `None` if it has no process. If the request process was killed during Create, only the pid of
+/// the first process is on disk, written a moment ago.
 fn members(folder: &Path, spec: &Spec) -> Option<Members> {
     let noted = fs::read(folder.join(MEMBERS)).ok().and_then(|it| serde_json::from_slice(&it).ok());
     noted.or_else(|| {
-        let number = fs::read_to_string(folder.join(NUMBER)).ok()?.trim().parse().ok()?;
-        Members::of(Pid::from_raw(number), spec)
+        let pid = fs::read_to_string(folder.join(PID)).ok()?.trim().parse().ok()?;
+        Members::of(Pid::from_raw(pid), spec)
     })
 }
 
-/// What is left for libcontainer: systemd's scope, a part of the processor's cache, and `poststop` hooks.
+/// Removes systemd's scope and the container's part of the processor's cache, and runs `poststop` hooks.
 fn undo(root: &Path, spec: &Spec, cgroup: &Cgroup) -> Result<(), LibcontainerError> {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
     let has_cache = spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some());
@@ -174,11 +174,11 @@ fn folder(bundle: &Path) -> PathBuf {
     bundle.join("wasmtime")
 }
 
-/// What was asked for, and what was found.
+/// The request, and what was found when it was carried out.
 #[derive(Serialize, Deserialize)]
 pub struct Record {
     pub create: Create,
-    /// The directories of its cgroup that were there before, and are to stay.
+    /// [`Cgroup::not_ours`] before the container was made.
     not_ours: Vec<PathBuf>,
 }
 

@@ -63,7 +63,7 @@ pub fn chain(error: &dyn std::error::Error) -> String {
     text
 }
 
-/// A library's error with its sources, and before it the cause it only logged.
+/// Error of a library with its sources, preceded by the cause that the library only logged.
 pub fn explain(error: &dyn std::error::Error) -> Error {
     let text = chain(error);
     let cause = collected().into_iter().find(|line| !text.contains(line.as_str()));

@@ -4,7 +4,8 @@
 //! request process: cgroup ─▶ namespaces and root of the first process ─▶ fork ─▶ waits for the report ─▶ answers
 //!                                                                          └─ limits, user, rights ─▶ waits ─▶ workload
 //! ```
-//! The workload begins once the shim was answered: whoever is killed on the way, nothing runs that it does not know of.
+//! The workload starts after the request process has answered the shim. So nothing runs that the shim does not know of,
+//! whichever process is killed on the way.
 //!
 //! libcontainer's own way to do this leaves the seccomp filter out. The steps here are its own for a first
 //! process, in the same order, and taken from it where it offers them.
@@ -45,32 +46,33 @@ const CANNOT_EXECUTE: i32 = 126;
 /// What a process may not take away from the files it creates, unless it says otherwise (runc's).
 const UMASK: u32 = 0o022;
 
-/// A process that is about to run its workload.
+/// Exec process that waits to run its workload.
 pub struct Waiting {
     pid: Pid,
     release: OwnedFd,
 }
 
 impl Waiting {
-    /// Its number, in the shim's pid namespace.
+    /// Its pid, in the shim's pid namespace.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
     }
 
-    /// Lets it go on. Dropped without, it ends.
+    /// Lets it continue. If this value is dropped instead, the process exits.
     pub fn release(self) {
         // It may have been killed.
         let _ = nix::unistd::write(&self.release, &[1]);
     }
 }
 
-/// The pipes between the process and the one that makes it: why it cannot run its workload, and that it may.
+/// Pipes between the exec process and the request process: `report` carries the reason why the workload cannot run,
+/// `release` a byte when it may.
 struct Pipes {
     report: OwnedFd,
     release: OwnedFd,
 }
 
-/// Makes the process and returns it once it is ready.
+/// Makes the process and returns it when it is ready.
 pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<Waiting, Error> {
     let Exec { id, bundle, pid, process, stdio, console, workload } = request;
     let mut fds = fds.into_iter();
@@ -181,7 +183,7 @@ fn run(
         Ok(executor) => executor,
         Err(error) => return error,
     };
-    // Nothing more is told through it.
+    // Tells the request process that the workload can run.
     close(&pipes.report);
     if nix::unistd::read(&pipes.release, &mut [0]) != Ok(1) {
         exit(128 + libc::SIGKILL)
@@ -193,13 +195,13 @@ fn run(
     exit(CANNOT_EXECUTE)
 }
 
-/// A guest does not go through execve(2), which would close it.
+/// Closes a descriptor that a guest would keep open, because it does not go through execve(2).
 fn close(descriptor: &OwnedFd) {
     // SAFETY: the descriptor's owner is this process, which never gets back to use it.
     unsafe { libc::close(descriptor.as_raw_fd()) };
 }
 
-/// What an executor does before the last step, of which the request still hears.
+/// Runs an executor's steps that can still fail the request.
 fn prepare(spec: &Spec, executor: Box<dyn Executor>) -> Result<Box<dyn Executor>, Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     executor.validate(spec).map_err(|error| explain(&error))?;

@@ -33,7 +33,7 @@ pub const WORKER_OOM_SCORE_ADJ: &str = "1000";
 /// The user and group a worker runs as: `nobody`, by Linux's overflow id.
 pub const WORKER_ID: u32 = 65534;
 
-/// How many descriptors a process may have at least while it is made ready: it inherits some tens.
+/// Limit of open files, at least, while a process is set up: it inherits a few tens of descriptors.
 pub const DESCRIPTORS: u64 = 256;
 
 /// How much of an image's `/etc/passwd` is read for a home directory: some ten thousand users.

@@ -1,9 +1,9 @@
 //! Which processes are a container's own.
 //!
-//! A cgroup does not tell: `cgroupsPath` may name one that several containers share (`ctr run --cgroup /s`), or that those
-//! of others are below (`/default` of a plain `ctr oci spec`). A pid namespace that was made for the container does: it has
-//! nobody else's processes, and ends with its first one. Where processes are seen in a namespace of others, a container's
-//! own are those with its mounts; only a cgroup that is named after the container is taken to be its own as a whole.
+//! The cgroup is not enough: `cgroupsPath` may name a cgroup that several containers share (`ctr run --cgroup /s`), or that
+//! other containers' cgroups are below (`/default` of a plain `ctr oci spec`). A pid namespace that was made for the
+//! container has no other processes and ends with its first one. Without one, the container's processes are those in its
+//! mount namespace; if the cgroup is named after the container, all processes in the cgroup.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -17,21 +17,21 @@ use crate::Error;
 use crate::cgroup::{Cgroup, EMPTY_PAUSE, EMPTY_TRIES};
 use crate::pidfd::{self, PidFd, started};
 
-/// How to recognise the processes of one container.
+/// Identity of one container's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Members {
-    /// The number of its first process, in the pid namespace of this runtime.
+    /// Pid of its first process, in the pid namespace of this runtime.
     first: i32,
-    /// When that one was started, in ticks since boot: another one of that number was started later.
+    /// Start time of the first process in ticks since boot. A process that reuses the pid has a later one.
     started: u64,
-    /// The pid namespace that was made for the container (namespaces(7)).
+    /// Inode of the pid namespace that was made for the container (namespaces(7)).
     pids: Option<u64>,
-    /// The mount namespace that was made for the container.
+    /// Inode of the mount namespace that was made for the container.
     mounts: Option<u64>,
 }
 
 impl Members {
-    /// Those of the container of that spec whose first process this is. None where that one has ended.
+    /// Members of the container with that spec and first process. `None` if the process has ended.
     pub fn of(first: Pid, spec: &Spec) -> Option<Members> {
         let own = |kind: LinuxNamespaceType, name: &str| match is_made(spec, kind) {
             true => namespace(first, name).map(Some),
@@ -42,7 +42,7 @@ impl Members {
         Some(Members { first: first.as_raw(), started: started(first)?, pids, mounts })
     }
 
-    /// Sends a signal to those that are in the cgroup. SIGKILL reaches the frozen, too.
+    /// Sends a signal to the members in the cgroup. SIGKILL also reaches frozen processes.
     pub fn signal(&self, cgroup: &Cgroup, signal: i32) -> Result<(), Error> {
         for pid in self.inside(cgroup)? {
             pidfd::signal(pid, signal)?;
@@ -53,14 +53,14 @@ impl Members {
         Ok(())
     }
 
-    /// Kills all, and returns once they have ended.
+    /// Kills all members and returns when they have ended.
     pub fn kill(&self, cgroup: &Cgroup) -> Result<(), Error> {
         if self.pids.is_none() && cgroup.is_named_after_container() {
             return cgroup.kill();
         }
         for _ in 0..EMPTY_TRIES {
             let first_ended = self.kill_first()?;
-            // Nothing of a pid namespace outlives its first process.
+            // No process of a pid namespace outlives its first one.
             let has_ended = first_ended && (self.pids.is_some() || self.inside(cgroup)?.is_empty());
             if has_ended {
                 return Ok(());
@@ -74,10 +74,10 @@ impl Members {
         Err(cgroup.refuse("the container's processes do not end"))
     }
 
-    /// Kills the first process; true where it has ended.
+    /// Kills the first process. Returns true if it has ended.
     fn kill_first(&self) -> Result<bool, Error> {
         let pid = Pid::from_raw(self.first);
-        // By descriptor, and only then looked at: the number may be another's the next moment.
+        // Open it first and check it then, because the pid may be reused at any moment.
         let process = match PidFd::open(pid) {
             Err(Error::System { source: nix::Error::ESRCH | nix::Error::EINVAL, .. }) => {
                 return Ok(true);
@@ -110,14 +110,14 @@ impl Members {
     }
 }
 
-/// Whether the spec has a namespace of that kind made, in place of joining one or doing without.
+/// Whether the spec asks for a new namespace of that kind.
 pub fn is_made(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
     let mut namespaces = namespaces.unwrap_or_default().iter();
     namespaces.any(|namespace| namespace.typ() == kind && namespace.path().is_none())
 }
 
-/// The number of a namespace of a process (namespaces(7)).
+/// Inode of a namespace of a process (namespaces(7)).
 fn namespace(pid: Pid, name: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/{name}")).ok().map(|namespace| namespace.ino())
 }
@@ -129,7 +129,7 @@ mod tests {
 
     use super::*;
 
-    /// Unless it has ended before, it is ended with the test.
+    /// Killed when the test ends.
     struct Sleeping(Child);
 
     impl Drop for Sleeping {

@@ -50,7 +50,7 @@ impl PidFd {
         self.pid
     }
 
-    /// Whether it has ended with all its threads, reaped or not.
+    /// Whether all its threads have ended, even if it was not reaped yet.
     pub fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
@@ -96,19 +96,19 @@ pub(crate) fn signal(pid: Pid, signal: i32) -> Result<(), Error> {
     }
 }
 
-/// The parent of a process (proc(5), `stat`, field 4).
+/// Parent of a process (proc(5), `stat`, field 4).
 pub(crate) fn parent(pid: Pid) -> Option<Pid> {
     let after = stat(pid)?;
     after.split(' ').nth(1)?.parse().ok().map(Pid::from_raw)
 }
 
-/// When a process was started, in ticks since boot (proc(5), `stat`, field 22).
+/// Start time of a process in ticks since boot (proc(5), `stat`, field 22).
 pub(crate) fn started(pid: Pid) -> Option<u64> {
     let after = stat(pid)?;
     after.split(' ').nth(19)?.parse().ok()
 }
 
-/// `/proc/PID/stat` from the third field on: the name before it may hold anything.
+/// `/proc/PID/stat` from the third field on. The name before it can contain any character.
 fn stat(pid: Pid) -> Option<String> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     stat.rsplit_once(") ").map(|(_, after)| after.to_owned())

@@ -1,8 +1,8 @@
-//! What waits in a pipe or fifo (pipe(7)).
+//! Unread bytes in a pipe or fifo (pipe(7)).
 
 use std::os::fd::{AsFd, AsRawFd};
 
-/// How many bytes wait to be read; none where that cannot be asked.
+/// Number of unread bytes; 0 if `end` is not a pipe.
 pub fn unread(end: &impl AsFd) -> usize {
     let mut bytes: libc::c_int = 0;
     // SAFETY: the request writes an int to the address, which is one, and lives.

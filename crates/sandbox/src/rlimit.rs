@@ -1,4 +1,5 @@
-//! Limits that are set at another time than the rest: of another process (prlimit(2)), and that of descriptors.
+//! Resource limits that are not set with the others: the memory limit that a running guest learns of (prlimit(2)), and a
+//! low limit of open files.
 
 use nix::sys::resource::{Resource, setrlimit};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec};
@@ -6,13 +7,13 @@ use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec};
 use crate::pidfd::PidFd;
 use crate::{Error, limits};
 
-/// A limit of descriptors that a process gets once its own program begins: it takes more to make it ready than a
-/// program may be meant to have.
+/// Low limit of open files, applied as the last step before the workload, because setting up a process takes more
+/// descriptors than its workload may have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Descriptors(Option<PosixRlimit>);
 
 impl Descriptors {
-    /// Takes a low limit out of the spec, and leaves one that is high enough until then.
+    /// Takes a low limit out of the spec and replaces it by one that is high enough for the setup.
     pub fn withhold(spec: &mut Spec) -> Descriptors {
         let Some(process) = spec.process_mut() else { return Descriptors(None) };
         let mut rlimits = process.rlimits().clone().unwrap_or_default();
@@ -30,7 +31,7 @@ impl Descriptors {
         Descriptors(Some(withheld))
     }
 
-    /// Sets it for this process.
+    /// Applies it to this process.
     pub fn apply(self) -> nix::Result<()> {
         let Some(limit) = self.0 else { return Ok(()) };
         setrlimit(Resource::RLIMIT_NOFILE, limit.soft(), limit.hard())

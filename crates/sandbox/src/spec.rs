@@ -128,8 +128,8 @@ fn set_propagation(spec: &mut Spec) {
     linux.set_rootfs_propagation(Some(word.into()));
 }
 
-/// v1: in a cgroup that others are below, the kernel takes no rule that denies every device. It need not, where whoever
-/// made the cgroup has denied them (kernel, cgroup-v1/devices.rst).
+/// Drops the rule that denies every device if the cgroup has it already. On v1 the kernel refuses that rule in a cgroup with
+/// children (kernel, cgroup-v1/devices.rst).
 fn keep_denied_devices(spec: &mut Spec, cgroup: &Cgroup) {
     let Some(present) = cgroup.read("devices", "devices.list").filter(|_| !cgroup.is_unified())
     else {

@@ -1,8 +1,8 @@
 //! How messages cross: a datagram of one byte with descriptors to the zygote, then JSON on the connection sent with it.
 //!
 //! The zygote itself never parses: it forks for every connection, and the child reads the request. A request
-//! that kills its parser kills that child alone. The first thing it sends is itself, as a descriptor: what it makes
-//! inherits its end of the connection, so that this end does not tell when it is killed.
+//! that kills its parser kills that child alone. The child first sends a pidfd of itself, because the processes it makes
+//! inherit its end of the connection: when it is killed, the connection does not end.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -20,16 +20,16 @@ use serde::{Serialize, de::DeserializeOwned};
 use crate::pidfd::PidFd;
 use crate::{Error, limits};
 
-/// The process that answers, for errors.
+/// Name of the process that answers, for errors.
 const REQUEST: &str = "request";
 
-/// How much of a reply is read at once. Most are some tens of bytes.
+/// Bytes of a reply that are read at once. Most replies have some tens of bytes.
 const CHUNK_BYTES: usize = 4 << 10;
 
 /// A connection plus up to three stdio descriptors and the code; jobs have an input per image layer.
 const MAX_FDS: usize = 64;
 
-/// Sends descriptors; to the zygote, with the connection on which it answers as the first.
+/// Sends descriptors. The first that the zygote gets is the connection on which the request process answers.
 pub fn send_fds(socket: &impl AsFd, fds: &[RawFd]) -> Result<(), Error> {
     let marker = [IoSlice::new(&[1])];
     let rights = [ControlMessage::ScmRights(fds)];
@@ -99,7 +99,7 @@ pub fn write<T: Serialize>(mut connection: &UnixStream, message: &T) -> Result<(
     connection.shutdown(Shutdown::Write).map_err(Error::io("end a message"))
 }
 
-/// Reads one JSON message to the end of the other's sending side, in the request's process.
+/// Reads one JSON message to the end of the shim's sending side, in the request process.
 pub fn read<T: DeserializeOwned>(connection: &UnixStream) -> Result<T, Error> {
     let mut bytes = Vec::new();
     let read = connection.take(limits::MESSAGE_BYTES).read_to_end(&mut bytes);
@@ -107,13 +107,16 @@ pub fn read<T: DeserializeOwned>(connection: &UnixStream) -> Result<T, Error> {
     decode(&bytes, "shim")
 }
 
-/// Tells the other side which process answers: this one.
+/// Sends a pidfd of this process to the shim.
 pub fn announce(connection: &UnixStream) -> Result<(), Error> {
     let itself = PidFd::open(getpid())?;
     send_fds(connection, &[itself.as_fd().as_raw_fd()])
 }
 
-/// Reads the reply of a request's process, for as long as there is one.
+/// Reads the reply of a request process.
+///
+/// # Errors
+/// [`Error::Gone`] when the process ended before it answered.
 pub fn read_reply<T: DeserializeOwned>(mut connection: &UnixStream) -> Result<T, Error> {
     let gone = || Error::Gone { process: REQUEST };
     let announced = receive_fds(connection).map_err(|_| gone())?;
@@ -133,7 +136,7 @@ pub fn read_reply<T: DeserializeOwned>(mut connection: &UnixStream) -> Result<T,
     decode(&bytes, REQUEST)
 }
 
-/// Waits until there is something to read; false when the process has ended and there is not.
+/// Waits until there is something to read. Returns false if the process has ended and there is nothing to read.
 fn is_readable_or_gone(connection: &UnixStream, process: &OwnedFd) -> Result<bool, Error> {
     let wait = |timeout: PollTimeout| {
         let mut fds =
@@ -147,14 +150,14 @@ fn is_readable_or_gone(connection: &UnixStream, process: &OwnedFd) -> Result<boo
     loop {
         match wait(PollTimeout::NONE)? {
             [true, _] => return Ok(true),
-            // What it wrote last may have come between the two.
+            // The last message may have arrived after poll(2) looked at the connection.
             [_, true] => return wait(PollTimeout::ZERO).map(|[readable, _]| readable),
             [false, false] => {}
         }
     }
 }
 
-/// An empty message is none: `process` ended before it wrote one.
+/// Decodes a message. An empty one means that `process` ended before it wrote one.
 fn decode<T: DeserializeOwned>(bytes: &[u8], process: &'static str) -> Result<T, Error> {
     if bytes.is_empty() {
         return Err(Error::Gone { process });

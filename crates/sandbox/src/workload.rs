@@ -152,7 +152,7 @@ impl Executor for Guest {
 /// A program of the image.
 #[derive(Clone)]
 pub struct Linux {
-    /// Its limit of them.
+    /// Limit of open files to apply before the program starts.
     pub descriptors: Descriptors,
 }
 

@@ -9,7 +9,7 @@
 //! its [`Guests`] once (an engine, linkers), which every container then shares copy-on-write. It ends when
 //! the shim does, since its socket is then closed. A container does not depend on it: the request process
 //! that built the container has exited by the time the shim hears of it, and the container is the shim's child.
-//! Where it was killed, the shim, which has threads by then, executes itself to have another one.
+//! If it was killed, the shim executes itself to get another one: it has threads by then and must not fork.
 
 use std::convert::Infallible;
 use std::env;
@@ -52,11 +52,11 @@ pub struct Guests {
 pub struct Zygote {
     link: Mutex<Link>,
     version: Mutex<Option<String>>,
-    /// The argument with which this program is one.
+    /// Argument with which this program runs as a zygote.
     action: &'static str,
 }
 
-/// The zygote that there is at present.
+/// The current zygote.
 #[derive(Debug, Clone)]
 struct Link {
     pid: Pid,
@@ -66,8 +66,8 @@ struct Link {
 impl Zygote {
     /// Forks the zygote.
     ///
-    /// To be called before the process has a second thread: the child goes on to use the allocator. This program is a
-    /// zygote as well when it is executed with the argument `action`, and then calls [`run`].
+    /// To be called before the process has a second thread: the child goes on to use the allocator. `action` is the argument
+    /// with which this program calls [`run_on_stdin`].
     pub fn fork(action: &'static str, guests: impl FnOnce() -> Guests) -> Result<Zygote, Error> {
         let (ours, theirs) = socket_pair()?;
         // SAFETY: this process has one thread (documented above), so the child finds every lock free.
@@ -89,11 +89,11 @@ impl Zygote {
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {
-        // A panic cannot leave it half changed: it is assigned as a whole.
+        // A panic cannot leave it half changed, because it is assigned as a whole.
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends descriptors to the zygote; where it is gone, to another one.
+    /// Sends descriptors to the zygote, and to a new one if it is gone.
     fn send(&self, fds: &[RawFd]) -> Result<(), Error> {
         let link = self.link().clone();
         match wire::send_fds(&link.socket, fds) {
@@ -102,12 +102,13 @@ impl Zygote {
         }
     }
 
-    /// Executes another zygote in place of the one that is gone, unless somebody else has meanwhile.
+    /// Executes a new zygote in place of the one that is gone, unless another thread already has.
     fn replace(&self, gone: Pid) -> Result<Link, Error> {
         let mut link = self.link();
         if link.pid == gone {
             let (ours, theirs) = socket_pair()?;
-            // It is out of the containers' reach as this process is, and has the same arguments, by which it is known.
+            // This is the read-only file that this process was executed from (`unwritable`). The arguments are the same, so
+            // that `ps` shows which Pod the process belongs to.
             let executed = Command::new("/proc/self/exe")
                 .args(env::args_os().skip(1))
                 .arg(self.action)
@@ -166,7 +167,7 @@ impl Zygote {
         all.extend(fds.iter().map(|fd| fd.as_raw_fd()));
         self.send(&all)?;
         drop(theirs);
-        // Where nobody reads it any more, there is no reply either.
+        // If the request process is gone, reading the reply says so.
         let _ = wire::write(&ours, request);
         match (wire::read_reply(&ours), request) {
             (Ok(Reply::Failed(failure)), _) => Err(Error::Container(failure.message)),
@@ -181,7 +182,7 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd), Error> {
         .map_err(Error::system("socket pair of the zygote"))
 }
 
-/// The zygote on standard input, which becomes `/dev/null`: of a shim whose first one was killed.
+/// Runs as the zygote of the shim at the other end of standard input, which becomes `/dev/null`.
 ///
 /// # Errors
 /// [`Error::Io`] or [`Error::System`] when standard input cannot be taken over.
@@ -192,18 +193,18 @@ pub fn run_on_stdin(guests: impl FnOnce() -> Guests) -> Result<Infallible, Error
     run(socket, guests)
 }
 
-/// The zygote's life.
+/// Makes the guests and serves until the shim is gone.
 fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
     // The shim's listener among them: it must not outlive the shim in one of its children.
     inherit::close_all_but(&[socket.as_raw_fd()]);
     trace::process("zygote");
     let guests = guests();
     wire::send_text(&socket, &guests.version);
-    serve(&socket, &guests)
+    serve(socket, &guests)
 }
 
-/// Forks for every connection until the shim is gone.
-fn serve(socket: &OwnedFd, guests: &Guests) -> ! {
+/// Forks a process for every connection.
+fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     trace::mark("ready");
     errors::install();
@@ -212,10 +213,12 @@ fn serve(socket: &OwnedFd, guests: &Guests) -> ! {
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
     let zygote = getpid();
     loop {
-        let Ok(Some(fds)) = wire::receive_fds(socket) else { exit(0) };
+        let Ok(Some(fds)) = wire::receive_fds(&socket) else { exit(0) };
         // SAFETY: this process has one thread: it was forked from a process with one, and starts none.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
+                // The shim must notice the zygote's death, whatever this process and those it forks still do.
+                drop(socket);
                 trace::process("request");
                 answer(fds, guests, zygote)
             }
@@ -249,7 +252,7 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
     exit(i32::from(sent.is_err()))
 }
 
-/// `waiting` is a process that goes on once the shim knows of it.
+/// `waiting` gets an exec process that is to be released after the reply.
 fn carry_out(
     request: Request,
     fds: Vec<OwnedFd>,

@@ -173,7 +173,7 @@ impl ContainerConfig {
         })
     }
 
-    /// How to recognise the container's processes by its first one, which waits; none where that one was killed.
+    /// The container's members. `first` is its first process, which waits for Start; `None` if it was killed.
     pub fn members(&self, first: Pid) -> Option<Members> {
         Members::of(first, &self.spec)
     }

@@ -36,7 +36,7 @@ impl Held {
         }
     }
 
-    /// How much containerd has not read yet of what the process wrote.
+    /// Bytes that the process wrote and containerd has not read yet.
     pub fn unread(&self) -> usize {
         match self {
             Held::Fifos(kept) => kept.unread(),
@@ -44,7 +44,7 @@ impl Held {
         }
     }
 
-    /// Whether nothing more of it comes through the shim.
+    /// Whether the shim has passed on all output.
     pub fn is_done(&self) -> bool {
         match self {
             Held::Fifos(kept) => kept.is_done(),

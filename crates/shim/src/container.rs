@@ -33,7 +33,7 @@ pub struct Parts {
     pub first: Arc<Process>,
     /// Its cgroup.
     pub cgroup: Cgroup,
-    /// How to recognise its processes there; none where the first one was killed before it was known.
+    /// Its processes in the cgroup; `None` if the first process was killed before Create ended.
     pub members: Option<Members>,
     /// Whether its pid namespace ends with it.
     pub own_pid_namespace: bool,

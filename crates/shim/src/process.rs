@@ -19,11 +19,11 @@ use crate::events::{Events, timestamp};
 use crate::lifecycle::{Exit, Lifecycle, Refusal, State};
 use crate::stdio::Paths;
 
-/// How long what a process wrote is waited for to be read after its end, as in runc's shim, and how often is looked.
+/// How long the shim waits for the output of an ended process to be read (2 s as in runc's shim), and how often it looks.
 const READ_WITHIN: Duration = Duration::from_secs(2);
 const READ_PAUSE: Duration = Duration::from_millis(2);
 
-/// After so long without a byte read, nobody reads: who is there reads the 64 KiB a fifo holds in milliseconds.
+/// If no byte was read for this long, there is no reader: a reader empties a fifo of 64 KiB in milliseconds.
 const READS_WITHIN: Duration = Duration::from_millis(250);
 
 /// The process that builds a container ends right after its answer; under load that may take a while.
@@ -85,7 +85,7 @@ impl Process {
         self.child.get()
     }
 
-    /// Whether it is a guest, which is told of its memory limit.
+    /// Whether it is a guest, which learns of a new memory limit.
     pub fn is_guest(&self) -> bool {
         self.is_guest.load(Ordering::SeqCst)
     }
@@ -146,8 +146,8 @@ impl Process {
         })
     }
 
-    /// Waits until containerd has read what it wrote, for as long as it does read: it may be away. Some versions
-    /// (1.6.20) close their end as soon as they hear of the exit, and lose what is still in the fifo.
+    /// Waits until containerd has read what the process wrote, as long as it makes progress. Some versions (1.6.20) close
+    /// their end as soon as they hear of the exit, and lose what is still in the fifo.
     pub async fn drain(&self) {
         let end = Instant::now() + READ_WITHIN;
         let (mut before, mut read_at) = (usize::MAX, Instant::now());
@@ -167,7 +167,7 @@ impl Process {
         log::warn!("process {}: nobody has read the last of its output yet", self.number());
     }
 
-    /// Before it is forgotten: gives what the shim does with its output some time to be done, and does no more of it.
+    /// Waits until its output was read and passed on, at most 2 s each, and closes the shim's ends. For Delete.
     pub async fn read_to_the_end(&self) {
         self.drain().await;
         let end = Instant::now() + READ_WITHIN;

@@ -1,8 +1,9 @@
-//! Output of an executed process on its way to containerd: a pipe, copied to the fifo.
+//! Copies the output of an exec process from a pipe to containerd's fifo.
 //!
-//! What is executed may leave a process in the background that goes on with its output. Where that is the fifo itself, a
-//! client that reads to its end waits for that process. This way the output ends for the client with the Delete of
-//! what was executed, as with runc's shim (containerd, `drain_exec_sync_io_timeout`); who still writes is sent SIGPIPE.
+//! An exec process may leave a background process that keeps its stdout open. If that were the fifo itself, a client that
+//! reads to the end would wait for the background process. With the pipe, Delete of the exec process ends the output for
+//! the client, as with runc's shim (containerd, `drain_exec_sync_io_timeout`), and the background process gets SIGPIPE
+//! when it writes.
 
 use std::fs::File;
 use std::io;
@@ -16,23 +17,23 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::task::JoinHandle;
 
-/// What is copied at once, of the 64 KiB that a pipe holds.
+/// Bytes that are copied at once. A pipe holds 64 KiB.
 const CHUNK_BYTES: usize = 16 << 10;
 
-/// A stream that is copied until it ends, or this is dropped.
+/// One stream, copied until it ends or this value is dropped.
 #[derive(Debug)]
 pub struct Relay {
     copying: JoinHandle<()>,
     pipe: File,
-    /// Read from the pipe and not yet written.
+    /// Bytes read from the pipe and not yet written.
     in_hand: Arc<AtomicUsize>,
-    /// Kept open, so that the fifo has a reader while containerd restarts.
+    /// Reading end, kept open so that the fifo has a reader while containerd restarts.
     fifo: File,
 }
 
 impl Relay {
-    /// Copies to a fifo, of which these are the two ends, and returns the writing end of the pipe. To be called within
-    /// the runtime.
+    /// Starts copying to a fifo with the ends `to` and `fifo`, and returns the writing end of the pipe. To be called within
+    /// the tokio runtime.
     ///
     /// # Errors
     /// Of pipe(2).
@@ -45,12 +46,12 @@ impl Relay {
         Ok((File::from(writing), Relay { copying, pipe, in_hand, fifo }))
     }
 
-    /// How much containerd has not read yet.
+    /// Bytes that containerd has not read yet.
     pub fn unread(&self) -> usize {
         pipe::unread(&self.pipe) + self.in_hand.load(Ordering::SeqCst) + pipe::unread(&self.fifo)
     }
 
-    /// Whether it has ended: nobody writes any more.
+    /// Whether all is copied and no process has the pipe open any more.
     pub fn is_done(&self) -> bool {
         self.copying.is_finished()
     }
@@ -62,7 +63,7 @@ impl Drop for Relay {
     }
 }
 
-/// To the end: the last process that had the pipe open has closed it.
+/// Copies until the last process that has the pipe open closes it.
 async fn copy(mut from: Receiver, mut to: Sender, in_hand: Arc<AtomicUsize>) {
     let mut chunk = vec![0; CHUNK_BYTES];
     while let Ok(read @ 1..) = from.read(&mut chunk).await {

@@ -4,7 +4,7 @@
 //! listener (from start) → logger → subreaper → zygote → runtime → service … shutdown → events → socket
 //! ```
 //! The order matters: the zygote is forked while this process has one thread; from then on nothing here
-//! forks by itself, but to execute a [`logger`], or a zygote in place of one that was killed.
+//! forks by itself, except to execute a [`logger`], or a new zygote after the first was killed.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
@@ -29,7 +29,7 @@ use crate::settings;
 use crate::start::socket_path;
 use crate::task::Service;
 
-/// The action with which this program is a shim's zygote. It is the shim's own: containerd does not know it.
+/// Action with which the shim executes itself as a new zygote. containerd does not use it.
 pub const ZYGOTE: &str = "zygote";
 
 /// How long a thread for blocking work is kept: a Pod that is idle has none.

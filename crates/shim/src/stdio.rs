@@ -71,12 +71,12 @@ pub enum Reader {
     Fifo(File),
     /// A program of the node's.
     Logger(Logger),
-    /// containerd, of what is copied for it.
+    /// containerd, for a stream that the shim copies.
     Relay(Relay),
 }
 
 impl Reader {
-    /// How many bytes wait for containerd to read them. What a logger has not read yet is not known.
+    /// Bytes that containerd has not read yet. Of a logger they are not known.
     pub fn unread(&self) -> usize {
         match self {
             Reader::Fifo(fifo) => pipe::unread(fifo),
@@ -85,7 +85,7 @@ impl Reader {
         }
     }
 
-    /// Whether what the shim does for it is done.
+    /// Whether the shim has nothing more to do for it.
     pub fn is_done(&self) -> bool {
         match self {
             Reader::Fifo(_) => true,
@@ -101,23 +101,23 @@ impl Kept {
         self.stdin = None;
     }
 
-    /// How much the container wrote that was not read yet.
+    /// Bytes that the process wrote and that were not read yet.
     pub fn unread(&self) -> usize {
         self.readers.iter().map(Reader::unread).sum()
     }
 
-    /// Whether nothing more of it comes through the shim.
+    /// Whether the shim has passed on all output.
     pub fn is_done(&self) -> bool {
         self.readers.iter().all(Reader::is_done)
     }
 }
 
-/// Whose streams they are.
+/// Kind of process that has the streams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Owner {
-    /// A container's first process, with which all of them end.
+    /// A container's first process. Its streams end with it.
     First,
-    /// One that is executed in it, and may leave others behind.
+    /// An exec process, which may leave background processes.
     Executed,
 }
 
@@ -262,8 +262,7 @@ mod tests {
     fn what_is_executed_is_read_to_its_end_though_another_goes_on_with_its_output() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all();
-        let runtime = { runtime }.build().expect("a runtime");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let _inside = runtime.enter();
         let mut streams = open(&paths, WHOSE, Owner::Executed, 0, 0).expect("opens");
         let mut reader = File::open(&paths.stdout).expect("a reader comes");

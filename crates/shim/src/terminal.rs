@@ -44,7 +44,7 @@ impl Fifos {
             Ok((given, kept))
         });
         let stdin = stdin.transpose().map_err(stdio::failed("stdin", Path::new(&paths.stdin)))?;
-        // A terminal is copied as it is.
+        // A terminal is copied in any case.
         let ([given, _], readers) = stdio::outputs(paths, whose, Owner::First)?;
         let stdout = given.map(|given| Sender::from_file(nonblocking(given)?));
         let stdout =
@@ -85,13 +85,13 @@ impl Terminal {
         Ok(console::resize(self.master.get_ref(), size)?)
     }
 
-    /// How much was not read yet. What is in the terminal still counts for one.
+    /// Bytes that were not read yet; one for what is still in the terminal.
     pub fn unread(&self) -> usize {
         let read: usize = self.readers.iter().map(Reader::unread).sum();
         read + usize::from(!self.output.is_finished())
     }
 
-    /// Whether nothing more of it comes through the shim.
+    /// Whether the shim has passed on all output.
     pub fn is_done(&self) -> bool {
         self.output.is_finished() && self.readers.iter().all(Reader::is_done)
     }

@@ -283,7 +283,8 @@ fn who_is_left_in_the_background_with_the_output_does_not_keep_the_client() -> R
     granted(shim.exec_to(id, "left", &script, &path))?;
     let reader = thread::spawn(move || fs::read_to_string(path));
     granted(shim.start_exec(id, "left"))?;
-    assert_eq!(granted(shim.end_exec(id, "left"))?, 3);
+    assert_eq!(granted(shim.wait_exec(id, "left"))?, 3);
+    granted(shim.end_exec(id, "left"))?;
     wait::until(SOON, "the output to end", || Ok(reader.is_finished().then_some(())))?;
     assert_eq!(reader.join().expect("no panic")?, "said\n");
     let family = processes::family(&processes::shim_of(id)?);

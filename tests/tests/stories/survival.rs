@@ -175,29 +175,40 @@ fn the_end_of_a_guest_is_noticed_after_a_restart_of_containerd() -> Result<()> {
     })
 }
 
-/// Processes, cgroups, mounts and records of a container.
-fn left_of(bundle: &Bundle, of_pod: usize) -> Result<Vec<String>> {
-    let family = processes::family(&shim_of(&bundle.id)?).into_iter().skip(of_pod);
+/// Processes, cgroups, mounts and records of a container. `shim` is not counted, nor is its zygote.
+fn left_of(bundle: &Bundle, shim: &Process) -> Result<Vec<String>> {
+    let mut family = processes::family(shim);
+    family.retain(|process| process.pid != shim.pid && process.name != "wasmtime-zygote");
     let cgroups = cgroups::existing(bundle.cgroup().trim_start_matches('/'))?;
     let root = fs::read_dir(bundle.rootfs())?.flatten().map(|entry| entry.path());
     let record = Some(bundle.folder.join("wasmtime")).filter(|folder| folder.exists());
     let paths = cgroups.into_iter().chain(root).chain(record);
-    let processes = family.map(|process| format!("{process:?}"));
+    let processes = family.iter().map(|process| format!("{process:?}"));
     Ok(processes.chain(paths.map(|path| path.display().to_string())).collect())
 }
 
-/// Makes a call while one of the processes that serve it is killed; returns how many steps that one made.
+fn nothing_is_left_of(bundle: &Bundle, shim: &Process) -> Result<()> {
+    let gone = || Ok(left_of(bundle, shim)?.is_empty().then_some(()));
+    let waited = wait::until(SOON, "nothing to be left", gone);
+    waited.with_context(|| format!("{:?}", left_of(bundle, shim)))
+}
+
+/// Makes a call. When a process that serves it reaches a step, kills `other`, or that process if there is no other. Returns
+/// how many steps the process made.
 fn kill_meanwhile<T: Send>(
-    zygote: &Process,
+    shim: &Process,
     victim: Victim,
+    other: Option<&Process>,
     call: impl FnOnce() -> Answer<T> + Send,
 ) -> Result<(usize, Answer<T>)> {
-    let killer = Killer::watch(zygote, victim, SOON)?;
+    // A shim answers before it has forked its zygote.
+    let zygote = wait::until(SOON, "a zygote", || Ok(zygote(shim).ok()))?;
+    let killer = Killer::watch(&zygote, victim, other, SOON)?;
     let answer = thread::scope(|scope| scope.spawn(call).join().expect("no panic"));
     Ok((killer.steps()?, answer))
 }
 
-/// Kills each of so many processes at steps that are evenly spread over its life.
+/// Kills at steps that are evenly spread over the lives of the first `processes` processes.
 fn at_each_step(processes: usize, mut kill: impl FnMut(Victim) -> Result<usize>) -> Result<()> {
     let kills = env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(FEW_KILLS);
     for process in 0..processes {
@@ -213,25 +224,68 @@ fn at_each_step(processes: usize, mut kill: impl FnMut(Victim) -> Result<usize>)
     Ok(())
 }
 
+/// Deletes a container if it was created. A Create may fail only if something was killed.
+fn take_back(shim: &Shim, bundle: &Bundle, victim: Victim, created: Answer<u32>) -> Result<()> {
+    match created {
+        Ok(_) => granted(shim.delete(&bundle.id)).map(drop),
+        Err(refusal) => {
+            ensure!(victim.step != usize::MAX, "{refusal:?}");
+            Ok(())
+        }
+    }
+}
+
 #[test]
 fn a_create_leaves_nothing_whichever_of_its_processes_is_killed_and_when() -> Result<()> {
     let bundle = Bundle::shell("sleep 1000")?;
     let shim = bundle.start()?;
-    let zygote = zygote(&shim_of(&bundle.id)?)?;
+    let process = shim_of(&bundle.id)?;
     at_each_step(3, |victim| {
         let create = || shim.create(&bundle.create_request());
-        let (steps, created) = kill_meanwhile(&zygote, victim, create)?;
-        match created {
-            Ok(_) => drop(granted(shim.delete(&bundle.id))?),
-            Err(refusal) => ensure!(victim.step != usize::MAX, "{refusal:?}"),
-        }
-        wait::until(SOON, "nothing to be left", || {
-            Ok(left_of(&bundle, 2)?.is_empty().then_some(()))
-        })
-        .with_context(|| format!("{:?}", left_of(&bundle, 2)))?;
-        Ok(steps)
+        let (steps, created) = kill_meanwhile(&process, victim, None, create)?;
+        take_back(&shim, &bundle, victim, created)?;
+        nothing_is_left_of(&bundle, &process).map(|()| steps)
     })?;
     ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_create_leaves_nothing_when_the_zygote_is_killed_at_any_moment() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    let process = shim_of(&bundle.id)?;
+    at_each_step(3, |victim| {
+        // It has a zygote again after this.
+        granted(shim.create(&bundle.create_request()))?;
+        granted(shim.delete(&bundle.id))?;
+        let create = || shim.create(&bundle.create_request());
+        let killed = zygote(&process)?;
+        let (steps, created) = kill_meanwhile(&process, victim, Some(&killed), create)?;
+        take_back(&shim, &bundle, victim, created)?;
+        nothing_is_left_of(&bundle, &process).map(|()| steps)
+    })?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn the_delete_action_leaves_nothing_of_a_create_when_the_shim_is_killed_at_any_moment() -> Result<()>
+{
+    let bundle = Bundle::shell("sleep 1000")?;
+    let folder = bundle.folder.display().to_string();
+    at_each_step(3, |victim| {
+        let shim = bundle.start()?;
+        let process = shim_of(&bundle.id)?;
+        let create = || shim.create(&bundle.create_request());
+        let (steps, created) = kill_meanwhile(&process, victim, Some(&process), create)?;
+        if Process::at(process.pid).is_some() {
+            take_back(&shim, &bundle, victim, created)?;
+            kill(&process)?;
+        }
+        bundle.execute(&["-bundle", &folder, "delete"])?.success()?;
+        nothing_is_left_of(&bundle, &process).map(|()| steps)
+    })?;
     bundle.close()
 }
 
@@ -245,14 +299,13 @@ fn nothing_is_executed_that_nobody_knows_of_whoever_is_killed_on_the_way() -> Re
     granted(shim.create(&request))?;
     granted(shim.start(id))?;
     let process = shim_of(id)?;
-    let zygote = zygote(&process)?;
     let mut number = 0;
     at_each_step(2, |victim| {
         number += 1;
         let exec_id = format!("exec-{number}");
         granted(shim.exec(id, &exec_id, &["/bin/sleep", "1000"]))?;
         let start = || shim.start_exec(id, &exec_id);
-        let (steps, started) = kill_meanwhile(&zygote, victim, start)?;
+        let (steps, started) = kill_meanwhile(&process, victim, None, start)?;
         match started {
             Ok(()) => drop(granted(shim.end_exec(id, &exec_id))?),
             Err(refusal) => ensure!(victim.step != usize::MAX, "{refusal:?}"),

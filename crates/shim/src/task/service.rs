@@ -154,7 +154,7 @@ impl Shared {
             |pid: Pid| self.containers().values().flatten().any(|container| container.claims(pid));
         while let Some(pid) = sandbox::pidfd::reap_orphan(claimed) {
             if pid == self.zygote.pid() {
-                log::warn!("the zygote ended; another takes its place when it is needed");
+                log::warn!("the zygote was killed; a new one is started when it is needed");
             }
         }
     }

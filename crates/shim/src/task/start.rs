@@ -12,8 +12,8 @@ use super::service::{Shared, blocking};
 use crate::container::Kind;
 use crate::errors::Error;
 
-/// Carries out Start, and tells of it before the container's end can be told. What is to be executed may have to be
-/// compiled: by the deadline it is refused.
+/// Carries out Start, and tells of it before the container's end can be told. Start of an exec process that is still being
+/// compiled at the deadline is refused.
 pub async fn start(
     shared: Arc<Shared>,
     request: StartRequest,

@@ -34,7 +34,7 @@ fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
     container.cgroup().update(resources)?;
     let limit = resources.memory().as_ref().and_then(|memory| memory.limit());
     let Some(limit) = limit.filter(|limit| *limit != 0) else { return Ok(()) };
-    // A guest may be executed in a program's container, and a program in none.
+    // A Linux container can have exec processes that are guests.
     for process in container.processes().into_iter().filter(|process| process.is_guest()) {
         // One that is not made yet hears of it at its start; the number of one that is reaped may be another's.
         let Some(child) = process.child() else { continue };
