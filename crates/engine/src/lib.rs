@@ -18,6 +18,8 @@ mod code;
 mod compile;
 mod error;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host_calls;
 mod http;
 mod link;

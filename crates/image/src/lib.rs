@@ -15,6 +15,8 @@ mod blob;
 pub mod cache;
 mod entrypoint;
 mod errors;
+#[doc(hidden)]
+pub mod fuzzing;
 mod header;
 mod limits;
 mod manifest;
