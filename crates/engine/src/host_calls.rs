@@ -37,6 +37,20 @@ pub fn forget() {
     LAST.set(0);
 }
 
+/// The last call at some moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark(u64);
+
+/// The last call on this thread, for [`reset`].
+pub fn mark() -> Mark {
+    Mark(LAST.get())
+}
+
+/// Makes that call the last again, after calls that were not the guest's own.
+pub fn reset(mark: Mark) {
+    LAST.set(mark.0);
+}
+
 /// The function that was called last on this thread: `wasi:io/poll [method]pollable.block`.
 pub fn last() -> Option<String> {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner).get(&LAST.get()).cloned()

@@ -4,6 +4,9 @@
 //! refused, the directory that its path starts from is opened again, by a call that the guest could have made; the new
 //! descriptor is changed to the directory that the path leads to; and the guest's call is made again with that descriptor.
 //! The arguments of those calls are in [`Scratch`], which stands in for the guest's memory.
+//!
+//! The functions that are called are those that Wasmtime generates of WASI's own description. They are public, though
+//! Wasmtime does not mean them for use from outside: another version may have others.
 
 use std::io;
 use std::sync::Arc;
@@ -21,6 +24,7 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use super::errors;
 use super::place::Start;
+use crate::host_calls;
 use crate::state::ModuleState;
 
 const SUCCESS: i32 = 0;
@@ -50,6 +54,7 @@ macro_rules! function {
                     let (bytes, state) = exported.data_and_store_mut(&mut caller);
                     let ($own, $memory) = (&mut state.wasi, &mut GuestMemory::Unshared(bytes));
                     $own.set_hostcall_fuel(fuel);
+                    // One that another function left there.
                     errors::take();
                     let errno: i32 = $call;
                     Ok(exact(errno))
@@ -93,7 +98,7 @@ macro_rules! led {
                         let errno = wasi::$name(own, &mut scratch.memory(), $($arg),*).await?;
                         $(if errno == SUCCESS {
                             let place = GuestPtr::<[u8]>::new((place as u32, $bytes));
-                            memory.copy_from_slice(&scratch.0[..$bytes], place)?;
+                            memory.copy_from_slice(&scratch.bytes[..$bytes], place)?;
                         })?
                         errno
                     }
@@ -214,24 +219,32 @@ const RETURNED: i32 = 0;
 /// The size of the largest result, in bytes (witx: `filestat`).
 const RETURNED_BYTES: usize = 64;
 
-/// The memory of calls that are made on behalf of a guest, and the descriptors that they opened.
-struct Scratch(Vec<u8>, Vec<i32>);
+/// What calls need that are made on behalf of a guest.
+struct Scratch {
+    /// Their memory.
+    bytes: Vec<u8>,
+    /// The descriptors that they opened.
+    opened: Vec<i32>,
+    /// The call that the guest made.
+    guests: host_calls::Mark,
+}
 
 impl Default for Scratch {
     fn default() -> Scratch {
-        Scratch(vec![0; RETURNED_BYTES], Vec::new())
+        let (bytes, opened) = (vec![0; RETURNED_BYTES], Vec::new());
+        Scratch { bytes, opened, guests: host_calls::mark() }
     }
 }
 
 impl Scratch {
     fn memory(&mut self) -> GuestMemory<'_> {
-        GuestMemory::Unshared(&mut self.0)
+        GuestMemory::Unshared(&mut self.bytes)
     }
 
     /// Adds a text; its address and length.
     fn put(&mut self, text: &str) -> (i32, i32) {
-        let place = self.0.len();
-        self.0.extend_from_slice(text.as_bytes());
+        let place = self.bytes.len();
+        self.bytes.extend_from_slice(text.as_bytes());
         (place as i32, text.len() as i32)
     }
 
@@ -280,15 +293,16 @@ impl Scratch {
             return Ok(Err(errno));
         }
         let opened = memory.read(GuestPtr::<i32>::new(RETURNED as u32))?;
-        self.1.push(opened);
+        self.opened.push(opened);
         let new = directories(wasi).find(|dir| !before.contains(&address(dir)));
         Ok(new.map(|dir| (opened, dir.clone())).ok_or_else(|| number(Errno::Perm)))
     }
 
     async fn close(mut self, wasi: &mut WasiP1Ctx) -> wasmtime::Result<()> {
-        for fd in std::mem::take(&mut self.1) {
+        for fd in std::mem::take(&mut self.opened) {
             wasi::fd_close(wasi, &mut self.memory(), fd).await?;
         }
+        host_calls::reset(self.guests);
         Ok(())
     }
 }

@@ -168,7 +168,11 @@ fn a_link_that_leads_out_of_an_open_directory_is_followed_and_a_path_is_not() {
     for name in ["../real/file", "/etc/passwd", "folder/../../../real/file"] {
         assert_eq!(below(name).code, Some(PERM), "{name}");
     }
-    // What was opened for it is closed again.
+    // What was opened for it is closed again, and was not called by the guest.
+    let end =
+        run(&[&path("links/file")], &format!("(call $must {}) unreachable", open(ROOT, "{0}")));
+    let last = "last host call: wasi_snapshot_preview1 path_open\n";
+    assert!(end.code == Some(134) && end.stderr.contains(last), "{end:?}");
     let calls = format!(
         "(call $must {}) (call $must {}) (call $must (call $fd_close (i32.const 4)))",
         open(ROOT, "{0}"),
