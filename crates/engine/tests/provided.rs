@@ -1,4 +1,5 @@
-//! The linkers hold what the crate `provided` says, so that `wasm-image inspect` judges as the shim does.
+//! The linkers hold what the crate `provided` says, and the engine compiles what it says, so that `wasm-image inspect` can
+//! judge as the shim does.
 
 use engine::{Layer, Runtime};
 use provided::{Interface, MODULE, MODULE_FUNCTIONS, interfaces};
