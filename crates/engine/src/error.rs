@@ -13,6 +13,9 @@ pub enum Error {
         "the image's entrypoint is not wasm: it begins with \"{0}\"; allowed are modules and components, as .wasm or .wat"
     )]
     NotWasm(String),
+    /// Memory ran out while it was compiled.
+    #[error("there is not enough memory to compile it")]
+    Memory,
     /// Truncated, damaged, or of a WebAssembly proposal that is not supported.
     #[error("the image's wasm cannot run: {0}")]
     Wasm(#[from] provided::wasm::Refusal),
@@ -73,6 +76,9 @@ pub enum Error {
         /// What it may be.
         allowed: &'static str,
     },
+    /// An annotation that there is not.
+    #[error("annotation: {0}")]
+    UnknownAnnotation(#[from] provided::Unknown),
     /// A component that cannot be initialised before it is compiled.
     #[error(
         "it cannot be initialised ahead, as wasmtime.shim/preinit asks, by its export wizer-initialize: {0}"

@@ -120,6 +120,28 @@ pub enum Error {
         /// Its answer, or what became of it.
         reason: String,
     },
+    /// A label of the image that there is not.
+    #[error("label of the image: {0}")]
+    UnknownLabel(#[from] provided::Unknown),
+    /// containerd, when asked for the annotations of a container's Pod.
+    #[error("containerd at {} cannot be asked for the Pod's annotations: {reason}", .socket.display())]
+    Annotations {
+        /// containerd's gRPC socket.
+        socket: PathBuf,
+        /// Its answer, or what became of it.
+        reason: String,
+    },
+    /// Others compile, as many as may at a time.
+    #[error(
+        "{at_a_time} guests are being compiled on this node, as many as may be at a time, and none of them was done \
+         within {} s", .within.as_secs()
+    )]
+    NoTurn {
+        /// How many.
+        at_a_time: u32,
+        /// How long was waited.
+        within: Duration,
+    },
     /// Content that breaks the OCI image specification, or is not in the content store.
     #[error("image content {digest}: {reason}")]
     Content {

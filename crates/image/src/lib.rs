@@ -224,6 +224,18 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
     })
 }
 
+/// The annotations of a Pod, as CRI in containerd has them of its sandbox, whose id that is.
+///
+/// # Errors
+/// [`Error::Annotations`].
+pub async fn pod_annotations(
+    containerd: &Path,
+    namespace: &str,
+    sandbox: &str,
+) -> Result<HashMap<String, String>, Error> {
+    store::pod_annotations(containerd, namespace, sandbox, Patience::default()).await
+}
+
 /// What is at an entrypoint.
 enum Entry {
     Guest(File),
@@ -310,6 +322,7 @@ async fn labels(
 
 /// As the Pod says, or else the image: a container has the labels of its image in containerd.
 fn preinit(container: &Container<'_>, labels: &HashMap<String, String>) -> Result<bool, Error> {
+    labels.keys().try_for_each(|key| provided::check_label(key))?;
     match (container.preinit, labels.get(PREINIT)) {
         (Some(said), _) => Ok(said),
         (None, None) => Ok(false),

@@ -4,6 +4,7 @@
 //! a proxy plugin's, and it keeps namespaces apart.
 
 mod calls;
+mod pod;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -25,6 +26,7 @@ use tonic::Response;
 use tonic::transport::Channel;
 
 use calls::{failed, with_sources};
+pub use pod::annotations as pod_annotations;
 
 use crate::blob::{self, Checked};
 use crate::manifest::{self, Kind};
@@ -73,7 +75,7 @@ pub async fn wasm_layers(
         return Ok(Layers::None("there is no containerd to ask for wasm layers"));
     };
     let ask = async |store: Store| store.wasm_layers(container.id).await;
-    asked(socket, container, entrypoint, patience, ask).await
+    asked(socket, container.namespace, entrypoint, patience, ask).await
 }
 
 /// Asks containerd for the container's labels: none where it does not know the container, or where there is none.
@@ -89,7 +91,7 @@ pub async fn labels(
         let known = store.container(container.id).await?;
         Ok(known.map(|known| known.labels).unwrap_or_default())
     };
-    let asked = asked(socket, container, entrypoint, patience, ask).await;
+    let asked = asked(socket, container.namespace, entrypoint, patience, ask).await;
     asked.map_err(|error| match error {
         Error::Containerd { socket, reason, .. } => Error::Labels { socket, reason },
         other => other,
@@ -110,7 +112,7 @@ pub async fn exposed_port(
         Known::Manifest(manifest, _) => store.exposed_port(manifest.config()).await,
         Known::Not(_) => Ok(None),
     };
-    asked(socket, container, entrypoint, patience, ask).await
+    asked(socket, container.namespace, entrypoint, patience, ask).await
 }
 
 /// What containerd knows of a container's image.
@@ -124,7 +126,7 @@ enum Known {
 /// What containerd answers, within that time.
 async fn asked<T>(
     socket: &Path,
-    container: &Container<'_>,
+    namespace: &str,
     entrypoint: &str,
     patience: Patience,
     ask: impl AsyncFnOnce(Store) -> Result<T, Error>,
@@ -134,7 +136,7 @@ async fn asked<T>(
         match timeout(patience.answer, containerd_client::connect(socket)).await {
             Ok(Ok(channel)) => {
                 let (socket, entrypoint) = (socket.to_owned(), entrypoint.to_owned());
-                let namespace = container.namespace.to_owned();
+                let namespace = namespace.to_owned();
                 ask(Store { channel, socket, namespace, entrypoint, patience }).await
             }
             Ok(Err(error)) => Err(failed(&with_sources(&error))),

@@ -5,9 +5,14 @@
 //! say, and nothing else of the same interfaces, and that it compiles what [`wasm::check`] says.
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod version;
 pub mod wasm;
 
+pub use annotations::{
+    ANNOTATIONS, Annotation, CORE_DUMP, CORE_DUMP_VALUES, PREFIX, PREINIT, PREINIT_VALUES, Unknown,
+    check_annotation, check_label,
+};
 pub use version::Version;
 
 /// All wasm layers of an image together, in bytes, or the one file in a root file system. Layers
@@ -38,12 +43,6 @@ pub const WORLDS: [(&str, &str); 4] = [
 
 /// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").
 pub const LAYER_TITLE: &str = "org.opencontainers.image.title";
-
-/// The annotation of a Pod, or the label of an image, that asks for a guest's initialisation before it is compiled.
-pub const PREINIT: &str = "wasmtime.shim/preinit";
-
-/// What it can be.
-pub const PREINIT_VALUES: &str = "true or false";
 
 /// How the labels begin by which a wasm layer in containerd's store refers to its compiled code: containerd's garbage
 /// collection follows them.
