@@ -109,13 +109,16 @@ const VERSION_2: &str = r#"
     conf_dir = "FOLDER/cni"
 "#;
 
-/// `wasmtime` is all that a node needs; its annotations are for those of a Pod to arrive.
+/// `wasmtime` is all that a node needs, and its annotations for those of a Pod to arrive with it; `wasmtime-stock` is
+/// what k3s makes by itself.
 const HANDLERS: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."PLUGIN".containerd.runtimes.wasmtime]
   runtime_type = "io.containerd.wasmtime.v1"
   pod_annotations = ["wasmtime.shim/*"]
+[plugins."PLUGIN".containerd.runtimes.wasmtime-stock]
+  runtime_type = "io.containerd.wasmtime.v1"
 "#;
 
 /// One of another shim.

@@ -1,10 +1,13 @@
 //! From bytes nobody has vouched for to code: runs in a worker without privileges.
 
 use std::borrow::Cow;
+use std::io;
 
+use nix::libc::ENOMEM;
 use provided::wasm::Refusal;
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
+use wasmtime::error::OutOfMemory;
 use wasmtime::{Engine, Module};
 
 use crate::serving::{Data, Serving};
@@ -144,16 +147,29 @@ fn not_wasm(layer: &[u8]) -> Error {
 }
 
 fn engine(error: wasmtime::Error) -> Error {
-    Error::Engine(report::one_line(&error))
+    or_memory(error, |error| Error::Engine(report::one_line(&error)))
 }
 
 /// The error for wasm that Wasmtime does not compile: what is wrong with the wasm, or else Wasmtime's own reason.
 fn refused(wasm: &[u8]) -> impl Fn(wasmtime::Error) -> Error {
-    move |error| provided::wasm::check(wasm).map_or_else(Error::from, |()| failed(error))
+    move |error| match failed(error) {
+        Error::Memory => Error::Memory,
+        other => provided::wasm::check(wasm).map_or_else(Error::from, |()| other),
+    }
 }
 
 fn failed(error: wasmtime::Error) -> Error {
-    Error::Compile(report::one_line(&error))
+    or_memory(error, |error| Error::Compile(report::one_line(&error)))
+}
+
+/// The error of what failed for want of memory, and not for what is compiled: an allocation or a mapping failed.
+pub fn or_memory(error: wasmtime::Error, other: impl FnOnce(wasmtime::Error) -> Error) -> Error {
+    let not_mapped = io::Error::from_raw_os_error(ENOMEM).to_string();
+    let is_memory = |cause: &dyn std::error::Error| cause.to_string() == not_mapped;
+    match error.is::<OutOfMemory>() || error.chain().any(|cause| is_memory(cause)) {
+        true => Error::Memory,
+        false => other(error),
+    }
 }
 
 /// What the linkers hold, for the message that says what is missing.
@@ -162,7 +178,9 @@ const PROVIDED_TO_COMPONENTS: &str =
 const PROVIDED_TO_MODULES: &str = "wasi_snapshot_preview1 (WASI 0.1)";
 
 fn import(provided: &'static str) -> impl Fn(wasmtime::Error) -> Error {
-    move |error| Error::Import { reason: report::one_line(&error), provided }
+    move |error| {
+        or_memory(error, |error| Error::Import { reason: report::one_line(&error), provided })
+    }
 }
 
 #[cfg(test)]
@@ -242,6 +260,16 @@ mod tests {
         let (code, text) = refusal(shared, None);
         assert_eq!(code, 126);
         assert!(text.contains("shared memory") && text.contains("without threads"), "{text}");
+    }
+
+    #[test]
+    fn what_fails_for_want_of_memory_is_not_told_of_the_image() {
+        let mapping = wasmtime::Error::from(io::Error::from_raw_os_error(ENOMEM)).context("map");
+        let allocation = wasmtime::Error::from(OutOfMemory::new(8)).context("parse");
+        for error in [mapping, allocation] {
+            assert!(matches!(failed(error), Error::Memory));
+        }
+        assert!(matches!(failed(wasmtime::Error::msg("offset 0x1")), Error::Compile(_)));
     }
 
     #[test]

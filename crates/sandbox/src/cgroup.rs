@@ -2,8 +2,8 @@
 //!
 //! libcgroups makes it and sets its limits while libcontainer builds the container. What a long-lived process
 //! asks of it is here: which processes are in it, what the kernel counted, and its end; in `update` other limits,
-//! in `freeze` a pause, in `oom` who was killed for want of memory. [`crate::Members`] tells the container's own processes
-//! from others in the same cgroup.
+//! in `freeze` a pause, in `oom` who was killed for want of memory, in `ancestors` what bounds it from above.
+//! [`crate::Members`] tells the container's own processes from others in the same cgroup.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,6 +16,7 @@ use nix::unistd::{Pid, getpid, getppid};
 
 use crate::{Error, pidfd};
 
+mod ancestors;
 mod freeze;
 pub mod join;
 mod legacy;

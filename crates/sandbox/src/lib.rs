@@ -40,11 +40,13 @@ mod worker;
 mod workload;
 pub mod zygote;
 
+use nix::sys::signal::Signal;
+
 pub use create::destroy;
 pub use members::Members;
 pub use request::{Create, Exec, Failure, Reply, Request, Workload};
 pub use spec::load as load_spec;
-pub use worker::Bounds;
+pub use worker::{Bounds, Charged, End, Leash};
 pub use zygote::{Guests, Zygote};
 
 /// What can go wrong between the shim and its zygote, or on the way to an isolated process.
@@ -91,12 +93,9 @@ pub enum Error {
         /// Which process: `zygote`, or the one forked for the request.
         process: &'static str,
     },
-    /// A worker was killed, most likely for going over its limits.
-    #[error(
-        "the worker was ended before it answered; it may use {time:?} and {memory} MiB of memory",
-        time = .0.time, memory = .0.memory >> 20
-    )]
-    Worker(Bounds),
+    /// A worker ended before it answered.
+    #[error("the worker {}", ended(.0))]
+    Worker(End),
     /// The isolation could not be set up: libcontainer's reason, with what it logged on the way.
     #[error("{0}")]
     Container(String),
@@ -121,6 +120,18 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+}
+
+fn ended(end: &End) -> String {
+    match end {
+        End::Time => "was ended when its time was up".to_owned(),
+        End::OutOfMemory => "was killed because memory ran out".to_owned(),
+        End::Signal(signal) => match Signal::try_from(*signal) {
+            Ok(signal) => format!("was ended by {signal}"),
+            Err(_) => format!("was ended by signal {signal}"),
+        },
+        End::Code(code) => format!("ended with exit code {code}"),
+    }
 }
 
 impl Error {

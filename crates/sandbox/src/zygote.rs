@@ -159,8 +159,8 @@ impl Zygote {
     /// Has a request carried out and waits for the answer. Blocks.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when that was one
-    /// for a job; [`Error::Container`] with the reason when the request failed.
+    /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when a job's worker ended
+    /// without an answer; [`Error::Container`] with the reason when the request failed.
     pub fn call(&self, request: &Request, fds: &[OwnedFd]) -> Result<Reply, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair of a request"))?;
         let mut all = vec![theirs.as_raw_fd()];
@@ -169,10 +169,10 @@ impl Zygote {
         drop(theirs);
         // If the request process is gone, reading the reply says so.
         let _ = wire::write(&ours, request);
-        match (wire::read_reply(&ours), request) {
-            (Ok(Reply::Failed(failure)), _) => Err(Error::Container(failure.message)),
-            (Err(Error::Gone { .. }), Request::Job { bounds, .. }) => Err(Error::Worker(*bounds)),
-            (reply, _) => reply,
+        match wire::read_reply(&ours) {
+            Ok(Reply::Failed(failure)) => Err(Error::Container(failure.message)),
+            Ok(Reply::Ended(end)) => Err(Error::Worker(end)),
+            reply => reply,
         }
     }
 }
@@ -280,8 +280,8 @@ fn carry_out(
             let _span = trace::span("destroy");
             create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
         }
-        Request::Job { value, bounds } => {
-            let files = worker::confine(bounds, fds, connection)?;
+        Request::Job { value, bounds, charged } => {
+            let files = worker::confine(bounds, charged.as_ref(), fds, connection)?;
             Ok(Reply::Job((guests.job)(value, files)))
         }
     }

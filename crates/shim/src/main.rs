@@ -8,6 +8,7 @@
 
 use std::process::ExitCode;
 
+mod annotations;
 mod bootstrap;
 mod config;
 mod connection;
@@ -34,6 +35,7 @@ mod stdio;
 mod task;
 mod terminal;
 mod toolbox;
+mod worker;
 
 fn main() -> ExitCode {
     match run() {

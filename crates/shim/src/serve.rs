@@ -18,14 +18,12 @@ use containerd_shim::protos::shim_async::create_task;
 use containerd_shim::protos::ttrpc::asynchronous::{
     Server, Service as TtrpcService, transport::Listener,
 };
-use image::cache::Cache;
 use sandbox::{Zygote, zygote};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::events;
 use crate::guests;
 use crate::logger;
-use crate::settings;
 use crate::start::socket_path;
 use crate::task::Service;
 
@@ -84,8 +82,7 @@ async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow:
         std::env::var("TTRPC_ADDRESS").context("TTRPC_ADDRESS in the environment")?;
     let (events, sender) = events::connect(events_address, flags.namespace.clone());
     let containerd = PathBuf::from(&flags.address);
-    let (namespace, cache) = (flags.namespace.clone(), Cache::new(settings::cache()));
-    let service = Service::new(namespace, containerd, zygote, cache, events.clone());
+    let service = Service::new(flags.namespace.clone(), containerd, zygote, events.clone());
     let mut server = Server::new()
         .add_listener(Listener::try_from(listener).context("take over the listening socket")?)
         .register_service(both_versions(&service));

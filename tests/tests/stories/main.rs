@@ -5,6 +5,7 @@
 //! `WASMTIME_SHIM_TEST_HANDLER=runc cargo test --release -p tests linux::`.
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod bad_input;
 mod bounds;
 mod caching;

@@ -12,10 +12,9 @@ use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
 use sandbox::{Request, Workload};
-use tokio::time::Instant;
 
-use super::service::{Shared, blocking};
-use super::workload;
+use super::service::{Caller, Shared, blocking};
+use super::{config, workload};
 use crate::config::ContainerConfig;
 use crate::connection::{Held, Pending};
 use crate::container::{Container, Kind, Parts};
@@ -24,13 +23,14 @@ use crate::options::Options;
 use crate::process::Process;
 use crate::stdio::{Owner, Paths};
 
-/// Carries out Create, and tells of it. By the deadline it is refused, if what takes long is a compilation.
+/// Carries out Create, and tells of it. It is refused if what takes long is a compilation: by the caller's deadline, or
+/// when the container is to be deleted.
 pub async fn create(
     shared: Arc<Shared>,
     request: CreateTaskRequest,
-    deadline: Option<Instant>,
+    caller: Caller,
 ) -> Result<CreateTaskResponse, Error> {
-    let made = make(&shared, request, deadline).await;
+    let made = make(&shared, request, &caller).await;
     if made.is_err() {
         shared.end_if_asked();
     }
@@ -40,12 +40,12 @@ pub async fn create(
 async fn make(
     shared: &Arc<Shared>,
     request: CreateTaskRequest,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<CreateTaskResponse, Error> {
     let _span = trace::span("Create");
-    let place = shared.reserve(&request.id)?;
+    let place = shared.reserve(&request.id, caller)?;
     shared.expect_join();
-    let prepared = prepare(shared, &request, deadline).await?;
+    let prepared = prepare(shared, &request, caller).await?;
     // Until the watcher claims the process, nobody else may reap it.
     let forking = shared.forking.read().await;
     let built = prepared.build(shared).await.map(Arc::new);
@@ -92,7 +92,7 @@ struct Unbuilt {
 async fn prepare(
     shared: &Arc<Shared>,
     request: &CreateTaskRequest,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<Prepared, Error> {
     // Each may take minutes and a thread or two: the rest of the Pod must get by meanwhile.
     let _turn = shared.creates.acquire().await;
@@ -101,11 +101,11 @@ async fn prepare(
     if !request.checkpoint.is_empty() {
         return Err(Error::Checkpoint);
     }
-    let config = ContainerConfig::read(&bundle)?;
+    let config = config::read(shared, &bundle).await?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;
     let finding = trace::span("find the workload");
-    let found = workload::find(shared, &request.id, &bundle, &config, deadline).await?;
+    let found = workload::find(shared, &request.id, &bundle, &config, caller).await?;
     drop(finding);
     let stdio = Paths {
         terminal: request.terminal,

@@ -8,11 +8,9 @@ use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
 use nix::libc::SIGKILL;
 use oci_spec::runtime;
 use sandbox::{Request, Workload};
-use tokio::time::Instant;
 
-use super::service::{Shared, blocking};
-use super::workload;
-use crate::config::ContainerConfig;
+use super::service::{Caller, Shared, blocking};
+use super::{config, workload};
 use crate::connection::Pending;
 use crate::container::{Container, Exec, Kind};
 use crate::errors::Error;
@@ -51,7 +49,7 @@ pub async fn start(
     shared: &Arc<Shared>,
     container: Arc<Container>,
     exec_id: String,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<StartResponse, Error> {
     let exec = container.exec(&exec_id)?;
     let _starting = exec.process.starting.lock().await;
@@ -59,7 +57,7 @@ pub async fn start(
     container.exec(&exec_id)?;
     exec.process.lifecycle().may_start()?;
     container.first().lifecycle().may_exec()?;
-    let prepared = prepare(shared, &container, &exec_id, &exec, deadline).await?;
+    let prepared = prepare(shared, &container, &exec_id, &exec, caller).await?;
     // Until the process is known, nobody else may reap it.
     let forking = shared.forking.read().await;
     let made = prepared.make(shared, &exec.process).await;
@@ -109,11 +107,15 @@ async fn prepare(
     container: &Container,
     exec_id: &str,
     exec: &Exec,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<Prepared, Error> {
     let first = container.first().child().ok_or(Refusal::NotRunning)?;
-    let config = ContainerConfig::read(container.bundle())?;
-    let found = workload::find_exec(shared, container, &config, &exec.spec, deadline).await?;
+    let config = config::read(shared, container.bundle()).await?;
+    let found = tokio::select! {
+        found = workload::find_exec(shared, container, &config, &exec.spec, caller) => found?,
+        // What takes long is of no use any more.
+        _ = container.first().wait() => return Err(Refusal::NotRunning.into()),
+    };
     let is_program = matches!(found.workload, Workload::Linux);
     let is_guest = matches!(found.workload, Workload::Guest { .. });
     // A terminal of the container's own is in its devpts, which only a program's container has.

@@ -5,10 +5,9 @@ use std::sync::Arc;
 use containerd_shim::api::{StartRequest, StartResponse};
 use containerd_shim::protos::events::task::TaskStart;
 use sandbox::Request;
-use tokio::time::Instant;
 
 use super::exec;
-use super::service::{Shared, blocking};
+use super::service::{Caller, Shared, blocking};
 use crate::container::Kind;
 use crate::errors::Error;
 
@@ -17,11 +16,11 @@ use crate::errors::Error;
 pub async fn start(
     shared: Arc<Shared>,
     request: StartRequest,
-    deadline: Option<Instant>,
+    caller: Caller,
 ) -> Result<StartResponse, Error> {
     let container = shared.container(&request.id)?;
     if !request.exec_id.is_empty() {
-        return exec::start(&shared, container, request.exec_id, deadline).await;
+        return exec::start(&shared, container, request.exec_id, &caller).await;
     }
     let _span = trace::span("Start");
     let _starting = container.first().starting.lock().await;

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use engine::{Plan, Remains, World};
 use oci_spec::runtime::Process;
 use sandbox::{Workload, unwritable};
-use tokio::time::Instant;
 
 use super::compile;
-use super::service::{Shared, blocking};
+use super::service::{Caller, Shared};
 use crate::config::ContainerConfig;
 use crate::container::{Container, Kind};
 use crate::errors::Error;
@@ -44,17 +43,17 @@ pub async fn find(
     id: &str,
     bundle: &Path,
     config: &ContainerConfig,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<Found, Error> {
     if config.is_sandbox() {
         return Ok(Found { workload: Workload::Pause, files: vec![] });
     }
     let process = config.process();
-    let remains = config.remains()?;
+    let remains = config.remains();
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process)).await?;
     drop(resolving);
-    prepare(shared, found, process, deadline, Some(First { id, remains, bundle, config })).await
+    prepare(shared, found, process, caller, Some(First { id, remains, bundle, config })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -64,31 +63,23 @@ pub async fn find_exec(
     executed_in: &Container,
     config: &ContainerConfig,
     process: &Process,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<Found, Error> {
     let id = executed_in.id();
     if let Some(export) = args(process).first().and_then(|name| name.strip_prefix('#')) {
         let arguments = args(process)[1..].to_vec();
-        return find_export(shared, id, config, process, export, arguments, deadline).await;
+        return find_export(shared, id, config, process, export, arguments, caller).await;
     }
     match image::resolve_file(&container(shared, id, config, process)).await? {
-        Some(found) => prepare(shared, found, process, deadline, None).await,
+        Some(found) => prepare(shared, found, process, caller, None).await,
         None if executed_in.kind() == Kind::Program => {
             Ok(Found { workload: Workload::Linux, files: vec![] })
         }
         None => match args(process) {
             [word, call] if word == INVOKE => {
                 let (export, arguments) = split_call(call);
-                find_export(
-                    shared,
-                    id,
-                    config,
-                    process,
-                    export,
-                    vec![arguments.to_owned()],
-                    deadline,
-                )
-                .await
+                find_export(shared, id, config, process, export, vec![arguments.to_owned()], caller)
+                    .await
             }
             args => match find_word(shared, executed_in, config, process).await? {
                 Some(word) => say(executed_in, word),
@@ -105,7 +96,7 @@ async fn find_word(
     config: &ContainerConfig,
     process: &Process,
 ) -> Result<Option<Word>, Error> {
-    let text = match args(process).first().map_or("", String::as_str) {
+    let text = match name(process) {
         "env" => answers::env(process),
         "ps" => answers::ps(executed_in)?,
         "grants" => answers::grants(config),
@@ -114,9 +105,7 @@ async fn find_word(
             let image::Workload::Wasm(component) = image::resolve(&own).await? else {
                 return Ok(None);
             };
-            let (names, layers) = (component.names(), component.layers().await?);
-            let shared = shared.clone();
-            blocking(move || guests::describe(&shared.zygote, names, layers)).await?
+            compile::describe(shared, &component).await?
         }
         _ => return Ok(Word::parse(args(process))),
     };
@@ -146,12 +135,12 @@ async fn find_export(
     process: &Process,
     export: &str,
     arguments: Vec<String>,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<Found, Error> {
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
     let found = image::resolve(&container(shared, id, config, &called)).await?;
-    prepare(shared, found, &called, deadline, None).await
+    prepare(shared, found, &called, caller, None).await
 }
 
 /// The container's own entrypoint with another export.
@@ -184,14 +173,12 @@ async fn prepare(
     shared: &Arc<Shared>,
     found: image::Workload,
     process: &Process,
-    deadline: Option<Instant>,
+    caller: &Caller,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
         image::Workload::Linux => Ok(Found { workload: Workload::Linux, files: vec![] }),
-        image::Workload::Wasm(component) => {
-            guest(shared, component, process, deadline, first).await
-        }
+        image::Workload::Wasm(component) => guest(shared, component, process, caller, first).await,
     }
 }
 
@@ -199,13 +186,14 @@ async fn guest(
     shared: &Arc<Shared>,
     component: image::Component,
     process: &Process,
-    deadline: Option<Instant>,
+    caller: &Caller,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     let component = Arc::new(component);
-    let code = compile::code(shared, &component, deadline).await;
+    let code = compile::code(shared, &component, caller).await;
     let (world, code) = code.map_err(|error| match error {
-        Error::Guest(reason) => Error::Guest(format!("{}: {reason}", args(process).join(" "))),
+        // Not all args: this ends in events and logs, and secrets are among them.
+        Error::Guest(reason) => Error::Guest(format!("{}: {reason}", name(process))),
         other => other,
     })?;
     let env = process.env().as_deref().unwrap_or_default();
@@ -218,7 +206,7 @@ async fn guest(
         handed.push(Handed::Roots);
         files.push(roots);
     }
-    if let Some(First { id, remains, config, bundle, .. }) = first {
+    if let Some(First { id, remains, config, bundle }) = first {
         plan.remains = remains;
         config.serve_http(&mut plan.http)?;
         if world.serves_http() && plan.http.listen.is_none() {
@@ -234,6 +222,11 @@ async fn guest(
     }
     let value = guests::encode(&Task::Guest(Box::new(plan), handed));
     Ok(Found { workload: Workload::Guest { value, page_map }, files })
+}
+
+/// What is executed: the first of the args.
+fn name(process: &Process) -> &str {
+    args(process).first().map_or("", String::as_str)
 }
 
 fn args(process: &Process) -> &[String] {
