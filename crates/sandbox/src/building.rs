@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use nix::unistd::Pid;
 
-use crate::{Error, pidfd};
+use crate::Error;
+use crate::pidfd::PidFd;
 
 /// The file in the container's folder.
 const NAME: &str = "building";
@@ -52,11 +53,14 @@ pub fn end(folder: &Path) -> Result<(), Error> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(Error::io(format!("open {}", path.display())))?,
     };
+    let mut killed = Vec::new();
     for _ in 0..TRIES {
         // Shared, so that two processes that clean up do not take each other for builders.
         match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => kill_holders(&file),
-            _ => break,
+            Err(TryLockError::WouldBlock) => killed.extend(kill_holders(&file)),
+            // The kernel takes the lock back before the process leaves its cgroup.
+            _ if killed.iter().all(PidFd::has_ended) => break,
+            _ => {}
         }
         sleep(PAUSE);
     }
@@ -64,18 +68,21 @@ pub fn end(folder: &Path) -> Result<(), Error> {
 }
 
 /// Kills the other processes that have the file open. The caller repeats this, because one of them may just have forked.
-fn kill_holders(file: &File) {
-    let name = |process: &str, descriptor: &str| {
-        fs::read_link(format!("/proc/{process}/fd/{descriptor}")).ok()
-    };
-    let wanted = name("self", &file.as_raw_fd().to_string());
-    for process in numbers(Path::new("/proc")).filter(|it| *it != std::process::id().to_string()) {
-        let mut descriptors = numbers(&Path::new("/proc").join(&process).join("fd"));
-        if wanted.is_some() && descriptors.any(|fd| name(&process, &fd) == wanted) {
-            // The pid was read just now; it could only be reused after a wrap-around of all pids.
-            let _ = process.parse().map(|pid| pidfd::signal(Pid::from_raw(pid), libc::SIGKILL));
+fn kill_holders(file: &File) -> Vec<PidFd> {
+    let open = |process: &str, fd: &str| fs::read_link(format!("/proc/{process}/fd/{fd}")).ok();
+    let Some(name) = open("self", &file.as_raw_fd().to_string()) else { return Vec::new() };
+    let others = numbers(Path::new("/proc")).filter(|it| *it != std::process::id().to_string());
+    let mut killed = Vec::new();
+    for process in others {
+        // Opened first, because the pid may be reused at any moment.
+        let opened = process.parse().ok().and_then(|pid| PidFd::open(Pid::from_raw(pid)).ok());
+        let mut fds = numbers(&Path::new("/proc").join(&process).join("fd"));
+        if fds.any(|fd| open(&process, &fd).as_ref() == Some(&name)) {
+            let sent = |process: &PidFd| process.signal(libc::SIGKILL).is_ok();
+            killed.extend(opened.filter(sent));
         }
     }
+    killed
 }
 
 /// Names of the entries of a directory that are numbers.

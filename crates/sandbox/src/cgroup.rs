@@ -50,6 +50,20 @@ enum Manager {
     Systemd(String),
 }
 
+/// The process that adopts orphans.
+const INIT: Pid = Pid::from_raw(1);
+
+/// Who keeps a cgroup from being removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occupants {
+    /// Processes of the container that have not ended yet, or an exec process on its way.
+    Ours,
+    /// Processes without a parent: the container's, if its shim was killed, or others.
+    Orphans,
+    /// Other containers' processes or cgroups.
+    Others,
+}
+
 /// The cgroup of one container.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -204,7 +218,7 @@ impl Cgroup {
     /// Existing directories of the cgroup that an administrator or another runtime made.
     pub(crate) fn not_ours(&self) -> Result<Vec<PathBuf>, Error> {
         let mut folders = self.folders()?;
-        folders.retain(|folder| !matches!(xattr::get(folder, OURS), Ok(Some(_))));
+        folders.retain(|folder| !is_ours(folder));
         Ok(folders)
     }
 
@@ -221,13 +235,14 @@ impl Cgroup {
     /// Removes the cgroup's directories, except `not_ours` and those that others are in or below. A missing cgroup is no
     /// error.
     pub(crate) fn remove(&self, not_ours: &[PathBuf]) -> Result<(), Error> {
-        let mut folders = self.folders()?;
-        folders.retain(|folder| !not_ours.contains(folder));
-        folders.iter().try_for_each(|folder| {
-            self.remove_folder(folder)?;
-            remove_left(folder);
-            Ok(())
-        })
+        for folder in self.folders()?.iter().filter(|folder| !not_ours.contains(folder)) {
+            match self.remove_folder(folder)? {
+                true => remove_left(folder),
+                // The last container that uses it removes it.
+                false => drop(xattr::set(folder, OURS, LEFT)),
+            }
+        }
+        Ok(())
     }
 
     /// The cgroup's folder in each hierarchy where it is.
@@ -253,19 +268,18 @@ impl Cgroup {
         self.children(folder)?.iter().try_for_each(|child| self.collect_pids(child, pids))
     }
 
-    fn remove_folder(&self, folder: &Path) -> Result<(), Error> {
-        if self.named_after_container {
-            // The container's own processes made its children.
-            self.children(folder)?.iter().try_for_each(|child| self.remove_folder(child))?;
+    /// Removes a directory and those below it that are not another container's. Returns false if others stay in it.
+    fn remove_folder(&self, folder: &Path) -> Result<bool, Error> {
+        for child in self.children(folder)?.iter().filter(|child| !is_ours(child)) {
+            self.remove_folder(child)?;
         }
         for _ in 0..EMPTY_TRIES {
             match fs::remove_dir(folder) {
-                Ok(()) => return Ok(()),
-                Err(error) if is_gone(&error) => return Ok(()),
+                Ok(()) => return Ok(true),
+                Err(error) if is_gone(&error) => return Ok(true),
                 Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-                    if self.is_others(folder)? {
-                        let _ = xattr::set(folder, OURS, LEFT);
-                        return Ok(());
+                    if self.occupants(folder)? == Occupants::Others {
+                        return Ok(false);
                     }
                     // An ended process counts until the kernel has put it away.
                     sleep(EMPTY_PAUSE);
@@ -273,23 +287,34 @@ impl Cgroup {
                 Err(error) => return Err(self.failed(error)),
             }
         }
+        if self.occupants(folder)? == Occupants::Orphans {
+            return Ok(false);
+        }
         let reason = format!("{} stays busy with processes {:?}", folder.display(), self.pids()?);
         Err(self.refuse(&reason))
     }
 
-    /// Whether others are in or below it, after the container's own processes were killed. Those of them that are not gone
+    /// Who is in or below a directory, after the container's own processes were killed. Those of them that are not gone
     /// yet are children of this process or of the shim, and request processes on their way into the container are
     /// siblings of this process.
-    fn is_others(&self, folder: &Path) -> Result<bool, Error> {
+    fn occupants(&self, folder: &Path) -> Result<Occupants, Error> {
         let mut pids = BTreeSet::new();
         self.collect_pids(folder, &mut pids)?;
-        if pids.is_empty() {
-            return Ok(!self.children(folder)?.is_empty());
+        let is_above_others = pids.is_empty() && !self.children(folder)?.is_empty();
+        if is_above_others {
+            return Ok(Occupants::Others);
         }
         let ours = [Some(getpid()), Some(getppid()), pidfd::parent(getppid())];
-        let mut parents = pids.into_iter().map(|pid| pidfd::parent(Pid::from_raw(pid)));
-        // A process that has gone in the meantime (no parent) may have been one of them.
-        Ok(parents.all(|parent| parent.is_some() && !ours.contains(&parent)))
+        let parents: Vec<_> =
+            pids.into_iter().map(|pid| pidfd::parent(Pid::from_raw(pid))).collect();
+        // A process without a parent has gone in the meantime: it may have been one of them.
+        let is_ours = |parent: &Option<Pid>| parent.is_none() || ours.contains(parent);
+        Ok(match &parents[..] {
+            [] => Occupants::Ours,
+            parents if parents.contains(&Some(INIT)) => Occupants::Orphans,
+            parents if parents.iter().any(is_ours) => Occupants::Ours,
+            _ => Occupants::Others,
+        })
     }
 
     /// The folders in a folder; links, which name a v1 hierarchy again, are none.
@@ -337,6 +362,11 @@ impl<'a> Scope<'a> {
         }
         path.join(format!("{}-{}.scope", self.prefix, self.name))
     }
+}
+
+/// Whether this runtime made that directory as a container's cgroup.
+fn is_ours(folder: &Path) -> bool {
+    matches!(xattr::get(folder, OURS), Ok(Some(_)))
 }
 
 /// Removes the cgroups above that stayed only because of what was below them.
