@@ -10,6 +10,7 @@ use wasmtime::{Engine, Store};
 use wasmtime_wasi::filesystem::WasiFilesystemView;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
 use crate::files;
@@ -61,11 +62,17 @@ impl State {
     }
 
     /// Goes on with another request: what the guest writes, and sends, from here on is of that one.
-    pub fn begin(&mut self, request_id: Option<String>, trace: Option<Trace>) {
+    pub fn begin(&mut self, request_id: Option<String>, trace: Option<Trace>, is_https: bool) {
         self.hooks.trace = trace;
+        self.hooks.is_https = is_https;
         if let (Some(speaker), Some(id)) = (&self.speaker, request_id) {
             speaker.set_id(id);
         }
+    }
+
+    /// Whether the scheme of the request that it serves is that of TLS.
+    pub fn is_https(&self) -> bool {
+        self.hooks.is_https
     }
 
     /// A store for one instance, within the container's memory, which sends its requests with all others.
@@ -77,6 +84,19 @@ impl State {
         let mut store = Store::new(engine, State::new(plan, outgoing)?);
         store.limiter(|state| &mut state.memory);
         Ok(store)
+    }
+}
+
+/// What an instance of 0.2 has not finished of a body, response or request, breaks off: dropped with the rest it would look
+/// finished (`wasi:http/types`, `outgoing-body`).
+impl Drop for State {
+    fn drop(&mut self) {
+        for entry in self.table.iter_mut() {
+            if let Some(body) = entry.downcast_mut::<HostOutgoingBody>() {
+                let (finished, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
+                std::mem::replace(body, finished).abort();
+            }
+        }
     }
 }
 

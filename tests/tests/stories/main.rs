@@ -8,6 +8,7 @@
 mod annotations;
 mod bad_input;
 mod bounds;
+mod breaking_off;
 mod caching;
 mod clients;
 mod compiling;
@@ -18,6 +19,7 @@ mod exec;
 mod guest;
 mod guest_files;
 mod http;
+mod http2;
 mod languages;
 mod leftovers;
 mod linux;

@@ -29,6 +29,9 @@ const PLAN: &str = "ENGINE_TEST_PLAN";
 /// The variable with the container's memory limit in bytes, if there is one.
 const MEMORY: &str = "ENGINE_TEST_MEMORY";
 
+/// The variable with the limit of open files, if there is one.
+const FILES: &str = "ENGINE_TEST_FILES";
+
 /// The variable with the path of the socket where profiles are asked for, if there is one.
 const PROFILES: &str = "ENGINE_TEST_PROFILES";
 
@@ -50,6 +53,10 @@ fn guest() {
     }
     if let Ok(directory) = std::env::var(READ_ONLY) {
         mount_read_only(Path::new(&directory)).expect("mounted");
+    }
+    if let Ok(limit) = std::env::var(FILES) {
+        let limit = limit.parse().expect("a number");
+        setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("is set");
     }
     let code = std::io::stdin().as_fd().try_clone_to_owned().expect("the code");
     let profiles =
@@ -78,6 +85,7 @@ struct Start<'a> {
     args: &'a [&'a str],
     env: &'a [String],
     memory: Option<u64>,
+    files: Option<u64>,
     profiles: Option<&'a Path>,
     /// Annotations, without `wasmtime.shim/`.
     http: &'a [(&'a str, &'a str)],
@@ -92,6 +100,7 @@ const AS_IT_IS: Start<'static> = Start {
     args: &[],
     env: &[],
     memory: None,
+    files: None,
     profiles: None,
     http: &[],
     remains: None,
@@ -130,6 +139,7 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
         .envs(how.profiles.map(|path| (PROFILES, path)))
         .envs(how.read_only.map(|path| (READ_ONLY, path)))
         .envs(how.memory.map(|limit| (MEMORY, limit.to_string())))
+        .envs(how.files.map(|limit| (FILES, limit.to_string())))
         .stdin(file)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
