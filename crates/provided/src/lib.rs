@@ -2,10 +2,11 @@
 //! the tools of CI can tell an image's author before it is on a node.
 //!
 //! There is no Wasmtime here: `engine` has a test that its linkers hold what [`interfaces`] and [`MODULE_FUNCTIONS`]
-//! say, and nothing else of the same interfaces.
+//! say, and nothing else of the same interfaces, and that it compiles what [`wasm::check`] says.
 #![forbid(unsafe_code)]
 
 mod version;
+pub mod wasm;
 
 pub use version::Version;
 

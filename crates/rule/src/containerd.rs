@@ -2,8 +2,9 @@
 //! and which layers it unpacks.
 //!
 //! Its source has it in `images.Manifest` (the entry), `Unpacker.unpack` and `image.Unpack` (the layers), and, since 2.1,
-//! `localTransferService.pull`, by which CRI pulls.
+//! `localTransferService.pull`, by which CRI pulls, with the platforms of its plugin's `configureUnpackPlatforms`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use oci_spec::image::Descriptor;
@@ -15,14 +16,16 @@ use crate::platform::{self, Platform};
 /// Releases of containerd, as far as they differ in what they make of an image; each stands for those up to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Containerd {
-    /// 1.6: every layer has to be one of files.
+    /// 1.6: an image has to have a layer of files, or none at all.
     V1_6,
     /// 1.7: layers that are not files are left alone.
     V1_7,
     /// 2.0.
     V2_0,
-    /// 2.1 and later: CRI pulls by the transfer service, which unpacks for the node's platform alone.
+    /// 2.1 and 2.2: CRI pulls by the transfer service, which gets of an index the very platform of the node.
     V2_1,
+    /// 2.3 and later: it unpacks no files for another system than the node's.
+    V2_3,
 }
 
 impl FromStr for Containerd {
@@ -35,9 +38,22 @@ impl FromStr for Containerd {
             (Some(Ok(1)), Some(Ok(6))) => Ok(Self::V1_6),
             (Some(Ok(1)), Some(Ok(7))) => Ok(Self::V1_7),
             (Some(Ok(2)), Some(Ok(0))) => Ok(Self::V2_0),
-            (Some(Ok(2)), Some(Ok(_))) => Ok(Self::V2_1),
+            (Some(Ok(2)), Some(Ok(1 | 2))) => Ok(Self::V2_1),
+            (Some(Ok(2)), Some(Ok(_))) => Ok(Self::V2_3),
             _ => Err("allowed is 1.6, 1.7, 2.0 or a later 2.x"),
         }
+    }
+}
+
+impl fmt::Display for Containerd {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::V1_6 => "1.6",
+            Self::V1_7 => "1.7",
+            Self::V2_0 => "2.0",
+            Self::V2_1 => "2.1",
+            Self::V2_3 => "2.3 or later",
+        })
     }
 }
 
@@ -64,9 +80,9 @@ pub enum Unusable {
         /// Those of the index, in words.
         has: String,
     },
-    /// A layer that is not one of files, before 1.7.
+    /// Layers of which none is one of files, before 1.7.
     #[error(
-        "containerd 1.6 refuses a layer of type {media_type}: ship the guest as a file \
+        "containerd 1.6 refuses an image whose layers are all of a type such as {media_type}: ship the guest as a file \
          (`wasm-image build --file app.wasm:/app.wasm --entrypoint /app.wasm`)"
     )]
     NotFiles {
@@ -84,9 +100,18 @@ pub enum Unusable {
         /// By the manifest.
         layers: usize,
     },
-    /// Files for another platform, since 2.1.
+    /// Files of an artifact.
     #[error(
-        "the image is for {image}, and since 2.1 the containerd of a node of {node} does not unpack its files: \
+        "its config is of type {config}, and containerd unpacks the files of images alone: give it one of type \
+         application/vnd.oci.image.config.v1+json"
+    )]
+    Artifact {
+        /// The config's type.
+        config: String,
+    },
+    /// Files for another system, since 2.3.
+    #[error(
+        "the image is for {image}, and since 2.3 the containerd of a node of {node} does not unpack its files: \
          build it for {node} (`--platform {node}`), or ship the guest as a wasm layer alone"
     )]
     Foreign {
@@ -145,22 +170,23 @@ impl Node {
             .layers
             .iter()
             .partition(|it| self.containerd.takes_for_files(it.media_type().as_ref()));
-        if self.containerd == Containerd::V1_6
-            && let Some(other) = others.first()
-        {
-            return Err(Unusable::NotFiles { media_type: other.media_type().to_string() });
-        }
         let (diff_ids, layers) = (config.rootfs.diff_ids.len(), files.len());
-        if !manifest.is_image() && diff_ids == 0 && self.containerd == Containerd::V2_1 {
-            // Files of an artifact are not unpacked, and not missed.
-            return Ok(vec![]);
+        if layers > 0 && !manifest.is_image() {
+            // Files of an artifact are not even got. Since 2.1 they are not missed, unless its config counts them.
+            return match (diff_ids, self.containerd) {
+                (0, Containerd::V2_1 | Containerd::V2_3) => Ok(vec![]),
+                _ => Err(Unusable::Artifact { config: manifest.config.media_type().to_string() }),
+            };
+        }
+        if let (Containerd::V1_6, 0, Some(other)) = (self.containerd, layers, others.first()) {
+            return Err(Unusable::NotFiles { media_type: other.media_type().to_string() });
         }
         if diff_ids != layers {
             return Err(Unusable::Counts { diff_ids, layers });
         }
         let image = Platform::of_config(config);
-        let is_foreign = self.platform.rank(&image).is_none();
-        if self.containerd == Containerd::V2_1 && layers > 0 && is_foreign {
+        if self.containerd >= Containerd::V2_3 && layers > 0 && !image.is_of_system(&self.platform)
+        {
             return Err(Unusable::Foreign { image, node: self.platform.clone() });
         }
         Ok(files)
@@ -185,7 +211,7 @@ impl Containerd {
 /// The layers of a manifest that are neither files nor wasm, and that nobody looks at.
 pub fn ignored(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
     let is_files =
-        |layer: &Descriptor| Containerd::V2_1.takes_for_files(layer.media_type().as_ref());
+        |layer: &Descriptor| Containerd::V2_3.takes_for_files(layer.media_type().as_ref());
     manifest.layers.iter().filter(move |it| !is_wasm(it) && !is_files(it))
 }
 
@@ -198,6 +224,9 @@ mod tests {
     const FILES: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
     const WASM: &str = "application/wasm";
     const IMAGE: &str = "application/vnd.oci.image.config.v1+json";
+
+    const ALL: [Containerd; 5] =
+        [Containerd::V1_6, Containerd::V1_7, Containerd::V2_0, Containerd::V2_1, Containerd::V2_3];
 
     fn node(containerd: Containerd) -> Node {
         Node { platform: Platform::new("linux", "amd64", ""), containerd }
@@ -229,34 +258,51 @@ mod tests {
     }
 
     #[test]
-    fn files_for_another_platform_are_not_unpacked_since_2_1() {
-        for containerd in [Containerd::V1_6, Containerd::V1_7, Containerd::V2_0] {
-            assert_eq!(unpacked(containerd, IMAGE, "wasi/wasm", &[FILES], 1), Ok(1));
+    fn files_for_another_system_are_not_unpacked_since_2_3() {
+        for containerd in &ALL[..4] {
+            assert_eq!(unpacked(*containerd, IMAGE, "wasi/wasm", &[FILES], 1), Ok(1));
         }
-        let refused = unpacked(Containerd::V2_1, IMAGE, "wasi/wasm", &[FILES], 1).unwrap_err();
-        for words in ["for wasi/wasm", "since 2.1", "`--platform linux/amd64`"] {
+        let refused = unpacked(Containerd::V2_3, IMAGE, "wasi/wasm", &[FILES], 1).unwrap_err();
+        for words in ["for wasi/wasm", "since 2.3", "`--platform linux/amd64`"] {
             assert!(refused.contains(words), "{refused}");
         }
-        assert_eq!(unpacked(Containerd::V2_1, IMAGE, "linux/amd64", &[FILES], 1), Ok(1));
-        assert_eq!(unpacked(Containerd::V2_1, IMAGE, "wasip2/wasm", &[WASM], 0), Ok(0));
+        for platform in ["linux/amd64", "linux/riscv64"] {
+            assert_eq!(unpacked(Containerd::V2_3, IMAGE, platform, &[FILES], 1), Ok(1));
+        }
+        assert_eq!(unpacked(Containerd::V2_3, IMAGE, "wasip2/wasm", &[WASM], 0), Ok(0));
     }
 
     #[test]
-    fn only_layers_of_files_are_counted_and_before_1_7_all_have_to_be_files() {
-        for containerd in [Containerd::V1_7, Containerd::V2_0, Containerd::V2_1] {
+    fn only_layers_of_files_are_counted() {
+        for containerd in ALL {
             assert_eq!(unpacked(containerd, IMAGE, "linux/amd64", &[FILES, WASM], 1), Ok(1));
             let refused = unpacked(containerd, IMAGE, "linux/amd64", &[FILES, WASM], 2);
             assert!(refused.unwrap_err().contains("counts 2 layers of files"));
         }
-        let refused = unpacked(Containerd::V1_6, IMAGE, "linux/amd64", &[FILES, WASM], 1);
-        assert!(refused.unwrap_err().contains("1.6 refuses a layer of type application/wasm"));
+    }
+
+    #[test]
+    fn before_1_7_one_layer_has_to_be_of_files() {
+        let refused = unpacked(Containerd::V1_6, IMAGE, "wasip2/wasm", &[WASM], 0);
+        assert!(refused.unwrap_err().contains("are all of a type such as application/wasm"));
+        assert_eq!(unpacked(Containerd::V1_6, IMAGE, "linux/amd64", &[], 0), Ok(0));
+        assert_eq!(unpacked(Containerd::V1_7, IMAGE, "wasip2/wasm", &[WASM], 0), Ok(0));
     }
 
     #[test]
     fn files_of_an_artifact_are_not_unpacked() {
         let empty = "application/vnd.oci.empty.v1+json";
-        assert_eq!(unpacked(Containerd::V2_1, empty, "linux/amd64", &[FILES], 0), Ok(0));
-        assert!(unpacked(Containerd::V2_0, empty, "linux/amd64", &[FILES], 0).is_err());
+        for (containerd, diff_ids) in
+            ALL.map(|it| (it, 1)).into_iter().chain([(Containerd::V2_0, 0)])
+        {
+            let refused =
+                unpacked(containerd, empty, "linux/amd64", &[FILES], diff_ids).unwrap_err();
+            assert!(refused.contains("its config is of type application/vnd.oci.empty.v1+json"));
+        }
+        for containerd in [Containerd::V2_1, Containerd::V2_3] {
+            assert_eq!(unpacked(containerd, empty, "linux/amd64", &[FILES], 0), Ok(0));
+        }
+        assert_eq!(unpacked(Containerd::V1_7, empty, "linux/amd64", &[WASM], 0), Ok(0));
     }
 
     #[test]
@@ -276,7 +322,8 @@ mod tests {
             ("v1.7", Containerd::V1_7),
             ("2.0", Containerd::V2_0),
             ("2.1.4", Containerd::V2_1),
-            ("2.4", Containerd::V2_1),
+            ("2.2", Containerd::V2_1),
+            ("2.4.2", Containerd::V2_3),
         ] {
             assert_eq!(text.parse(), Ok(version));
         }

@@ -1,6 +1,7 @@
 //! Platforms as containerd compares them, and which entry of an index it takes.
 
 use std::fmt;
+use std::str::FromStr;
 
 use oci_spec::image::{Arch, Descriptor, Os};
 
@@ -36,16 +37,6 @@ impl Platform {
             other => other,
         };
         Self { os, architecture: architecture.into(), variant: variant.into() }
-    }
-
-    /// `linux/arm64`, `linux/arm/v7`; none of other forms.
-    pub fn parse(text: &str) -> Option<Self> {
-        match text.split('/').collect::<Vec<_>>().as_slice() {
-            parts if parts.iter().any(|it| it.is_empty()) => None,
-            [os, architecture] => Some(Self::new(os, architecture, "")),
-            [os, architecture, variant] => Some(Self::new(os, architecture, variant)),
-            _ => None,
-        }
     }
 
     /// Linux on this machine's processor.
@@ -85,9 +76,29 @@ impl Platform {
         vector
     }
 
+    /// Whether both are of one system.
+    pub fn is_of_system(&self, other: &Self) -> bool {
+        self.os == other.os
+    }
+
     /// How soon an image of that platform is taken by a node of this one; none if it never is.
     pub fn rank(&self, image: &Self) -> Option<usize> {
         self.vector().iter().position(|it| it == image)
+    }
+}
+
+impl FromStr for Platform {
+    type Err = &'static str;
+
+    /// `linux/arm64`, `linux/arm/v7`.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split('/').collect::<Vec<_>>().as_slice() {
+            parts if parts.iter().any(|it| it.is_empty()) => {}
+            [os, architecture] => return Ok(Self::new(os, architecture, "")),
+            [os, architecture, variant] => return Ok(Self::new(os, architecture, variant)),
+            _ => {}
+        }
+        Err("allowed is OS/ARCH or OS/ARCH/VARIANT, such as linux/arm64 or linux/arm/v7")
     }
 }
 
@@ -167,7 +178,7 @@ mod tests {
     fn chosen(node: &str, platforms: &[&str]) -> Option<u64> {
         let platforms: Vec<_> =
             platforms.iter().map(|it| Some(*it).filter(|it| !it.is_empty())).collect();
-        choose(&Platform::parse(node).unwrap(), &index(&platforms)).map(Descriptor::size)
+        choose(&node.parse().unwrap(), &index(&platforms)).map(Descriptor::size)
     }
 
     #[test]
@@ -201,10 +212,10 @@ mod tests {
             ("linux/arm", "linux/arm/v7"),
             ("wasip2/wasm", "wasip2/wasm"),
         ] {
-            assert_eq!(Platform::parse(text).unwrap().to_string(), written);
+            assert_eq!(text.parse::<Platform>().unwrap().to_string(), written);
         }
         for text in ["linux", "linux/", "/amd64", "linux/arm/v7/x", ""] {
-            assert_eq!(Platform::parse(text), None, "{text}");
+            assert!(text.parse::<Platform>().is_err(), "{text}");
         }
     }
 

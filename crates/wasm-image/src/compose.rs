@@ -120,7 +120,10 @@ async fn parts(asked: &Compose) -> Result<(String, Vec<Part>)> {
     {
         let place = Place::parse(one)?;
         let source = Source::open(&place, asked.image.as_deref(), None, asked.registry).await?;
-        return Ok((place.to_string(), inspect::wasm_layers(&source).await?));
+        return Ok((
+            place.to_string(),
+            inspect::wasm_layers(&source, &inspect::this_machine()).await?,
+        ));
     }
     let paths = asked.what.iter().map(Path::new);
     let guests: Vec<_> = paths.map(guest::Guest::read).collect::<Result<_>>()?;

@@ -17,6 +17,8 @@ mod exec;
 mod guest;
 mod guest_files;
 mod http;
+mod identity;
+mod inspected;
 mod languages;
 mod leftovers;
 mod linux;

@@ -233,6 +233,14 @@ pub struct Inspect {
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
 
+    /// The platform of the node that is to run it [default: Linux on this machine's processor]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub node: Option<rule::Platform>,
+
+    /// The version of the node's containerd
+    #[arg(long, value_name = "VERSION", default_value = "2.4")]
+    pub containerd: rule::Containerd,
+
     #[command(flatten)]
     pub registry: Registry,
 

@@ -11,6 +11,7 @@ mod compose;
 mod credentials;
 mod front;
 mod inspect;
+mod inspect_images;
 mod interrupt;
 mod moving;
 mod registry;
