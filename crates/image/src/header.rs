@@ -33,6 +33,9 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 /// The magic, and a version of which half is a layer.
 const WASM_HEADER_BYTES: usize = 8;
 
+/// How a frame of Zstandard begins (RFC 8878, section 3.1.1).
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 /// Where an ELF header has its OS ABI (elf(5), `EI_OSABI`).
 const ELF_OS_ABI: usize = 7;
@@ -60,6 +63,18 @@ pub fn recognise(file: &File, name: &str) -> Result<Kind, Error> {
 pub fn require_wasm(file: &File, name: &str) -> Result<(), Error> {
     let head = read(file).map_err(Error::read(name))?;
     accept(file, name, &head, classify(&head))
+}
+
+/// Checks a layer, which its media type says is wasm compressed with Zstandard.
+///
+/// # Errors
+/// [`Error::NotCompressed`] for one that is not.
+pub fn require_zstd(file: &File, name: &str) -> Result<(), Error> {
+    let head = read(file).map_err(Error::read(name))?;
+    match head.starts_with(ZSTD_MAGIC) {
+        true => Ok(()),
+        false => Err(Error::NotCompressed { name: name.to_owned(), found: describe(&head) }),
+    }
 }
 
 fn accept(file: &File, name: &str, head: &[u8], header: Header) -> Result<(), Error> {
@@ -221,6 +236,15 @@ mod tests {
             }
         }
         assert!(refusal("/no-ending", b"\0asm\x01").contains("ends after 5 bytes"));
+    }
+
+    #[test]
+    fn a_layer_that_says_it_is_compressed_has_to_begin_so() {
+        assert!(require_zstd(&file(b"\x28\xb5\x2f\xfd\x20"), "layer sha256:0").is_ok());
+        for content in [MODULE, PRECOMPILED, b"", b"\x28\xb5"] {
+            let error = require_zstd(&file(content), "layer sha256:0").unwrap_err().to_string();
+            assert!(error.contains("layer sha256:0") && error.contains("Zstandard"), "{error}");
+        }
     }
 
     #[test]

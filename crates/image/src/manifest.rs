@@ -191,14 +191,16 @@ mod tests {
     fn only_wasm_layers_are_taken_and_keep_their_order() {
         let manifest = manifest(&[
             descriptor("application/vnd.oci.image.layer.v1.tar+gzip", 2),
-            descriptor(WASM_LAYERS[2], 3),
+            descriptor(WASM_LAYERS[3], 3),
+            descriptor("application/wasm+gzip", 6),
+            descriptor(WASM_LAYERS[2], 7),
             descriptor(WASM_LAYERS[0], 4),
             descriptor("application/vnd.in-toto+json", 5),
             descriptor(WASM_LAYERS[1], 1),
         ]);
         let sizes: Vec<_> =
             wasm_layers(&manifest).unwrap().into_iter().map(Descriptor::size).collect();
-        assert_eq!(sizes, [3, 4, 1]);
+        assert_eq!(sizes, [3, 7, 4, 1]);
     }
 
     #[test]

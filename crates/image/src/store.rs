@@ -271,7 +271,11 @@ impl Store {
             return Err(Error::content(layer.digest(), reason));
         };
         let file = blob::seal(file).map_err(Error::read(&name))?;
-        header::require_wasm(&file, &name)?;
+        match layer.media_type().as_ref() == provided::ZSTD_LAYER {
+            // What is in it is seen where it is compiled: unpacking is not the shim's.
+            true => header::require_zstd(&file, &name)?,
+            false => header::require_wasm(&file, &name)?,
+        }
         Ok(file)
     }
 
