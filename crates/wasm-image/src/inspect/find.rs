@@ -14,6 +14,7 @@ use crate::compose::Part;
 use crate::config::{Config, Settings, is_wasm};
 use crate::errors::Error;
 use crate::limits;
+use crate::store::compressed;
 use crate::transfer::Source;
 use crate::transfer::parts::is_index;
 
@@ -117,7 +118,9 @@ async fn of_layers(source: &Source, manifest: &ImageManifest) -> Result<Vec<Part
     for layer in manifest.layers().iter().filter(|it| is_wasm(it)) {
         let title = layer.annotations().as_ref().and_then(|it| it.get(provided::LAYER_TITLE));
         let name = provided::layer_name(title.map(String::as_str), layer.digest().as_ref());
-        let wasm = binary(source.read(layer, provided::WASM_BYTES).await?);
+        let bytes = source.read(layer, provided::WASM_BYTES).await?;
+        let media_type = layer.media_type().to_string();
+        let wasm = compressed::unpacked(&media_type, bytes, provided::WASM_BYTES).and_then(binary);
         parts.push(Part { name, wasm: wasm.map_err(|error| error.to_string()) });
     }
     Ok(parts)
