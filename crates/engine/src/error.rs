@@ -16,6 +16,9 @@ pub enum Error {
     /// Truncated, damaged, or of a WebAssembly proposal that is not supported.
     #[error("the image's wasm is not valid: {0}")]
     Invalid(String),
+    /// A layer that is compressed, and not as it should be.
+    #[error("the image's layer cannot be unpacked from Zstandard: {0}")]
+    Compressed(String),
     /// Native code that was compiled elsewhere.
     #[error(
         "the image's entrypoint is native or precompiled code, which is never run as wasm; ship the .wasm it was made from"

@@ -172,7 +172,7 @@ impl<'a> Container<'a> {
 /// The entrypoint is first looked for in the root file system and on the volumes, as Linux would
 /// (execvp(3)), and also in the working directory. containerd is asked for wasm layers only when it
 /// is not there. Recognised are the media types `application/wasm` (the CNCF Wasm OCI artifact),
-/// `application/vnd.wasm.content.layer.v1+wasm` and
+/// `application/wasm+zstd`, `application/vnd.wasm.content.layer.v1+wasm` and
 /// `application/vnd.bytecodealliance.wasm.component.layer.v0+wasm`.
 ///
 /// Ends within two minutes, whatever containerd or a volume's server does. Needs a Tokio runtime

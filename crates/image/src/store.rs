@@ -231,7 +231,7 @@ impl Store {
             return Err(Error::content(layer.digest(), reason));
         };
         let file = blob::seal(file).map_err(Error::read(&name))?;
-        rule::require_wasm(&name, &head::read(&file).map_err(Error::read(&name))?)?;
+        rule::check_layer(layer, &head::read(&file).map_err(Error::read(&name))?)?;
         Ok(file)
     }
 

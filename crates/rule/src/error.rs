@@ -37,6 +37,14 @@ pub enum Refusal {
         /// What it is in its place.
         found: String,
     },
+    /// A layer that should be compressed is not.
+    #[error("{name} is not compressed with Zstandard, as its media type says: it {found}")]
+    NotCompressed {
+        /// `layer` and its digest.
+        name: String,
+        /// What it is in its place.
+        found: String,
+    },
     /// Native code compiled elsewhere.
     #[error(
         "{name} holds precompiled native code, which is never run from an image: \

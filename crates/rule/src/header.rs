@@ -1,5 +1,7 @@
 //! What a file is, by its first bytes and never by its name alone.
 
+use oci_spec::image::Descriptor;
+
 use crate::Refusal;
 use crate::entrypoint::has_wasm_name;
 use crate::error::within_limit;
@@ -46,6 +48,9 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 /// The magic, and a version of which half is a layer.
 const WASM_HEADER_BYTES: usize = 8;
 
+/// How a frame of Zstandard begins (RFC 8878, section 3.1.1).
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 /// Where an ELF header has its OS ABI (elf(5), `EI_OSABI`).
 const ELF_OS_ABI: usize = 7;
@@ -65,12 +70,20 @@ pub fn recognise(name: &str, head: &Head) -> Result<Kind, Refusal> {
     }
 }
 
-/// Checks a layer, which its media type says is wasm.
+/// Checks how a layer begins, which its media type says is wasm, or wasm that is compressed: what is in that is seen where
+/// it is compiled.
 ///
 /// # Errors
-/// As for a file with a name that says wasm, with the layer's name.
-pub fn require_wasm(name: &str, head: &Head) -> Result<(), Refusal> {
-    accept(name, head, classify(&head.bytes))
+/// As for a file with a name that says wasm; [`Refusal::NotCompressed`].
+pub fn check_layer(layer: &Descriptor, head: &Head) -> Result<(), Refusal> {
+    let name = format!("layer {}", layer.digest());
+    if layer.media_type().as_ref() != provided::ZSTD_LAYER {
+        return accept(&name, head, classify(&head.bytes));
+    }
+    match head.bytes.starts_with(ZSTD_MAGIC) {
+        true => Ok(()),
+        false => Err(Refusal::NotCompressed { name, found: describe(&head.bytes) }),
+    }
 }
 
 fn accept(name: &str, head: &Head, header: Header) -> Result<(), Refusal> {
@@ -144,6 +157,8 @@ fn describe(head: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::image::{Digest, MediaType};
+
     use super::*;
 
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
@@ -231,10 +246,27 @@ mod tests {
         assert_eq!(recognise("/app", &large(NATIVE)).unwrap(), Kind::Program);
     }
 
+    fn layer_refusal(media_type: &str, content: &[u8]) -> Option<String> {
+        let digest = format!("sha256:{}", "0".repeat(64)).parse::<Digest>().unwrap();
+        let layer = Descriptor::new(MediaType::from(media_type), content.len() as u64, digest);
+        check_layer(&layer, &head(content)).err().map(|error| error.to_string())
+    }
+
     #[test]
     fn a_layer_must_be_wasm_whatever_it_is_called() {
-        assert!(require_wasm("layer sha256:00", &head(b"(module)")).is_ok());
-        let error = require_wasm("layer sha256:00", &head(b"#!/bin/sh\n")).unwrap_err();
-        assert!(error.to_string().starts_with("layer sha256:00 is not wasm"), "{error}");
+        let refusal = |content| layer_refusal("application/wasm", content);
+        assert_eq!(refusal(b"(module)"), None);
+        let error = refusal(b"#!/bin/sh\n").unwrap();
+        assert!(error.starts_with("layer sha256:00") && error.contains("is not wasm"), "{error}");
+    }
+
+    #[test]
+    fn a_layer_that_says_it_is_compressed_has_to_begin_so() {
+        let refusal = |content| layer_refusal(provided::ZSTD_LAYER, content);
+        assert_eq!(refusal(b"\x28\xb5\x2f\xfd\x20"), None);
+        for content in [MODULE, PRECOMPILED, b"", b"\x28\xb5"] {
+            let error = refusal(content).unwrap();
+            assert!(error.contains("layer sha256:0") && error.contains("Zstandard"), "{error}");
+        }
     }
 }

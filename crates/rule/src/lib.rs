@@ -25,7 +25,7 @@ pub use containerd::{Containerd, Node, Unusable, ignored};
 pub use document::{Config, Index, Kind, Manifest, Rootfs, Settings, kind};
 pub use entrypoint::{Entrypoint, Process};
 pub use error::{Refusal, within_limit};
-pub use header::{HEAD_BYTES, Head, require_wasm};
+pub use header::{HEAD_BYTES, Head, check_layer};
 pub use links::{LINKS, Stopped, without_links};
 pub use platform::{Platform, by_preference, choose};
 

@@ -76,17 +76,18 @@ fn manifest(layers: &[(&str, u64)]) -> Manifest {
 
 #[test]
 fn only_wasm_layers_are_taken_and_keep_their_order() {
-    let [first, second, third] = provided::WASM_LAYERS;
+    let [first, zstd, second, third] = provided::WASM_LAYERS;
     let manifest = manifest(&[
         ("application/vnd.oci.image.layer.v1.tar+gzip", 2),
         (third, 3),
         (first, 4),
         ("application/vnd.in-toto+json", 5),
         ("application/wasm+gzip", 6),
+        (zstd, 7),
         (second, 1),
     ]);
     let sizes = |layers: Vec<&Descriptor>| layers.iter().map(|it| it.size()).collect::<Vec<_>>();
-    assert_eq!(sizes(wasm_layers(&manifest).unwrap()), [3, 4, 1]);
+    assert_eq!(sizes(wasm_layers(&manifest).unwrap()), [3, 4, 7, 1]);
     assert_eq!(sizes(ignored(&manifest).collect()), [5, 6]);
 }
 

@@ -24,6 +24,7 @@ mod leftovers;
 mod linux;
 mod observing;
 mod outgoing;
+mod packing;
 mod pausing;
 mod pod;
 mod polyglot;

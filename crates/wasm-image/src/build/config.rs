@@ -42,6 +42,25 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// Whether a platform is this one: a variant of its processor is.
+    pub fn is(&self, platform: &str) -> bool {
+        let own = self.to_string();
+        platform.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Whether its files are not unpacked for: containerd 2.1 and later unpack those of the node's own platform alone.
+    pub fn is_wasm(&self) -> bool {
+        self.architecture == "wasm"
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)
+    }
+}
+
 impl std::str::FromStr for Platform {
     type Err = anyhow::Error;
 
@@ -103,7 +122,8 @@ fn run_config(build: &Build, entrypoint: &[String]) -> Value {
     Value::Object(config)
 }
 
-fn assignment(KeyValue { key, value }: &KeyValue) -> String {
+/// A variable of the environment.
+pub fn assignment(KeyValue { key, value }: &KeyValue) -> String {
     format!("{key}={value}")
 }
 
@@ -173,6 +193,13 @@ mod tests {
         for bad in ["linux", "linux/", "/amd64", "linux/arm/v7"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_variant_is_of_its_platform() {
+        let arm: Platform = "linux/arm".parse().unwrap();
+        assert!(arm.is("linux/arm") && arm.is("linux/arm/v7"));
+        assert!(!arm.is("linux/arm64") && !arm.is("linux"));
     }
 
     #[test]

@@ -17,6 +17,7 @@ use crate::build::guest::binary;
 use crate::compose::Part;
 use crate::errors::Error;
 use crate::limits;
+use crate::store::compressed;
 use crate::transfer::Source;
 use crate::transfer::parts::is_index;
 
@@ -216,8 +217,11 @@ impl Image {
             let bytes = source.read(layer, provided::WASM_BYTES).await?;
             let head = bytes[..bytes.len().min(rule::HEAD_BYTES)].to_vec();
             let head = rule::Head { bytes: head, size: bytes.len() as u64 };
-            rule::require_wasm(&format!("layer {}", layer.digest()), &head)?;
-            let wasm = binary(bytes).map_err(|error| error.to_string());
+            rule::check_layer(layer, &head)?;
+            let media_type = layer.media_type().to_string();
+            let wasm =
+                compressed::unpacked(&media_type, bytes, provided::WASM_BYTES).and_then(binary);
+            let wasm = wasm.map_err(|error| error.to_string());
             parts.push(Part { name: rule::layer_name(layer), wasm });
         }
         Ok(parts)

@@ -36,7 +36,7 @@ pub async fn inspect(asked: &Inspect) -> Result<Report> {
         return of_file(Path::new(&asked.what));
     }
     let place = Place::parse(&asked.what)?;
-    let source = Source::open(&place, asked.image.as_deref(), None, asked.registry).await?;
+    let source = Source::open(&place, asked.image.as_deref(), None, &asked.registry).await?;
     let platform = asked.node.clone().unwrap_or_else(Platform::here);
     let node = Node { platform, containerd: asked.containerd };
     find::report(&source, &place.to_string(), &node).await

@@ -84,6 +84,18 @@ impl Writer {
     }
 }
 
+/// Writes all that can be read, and finishes.
+pub fn fill(mut writer: Writer, mut source: impl Read) -> Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = source.read(&mut buffer)?;
+        if count == 0 {
+            return writer.finish();
+        }
+        writer.write(&buffer[..count])?;
+    }
+}
+
 /// A temporary file in the folder of `place`, with the permissions that a new file gets.
 pub fn beside(place: &Path) -> Result<scratch::File> {
     let folder = match place.parent() {

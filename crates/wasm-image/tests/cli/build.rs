@@ -51,6 +51,17 @@ fn an_image_that_would_not_run_is_built_with_a_warning() {
 }
 
 #[test]
+fn files_for_a_platform_of_wasm_are_built_with_a_warning() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    let line = "build --file app.wat:/app.wat --entrypoint /app.wat -t r.example/app:1 -o app.tar";
+    let done = work.run(line).ok();
+    assert!(!done.stderr.contains("warning"), "{done:?}");
+    let done = work.run(&format!("{line} --platform wasip2/wasm")).ok();
+    assert!(done.stderr.contains("no files of an image for wasip2/wasm"), "{done:?}");
+}
+
+#[test]
 fn a_component_of_a_gigabyte_is_refused_before_it_is_read() {
     let work = Work::new();
     let file = fs::File::create(work.path("app.wasm")).unwrap();
