@@ -40,7 +40,7 @@ fn run(node: &Node, pod: &RunningPod<'_>, name: &str, archive: &PathBuf) -> Resu
     Ok(container.logs()?.stdout)
 }
 
-/// containerd 1.6 refuses every image with a wasm layer.
+/// containerd 1.6 counts wasm layers among those to unpack, and refuses the image.
 fn takes_wasm_layers(node: &Node) -> bool {
     !node.containerd.version.starts_with("1.6.")
 }
@@ -86,6 +86,17 @@ fn a_layer_with_files_beside_it_is_for_the_node() -> Result<()> {
         let image = archive(node, "both", &["HELLO", "--file", "HELLO:/data/copy"])?;
         let pod = node.run_pod(&Pod::new("both"))?;
         assert_eq!(run(node, &pod, "both", &image)?, GREETING);
+        Ok(())
+    })
+}
+
+#[test]
+fn an_archive_with_a_bill_of_materials_is_imported_as_others_are() -> Result<()> {
+    on_each_containerd(|node| {
+        let file = ["--sbom", "--file", "HELLO:/hello.wasm", "--entrypoint", "/hello.wasm"];
+        let image = archive(node, "listed", &file)?;
+        let pod = node.run_pod(&Pod::new("listed"))?;
+        assert_eq!(run(node, &pod, "listed", &image)?, GREETING);
         Ok(())
     })
 }
