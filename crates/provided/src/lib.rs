@@ -43,6 +43,10 @@ pub const WORLDS: [(&str, &str); 4] = [
 /// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").
 pub const LAYER_TITLE: &str = "org.opencontainers.image.title";
 
+/// The label of an image that names its wasm layers together, by the ChainID of their digests (OCI image specification,
+/// "Layer ChainID"), so that images with other layers have other configs: CRI knows an image by the digest of its config.
+pub const LAYERS_LABEL: &str = "wasmtime.shim/layers";
+
 /// The annotation of a Pod, or the label of an image, that asks for a guest's initialisation before it is compiled.
 pub const PREINIT: &str = "wasmtime.shim/preinit";
 

@@ -145,6 +145,11 @@ async fn mended(
         config["architecture"] = json!(platform.architecture);
         set(&mut config, asked);
         count(&mut config, manifest);
+        let wasm = manifest.layers.iter().filter(|it| is_wasm(it));
+        let wasm: Vec<_> = wasm.map(|it| it.digest().to_string()).collect();
+        if !wasm.is_empty() {
+            config::name_layers(&mut config, &wasm);
+        }
         let mut made = manifest_json.clone();
         let media_type = manifest.config.media_type().to_string();
         made["config"] = json!(layout.add(&media_type, config.to_string().as_bytes())?);

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use wasmparser::{Parser, Payload};
 
 use crate::args::{Build, KeyValue, Port};
+use crate::store::blob;
 
 /// The time of creation that an artifact's config must state; a fixed one keeps builds reproducible.
 const CREATED: &str = "1970-01-01T00:00:00Z";
@@ -83,8 +84,7 @@ pub struct Layers {
     pub wasm: Vec<String>,
 }
 
-/// The config of an image (OCI image specification, "OCI Image Configuration"); its wasm layers are listed as in that of
-/// an artifact (TAG Runtime, "Wasm OCI Artifact").
+/// The config of an image (OCI image specification, "OCI Image Configuration").
 pub fn of_image(
     build: &Build,
     entrypoint: &[String],
@@ -99,9 +99,15 @@ pub fn of_image(
         "rootfs": { "type": "layers", "diff_ids": layers.rootfs },
     });
     if !layers.wasm.is_empty() {
-        config["layerDigests"] = json!(layers.wasm);
+        name_layers(&mut config, &layers.wasm);
     }
     config.to_string().into_bytes()
+}
+
+/// Names wasm layers in an image's config. It is a label, because other tools drop what they do not know of a config, and
+/// keep labels.
+pub fn name_layers(config: &mut Value, wasm: &[String]) {
+    config["config"]["Labels"][provided::LAYERS_LABEL] = json!(blob::chain_id(wasm));
 }
 
 /// How the image is run; what was not given is left out, as other builders do.

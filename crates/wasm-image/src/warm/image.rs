@@ -11,7 +11,7 @@ use super::node::Node;
 use crate::config::{Config, is_wasm};
 use crate::errors::Error;
 use crate::limits;
-use crate::store::blob::digest;
+use crate::store::blob::chain_id;
 use crate::transfer::parts::is_index;
 
 /// An image that the node has.
@@ -105,26 +105,4 @@ async fn json<T: DeserializeOwned>(node: &Node, entry: &Descriptor) -> Result<Op
     let Some(bytes) = node.content(entry).await? else { return Ok(None) };
     let what = || format!("{} of {} is not understood", entry.digest(), node.title());
     serde_json::from_slice(&bytes).map(Some).with_context(what)
-}
-
-/// The name of a snapshot with these layers on each other, empty for none (OCI image specification, "Layer ChainID").
-fn chain_id(diff_ids: &[String]) -> String {
-    let chain =
-        diff_ids.iter().cloned().reduce(|chain, next| digest(format!("{chain} {next}").as_bytes()));
-    chain.unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_is_named_by_all_layers_below_it() {
-        let ids = ["sha256:aa", "sha256:bb"].map(str::to_owned);
-        assert_eq!(chain_id(&[]), "");
-        assert_eq!(chain_id(&ids[..1]), "sha256:aa");
-        let both = chain_id(&ids);
-        assert_ne!(chain_id(&[ids[1].clone(), ids[0].clone()]), both);
-        assert_eq!(both.len(), "sha256:".len() + 64);
-    }
 }
