@@ -112,6 +112,30 @@ async fn of_an_index_the_entry_runs_that_cri_took() {
 }
 
 #[tokio::test]
+async fn a_name_with_a_digest_that_is_another_image_s_is_not_believed() {
+    let fixture = Fixture::new(CONFIG, [MODULE, OTHER]);
+    let pinned = format!("registry.example/app@{}", fixture.second);
+    fixture.daemon.succeeds(&["images", "tag", FIRST, &pinned]);
+    assert_eq!(fixture.runs(&pinned).await.unwrap(), OTHER);
+}
+
+#[tokio::test]
+async fn of_an_index_with_one_config_for_all_the_node_s_entry_runs() {
+    let mut archive = Archive::default();
+    let wasm = archive.image(CONFIG, "wasip1/wasm", &[(WASM, MODULE)]);
+    let mut linux = archive.image(CONFIG, "wasip1/wasm", &[(WASM, OTHER)]);
+    let architecture = oci_spec::image::Arch::default().to_string();
+    linux["platform"] = serde_json::json!({ "os": "linux", "architecture": architecture });
+    let config = archive.config_of(&linux);
+    let index = archive.index(&[wasm, linux]);
+    let daemon = Daemon::start();
+    daemon.import(&archive.finish(FIRST, index), &["--all-platforms"]);
+    daemon.cri_container("c", FIRST, &config, FIRST).await;
+    let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
+    assert_eq!(content(&mut component.layers().await.unwrap()[0]), OTHER);
+}
+
+#[tokio::test]
 async fn code_of_images_with_one_config_is_kept_apart() {
     let fixture = Fixture::new(CONFIG, [MODULE, OTHER]);
     let mut identities = Vec::new();
