@@ -57,6 +57,9 @@ pub struct Container<'a> {
     pub mounts: &'a [Mount],
     /// Whether its guest is initialised before it is compiled; none for what the image's label says.
     pub preinit: Option<bool>,
+    /// The wasm layers that it was created with ([`Component::image_layers`]), since its image's name may be another's by
+    /// now; none before.
+    pub layers: &'a [Descriptor],
 }
 
 /// What a container runs.
@@ -126,6 +129,14 @@ impl Component {
                     Err(store.failed("it took too long for the image's config"))
                 })
             }
+        }
+    }
+
+    /// The layers of the image that it is made of; none where it is a file.
+    pub fn image_layers(&self) -> &[Descriptor] {
+        match &self.source {
+            Source::File { .. } => &[],
+            Source::Content { layers, .. } => layers,
         }
     }
 

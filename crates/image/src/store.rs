@@ -41,7 +41,8 @@ pub enum Layers {
         store: Box<Store>,
         /// In their order.
         layers: Vec<Descriptor>,
-        /// The image's config; none of an artifact, whose own says nothing of how it is run.
+        /// The image's config; none of an artifact, whose own says nothing of how it is run, and of a container that is
+        /// there, of which it is not asked.
         config: Option<Box<Descriptor>>,
         /// The labels of the image's config, which its containers have from it.
         labels: HashMap<String, String>,
@@ -75,7 +76,7 @@ pub async fn wasm_layers(
     let Some(socket) = container.containerd else {
         return Ok(Layers::None("there is no containerd to ask for wasm layers"));
     };
-    let ask = async |store: Store| store.wasm_layers(container.id).await;
+    let ask = async |store: Store| store.wasm_layers(container.id, container.layers).await;
     asked(socket, container, entrypoint, patience, ask).await
 }
 
@@ -156,8 +157,13 @@ pub struct Store {
 }
 
 impl Store {
-    async fn wasm_layers(self, container: &str) -> Result<Layers, Error> {
+    /// Those of the container's image, or those that it was created with.
+    async fn wasm_layers(self, container: &str, created: &[Descriptor]) -> Result<Layers, Error> {
         let record = self.container(container).await?.unwrap_or_default();
+        if !created.is_empty() {
+            let (store, layers) = (Box::new(self), created.to_vec());
+            return Ok(Layers::Wasm { store, layers, config: None, labels: record.labels });
+        }
         let manifest = match self.manifest_of(&record).await? {
             Ok(manifest) => manifest,
             Err(why) => return Ok(Layers::None(why)),
@@ -285,6 +291,7 @@ mod tests {
             env: &[],
             mounts: &[],
             preinit: None,
+            layers: &[],
         };
         let labels = labels(&container, "app", patience).await.expect_err("is not answered");
         assert!(labels.to_string().contains("the image's labels: it"), "{labels}");

@@ -35,24 +35,34 @@ fn config() -> Value {
 /// Two versions of an image, which end with 41 and 42, on the node; the digest of the second.
 fn two_versions(node: &Node, config_type: &str, config: &Value) -> Result<String> {
     let registry = Registry::start(node, HOST)?;
-    let mut digest = String::new();
-    for (version, code) in [("1", 41), ("2", 42)] {
-        let folder = node.volume(&format!("version-{version}"))?;
-        let layout = Layout::new(&folder)?;
-        let layer = layout.blob(WASM, ends_with(code).as_bytes())?;
-        let image = layout.image(config_type, config, json!([layer]))?;
-        digest = image["digest"].as_str().context("no digest")?.to_owned();
-        let name = format!("{HOST}/app:{version}");
-        layout.finish(&name, image)?;
-        if takes_no_wasm_layers(node) {
-            let archive = folder.with_extension("tar");
-            layout.archive(&archive)?;
-            node.import_archive("k8s.io", &archive)?;
-            node.until_known(&name)?;
-        } else {
-            push(&folder.display().to_string(), &format!("{}/app:{version}", registry.address))?;
-            node.cri.pull(&name, None)?;
-        }
+    put(node, &registry, "1", config_type, config, &ends_with(41))?;
+    put(node, &registry, "2", config_type, config, &ends_with(42))
+}
+
+/// Has the node get an image of that guest under that tag, and returns its digest.
+fn put(
+    node: &Node,
+    registry: &Registry,
+    tag: &str,
+    config_type: &str,
+    config: &Value,
+    guest: &str,
+) -> Result<String> {
+    let folder = node.volume(&format!("image-{}", RUNS.fetch_add(1, Ordering::Relaxed)))?;
+    let layout = Layout::new(&folder)?;
+    let layer = layout.blob(WASM, guest.as_bytes())?;
+    let image = layout.image(config_type, config, json!([layer]))?;
+    let digest = image["digest"].as_str().context("no digest")?.to_owned();
+    let name = format!("{HOST}/app:{tag}");
+    layout.finish(&name, image)?;
+    if takes_no_wasm_layers(node) {
+        let archive = folder.with_extension("tar");
+        layout.archive(&archive)?;
+        node.import_archive("k8s.io", &archive)?;
+        node.until_known(&name)?;
+    } else {
+        push(&folder.display().to_string(), &format!("{}/app:{tag}", registry.address))?;
+        node.cri.pull(&name, None)?;
     }
     Ok(digest)
 }
@@ -120,4 +130,35 @@ fn of_two_images_with_one_config_a_pod_runs_the_one_it_names_or_none() -> Result
 #[test]
 fn of_two_artifacts_with_the_empty_config_a_pod_runs_the_one_it_names_or_none() -> Result<()> {
     runs_what_is_named(EMPTY, &json!({}))
+}
+
+/// A component that runs for good, and says its version where that is asked for.
+fn version(number: u32) -> String {
+    format!(
+        r#"(component
+            (core module $m
+                (func (export "run") (result i32) (loop $again (br $again)) unreachable)
+                (func (export "version") (result i32) i32.const {number}))
+            (core instance $i (instantiate $m))
+            (func (export "version") (result u32) (canon lift (core func $i "version")))
+            (func $run (result (result)) (canon lift (core func $i "run")))
+            (instance $command (export "run" (func $run)))
+            (export "wasi:cli/run@0.2.3" (instance $command)))"#
+    )
+}
+
+#[test]
+fn an_export_is_called_of_the_guest_that_runs_though_its_tag_was_moved() -> Result<()> {
+    on_each_containerd(|node| {
+        let registry = Registry::start(node, HOST)?;
+        put(node, &registry, "latest", CONFIG, &config(), &version(1))?;
+        let pod = node.run_pod(&Pod::new("moved"))?;
+        let image = format!("{HOST}/app:latest");
+        let id = node.cri.image_id(&image)?.context("the node has no image")?;
+        let running = pod.run(&Container::new("running", &id).written(&image))?;
+        put(node, &registry, "latest", CONFIG, &config(), &version(2))?;
+        assert_eq!(node.cri.image_id(&image)?.as_deref(), Some(id.as_str()), "one to CRI");
+        assert_eq!(running.exec(&["#version"])?.success()?.stdout.trim(), "1");
+        Ok(())
+    })
 }

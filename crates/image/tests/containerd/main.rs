@@ -38,6 +38,7 @@ async fn in_namespace(
         env: &["PATH=/usr/bin:/bin".into()],
         mounts: &[],
         preinit: None,
+        layers: &[],
     })
     .await
 }
