@@ -57,7 +57,7 @@ fn warn(asked: &Build) -> Result<()> {
     let has_files = asked.rootfs.is_some() || !asked.files.is_empty();
     for platform in asked.platforms.iter().filter(|it| has_files && it.is_wasm()) {
         progress::note(&format!(
-            "warning: containerd 2.1 and later unpack no files of an image for {platform}: leave \
+            "warning: containerd 2.3 and later unpack no files of an image for {platform}: leave \
              --platform out"
         ));
     }

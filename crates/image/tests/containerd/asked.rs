@@ -1,5 +1,7 @@
 //! Images that CRI takes for one, because they have the same config: a container runs the one that its Pod asks for.
 
+use serde_json::{Value, json};
+
 use super::*;
 
 const FIRST: &str = "registry.example/app:1";
@@ -96,6 +98,15 @@ async fn a_tag_that_was_moved_meanwhile_does_not_change_what_kubelet_asked_for()
     assert_eq!(fixture.runs(SECOND).await.unwrap(), MODULE, "the one image of that config");
 }
 
+/// What runs of an index with these images, where CRI has made the container of that config.
+async fn runs_of(archive: Archive, index: Value, config: &str) -> Vec<u8> {
+    let daemon = Daemon::start();
+    daemon.import(&archive.finish(FIRST, index), &["--all-platforms"]);
+    daemon.cri_container("c", FIRST, config, FIRST).await;
+    let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
+    content(&mut component.layers().await.unwrap()[0])
+}
+
 #[tokio::test]
 async fn of_an_index_the_entry_runs_that_cri_took() {
     let mut archive = Archive::default();
@@ -104,11 +115,7 @@ async fn of_an_index_the_entry_runs_that_cri_took() {
     let wasm = archive.image(CONFIG, "wasip2/wasm", &[(WASM, MODULE)]);
     let config = archive.config_of(&linux);
     let index = archive.index(&[wasm, linux]);
-    let daemon = Daemon::start();
-    daemon.import(&archive.finish(FIRST, index), &["--all-platforms"]);
-    daemon.cri_container("c", FIRST, &config, FIRST).await;
-    let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
-    assert_eq!(content(&mut component.layers().await.unwrap()[0]), OTHER);
+    assert_eq!(runs_of(archive, index, &config).await, OTHER);
 }
 
 #[tokio::test]
@@ -125,14 +132,10 @@ async fn of_an_index_with_one_config_for_all_the_node_s_entry_runs() {
     let wasm = archive.image(CONFIG, "wasip1/wasm", &[(WASM, MODULE)]);
     let mut linux = archive.image(CONFIG, "wasip1/wasm", &[(WASM, OTHER)]);
     let architecture = oci_spec::image::Arch::default().to_string();
-    linux["platform"] = serde_json::json!({ "os": "linux", "architecture": architecture });
+    linux["platform"] = json!({ "os": "linux", "architecture": architecture });
     let config = archive.config_of(&linux);
     let index = archive.index(&[wasm, linux]);
-    let daemon = Daemon::start();
-    daemon.import(&archive.finish(FIRST, index), &["--all-platforms"]);
-    daemon.cri_container("c", FIRST, &config, FIRST).await;
-    let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
-    assert_eq!(content(&mut component.layers().await.unwrap()[0]), OTHER);
+    assert_eq!(runs_of(archive, index, &config).await, OTHER);
 }
 
 #[tokio::test]

@@ -112,7 +112,7 @@ pub struct Apart {
 #[command(after_help = "\
 Layers stay as they are. An artifact becomes an image whose Pods need no `command`. An image for a platform of wasm
 with ordinary layers, as `FROM scratch` and `COPY app.wasm /` make it with `--platform wasi/wasm`, becomes one for the
-node's: containerd 2.1 and later unpack the files of no other.
+node's: containerd 2.3 and later unpack the files of no other.
 
 Examples:
   wasm-image convert registry.example/you/lib:1 -t registry.example/you/app:1 --push

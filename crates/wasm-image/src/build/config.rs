@@ -50,7 +50,7 @@ impl Platform {
         platform.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Whether its files are not unpacked for: containerd 2.1 and later unpack those of the node's own platform alone.
+    /// Whether its files are not unpacked for: containerd 2.3 and later unpack those of the node's own platform alone.
     pub fn is_wasm(&self) -> bool {
         self.architecture == "wasm"
     }

@@ -100,7 +100,7 @@ all of it again and writes this page. A cell says what was expected and seen; wh
 Tried with TOOLS, from a registry on loopback (Debian's docker-registry, which has no list of referrers).
 
 - containerd 1.6 takes no image of wasm layers alone, and its `ctr` none with one: they are counted among those to unpack.
-- containerd 2.1 and later unpack no files for a platform of wasm; `wasm-image convert` makes such an image one for the node.
+- containerd 2.3 and later unpack no files for a platform of wasm; `wasm-image convert` makes such an image one for the node.
 - `ctr` has to be told a platform of wasm (`--platform`), and knows no artifacts.
 - Not tried: dockerd, docker's buildx and wkg. What BuildKit writes is made by hand.
 

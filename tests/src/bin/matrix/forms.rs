@@ -75,7 +75,7 @@ const LAYER: Form = Form { cri_1: COUNTS, ctr_1: COUNTS, ..ORDINARY };
 const ARTIFACT: Form =
     Form { needs_command: true, ctr_2: Refused("unknown image config media type"), ..LAYER };
 
-/// An image for a platform of wasm with ordinary layers: containerd 2.1 and later do not unpack it.
+/// An image for a platform of wasm with ordinary layers: containerd 2.3 and later do not unpack it.
 const NOT_UNPACKED: Form = Form {
     platform: Some("wasi/wasm"),
     inspect: Refused("does not unpack its files"),
