@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest chaos bench \
+.PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest chaos matrix bench \
 	bench-quick bench-trace contenders check fuzz fmt clean
 
 # Where the programs are that are measured: of this shim what is shipped.
@@ -77,6 +77,11 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 chaos: images containerd ## kill, stop and fill up around N=300 Pods (SEED=, MODE=kill, stop, disk or images, POD=)
 	@target/release/chaos $(if $(N),--pods $(N)) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) \
 		$(if $(POD),--pod $(POD))
+
+matrix: build containerd ## run images that other tools make on each containerd, and write docs/images.md
+	@scripts/install-deps.sh matrix
+	@scripts/build-go-tools.sh images
+	@target/release/matrix
 
 bench: contenders cluster-tools ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)

@@ -11,7 +11,7 @@ use wasmtime::error::OutOfMemory;
 use wasmtime::{Engine, Module};
 
 use crate::serving::{Data, Serving};
-use crate::{Error, Runtime, World, report, world};
+use crate::{Error, Runtime, World, compressed, report, world};
 
 /// A guest that can run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub struct Layer {
     /// A module or component, in binary or text.
     pub wasm: Vec<u8>,
 }
+
+/// All layers together, in bytes, those of them that were compressed.
+const WASM_BYTES: usize = provided::WASM_BYTES as usize;
 
 /// How native code begins, Wasmtime's own `.cwasm` too (ELF, "File header").
 const ELF_MAGIC: &[u8] = b"\x7fELF";
@@ -102,14 +105,20 @@ impl Runtime {
 /// The binary form of the one layer, or of what several become.
 pub fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
     if let [layer] = layers {
-        let wasm = binary(&layer.wasm)?;
+        let wasm = binary(unpacked(layer, WASM_BYTES)?)?;
         // Whoever parses it further has a stack that ends.
         return match compose::is_too_deep(&wasm) {
             true => Err(compose::Error::Deep(layer.name.clone()).into()),
             false => Ok(wasm),
         };
     }
-    let wasm: Vec<_> = layers.iter().map(|it| binary(&it.wasm)).collect::<Result<_, _>>()?;
+    let mut left = WASM_BYTES;
+    let mut part = |layer| {
+        let wasm = unpacked(layer, left)?;
+        left = left.saturating_sub(wasm.len());
+        binary(wasm)
+    };
+    let wasm: Vec<_> = layers.iter().map(&mut part).collect::<Result<_, _>>()?;
     let named = layers.iter().zip(&wasm);
     let named: Vec<_> =
         named.map(|(layer, wasm)| compose::Layer { name: &layer.name, wasm }).collect();
@@ -121,18 +130,26 @@ pub fn is_component(wasm: &[u8]) -> bool {
     wasm.get(layer) == Some(&LAYER_COMPONENT)
 }
 
+/// What is in a layer, of at most `limit` bytes where it is compressed.
+fn unpacked(layer: &Layer, limit: usize) -> Result<Cow<'_, [u8]>, Error> {
+    match compressed::is_compressed(&layer.wasm) {
+        true => compressed::unpacked(&layer.wasm, limit).map(Cow::Owned),
+        false => Ok(Cow::Borrowed(&layer.wasm)),
+    }
+}
+
 /// The binary form of an image's wasm.
-fn binary(layer: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
-    if layer.starts_with(ELF_MAGIC) || Engine::detect_precompiled(layer).is_some() {
+fn binary(layer: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, Error> {
+    if layer.starts_with(ELF_MAGIC) || Engine::detect_precompiled(&layer).is_some() {
         return Err(Error::Precompiled);
     }
     if layer.starts_with(WASM_MAGIC) {
-        return Ok(Cow::Borrowed(layer));
+        return Ok(layer);
     }
-    let text = std::str::from_utf8(layer).map_err(|_| not_wasm(layer))?;
+    let text = std::str::from_utf8(&layer).map_err(|_| not_wasm(&layer))?;
     // An expression, or a comment before it, is how every text begins (core specification, "Text format").
     if !text.trim_start().starts_with(['(', ';']) {
-        return Err(not_wasm(layer));
+        return Err(not_wasm(&layer));
     }
     wat::parse_str(text)
         .map(Cow::Owned)

@@ -22,6 +22,9 @@ pub enum Error {
     /// Beyond what Wasmtime compiles, of memory for instance; with its reason.
     #[error("the image's wasm cannot be compiled: {0}")]
     Compile(String),
+    /// A layer that is compressed, and not as it should be.
+    #[error("the image's layer cannot be unpacked from Zstandard: {0}")]
+    Compressed(String),
     /// Native code that was compiled elsewhere.
     #[error(
         "the image's entrypoint is native or precompiled code, which is never run as wasm; ship the .wasm it was made from"

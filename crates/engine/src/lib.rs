@@ -16,6 +16,7 @@
 
 mod code;
 mod compile;
+mod compressed;
 mod error;
 mod files;
 #[doc(hidden)]

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::LAYERS_LABEL;
+
 /// What the key of each begins with.
 pub const PREFIX: &str = "wasmtime.shim/";
 
@@ -91,7 +93,7 @@ pub fn check_annotation(key: &str) -> Result<(), Unknown> {
 /// # Errors
 /// [`Unknown`].
 pub fn check_label(key: &str) -> Result<(), Unknown> {
-    check(key, &[PREINIT])
+    check(key, &[LAYERS_LABEL, PREINIT])
 }
 
 /// The keys of [`ANNOTATIONS`].

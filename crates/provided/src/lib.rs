@@ -24,10 +24,14 @@ pub const WASM_BYTES: u64 = 128 << 20;
 /// Pod; compositions in use have fewer than ten parts.
 pub const LAYERS: usize = 32;
 
+/// The media type of a layer that is a module or component compressed with Zstandard (RFC 6838, section 4.2.8).
+pub const ZSTD_LAYER: &str = "application/wasm+zstd";
+
 /// Media types of a layer that is a module or component itself: the CNCF Wasm OCI artifact's, and
-/// the two of images made for runwasi.
-pub const WASM_LAYERS: [&str; 3] = [
+/// the two of images made for runwasi; and of one that is compressed.
+pub const WASM_LAYERS: [&str; 4] = [
     "application/wasm",
+    ZSTD_LAYER,
     "application/vnd.wasm.content.layer.v1+wasm",
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
 ];
@@ -43,6 +47,10 @@ pub const WORLDS: [(&str, &str); 4] = [
 
 /// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").
 pub const LAYER_TITLE: &str = "org.opencontainers.image.title";
+
+/// The label of an image that names its wasm layers together, by the ChainID of their digests (OCI image specification,
+/// "Layer ChainID"), so that images with other layers have other configs: CRI knows an image by the digest of its config.
+pub const LAYERS_LABEL: &str = "wasmtime.shim/layers";
 
 /// How the labels begin by which a wasm layer in containerd's store refers to its compiled code: containerd's garbage
 /// collection follows them.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use containerd_shim::protos::events::task::TaskIO;
 use nix::unistd::Pid;
+use oci_spec::image::Descriptor;
 use oci_spec::runtime;
 use sandbox::Members;
 use sandbox::cgroup::Cgroup;
@@ -39,6 +40,8 @@ pub struct Parts {
     pub own_pid_namespace: bool,
     /// What its first process is.
     pub kind: Kind,
+    /// The wasm layers that its guest is made of.
+    pub layers: Vec<Descriptor>,
 }
 
 /// What a container's first process is.
@@ -109,6 +112,11 @@ impl Container {
     /// What its first process is.
     pub fn kind(&self) -> Kind {
         self.parts.kind
+    }
+
+    /// The wasm layers that its guest is made of; none of what is a file.
+    pub fn layers(&self) -> &[Descriptor] {
+        &self.parts.layers
     }
 
     /// The stdio of the first process, as events have it.

@@ -84,6 +84,7 @@ async fn of_file(folder: &Path, text: &[u8]) -> Component {
         env: &[],
         mounts: &[],
         preinit: None,
+        layers: &[],
     };
     match resolve(&container).await.unwrap() {
         Workload::Wasm(component) => component,

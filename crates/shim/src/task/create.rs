@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use containerd_shim::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim::protos::events::task::TaskCreate;
+use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
@@ -87,6 +88,7 @@ struct Unbuilt {
     cgroup: Cgroup,
     stdio: Paths,
     kind: Kind,
+    layers: Vec<Descriptor>,
 }
 
 async fn prepare(
@@ -131,12 +133,17 @@ async fn prepare(
         workload: found.workload,
     };
     let (fds, pending) = connection.split(found.files);
-    Ok(Prepared { parts: Unbuilt { config, rootfs, cgroup, stdio, kind }, create, fds, pending })
+    Ok(Prepared {
+        parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers },
+        create,
+        fds,
+        pending,
+    })
 }
 
 impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
-        let Unbuilt { config, rootfs, cgroup, stdio, kind } = self.parts;
+        let Unbuilt { config, rootfs, cgroup, stdio, kind, layers } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
         let child = isolate(shared, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
@@ -152,6 +159,7 @@ impl Prepared {
             members,
             own_pid_namespace: config.own_pid_namespace(),
             kind,
+            layers,
         }))
     }
 }

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::{Plan, Remains, World};
+use oci_spec::image::Descriptor;
 use oci_spec::runtime::Process;
 use sandbox::{Workload, unwritable};
 
@@ -26,6 +27,14 @@ pub struct Found {
     pub workload: Workload,
     /// As its [`Task`] has it.
     pub files: Vec<OwnedFd>,
+    /// The wasm layers of the image that it is made of.
+    pub layers: Vec<Descriptor>,
+}
+
+impl Found {
+    fn without_files(workload: Workload) -> Found {
+        Found { workload, files: vec![], layers: vec![] }
+    }
 }
 
 /// What a container's first process has beside those that are executed later.
@@ -46,12 +55,12 @@ pub async fn find(
     caller: &Caller,
 ) -> Result<Found, Error> {
     if config.is_sandbox() {
-        return Ok(Found { workload: Workload::Pause, files: vec![] });
+        return Ok(Found::without_files(Workload::Pause));
     }
     let process = config.process();
     let remains = config.remains();
     let resolving = trace::span("resolve the image");
-    let found = image::resolve(&container(shared, id, config, process)).await?;
+    let found = image::resolve(&container(shared, id, config, process, &[])).await?;
     drop(resolving);
     prepare(shared, found, process, caller, Some(First { id, remains, bundle, config })).await
 }
@@ -65,21 +74,18 @@ pub async fn find_exec(
     process: &Process,
     caller: &Caller,
 ) -> Result<Found, Error> {
-    let id = executed_in.id();
     if let Some(export) = args(process).first().and_then(|name| name.strip_prefix('#')) {
         let arguments = args(process)[1..].to_vec();
-        return find_export(shared, id, config, process, export, arguments, caller).await;
+        return find_export(shared, executed_in, config, process, export, arguments, caller).await;
     }
-    match image::resolve_file(&container(shared, id, config, process)).await? {
+    match image::resolve_file(&of_created(shared, executed_in, config, process)).await? {
         Some(found) => prepare(shared, found, process, caller, None).await,
-        None if executed_in.kind() == Kind::Program => {
-            Ok(Found { workload: Workload::Linux, files: vec![] })
-        }
+        None if executed_in.kind() == Kind::Program => Ok(Found::without_files(Workload::Linux)),
         None => match args(process) {
             [word, call] if word == INVOKE => {
                 let (export, arguments) = split_call(call);
-                find_export(shared, id, config, process, export, vec![arguments.to_owned()], caller)
-                    .await
+                let arguments = vec![arguments.to_owned()];
+                find_export(shared, executed_in, config, process, export, arguments, caller).await
             }
             args => match find_word(shared, executed_in, config, process).await? {
                 Some(word) => say(executed_in, word),
@@ -101,7 +107,7 @@ async fn find_word(
         "ps" => answers::ps(executed_in)?,
         "grants" => answers::grants(config),
         "wit" => {
-            let own = container(shared, executed_in.id(), config, config.process());
+            let own = of_created(shared, executed_in, config, config.process());
             let image::Workload::Wasm(component) = image::resolve(&own).await? else {
                 return Ok(None);
             };
@@ -118,7 +124,7 @@ fn say(executed_in: &Container, word: Word) -> Result<Found, Error> {
         _ => vec![],
     };
     let value = guests::encode(&Task::Word(word));
-    Ok(Found { workload: Workload::Guest { value, page_map: false }, files })
+    Ok(Found { workload: Workload::Guest { value, page_map: false }, files, layers: vec![] })
 }
 
 /// `get-user(42)` is the export and what is in its parentheses.
@@ -130,7 +136,7 @@ fn split_call(call: &str) -> (&str, &str) {
 /// An export of the container's own guest, with arguments.
 async fn find_export(
     shared: &Arc<Shared>,
-    id: &str,
+    executed_in: &Container,
     config: &ContainerConfig,
     process: &Process,
     export: &str,
@@ -139,7 +145,7 @@ async fn find_export(
 ) -> Result<Found, Error> {
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
-    let found = image::resolve(&container(shared, id, config, &called)).await?;
+    let found = image::resolve(&of_created(shared, executed_in, config, &called)).await?;
     prepare(shared, found, &called, caller, None).await
 }
 
@@ -150,11 +156,22 @@ fn own_export(config: &ContainerConfig, export: &str, arguments: Vec<String>) ->
     [format!("{path}#{export}")].into_iter().chain(arguments).collect()
 }
 
+/// A process of a container that is there: its image's name may be another image's by now, and its layers are not.
+fn of_created<'a>(
+    shared: &'a Shared,
+    created: &'a Container,
+    config: &'a ContainerConfig,
+    process: &'a Process,
+) -> image::Container<'a> {
+    container(shared, created.id(), config, process, created.layers())
+}
+
 fn container<'a>(
     shared: &'a Shared,
     id: &'a str,
     config: &'a ContainerConfig,
     process: &'a Process,
+    layers: &'a [Descriptor],
 ) -> image::Container<'a> {
     image::Container {
         containerd: Some(&shared.containerd),
@@ -166,6 +183,7 @@ fn container<'a>(
         env: process.env().as_deref().unwrap_or_default(),
         mounts: config.mounts(),
         preinit: config.preinit(),
+        layers,
     }
 }
 
@@ -177,7 +195,7 @@ async fn prepare(
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
-        image::Workload::Linux => Ok(Found { workload: Workload::Linux, files: vec![] }),
+        image::Workload::Linux => Ok(Found::without_files(Workload::Linux)),
         image::Workload::Wasm(component) => guest(shared, component, process, caller, first).await,
     }
 }
@@ -210,7 +228,8 @@ async fn guest(
         plan.remains = remains;
         config.serve_http(&mut plan.http)?;
         if world.serves_http() && plan.http.listen.is_none() {
-            let exposed = component.exposed_port(&container(shared, id, config, process)).await?;
+            let exposed =
+                component.exposed_port(&container(shared, id, config, process, &[])).await?;
             plan.http.port = exposed.unwrap_or(plan.http.port);
         }
         handed.push(Handed::Profiles);
@@ -221,7 +240,8 @@ async fn guest(
         handed.push(Handed::PageMap);
     }
     let value = guests::encode(&Task::Guest(Box::new(plan), handed));
-    Ok(Found { workload: Workload::Guest { value, page_map }, files })
+    let layers = component.image_layers().to_vec();
+    Ok(Found { workload: Workload::Guest { value, page_map }, files, layers })
 }
 
 /// What is executed: the first of the args.
