@@ -76,7 +76,7 @@ pub enum Unusable {
     )]
     NoPlatform {
         /// The node's.
-        node: Platform,
+        node: String,
         /// Those of the index, in words.
         has: String,
     },
@@ -116,9 +116,9 @@ pub enum Unusable {
     )]
     Foreign {
         /// The image's, by its config.
-        image: Platform,
+        image: String,
         /// The node's.
-        node: Platform,
+        node: String,
     },
 }
 
@@ -154,7 +154,7 @@ impl Node {
         let mut has: Vec<String> = all.filter(|it| it != "unknown/unknown").collect();
         has.dedup();
         let has = if has.is_empty() { "none".into() } else { has.join(", ") };
-        Unusable::NoPlatform { node: self.platform.clone(), has }
+        Unusable::NoPlatform { node: self.platform.to_string(), has }
     }
 
     /// The layers whose files a container of the image has, from below.
@@ -187,7 +187,8 @@ impl Node {
         let image = Platform::of_config(config);
         if self.containerd >= Containerd::V2_3 && layers > 0 && !image.is_of_system(&self.platform)
         {
-            return Err(Unusable::Foreign { image, node: self.platform.clone() });
+            let (image, node) = (image.to_string(), self.platform.to_string());
+            return Err(Unusable::Foreign { image, node });
         }
         Ok(files)
     }

@@ -26,7 +26,10 @@ pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report>
     let mut report = Report { image: title.into(), ..Report::default() };
     report.digest = Some(source.image.digest().to_string());
     report.node = Some(format!("{}, containerd {}", node.platform, node.containerd));
-    let Some(image) = Image::of(source, node, &mut report).await? else { return Ok(report) };
+    let Some(image) = Image::of(source, node, &mut report).await? else {
+        report.add(&[], None);
+        return Ok(report);
+    };
     report.entrypoint = image.config.config.args();
     report.layers = image.manifest.layers.iter().map(layer).collect();
     let ignored = |layer: &Descriptor| {
@@ -165,7 +168,7 @@ impl Image {
         });
         let (entrypoint, step) = match step {
             Ok(found) => found,
-            Err(error) => return refused(error),
+            Err(error) => return verdict(error),
         };
         let export = entrypoint.export.map(str::to_owned);
         match step {
@@ -190,13 +193,13 @@ impl Image {
         let layers = match rule::wasm_layers(&self.manifest) {
             Ok(layers) if layers.is_empty() => Err(rule::NO_LAYERS),
             Ok(layers) => Ok(layers),
-            Err(error) => return refused(error.into()),
+            Err(error) => return verdict(error.into()),
         };
         let export = entrypoint.export.map(str::to_owned);
         match rule::of_layers(process, entrypoint, layers) {
             Ok(Some(_)) => match self.parts(source).await {
                 Ok(parts) => Ok(Runs { parts, export, ..Runs::default() }),
-                Err(error) => refused(error),
+                Err(error) => verdict(error),
             },
             Ok(None) if process.args.is_empty() => {
                 let why = "it has no entrypoint: its Pod has to give a `command`";
@@ -206,7 +209,7 @@ impl Image {
                 let refused = Some(program::missing(process, entrypoint));
                 Ok(Runs { refused, ..Runs::default() })
             }
-            Err(error) => refused(error.into()),
+            Err(error) => verdict(error.into()),
         }
     }
 
@@ -240,7 +243,7 @@ fn refuse(report: &mut Report, found: Result<(), Unusable>) {
 }
 
 /// What the shim would refuse is a verdict, and what cannot be read an error.
-fn refused(error: anyhow::Error) -> Result<Runs> {
+fn verdict(error: anyhow::Error) -> Result<Runs> {
     let refused = error.downcast::<Refusal>()?.to_string();
     Ok(Runs { refused: Some(refused), ..Runs::default() })
 }

@@ -61,10 +61,14 @@ pub fn attach(asked: &Build, image: &Descriptor, layout: &Layout) -> Result<()> 
 
 /// Of each module or component: the wasm layers, then the files.
 fn contents(asked: &Build) -> Result<Vec<Contents>> {
-    let mut all = Vec::new();
+    let mut all: Vec<Contents> = Vec::new();
     for path in &asked.components {
         let guest = Guest::read(path)?;
-        all.push(Contents::read(&guest.name(), &guest.wasm)?);
+        let contents = Contents::read(&guest.name(), &guest.wasm)?;
+        // Two copies of one file are listed once.
+        if all.iter().all(|it| it.name != contents.name || it.digest != contents.digest) {
+            all.push(contents);
+        }
     }
     for (path, source) in layer::files(asked.rootfs.as_deref(), &asked.files)? {
         let is_text = path.extension().is_some_and(|it| it == "wat");

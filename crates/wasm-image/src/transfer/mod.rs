@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::progress;
 pub use parts::Parts;
-use referrers::Referrer;
+use referrers::{By, Referrer};
 pub use source::Source;
 pub use target::Target;
 
@@ -95,7 +95,7 @@ pub async fn copy(
         copied.referrers = Some(referrers.len());
         for referrer in referrers {
             send(&referrer.parts.blobs, source, target, &mut copied).await?;
-            target.put_referrer(&referrer).await?;
+            target.put_referrer(&referrer, name).await?;
         }
     } else {
         match referrers::count(source, &parts).await {

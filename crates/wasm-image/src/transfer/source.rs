@@ -7,6 +7,7 @@ use oci_client::Reference;
 use oci_spec::image::Descriptor;
 
 use super::parts::is_index;
+use super::referrers::is_tag;
 use crate::build::config::Platform;
 use crate::config::Config;
 use crate::errors::{Error, within};
@@ -146,6 +147,20 @@ impl Source {
         Ok(listed)
     }
 
+    /// The manifest or index of a tag, if there is one.
+    pub async fn tagged(&self, tag: &str) -> Result<Option<Descriptor>> {
+        let Some(remote) = &self.remote else {
+            return Ok(self.layout.listed()?.into_iter().find(|it| self::tag(it) == Some(tag)));
+        };
+        match remote.manifest(tag).await {
+            Ok((manifest, _)) => Ok(Some(manifest)),
+            Err(error) => match error.downcast_ref() {
+                Some(Error::NotFound { .. }) => Ok(None),
+                _ => Err(error),
+            },
+        }
+    }
+
     /// The bytes of a manifest or index.
     pub async fn manifest(&self, manifest: &Descriptor) -> Result<Vec<u8>> {
         if let Some(remote) = &self.remote
@@ -190,7 +205,7 @@ fn choose(layout: &Layout, wanted: Option<&str>) -> Result<Descriptor> {
     let place = layout.title.clone();
     let Some(wanted) = wanted else {
         let mut images = layout.listed()?;
-        images.retain(|it| subject(layout, it).is_none());
+        images.retain(|it| !tag(it).is_some_and(is_tag) && subject(layout, it).is_none());
         return match images.as_slice() {
             [image] => Ok(image.clone()),
             [] => Err(Error::NotFound { place, what: "image".into() }.into()),
@@ -204,6 +219,11 @@ fn choose(layout: &Layout, wanted: Option<&str>) -> Result<Descriptor> {
     };
     let found = layout.listed()?.iter().find(is_wanted).cloned();
     Ok(found.ok_or_else(|| Error::NotFound { place, what: format!("image called {wanted}") })?)
+}
+
+/// The tag of what is listed in a layout.
+fn tag(listed: &Descriptor) -> Option<&str> {
+    listed.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
 }
 
 /// The digest of what something in a layout refers to; an image refers to nothing.

@@ -6,7 +6,7 @@ use anyhow::Result;
 use oci_client::Reference;
 use oci_spec::image::Descriptor;
 
-use super::{Parts, Referrer, Source};
+use super::{By, Parts, Referrer, Source};
 use crate::errors::Error;
 use crate::place::Place;
 use crate::progress::Bar;
@@ -104,27 +104,20 @@ impl Target {
         }
     }
 
-    /// Puts the manifests of what refers to the image, once its blobs are there.
-    pub async fn put_referrer(&self, referrer: &Referrer) -> Result<()> {
-        for (manifest, bytes) in &referrer.parts.manifests {
-            let is_whole = manifest.digest() == referrer.manifest.digest();
-            match self {
-                Target::Layout(layout) | Target::Archive { layout, .. } => {
+    /// Puts the manifests of what refers to the image called `name`, once its blobs are there.
+    pub async fn put_referrer(&self, referrer: &Referrer, name: &Reference) -> Result<()> {
+        match self {
+            Target::Registry(remote) => push_referrer(remote, referrer).await,
+            Target::Layout(layout) | Target::Archive { layout, .. } => {
+                for (manifest, bytes) in &referrer.parts.manifests {
                     layout.add(manifest.media_type().as_ref(), bytes)?;
                 }
-                Target::Registry(remote) if is_whole => {
-                    remote.put_referrer(manifest, bytes, &referrer.subject).await?;
-                }
-                Target::Registry(remote) => {
-                    remote.put_manifest(manifest, manifest.digest().as_ref(), bytes).await?;
+                let place = format!("{}/{}", name.registry(), name.repository());
+                match &referrer.by {
+                    By::Subject(_) => layout.list(&referrer.manifest),
+                    By::Tag(tag) => layout.tag(&referrer.manifest, &format!("{place}:{tag}"), tag),
                 }
             }
-        }
-        match self {
-            Target::Layout(layout) | Target::Archive { layout, .. } => {
-                layout.list(&referrer.manifest)
-            }
-            Target::Registry(_) => Ok(()),
         }
     }
 
@@ -147,6 +140,21 @@ fn list(layout: &Layout, image: &Descriptor, parts: &Parts, name: &Reference) ->
         layout.add(manifest.media_type().as_ref(), bytes)?;
     }
     layout.tag(image, &name.whole(), name.tag().unwrap_or("latest"))
+}
+
+async fn push_referrer(remote: &Remote, referrer: &Referrer) -> Result<()> {
+    for (manifest, bytes) in &referrer.parts.manifests {
+        let is_whole = manifest.digest() == referrer.manifest.digest();
+        let digest = manifest.digest().as_ref();
+        match &referrer.by {
+            By::Subject(subject) if is_whole => {
+                remote.put_referrer(manifest, bytes, subject).await?;
+            }
+            By::Tag(tag) if is_whole => drop(remote.put_manifest(manifest, tag, bytes).await?),
+            _ => drop(remote.put_manifest(manifest, digest, bytes).await?),
+        }
+    }
+    Ok(())
 }
 
 async fn push_manifests(

@@ -130,6 +130,8 @@ fn of_an_index_the_image_is_judged_that_the_node_takes() {
     let index = made.layout.index(&attested).unwrap();
     let refused = made.refusal(index, "");
     assert!(refused.contains("which has wasip2/wasm: add one for linux/amd64"), "{refused}");
+    let empty = made.refusal(made.layout.index(&[]).unwrap(), "");
+    assert!(empty.contains("which has none"), "{empty}");
 }
 
 #[test]

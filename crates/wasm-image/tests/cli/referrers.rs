@@ -204,5 +204,33 @@ fn a_registry_that_lists_referrers_is_asked_and_no_tag_is_kept_for_it() {
     assert_eq!(front.requests("PUT /v2/app/manifests/sha256-"), 0);
     let copied = work.run(&format!("copy {name} x.tar --plain-http --format json")).ok().json();
     assert_eq!(copied["referrers"], 0);
-    assert_eq!(front.requests("GET /v2/app/manifests/sha256-"), 0);
+    let tag = copied["digest"].as_str().unwrap().replace(':', "-");
+    assert_eq!(front.requests(&format!("GET /v2/app/manifests/{tag} ")), 0);
+}
+
+/// What cosign before 3 pushes: a manifest without a subject, under a tag made of the image's digest.
+#[test]
+fn signatures_that_a_tag_leads_to_are_copied_as_well() {
+    let (work, registry, other) = (Work::new(), Registry::start(), Registry::start());
+    work.file("app.wat", COMMAND);
+    let name = format!("{}/app:1", registry.address);
+    let line = format!("build app.wat -t {name} --push --plain-http --format json");
+    let digest = work.run(&line).ok().json()["digest"].as_str().unwrap().to_owned();
+    let tag = format!("{}.sig", digest.replace(':', "-"));
+    work.file("signature", "by somebody");
+    let signature = format!("{}/app:{tag}", registry.address);
+    work.run(&format!("build --file signature:/s -t {signature} --push --plain-http")).ok();
+
+    let to = format!("{}/team/app:1", other.address);
+    let copy = |from: &str, to: &str| {
+        work.run(&format!("copy {from} {to} --plain-http --referrers --format json")).ok().json()
+    };
+    assert_eq!(copy(&name, "oci:kept")["referrers"], 1);
+    work.run("inspect kept").ok();
+    assert_eq!(copy("oci:kept", &to)["referrers"], 1);
+    let pulled = |name: &str, folder: &str| {
+        let line = format!("pull {name} -o {folder} --plain-http --format json");
+        work.run(&line).ok().json()["digest"].clone()
+    };
+    assert_eq!(pulled(&format!("{}/team/app:{tag}", other.address), "a"), pulled(&signature, "b"));
 }
