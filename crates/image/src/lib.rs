@@ -33,7 +33,7 @@ use tokio::time::timeout;
 use tokio::try_join;
 
 pub use errors::Error;
-use rootfs::Root;
+pub use rootfs::Root;
 use store::{Layers, Patience, Store};
 
 /// A container as the shim knows it when containerd calls Create.
