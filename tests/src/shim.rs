@@ -250,6 +250,12 @@ impl Shim {
         self.tasks.kill(limit(), &request).map(drop).map_err(refusal)
     }
 
+    /// Kill of all processes, as clients ask for before Delete.
+    pub fn kill_all(&self, id: &str, signal: u32) -> Answer<()> {
+        let request = KillRequest { id: id.into(), signal, all: true, ..Default::default() };
+        self.tasks.kill(limit(), &request).map(drop).map_err(refusal)
+    }
+
     /// Delete; answers with the exit code.
     pub fn delete(&self, id: &str) -> Answer<u32> {
         let request = DeleteRequest { id: id.into(), ..Default::default() };

@@ -20,7 +20,7 @@ use crate::shim::{ends, granted};
 
 const SIGKILL: u32 = 9;
 
-/// How many processes are killed on the way of a Create, and of an Exec: 500 take a few minutes.
+/// How many processes each of the stories about a Create or an exec kills.
 const KILLS: &str = "WASMTIME_SHIM_TEST_KILLS";
 const FEW_KILLS: usize = 45;
 
@@ -320,9 +320,9 @@ fn nothing_is_executed_that_nobody_knows_of_whoever_is_killed_on_the_way() -> Re
     end(&shim, &bundle)
 }
 
-/// Kills the container of a bundle and deletes it, and the shim ends.
+/// Kills all processes of a bundle's container and deletes it, and the shim ends.
 fn end(shim: &Shim, bundle: &Bundle) -> Result<()> {
-    granted(shim.kill(&bundle.id, SIGKILL))?;
+    granted(shim.kill_all(&bundle.id, SIGKILL))?;
     granted(shim.wait(&bundle.id))?;
     granted(shim.delete(&bundle.id))?;
     ends(shim, bundle)
