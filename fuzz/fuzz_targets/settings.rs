@@ -12,7 +12,7 @@ fuzz_target!(|text: &str| {
         if HttpSettings::knows(&key)
             && let Err(error) = settings.annotate(&key, value)
         {
-            assert!(error.to_string().contains(&key), "{error}");
+            assert!(error.to_string().contains(&key.escape_debug().to_string()), "{error}");
         }
     }
     assert!(settings.instances() > 0 && settings.requests(World::HttpService03) > 0);
