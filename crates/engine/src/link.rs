@@ -41,8 +41,8 @@ pub fn components(engine: &Engine) -> wasmtime::Result<Linker<State>> {
 /// The version of `wasi:http` 0.2 that `wasmtime-wasi-http` provides.
 const HTTP_TYPES_02: &str = "wasi:http/types@0.2.12";
 
-/// What is otherwise in `wasi:http/types` than `wasmtime-wasi-http` has it: there, the errors of streams have no code, and each
-/// request that arrives has the scheme `http`.
+/// Replaces two functions of `wasi:http/types` 0.2: in `wasmtime-wasi-http`, `http-error-code` has no code for errors of
+/// streams, and each incoming request has the scheme `http`.
 fn http_types_02(linker: &mut Linker<State>) -> wasmtime::Result<()> {
     linker.allow_shadowing(true);
     let mut types = linker.instance(HTTP_TYPES_02)?;

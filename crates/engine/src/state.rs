@@ -70,7 +70,7 @@ impl State {
         }
     }
 
-    /// Whether the scheme of the request that it serves is that of TLS.
+    /// Whether the scheme of the current request is `https`.
     pub fn is_https(&self) -> bool {
         self.hooks.is_https
     }
@@ -87,8 +87,8 @@ impl State {
     }
 }
 
-/// What an instance of 0.2 has not finished of a body, response or request, breaks off: dropped with the rest it would look
-/// finished (`wasi:http/types`, `outgoing-body`).
+/// Aborts the bodies of requests and responses that a guest of 0.2 has not finished. If they were only dropped with the table,
+/// they would look finished (`wasi:http/types`, `outgoing-body`).
 impl Drop for State {
     fn drop(&mut self) {
         for entry in self.table.iter_mut() {

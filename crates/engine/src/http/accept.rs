@@ -1,5 +1,5 @@
-//! Accepts connections: as many as may be, of the settings and of the descriptors that the process has. Whoever else comes is
-//! told to come again, and not left to wait.
+//! Accepts connections, at most as many as the settings and the process's file descriptors allow. Further clients get a 503 at
+//! once.
 
 use std::future::poll_fn;
 use std::io;
@@ -19,24 +19,24 @@ use super::threads::Threads;
 use super::{listen, wire};
 use crate::report::tell;
 
-/// After accept(2) failed for want of memory: others end meanwhile.
+/// Pause after accept(2) failed, in which other connections may end.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// What a client gets for whom there is no place.
+/// Response to a client beyond the limit of connections.
 const NO_PLACE: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\
                           connection: close\r\n\r\n";
 
-/// Clients at a time that are refused in good order; more of them may see no more than that the connection ends.
+/// Clients at a time that are refused with a lingering close; further ones may see a reset in place of the response.
 const REFUSALS: u32 = 32;
 
-/// The descriptors of the process itself: the standard streams, event loops, listeners, whoever reads metrics, spans.
+/// Descriptors of the process itself: standard streams, event loops, listeners, readers of metrics, exporters.
 const OWN: u64 = 64;
 
-/// The descriptors of an instance: the root of its files, and some files and sockets that its guest opens.
+/// Descriptors of an instance: its preopened root, and a file or socket of the guest.
 const OF_INSTANCE: u64 = 2;
 
-/// Accepts connections until it is told to stop, and then lets them finish.
+/// Accepts connections until a signal stops it, and then lets them finish.
 pub async fn accept(
     threads: &Arc<Threads>,
     settings: &HttpSettings,
@@ -76,13 +76,13 @@ pub async fn accept(
         door.serve(TcpStream::from_std(stream)?);
     }
     drop(listener);
-    // Until each connection has given back its place, and each refusal has been sent. Neither is ever closed.
+    // Wait until each connection and each refusal has returned its permit. The semaphores are never closed.
     let _ = door.places.acquire_many(connections).await;
     let _ = door.refusals.acquire_many(REFUSALS).await;
     Ok(())
 }
 
-/// What connections come in by.
+/// Admission of connections.
 struct Door {
     threads: Arc<Threads>,
     places: Arc<Semaphore>,
@@ -108,10 +108,10 @@ impl Door {
     }
 }
 
-/// A descriptor that is given up so that a client can be refused where there is no other.
+/// Spare descriptor, closed to accept and refuse a client when the process has no other descriptor left.
 struct Spare {
     descriptor: Option<OwnedFd>,
-    /// That there is none is told once, until there is again.
+    /// Whether the failure was logged: once, until accept(2) succeeds again.
     is_told: bool,
 }
 
@@ -129,7 +129,7 @@ impl Spare {
         }
     }
 
-    /// What is done where accept(2) has failed.
+    /// Handles a failure of accept(2): refuses the client if the reason is a lack of descriptors, otherwise pauses.
     async fn refuse(&mut self, listener: &TcpListener, error: &io::Error) {
         if !std::mem::replace(&mut self.is_told, true) {
             tell(&format!("warning: accept a connection: {error}"));
@@ -139,7 +139,7 @@ impl Spare {
             Some(Errno::EMFILE | Errno::ENFILE)
         );
         if is_for_want && self.descriptor.take().is_some() {
-            // One that another has taken up meanwhile is not there any more.
+            // Another thread may have taken the descriptor, or the client may be gone.
             let accepted = poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await;
             if let Poll::Ready(Ok((stream, _))) = accepted {
                 let _ = stream.try_write(NO_PLACE);
@@ -153,7 +153,7 @@ impl Spare {
     }
 }
 
-/// Connections at a time: what the settings say, if that leaves enough of the process's descriptors.
+/// Limit of connections: that of the settings, lowered if RLIMIT_NOFILE would not leave enough for the guest.
 fn connections(settings: &HttpSettings) -> u32 {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let connections = within(descriptors, settings.instances(), settings.connections);
@@ -168,7 +168,7 @@ fn connections(settings: &HttpSettings) -> u32 {
     connections
 }
 
-/// As many of the connections as there are descriptors for, and at least a quarter of these.
+/// Connections that the descriptors allow beside the runtime and the guest, at least a quarter of the descriptors.
 fn within(descriptors: u64, instances: u32, connections: u32) -> u32 {
     let others = OWN + u64::from(REFUSALS) + u64::from(instances) * OF_INSTANCE;
     let left = descriptors.saturating_sub(others).max(descriptors / 4).max(1);

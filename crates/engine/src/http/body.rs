@@ -45,12 +45,12 @@ pub fn bounded(body: Incoming, settings: &HttpSettings) -> (WasiBody, Arc<OnceLo
 }
 
 thread_local! {
-    /// Whether a body that arrives was asked for its next part.
+    /// Whether an incoming body was polled.
     static ASKED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Asks a body that a guest has made for its next part. Whether that was one that arrives here, which the guest passes on as it
-/// is (0.3 alone can): then it does not end with the guest's instance.
+/// Polls the body of a guest's response, and returns whether that polled an incoming body. A guest of 0.3 may pass one on as its
+/// response; such a body does not end with the guest's instance.
 pub fn ask<T>(next: impl FnOnce() -> T) -> (T, bool) {
     ASKED.set(false);
     (next(), ASKED.get())

@@ -27,7 +27,8 @@ use super::wire::{First, Wire};
 /// How long a client may be silent when the server was told to end.
 const LAST_SILENCE: Duration = Duration::from_secs(1);
 
-/// So many times the largest head is taken of HTTP/2, to be answered with 431: of more h2 ends the connection.
+/// Factor by which h2 accepts larger heads than allowed, so that `head` answers them with 431; h2 resets streams with still
+/// larger ones.
 const LARGER_HEAD: u32 = 2;
 
 /// A connection that a client has made.
@@ -40,31 +41,31 @@ pub struct Connection {
     pub ending: watch::Receiver<bool>,
 }
 
-/// What its requests have in common.
+/// Properties of a connection that its requests share.
 #[derive(Default)]
 pub struct Client {
-    /// Its address; none where nobody asks for it.
+    /// Its address; none if no observer needs it.
     pub address: Option<SocketAddr>,
-    /// To which it is connected.
+    /// The server's address on this connection.
     pub local: Option<SocketAddr>,
-    /// How many requests it has, of HTTP/2.
+    /// Its requests in flight; none for HTTP/1.1.
     pub requests: Option<Requests>,
     is_reset: AtomicBool,
 }
 
 impl Client {
-    /// Has its connection end so that it is not taken for the end of a response.
+    /// Makes the connection end with a reset.
     pub fn reset(&self) {
         self.is_reset.store(true, Ordering::Relaxed);
     }
 
-    /// Whether it is to.
+    /// Whether the connection must end with a reset.
     pub fn is_reset(&self) -> bool {
         self.is_reset.load(Ordering::Relaxed)
     }
 }
 
-/// A request on its way: an idle connection need not have room for one.
+/// A request in flight, boxed so that an idle connection needs no memory for one.
 type Responding =
     Pin<Box<dyn Future<Output = Result<Response<WasiBody>, std::convert::Infallible>> + Send>>;
 
@@ -104,8 +105,8 @@ impl Connection {
             .keep_alive(!was_ending);
         let connection = builder.serve_connection(TokioIo::new(wire), service_fn(respond));
         let mut connection = pin!(connection);
-        // An error is the client's: it went away or spoke something else; or a response broke off. The connection first: what
-        // has been sent is read before it is told to end.
+        // Errors need no report: the client went away or does not speak HTTP, or a response broke off, which the access log
+        // says. The connection is polled first, so that requests already sent are read before it shuts down.
         let _ = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
@@ -137,8 +138,8 @@ impl Connection {
         if is_closing {
             connection.as_mut().graceful_shutdown();
         }
-        // Pings are answered, and keep nothing: a connection that has no stream is closed as one of HTTP/1.1 is, and what its
-        // client then still leaves of the last ones is not waited for.
+        // A connection without streams is closed after `idle_time`, as with HTTP/1.1, whether or not its client pings. Data of
+        // finished streams that the client has not read by a further `idle_time` is dropped.
         loop {
             tokio::select! {
                 biased;

@@ -1,4 +1,4 @@
-//! Which of the errors of `wasi:http` a failure is: of a connection, of a body, and as guests of 0.2 are told.
+//! Maps failures of connections and bodies to the errors of `wasi:http`, and those to the codes of 0.2.
 
 use std::error::Error as StdError;
 use std::io;
@@ -124,8 +124,8 @@ fn unknown(error: &(dyn StdError + 'static)) -> Error {
     Error::InternalError(Some(whole.join(": ")))
 }
 
-/// The error as `http-error-code` of 0.2 returns it: `wasmtime-wasi-http` has this only for errors that are not those of
-/// a stream. Errors that no body here can have are internal ones, with their text.
+/// The code that `http-error-code` of 0.2 returns for an error of a stream. `wasmtime-wasi-http` has this conversion, but not
+/// in its public interface. Errors that no body here produces become internal errors with their text.
 pub fn code(error: &Error) -> ErrorCode {
     match error {
         Error::ConnectionTerminated => ErrorCode::ConnectionTerminated,

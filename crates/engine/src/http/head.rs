@@ -1,4 +1,4 @@
-//! The head of a request: how large it may be, and for whom it is.
+//! Checks the head of a request: its size, and its authority.
 
 use std::net::SocketAddr;
 use std::str::FromStr;
@@ -10,22 +10,22 @@ use hyper::{Method, Request, Uri, Version};
 /// The headers of a request.
 pub const MAX_HEADERS: usize = 100;
 
-/// What each field of HTTP/2 counts beside its name and value (RFC 9113, section 6.5.2).
+/// Overhead of each HTTP/2 field beside name and value (RFC 9113, section 6.5.2).
 const FIELD: usize = 32;
 
 /// Why a head is refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfit {
-    /// For whom the request is, is not said, or not understood.
+    /// The authority is missing, repeated or invalid.
     Host,
     /// It is larger than it may be.
     TooLarge,
 }
 
-/// Looks at a head, and puts scheme and authority into its URI, from where guests of either version have them.
+/// Checks a head, and completes its URI with scheme and authority, where guests of both versions read them.
 ///
 /// # Errors
-/// Of a head that no guest is to see.
+/// For a head that no guest must see.
 pub fn settle<B>(
     request: &mut Request<B>,
     local: Option<SocketAddr>,
@@ -50,7 +50,7 @@ pub fn settle<B>(
     }
     let authority = match authority {
         Some(authority) => authority,
-        // RFC 9112, section 3.3: whoever does not say means whom it is connected to.
+        // RFC 9112, section 3.3: the default is the address of the server.
         None => local_authority(local).ok_or(Unfit::Host)?,
     };
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
@@ -77,7 +77,7 @@ fn is_within<B>(request: &Request<B>, limit: usize) -> bool {
     headers.len() <= MAX_HEADERS && pseudo + fields.sum::<usize>() <= limit
 }
 
-/// What a Host header says: an authority, or that there is none.
+/// Value of a Host header: an authority, or empty.
 struct Host(Option<Authority>);
 
 /// The one Host header, if there is any (RFC 9112, section 3.2).

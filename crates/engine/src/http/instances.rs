@@ -51,9 +51,9 @@ pub struct Asked {
     pub id: Option<String>,
     /// What it is a part of.
     pub trace: Option<Trace>,
-    /// Whether its scheme is that of TLS, which somebody before this server has ended.
+    /// Whether its scheme is `https`, for a proxy in front may terminate TLS.
     pub is_https: bool,
-    /// What its response's side knows of it.
+    /// Shared with its response.
     pub exchange: Arc<Exchange>,
 }
 
@@ -149,26 +149,26 @@ impl HandlerState for Guest {
 
 /// When an instance ends: one that does not come back, and one that is not needed any more.
 pub struct Expiration {
-    /// For a request, until its response has begun, and for what the guest does after the last was sent, or its client has
-    /// gone away. As long as one is being sent there is no limit: a stream may be long.
+    /// Limit until a response begins, and for what the guest does after its responses are over. While a response is being sent
+    /// there is no limit, because a stream may be long.
     time: Duration,
     /// Without a request.
     idle: Duration,
     exchanges: Exchanges,
     /// Whether it serves one request at a time.
     is_single: bool,
-    /// When a response was seen to be sent beyond that time.
+    /// When the limit was last extended because a response was being sent.
     sent: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Expiration {
-    /// Whether a response is being sent that the guest may still be at.
+    /// Whether a response is being sent that the guest may still be writing.
     fn is_sending(&self, status: WorkerStatus) -> bool {
         let exchanges = self.exchanges.lock();
         match status {
             WorkerStatus::Idle => false,
-            // Of several, one does not have a response in time.
+            // With several at a time, the status says that one of them has no response in time.
             WorkerStatus::Requests => {
                 self.is_single && exchanges.last().is_some_and(Exchange::is_sending)
             }
@@ -185,7 +185,7 @@ impl WorkerExpiration for Expiration {
         since: Instant,
     ) -> Poll<()> {
         if status == WorkerStatus::Idle {
-            // What it has served is none of its connection's share any more.
+            // Requests that are over must not count in the shares of their connections.
             self.exchanges.lock().retain(Exchange::is_open);
         }
         let now = Instant::now();
@@ -212,7 +212,7 @@ impl WorkerExpiration for Expiration {
     }
 }
 
-/// Those of an instance's requests that it may still serve, or whose response may still be sent.
+/// Requests of an instance that may still be served, or whose response may still be sent.
 #[derive(Clone, Default)]
 struct Exchanges(Arc<Mutex<Vec<Arc<Exchange>>>>);
 
@@ -237,7 +237,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// Drops what is left of an instance. One of 0.3 whose responses are still being sent is dropped with the last of them.
+    /// Drops the store of an instance; that of a 0.3 instance whose responses are being sent with the last of them.
     fn end(&self, store: Store<State>) {
         let mut exchanges = std::mem::take(&mut *self.exchanges.lock());
         exchanges.retain(Exchange::is_open);

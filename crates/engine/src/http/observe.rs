@@ -143,7 +143,7 @@ impl Observed {
         &self.entry.request_id
     }
 
-    /// Notes that a response is about to be sent. Its client is told the id.
+    /// Notes the status of the response, and adds the request id to its headers.
     pub fn answered<B>(&mut self, response: &mut Response<B>) {
         self.entry.status = response.status().as_u16();
         if let Ok(id) = HeaderValue::from_str(self.id()) {
@@ -151,12 +151,12 @@ impl Observed {
         }
     }
 
-    /// Notes that so many bytes of it are on their way.
+    /// Counts bytes of the body.
     pub fn sent(&mut self, bytes: usize) {
         self.entry.bytes += bytes as u64;
     }
 
-    /// Notes that it breaks off.
+    /// Notes which side broke the response off.
     pub fn cut(&mut self, by: CutBy) {
         self.cut_by = Some(by);
     }

@@ -50,7 +50,7 @@ pub struct Hooks {
     outgoing: Arc<Outgoing>,
     /// Of the request that the instance serves.
     pub trace: Option<Trace>,
-    /// Whether the scheme of that request is that of TLS.
+    /// Whether the scheme of that request is `https`.
     pub is_https: bool,
     /// Whether the instance is no more.
     has_ended: Arc<AtomicBool>,
@@ -195,8 +195,8 @@ fn with_patience(
     Ok(response.map(|body| Patient::new(body, patience, error).boxed_unsync()))
 }
 
-/// The body of a request. It breaks off with its instance: what is not finished of 0.2 is aborted
-/// ([`crate::state::State`]), and the end of a stream of 0.3 would tell nothing of that.
+/// The body of a request that a guest sends. It breaks off if its instance ends first: a closed stream of 0.3 does not show
+/// whether the guest closed it; an unfinished body of 0.2 is aborted by [`crate::state::State`].
 struct Upload {
     body: WasiBody,
     has_ended: Arc<AtomicBool>,

@@ -1,9 +1,9 @@
-//! A response on its way to the client: whether it is complete, and who breaks it off otherwise.
+//! The body of a response: complete, or broken off, and by which side.
 //!
-//! A guest of 0.2 finishes a body or it does not: what is not finished is aborted with the instance
-//! ([`crate::state::State`]), and that is in the body. A body of 0.3 is a stream, of which a reader sees only that it is
-//! closed, by the guest or because the instance is gone. So an instance of 0.3 that has ended is kept for as long as one
-//! of its responses is still being sent ([`Exchange::instance_ended`]): what such a body waits for then does not come any more.
+//! A body of 0.2 that its guest has not finished yields an error, because [`crate::state::State`] aborts it when the instance is
+//! dropped. A body of 0.3 is a stream, whose reader cannot see whether the guest closed it or the instance is gone. So an
+//! instance of 0.3 that has ended is kept while one of its responses is being sent ([`Exchange::instance_ended`]): a body
+//! that is still pending then will never be finished.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
@@ -24,12 +24,11 @@ use super::share::Share;
 use super::streams;
 use crate::state::State;
 
-/// As much of a body is given to HTTP/2 at a time, in bytes: the default size of a frame. Whether a client takes its response
-/// is seen from piece to piece.
+/// Size of the pieces in which HTTP/2 gets a body, in bytes: the default size of a frame. `streams` sees the progress of a
+/// client from piece to piece.
 const PIECE: usize = 16 << 10;
 
-/// What an instance and the response to one of its requests know of each other. The response's side has it until the
-/// response has been sent or dropped.
+/// State that an instance shares with the response to one of its requests. The response holds it until it is over.
 pub struct Exchange {
     progress: Mutex<Progress>,
     _share: Share,
@@ -38,41 +37,41 @@ pub struct Exchange {
 #[derive(Default)]
 struct Progress {
     is_sending: bool,
-    /// The task that sends the body, where it waits for the guest.
+    /// The task that sends the body, if it waits for the guest.
     waiting: Option<Waker>,
     ended: Option<Arc<EndedInstance>>,
 }
 
-/// An instance that does not run any more, and keeps its place among those that there may be.
+/// An instance that does not run any more, with its permit.
 pub struct EndedInstance {
     _store: Mutex<Store<State>>,
     _permit: Option<OwnedSemaphorePermit>,
 }
 
 impl EndedInstance {
-    /// With its permit.
+    /// Of a store that is not used again.
     pub fn new(store: Store<State>, permit: Option<OwnedSemaphorePermit>) -> EndedInstance {
         EndedInstance { _store: Mutex::new(store), _permit: permit }
     }
 }
 
 impl Exchange {
-    /// Of a request that is about to be served.
+    /// For a request that is about to be served.
     pub fn new(share: Share) -> Arc<Exchange> {
         Arc::new(Exchange { progress: Mutex::default(), _share: share })
     }
 
-    /// Whether the response is being sent, by who still has it.
+    /// Whether the response is being sent.
     pub fn is_sending(self: &Arc<Exchange>) -> bool {
         self.is_open() && self.progress().is_sending
     }
 
-    /// Whether there is a response yet to be made, or to be sent; to be asked by the instance.
+    /// Whether the response's side still holds it. For the instance, which holds one reference.
     pub fn is_open(self: &Arc<Exchange>) -> bool {
         Arc::strong_count(self) > 1
     }
 
-    /// The instance has ended. It is kept until its response is over.
+    /// Notes that the instance has ended, and keeps it until the response is over.
     pub fn instance_ended(&self, instance: Arc<EndedInstance>) {
         let mut progress = self.progress();
         progress.ended = Some(instance);
@@ -81,7 +80,7 @@ impl Exchange {
         }
     }
 
-    /// Whether the instance has ended. Otherwise the task is woken when it does.
+    /// Whether the instance has ended; otherwise registers the task to be woken when it does.
     fn has_ended(&self, waker: &Waker) -> bool {
         let mut progress = self.progress();
         match &mut progress.waiting {
@@ -96,17 +95,17 @@ impl Exchange {
     }
 }
 
-/// Who broke a response off.
+/// The side that broke a response off.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CutBy {
-    /// It did not finish the body: it trapped, was ended, or left it.
+    /// It did not finish the body: it trapped, was ended, or dropped or forgot it.
     Guest,
-    /// It went away, or did not take the response.
+    /// It went away, or did not read the response.
     Client,
 }
 
 impl CutBy {
-    /// As logs and metrics have it.
+    /// The name in access log and metrics.
     pub fn name(self) -> &'static str {
         match self {
             CutBy::Guest => "guest",
@@ -115,21 +114,21 @@ impl CutBy {
     }
 }
 
-/// What the response answers, as far as its body depends on it.
+/// The part of the request that determines how its response is sent.
 pub struct Asking {
     /// The request's method: a response to HEAD has no body.
     pub method: Method,
     /// The request's version.
     pub version: Version,
-    /// Who asks.
+    /// The connection.
     pub client: Arc<Client>,
 }
 
-/// Where a response comes from that a guest has made.
+/// Origin of a response that a guest made.
 pub struct Origin {
-    /// What its instance knows of it.
+    /// Shared with the instance.
     pub exchange: Arc<Exchange>,
-    /// Why the guest met an end of the request's body that is none, if it did.
+    /// Why the body of the request ended early, if it did.
     pub request_ended: Arc<OnceLock<Ended>>,
 }
 
@@ -137,12 +136,12 @@ pub struct Origin {
 pub struct ResponseBody {
     body: WasiBody,
     flow: Flow,
-    /// What was taken from `body`, and is not given yet.
+    /// Data that was read from `body` and not yet passed on.
     piece: Bytes,
-    /// The bytes that are missing from the length that its head says.
+    /// Bytes left of the `content-length` in its head.
     missing: Option<u64>,
     asking: Asking,
-    /// None of the server's own answers.
+    /// None for the server's own responses.
     origin: Option<Origin>,
     observed: Option<Observed>,
 }
@@ -150,14 +149,14 @@ pub struct ResponseBody {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Flow {
     Flowing,
-    /// It is to break off as soon as what came before is on its way.
+    /// It breaks off at the next poll, after hyper has written what came before.
     Breaking,
-    /// The client has it all, or will not get it, as is noted.
+    /// It is complete, or broken off and noted as such.
     Over,
 }
 
 impl ResponseBody {
-    /// Puts it in the place of the body that a response has.
+    /// Wraps the body of a response.
     pub fn wrap(
         response: Response<WasiBody>,
         asking: Asking,
@@ -178,7 +177,7 @@ impl ResponseBody {
         Response::from_parts(head, body.boxed_unsync())
     }
 
-    /// The next frame of the body, none at its end; whether that is one is looked at later.
+    /// The next frame of the body, without a check of whether its end is complete.
     fn take(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         if !self.piece.is_empty() {
             return Poll::Ready(Some(Ok(self.next_piece())));
@@ -188,7 +187,7 @@ impl ResponseBody {
         if let (Poll::Pending, Some(origin), false) = (&frame, &self.origin, is_passed_on)
             && origin.exchange.has_ended(context.waker())
         {
-            // What there was until then comes first.
+            // The guest may have finished it between the two polls.
             frame = Pin::new(&mut self.body).poll_frame(context);
             if frame.is_pending() {
                 return Poll::Ready(Some(Err(Error::HttpResponseIncomplete)));
@@ -214,14 +213,14 @@ impl ResponseBody {
         Frame::data(self.piece.split_to(self.piece.len().min(PIECE)))
     }
 
-    /// Whether the client has as much as the head of the response says.
+    /// Whether all bytes were passed on that the head announces.
     fn has_its_length(&self) -> bool {
         self.missing.is_none_or(|missing| missing == 0)
     }
 
     fn given(&mut self, frame: &Frame<Bytes>) {
         let Some(data) = frame.data_ref() else {
-            // Trailers are the last.
+            // Trailers are the last frame.
             self.flow = Flow::Over;
             return;
         };
@@ -233,7 +232,7 @@ impl ResponseBody {
         }
     }
 
-    /// Whose doing it is that the guest has not finished it.
+    /// The side to blame for a body that the guest did not finish.
     fn cut_by(&self) -> CutBy {
         let request_ended = self.origin.as_ref().and_then(|origin| origin.request_ended.get());
         request_ended.map_or(CutBy::Guest, |_| CutBy::Client)
@@ -241,7 +240,7 @@ impl ResponseBody {
 
     fn break_off(&mut self, by: CutBy) {
         if self.asking.version == Version::HTTP_10 {
-            // The end of the connection is that of the body there.
+            // The end of the connection marks the end of the body there, so it must be a reset.
             self.asking.client.reset();
         }
         if let Some(observed) = &mut self.observed {
@@ -280,7 +279,7 @@ impl Body for ResponseBody {
                 me.flow = Flow::Over;
                 Poll::Ready(None)
             }
-            // An error drops what is not written yet, so that comes after it.
+            // hyper drops buffered data on an error, so yield once to let it write.
             _ => {
                 me.flow = Flow::Breaking;
                 me.break_off(me.cut_by());

@@ -38,7 +38,7 @@ const END: Duration = Duration::from_millis(100);
 
 /// Why the guest's response is not the answer, or there is none.
 enum Refusal {
-    /// The head is not one that a guest is to see.
+    /// The head is one that no guest must see.
     Unfit(Unfit),
     /// The client did not go on with its body.
     Silent,
@@ -199,7 +199,7 @@ fn refuse(refusal: Refusal, version: Version) -> Response<WasiBody> {
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
     }
     if status == StatusCode::BAD_REQUEST && version != Version::HTTP_2 {
-        // Whoever passes such requests on may not see where they end as they are seen here.
+        // A proxy in front may disagree with this server about where such a request ends.
         response.headers_mut().insert(CONNECTION, CLOSE);
     }
     response

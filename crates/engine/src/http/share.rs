@@ -1,44 +1,44 @@
-//! How many of a server's instances one connection may have: so many that others are served as well.
+//! Fair shares: bounds how many of the server's instances one connection may occupy.
 //!
-//! A connection of HTTP/1.1 has one request at a time. One of HTTP/2 may have many, so two bounds are for it alone: it may
-//! have requests for half of what there is room for, which its client is told (`SETTINGS_MAX_CONCURRENT_STREAMS`) and waits
-//! for by itself; and where others are served beside it, it gets no further instance that would leave less than a quarter as
-//! many free as it has then. So a connection that has none finds one, though some others take all that they get.
+//! An HTTP/1.1 connection has one request at a time, an HTTP/2 connection may have many. Two bounds apply to the latter.
+//! `SETTINGS_MAX_CONCURRENT_STREAMS` is half of the server's capacity, so that a well-behaved client queues by itself. And while
+//! other connections are served, a connection gets no further instance if that left free less than a quarter of what it holds.
+//! So a few greedy connections cannot lock out one that has no request yet.
 
 use std::sync::Arc;
 
-/// Requests at a time of one connection of HTTP/2, however many instances there are.
+/// Upper bound of concurrent streams of one HTTP/2 connection, however many instances there are.
 const MAX_STREAMS: usize = 100;
 
-/// A connection may have so many times what stays free for others.
+/// A connection may hold at most this many times what stays free for others.
 const TIMES_FREE: usize = 4;
 
-/// The requests that are being served, of how many may be.
+/// The server's capacity, and the requests that occupy it.
 #[derive(Clone)]
 pub struct Room {
     /// Instances, times the requests that each serves at a time.
     requests: usize,
-    /// There is another one for each request.
+    /// Its strong count is the number of requests, plus one.
     taken: Arc<()>,
 }
 
-/// The requests of one connection.
+/// Requests in flight of one connection, by strong count.
 #[derive(Clone, Default)]
 pub struct Requests(Arc<()>);
 
-/// A request's part of both, as long as its instance serves it or its response is sent.
+/// Guard of one request, held until its instance is done with it and its response is over.
 pub struct Share {
     _of_server: Arc<()>,
     _of_connection: Option<Requests>,
 }
 
 impl Room {
-    /// For so many requests at a time.
+    /// With room for this many requests at a time.
     pub fn new(requests: usize) -> Room {
         Room { requests, taken: Arc::default() }
     }
 
-    /// The requests that a connection of HTTP/2 may have at a time.
+    /// The value of `SETTINGS_MAX_CONCURRENT_STREAMS`.
     pub fn streams(&self) -> u32 {
         let half = (self.requests / 2).clamp(1, MAX_STREAMS);
         u32::try_from(half).unwrap_or(u32::MAX)

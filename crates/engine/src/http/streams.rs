@@ -1,9 +1,9 @@
-//! The streams of a connection of HTTP/2: how long a client may leave one without progress, and whether there are any.
+//! Executor for the streams of one HTTP/2 connection, which resets those that their client does not read.
 //!
-//! hyper sends a response as far as its client lets it, and waits otherwise, which a window of zero makes last for ever: of
-//! HTTP/1.1 the socket would not take more, here it takes other streams and pings. hyper has each stream sent by a future of its
-//! own, which it hands to an executor. This one has an eye on them. A stream is its client's to go on with after its
-//! response's body was asked for more, and gave it ([`asked`]); dropping the future resets the stream.
+//! With HTTP/1.1, a client that does not read makes socket writes stall, which `wire` bounds. An HTTP/2 client can close the flow
+//! control window of a stream while the connection carries other streams and pings, and hyper then waits for ever. hyper
+//! sends each stream in a future of its own, which it passes to this executor. A stream waits for its client if its body
+//! provided the next part ([`asked`]) and the future is still pending. Dropping the future resets the stream.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -17,7 +17,7 @@ use tokio::task_local;
 use tokio::time::{Sleep, sleep};
 
 task_local! {
-    /// What the stream that is being sent waits for.
+    /// What the stream that is being polled waits for.
     static WAITS: Cell<Waits>;
 }
 
@@ -26,16 +26,16 @@ enum Waits {
     /// The next part of the response, or its head.
     #[default]
     ForGuest,
-    /// To be allowed to send that part.
+    /// Flow control capacity to send that part.
     ForClient,
-    /// The same, of another part than before.
+    /// The same for a new part: the stream has made progress.
     ForClientAnew,
 }
 
-/// Notes that a stream's body was asked for its next part, and whether it had it.
+/// Notes that the body of a stream was polled, and whether it provided a part.
 pub fn asked(has_part: bool) {
     let waits = if has_part { Waits::ForClientAnew } else { Waits::ForGuest };
-    // What a thread serves otherwise is no stream.
+    // Outside of a stream there is nothing to note.
     let _ = WAITS.try_with(|it| it.set(waits));
 }
 
@@ -55,12 +55,12 @@ struct Open {
 struct Stream(Arc<Mutex<Open>>);
 
 impl Streams {
-    /// Each of which its client may leave for so long.
+    /// With the time that a client may leave a stream without progress.
     pub fn new(patience: Duration) -> Streams {
         Streams { patience, open: Arc::new(Mutex::new(Open { count: 0, since: Instant::now() })) }
     }
 
-    /// Since when there is none.
+    /// Since when the connection has had no stream; none while it has one.
     pub fn none_since(&self) -> Option<Instant> {
         let open = lock(&self.open);
         (open.count == 0).then_some(open.since)
@@ -97,7 +97,7 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// Sends a stream to its end, or until its client has left it for too long.
+/// Polls a stream to its end, or until its client has made no progress for too long.
 async fn send(stream: impl Future<Output = ()>, patience: Duration) {
     let mut stream = pin!(stream);
     let mut timer: Option<Pin<Box<Sleep>>> = None;

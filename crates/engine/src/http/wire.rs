@@ -1,4 +1,5 @@
-//! The socket of a connection: with what was read of it ahead, bounded writes, and an end that its client hears of.
+//! The socket of a connection: replays the bytes that were read to detect the protocol, bounds writes, and closes so that the
+//! client receives the last response.
 
 use std::io;
 use std::pin::Pin;
@@ -15,15 +16,15 @@ use tokio_io_timeout::TimeoutWriter;
 
 use super::connection::Client;
 
-/// How a connection of HTTP/2 begins (RFC 9113, section 3.4); nothing of HTTP/1.1 does. hyper waits for all of it, as long
-/// as that takes, and does not end meanwhile.
+/// Preface of an HTTP/2 connection (RFC 9113, section 3.4); no HTTP/1.1 request begins like it. hyper would wait for all of
+/// it without a time limit, also during shutdown.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// What is still on its way is read for so long where there is something at the end. Otherwise the client's system may drop
-/// the response that it has not read yet: closing a socket with something to read resets the connection.
+/// How long unread input is discarded before the socket closes. Closing a socket with unread input sends a reset, and the
+/// client's kernel may then drop the response that the client has not read yet.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// What is read at a time of what nobody wants.
+/// Size of the buffer for discarded input.
 const UNWANTED: usize = 4096;
 
 /// The first bytes of a connection.
@@ -34,10 +35,10 @@ pub struct First {
 }
 
 impl First {
-    /// Reads as many as it takes to tell HTTP/2 from HTTP/1.1.
+    /// Reads as many bytes as are needed to distinguish HTTP/2 from HTTP/1.1.
     ///
     /// # Errors
-    /// Of a client that is gone before, and of recv(2).
+    /// If the client closes the connection before, and those of recv(2).
     pub async fn read(stream: &mut TcpStream) -> io::Result<First> {
         let mut first = First { bytes: [0; PREFACE.len()], start: 0, end: 0 };
         while first.end < PREFACE.len() && PREFACE.starts_with(&first.bytes[..first.end]) {
@@ -64,16 +65,16 @@ pub struct Wire {
 }
 
 enum End {
-    /// Nothing of it yet.
+    /// Both directions are open.
     Open,
-    /// The client was told, and may be sending all the same.
-    Told,
-    /// So it is.
+    /// The write side is shut down.
+    Shut,
+    /// There was unread input, which is discarded until this time.
     Lingering(Pin<Box<Sleep>>),
 }
 
 impl Wire {
-    /// After its first bytes. Its client may leave what is written to it for so long.
+    /// With the first bytes that were read of it, and the time that a write may stall.
     pub fn new(stream: TcpStream, first: First, patience: Duration, client: Arc<Client>) -> Wire {
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(patience));
@@ -103,7 +104,7 @@ impl AsyncRead for Wire {
         let count = into.remaining().min(*end - *start);
         into.put_slice(&bytes[*start..*start + count]);
         *start += count;
-        // The rest, if it is there: a head is looked at once. Its errors come again.
+        // Append what else has arrived, so that hyper parses a head once. Errors and the end of input are reported by the next read.
         let _ = self.stream.as_mut().poll_read(context, into);
         Poll::Ready(Ok(()))
     }
@@ -137,7 +138,7 @@ impl AsyncWrite for Wire {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if matches!(self.end, End::Open) {
             ready!(self.stream.as_mut().poll_shutdown(context))?;
-            self.end = End::Told;
+            self.end = End::Shut;
         }
         loop {
             if let End::Lingering(time) = &mut self.end
@@ -149,8 +150,8 @@ impl AsyncWrite for Wire {
             let mut unwanted = ReadBuf::new(&mut bytes);
             let read = self.stream.as_mut().poll_read(context, &mut unwanted);
             match (read, &self.end) {
-                // Nothing more was sent, and what comes from here on comes after the response has been read.
-                (Poll::Pending, End::Told) => return Poll::Ready(Ok(())),
+                // No unread input: the close will not be a reset.
+                (Poll::Pending, End::Shut) => return Poll::Ready(Ok(())),
                 (Poll::Pending, _) => return Poll::Pending,
                 (Poll::Ready(Ok(())), _) if unwanted.filled().is_empty() => {
                     return Poll::Ready(Ok(()));
@@ -163,10 +164,10 @@ impl AsyncWrite for Wire {
     }
 }
 
-/// Tells a client for whom there is no room, and ends the connection.
+/// Sends a fixed response and closes the connection.
 pub async fn refuse(mut stream: TcpStream, answer: &[u8]) {
     use tokio::io::AsyncWriteExt;
-    // As much of it as the socket takes, which is new.
+    // The buffer of a new socket has room for it.
     let _ = stream.try_write(answer);
     let _ = stream.shutdown().await;
     let linger = async {
