@@ -17,7 +17,7 @@ const HOST: &str = "registry.tests";
 
 /// How many images are made for each containerd, and the number that they are made from.
 const IMAGES: u64 = 60;
-const SEED: u64 = 0x5eed;
+const SEED: u64 = 0xbeef_0003;
 
 /// The system and processor of this machine.
 const HERE: &str = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
@@ -100,6 +100,8 @@ impl Sample {
             vec![vec![("app.wasm", guest)], vec![(".wh.app.wasm", b"")]],
             vec![vec![("usr/bin/app.wasm", guest)], vec![("usr/bin/.wh..wh..opq", b"")]],
             vec![vec![("usr/bin/", b""), ("bin -> usr/bin", b"")], vec![("bin/app.wasm", guest)]],
+            vec![vec![("usr/bin/", b""), ("bin -> usr/bin", b""), ("bin/app.wasm", guest)]],
+            vec![vec![("opt/real.wasm", guest)], vec![("app.wasm => opt/real.wasm", b"")]],
             vec![vec![("bin/run", b"#!/bin/sh\n"), ("app.wasm", guest)]],
         ]);
         let wasm = match random.of(&[false, false, true]) || files.is_empty() {

@@ -1,6 +1,9 @@
 //! The files of an image: its layers on each other, as containerd applies them (OCI image specification, "Image Layer
 //! Filesystem Changeset"; containerd's package `archive`).
 //!
+//! containerd unpacks each layer into a folder of its own, for overlayfs to put on the others: a link of a layer below
+//! leads no entry elsewhere, and no file below can be linked to.
+//!
 //! Of a file, only where it is in which layer is kept; its bytes are read when they are asked for.
 
 use std::collections::BTreeMap;
@@ -76,7 +79,7 @@ impl Tree {
             within(limits::ENTRIES as u64, || "its list of entries".into(), *count as u64)?;
             let found = found?;
             let path = found.path()?.into_owned();
-            let Some((folder, name)) = self.parent(&path) else { continue };
+            let Some((folder, name)) = self.parent(&path, layer) else { continue };
             match whiteout(&name) {
                 Some(Whiteout::Folder) => self.remove(&folder, layer, false),
                 Some(Whiteout::Name(name)) => self.remove(&folder.join(name), layer, true),
@@ -87,12 +90,15 @@ impl Tree {
         Ok(())
     }
 
-    /// The folder that an entry is put into, without links, and its name there; none for the root itself.
-    fn parent(&mut self, path: &Path) -> Option<(PathBuf, PathBuf)> {
+    /// The folder that an entry of a layer is put into, without links, and its name there; none for the root itself.
+    fn parent(&self, path: &Path, layer: usize) -> Option<(PathBuf, PathBuf)> {
         let plain: PathBuf = plain(path);
         let (name, folder) = (plain.file_name()?, plain.parent()?);
-        let folder = rule::without_links(folder, |path| self.link(path)).ok()?;
-        Some((folder, name.into()))
+        let own = |path: &Path| match self.nodes.get(path) {
+            Some(node) if node.layer == layer => self.link(path),
+            _ => Ok(None),
+        };
+        Some((rule::without_links(folder, own).ok()?, name.into()))
     }
 
     fn link(&self, path: &Path) -> Result<Option<PathBuf>, std::convert::Infallible> {
@@ -118,9 +124,9 @@ impl Tree {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File(file),
             EntryType::Directory => Kind::Folder,
             EntryType::Symlink => Kind::Link(target()?),
-            EntryType::Link => match self.linked(&target()?) {
+            EntryType::Link => match self.linked(&target()?, layer) {
                 Some(kind) => kind,
-                None => bail!("/{} is a hard link to what is not there", plain(&path).display()),
+                None => bail!("{} is a hard link to what its layer does not have", path.display()),
             },
             EntryType::Fifo => Kind::Other("a fifo"),
             EntryType::Char | EntryType::Block => Kind::Other("a device"),
@@ -141,10 +147,11 @@ impl Tree {
         Ok(())
     }
 
-    /// What a hard link is one of.
-    fn linked(&mut self, target: &Path) -> Option<Kind> {
-        let (folder, name) = self.parent(target)?;
-        self.nodes.get(&folder.join(name)).map(|node| node.kind.clone())
+    /// What a hard link of a layer is one of.
+    fn linked(&self, target: &Path, layer: usize) -> Option<Kind> {
+        let (folder, name) = self.parent(target, layer)?;
+        let node = self.nodes.get(&folder.join(name)).filter(|node| node.layer == layer);
+        node.map(|node| node.kind.clone())
     }
 
     /// Takes away what layers below `layer` have below a path, and at it.

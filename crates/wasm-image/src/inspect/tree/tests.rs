@@ -118,17 +118,26 @@ fn links_lead_to_the_file_and_nowhere_else() {
     }
     assert_eq!(at("/app.wasm", &[&[("app.wasm -> ../../etc/passwd", "")]]), "nothing");
     assert_eq!(at("/a", &[&[("a -> b", ""), ("b -> a", "")]]), "nothing");
-    // A hard link is the file, whatever becomes of the other name.
-    let hard = [("app.wasm => opt/real.wasm", ""), ("opt/.wh.real.wasm", "")];
-    assert_eq!(at("/app.wasm", &[&[real], &hard]), "real");
 }
 
 #[test]
-fn an_entry_is_put_where_the_links_of_its_folder_lead() {
-    let layers: [Entries<'_>; 2] =
-        [&[("usr/lib/", ""), ("lib -> usr/lib", "")], &[("lib/app.wasm", "through")]];
-    assert_eq!(at("/usr/lib/app.wasm", &layers), "through");
-    assert_eq!(at("/lib/app.wasm", &layers), "through");
+fn a_hard_link_to_a_file_of_a_layer_below_cannot_be_unpacked() {
+    let below = (TAR, tar_of(&[("opt/real.wasm", "real")]));
+    let above = (TAR, tar_of(&[("app.wasm => opt/real.wasm", "")]));
+    let (_folder, tree) = tree_of(&[below, above]).unwrap();
+    let error = format!("{:#}", tree.unwrap_err());
+    assert!(error.contains("/app.wasm is a hard link to what its layer does not have"), "{error}");
+}
+
+#[test]
+fn an_entry_is_put_where_the_links_of_its_own_layer_lead() {
+    let own: Entries<'_> = &[("usr/lib/", ""), ("lib -> usr/lib", ""), ("lib/app.wasm", "through")];
+    assert_eq!(at("/usr/lib/app.wasm", &[own]), "through");
+    assert_eq!(at("/lib/app.wasm", &[own]), "through");
+    // A folder takes the place of a link below it.
+    let (below, above) = own.split_at(2);
+    assert_eq!(at("/usr/lib/app.wasm", &[below, above]), "nothing");
+    assert_eq!(at("/lib/app.wasm", &[below, above]), "through");
 }
 
 #[test]
