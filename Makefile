@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest bench \
+.PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest chaos bench \
 	bench-quick bench-trace contenders check fmt clean
 
 # Where the programs are that are measured: of this shim what is shipped.
@@ -41,6 +41,8 @@ demo: images containerd ## a mixed Pod under a private containerd, from nothing 
 	@target/release/demo
 
 test: images polyglot h2spec cluster-tools ## run every test but the slow ones on Kubernetes
+	@echo "== chaos"
+	@target/release/chaos --pods 300 --seed 1
 	@echo "== test on Kubernetes"
 	@$(CARGO) test --release --locked --workspace --test kubernetes
 	@echo "== test"
@@ -67,6 +69,10 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 	@scripts/install-deps.sh critest
 	@scripts/build-go-tools.sh critest
 	@target/release/critest
+
+chaos: images containerd ## kill, stop and fill up around N=300 Pods (SEED=, MODE=kill, stop, disk or images, POD=)
+	@target/release/chaos $(if $(N),--pods $(N)) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) \
+		$(if $(POD),--pod $(POD))
 
 bench: contenders cluster-tools ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)

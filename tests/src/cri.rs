@@ -24,6 +24,7 @@ pub struct Client {
     runtime: Arc<Runtime>,
     service: RuntimeServiceClient<Channel>,
     images: ImageServiceClient<Channel>,
+    limit: Duration,
 }
 
 /// How long any call may take: creating a container may compile its guest.
@@ -51,7 +52,12 @@ impl Client {
         let channel = connect(socket.to_owned());
         let service = RuntimeServiceClient::new(channel.clone());
         let images = ImageServiceClient::new(channel);
-        Ok(Self { service, images, runtime: Arc::clone(&runtime) })
+        Ok(Self { service, images, runtime: Arc::clone(&runtime), limit: LIMIT })
+    }
+
+    /// The same client with less patience for any call.
+    pub fn within(&self, limit: Duration) -> Self {
+        Self { limit, ..self.clone() }
     }
 
     /// Whether containerd answers, and is ready to run Pods with a network.
@@ -73,6 +79,14 @@ impl Client {
         let request = ImageStatusRequest { image, verbose: false };
         let call = async move { images.image_status(request).await };
         Ok(self.call("ImageStatus", call)?.image.is_some())
+    }
+
+    /// Deletes an image, as kubelet does when the disk fills up.
+    pub fn remove_image(&self, image: &str) -> Result<()> {
+        let mut images = self.images.clone();
+        let image = Some(ImageSpec { image: image.to_owned(), ..Default::default() });
+        let request = RemoveImageRequest { image };
+        self.call("RemoveImage", async move { images.remove_image(request).await }).map(drop)
     }
 
     /// Pulls an image, with a user's name and password where given, and returns the reference for containers.
@@ -108,11 +122,13 @@ impl Client {
 
     /// The ids of all Pods.
     pub fn pods(&self) -> Result<Vec<String>> {
-        let mut service = self.service.clone();
-        let request = ListPodSandboxRequest { filter: None };
-        let call = async move { service.list_pod_sandbox(request).await };
-        let pods = self.call("ListPodSandbox", call)?.items;
-        Ok(pods.into_iter().map(|pod| pod.id).collect())
+        Ok(self.list(None)?.into_iter().map(|pod| pod.id).collect())
+    }
+
+    /// The ids of the Pods of that name.
+    pub fn pods_named(&self, name: &str) -> Result<Vec<String>> {
+        let is_it = |pod: &PodSandbox| pod.metadata.as_ref().is_some_and(|it| it.name == name);
+        Ok(self.list(None)?.into_iter().filter(is_it).map(|pod| pod.id).collect())
     }
 
     /// The ids of the Pods of a Kubernetes namespace that are Ready.
@@ -127,14 +143,17 @@ impl Client {
     }
 
     fn pods_in(&self, namespace: &str, state: Option<PodSandboxStateValue>) -> Result<Vec<String>> {
-        let mut service = self.service.clone();
         let label = ("io.kubernetes.pod.namespace".to_owned(), namespace.to_owned());
         let filter =
             PodSandboxFilter { state, label_selector: [label].into(), ..Default::default() };
-        let request = ListPodSandboxRequest { filter: Some(filter) };
+        Ok(self.list(Some(filter))?.into_iter().map(|pod| pod.id).collect())
+    }
+
+    fn list(&self, filter: Option<PodSandboxFilter>) -> Result<Vec<PodSandbox>> {
+        let mut service = self.service.clone();
+        let request = ListPodSandboxRequest { filter };
         let call = async move { service.list_pod_sandbox(request).await };
-        let pods = self.call("ListPodSandbox", call)?.items;
-        Ok(pods.into_iter().map(|pod| pod.id).collect())
+        Ok(self.call("ListPodSandbox", call)?.items)
     }
 
     /// Stops whatever is left in a Pod, at once, and takes down its network.
@@ -266,7 +285,7 @@ impl Client {
         name: &str,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T> {
-        let limited = async { tokio::time::timeout(LIMIT, call).await };
+        let limited = async { tokio::time::timeout(self.limit, call).await };
         let answer =
             self.runtime.block_on(limited).with_context(|| format!("{name}: no answer"))?;
         answer

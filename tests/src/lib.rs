@@ -2,7 +2,8 @@
 //!
 //! To read in this order:
 //! - [`containerd`]: which versions are at hand; [`config`]: what a private one is told.
-//! - [`node`]: one private containerd with its images and network, from start to "nothing is left".
+//! - [`node`]: one private containerd with its images and network, from start to "nothing is left"; [`disk`]: one of
+//!   its own that can be filled.
 //! - [`spec`]: Pods and containers as a test writes them; [`running`]: as they live;
 //!   [`cri`]: the client both go through; [`logs`] and [`http`]: what comes out of them.
 //! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells;
@@ -24,6 +25,7 @@ pub mod config;
 pub mod containerd;
 pub mod cri;
 pub mod ctr;
+pub mod disk;
 pub mod events;
 pub mod http;
 pub mod interrupt;

@@ -14,6 +14,7 @@ use nix::unistd::Pid;
 
 use crate::containerd::{Containerd, repository};
 use crate::ctr::Ctr;
+use crate::disk::Disk;
 use crate::network::{self, Bridge};
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
@@ -34,6 +35,7 @@ pub struct Node {
     pub(crate) folder: PathBuf,
     name: String,
     pub(crate) bridge: Option<Bridge>,
+    pub(crate) disk: Option<Disk>,
     daemon: Mutex<Option<Child>>,
     imported: Mutex<HashSet<String>>,
 }
@@ -55,6 +57,15 @@ pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
 impl Node {
     /// Starts a containerd of that version and waits until Pods can be run.
     pub fn start(containerd: Containerd) -> Result<Self> {
+        Self::start_on(containerd, None)
+    }
+
+    /// The same with all files on a disk of its own, of so many bytes.
+    pub fn start_with_disk(containerd: Containerd, bytes: u64) -> Result<Self> {
+        Self::start_on(containerd, Some(bytes))
+    }
+
+    fn start_on(containerd: Containerd, disk: Option<u64>) -> Result<Self> {
         let making = interrupt::making();
         let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -63,6 +74,7 @@ impl Node {
             traces: Traces::new(&name, &folder),
             cri: cri::Client::new(&config::socket(&folder))?,
             bridge: None,
+            disk: None,
             daemon: Mutex::default(),
             imported: Mutex::default(),
             containerd,
@@ -70,6 +82,7 @@ impl Node {
             name,
         };
         making.note(&node.traces);
+        node.disk = disk.map(|bytes| Disk::mount(&node.folder, bytes)).transpose()?;
         config::write(&node.containerd, &node.folder, &network::plugins()?)?;
         node.bridge = Some(Bridge::create(&node.name, &node.folder)?);
         node.start_containerd()?;
@@ -81,7 +94,7 @@ impl Node {
     pub fn start_containerd(&self) -> Result<()> {
         let mut command = Command::new(&self.containerd.program);
         command.arg("--config").arg(self.folder.join("config.toml")).env("PATH", self.path()?);
-        command.env("WASMTIME_SHIM_CACHE", self.folder.join("cache"));
+        command.env("WASMTIME_SHIM_CACHE", self.code());
         command.envs(self.containerd.environment.iter().cloned());
         let child = command::daemon(&mut command, &self.folder, &self.log())?;
         *self.daemon() = Some(child);
@@ -135,6 +148,15 @@ impl Node {
         self.import("default", name)
     }
 
+    /// Deletes a sample image, which [`Node::image`] then imports again.
+    pub fn delete_image(&self, name: &str) -> Result<()> {
+        let reference = self.image(name)?;
+        self.cri.remove_image(&reference)?;
+        let mut imported = self.imported.lock().expect("no import panics");
+        imported.remove(&format!("{KUBERNETES}/{name}"));
+        Ok(())
+    }
+
     fn import(&self, namespace: &str, name: &str) -> Result<String> {
         let mut imported = self.imported.lock().expect("no import panics");
         if imported.insert(format!("{namespace}/{name}")) {
@@ -149,6 +171,30 @@ impl Node {
     /// Where its containerd keeps the content of images: a file each, by its digest.
     pub fn blobs(&self) -> PathBuf {
         self.folder.join("root/io.containerd.content.v1.content/blobs/sha256")
+    }
+
+    /// Where containerd lays out the bundles of that namespace of its own: a folder each, by id.
+    pub fn bundles_of(&self, namespace: &str) -> PathBuf {
+        self.bundles().join(namespace)
+    }
+
+    pub(crate) fn bundles(&self) -> PathBuf {
+        self.folder.join("state/io.containerd.runtime.v2.task")
+    }
+
+    /// Where its shims keep the compiled code of guests that are files.
+    pub fn code(&self) -> PathBuf {
+        self.folder.join("cache")
+    }
+
+    /// The folder of everything that it keeps.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// The disk that it has of its own.
+    pub fn disk(&self) -> Option<&Disk> {
+        self.disk.as_ref()
     }
 
     /// Imports the images of an archive.

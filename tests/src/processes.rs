@@ -90,6 +90,13 @@ impl Process {
         after.split(' ').nth(16)?.parse().ok()
     }
 
+    /// When it was begun, in ticks since the machine was (proc(5), `stat`, field 22): another process of the same
+    /// number has another time.
+    pub fn begun(&self) -> Option<u64> {
+        let (_, after) = stat(self.pid)?;
+        after.split(' ').nth(19)?.parse().ok()
+    }
+
     /// The process of that number.
     pub fn at(pid: i32) -> Option<Self> {
         let (before, after) = stat(pid)?;

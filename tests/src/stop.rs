@@ -30,6 +30,9 @@ impl Node {
             left.dedup();
             bail!("left behind:\n  {}", left.join("\n  "));
         }
+        if let Some(disk) = self.disk.take() {
+            disk.unmount()?;
+        }
         fs::remove_dir_all(&self.folder)?;
         Ok(())
     }
@@ -64,13 +67,13 @@ impl Node {
             let active = snapshots.iter().filter(|line| line.ends_with("Active"));
             left.extend(active.map(|line| format!("snapshot in {namespace}: {line}")));
         }
-        left.extend(self.bundles());
+        left.extend(self.bundles_left());
         Ok(left)
     }
 
     /// Folders that containerd has made for shims.
-    fn bundles(&self) -> Vec<String> {
-        let namespaces = fs::read_dir(self.folder.join("state/io.containerd.runtime.v2.task"));
+    fn bundles_left(&self) -> Vec<String> {
+        let namespaces = fs::read_dir(self.bundles());
         let namespaces = namespaces.into_iter().flatten().flatten();
         let bundles = namespaces.flat_map(|folder| fs::read_dir(folder.path())).flatten().flatten();
         bundles.map(|bundle| format!("bundle {}", bundle.path().display())).collect()

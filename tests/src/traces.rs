@@ -73,7 +73,9 @@ impl Traces {
         self.remove_log_links();
         let processes = self.processes(daemon);
         let processes = processes.iter().map(|p| format!("process {}: {}", p.pid, p.command));
-        let mounts = self.mounts().into_iter().map(|path| format!("mount {path}"));
+        // A disk of the node's own is no trace of a Pod's.
+        let mounts = self.mounts().into_iter().filter(|path| Path::new(path) != self.folder);
+        let mounts = mounts.map(|path| format!("mount {path}"));
         let cgroups = self.cgroups().into_iter().map(|path| format!("cgroup {}", path.display()));
         let files = self.files().into_iter().map(|path| format!("file {}", path.display()));
         processes.chain(mounts).chain(cgroups).chain(files).collect()

@@ -1,0 +1,89 @@
+//! Which Pod is which, known from the bundles that containerd lays out: before RunPodSandbox has answered, and where
+//! it never answers, nothing else has the Pod's name and its id.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::Node;
+use tests::node::KUBERNETES;
+
+/// How often is looked: a bundle is there for much longer.
+const INTERVAL: Duration = Duration::from_millis(3);
+
+/// The bundles of one node.
+#[derive(Debug)]
+pub struct Bundles {
+    folder: PathBuf,
+    /// By id the name of the Pod that it belongs to, and whether it is the Pod's own.
+    known: Mutex<HashMap<String, Known>>,
+}
+
+#[derive(Debug, Clone)]
+struct Known {
+    pod: String,
+    is_sandbox: bool,
+}
+
+impl Bundles {
+    /// Of that node.
+    pub fn new(node: &Node) -> Self {
+        Self { folder: node.bundles_of(KUBERNETES), known: Mutex::default() }
+    }
+
+    /// Looks, until it is over, which bundles there are, and has their traces looked for at the end.
+    pub fn watch(&self, node: &Node, over: &AtomicBool) {
+        while !over.load(Ordering::Relaxed) {
+            for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+                let id = entry.file_name().to_string_lossy().into_owned();
+                if !self.known().contains_key(&id)
+                    && let Some(known) = read(&entry.path().join("config.json"))
+                {
+                    node.traces.watch(KUBERNETES, &id);
+                    self.known().insert(id, known);
+                }
+            }
+            thread::sleep(INTERVAL);
+        }
+    }
+
+    /// The id of the Pod of that name, the last one where there were several.
+    pub fn sandbox(&self, pod: &str) -> Option<String> {
+        let known = self.known();
+        let mut ids = known.iter().filter(|(_, it)| it.is_sandbox && it.pod == pod);
+        ids.next().map(|(id, _)| id.clone())
+    }
+
+    /// The names of the Pods of which an id, or the name, is in the text.
+    pub fn mentioned(&self, text: &str) -> Vec<String> {
+        let known = self.known();
+        let mut pods: Vec<_> = known
+            .iter()
+            .filter(|(id, _)| text.contains(id.as_str()))
+            .map(|(_, known)| known.pod.clone())
+            .collect();
+        pods.sort();
+        pods.dedup();
+        pods
+    }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<String, Known>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// None as long as it is not written.
+fn read(config: &PathBuf) -> Option<Known> {
+    let config: Value = serde_json::from_slice(&fs::read(config).ok()?).ok()?;
+    let annotation = |name: &str| {
+        let text = &config["annotations"][format!("io.kubernetes.cri.{name}")];
+        text.as_str().map(str::to_owned)
+    };
+    let is_sandbox = annotation("container-type")? == "sandbox";
+    Some(Known { pod: annotation("sandbox-name")?, is_sandbox })
+}

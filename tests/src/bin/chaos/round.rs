@@ -1,0 +1,179 @@
+//! A node and the Pods that run on it, some side by side, until nothing is left of them.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread::{self, Scope, ScopedJoinHandle};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use fastrand::Rng;
+use tests::Node;
+use tests::containerd::Containerd;
+
+use crate::bundles::Bundles;
+use crate::life;
+use crate::options::Options;
+use crate::panics;
+use crate::plan::{Mode, Plan};
+use crate::story::Story;
+use crate::strike::Scene;
+use crate::tally::Tally;
+use crate::weather::Weather;
+
+/// Pods at a time: more than a small machine has processors, so that they get in each other's way.
+const SIDE_BY_SIDE: usize = 6;
+
+/// Pods of one node: looking for what they have left takes longer with each.
+const AT_MOST: usize = 400;
+
+/// How long a call may take. It is half of what kubelet waits, on a machine with other things to do.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// The disk that fills up: a few times what the images take.
+const DISK_BYTES: u64 = 256 << 20;
+
+/// The images that are deleted. The sandbox's own is pinned on a real node.
+const IMAGES: [&str; 4] = ["hello", "hello-c", "hello-http", "linux"];
+
+/// So many Pods on one node.
+#[derive(Debug)]
+pub struct Round {
+    containerd: Containerd,
+    mode: Mode,
+    pods: Range<usize>,
+}
+
+/// The rounds of a run. Processes are killed with each containerd there is, all else is done with the newest.
+pub fn rounds(options: &Options, containerds: &[Containerd]) -> Vec<Round> {
+    let mut rounds = Vec::new();
+    let mut first = 0;
+    for (mode, pods) in options.shares() {
+        let nodes = if mode == Mode::Kill { containerds } else { newest(containerds) };
+        for (at, containerd) in nodes.iter().enumerate() {
+            let end = first + pods / nodes.len() + usize::from(at < pods % nodes.len());
+            for start in (first..end).step_by(AT_MOST) {
+                let pods = start..end.min(start + AT_MOST);
+                rounds.push(Round { containerd: containerd.clone(), mode, pods });
+            }
+            first = end;
+        }
+    }
+    if let Some(pod) = options.pod {
+        rounds.retain(|round| round.pods.contains(&pod));
+        rounds.iter_mut().for_each(|round| round.pods = pod..pod + 1);
+    }
+    rounds
+}
+
+fn newest(containerds: &[Containerd]) -> &[Containerd] {
+    &containerds[containerds.len().saturating_sub(1)..]
+}
+
+impl Round {
+    /// Runs it.
+    ///
+    /// # Errors
+    /// The node does not start, or containerd does not come back. What must not be of Pods is in the tally.
+    pub fn run(&self, seed: u64, tally: &Tally) -> Result<()> {
+        let (version, count) = (&self.containerd.version, self.pods.len());
+        println!("{count} Pods with containerd {version}: {}", self.mode.words());
+        let mut node = match self.mode {
+            Mode::Disk => Node::start_with_disk(self.containerd.clone(), DISK_BYTES),
+            _ => Node::start(self.containerd.clone()),
+        }?;
+        node.cri = node.cri.within(LIMIT);
+        for image in IMAGES {
+            node.image(image)?;
+        }
+        let bundles = Bundles::new(&node);
+        let stories = self.live(seed, &node, &bundles, tally)?;
+        let bad = stories.iter().filter(|(_, story)| !story.violations().is_empty()).count();
+        for (plan, story) in &stories {
+            tally.pod(plan, story, version);
+        }
+        for line in panics::below(node.folder()) {
+            tally.violation(format!("a panic: {line}"), among(&stories, &bundles, &line));
+        }
+        if bad > 0 {
+            // What is left is left by them.
+            return Ok(());
+        }
+        if let Err(error) = node.stop() {
+            let error = format!("{error:#}");
+            let told = among(&stories, &bundles, &error);
+            tally.violation(error, told);
+        }
+        Ok(())
+    }
+
+    /// Runs the Pods, and returns their stories.
+    fn live(
+        &self,
+        seed: u64,
+        node: &Node,
+        bundles: &Bundles,
+        tally: &Tally,
+    ) -> Result<Vec<(Plan, Story)>> {
+        let (weather, over) = (Weather::default(), AtomicBool::new(false));
+        let scene = Scene { node, bundles, weather: &weather };
+        let (next, stories) = (AtomicUsize::new(self.pods.start), Mutex::new(Vec::new()));
+        let work = || {
+            while let Some(number) = self.take(&next) {
+                let plan = Plan::new(seed, number, self.mode);
+                tally.begun(self.mode);
+                let story = life::live(scene, &plan, tally)
+                    .with_context(|| format!("Pod {number} of seed {seed}"))?;
+                stories.lock().unwrap_or_else(PoisonError::into_inner).push((plan, story));
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        thread::scope(|scope| {
+            scope.spawn(|| bundles.watch(node, &over));
+            let spells = self.spells(scope, seed, scene, &over);
+            let workers: Vec<_> = (0..SIDE_BY_SIDE).map(|_| scope.spawn(work)).collect();
+            let ended: Vec<_> = workers.into_iter().map(join).collect();
+            over.store(true, Ordering::SeqCst);
+            let spells = spells.map(join).transpose()?.unwrap_or_default();
+            tally.spells(self.mode, spells);
+            ended.into_iter().collect::<Result<Vec<()>>>()
+        })?;
+        Ok(stories.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn take(&self, next: &AtomicUsize) -> Option<usize> {
+        let number = next.fetch_add(1, Ordering::SeqCst);
+        self.pods.contains(&number).then_some(number)
+    }
+
+    /// The thread that makes what befalls the whole node, where the mode has such.
+    fn spells<'scope, 'env>(
+        &self,
+        scope: &'scope Scope<'scope, 'env>,
+        seed: u64,
+        scene: Scene<'env>,
+        over: &'env AtomicBool,
+    ) -> Option<ScopedJoinHandle<'scope, Result<usize>>> {
+        let rng = Rng::with_seed(seed.wrapping_add(self.pods.start as u64));
+        match (self.mode, scene.node.disk()) {
+            (Mode::Disk, Some(disk)) => {
+                Some(scope.spawn(move || scene.weather.fill_disk(disk, rng, over)))
+            }
+            (Mode::Images, _) => Some(
+                scope.spawn(move || scene.weather.delete_images(scene.node, &IMAGES, rng, over)),
+            ),
+            _ => None,
+        }
+    }
+}
+
+fn join<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    thread.join().map_err(|_| anyhow!("a thread of the run has panicked"))?
+}
+
+/// The stories of the Pods that a text mentions by an id.
+fn among(stories: &[(Plan, Story)], bundles: &Bundles, text: &str) -> String {
+    let pods = bundles.mentioned(text);
+    let told = stories.iter().filter(|(plan, _)| pods.contains(&plan.name()));
+    told.map(|(plan, story)| format!("{}:\n{}", plan.name(), story.text())).collect()
+}

@@ -1,0 +1,56 @@
+//! What happened to one Pod, with times, and whatever of it must not be.
+
+use std::fmt::Write;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+/// The story of one Pod; written by its own thread and by the one that harms it.
+#[derive(Debug)]
+pub struct Story {
+    start: Instant,
+    told: Mutex<Told>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    lines: Vec<String>,
+    violations: Vec<String>,
+}
+
+impl Story {
+    /// Begins with that line.
+    pub fn new(first: String) -> Self {
+        let story = Self { start: Instant::now(), told: Mutex::default() };
+        story.note(&first);
+        story
+    }
+
+    /// Adds a line.
+    pub fn note(&self, what: &str) {
+        let line = format!("{:>8.3} s  {what}", self.start.elapsed().as_secs_f64());
+        self.told().lines.push(line);
+    }
+
+    /// Adds something that must not be.
+    pub fn violation(&self, what: &str) {
+        self.note(&format!("** {what}"));
+        self.told().violations.push(what.to_owned());
+    }
+
+    /// What must not be, so far.
+    pub fn violations(&self) -> Vec<String> {
+        self.told().violations.clone()
+    }
+
+    /// All of it.
+    pub fn text(&self) -> String {
+        self.told().lines.iter().fold(String::new(), |mut text, line| {
+            let _ = writeln!(text, "  {line}");
+            text
+        })
+    }
+
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

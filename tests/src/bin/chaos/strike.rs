@@ -1,0 +1,131 @@
+//! The harm to one process: it is looked for during a part of a Pod's life, and struck some time after it was found.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sys::signal::Signal;
+use tests::Node;
+use tests::processes::{self, Process};
+
+use crate::bundles::Bundles;
+use crate::plan::{How, Strike, Victim};
+use crate::story::Story;
+use crate::weather::Weather;
+
+/// Between two looks. Most of the time of a look is reading /proc.
+const INTERVAL: Duration = Duration::from_millis(1);
+
+/// Where it happens.
+#[derive(Debug, Clone, Copy)]
+pub struct Scene<'a> {
+    /// On which node.
+    pub node: &'a Node,
+    /// Which Pod is which.
+    pub bundles: &'a Bundles,
+    /// Who else may be struck by it.
+    pub weather: &'a Weather,
+}
+
+/// A strike under way.
+#[derive(Debug)]
+pub struct Striking {
+    /// What is to be done.
+    pub strike: Strike,
+    /// Set as soon as nobody is looked for any more.
+    pub over: AtomicBool,
+    /// Set before anything is done.
+    pub done: AtomicBool,
+}
+
+impl Striking {
+    /// One that is not begun.
+    pub fn new(strike: Strike) -> Self {
+        Self { strike, over: AtomicBool::new(false), done: AtomicBool::new(false) }
+    }
+
+    /// Whether it was carried out, or is about to be, on one of these.
+    pub fn has_met(&self, victims: &[Victim]) -> bool {
+        self.done.load(Ordering::SeqCst) && victims.contains(&self.strike.victim)
+    }
+
+    /// Looks for the victim in the Pod of that name and strikes it. That it was not met is no error.
+    ///
+    /// # Errors
+    /// containerd does not come back.
+    pub fn carry_out(&self, scene: Scene<'_>, pod: &str, story: &Story) -> Result<()> {
+        let Strike { victim, after, how, .. } = self.strike;
+        if victim == Victim::Containerd {
+            sleep(after);
+            self.done.store(true, Ordering::SeqCst);
+            return at_containerd(scene, how, story);
+        }
+        let before = processes::all().into_iter().map(|process| process.pid).collect();
+        while !self.over.load(Ordering::SeqCst) {
+            let Some((process, begun)) = search(scene.bundles, pod, victim, &before) else {
+                sleep(INTERVAL);
+                continue;
+            };
+            sleep(after);
+            // A number may be another's by now.
+            if process.begun() == Some(begun) {
+                self.done.store(true, Ordering::SeqCst);
+                at_process(victim, &process, begun, how, story);
+                return Ok(());
+            }
+        }
+        story.note(&format!("{victim:?} was not met"));
+        Ok(())
+    }
+}
+
+fn search(
+    bundles: &Bundles,
+    pod: &str,
+    victim: Victim,
+    before: &HashSet<i32>,
+) -> Option<(Process, u64)> {
+    let id = bundles.sandbox(pod)?;
+    let process = crate::victims::find(victim, &id, &processes::all(), before)?;
+    let begun = process.begun()?;
+    Some((process, begun))
+}
+
+fn at_process(victim: Victim, process: &Process, begun: u64, how: How, story: &Story) {
+    let send = |signal: Signal| {
+        if process.begun() == Some(begun) {
+            // Gone in this very moment is gone.
+            let sent = if process.kill(signal).is_ok() { "to" } else { "too late for" };
+            story.note(&format!("{signal} {sent} {victim:?} {} ({})", process.pid, process.name));
+        }
+    };
+    let (lasts, last) = match how {
+        How::Kill => return send(Signal::SIGKILL),
+        How::Pause(lasts) => (lasts, Signal::SIGCONT),
+        How::PauseAndKill(lasts) => (lasts, Signal::SIGKILL),
+    };
+    send(Signal::SIGSTOP);
+    sleep(lasts);
+    send(last);
+}
+
+fn at_containerd(scene: Scene<'_>, how: How, story: &Story) -> Result<()> {
+    // Another Pod's strike may be under way: there is one containerd.
+    static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match how {
+        How::Kill | How::PauseAndKill(_) => {
+            story.note("containerd is killed");
+            let away = Duration::from_millis(fastrand::u64(..500));
+            scene.weather.restart_containerd(scene.node, away)?;
+            story.note("containerd is back");
+        }
+        How::Pause(lasts) => {
+            story.note(&format!("containerd is stopped for {} ms", lasts.as_millis()));
+            scene.weather.pause_containerd(scene.node, lasts).context("stop containerd")?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,198 @@
+//! What happened in all.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use crate::plan::{Mode, Phase, Plan, Strike, Victim};
+use crate::story::Story;
+
+/// Counted by all threads of a run.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<Counts>);
+
+/// Everything that is counted.
+#[derive(Debug, Default, Clone)]
+pub struct Counts {
+    /// Pods by what was done to them.
+    pub pods: BTreeMap<Mode, usize>,
+    /// How often whole nodes were struck.
+    pub spells: BTreeMap<Mode, usize>,
+    /// By victim and part of the Pod's life, how often it was struck there.
+    pub met: BTreeMap<(Victim, Part), usize>,
+    /// How often it was not there when it was looked for.
+    pub missed: BTreeMap<Victim, usize>,
+    /// How often calls failed, by message.
+    pub failures: BTreeMap<String, usize>,
+    /// How long calls took.
+    pub calls: BTreeMap<&'static str, Vec<Duration>>,
+    /// What must not be.
+    pub violations: Vec<Violation>,
+}
+
+/// A Pod's life in three.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Up to its containers' start.
+    Creation,
+    /// From there.
+    Running,
+    /// From the first call that is to stop it.
+    End,
+}
+
+/// Something that must not be, and what it is known by.
+#[derive(Debug, Clone)]
+pub struct Violation {
+    /// In a line, or a few.
+    pub what: String,
+    /// The stories of the Pods that it concerns.
+    pub stories: String,
+}
+
+/// The counts of a run.
+#[derive(Debug)]
+pub struct Summary {
+    /// With which it can be repeated.
+    pub seed: u64,
+    /// How long it took.
+    pub took: Duration,
+    /// What was counted.
+    pub counts: Counts,
+    /// What must not be.
+    pub violations: Vec<Violation>,
+}
+
+/// Of a call's message no more than this is told apart, in characters.
+const READABLE: usize = 240;
+
+/// The name under which the time is kept that it took to remove a Pod, with all tries.
+pub const REMOVAL: &str = "removal, with all tries";
+
+impl Tally {
+    /// A Pod has come to its end.
+    pub fn pod(&self, plan: &Plan, story: &Story, containerd: &str) {
+        for what in story.violations() {
+            let what = format!("Pod {} (containerd {containerd}): {what}", plan.number);
+            self.violation(what, story.text());
+        }
+    }
+
+    /// A Pod of that mode is run.
+    pub fn begun(&self, mode: Mode) {
+        *self.counts().pods.entry(mode).or_default() += 1;
+    }
+
+    /// Something that must not be.
+    pub fn violation(&self, what: String, stories: String) {
+        println!("** {what}");
+        self.counts().violations.push(Violation { what, stories });
+    }
+
+    /// How much there is of it.
+    pub fn violations(&self) -> usize {
+        self.counts().violations.len()
+    }
+
+    /// A strike, which may have met nobody.
+    pub fn struck(&self, strike: &Strike, has_met: bool) {
+        let mut counts = self.counts();
+        match has_met {
+            true => *counts.met.entry((strike.victim, Part::of(strike.phase))).or_default() += 1,
+            false => *counts.missed.entry(strike.victim).or_default() += 1,
+        }
+    }
+
+    /// Whole nodes were struck so often.
+    pub fn spells(&self, mode: Mode, times: usize) {
+        *self.counts().spells.entry(mode).or_default() += times;
+    }
+
+    /// A call took that long.
+    pub fn call(&self, name: &'static str, took: Duration) {
+        self.counts().calls.entry(name).or_default().push(took);
+    }
+
+    /// A call failed with that message.
+    pub fn failure(&self, error: &str) {
+        *self.counts().failures.entry(normalised(error)).or_default() += 1;
+    }
+
+    /// All of it.
+    pub fn summary(&self, seed: u64, took: Duration) -> Summary {
+        let mut counts = self.counts().clone();
+        let violations = std::mem::take(&mut counts.violations);
+        Summary { seed, took, counts, violations }
+    }
+
+    fn counts(&self) -> MutexGuard<'_, Counts> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Part {
+    fn of(phase: Phase) -> Self {
+        match phase {
+            Phase::Sandbox | Phase::Start => Self::Creation,
+            Phase::Exec | Phase::Running => Self::Running,
+            Phase::Stop | Phase::Remove => Self::End,
+        }
+    }
+}
+
+/// A message without what differs from one to the next: ids, numbers, names of temporary folders.
+fn normalised(message: &str) -> String {
+    let mut text = String::new();
+    let mut rest = message;
+    while !rest.is_empty() {
+        let end = rest.find(|it: char| !it.is_ascii_alphanumeric()).unwrap_or(rest.len());
+        let (word, after) = rest.split_at(end);
+        let is_id = |word: &str| {
+            let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
+            word.len() >= 4 && has_digit && word.bytes().all(|byte| byte.is_ascii_hexdigit())
+        };
+        match word {
+            number if !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()) => {
+                text.push('N');
+            }
+            word if is_id(word) || (!word.is_empty() && text.ends_with("wst-")) => {
+                text.push_str("ID");
+            }
+            word => text.push_str(word),
+        }
+        let mut characters = after.chars();
+        text.extend(characters.next());
+        rest = characters.as_str();
+    }
+    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(READABLE).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plan::How;
+
+    #[test]
+    fn messages_that_differ_in_numbers_and_ids_alone_are_one() {
+        let one = "no task c51c7a96d6b1: /tmp/wst-a8XkQz/state/cni-0a1b-22 after 12 s: é";
+        let other = "no task 0e7738a1ffff: /tmp/wst-999999/state/cni-7777-22 after 9 s: é";
+        assert_eq!(normalised(one), normalised(other));
+        assert_eq!(normalised(one), "no task ID: /tmp/wst-ID/state/cni-ID-N after N s: é");
+        assert_ne!(normalised("deadline exceeded"), normalised("not found"));
+    }
+
+    #[test]
+    fn strikes_are_counted_by_whom_they_met_and_when() {
+        let tally = Tally::default();
+        for phase in [Phase::Sandbox, Phase::Start, Phase::Remove] {
+            let after = Duration::ZERO;
+            let strike = Strike { victim: Victim::Shim, phase, after, how: How::Kill };
+            tally.struck(&strike, true);
+            tally.struck(&strike, false);
+        }
+        let counts = tally.summary(1, Duration::ZERO).counts;
+        assert_eq!(counts.met[&(Victim::Shim, Part::Creation)], 2);
+        assert_eq!(counts.met[&(Victim::Shim, Part::End)], 1);
+        assert_eq!(counts.missed[&Victim::Shim], 3);
+    }
+}

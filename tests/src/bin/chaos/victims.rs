@@ -1,0 +1,127 @@
+//! Who is which process of a Pod.
+
+use std::collections::HashSet;
+
+use tests::processes::Process;
+
+use crate::plan::Victim;
+
+/// The name of the shim's serving process and, as the kernel cuts it, of each of its actions.
+const SHIM: &str = "containerd-shim";
+
+/// The name of the zygote, and of what it forks as long as that is nothing else.
+const ZYGOTE: &str = "wasmtime-zygote";
+
+/// The process of that kind that the Pod with this id has, among these; `before` were there when it was begun to
+/// look, and are no executed process.
+pub fn find(
+    victim: Victim,
+    pod: &str,
+    processes: &[Process],
+    before: &HashSet<i32>,
+) -> Option<Process> {
+    let shim = shim(processes, pod)?;
+    let below = |parent: &Process| {
+        let parent = parent.pid;
+        processes.iter().filter(move |process| process.parent == parent)
+    };
+    let zygote = || below(shim).find(|process| process.name == ZYGOTE);
+    let mut requests = zygote().into_iter().flat_map(below).filter(|it| it.name == ZYGOTE);
+    let is_made = |process: &&Process| process.name != ZYGOTE && !is_builder(process);
+    let found = match victim {
+        Victim::Shim => Some(shim),
+        Victim::Zygote => zygote(),
+        Victim::Request => requests.next(),
+        // libcontainer's processes are the request's children, and orphaned to the shim.
+        Victim::Builder => requests.flat_map(below).chain(below(shim)).find(|it| is_builder(it)),
+        Victim::Compiler => zygote().and_then(|zygote| {
+            let mut forked = below(zygote).chain(below(zygote).flat_map(below));
+            forked.find(|process| process.name == "wasm-compile")
+        }),
+        Victim::Pause => below(shim).find(|process| process.name == "pause"),
+        Victim::Container => below(shim).filter(is_made).find(|process| process.name != "pause"),
+        Victim::Executed => {
+            below(shim).filter(is_made).find(|process| !before.contains(&process.pid))
+        }
+        // Belongs to no Pod.
+        Victim::Containerd => None,
+    };
+    found.cloned()
+}
+
+/// The process that serves the Pod: what it forks has the same command line.
+fn shim<'a>(processes: &'a [Process], pod: &str) -> Option<&'a Process> {
+    let serves = |process: &&Process| {
+        let command = process.command.as_str();
+        command.contains(SHIM)
+            && command.contains(pod)
+            && ![" start", " delete"].iter().any(|action| command.ends_with(action))
+    };
+    let of_pod: Vec<_> = processes.iter().filter(serves).collect();
+    let is_root = |process: &&&Process| of_pod.iter().all(|other| other.pid != process.parent);
+    of_pod.iter().find(is_root).copied()
+}
+
+fn is_builder(process: &Process) -> bool {
+    process.name.starts_with("youki:")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const COMMAND: &str = "/bin/containerd-shim-wasmtime-v1 -namespace k8s.io -id p1";
+
+    fn process(pid: i32, parent: i32, name: &str, command: &str) -> Process {
+        Process { pid, parent, name: name.into(), command: command.into() }
+    }
+
+    /// A Pod in the middle of a Create, beside another.
+    fn machine() -> Vec<Process> {
+        vec![
+            process(9, 1, SHIM, &format!("{COMMAND} start")),
+            process(10, 1, SHIM, COMMAND),
+            process(11, 10, ZYGOTE, COMMAND),
+            process(12, 11, ZYGOTE, COMMAND),
+            process(13, 12, "youki:[1:INTER]", COMMAND),
+            process(14, 12, "wasm-compile", COMMAND),
+            process(15, 10, "pause", COMMAND),
+            process(16, 10, "wasm", COMMAND),
+            process(17, 10, "sh", "/bin/sh -c true"),
+            process(20, 1, SHIM, "/bin/containerd-shim-wasmtime-v1 -namespace k8s.io -id p2"),
+            process(21, 20, "pause", COMMAND),
+        ]
+    }
+
+    #[test]
+    fn each_is_found_by_its_place_in_the_family() {
+        let before = [11, 15, 16].into();
+        let expected = [
+            (Victim::Shim, Some(10)),
+            (Victim::Zygote, Some(11)),
+            (Victim::Request, Some(12)),
+            (Victim::Builder, Some(13)),
+            (Victim::Compiler, Some(14)),
+            (Victim::Pause, Some(15)),
+            (Victim::Container, Some(16)),
+            (Victim::Executed, Some(17)),
+            (Victim::Containerd, None),
+        ];
+        for (victim, pid) in expected {
+            let found = find(victim, "p1", &machine(), &before).map(|process| process.pid);
+            assert_eq!(found, pid, "{victim:?}");
+        }
+    }
+
+    #[test]
+    fn of_a_pod_that_is_gone_there_is_nobody() {
+        assert_eq!(find(Victim::Shim, "p3", &machine(), &HashSet::new()), None);
+    }
+
+    #[test]
+    fn no_other_pods_process_is_taken_for_one_that_is_not_there() {
+        let none = HashSet::new();
+        assert_eq!(find(Victim::Zygote, "p2", &machine(), &none), None);
+        assert_eq!(find(Victim::Pause, "p2", &machine(), &none).map(|it| it.pid), Some(21));
+    }
+}

@@ -1,0 +1,86 @@
+//! A small disk that holds all files of one node, so that it can be full without anybody else's being so.
+
+use std::fs::{self, File};
+use std::io::{ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use nix::errno::Errno;
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::wait::{self, SOON};
+
+/// In memory, over a folder.
+#[derive(Debug)]
+pub struct Disk {
+    folder: PathBuf,
+}
+
+/// What fills it; dropped, there is room again.
+#[derive(Debug)]
+pub struct Ballast(PathBuf);
+
+/// What is written at once. It ends in single bytes: containerd writes some files that are not longer.
+const PIECES: [usize; 3] = [1 << 20, 4 << 10, 1];
+
+impl Disk {
+    /// A disk of so many bytes over that folder.
+    pub fn mount(folder: &Path, bytes: u64) -> Result<Self> {
+        let options = format!("size={bytes},mode=0755");
+        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+            .with_context(|| format!("mount a disk over {}", folder.display()))?;
+        Ok(Self { folder: folder.to_owned() })
+    }
+
+    /// Fills it to the last byte.
+    pub fn fill(&self) -> Result<Ballast> {
+        let ballast = Ballast(self.folder.join("ballast"));
+        let mut file = File::create(&ballast.0).context("create what fills the disk")?;
+        let zeros = vec![0; PIECES[0]];
+        for piece in PIECES {
+            loop {
+                match file.write_all(&zeros[..piece]) {
+                    Err(error) if error.kind() == ErrorKind::StorageFull => break,
+                    written => written.context("fill the disk")?,
+                }
+            }
+        }
+        Ok(ballast)
+    }
+
+    /// Takes it away with all that is on it, once nobody uses it.
+    pub(crate) fn unmount(self) -> Result<()> {
+        wait::until(SOON, "the disk to be nobody's", || {
+            match umount2(&self.folder, MntFlags::empty()) {
+                Err(Errno::EBUSY) => Ok(None),
+                unmounted => Ok(Some(unmounted?)),
+            }
+        })
+        .with_context(|| format!("unmount {}", self.folder.display()))
+    }
+}
+
+impl Drop for Ballast {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_takes_no_byte_until_it_is_emptied() -> Result<()> {
+        let folder = tempfile::tempdir()?;
+        let disk = Disk::mount(folder.path(), 3 << 20)?;
+        let write = || fs::write(folder.path().join("file"), "text");
+        let ballast = disk.fill()?;
+        let refused = write().map_err(|error| error.kind());
+        drop(ballast);
+        let taken = write();
+        disk.unmount()?;
+        assert_eq!(refused, Err(ErrorKind::StorageFull));
+        Ok(taken?)
+    }
+}
