@@ -296,7 +296,8 @@ impl<'a> Life<'a> {
     /// What the strike may have done to its containers.
     fn struck_fate(&self) -> Fate {
         Fate {
-            killed: self.has_met(&[Victim::Container]),
+            // What libcontainer forks last becomes the container.
+            killed: self.has_met(&[Victim::Container, Victim::Builder]),
             unwatched: self.has_met(&[Victim::Shim]),
             unstarted: false,
         }
@@ -355,7 +356,7 @@ impl<'a> Life<'a> {
         if error.contains("no answer") {
             self.violation(&format!("no answer to {name}"));
         } else if is_excused {
-            self.story.note(&format!("failed: {error}"));
+            self.story.failure(error);
         } else {
             self.violation(&format!("failed without a reason: {error}"));
         }

@@ -237,13 +237,10 @@ fn strike(rng: &mut Rng, mode: Mode) -> Strike {
         left -= candidate.1;
     }
     let (victim, _, phases) = chosen;
-    let longest = if FLEETING.contains(&victim) { 25 } else { 150 };
-    Strike {
-        victim,
-        phase: phases[rng.usize(..phases.len())],
-        after: Duration::from_millis(rng.u64(..longest)),
-        how: how(rng, mode, victim),
-    }
+    // More often soon than late: what is gone by then is looked for again, and may not come.
+    let longest = if FLEETING.contains(&victim) { 25.0 } else { 150.0 };
+    let after = Duration::from_secs_f64(longest * rng.f64().powi(2) / 1e3);
+    Strike { victim, phase: phases[rng.usize(..phases.len())], after, how: how(rng, mode, victim) }
 }
 
 fn how(rng: &mut Rng, mode: Mode, victim: Victim) -> How {

@@ -15,6 +15,7 @@ pub struct Story {
 struct Told {
     lines: Vec<String>,
     violations: Vec<String>,
+    last_failure: String,
 }
 
 impl Story {
@@ -29,6 +30,12 @@ impl Story {
     pub fn note(&self, what: &str) {
         let line = format!("{:>8.3} s  {what}", self.start.elapsed().as_secs_f64());
         self.told().lines.push(line);
+    }
+
+    /// Adds why a call failed, without repeating it where the last one that failed did so for the same reason.
+    pub fn failure(&self, error: &str) {
+        let is_new = std::mem::replace(&mut self.told().last_failure, error.into()) != error;
+        self.note(&format!("failed: {}", if is_new { error } else { "as before" }));
     }
 
     /// Adds something that must not be.

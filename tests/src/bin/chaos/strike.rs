@@ -1,6 +1,5 @@
 //! The harm to one process: it is looked for during a part of a Pod's life, and struck some time after it was found.
 
-use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
@@ -8,11 +7,12 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use tests::Node;
-use tests::processes::{self, Process};
+use tests::processes::Process;
 
 use crate::bundles::Bundles;
 use crate::plan::{How, Strike, Victim};
 use crate::story::Story;
+use crate::victims::Search;
 use crate::weather::Weather;
 
 /// Between two looks. Most of the time of a look is reading /proc.
@@ -62,9 +62,9 @@ impl Striking {
             self.done.store(true, Ordering::SeqCst);
             return at_containerd(scene, how, story);
         }
-        let before = processes::all().into_iter().map(|process| process.pid).collect();
+        let search = Search::begin(scene.bundles.sandbox(pod).as_deref());
         while !self.over.load(Ordering::SeqCst) {
-            let Some((process, begun)) = search(scene.bundles, pod, victim, &before) else {
+            let Some((process, begun)) = find(&search, scene.bundles, pod, victim) else {
                 sleep(INTERVAL);
                 continue;
             };
@@ -81,14 +81,9 @@ impl Striking {
     }
 }
 
-fn search(
-    bundles: &Bundles,
-    pod: &str,
-    victim: Victim,
-    before: &HashSet<i32>,
-) -> Option<(Process, u64)> {
-    let id = bundles.sandbox(pod)?;
-    let process = crate::victims::find(victim, &id, &processes::all(), before)?;
+/// The victim, and when it was begun.
+fn find(search: &Search, bundles: &Bundles, pod: &str, victim: Victim) -> Option<(Process, u64)> {
+    let process = search.find(victim, &bundles.sandbox(pod)?)?;
     let begun = process.begun()?;
     Some((process, begun))
 }

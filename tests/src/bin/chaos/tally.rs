@@ -85,7 +85,7 @@ impl Tally {
 
     /// Something that must not be.
     pub fn violation(&self, what: String, stories: String) {
-        println!("** {what}");
+        println!("** {}", what.lines().next().unwrap_or_default());
         self.counts().violations.push(Violation { what, stories });
     }
 

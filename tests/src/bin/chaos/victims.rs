@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use tests::processes::Process;
+use tests::processes::{self, Process};
 
 use crate::plan::Victim;
 
@@ -12,9 +12,34 @@ const SHIM: &str = "containerd-shim";
 /// The name of the zygote, and of what it forks as long as that is nothing else.
 const ZYGOTE: &str = "wasmtime-zygote";
 
-/// The process of that kind that the Pod with this id has, among these; `before` were there when it was begun to
-/// look, and are no executed process.
-pub fn find(
+/// A search for processes of one Pod, quick enough for those that live for milliseconds: of what was there when it was
+/// begun, only the Pod's own is read again.
+#[derive(Debug)]
+pub struct Search {
+    before: HashSet<i32>,
+    own: Vec<i32>,
+}
+
+impl Search {
+    /// Begins one, for a Pod that may not be there yet.
+    pub fn begin(pod: Option<&str>) -> Self {
+        let all = processes::all();
+        let shim = pod.and_then(|pod| shim(&all, pod));
+        let own = shim.map_or_else(Vec::new, |shim| processes::family_among(&all, shim));
+        let pids = |processes: &[Process]| processes.iter().map(|it| it.pid).collect::<Vec<_>>();
+        Self { own: pids(&own), before: pids(&all).into_iter().collect() }
+    }
+
+    /// The process of that kind that the Pod with this id has now.
+    pub fn find(&self, victim: Victim, pod: &str) -> Option<Process> {
+        let own = self.own.iter().filter_map(|pid| Process::at(*pid));
+        let processes: Vec<_> = own.chain(processes::all_but(&self.before)).collect();
+        find(victim, pod, &processes, &self.before)
+    }
+}
+
+/// The process of that kind that the Pod with this id has, among these; `before` were there before it was executed.
+fn find(
     victim: Victim,
     pod: &str,
     processes: &[Process],

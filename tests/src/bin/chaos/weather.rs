@@ -12,6 +12,7 @@ use fastrand::Rng;
 use nix::sys::signal::Signal;
 use tests::Node;
 use tests::disk::Disk;
+use tests::processes::Process;
 
 /// How long anybody waits for calm: longer than containerd takes to start.
 const PATIENCE: Duration = Duration::from_secs(40);
@@ -72,7 +73,7 @@ impl Weather {
     /// There is no such process.
     pub fn pause_containerd(&self, node: &Node, lasts: Duration) -> Result<()> {
         let pid = node.daemon_pid().context("containerd does not run")?;
-        let containerd = tests::processes::Process::at(pid).context("containerd has ended")?;
+        let containerd = Process::at(pid).context("containerd has ended")?;
         containerd.kill(Signal::SIGSTOP)?;
         sleep(lasts);
         containerd.kill(Signal::SIGCONT)
