@@ -117,6 +117,14 @@ impl Process {
         (!is_zombie).then_some(process)
     }
 
+    /// Whether it has a handler for that signal (proc(5), `status`).
+    pub fn catches(&self, signal: Signal) -> bool {
+        let status = read(self.pid, "status").unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
+        let caught = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        caught.is_some_and(|mask| mask >> (signal as i32 - 1) & 1 == 1)
+    }
+
     /// Sends a signal.
     pub fn kill(&self, signal: Signal) -> Result<()> {
         kill(Pid::from_raw(self.pid), signal).with_context(|| format!("{signal} to {self:?}"))

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 use k8s_cri::v1::ContainerState;
+use nix::sys::signal::Signal;
 use tests::{Container, Pod, RunningContainer, RunningPod};
 
 use crate::ledger::{Fate, Ledger};
@@ -40,6 +41,9 @@ const PORT: u16 = 8080;
 /// A command to execute, and the code with which it ends.
 const EXECUTED: (&[&str], i32) = (&["/bin/sh", "-c", "sleep 0.1; exit 6"], 6);
 
+/// The name of a Linux program that stays.
+const DAEMON: &str = "daemon";
+
 /// The call that changes nothing.
 const LOOKING: &str = "ContainerStatus";
 
@@ -59,6 +63,7 @@ pub struct Life<'a> {
 
 /// One of its containers.
 struct Member<'a> {
+    name: &'static str,
     container: RunningContainer<'a>,
     ledger: Ledger,
     ends_by_itself: bool,
@@ -154,7 +159,7 @@ impl<'a> Life<'a> {
             let started = self.call("StartContainer", || container.start()).is_some();
             let fate = Fate { unstarted: !started, ..Fate::default() };
             let ledger = Ledger::new(own);
-            self.containers.push(Member { container, ledger, ends_by_itself, fate });
+            self.containers.push(Member { name, container, ledger, ends_by_itself, fate });
         }
     }
 
@@ -179,13 +184,13 @@ impl<'a> Life<'a> {
             _ => Container::shell(
                 name,
                 &image,
-                &format!("trap 'exit {code}' TERM; echo ready; while :; do sleep 0.05; done"),
+                &format!("trap 'exit {code}' TERM; while :; do sleep 0.05; done"),
             ),
         })
     }
 
     fn execute(&mut self) {
-        let Some(at) = self.containers.iter().position(|it| !it.ends_by_itself) else { return };
+        let Some(at) = self.daemon() else { return };
         self.until_ready(at);
         let cri = self.scene.node.cri.clone();
         let id = self.containers[at].container.id.clone();
@@ -198,19 +203,22 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Waits until the daemon says that it has set its trap, in a Pod that nothing has happened to.
-    fn until_ready(&self, at: usize) {
+    /// Waits until the daemon takes SIGTERM, in a Pod that nothing has happened to. Not for what it says: on a full
+    /// disk containerd loses that.
+    fn until_ready(&self, daemon: usize) {
         let end = Instant::now() + REPORTED;
-        let says_so = || {
-            let logs = self.containers[at].container.logs();
-            logs.is_ok_and(|logs| logs.stdout.contains("ready"))
-        };
-        while !self.is_harmed() && !says_so() {
+        let container = &self.containers[daemon].container;
+        let is_ready = || container.process().is_ok_and(|it| it.catches(Signal::SIGTERM));
+        while !self.is_harmed() && !is_ready() {
             if Instant::now() > end {
-                return self.violation("the daemon does not say that it is ready");
+                return self.violation("the daemon does not take SIGTERM");
             }
             sleep(LOOK);
         }
+    }
+
+    fn daemon(&self) -> Option<usize> {
+        self.containers.iter().position(|it| it.name == DAEMON && !it.fate.unstarted)
     }
 
     fn dwell(&mut self, pod: &RunningPod<'a>) {
@@ -243,7 +251,7 @@ impl<'a> Life<'a> {
     }
 
     fn stop_container(&mut self, at: usize) {
-        if self.plan.shape.has_daemon() && at == 0 {
+        if self.daemon() == Some(at) {
             self.until_ready(at);
         }
         let cri = self.scene.node.cri.clone();
@@ -384,8 +392,8 @@ fn members(plan: &Plan) -> Vec<(&'static str, i32, bool)> {
         Shape::Compiled => vec![("compiled", 0, true)],
         Shape::Script => vec![("script", code, true)],
         Shape::Server => vec![("server", 0, false)],
-        Shape::Daemon => vec![("daemon", code, false)],
-        Shape::Pair => vec![("daemon", code, false), ("server", 0, false)],
+        Shape::Daemon => vec![(DAEMON, code, false)],
+        Shape::Pair => vec![(DAEMON, code, false), ("server", 0, false)],
     }
 }
 

@@ -90,7 +90,7 @@ impl Round {
         let stories = self.live(seed, &node, &bundles, tally)?;
         let bad = stories.iter().filter(|(_, story)| !story.violations().is_empty()).count();
         for (plan, story) in &stories {
-            tally.pod(plan, story, version);
+            tally.ended(plan, story, version);
         }
         for line in panics::below(node.folder()) {
             tally.violation(format!("a panic: {line}"), among(&stories, &bundles, &line));

@@ -71,8 +71,10 @@ pub const REMOVAL: &str = "removal, with all tries";
 
 impl Tally {
     /// A Pod has come to its end.
-    pub fn pod(&self, plan: &Plan, story: &Story, containerd: &str) {
-        for what in story.violations() {
+    pub fn ended(&self, plan: &Plan, story: &Story, containerd: &str) {
+        let what = story.violations();
+        if !what.is_empty() {
+            let what = what.join("; ");
             let what = format!("Pod {} (containerd {containerd}): {what}", plan.number);
             self.violation(what, story.text());
         }
@@ -89,7 +91,7 @@ impl Tally {
         self.counts().violations.push(Violation { what, stories });
     }
 
-    /// How much there is of it.
+    /// How many there are: one for each Pod, and one for each thing that is nobody's.
     pub fn violations(&self) -> usize {
         self.counts().violations.len()
     }

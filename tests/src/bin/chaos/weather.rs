@@ -85,10 +85,10 @@ impl Weather {
     /// It cannot be filled, or not emptied.
     pub fn fill_disk(&self, disk: &Disk, mut rng: Rng, over: &AtomicBool) -> Result<usize> {
         let mut times = 0;
-        while pass(&mut rng, 500..2500, over) {
+        while pass(&mut rng, 200..1200, over) {
             let spell = self.begin();
             let filled = disk.fill().context("fill the disk")?;
-            sleep(Duration::from_millis(rng.u64(50..1500)));
+            sleep(Duration::from_millis(rng.u64(50..1000)));
             drop(filled);
             drop(spell);
             times += 1;
