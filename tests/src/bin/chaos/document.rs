@@ -76,7 +76,7 @@ Under these conditions. `make bench` measures starts without them.
 DURATIONS";
 
 #[cfg(test)]
-mod tests {
+mod test {
     use std::time::Duration;
 
     use super::*;

@@ -72,7 +72,7 @@ impl Ledger {
 }
 
 #[cfg(test)]
-mod tests {
+mod test {
     use super::*;
 
     const ALONE: Fate = Fate { killed: false, unwatched: false, unstarted: false };

@@ -71,7 +71,7 @@ impl Options {
 }
 
 #[cfg(test)]
-mod tests {
+mod test {
     use super::*;
 
     #[test]

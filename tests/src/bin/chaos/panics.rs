@@ -39,7 +39,7 @@ fn among(text: &str) -> Vec<String> {
 }
 
 #[cfg(test)]
-mod tests {
+mod test {
     use super::*;
 
     #[test]

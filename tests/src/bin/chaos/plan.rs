@@ -254,7 +254,7 @@ fn how(rng: &mut Rng, mode: Mode, victim: Victim) -> How {
 }
 
 #[cfg(test)]
-mod tests {
+mod test {
     use std::collections::BTreeSet;
 
     use super::*;

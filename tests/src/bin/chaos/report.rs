@@ -119,7 +119,7 @@ pub fn markdown(table: &Table) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+mod test {
     use super::*;
 
     #[test]

@@ -149,19 +149,8 @@ fn normalised(message: &str) -> String {
     while !rest.is_empty() {
         let end = rest.find(|it: char| !it.is_ascii_alphanumeric()).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        let is_id = |word: &str| {
-            let has_digit = word.bytes().any(|byte| byte.is_ascii_digit());
-            word.len() >= 4 && has_digit && word.bytes().all(|byte| byte.is_ascii_hexdigit())
-        };
-        match word {
-            number if !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit()) => {
-                text.push('N');
-            }
-            word if is_id(word) || (!word.is_empty() && text.ends_with("wst-")) => {
-                text.push_str("ID");
-            }
-            word => text.push_str(word),
-        }
+        let differs = is_number_or_id(word) || (!word.is_empty() && text.ends_with("wst-"));
+        text.push_str(if differs { "#" } else { word });
         let mut characters = after.chars();
         text.extend(characters.next());
         rest = characters.as_str();
@@ -169,8 +158,15 @@ fn normalised(message: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(READABLE).collect()
 }
 
+/// Digits, and at least four hexadecimal ones where letters are among them.
+fn is_number_or_id(word: &str) -> bool {
+    let digits = word.bytes().filter(u8::is_ascii_digit).count();
+    let is_hexadecimal = word.bytes().all(|byte| byte.is_ascii_hexdigit());
+    digits > 0 && (digits == word.len() || (word.len() >= 4 && is_hexadecimal))
+}
+
 #[cfg(test)]
-mod tests {
+mod test {
     use super::*;
     use crate::plan::How;
 
@@ -179,7 +175,7 @@ mod tests {
         let one = "no task c51c7a96d6b1: /tmp/wst-a8XkQz/state/cni-0a1b-22 after 12 s: é";
         let other = "no task 0e7738a1ffff: /tmp/wst-999999/state/cni-7777-22 after 9 s: é";
         assert_eq!(normalised(one), normalised(other));
-        assert_eq!(normalised(one), "no task ID: /tmp/wst-ID/state/cni-ID-N after N s: é");
+        assert_eq!(normalised(one), "no task #: /tmp/wst-#/state/cni-#-# after # s: é");
         assert_ne!(normalised("deadline exceeded"), normalised("not found"));
     }
 

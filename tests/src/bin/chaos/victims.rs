@@ -92,7 +92,7 @@ fn is_builder(process: &Process) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+mod test {
     use super::*;
 
     const COMMAND: &str = "/bin/containerd-shim-wasmtime-v1 -namespace k8s.io -id p1";

@@ -150,7 +150,7 @@ fn pass(rng: &mut Rng, milliseconds: std::ops::Range<u64>, over: &AtomicBool) ->
 }
 
 #[cfg(test)]
-mod tests {
+mod test {
     use super::*;
 
     #[test]
