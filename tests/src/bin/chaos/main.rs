@@ -50,7 +50,7 @@ fn run(options: &Options) -> Result<()> {
     interrupt::clean_up()?;
     let (tally, start) = (Tally::default(), Instant::now());
     for round in round::rounds(options, &containerds) {
-        round.run(seed, &tally)?;
+        round.run(options, seed, &tally)?;
         if tally.violations() >= options.give_up_after {
             println!("giving up after {} Pods that were not as they must be", tally.violations());
             break;

@@ -75,7 +75,7 @@ impl Round {
     ///
     /// # Errors
     /// The node does not start, or containerd does not come back. What must not be of Pods is in the tally.
-    pub fn run(&self, seed: u64, tally: &Tally) -> Result<()> {
+    pub fn run(&self, options: &Options, seed: u64, tally: &Tally) -> Result<()> {
         let (version, count) = (&self.containerd.version, self.pods.len());
         println!("{count} Pods with containerd {version}: {}", self.mode.words());
         let mut node = match self.mode {
@@ -87,19 +87,15 @@ impl Round {
             node.image(image)?;
         }
         let bundles = Bundles::new(&node);
-        let stories = self.live(seed, &node, &bundles, tally)?;
-        let bad = stories.iter().filter(|(_, story)| !story.violations().is_empty()).count();
-        for (plan, story) in &stories {
-            tally.ended(plan, story, version);
-        }
+        let before = tally.violations();
+        let is_enough = || tally.violations() >= options.give_up_after;
+        let stories = self.live(seed, &node, &bundles, tally, &is_enough)?;
+        let is_well = tally.violations() == before;
         for line in panics::below(node.folder()) {
             tally.violation(format!("a panic: {line}"), among(&stories, &bundles, &line));
         }
-        if bad > 0 {
-            // What is left is left by them.
-            return Ok(());
-        }
-        if let Err(error) = node.stop() {
+        // Else what is left is left by those of which that is known.
+        if is_well && let Err(error) = node.stop() {
             let error = format!("{error:#}");
             let told = among(&stories, &bundles, &error);
             tally.violation(error, told);
@@ -114,16 +110,18 @@ impl Round {
         node: &Node,
         bundles: &Bundles,
         tally: &Tally,
+        is_enough: &(impl Fn() -> bool + Sync),
     ) -> Result<Vec<(Plan, Story)>> {
         let (weather, over) = (Weather::default(), AtomicBool::new(false));
         let scene = Scene { node, bundles, weather: &weather };
         let (next, stories) = (AtomicUsize::new(self.pods.start), Mutex::new(Vec::new()));
         let work = || {
-            while let Some(number) = self.take(&next) {
+            while let Some(number) = self.take(&next).filter(|_| !is_enough()) {
                 let plan = Plan::new(seed, number, self.mode);
                 tally.begun(self.mode);
                 let story = life::live(scene, &plan, tally)
                     .with_context(|| format!("Pod {number} of seed {seed}"))?;
+                tally.ended(&plan, &story, &self.containerd.version);
                 stories.lock().unwrap_or_else(PoisonError::into_inner).push((plan, story));
             }
             Ok::<_, anyhow::Error>(())
