@@ -10,8 +10,9 @@ use crate::stack;
 /// As many mappings are looked at; a zygote has a third of them.
 const MOST: usize = 64;
 
-/// Private anonymous memory but the stack and what belongs to the thread itself. On the stack as a whole, for the
-/// heap is a part of it.
+/// Private anonymous memory but the stack, what belongs to the thread itself, and what libraries keep: the compiler may
+/// copy with `memcpy` wherever a value moves, and glibc's looks up there how it copies best on this processor.
+/// On the stack as a whole, for the heap is a part of it.
 #[derive(Debug, Clone, Copy)]
 pub struct Unneeded {
     /// Address and length; of nothing where there are no more.
@@ -27,7 +28,9 @@ impl Unneeded {
         let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
         // SAFETY: it has no preconditions.
         let thread = unsafe { libc::__errno_location() } as usize;
-        let mappings = maps.lines().filter_map(|line| anonymous(line, thread));
+        let before = [""].into_iter().chain(maps.lines());
+        let mappings = before.zip(maps.lines()).filter(|(before, line)| !is_library(before, line));
+        let mappings = mappings.filter_map(|(_, line)| anonymous(line, thread));
         for (slot, mapping) in found.mappings.iter_mut().zip(mappings) {
             *slot = mapping;
         }
@@ -37,7 +40,7 @@ impl Unneeded {
     /// Gives it back: from here on it is zero.
     ///
     /// # Safety
-    /// What the caller does until it ends, and whoever it calls, uses nothing but the stack.
+    /// What the caller does until it ends, and whoever it calls, uses nothing but the stack and variables of libraries.
     pub unsafe fn give_back(self) {
         let grown = (self.heap_end, heap_end().saturating_sub(self.heap_end));
         for (address, length) in self.mappings.into_iter().chain([grown]) {
@@ -67,8 +70,17 @@ fn anonymous(line: &str, thread: usize) -> Option<(usize, usize)> {
     (!(start..end).contains(&thread)).then_some((start, end - start))
 }
 
+/// Whether a mapping is what a library has beyond its file, by its line and the one before it: it begins where that ends.
+fn is_library(before: &str, line: &str) -> bool {
+    let (range, _) = before.split_once(' ').unwrap_or_default();
+    let (start, _) = line.split_once('-').unwrap_or_default();
+    range.split_once('-').is_some_and(|(_, end)| end == start) && before.contains(".so")
+}
+
 #[cfg(test)]
 mod tests {
+    use std::hint::black_box;
+
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
 
@@ -91,6 +103,36 @@ mod tests {
             "7ffc00000000-7ffc00021000 rw-p 00000000 00:00 0 [stack]",
         ] {
             assert_eq!(found(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn what_a_library_has_beyond_its_file_is_told_from_other_memory() {
+        let library = "7e0000000000-7e0000002000 rw-p 00002000 fe:00 7 /lib/libc.so.6";
+        let program = "7e0000000000-7e0000002000 rw-p 00002000 fe:00 7 /bin/shim";
+        let next = "7e0000002000-7e000000f000 rw-p 00000000 00:00 0 ";
+        assert!(is_library(library, next));
+        assert!(!is_library(program, next));
+        assert!(!is_library(library, "7e0000003000-7e000000f000 rw-p 00000000 00:00 0 "));
+        assert!(!is_library("", next));
+    }
+
+    /// As the compiler does with values that move. It is large enough for glibc to look up how.
+    #[test]
+    fn a_copy_that_gave_its_memory_back_can_still_copy_values() {
+        let unneeded = Unneeded::find();
+        // SAFETY: the child uses its stack alone, and ends without handlers.
+        match unsafe { fork() }.expect("forked") {
+            ForkResult::Child => {
+                let value = black_box([7u8; 64 << 10]);
+                // SAFETY: as above.
+                unsafe { unneeded.give_back() };
+                let copy = black_box(value);
+                exit(i32::from(copy.iter().all(|byte| *byte == 7)))
+            }
+            ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None).expect("waited for"), WaitStatus::Exited(child, 1));
+            }
         }
     }
 
