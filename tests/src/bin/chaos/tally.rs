@@ -149,8 +149,12 @@ fn normalised(message: &str) -> String {
     while !rest.is_empty() {
         let end = rest.find(|it: char| !it.is_ascii_alphanumeric()).unwrap_or(rest.len());
         let (word, after) = rest.split_at(end);
-        let differs = is_number_or_id(word) || (!word.is_empty() && text.ends_with("wst-"));
-        text.push_str(if differs { "#" } else { word });
+        if is_number_or_id(word) || (!word.is_empty() && text.ends_with("wst-")) {
+            text.push('#');
+        } else {
+            let letters = word.trim_end_matches(|it: char| it.is_ascii_digit());
+            text.push_str(if word.len() - letters.len() < 4 { word } else { letters });
+        }
         let mut characters = after.chars();
         text.extend(characters.next());
         rest = characters.as_str();
@@ -172,10 +176,11 @@ mod test {
 
     #[test]
     fn messages_that_differ_in_numbers_and_ids_alone_are_one() {
-        let one = "no task c51c7a96d6b1: /tmp/wst-a8XkQz/state/cni-0a1b-22 after 12 s: é";
-        let other = "no task 0e7738a1ffff: /tmp/wst-999999/state/cni-7777-22 after 9 s: é";
+        let one = "no task c51c7a96d6b1: /tmp/wst-a8XkQz/state/cni-0a1b-22 after 12 s: .tmp-status3940031017 é";
+        let other =
+            "no task 0e7738a1ffff: /tmp/wst-999999/state/cni-7777-22 after 9 s: .tmp-status17283 é";
         assert_eq!(normalised(one), normalised(other));
-        assert_eq!(normalised(one), "no task #: /tmp/wst-#/state/cni-#-# after # s: é");
+        assert_eq!(normalised(one), "no task #: /tmp/wst-#/state/cni-#-# after # s: .tmp-status é");
         assert_ne!(normalised("deadline exceeded"), normalised("not found"));
     }
 
