@@ -68,7 +68,7 @@ impl Zygote {
                 trace::process("zygote");
                 let guests = guests();
                 wire::send_text(&theirs, &guests.version);
-                serve(&theirs, &guests)
+                serve(theirs, &guests)
             }
         }
     }
@@ -134,7 +134,7 @@ impl Zygote {
 }
 
 /// The zygote's life: fork for every connection until the shim is gone.
-fn serve(socket: &OwnedFd, guests: &Guests) -> ! {
+fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     trace::mark("ready");
     errors::install();
@@ -143,10 +143,13 @@ fn serve(socket: &OwnedFd, guests: &Guests) -> ! {
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
     let zygote = getpid();
     loop {
-        let Ok(Some(fds)) = wire::receive_fds(socket) else { exit(0) };
+        let Ok(Some(fds)) = wire::receive_fds(&socket) else { exit(0) };
         // SAFETY: this process has one thread: it was forked from a process with one, and starts none.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
+                // Who has it open, as containers that wait for their start would, keeps the shim from seeing that the
+                // zygote is gone.
+                drop(socket);
                 trace::process("request");
                 answer(fds, guests, zygote)
             }

@@ -4,9 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use tests::processes::{self, Process};
+use tests::processes::{self, Process, shim_of};
+use tests::shim::Bundle;
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, RunningContainer, RunningPod, on_each_containerd};
+
+use crate::shim::{ends, granted};
 
 /// A Pod with a server that has answered once.
 fn serving(node: &Node) -> Result<(RunningPod<'_>, RunningContainer<'_>)> {
@@ -18,7 +21,11 @@ fn serving(node: &Node) -> Result<(RunningPod<'_>, RunningContainer<'_>)> {
 
 /// The child of the shim from which its containers are forked.
 fn zygote(pod: &RunningPod<'_>) -> Result<Process> {
-    let family = processes::family(&pod.shim()?);
+    zygote_of(&pod.shim()?)
+}
+
+fn zygote_of(shim: &Process) -> Result<Process> {
+    let family = processes::family(shim);
     let zygote = family.iter().find(|process| process.name == "wasmtime-zygote");
     zygote.cloned().with_context(|| format!("no zygote in {family:?}"))
 }
@@ -79,6 +86,23 @@ fn a_pod_whose_zygote_was_killed_can_be_removed() -> Result<()> {
         pod.stop()?;
         pod.remove()
     })
+}
+
+/// Its first process waits, and has what it was forked with.
+#[test]
+fn a_created_container_can_be_deleted_after_the_zygote_was_killed() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let id = bundle.id.as_str();
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    kill(&zygote_of(&shim_of(id)?)?)?;
+    let refusal = shim.start(id).expect_err("nobody is there to release it");
+    assert!(refusal.message.contains("the zygote process ended"), "{refusal:?}");
+    granted(shim.kill(id, Signal::SIGKILL as u32))?;
+    assert_eq!(shim.wait(id), Ok(137));
+    assert_eq!(shim.delete(id), Ok(137));
+    ends(&shim, &bundle)?;
+    bundle.close()
 }
 
 #[test]
