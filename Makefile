@@ -7,8 +7,8 @@ export CARGO_TERM_COLOR ?= auto
 unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest chaos bench \
-	bench-quick bench-trace contenders check fmt clean
+.PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest chaos matrix bench \
+	bench-quick bench-trace contenders check fuzz fmt clean
 
 # Where the programs are that are measured: of this shim what is shipped.
 CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
@@ -45,8 +45,12 @@ test: images polyglot h2spec cluster-tools ## run every test but the slow ones o
 	@target/release/chaos --pods 300 --seed 1
 	@echo "== test on Kubernetes"
 	@$(CARGO) test --release --locked --workspace --test kubernetes
+	@scripts/fuzz.sh
 	@echo "== test"
-	@$(CARGO) test --release --locked --workspace --all-targets
+	@$(CARGO) test --release --locked --workspace --exclude fuzz --all-targets
+
+fuzz: images ## feed what reads input from outside with made-up input, a minute for each target (FUZZ_SECONDS, TARGETS)
+	@scripts/fuzz.sh $(TARGETS)
 
 h2spec: deps ## build a client that checks servers of HTTP/2 into target/go/h2spec, where Go is there
 	@scripts/build-go-tools.sh h2spec
@@ -73,6 +77,11 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 chaos: images containerd ## kill, stop and fill up around N=300 Pods (SEED=, MODE=kill, stop, disk or images, POD=)
 	@target/release/chaos $(if $(N),--pods $(N)) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) \
 		$(if $(POD),--pod $(POD))
+
+matrix: build containerd ## run images that other tools make on each containerd, and write docs/images.md
+	@scripts/install-deps.sh matrix
+	@scripts/build-go-tools.sh images
+	@target/release/matrix
 
 bench: contenders cluster-tools ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)

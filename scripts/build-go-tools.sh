@@ -5,6 +5,7 @@
 #   build-go-tools.sh cluster       target/go/cluster/{kube-apiserver,kubelet,kubectl,…}
 #   build-go-tools.sh h2spec        target/go/h2spec/h2spec
 #   build-go-tools.sh critest       target/go/critest/{critest,ginkgo}
+#   build-go-tools.sh images        target/go/images/{crane,oras,regctl}
 #
 # Takes some minutes the first time and nothing when up to date. Without Go it says so and succeeds:
 # then what needs them is left out, or names them.

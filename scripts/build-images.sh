@@ -19,6 +19,7 @@ main() {
     rust_guest hello-p3 lib
     rust_guest hello-http-p3 lib
     c_guest
+    go_guest
     text_guests
     broken_guests
     pause_program
@@ -38,6 +39,17 @@ c_guest() {
     fi
     say "images/hello-c: C, target wasm32-wasi ($("$clang" -dumpversion))"
     "$clang" --target=wasm32-wasi -O2 -Wall -Wextra -Werror "$source" -o "$out/hello-c.wasm"
+}
+
+# Go knows WASI from 1.21 on.
+go_guest() {
+    fresh "$out/hello-go.wasm" "$src/hello-go" && return
+    if ! go tool dist list 2>/dev/null | grep -qx wasip1/wasm; then
+        say "images/hello-go is not built: Go 1.21 or newer is missing"
+        return
+    fi
+    say "images/hello-go: Go, target wasip1 ($(go env GOVERSION))"
+    GOOS=wasip1 GOARCH=wasm go build -C "$src/hello-go" -trimpath -ldflags '-s -w' -o "$out/hello-go.wasm" .
 }
 
 text_guests() {
@@ -124,6 +136,7 @@ pack_all() {
     pack_file hello-p3 "$out/hello-p3.wasm" /hello-p3.wasm
     pack_layer hello-http-p3 "$out/hello-http-p3.wasm"
     pack_file hello-c "$out/hello-c.wasm" /hello-c.wasm
+    [ ! -e "$out/hello-go.wasm" ] || pack_file hello-go "$out/hello-go.wasm" /hello-go.wasm
     pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat
     pack_layer hello-module "$out/hello-module.wasm" hello-module.wasm
     pack_file calc "$src/calc/calc.wat" /calc.wat

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`,
-# `critest`, `bench` or `polyglot` also what that target does.
+# `critest`, `matrix`, `bench` or `polyglot` also what that target does.
 #
 # On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
 # what is missing and fails. Nothing is downloaded or printed when everything is there.
@@ -19,6 +19,7 @@ main() {
     case ${1:-} in
         cluster) look_for_cluster_tools ;;
         critest) look_for_critest_tools ;;
+        matrix) look_for_image_tools ;;
         bench) look_for_bench_tools ;;
         polyglot) need_venv ;;
     esac
@@ -107,6 +108,13 @@ look_for_cluster_tools() {
 
 look_for_critest_tools() {
     need_command ipcmk util-linux
+}
+
+# Those in Go are built: scripts/build-go-tools.sh.
+look_for_image_tools() {
+    need_command skopeo skopeo
+    need_command buildah buildah
+    need_command podman podman
 }
 
 look_for_bench_tools() {

@@ -5,8 +5,14 @@ use tests::namespace::Namespace;
 
 use crate::Story;
 
-pub const STORIES: &[(&str, Story)] =
-    &[("an_import_that_is_not_provided_is_named", an_import_that_is_not_provided_is_named)];
+pub const STORIES: &[(&str, Story)] = &[
+    ("an_import_that_is_not_provided_is_named", an_import_that_is_not_provided_is_named),
+    (
+        "an_unknown_annotation_is_named_with_the_nearest",
+        an_unknown_annotation_is_named_with_the_nearest,
+    ),
+    ("args_are_in_no_event", args_are_in_no_event),
+];
 
 /// The policy Never, which is for images that a test has put on its node.
 pub const HERE: &[(&str, Story)] =
@@ -17,6 +23,25 @@ fn an_import_that_is_not_provided_is_named(namespace: &Namespace<'_>) -> Result<
     namespace.until("the reason to be told", || {
         Ok(namespace.events("app")?.contains("acme:db/query@1.0.0"))
     })
+}
+
+fn an_unknown_annotation_is_named_with_the_nearest(namespace: &Namespace<'_>) -> Result<()> {
+    let annotated = "name: app, annotations: { wasmtime.shim/core-dump: /dumps }";
+    namespace.apply(&pod("hello:1").replace("name: app }", &format!("{annotated} }}")))?;
+    namespace.until("the reason to be told", || {
+        Ok(namespace.events("app")?.contains("wasmtime.shim/coredump"))
+    })
+}
+
+fn args_are_in_no_event(namespace: &Namespace<'_>) -> Result<()> {
+    let args = r#"imagePullPolicy: Never, args: ["--password=hunter2"]"#;
+    namespace.apply(&pod("truncated:1").replace("imagePullPolicy: Never", args))?;
+    namespace.until("the reason to be told", || {
+        Ok(namespace.events("app")?.contains("/app.wasm: the image's wasm is not valid"))
+    })?;
+    let events = namespace.events("app")?;
+    assert!(!events.contains("hunter2"), "{events}");
+    Ok(())
 }
 
 fn an_image_that_is_not_there_is_named(namespace: &Namespace<'_>) -> Result<()> {

@@ -52,6 +52,21 @@ pub fn weigh(path: &str, threads: usize) -> Result<()> {
     Ok(())
 }
 
+/// Gives the cgroup of that path, with all in it, no more than that much memory, in bytes.
+pub fn limit_memory(path: &str, bytes: i64) -> Result<()> {
+    let (hierarchy, file) = match is_unified() {
+        true => ("", "memory.max"),
+        false => ("memory", "memory.limit_in_bytes"),
+    };
+    let file = Path::new(HIERARCHIES).join(hierarchy).join(path.trim_start_matches('/')).join(file);
+    fs::write(&file, bytes.to_string()).with_context(|| file.display().to_string())
+}
+
+/// Whether this machine has the one hierarchy of v2 alone.
+pub fn is_unified() -> bool {
+    Path::new(HIERARCHIES).join("cgroup.controllers").exists()
+}
+
 /// The text of a file in the cgroup of a process: of v1's in that hierarchy, of v2's under another name.
 pub fn read(pid: i32, (controller, v1): (&str, &str), v2: &str) -> Result<String> {
     let of_process = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
@@ -62,7 +77,7 @@ pub fn read(pid: i32, (controller, v1): (&str, &str), v2: &str) -> Result<String
         })
     };
     let root = Path::new(HIERARCHIES);
-    let file = match root.join("cgroup.controllers").exists() {
+    let file = match is_unified() {
         true => root.join(path("").unwrap_or_default().trim_start_matches('/')).join(v2),
         false => {
             let path = path(controller).with_context(|| format!("no {controller}"))?;
@@ -97,7 +112,7 @@ pub fn remove(folders: &[PathBuf]) -> Result<()> {
 
 fn hierarchies() -> Result<Vec<PathBuf>> {
     let root = PathBuf::from(HIERARCHIES);
-    if root.join("cgroup.controllers").exists() {
+    if is_unified() {
         return Ok(vec![root]);
     }
     let folders = fs::read_dir(root)?.flatten().map(|entry| entry.path());

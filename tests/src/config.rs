@@ -101,6 +101,7 @@ const VERSION_2: &str = r#"
 [plugins."io.containerd.cri.v1.images".registry]
   config_path = "FOLDER/certs.d"
 [plugins."io.containerd.cri.v1.runtime"]
+  drain_exec_sync_io_timeout = "2s"
   restrict_oom_score_adj = true
   netns_mounts_under_state_dir = true
   [plugins."io.containerd.cri.v1.runtime".cni]
@@ -108,13 +109,16 @@ const VERSION_2: &str = r#"
     conf_dir = "FOLDER/cni"
 "#;
 
-/// `wasmtime` is all that a node needs; its annotations are for those of a Pod to arrive.
+/// `wasmtime` is all that a node needs, and its annotations for those of a Pod to arrive with it; `wasmtime-stock` is
+/// what k3s makes by itself.
 const HANDLERS: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
 [plugins."PLUGIN".containerd.runtimes.wasmtime]
   runtime_type = "io.containerd.wasmtime.v1"
   pod_annotations = ["wasmtime.shim/*"]
+[plugins."PLUGIN".containerd.runtimes.wasmtime-stock]
+  runtime_type = "io.containerd.wasmtime.v1"
 "#;
 
 /// One of another shim.

@@ -74,11 +74,20 @@ impl Client {
 
     /// Whether it has an image of that name.
     pub fn has_image(&self, image: &str) -> Result<bool> {
+        Ok(self.image_status(image)?.is_some())
+    }
+
+    fn image_status(&self, image: &str) -> Result<Option<Image>> {
         let mut images = self.images.clone();
         let image = Some(ImageSpec { image: image.to_owned(), ..Default::default() });
         let request = ImageStatusRequest { image, verbose: false };
         let call = async move { images.image_status(request).await };
-        Ok(self.call("ImageStatus", call)?.image.is_some())
+        Ok(self.call("ImageStatus", call)?.image)
+    }
+
+    /// CRI's id of an image of that name: the digest of its config.
+    pub fn image_id(&self, image: &str) -> Result<Option<String>> {
+        Ok(self.image_status(image)?.map(|image| image.id))
     }
 
     /// Deletes an image, as kubelet does when the disk fills up.

@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{ChildStdin, Command};
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use anyhow::Result;
@@ -101,6 +101,14 @@ impl Ctr {
     pub fn run_detached(&self, id: &str, run: &Run) -> Result<Output> {
         let run = run.clone().flags(&["--null-io"]);
         command::run(&self.program, self.run_words(id, &run, "--detach")?)
+    }
+
+    /// Starts `ctr run`, for the caller to end.
+    pub fn start(&self, id: &str, run: &Run) -> Result<Child> {
+        let mut command = Command::new(&self.program);
+        command.args(self.run_words(id, &run.clone().flags(&["--null-io"]), "--rm")?);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        Ok(command.spawn()?)
     }
 
     /// Writes the container's input once it runs: `ctr` 1.6 forgets an end that comes earlier.

@@ -11,7 +11,9 @@
 //! - [`shim`]: the shim by itself, without any containerd.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves;
 //!   [`registry`]: where images are pulled from.
+//!   [`registry`]: where images are pulled from; [`layout`]: images of any form.
 //! - [`interrupt`]: what ctrl-C does; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
+//! - [`interrupt`]: what ctrl-C does; [`steps`]: a process killed at a chosen one; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
 //!   consists of on the machine, and what it has left there.
 //!
 //! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
@@ -30,6 +32,7 @@ pub mod events;
 pub mod http;
 pub mod interrupt;
 pub mod kubelet;
+pub mod layout;
 pub mod limits;
 pub mod logs;
 pub mod namespace;
@@ -40,6 +43,7 @@ pub mod registry;
 pub mod running;
 pub mod shim;
 pub mod spec;
+pub mod steps;
 mod stop;
 pub mod traces;
 pub mod wait;

@@ -42,14 +42,20 @@ impl Daemon {
         Self::listening(folder, AUTH, free_address)
     }
 
+    /// The same for everybody, with TLS: the folder's `ca.pem` is the authority that its certificate for 127.0.0.1 is by.
+    pub fn start_with_tls(folder: &Path) -> Result<Self> {
+        certify(folder)?;
+        Self::listening(folder, TLS, free_address)
+    }
+
     /// At the first of a few addresses that nobody else has taken before the registry does.
     fn listening(
         folder: &Path,
-        auth: &str,
+        more: &str,
         mut address: impl FnMut() -> Result<String>,
     ) -> Result<Self> {
         for _ in 0..ATTEMPTS {
-            let mut registry = Self::spawn(folder, auth, address()?)?;
+            let mut registry = Self::spawn(folder, more, address()?)?;
             if wait::until(SOON, "the registry", || registry.is_up())? {
                 return Ok(registry);
             }
@@ -57,9 +63,9 @@ impl Daemon {
         bail!("docker-registry ended {ATTEMPTS} times: {}", log(folder)?)
     }
 
-    fn spawn(folder: &Path, auth: &str, address: String) -> Result<Self> {
+    fn spawn(folder: &Path, more: &str, address: String) -> Result<Self> {
         let configuration = folder.join("registry.yml");
-        let text = format!("{REGISTRY}{auth}").replace("ADDRESS", &address);
+        let text = format!("{REGISTRY}{more}").replace("ADDRESS", &address);
         fs::write(&configuration, text.replace("FOLDER", &folder.display().to_string()))?;
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(configuration);
@@ -142,6 +148,24 @@ impl Registry {
     }
 }
 
+/// Makes an authority, and a certificate by it.
+fn certify(folder: &Path) -> Result<()> {
+    let place = folder.display();
+    let openssl = |line: &str| command::must(&format!("openssl {line}"));
+    openssl(&format!(
+        "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=authority -keyout {place}/ca.key -out {place}/ca.pem"
+    ))?;
+    openssl(&format!(
+        "req -newkey rsa:2048 -nodes -subj /CN=registry -keyout {place}/tls.key -out {place}/request"
+    ))?;
+    fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n")?;
+    openssl(&format!(
+        "x509 -req -in {place}/request -CA {place}/ca.pem -CAkey {place}/ca.key -CAcreateserial -days 1 \
+         -extfile {place}/names -out {place}/tls.pem"
+    ))?;
+    Ok(())
+}
+
 /// What the registries in this folder have written.
 fn log(folder: &Path) -> Result<String> {
     fs::read_to_string(folder.join(LOG)).context("read the registry's log")
@@ -166,6 +190,12 @@ auth:
   htpasswd:
     realm: tests
     path: FOLDER/htpasswd
+";
+
+/// Goes on where [`REGISTRY`] ends.
+const TLS: &str = "  tls:
+    certificate: FOLDER/tls.pem
+    key: FOLDER/tls.key
 ";
 
 /// User `ci` with the password `secret`.

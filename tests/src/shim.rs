@@ -101,6 +101,14 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// Changes `config.json`.
+    pub fn edit_config(&self, edit: impl FnOnce(&mut Value)) -> Result<()> {
+        let text = fs::read_to_string(self.folder.join("config.json"))?;
+        let mut config = serde_json::from_str(&text)?;
+        edit(&mut config);
+        self.write_config(&config)
+    }
+
     /// Replaces `config.json`.
     pub fn write_config(&self, config: &Value) -> Result<()> {
         Ok(fs::write(self.folder.join("config.json"), config.to_string())?)
@@ -242,6 +250,12 @@ impl Shim {
         self.tasks.kill(limit(), &request).map(drop).map_err(refusal)
     }
 
+    /// Kill of all processes, as clients ask for before Delete.
+    pub fn kill_all(&self, id: &str, signal: u32) -> Answer<()> {
+        let request = KillRequest { id: id.into(), signal, all: true, ..Default::default() };
+        self.tasks.kill(limit(), &request).map(drop).map_err(refusal)
+    }
+
     /// Delete; answers with the exit code.
     pub fn delete(&self, id: &str) -> Answer<u32> {
         let request = DeleteRequest { id: id.into(), ..Default::default() };
@@ -263,11 +277,51 @@ impl Shim {
 
     /// Exec of a command, under that id.
     pub fn exec(&self, id: &str, exec_id: &str, command: &[&str]) -> Answer<()> {
+        self.exec_to(id, exec_id, command, Path::new(""))
+    }
+
+    /// The same with a fifo for its stdout.
+    pub fn exec_to(&self, id: &str, exec_id: &str, command: &[&str], stdout: &Path) -> Answer<()> {
         let process = json!({ "cwd": "/", "args": command, "user": { "uid": 0, "gid": 0 } });
         let (id, exec_id) = (id.into(), exec_id.into());
         let spec = any("Process", &process);
-        let request = ExecProcessRequest { id, exec_id, spec, ..Default::default() };
+        let stdout = stdout.display().to_string();
+        let request = ExecProcessRequest { id, exec_id, spec, stdout, ..Default::default() };
         self.tasks.exec(limit(), &request).map(drop).map_err(refusal)
+    }
+
+    /// Start of an exec process.
+    pub fn start_exec(&self, id: &str, exec_id: &str) -> Answer<()> {
+        self.start_exec_within(LIMIT, id, exec_id)
+    }
+
+    /// The same for a caller with that much patience.
+    pub fn start_exec_within(&self, limit: Duration, id: &str, exec_id: &str) -> Answer<()> {
+        let (id, exec_id) = (id.into(), exec_id.into());
+        let request = StartRequest { id, exec_id, ..Default::default() };
+        let answer = self.tasks.start(context::with_duration(limit), &request);
+        answer.map(drop).map_err(refusal)
+    }
+
+    /// Wait for an exec process; answers with the exit code.
+    pub fn wait_exec(&self, id: &str, exec_id: &str) -> Answer<u32> {
+        let (id, exec_id) = (id.into(), exec_id.into());
+        let request = WaitRequest { id, exec_id, ..Default::default() };
+        self.tasks.wait(limit(), &request).map(|exit| exit.exit_status()).map_err(refusal)
+    }
+
+    /// Kill of an exec process with SIGKILL, Wait and Delete; answers with the exit code.
+    pub fn end_exec(&self, id: &str, exec_id: &str) -> Answer<u32> {
+        let kill =
+            KillRequest { id: id.into(), exec_id: exec_id.into(), signal: 9, ..Default::default() };
+        match self.tasks.kill(limit(), &kill).map_err(refusal) {
+            Err(refusal) if refusal.code != Code::NOT_FOUND => return Err(refusal),
+            _ => {}
+        }
+        self.wait_exec(id, exec_id)?;
+        let (id, exec_id) = (id.into(), exec_id.into());
+        let request = DeleteRequest { id, exec_id, ..Default::default() };
+        self.tasks.delete(limit(), &request).map(|it| it.exit_status()).map_err(refusal)
     }
 
     /// ResizePty of the first process, or of what was executed under that id.

@@ -121,6 +121,12 @@ impl Container {
         Self { config, security, memory: 0, cpu_shares: NO_PROCESSOR, processors: String::new() }
     }
 
+    /// What the Pod's author has written for the image, where CRI is given its id, as by kubelet.
+    pub fn written(mut self, image: &str) -> Self {
+        self.config.image.get_or_insert_default().user_specified_image = image.into();
+        self
+    }
+
     /// On these processors alone (cpuset(7), "List format").
     pub fn processors(mut self, list: &str) -> Self {
         self.processors = list.into();

@@ -1,13 +1,17 @@
 //! From bytes nobody has vouched for to code: runs in a worker without privileges.
 
 use std::borrow::Cow;
+use std::io;
 
+use nix::libc::ENOMEM;
+use provided::wasm::Refusal;
 use serde::{Deserialize, Serialize};
 use wasmtime::component::Component;
+use wasmtime::error::OutOfMemory;
 use wasmtime::{Engine, Module};
 
 use crate::serving::{Data, Serving};
-use crate::{Error, Runtime, World, report, world};
+use crate::{Error, Runtime, World, compressed, report, world};
 
 /// A guest that can run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +31,9 @@ pub struct Layer {
     pub wasm: Vec<u8>,
 }
 
+/// All layers together, in bytes, those of them that were compressed.
+const WASM_BYTES: usize = provided::WASM_BYTES as usize;
+
 /// How native code begins, Wasmtime's own `.cwasm` too (ELF, "File header").
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
@@ -43,10 +50,14 @@ impl Runtime {
     /// and are composed with it.
     ///
     /// # Errors
-    /// [`Error::Compose`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Invalid`],
+    /// [`Error::Compose`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Wasm`], [`Error::Compile`],
     /// [`Error::Import`], [`Error::Export`], [`Error::World`].
     pub fn compile(&self, layers: &[Layer], export: Option<&str>) -> Result<Compiled, Error> {
         let wasm = application(layers)?;
+        // Wasmtime would compile it, and fail when it is instantiated.
+        if provided::wasm::has_shared_memory(&wasm) {
+            return Err(Refusal::SharedMemory.into());
+        }
         if is_component(&wasm) {
             self.compile_component(&wasm, export)
         } else {
@@ -61,10 +72,10 @@ impl Runtime {
     pub fn describe(&self, layers: &[Layer]) -> Result<String, Error> {
         let wasm = application(layers)?;
         if is_component(&wasm) {
-            let component = Component::from_binary(&self.engine, &wasm).map_err(invalid)?;
+            let component = Component::from_binary(&self.engine, &wasm).map_err(refused(&wasm))?;
             return Ok(world::describe_component(&self.engine, &component));
         }
-        let module = Module::from_binary(&self.engine, &wasm).map_err(invalid)?;
+        let module = Module::from_binary(&self.engine, &wasm).map_err(refused(&wasm))?;
         Ok(world::describe_module(&module))
     }
 
@@ -75,33 +86,39 @@ impl Runtime {
         };
         let own = (&self.engine, &self.components);
         let (engine, linker) = serving.as_ref().map_or(own, |it| (&it.engine, &it.linker));
-        let component = Component::from_binary(engine, wasm).map_err(invalid)?;
+        let component = Component::from_binary(engine, wasm).map_err(refused(wasm))?;
         let linked = linker.instantiate_pre(&component);
         let linked = linked.map_err(import(PROVIDED_TO_COMPONENTS))?;
         let world = world::of_component(engine, &component, export)?;
         world::check(world, linked)?;
-        Ok(Compiled { world, code: component.serialize().map_err(invalid)? })
+        Ok(Compiled { world, code: component.serialize().map_err(failed)? })
     }
 
     fn compile_module(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
-        let module = Module::from_binary(&self.engine, wasm).map_err(invalid)?;
+        let module = Module::from_binary(&self.engine, wasm).map_err(refused(wasm))?;
         self.modules.instantiate_pre(&module).map_err(import(PROVIDED_TO_MODULES))?;
         let world = world::of_module(&module, export)?;
-        Ok(Compiled { world, code: module.serialize().map_err(invalid)? })
+        Ok(Compiled { world, code: module.serialize().map_err(failed)? })
     }
 }
 
 /// The binary form of the one layer, or of what several become.
 pub fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
     if let [layer] = layers {
-        let wasm = binary(&layer.wasm)?;
+        let wasm = binary(unpacked(layer, WASM_BYTES)?)?;
         // Whoever parses it further has a stack that ends.
         return match compose::is_too_deep(&wasm) {
             true => Err(compose::Error::Deep(layer.name.clone()).into()),
             false => Ok(wasm),
         };
     }
-    let wasm: Vec<_> = layers.iter().map(|it| binary(&it.wasm)).collect::<Result<_, _>>()?;
+    let mut left = WASM_BYTES;
+    let mut part = |layer| {
+        let wasm = unpacked(layer, left)?;
+        left = left.saturating_sub(wasm.len());
+        binary(wasm)
+    };
+    let wasm: Vec<_> = layers.iter().map(&mut part).collect::<Result<_, _>>()?;
     let named = layers.iter().zip(&wasm);
     let named: Vec<_> =
         named.map(|(layer, wasm)| compose::Layer { name: &layer.name, wasm }).collect();
@@ -113,22 +130,30 @@ pub fn is_component(wasm: &[u8]) -> bool {
     wasm.get(layer) == Some(&LAYER_COMPONENT)
 }
 
+/// What is in a layer, of at most `limit` bytes where it is compressed.
+fn unpacked(layer: &Layer, limit: usize) -> Result<Cow<'_, [u8]>, Error> {
+    match compressed::is_compressed(&layer.wasm) {
+        true => compressed::unpacked(&layer.wasm, limit).map(Cow::Owned),
+        false => Ok(Cow::Borrowed(&layer.wasm)),
+    }
+}
+
 /// The binary form of an image's wasm.
-fn binary(layer: &[u8]) -> Result<Cow<'_, [u8]>, Error> {
-    if layer.starts_with(ELF_MAGIC) || Engine::detect_precompiled(layer).is_some() {
+fn binary(layer: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, Error> {
+    if layer.starts_with(ELF_MAGIC) || Engine::detect_precompiled(&layer).is_some() {
         return Err(Error::Precompiled);
     }
     if layer.starts_with(WASM_MAGIC) {
-        return Ok(Cow::Borrowed(layer));
+        return Ok(layer);
     }
-    let text = std::str::from_utf8(layer).map_err(|_| not_wasm(layer))?;
+    let text = std::str::from_utf8(&layer).map_err(|_| not_wasm(&layer))?;
     // An expression, or a comment before it, is how every text begins (core specification, "Text format").
     if !text.trim_start().starts_with(['(', ';']) {
-        return Err(not_wasm(layer));
+        return Err(not_wasm(&layer));
     }
     wat::parse_str(text)
         .map(Cow::Owned)
-        .map_err(|error| Error::Invalid(report::on_one_line(&error.to_string())))
+        .map_err(|error| Refusal::Invalid(report::on_one_line(&error.to_string())).into())
 }
 
 /// How much of a file that is not wasm is shown: enough to tell what it is.
@@ -139,11 +164,29 @@ fn not_wasm(layer: &[u8]) -> Error {
 }
 
 fn engine(error: wasmtime::Error) -> Error {
-    Error::Engine(report::one_line(&error))
+    or_memory(error, |error| Error::Engine(report::one_line(&error)))
 }
 
-fn invalid(error: wasmtime::Error) -> Error {
-    Error::Invalid(report::one_line(&error))
+/// The error for wasm that Wasmtime does not compile: what is wrong with the wasm, or else Wasmtime's own reason.
+fn refused(wasm: &[u8]) -> impl Fn(wasmtime::Error) -> Error {
+    move |error| match failed(error) {
+        Error::Memory => Error::Memory,
+        other => provided::wasm::check(wasm).map_or_else(Error::from, |()| other),
+    }
+}
+
+fn failed(error: wasmtime::Error) -> Error {
+    or_memory(error, |error| Error::Compile(report::one_line(&error)))
+}
+
+/// The error of what failed for want of memory, and not for what is compiled: an allocation or a mapping failed.
+pub fn or_memory(error: wasmtime::Error, other: impl FnOnce(wasmtime::Error) -> Error) -> Error {
+    let not_mapped = io::Error::from_raw_os_error(ENOMEM).to_string();
+    let is_memory = |cause: &dyn std::error::Error| cause.to_string() == not_mapped;
+    match error.is::<OutOfMemory>() || error.chain().any(|cause| is_memory(cause)) {
+        true => Error::Memory,
+        false => other(error),
+    }
 }
 
 /// What the linkers hold, for the message that says what is missing.
@@ -152,7 +195,9 @@ const PROVIDED_TO_COMPONENTS: &str =
 const PROVIDED_TO_MODULES: &str = "wasi_snapshot_preview1 (WASI 0.1)";
 
 fn import(provided: &'static str) -> impl Fn(wasmtime::Error) -> Error {
-    move |error| Error::Import { reason: report::one_line(&error), provided }
+    move |error| {
+        or_memory(error, |error| Error::Import { reason: report::one_line(&error), provided })
+    }
 }
 
 #[cfg(test)]
@@ -184,11 +229,20 @@ mod tests {
 
     #[test]
     fn a_missing_export_is_told_with_those_there_are() {
-        let module = br#"(module (func (export "greet")) (func (export "add") (param i32)))"#;
-        assert_eq!(compile(module, Some("greet")).expect("compiles"), World::Module);
-        let (code, text) = refusal(module, Some("nope"));
-        assert_eq!(code, 127);
-        assert!(text.contains("\"nope\"") && text.ends_with("there are: greet"), "{text}");
+        let module = br#"(module
+            (func (export "_initialize"))
+            (func (export "greet"))
+            (func (export "add") (param i32 i64) (result i32) (local.get 0))
+            (func (export "of-nobody") (param externref)))"#;
+        for callable in ["greet", "add"] {
+            assert_eq!(compile(module, Some(callable)).expect("compiles"), World::Module);
+        }
+        for name in ["nope", "_initialize", "of-nobody"] {
+            let (code, text) = refusal(module, Some(name));
+            assert_eq!(code, 127);
+            assert!(text.contains(&format!("{name:?}")), "{text}");
+            assert!(text.ends_with("there are: greet(), add(i32, i64) -> i32"), "{text}");
+        }
         assert!(refusal(module, None).1.contains("_start"));
     }
 
@@ -212,6 +266,27 @@ mod tests {
         assert!(refusal(b"\0asm\x01\0\0\0junk", None).1.contains("not valid"));
         let (_, text) = refusal(b"(module (func", None);
         assert!(text.contains("1:14") && !text.contains('\n'), "{text}");
+    }
+
+    #[test]
+    fn what_is_valid_and_not_supported_is_told_by_the_name_of_its_proposal() {
+        let (code, text) = refusal(b"(module (func try catch_all end))", None);
+        assert_eq!(code, 126);
+        assert!(text.contains("legacy-exceptions") && !text.contains("not valid"), "{text}");
+        let shared: &[u8] = br#"(module (memory 1 1 shared) (func (export "_start")))"#;
+        let (code, text) = refusal(shared, None);
+        assert_eq!(code, 126);
+        assert!(text.contains("shared memory") && text.contains("without threads"), "{text}");
+    }
+
+    #[test]
+    fn what_fails_for_want_of_memory_is_not_told_of_the_image() {
+        let mapping = wasmtime::Error::from(io::Error::from_raw_os_error(ENOMEM)).context("map");
+        let allocation = wasmtime::Error::from(OutOfMemory::new(8)).context("parse");
+        for error in [mapping, allocation] {
+            assert!(matches!(failed(error), Error::Memory));
+        }
+        assert!(matches!(failed(wasmtime::Error::msg("offset 0x1")), Error::Compile(_)));
     }
 
     #[test]

@@ -13,9 +13,18 @@ pub enum Error {
         "the image's entrypoint is not wasm: it begins with \"{0}\"; allowed are modules and components, as .wasm or .wat"
     )]
     NotWasm(String),
+    /// Memory ran out while it was compiled.
+    #[error("there is not enough memory to compile it")]
+    Memory,
     /// Truncated, damaged, or of a WebAssembly proposal that is not supported.
-    #[error("the image's wasm is not valid: {0}")]
-    Invalid(String),
+    #[error("the image's wasm cannot run: {0}")]
+    Wasm(#[from] provided::wasm::Refusal),
+    /// Beyond what Wasmtime compiles, of memory for instance; with its reason.
+    #[error("the image's wasm cannot be compiled: {0}")]
+    Compile(String),
+    /// A layer that is compressed, and not as it should be.
+    #[error("the image's layer cannot be unpacked from Zstandard: {0}")]
+    Compressed(String),
     /// Native code that was compiled elsewhere.
     #[error(
         "the image's entrypoint is native or precompiled code, which is never run as wasm; ship the .wasm it was made from"
@@ -70,6 +79,9 @@ pub enum Error {
         /// What it may be.
         allowed: &'static str,
     },
+    /// An annotation that there is not.
+    #[error("annotation: {0}")]
+    UnknownAnnotation(#[from] provided::Unknown),
     /// A component that cannot be initialised before it is compiled.
     #[error(
         "it cannot be initialised ahead, as wasmtime.shim/preinit asks, by its export wizer-initialize: {0}"

@@ -13,6 +13,8 @@ use tracing::span::{Attributes, Id, Record};
 use tracing::subscriber::{DefaultGuard, Interest};
 use tracing::{Event, Metadata, Subscriber};
 
+use crate::files;
+
 /// The spans of components' imports and of modules'.
 const SPANS: [&str; 2] = ["wit-bindgen import", "wiggle abi"];
 
@@ -35,6 +37,20 @@ pub fn forget() {
     LAST.set(0);
 }
 
+/// The last call at some moment.
+#[derive(Debug, Clone, Copy)]
+pub struct Mark(u64);
+
+/// The last call on this thread, for [`reset`].
+pub fn mark() -> Mark {
+    Mark(LAST.get())
+}
+
+/// Makes that call the last again, after calls that were not the guest's own.
+pub fn reset(mark: Mark) {
+    LAST.set(mark.0);
+}
+
 /// The function that was called last on this thread: `wasi:io/poll [method]pollable.block`.
 pub fn last() -> Option<String> {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner).get(&LAST.get()).cloned()
@@ -48,7 +64,7 @@ impl Subscriber for Notes {
     }
 
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        metadata.is_span() && SPANS.contains(&metadata.name())
+        (metadata.is_span() && SPANS.contains(&metadata.name())) || files::is_error(metadata)
     }
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
@@ -69,7 +85,11 @@ impl Subscriber for Notes {
 
     fn record(&self, _: &Id, _: &Record<'_>) {}
     fn record_follows_from(&self, _: &Id, _: &Id) {}
-    fn event(&self, _: &Event<'_>) {}
+    fn event(&self, event: &Event<'_>) {
+        if files::is_error(event.metadata()) {
+            files::note_error(event);
+        }
+    }
     fn exit(&self, _: &Id) {}
 }
 

@@ -6,17 +6,15 @@
 //!                                a second one ends the process at once
 //! ```
 //!
-//! What a client may ask for is bounded at each step: connections here, silence and heads in `connection`, bodies in
-//! `body`, time in `service`, instances in `instances`, and a guest's turn by the `clock`.
+//! What a client may ask for is bounded at each step: connections in `accept`, silence in `connection`, `wire` and `streams`,
+//! heads in `head`, bodies in `body`, time in `service`, instances in `instances`, their parts in `share`, and a guest's turn
+//! by the `clock`. How a response ends is in `response`.
 
 use std::fs::File;
 use std::sync::Arc;
-use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal};
-use tokio::net::TcpStream;
+use nix::sys::signal::SigSet;
 use tokio::runtime::Handle;
-use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
 use wasmtime::error::Context as _;
@@ -28,20 +26,27 @@ use crate::serving::Serving;
 use crate::serving::slots::Slots;
 use crate::{Plan, signals};
 
+mod accept;
 mod body;
 mod clock;
 mod connection;
+pub mod errors;
+mod head;
 mod instances;
 mod listen;
 mod metrics;
 mod observe;
 pub mod outgoing;
+mod response;
 pub mod roots;
 mod service;
 pub mod settings;
+mod share;
 pub mod spans;
+mod streams;
 mod threads;
 pub mod tracing;
+mod wire;
 
 use clock::Clock;
 use instances::Guest;
@@ -49,21 +54,13 @@ use metrics::Metrics;
 use observe::Observer;
 use outgoing::Outgoing;
 use service::Service;
-use settings::HttpSettings;
+use share::Room;
 use spans::Spans;
 use threads::Threads;
 
 /// Threads that serve. More of one address space slow each other down: whatever of it is unmapped, as by a guest's file or
 /// in a pool, interrupts all.
 const MAX_THREADS: usize = 4;
-
-/// After accept(2) failed for want of descriptors or memory: others end meanwhile.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-
-/// What a client gets for whom there is no place.
-const NO_PLACE: &[u8] =
-    b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\
-                          connection: close\r\n\r\n";
 
 /// Code that is loaded, with the engine it is loaded in.
 pub struct Loaded {
@@ -127,6 +124,8 @@ pub fn serve(
     let event_loops = event_loops.context("start the threads that serve HTTP")?;
     let handler = |event_loop: Handle| (event_loop, ProxyHandler::new(guest.clone()));
     let handlers: Vec<_> = event_loops.into_iter().map(handler).collect();
+    let room = plan.http.instances() as usize * instances::at_a_time(&plan);
+    let room = Room::new(room);
     let service = |thread| {
         let mut handlers = handlers.clone();
         handlers.rotate_left(thread);
@@ -135,7 +134,7 @@ pub fn serve(
             handlers.truncate(1);
         }
         let (settings, observer, spans) = (plan.http.clone(), observer.clone(), spans.clone());
-        (event_loop, Service { handlers, settings, observer, spans })
+        (event_loop, Service { handlers, settings, room: room.clone(), observer, spans })
     };
     let threads = Threads::new((0..handlers.len()).map(service));
     let served = tokio.block_on(async {
@@ -146,7 +145,7 @@ pub fn serve(
                 Err(error) => tell(&format!("warning: no metrics: {}", one_line(&error))),
             }
         }
-        let served = accept(&threads, &plan.http, stop, idle).await;
+        let served = accept::accept(&threads, &plan.http, stop, idle).await;
         if let Some(spans) = spans {
             // It is the event loop that sends them.
             spawn_blocking(move || spans.end()).await.context("send the last spans")?;
@@ -163,51 +162,4 @@ pub fn serve(
 fn processors(plan: &Plan) -> usize {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     plan.http.processors.unwrap_or(machine).min(machine).min(MAX_THREADS)
-}
-
-/// Accepts connections until it is told to stop, and then lets them finish.
-async fn accept(
-    threads: &Arc<Threads>,
-    settings: &HttpSettings,
-    mut stop: oneshot::Receiver<Signal>,
-    idle: fn(),
-) -> wasmtime::Result<()> {
-    let listener = listen::listen(settings)?;
-    trace::last("listens");
-    idle();
-    let (end, ending) = watch::channel(false);
-    let places = Arc::new(Semaphore::new(settings.connections as usize));
-    let serve = |stream: TcpStream| match places.clone().try_acquire_owned() {
-        Ok(place) => {
-            if let Err(error) = threads.serve(stream, place, ending.clone()) {
-                tell(&format!("warning: serve a connection: {error}"));
-            }
-        }
-        // As much of it as the socket takes, which is new.
-        Err(_) => drop(stream.try_write(NO_PLACE)),
-    };
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => serve(stream),
-                Err(error) => {
-                    tell(&format!("warning: accept a connection: {error}"));
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            _ = &mut stop => break,
-        }
-    }
-    end.send_replace(true);
-    // Those that the kernel has accepted may have sent a request. It is asked itself: whether the event loop has heard
-    // of them yet is another matter.
-    let listener = listener.into_std()?;
-    while let Ok((stream, _)) = listener.accept() {
-        stream.set_nonblocking(true)?;
-        serve(TcpStream::from_std(stream)?);
-    }
-    drop(listener);
-    // Until each connection has given back its place. It is never closed.
-    let _ = places.acquire_many(settings.connections).await;
-    Ok(())
 }

@@ -2,10 +2,10 @@
 //!
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in
 //! the worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
-//! `wave` (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` (what WASI
-//! offers), `memory` (how much a guest may have), `link` (to which interfaces), `code` (mapping it), `error`, `report`
-//! and `remains` (how failures are told and what they leave), `output` (what a guest writes), `host_calls` and
-//! `stderr` (what it did last), `signals`.
+//! `wave` and `numbers` (arguments and results of an export), `http` and `serving` (the server, and its engine),
+//! `state` and `files` (what WASI offers), `memory` (how much a guest may have), `link` (to which interfaces), `code`
+//! (mapping it), `error`, `report` and `remains` (how failures are told and what they leave), `output` (what a guest
+//! writes), `host_calls` and `stderr` (what it did last), `signals`.
 //! And [`quantity`]: how settings are written.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
@@ -16,11 +16,16 @@
 
 mod code;
 mod compile;
+mod compressed;
 mod error;
+mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod host_calls;
 mod http;
 mod link;
 mod memory;
+mod numbers;
 mod output;
 mod plan;
 mod preinit;
@@ -44,12 +49,12 @@ use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 use wasmtime::component::Linker;
-use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails};
+use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails, WasmFeatures};
 
 pub use compile::{Compiled, Layer};
 pub use error::Error;
 pub use http::settings::HttpSettings;
-pub use plan::Plan;
+pub use plan::{Plan, environment};
 pub use profile::ask as ask_for_profile;
 pub use remains::Remains;
 pub use signals::ending as ending_signals;
@@ -134,7 +139,9 @@ fn build() -> wasmtime::Result<Runtime> {
 fn config() -> Config {
     let mut config = Config::new();
     config
-        .wasm_component_model_async(true)
+        // Exactly the proposals that `provided` lists, whatever Wasmtime's defaults are.
+        .wasm_features(WasmFeatures::all(), false)
+        .wasm_features(provided::wasm::FEATURES, true)
         .cranelift_opt_level(OptLevel::Speed)
         // For backtraces: where in the wasm, and where in the source if the guest has DWARF, which is read
         // only after a trap.

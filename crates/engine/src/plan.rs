@@ -1,7 +1,7 @@
 //! Everything a run needs beside the code, in a form that crosses processes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use wasmtime::AsContextMut;
@@ -15,6 +15,10 @@ pub const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
 
 /// The variable that sets the length of its accept queue, as in runwasi.
 const BACKLOG: &str = "WASMTIME_HTTP_BACKLOG";
+
+/// The variable with the working directory (POSIX, "Environment Variables"). Go for WASI 0.1 takes it from there, because
+/// that has no function for it.
+const WORKING_DIRECTORY: &str = "PWD";
 
 /// How a guest is run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +40,8 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// A plan from a container's settings. `env` is a list of `KEY=VALUE`, of which the variables that
-    /// set up the HTTP server are taken and not passed on.
+    /// A plan from a container's settings. `env` is a list of `KEY=VALUE`, of which the guest sees what [`environment`]
+    /// says.
     ///
     /// # Errors
     /// [`Error::Setting`] for a value of theirs that does not parse.
@@ -49,17 +53,15 @@ impl Plan {
         cwd: PathBuf,
     ) -> Result<Plan, Error> {
         let mut http = HttpSettings::default();
-        let mut passed = Vec::new();
-        for entry in env {
-            let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
+        for (key, value) in env.iter().map(|entry| variable(entry)) {
             match key {
                 LISTEN => http.listen = Some(listen(value)?),
                 BACKLOG => http.backlog = backlog(value)?,
-                _ => passed.push((key.to_owned(), value.to_owned())),
+                _ => {}
             }
         }
-        let remains = Remains::default();
-        Ok(Plan { world, export, args, env: passed, cwd, http, remains })
+        let (env, remains) = (environment(env, &cwd), Remains::default());
+        Ok(Plan { world, export, args, env, cwd, http, remains })
     }
 
     /// The guest's own name.
@@ -82,6 +84,22 @@ impl Plan {
     pub(crate) fn leave_core_dump(&self, store: impl AsContextMut, error: &wasmtime::Error) {
         self.remains.leave_core_dump(self.name(), store, error);
     }
+}
+
+/// The environment that a guest sees in a container with this one: without the variables that set up the HTTP server, and
+/// with the working directory, for which a guest cannot ask the kernel as a program does.
+pub fn environment(env: &[String], cwd: &Path) -> Vec<(String, String)> {
+    let entries = env.iter().map(|entry| variable(entry));
+    let passed = entries.filter(|(key, _)| ![LISTEN, BACKLOG].contains(key));
+    let mut seen: Vec<_> = passed.map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    if seen.iter().all(|(key, _)| key != WORKING_DIRECTORY) {
+        seen.push((WORKING_DIRECTORY.to_owned(), cwd.to_string_lossy().into_owned()));
+    }
+    seen
+}
+
+fn variable(entry: &str) -> (&str, &str) {
+    entry.split_once('=').unwrap_or((entry, ""))
 }
 
 fn listen(value: &str) -> Result<SocketAddr, Error> {
@@ -117,9 +135,20 @@ mod tests {
             "WASMTIME_HTTP_BACKLOG=7",
         ]);
         let plan = plan.expect("a plan");
-        assert_eq!(plan.env, [("A".to_owned(), "1=2".to_owned())]);
+        assert_eq!(plan.variable("A"), Some("1=2"));
+        assert_eq!((plan.variable(LISTEN), plan.variable(BACKLOG)), (None, None));
         assert_eq!(plan.http.listen, Some("127.0.0.1:9".parse().expect("an address")));
         assert_eq!(plan.http.backlog, 7);
+    }
+
+    #[test]
+    fn the_working_directory_is_a_variable_unless_there_is_one_already() {
+        let seen = |env: &[&str]| {
+            let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
+            environment(&env, Path::new("/work"))
+        };
+        assert_eq!(seen(&[]), [("PWD".to_owned(), "/work".to_owned())]);
+        assert_eq!(seen(&["PWD=/own"]), [("PWD".to_owned(), "/own".to_owned())]);
     }
 
     #[test]

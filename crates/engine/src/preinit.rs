@@ -8,7 +8,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wizer::Wizer;
 
-use crate::compile::{application, is_component};
+use crate::compile::{application, is_component, or_memory};
 use crate::{Error, Layer, Runtime, report};
 
 /// The export that is called, without parameters and results: Wizer's own name for it.
@@ -34,12 +34,10 @@ impl Runtime {
         if !is_component(&wasm) {
             return Err(Error::Initialise("it is a core module, and no component".into()));
         }
-        let failed = |error| {
-            // Wizer's sentence about a missing export lacks the word.
-            Error::Initialise(
-                report::one_line(&error).replace(" does export ", " does not export "),
-            )
-        };
+        // Wizer's sentence about a missing export lacks the word.
+        let told =
+            |error: &_| report::one_line(error).replace(" does export ", " does not export ");
+        let failed = |error| or_memory(error, |error| Error::Initialise(told(&error)));
         let snapshot = snapshot(&wasm).map_err(failed)?;
         if snapshot.len() as u64 > provided::WASM_BYTES {
             let (size, limit) = (snapshot.len(), provided::WASM_BYTES);

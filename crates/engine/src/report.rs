@@ -1,5 +1,7 @@
 //! How a guest's end is told: an exit code, and for a failure a text on its stderr.
 
+use std::fmt::{self, Display, Formatter};
+
 use wasmtime::{ThrownException, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
@@ -27,6 +29,25 @@ pub fn outcome(error: &wasmtime::Error) -> (u8, Option<String>) {
         None => CANNOT_RUN,
     };
     (code, Some(text(error)))
+}
+
+/// An error of a call into a guest, as the trap that it is: if a result is not a value of its type, the call traps (component
+/// model, CanonicalABI.md, "Lifting"), but Wasmtime returns an error that looks like one of the embedder.
+pub fn trapped(error: wasmtime::Error) -> wasmtime::Error {
+    match error.is::<I32Exit>() || is_trap(&error) {
+        true => error,
+        false => error.context(Lifted),
+    }
+}
+
+/// The beginning of such an error's text, as of Wasmtime's traps.
+#[derive(Debug)]
+struct Lifted;
+
+impl Display for Lifted {
+    fn fmt(&self, formatter: &mut Formatter<'_>) -> fmt::Result {
+        formatter.write_str("wasm trap")
+    }
 }
 
 /// A failure, for the log: the cause first, then where.
@@ -58,9 +79,10 @@ fn causes(error: &wasmtime::Error) -> Vec<String> {
 }
 
 fn is_trap(error: &wasmtime::Error) -> bool {
-    error.downcast_ref::<Trap>().is_some()
-        || error.downcast_ref::<ThrownException>().is_some()
-        || error.downcast_ref::<WasmBacktrace>().is_some()
+    error.is::<Trap>()
+        || error.is::<ThrownException>()
+        || error.is::<WasmBacktrace>()
+        || error.is::<Lifted>()
 }
 
 #[cfg(test)]

@@ -11,11 +11,12 @@ use wasmtime::{Instance, Module, Store};
 use crate::code::{Code, Guest};
 use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
-use crate::report::{self, tell};
+use crate::report::{self, tell, trapped};
 use crate::state::{ModuleState, State};
 use crate::world::{INITIALIZE, START};
 use crate::{
-    Error, Given, Plan, Runtime, World, host_calls, http, profile, signals, stderr, wave, world,
+    Error, Given, Plan, Runtime, World, host_calls, http, numbers, profile, signals, stderr, wave,
+    world,
 };
 
 /// A command whose `run` returned an error.
@@ -114,12 +115,20 @@ impl Runtime {
         module: &Module,
         plan: &Plan,
     ) -> wasmtime::Result<()> {
-        let instance = ready(self.modules.instantiate_async(&mut *store, module)).await?;
         let entry = plan.export.as_deref().unwrap_or(START);
-        if entry != START && instance.get_func(&mut *store, INITIALIZE).is_some() {
-            call(store, &instance, INITIALIZE).await?;
+        let ty = world::function(module, entry).ok_or_else(|| missing(entry))?;
+        let arguments = numbers::arguments(entry, &ty, plan.args.get(1..).unwrap_or_default())?;
+        let instance = ready(self.modules.instantiate_async(&mut *store, module)).await?;
+        if entry == START {
+            return call(store, &instance, START, &[]).await.map(drop);
         }
-        call(store, &instance, entry).await
+        if instance.get_func(&mut *store, INITIALIZE).is_some() {
+            call(store, &instance, INITIALIZE, &[]).await?;
+        }
+        for result in call(store, &instance, entry, &arguments).await? {
+            println!("{}", numbers::shown(&result));
+        }
+        Ok(())
     }
 
     async fn command_02(
@@ -130,7 +139,7 @@ impl Runtime {
         use wasmtime_wasi::p2::bindings::Command;
         let instance = Command::instantiate_async(&mut *store, component, &self.components);
         let command = ready(instance).await?;
-        Ok(command.wasi_cli_run().call_run(store).await?.is_ok())
+        Ok(command.wasi_cli_run().call_run(store).await.map_err(trapped)?.is_ok())
     }
 
     async fn command_03(
@@ -142,7 +151,7 @@ impl Runtime {
         let instance = Command::instantiate_async(&mut *store, component, &self.components);
         let command = ready(instance).await?;
         let run = async move |store: &_| command.wasi_cli_run().call_run(store).await;
-        Ok(store.run_concurrent(run).await??.is_ok())
+        Ok(store.run_concurrent(run).await.flatten().map_err(trapped)?.is_ok())
     }
 
     /// Calls one export and prints what it returns; a `result` that is an error counts as a failure.
@@ -159,7 +168,7 @@ impl Runtime {
         let ty = function.ty(&store);
         let arguments = wave::arguments(name, &ty, plan.args.get(1..).unwrap_or_default())?;
         let mut results = vec![Val::Bool(false); ty.results().len()];
-        function.call_async(&mut *store, &arguments, &mut results).await?;
+        function.call_async(&mut *store, &arguments, &mut results).await.map_err(trapped)?;
         if let Some(text) = wave::shown(results.first()) {
             println!("{text}");
         }
@@ -176,15 +185,17 @@ async fn ready<T>(instance: impl Future<Output = wasmtime::Result<T>>) -> wasmti
     Ok(instance)
 }
 
-/// Calls a function without parameters; what it returns is dropped.
+/// Calls a function, to what it returns.
 async fn call(
     store: &mut Store<ModuleState>,
     instance: &Instance,
     name: &str,
-) -> wasmtime::Result<()> {
+    arguments: &[wasmtime::Val],
+) -> wasmtime::Result<Vec<wasmtime::Val>> {
     let function = instance.get_func(&mut *store, name).ok_or_else(|| missing(name))?;
     let mut results = vec![wasmtime::Val::I32(0); function.ty(&*store).results().len()];
-    function.call_async(store, &[], &mut results).await
+    function.call_async(store, arguments, &mut results).await?;
+    Ok(results)
 }
 
 /// The code is not that of the plan: what there is was checked, and listed, when it was compiled.

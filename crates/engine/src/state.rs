@@ -7,10 +7,13 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime::error::Context;
 use wasmtime::{Engine, Store};
+use wasmtime_wasi::filesystem::WasiFilesystemView;
 use wasmtime_wasi::p1::WasiP1Ctx;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
+use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
+use crate::files;
 use crate::http::outgoing::{Hooks, Outgoing};
 use crate::http::tracing::Trace;
 use crate::memory::Memory;
@@ -26,6 +29,7 @@ pub struct State {
     table: ResourceTable,
     memory: Memory,
     speaker: Option<Speaker>,
+    sequential: bool,
 }
 
 /// The data of a core module's store.
@@ -47,15 +51,28 @@ impl State {
         let wasi = builder.build();
         let (http, table) = (WasiHttpCtx::new(), ResourceTable::new());
         let hooks = Hooks::new(outgoing.clone());
-        Ok(State { wasi, http, hooks, table, memory: Memory::default(), speaker })
+        let (memory, sequential) = (Memory::default(), is_sequential(plan.world));
+        Ok(State { wasi, http, hooks, table, memory, speaker, sequential })
+    }
+
+    /// Its files, as the functions of `wasi:filesystem` need them.
+    pub fn files(&mut self) -> files::View<'_> {
+        let sequential = self.sequential;
+        files::View { wasi: self.filesystem(), sequential }
     }
 
     /// Goes on with another request: what the guest writes, and sends, from here on is of that one.
-    pub fn begin(&mut self, request_id: Option<String>, trace: Option<Trace>) {
+    pub fn begin(&mut self, request_id: Option<String>, trace: Option<Trace>, is_https: bool) {
         self.hooks.trace = trace;
+        self.hooks.is_https = is_https;
         if let (Some(speaker), Some(id)) = (&self.speaker, request_id) {
             speaker.set_id(id);
         }
+    }
+
+    /// Whether the scheme of the current request is `https`.
+    pub fn is_https(&self) -> bool {
+        self.hooks.is_https
     }
 
     /// A store for one instance, within the container's memory, which sends its requests with all others.
@@ -67,6 +84,19 @@ impl State {
         let mut store = Store::new(engine, State::new(plan, outgoing)?);
         store.limiter(|state| &mut state.memory);
         Ok(store)
+    }
+}
+
+/// Aborts the bodies of requests and responses that a guest of 0.2 has not finished. If they were only dropped with the table,
+/// they would look finished (`wasi:http/types`, `outgoing-body`).
+impl Drop for State {
+    fn drop(&mut self) {
+        for entry in self.table.iter_mut() {
+            if let Some(body) = entry.downcast_mut::<HostOutgoingBody>() {
+                let (finished, _) = HostOutgoingBody::new(StreamContext::Response, None, 1, 1);
+                std::mem::replace(body, finished).abort();
+            }
+        }
     }
 }
 

@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use wasmparser::Payload;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
-use wasmtime::{Engine, ExternType, Module};
+use wasmtime::{Engine, ExternType, FuncType, Module};
 use wasmtime_wasi::{p2, p3};
 
 use crate::state::State;
-use crate::{Error, report, wave};
+use crate::{Error, numbers, report, wave};
 
 /// How a guest is run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -69,15 +69,27 @@ impl World {
 /// The world of a module, whose entry must be there.
 pub fn of_module(module: &Module, export: Option<&str>) -> Result<World, Error> {
     let wanted = export.unwrap_or(START);
-    let functions: Vec<&str> = module
-        .exports()
-        .filter(|export| matches!(export.ty(), ExternType::Func(f) if f.params().len() == 0))
-        .map(|export| export.name())
-        .collect();
-    match functions.contains(&wanted) {
-        true => Ok(World::Module),
-        false => Err(missing(wanted, &functions)),
+    match function(module, wanted) {
+        Some(_) => Ok(World::Module),
+        None => {
+            let names = module.exports().map(|export| export.name());
+            let found =
+                names.filter_map(|name| Some(numbers::signature(name, &function(module, name)?)));
+            Err(missing(wanted, &found.collect::<Vec<_>>()))
+        }
     }
+}
+
+/// The type of a module's function that can be called by its name. [`INITIALIZE`] cannot, because it is called before any
+/// other.
+pub fn function(module: &Module, name: &str) -> Option<FuncType> {
+    let ExternType::Func(ty) = module.get_export(name)? else { return None };
+    let may_be = match name {
+        INITIALIZE => false,
+        START => ty.params().len() == 0,
+        _ => numbers::is_callable(&ty),
+    };
+    may_be.then_some(ty)
 }
 
 /// The world of a component, or that of one export of it.

@@ -1,4 +1,5 @@
-//! The linkers hold what the crate `provided` says, so that `wasm-image inspect` judges as the shim does.
+//! The linkers hold what the crate `provided` says, and the engine compiles what it says, so that `wasm-image inspect` can
+//! judge as the shim does.
 
 use engine::{Layer, Runtime};
 use provided::{Interface, MODULE, MODULE_FUNCTIONS, interfaces};
@@ -97,4 +98,51 @@ fn modules_find_the_functions_of_wasi_01_and_no_others() {
         assert!(!import(name).contains("unknown import"), "{name}: {}", import(name));
     }
     assert!(import("sock_open").contains("unknown import"), "{}", import("sock_open"));
+}
+
+/// One guest for each proposal that a node could take or refuse.
+const PROPOSALS: [&str; 20] = [
+    "(module (func (return_call 0)))",
+    "(module (memory i64 1))",
+    "(module (memory 1) (memory 1))",
+    "(module (type (struct (field i32))))",
+    "(module (tag) (func (try_table (catch_all 0))))",
+    "(module (func (param v128) (result v128) (i32x4.relaxed_trunc_f32x4_s (local.get 0))))",
+    "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))",
+    "(module (global i32 (i32.add (i32.const 1) (i32.const 2))))",
+    r#"(component (import "f" (func async (param "p" (stream u8)))))"#,
+    "(module (memory 1 1 shared))",
+    r#"(module (import "env" "memory" (memory 1 1 shared)))"#,
+    "(module (func try catch_all end))",
+    "(module (memory 1 (pagesize 1)))",
+    "(module (func (param i64 i64) (result i64 i64) (i64.mul_wide_s (local.get 0) (local.get 1))))",
+    "(module (type $f (func)) (type (cont $f)))",
+    "(module (type (shared (func))))",
+    r#"(component (import "f" (func (param "p" (list u8 4)))))"#,
+    r#"(component (import "f" (func (param "p" (map string u8)))))"#,
+    r#"(component (import "f" (func (param "p" error-context))))"#,
+    "(component (core func (canon thread.index)))",
+];
+
+#[test]
+fn the_engine_compiles_the_proposals_that_are_supported_and_names_the_others() {
+    let runtime = Runtime::new().expect("a runtime");
+    let mut refused = 0;
+    for text in PROPOSALS {
+        let wasm = wat::parse_str(text).expect("the text of a component or module");
+        let refusal = refusal(&runtime, text);
+        match provided::wasm::check(&wasm) {
+            // What is left to complain of is an import, or that there is no entry.
+            Ok(()) => assert!(
+                refusal.contains("no export") || refusal.contains("provided are"),
+                "{text}: {refusal}"
+            ),
+            Err(reason) => {
+                refused += 1;
+                assert!(refusal.ends_with(&reason.to_string()), "{text}: {refusal}");
+                assert!(!refusal.contains("not valid"), "{text}: {refusal}");
+            }
+        }
+    }
+    assert_eq!(refused, 11);
 }

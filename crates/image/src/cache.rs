@@ -4,7 +4,8 @@
 //! Code of an image's wasm layer is in containerd's content store (`content`), where a label of the layer keeps it
 //! for as long as there is the layer. Code of a file, and what the content store does not take, is in a directory of
 //! the shim's own (`directory`), where what was not used for long makes room. The file's form is the same in both
-//! (`artefact`). Whoever compiles holds a `lock` that the kernel takes back from whoever is killed.
+//! (`artefact`). A process that compiles holds a `lock` for the key and one of the node's turns, which the kernel takes
+//! back from a process that is killed.
 //!
 //! A cache that does not work costs time: that is said in the log, and the guest runs all the same.
 
@@ -15,7 +16,9 @@ mod lock;
 
 use std::ffi::OsStr;
 use std::fs::File;
+use std::io;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -37,6 +40,35 @@ const KEY_DIGITS: usize = 32;
 #[derive(Debug, Clone)]
 pub struct Cache {
     directory: Directory,
+}
+
+/// What the node allows to those who compile.
+#[derive(Debug, Clone, Copy)]
+pub struct Allowed {
+    /// How many compile at a time.
+    pub at_a_time: u32,
+    /// How long each may take.
+    pub time: Duration,
+}
+
+/// How long a turn is waited for, in times of a compilation: whoever has one may have been stopped.
+const TURNS_WAITED: u32 = 2;
+
+impl Allowed {
+    fn until_turn(self) -> Duration {
+        self.time * TURNS_WAITED
+    }
+
+    /// As long as another may need that compiles the same: it waits for its turn, compiles, and keeps the code.
+    fn until_compiled(self) -> Duration {
+        self.until_turn() + self.time + limits::KEEP_TIME
+    }
+}
+
+/// A turn to compile, given back when it is dropped. Without a directory for the lock there is nothing to hold.
+#[derive(Debug)]
+pub struct Turn {
+    _held: Option<File>,
 }
 
 /// What code was compiled from, and for. The code for one engine takes the place of that for another: a node has one,
@@ -69,17 +101,19 @@ impl Cache {
         Cache { directory: Directory::new(directory) }
     }
 
-    /// The code of a component, and what is known of it: as found, or else as `compile` makes it of the layers.
+    /// The code of a component, and what is known of it: as found, or else as `compile` makes it of the layers, in its
+    /// turn.
     ///
     /// `engine` stands for whatever else the code depends on: the compiler's version and settings, the processor.
     ///
     /// # Errors
-    /// Of reading the layers, and those of `compile`.
+    /// Of reading the layers, [`Error::NoTurn`], and those of `compile`.
     pub async fn code<T, E, F>(
         &self,
         component: &Component,
         engine: &str,
-        compile: impl FnOnce(Vec<File>) -> F,
+        allowed: Allowed,
+        compile: impl FnOnce(Vec<File>, Turn) -> F,
     ) -> Result<(T, File), E>
     where
         T: Serialize + DeserializeOwned,
@@ -91,11 +125,13 @@ impl Cache {
             return Ok(found);
         }
         // Whoever waited here for another to compile finds what that one kept.
-        let held = self.lock(&key).await;
+        let held = self.lock(&key, allowed).await;
         if let Some(found) = self.find(&key, component).await {
             return Ok(found);
         }
-        let (about, code) = compile(component.layers().await?).await?;
+        // The layers are copied into memory: not before it is their turn.
+        let turn = self.turn(allowed).await?;
+        let (about, code) = compile(component.layers().await?, turn).await?;
         let kept = self.keep(&key, component, &about, &code).await;
         drop(held);
         Ok((about, kept.unwrap_or(code)))
@@ -128,11 +164,39 @@ impl Cache {
             .flatten()
     }
 
-    async fn lock(&self, key: &Key) -> Option<File> {
-        let (directory, key) = (self.directory.clone(), key.clone());
-        let locked = spawn_blocking(move || lock::exclusive(&directory.open()?, &key)).await;
-        let locked = locked.unwrap_or_else(|panicked| Err(panicked.into()));
+    async fn lock(&self, key: &Key, allowed: Allowed) -> Option<File> {
+        let locked = match self.lock_file().await {
+            Ok(file) => lock::of_key(file, key, allowed.until_compiled()).await,
+            Err(error) => Err(error),
+        };
         locked.inspect_err(|error| self.warn("lock", error)).ok()
+    }
+
+    /// Waits until less than may compile at a time do.
+    ///
+    /// # Errors
+    /// [`Error::NoTurn`] when that takes too long.
+    pub async fn turn(&self, allowed: Allowed) -> Result<Turn, Error> {
+        let (at_a_time, within) = (allowed.at_a_time, allowed.until_turn());
+        let taken = match self.lock_file().await {
+            Ok(file) => lock::turn(file, at_a_time, within).await,
+            Err(error) => Err(error),
+        };
+        match taken {
+            Err(error) if error.kind() == io::ErrorKind::TimedOut => {
+                Err(Error::NoTurn { at_a_time, within })
+            }
+            taken => {
+                let held = taken.inspect_err(|error| self.warn("take a turn in", error)).ok();
+                Ok(Turn { _held: held })
+            }
+        }
+    }
+
+    async fn lock_file(&self) -> io::Result<File> {
+        let directory = self.directory.clone();
+        let opened = spawn_blocking(move || lock::open(&directory.open()?)).await;
+        opened.unwrap_or_else(|panicked| Err(panicked.into()))
     }
 
     /// The file in which the code is kept from now on; none where it cannot be.
@@ -165,7 +229,7 @@ impl Cache {
         kept.map(|kept| kept.into_parts().1)
     }
 
-    fn warn(&self, action: &str, error: &std::io::Error) {
+    fn warn(&self, action: &str, error: &io::Error) {
         log::warn!("{action} the cache {}: {error}", self.directory);
     }
 }
@@ -184,4 +248,17 @@ async fn store_code(
             log::warn!("keep compiled code in containerd's content store: {error}");
         })
         .ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn others_are_waited_for_as_long_as_a_compilation_may_take_and_not_longer() {
+        let allowed = |seconds| Allowed { at_a_time: 1, time: Duration::from_secs(seconds) };
+        assert_eq!(allowed(1).until_turn(), Duration::from_secs(2));
+        assert_eq!(allowed(1).until_compiled(), Duration::from_secs(3) + limits::KEEP_TIME);
+        assert_eq!(allowed(300).until_compiled(), Duration::from_secs(900) + limits::KEEP_TIME);
+    }
 }

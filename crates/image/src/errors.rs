@@ -4,68 +4,14 @@ use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use rule::Refusal;
+
 /// The image, or what was found in it, cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The entrypoint names a guest, and there is none: neither a file nor wasm layers.
-    #[error(
-        "entrypoint {entrypoint:?} not found: {looked}, and {image}; \
-         give the path of a .wasm file in the image or on a volume, or an image with wasm layers"
-    )]
-    EntrypointNotFound {
-        /// `process.args[0]`.
-        entrypoint: String,
-        /// Which paths are not there.
-        looked: String,
-        /// What containerd says of the image.
-        image: &'static str,
-    },
-    /// The entrypoint is a folder, a device, a fifo or a socket.
-    #[error("entrypoint {path:?} is {found}; a regular file is wanted")]
-    NotAFile {
-        /// The path in the container.
-        path: PathBuf,
-        /// What it is, with its article.
-        found: &'static str,
-    },
-    /// A file or layer that should be wasm is not.
-    #[error(
-        "{name} is not wasm: it {found}; a module or component is wanted, \
-         binary (\\0asm and 4 bytes of version) or text ((module or (component)"
-    )]
-    NotWasm {
-        /// `process.args[0]`, or `layer` and its digest.
-        name: String,
-        /// What it is in its place.
-        found: String,
-    },
-    /// Native code compiled elsewhere.
-    #[error(
-        "{name} holds precompiled native code, which is never run from an image: \
-         ship the .wasm it was made from"
-    )]
-    Precompiled {
-        /// As in [`Error::NotWasm`].
-        name: String,
-    },
-    /// Wasm beyond the limit.
-    #[error("{name} has {bytes} bytes of wasm; at most {limit} are allowed")]
-    TooLarge {
-        /// As in [`Error::NotWasm`], or `the image`.
-        name: String,
-        /// In bytes.
-        bytes: u64,
-        /// In bytes.
-        limit: u64,
-    },
-    /// An image in too many parts.
-    #[error("the image has {count} wasm layers; at most {limit} are allowed")]
-    TooManyLayers {
-        /// The image's.
-        count: usize,
-        /// The limit.
-        limit: usize,
-    },
+    /// What the tools of CI refuse as well.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// A file that is there and cannot be read, or a copy that cannot be kept.
     #[error("cannot read {name}: {source}")]
     Read {
@@ -78,7 +24,7 @@ pub enum Error {
     /// A file that was written to while it was read.
     #[error("{name} was changed while it was read")]
     Changed {
-        /// As in [`Error::NotWasm`].
+        /// As in [`Refusal::NotWasm`].
         name: String,
     },
     /// A file that did not open in time.
@@ -120,6 +66,60 @@ pub enum Error {
         /// Its answer, or what became of it.
         reason: String,
     },
+    /// A label of the image that there is not.
+    #[error("label of the image: {0}")]
+    UnknownLabel(#[from] provided::Unknown),
+    /// containerd, when asked for the annotations of a container's Pod.
+    #[error("containerd at {} cannot be asked for the Pod's annotations: {reason}", .socket.display())]
+    Annotations {
+        /// containerd's gRPC socket.
+        socket: PathBuf,
+        /// Its answer, or what became of it.
+        reason: String,
+    },
+    /// Others compile, as many as may at a time.
+    #[error(
+        "{at_a_time} guests are being compiled on this node, as many as may be at a time, and none of them was done \
+         within {} s", .within.as_secs()
+    )]
+    NoTurn {
+        /// How many.
+        at_a_time: u32,
+        /// How long was waited.
+        within: Duration,
+    },
+    /// Several images that CRI knows as one.
+    #[error(
+        "cannot tell which image the Pod asks for: {images} have the same config ({config}), by which CRI knows an \
+         image, and other wasm layers; {why}; build each with a config of its own (`wasm-image build` and `convert` \
+         do), or remove all but one of them from the node"
+    )]
+    Ambiguous {
+        /// The digest of their config.
+        config: String,
+        /// Their names.
+        images: String,
+        /// Why the name in the Pod does not decide it.
+        why: String,
+    },
+    /// An image that the Pod names by its digest, and another that CRI would run.
+    #[error(
+        "cannot run {asked}, which the Pod asks for by its digest: the node has no image of that digest with the config \
+         {config}, of which CRI makes the container; remove the image from the node (`crictl rmi`), so that it is pulled \
+         again"
+    )]
+    Pinned {
+        /// As the Pod has it.
+        asked: String,
+        /// The digest of the config.
+        config: String,
+    },
+    /// CRI's own record of a container, in a form that is not known.
+    #[error("cannot tell which image the Pod asks for: CRI's record of the container: {reason}")]
+    Record {
+        /// What is wrong with it.
+        reason: serde_json::Error,
+    },
     /// Content that breaks the OCI image specification, or is not in the content store.
     #[error("image content {digest}: {reason}")]
     Content {
@@ -135,7 +135,7 @@ impl Error {
     /// is and it cannot be.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::EntrypointNotFound { .. } => 127,
+            Error::Refused(Refusal::EntrypointNotFound { .. }) => 127,
             _ => 126,
         }
     }
@@ -148,13 +148,4 @@ impl Error {
     pub(crate) fn content(digest: impl ToString, reason: impl ToString) -> Error {
         Error::Content { digest: digest.to_string(), reason: reason.to_string() }
     }
-}
-
-/// Refuses more wasm than is allowed.
-pub(crate) fn within_limit(name: &str, bytes: u64) -> Result<(), Error> {
-    let limit = crate::limits::WASM_BYTES;
-    if bytes > limit {
-        return Err(Error::TooLarge { name: name.to_owned(), bytes, limit });
-    }
-    Ok(())
 }

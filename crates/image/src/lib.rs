@@ -1,9 +1,8 @@
 //! From a container to its workload: which file or layers it runs, and whether they are wasm.
 //!
-//! Read in this order: [`resolve`] here, which orders the steps; `entrypoint` (what
-//! `process.args[0]` names, and where it may be), `rootfs` (opening it without leaving the
-//! container), `header` (what a file is, by its first bytes), `store` (wasm layers, from
-//! containerd's content store), `manifest` (choosing them, without I/O) and `blob` (a checked copy).
+//! Read in this order: [`resolve`] here, which orders the steps; `rootfs` (opening a file without leaving the
+//! container), `store` (wasm layers, from containerd's content store) and `blob` (a checked copy). What follows from
+//! what is found is decided in the crate `rule`, which the tools of CI have as well.
 //! And [`cache`], where what a component was compiled to is kept.
 //!
 //! Nothing here parses wasm: that is for a confined process. What is read of an image are the first
@@ -13,32 +12,28 @@
 
 mod blob;
 pub mod cache;
-mod entrypoint;
 mod errors;
-mod header;
+mod head;
 mod limits;
-mod manifest;
 mod rootfs;
 mod store;
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest};
 use oci_spec::runtime::Mount;
 use provided::{PREINIT, PREINIT_VALUES};
+use rule::{Entry, Entrypoint, Process, Step};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 use tokio::try_join;
 
-use entrypoint::Entrypoint;
 pub use errors::Error;
-use errors::within_limit;
-use header::Kind;
-use rootfs::{Found, Root};
+pub use rootfs::Root;
 use store::{Layers, Patience, Store};
 
 /// A container as the shim knows it when containerd calls Create.
@@ -62,6 +57,9 @@ pub struct Container<'a> {
     pub mounts: &'a [Mount],
     /// Whether its guest is initialised before it is compiled; none for what the image's label says.
     pub preinit: Option<bool>,
+    /// The wasm layers that it was created with ([`Component::image_layers`]), since its image's name may be another's by
+    /// now; none before.
+    pub layers: &'a [Descriptor],
 }
 
 /// What a container runs.
@@ -91,7 +89,7 @@ enum Source {
     /// A file in the container, with its name, and its content as it was when it was found.
     File { file: File, name: String, size: u64, digest: Digest },
     /// Layers of the image.
-    Content { store: Box<Store>, layers: Vec<Descriptor>, config: Box<Descriptor> },
+    Content { store: Box<Store>, layers: Vec<Descriptor>, config: Option<Box<Descriptor>> },
 }
 
 impl Component {
@@ -124,7 +122,8 @@ impl Component {
         let name = container.args.first().map_or("", String::as_str);
         match &self.source {
             Source::File { .. } => store::exposed_port(container, name, Patience::default()).await,
-            Source::Content { store, config, .. } => {
+            Source::Content { config: None, .. } => Ok(None),
+            Source::Content { store, config: Some(config), .. } => {
                 let asked = timeout(limits::LOOK_UP_TIME, store.exposed_port(config)).await;
                 asked.unwrap_or_else(|_| {
                     Err(store.failed("it took too long for the image's config"))
@@ -133,11 +132,19 @@ impl Component {
         }
     }
 
+    /// The layers of the image that it is made of; none where it is a file.
+    pub fn image_layers(&self) -> &[Descriptor] {
+        match &self.source {
+            Source::File { .. } => &[],
+            Source::Content { layers, .. } => layers,
+        }
+    }
+
     /// What the layers are called in errors, in their order.
     pub fn names(&self) -> Vec<String> {
         match &self.source {
             Source::File { name, .. } => vec![name.clone()],
-            Source::Content { layers, .. } => layers.iter().map(manifest::name).collect(),
+            Source::Content { layers, .. } => layers.iter().map(rule::layer_name).collect(),
         }
     }
 
@@ -165,12 +172,18 @@ impl Component {
     }
 }
 
+impl<'a> Container<'a> {
+    fn process(&self) -> Process<'a> {
+        Process { args: self.args, cwd: self.cwd, env: self.env }
+    }
+}
+
 /// Finds out what the container runs.
 ///
 /// The entrypoint is first looked for in the root file system and on the volumes, as Linux would
 /// (execvp(3)), and also in the working directory. containerd is asked for wasm layers only when it
 /// is not there. Recognised are the media types `application/wasm` (the CNCF Wasm OCI artifact),
-/// `application/vnd.wasm.content.layer.v1+wasm` and
+/// `application/wasm+zstd`, `application/vnd.wasm.content.layer.v1+wasm` and
 /// `application/vnd.bytecodealliance.wasm.component.layer.v0+wasm`.
 ///
 /// Ends within two minutes, whatever containerd or a volume's server does. Needs a Tokio runtime
@@ -180,27 +193,24 @@ impl Component {
 /// See [`Error`]; each names the file, the digest or containerd's socket. A Linux program that is not
 /// there is none: that is [`Workload::Linux`], and starting it says so.
 pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
-    let name = container.args.first().map_or("", String::as_str);
-    let (entrypoint, found) = find(container, name).await?;
-    match found {
-        Entry::Guest(file) => return of_file(file, &entrypoint, container).await,
-        Entry::Program => return Ok(Workload::Linux),
-        Entry::Other { path, found } if entrypoint.looks_like_wasm() => {
-            return Err(Error::NotAFile { path, found });
-        }
-        Entry::Other { .. } | Entry::Nothing => {}
+    let process = container.process();
+    let (entrypoint, entry) = find(container).await?;
+    match entry.step(&entrypoint)? {
+        Step::Guest(file) => return of_file(file, &entrypoint, container).await,
+        Step::Program(_) => return Ok(Workload::Linux),
+        Step::Layers => {}
     }
-    match store::wasm_layers(container, name, Patience::default()).await? {
-        Layers::Wasm { store, layers, config, labels } => {
+    let layers = match store::wasm_layers(container, process.name(), Patience::default()).await? {
+        Layers::Wasm { store, layers, config, labels } => Ok((store, layers, config, labels)),
+        Layers::None(why) => Err(why),
+    };
+    match rule::of_layers(&process, &entrypoint, layers)? {
+        Some((store, layers, config, labels)) => {
             let preinit = preinit(container, &labels)?;
             let source = Source::Content { store, layers, config };
             Ok(guest(source, &entrypoint, container, preinit))
         }
-        Layers::None(image) if entrypoint.looks_like_wasm() => {
-            let looked = entrypoint.looked(container);
-            Err(Error::EntrypointNotFound { entrypoint: name.to_owned(), looked, image })
-        }
-        Layers::None(_) => Ok(Workload::Linux),
+        None => Ok(Workload::Linux),
     }
 }
 
@@ -210,56 +220,46 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
 /// # Errors
 /// As [`resolve`].
 pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>, Error> {
-    let name = container.args.first().map_or("", String::as_str);
-    let (entrypoint, found) = find(container, name).await?;
-    Ok(match found {
+    let (entrypoint, entry) = find(container).await?;
+    Ok(match entry {
         Entry::Guest(file) => {
             let container = Container { preinit: Some(false), ..*container };
             Some(of_file(file, &entrypoint, &container).await?)
         }
-        Entry::Program => Some(Workload::Linux),
+        Entry::Program(_) => Some(Workload::Linux),
         Entry::Other { .. } | Entry::Nothing => None,
     })
 }
 
-/// What is at an entrypoint.
-enum Entry {
-    Guest(File),
-    Program,
-    Other { path: PathBuf, found: &'static str },
-    Nothing,
+/// The annotations of a Pod, as CRI in containerd has them of its sandbox, whose id that is.
+///
+/// # Errors
+/// [`Error::Annotations`].
+pub async fn pod_annotations(
+    containerd: &Path,
+    namespace: &str,
+    sandbox: &str,
+) -> Result<HashMap<String, String>, Error> {
+    store::pod_annotations(containerd, namespace, sandbox, Patience::default()).await
 }
 
-/// What `name` means, and what is there: a file whose own name has a `#` is that file, and else the
-/// part before the first `#` is the path.
-async fn find<'a>(
-    container: &Container<'_>,
-    name: &'a str,
-) -> Result<(Entrypoint<'a>, Entry), Error> {
-    let parsed = Entrypoint::parse(name);
-    if name.contains('#') {
-        let whole = Entrypoint::whole(name);
-        let entry = open(container, &whole).await?;
-        if matches!(entry, Entry::Guest(_) | Entry::Program) {
-            return Ok((whole, entry));
-        }
-    }
-    Ok((parsed, open(container, &parsed).await?))
-}
-
-/// On a thread of its own: a volume's server may be gone, and open(2) and read(2) with it.
-async fn open(container: &Container<'_>, entrypoint: &Entrypoint<'_>) -> Result<Entry, Error> {
-    let (candidates, name) = (entrypoint.candidates(container), entrypoint.path.to_owned());
-    let (rootfs, mounts) = (container.rootfs.to_owned(), container.mounts.to_vec());
-    let search = move || match Root::new(rootfs, &mounts)?.first(&candidates)? {
-        Found::File(file) => match header::recognise(&file, &name)? {
-            Kind::Wasm => Ok(Entry::Guest(file)),
-            Kind::Program => Ok(Entry::Program),
-        },
-        Found::Other { path, found } => Ok(Entry::Other { path, found }),
-        Found::Nothing => Ok(Entry::Nothing),
+/// What the entrypoint means, and what is there. On a thread of its own: a volume's server may be gone, and open(2) and
+/// read(2) with it.
+async fn find<'a>(container: &Container<'a>) -> Result<(Entrypoint<'a>, Entry<File>), Error> {
+    let name = container.process().name();
+    let (args, env) = (container.args.to_vec(), container.env.to_vec());
+    let (cwd, rootfs) = (container.cwd.to_owned(), container.rootfs.to_owned());
+    let mounts = container.mounts.to_vec();
+    let search = move || {
+        let root = Root::new(rootfs, &mounts)?;
+        let process = Process { args: &args, cwd: &cwd, env: &env };
+        let head = |file: &File| head::read(file).map_err(Error::read(process.name()));
+        let (entrypoint, entry) = rule::find(&process, |path| root.look(path), head)?;
+        Ok((entrypoint.path.len() == process.name().len(), entry))
     };
-    in_time(entrypoint.path, limits::FILE_TIME, search).await
+    let (is_whole, entry) = in_time(name, limits::FILE_TIME, search).await?;
+    let entrypoint = if is_whole { Entrypoint::whole(name) } else { Entrypoint::parse(name) };
+    Ok((entrypoint, entry))
 }
 
 /// On a thread of its own, which may hang in a volume: it is waited for no longer than that.
@@ -285,7 +285,7 @@ async fn of_file(
     let read = move || {
         let size = file.metadata().map_err(Error::read(&name))?.len();
         // It may have grown since it was recognised.
-        within_limit(&name, size)?;
+        rule::within_limit(&name, size)?;
         let digest = blob::digest(&file, size).map_err(Error::read(&name))?;
         Ok(Source::File { file, name, size, digest })
     };
@@ -308,6 +308,7 @@ async fn labels(
 
 /// As the Pod says, or else the image: a container has the labels of its image in containerd.
 fn preinit(container: &Container<'_>, labels: &HashMap<String, String>) -> Result<bool, Error> {
+    labels.keys().try_for_each(|key| provided::check_label(key))?;
     match (container.preinit, labels.get(PREINIT)) {
         (Some(said), _) => Ok(said),
         (None, None) => Ok(false),

@@ -2,25 +2,17 @@
 
 use std::time::Duration;
 
-/// What is read of a file to recognise it. Binary formats need 8 bytes; a text may open with a
-/// comment, and the longest licence people put there, Apache's, has 11 KiB.
-pub const HEAD_BYTES: usize = 16 << 10;
-
 /// The largest index or manifest, in bytes: what registries must accept at least (OCI distribution
 /// specification, "Pushing Manifests") and containerd's own limit.
 pub const JSON_BYTES: u64 = 4 << 20;
-
-pub use provided::{LAYERS, WASM_BYTES};
 
 /// Indexes inside indexes. The image specification allows any depth; tools write one, and two where
 /// an image was copied together with its signatures.
 pub const INDEX_DEPTH: usize = 4;
 
-/// A path in the container, in bytes: the kernel's own limit (PATH_MAX).
-pub const PATH_BYTES: usize = 4096;
-
-/// Symbolic links on the way to the entrypoint: the kernel's own limit (path_resolution(7)).
-pub const LINKS: usize = 40;
+/// Manifests of one config. The images that tools make with the same one, such as `oras`, are
+/// artifacts: each that a node has pulled.
+pub const MANIFESTS: usize = 1024;
 
 /// One gRPC answer from containerd, in bytes: the largest it sends unless configured otherwise. A
 /// container's record includes its spec, and the 4 MiB a client accepts by default can be too few.

@@ -5,34 +5,18 @@
 //! the container, into its root file system or one of its volumes, and nowhere else. A device or
 //! fifo is not opened even once; its path is (O_PATH).
 
-use std::ffi::OsString;
 use std::fs::{File, FileType};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2, readlinkat};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::Mount;
+use rule::{Found, Stopped};
 
-use crate::{Error, limits};
-
-/// What is at a path.
-#[derive(Debug)]
-pub enum Found {
-    /// A regular file, open for reading.
-    File(File),
-    /// Something else.
-    Other {
-        /// Where, in the container.
-        path: PathBuf,
-        /// What, with its article.
-        found: &'static str,
-    },
-    /// Nothing.
-    Nothing,
-}
+use crate::Error;
 
 /// A container's file tree, put together as its mounts will be.
 pub struct Root {
@@ -61,20 +45,8 @@ impl Root {
         Ok(root)
     }
 
-    /// The first of some paths that is a file; else what the first is that exists.
-    pub fn first(&self, paths: &[PathBuf]) -> Result<Found, Error> {
-        let mut result = Found::Nothing;
-        for path in paths {
-            match (self.look_at(path)?, &result) {
-                (Found::File(file), _) => return Ok(Found::File(file)),
-                (other, Found::Nothing) => result = other,
-                _ => {}
-            }
-        }
-        Ok(result)
-    }
-
-    fn look_at(&self, path: &Path) -> Result<Found, Error> {
+    /// What is at an absolute path.
+    pub fn look(&self, path: &Path) -> Result<Found<File>, Error> {
         let fd = match self.without_links(path).and_then(|real| self.locate(&real)) {
             Ok(fd) => File::from(fd),
             Err(errno) if is_absence(errno) => return Ok(Found::Nothing),
@@ -91,25 +63,11 @@ impl Root {
 
     /// Follows the links of a path as the kernel will in the container. What does not exist stays.
     fn without_links(&self, path: &Path) -> nix::Result<PathBuf> {
-        let mut pending: Vec<OsString> = names_reversed(path)?.collect();
-        let mut real = PathBuf::from("/");
-        let mut links = 0;
-        while let Some(name) = pending.pop() {
-            if name == ".." {
-                real.pop();
-                continue;
-            }
-            real.push(name);
-            if let Some(target) = self.link(&real)? {
-                links += 1;
-                if links > limits::LINKS {
-                    return Err(Errno::ELOOP);
-                }
-                real = if target.is_absolute() { "/".into() } else { parent(&real) };
-                pending.extend(names_reversed(&target)?);
-            }
-        }
-        Ok(real)
+        rule::without_links(path, |path| self.link(path)).map_err(|stopped| match stopped {
+            Stopped::Links => Errno::ELOOP,
+            Stopped::TooLong => Errno::ENAMETOOLONG,
+            Stopped::Tree(errno) => errno,
+        })
     }
 
     /// Where a link leads; none for anything else, or nothing.
@@ -142,21 +100,6 @@ impl Root {
 fn is_bind(mount: &Mount) -> bool {
     let options = mount.options().as_deref().unwrap_or_default();
     mount.typ().as_deref() == Some("bind") || options.iter().any(|it| it == "bind" || it == "rbind")
-}
-
-fn names_reversed(path: &Path) -> nix::Result<impl Iterator<Item = OsString>> {
-    if path.as_os_str().len() > limits::PATH_BYTES {
-        return Err(Errno::ENAMETOOLONG);
-    }
-    Ok(path.components().rev().filter_map(|component| match component {
-        Component::Normal(name) => Some(name.to_owned()),
-        Component::ParentDir => Some("..".into()),
-        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
-    }))
-}
-
-fn parent(path: &Path) -> PathBuf {
-    path.parent().unwrap_or(Path::new("/")).to_owned()
 }
 
 fn is_absence(errno: Errno) -> bool {

@@ -1,9 +1,14 @@
 //! An image's wasm layers, from containerd: container → image → manifest → content.
 //!
+//! Which image a Pod asked for is in `asked`, and which manifest that is, in `manifests`.
+//!
 //! The content service is asked rather than the folder behind it: it is containerd's API, it may be
 //! a proxy plugin's, and it keeps namespaces apart.
 
+mod asked;
 mod calls;
+mod manifests;
+mod pod;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -18,17 +23,17 @@ use containerd_client::services::v1::{
     Container as Record, GetContainerRequest, GetImageRequest, ReadContentRequest,
 };
 use containerd_client::types::Descriptor as Target;
-use oci_spec::image::{Descriptor, Digest, ImageIndex, ImageManifest, MediaType};
+use oci_spec::image::{Descriptor, Digest, MediaType};
 use serde::de::DeserializeOwned;
 use tokio::time::timeout;
 use tonic::Response;
 use tonic::transport::Channel;
 
 use calls::{failed, with_sources};
+pub use pod::annotations as pod_annotations;
 
 use crate::blob::{self, Checked};
-use crate::manifest::{self, Kind};
-use crate::{Container, Error, header, limits};
+use crate::{Container, Error, head, limits};
 
 /// What an image has for a guest.
 pub enum Layers {
@@ -38,8 +43,9 @@ pub enum Layers {
         store: Box<Store>,
         /// In their order.
         layers: Vec<Descriptor>,
-        /// The image's config.
-        config: Box<Descriptor>,
+        /// The image's config; none of an artifact, whose own says nothing of how it is run, and of a container that is
+        /// there, of which it is not asked.
+        config: Option<Box<Descriptor>>,
         /// The labels of the image's config, which its containers have from it.
         labels: HashMap<String, String>,
     },
@@ -72,8 +78,8 @@ pub async fn wasm_layers(
     let Some(socket) = container.containerd else {
         return Ok(Layers::None("there is no containerd to ask for wasm layers"));
     };
-    let ask = async |store: Store| store.wasm_layers(container.id).await;
-    asked(socket, container, entrypoint, patience, ask).await
+    let ask = async |store: Store| store.wasm_layers(container.id, container.layers).await;
+    asked(socket, container.namespace, entrypoint, patience, ask).await
 }
 
 /// Asks containerd for the container's labels: none where it does not know the container, or where there is none.
@@ -89,7 +95,7 @@ pub async fn labels(
         let known = store.container(container.id).await?;
         Ok(known.map(|known| known.labels).unwrap_or_default())
     };
-    let asked = asked(socket, container, entrypoint, patience, ask).await;
+    let asked = asked(socket, container.namespace, entrypoint, patience, ask).await;
     asked.map_err(|error| match error {
         Error::Containerd { socket, reason, .. } => Error::Labels { socket, reason },
         other => other,
@@ -106,25 +112,20 @@ pub async fn exposed_port(
     let Some(socket) = container.containerd.filter(|socket| socket.exists()) else {
         return Ok(None);
     };
-    let ask = async |store: Store| match store.image_of(container.id).await? {
-        Known::Manifest(manifest, _) => store.exposed_port(manifest.config()).await,
-        Known::Not(_) => Ok(None),
+    let ask = async |store: Store| {
+        let record = store.container(container.id).await?.unwrap_or_default();
+        match store.config(&record).await? {
+            Some(config) => store.exposed_port(&config).await,
+            None => Ok(None),
+        }
     };
-    asked(socket, container, entrypoint, patience, ask).await
-}
-
-/// What containerd knows of a container's image.
-enum Known {
-    /// Its manifest, and the container's labels.
-    Manifest(Box<ImageManifest>, HashMap<String, String>),
-    /// None, and why.
-    Not(&'static str),
+    asked(socket, container.namespace, entrypoint, patience, ask).await
 }
 
 /// What containerd answers, within that time.
 async fn asked<T>(
     socket: &Path,
-    container: &Container<'_>,
+    namespace: &str,
     entrypoint: &str,
     patience: Patience,
     ask: impl AsyncFnOnce(Store) -> Result<T, Error>,
@@ -134,7 +135,7 @@ async fn asked<T>(
         match timeout(patience.answer, containerd_client::connect(socket)).await {
             Ok(Ok(channel)) => {
                 let (socket, entrypoint) = (socket.to_owned(), entrypoint.to_owned());
-                let namespace = container.namespace.to_owned();
+                let namespace = namespace.to_owned();
                 ask(Store { channel, socket, namespace, entrypoint, patience }).await
             }
             Ok(Err(error)) => Err(failed(&with_sources(&error))),
@@ -158,39 +159,30 @@ pub struct Store {
 }
 
 impl Store {
-    async fn wasm_layers(self, container: &str) -> Result<Layers, Error> {
-        let (manifest, labels) = match self.image_of(container).await? {
-            Known::Manifest(manifest, labels) => (manifest, labels),
-            Known::Not(why) => return Ok(Layers::None(why)),
+    /// Those of the container's image, or those that it was created with.
+    async fn wasm_layers(self, container: &str, created: &[Descriptor]) -> Result<Layers, Error> {
+        let record = self.container(container).await?.unwrap_or_default();
+        if !created.is_empty() {
+            let (store, layers) = (Box::new(self), created.to_vec());
+            return Ok(Layers::Wasm { store, layers, config: None, labels: record.labels });
+        }
+        let manifest = match self.manifest_of(&record).await? {
+            Ok(manifest) => manifest,
+            Err(why) => return Ok(Layers::None(why)),
         };
-        let layers = manifest::wasm_layers(&manifest)?;
+        let layers = rule::wasm_layers(&manifest)?;
         if layers.is_empty() {
-            return Ok(Layers::None("the image has no wasm layers"));
+            return Ok(Layers::None(rule::NO_LAYERS));
         }
         let layers = layers.into_iter().cloned().collect();
-        let config = Box::new(manifest.config().clone());
-        Ok(Layers::Wasm { store: Box::new(self), layers, config, labels })
+        let config = manifest.is_image().then(|| Box::new(manifest.config.clone()));
+        Ok(Layers::Wasm { store: Box::new(self), layers, config, labels: record.labels })
     }
 
-    async fn image_of(&self, container: &str) -> Result<Known, Error> {
-        let known = self.container(container).await?.unwrap_or_default();
-        let Some(target) = self.image(known.image).await? else {
-            return Ok(Known::Not("containerd knows no image of this container"));
-        };
-        let manifest = self.manifest(target).await?;
-        Ok(match manifest {
-            Some(manifest) => Known::Manifest(Box::new(manifest), known.labels),
-            None => Known::Not("the image's manifest is not in containerd's content store"),
-        })
-    }
-
-    /// What an image's config exposes; none where it was not pulled, or is of another kind.
+    /// What an image's config exposes; none where it was not pulled.
     pub async fn exposed_port(&self, config: &Descriptor) -> Result<Option<u16>, Error> {
-        if !manifest::IMAGE_CONFIGS.contains(&config.media_type().as_ref()) {
-            return Ok(None);
-        }
-        let config = self.json::<manifest::Config>(config).await?;
-        Ok(config.and_then(|config| config.exposed_port()))
+        let config = self.json::<rule::Config>(config).await?;
+        Ok(config.and_then(|config| config.config.exposed_port()))
     }
 
     /// What containerd has on record of the container.
@@ -212,30 +204,6 @@ impl Store {
         let answer = self.answer(images.get(request)).await?;
         let target = answer.and_then(|answer| answer.image).and_then(|image| image.target);
         target.map(descriptor).transpose()
-    }
-
-    /// Walks down to the manifest to prefer of those that are there.
-    async fn manifest(&self, target: Descriptor) -> Result<Option<ImageManifest>, Error> {
-        let mut pending = vec![(target, 0)];
-        while let Some((entry, depth)) = pending.pop() {
-            match manifest::kind(entry.media_type().as_ref()) {
-                Kind::Manifest => match self.json(&entry).await? {
-                    Some(manifest) => return Ok(Some(manifest)),
-                    None => continue,
-                },
-                Kind::Index if depth >= limits::INDEX_DEPTH => {
-                    let reason = format!("the index is inside {} others", limits::INDEX_DEPTH);
-                    return Err(Error::content(entry.digest(), reason));
-                }
-                Kind::Index => {
-                    let Some(index) = self.json::<ImageIndex>(&entry).await? else { continue };
-                    let entries = manifest::by_preference(&index).into_iter().rev();
-                    pending.extend(entries.map(|entry| (entry.clone(), depth + 1)));
-                }
-                Kind::Other => {}
-            }
-        }
-        Ok(None)
     }
 
     /// Content of a known form; none if it was not pulled.
@@ -271,7 +239,7 @@ impl Store {
             return Err(Error::content(layer.digest(), reason));
         };
         let file = blob::seal(file).map_err(Error::read(&name))?;
-        header::require_wasm(&file, &name)?;
+        rule::check_layer(layer, &head::read(&file).map_err(Error::read(&name))?)?;
         Ok(file)
     }
 
@@ -325,6 +293,7 @@ mod tests {
             env: &[],
             mounts: &[],
             preinit: None,
+            layers: &[],
         };
         let labels = labels(&container, "app", patience).await.expect_err("is not answered");
         assert!(labels.to_string().contains("the image's labels: it"), "{labels}");

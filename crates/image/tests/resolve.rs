@@ -55,6 +55,7 @@ impl Fixture {
             env: &["PATH=/usr/bin:/bin".into()],
             mounts: &self.mounts,
             preinit: None,
+            layers: &[],
         })
         .await
     }

@@ -2,11 +2,17 @@
 //! the tools of CI can tell an image's author before it is on a node.
 //!
 //! There is no Wasmtime here: `engine` has a test that its linkers hold what [`interfaces`] and [`MODULE_FUNCTIONS`]
-//! say, and nothing else of the same interfaces.
+//! say, and nothing else of the same interfaces, and that it compiles what [`wasm::check`] says.
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod version;
+pub mod wasm;
 
+pub use annotations::{
+    ANNOTATIONS, Annotation, CORE_DUMP, CORE_DUMP_VALUES, PREFIX, PREINIT, PREINIT_VALUES, Unknown,
+    check_annotation, check_label,
+};
 pub use version::Version;
 
 /// All wasm layers of an image together, in bytes, or the one file in a root file system. Layers
@@ -18,10 +24,14 @@ pub const WASM_BYTES: u64 = 128 << 20;
 /// Pod; compositions in use have fewer than ten parts.
 pub const LAYERS: usize = 32;
 
+/// The media type of a layer that is a module or component compressed with Zstandard (RFC 6838, section 4.2.8).
+pub const ZSTD_LAYER: &str = "application/wasm+zstd";
+
 /// Media types of a layer that is a module or component itself: the CNCF Wasm OCI artifact's, and
-/// the two of images made for runwasi.
-pub const WASM_LAYERS: [&str; 3] = [
+/// the two of images made for runwasi; and of one that is compressed.
+pub const WASM_LAYERS: [&str; 4] = [
     "application/wasm",
+    ZSTD_LAYER,
     "application/vnd.wasm.content.layer.v1+wasm",
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
 ];
@@ -38,11 +48,9 @@ pub const WORLDS: [(&str, &str); 4] = [
 /// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").
 pub const LAYER_TITLE: &str = "org.opencontainers.image.title";
 
-/// The annotation of a Pod, or the label of an image, that asks for a guest's initialisation before it is compiled.
-pub const PREINIT: &str = "wasmtime.shim/preinit";
-
-/// What it can be.
-pub const PREINIT_VALUES: &str = "true or false";
+/// The label of an image that names its wasm layers together, by the ChainID of their digests (OCI image specification,
+/// "Layer ChainID"), so that images with other layers have other configs: CRI knows an image by the digest of its config.
+pub const LAYERS_LABEL: &str = "wasmtime.shim/layers";
 
 /// How the labels begin by which a wasm layer in containerd's store refers to its compiled code: containerd's garbage
 /// collection follows them.

@@ -4,7 +4,7 @@
 //! from it, which enter the cgroup by themselves. The container's first process gives it up when it is ready and in
 //! the cgroup, where it is found ([`over`]). Of those who are killed the kernel takes it back.
 
-use std::fs::{File, TryLockError};
+use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
 use std::path::Path;
@@ -12,7 +12,10 @@ use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
 
+use nix::unistd::Pid;
+
 use crate::Error;
+use crate::pidfd::PidFd;
 
 /// The file in the container's folder.
 const NAME: &str = "building";
@@ -42,18 +45,71 @@ pub fn over() {
     }
 }
 
-/// Returns once nobody builds in that folder, or cannot be waited for any longer: what is there by then is taken away.
-pub fn wait_for_end(folder: &Path) -> Result<(), Error> {
+/// Kills the processes that still build in that directory: their request process was killed, so nobody will use what they
+/// make. Returns when they have ended or the time is up.
+pub fn end(folder: &Path) -> Result<(), Error> {
     let path = folder.join(NAME);
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(Error::io(format!("open {}", path.display())))?,
     };
+    let mut killed = Vec::new();
     for _ in 0..TRIES {
-        match file.try_lock() {
-            Err(TryLockError::WouldBlock) => sleep(PAUSE),
-            _ => break,
+        // Shared, so that two processes that clean up do not take each other for builders.
+        match file.try_lock_shared() {
+            Err(TryLockError::WouldBlock) => killed.extend(kill_holders(&file)),
+            // The kernel takes the lock back before the process leaves its cgroup.
+            _ if killed.iter().all(PidFd::has_ended) => break,
+            _ => {}
         }
+        sleep(PAUSE);
     }
     Ok(())
+}
+
+/// Kills the other processes that have the file open. The caller repeats this, because one of them may just have forked.
+fn kill_holders(file: &File) -> Vec<PidFd> {
+    let open = |process: &str, fd: &str| fs::read_link(format!("/proc/{process}/fd/{fd}")).ok();
+    let Some(name) = open("self", &file.as_raw_fd().to_string()) else { return Vec::new() };
+    let others = numbers(Path::new("/proc")).filter(|it| *it != std::process::id().to_string());
+    let mut killed = Vec::new();
+    for process in others {
+        // Opened first, because the pid may be reused at any moment.
+        let opened = process.parse().ok().and_then(|pid| PidFd::open(Pid::from_raw(pid)).ok());
+        let mut fds = numbers(&Path::new("/proc").join(&process).join("fd"));
+        if fds.any(|fd| open(&process, &fd).as_ref() == Some(&name)) {
+            let sent = |process: &PidFd| process.signal(libc::SIGKILL).is_ok();
+            killed.extend(opened.filter(sent));
+        }
+    }
+    killed
+}
+
+/// Names of the entries of a directory that are numbers.
+fn numbers(directory: &Path) -> impl Iterator<Item = String> + use<> {
+    let names = fs::read_dir(directory).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::OwnedFd;
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn whoever_still_builds_is_ended_and_nobody_else() {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        let file = begin(folder.path()).expect("locked");
+        let sleep = |stdin: Stdio| Command::new("sleep").arg("1000").stdin(stdin).spawn();
+        // A process that inherits the descriptor holds the lock.
+        let mut builder = sleep(OwnedFd::from(file).into()).expect("is executed");
+        let mut other = sleep(Stdio::null()).expect("is executed");
+        end(folder.path()).expect("is over");
+        assert!(builder.wait().expect("ended").code().is_none());
+        assert!(other.try_wait().expect("asked").is_none(), "another's process was killed");
+        other.kill().and_then(|()| other.wait()).expect("ended");
+    }
 }

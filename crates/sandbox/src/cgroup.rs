@@ -2,7 +2,8 @@
 //!
 //! libcgroups makes it and sets its limits while libcontainer builds the container. What a long-lived process
 //! asks of it is here: which processes are in it, what the kernel counted, and its end; in `update` other limits,
-//! in `freeze` a pause, in `oom` who was killed for want of memory.
+//! in `freeze` a pause, in `oom` who was killed for want of memory, in `ancestors` what bounds it from above.
+//! [`crate::Members`] tells the container's own processes from others in the same cgroup.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,10 +12,11 @@ use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpid, getppid};
 
 use crate::{Error, pidfd};
 
+mod ancestors;
 mod freeze;
 pub mod join;
 mod legacy;
@@ -28,10 +30,16 @@ const HIERARCHIES: &str = "/sys/fs/cgroup";
 /// What v1 writes for no limit is a little less than 2^63, and no machine has half of that.
 const NO_LIMIT: u64 = 1 << 62;
 
+/// Extended attribute of a cgroup directory that this runtime made (xattr(7); cgroupfs of both versions has them).
+const OURS: &str = "trusted.wasmtime-shim";
+const IN_USE: &[u8] = b"in use";
+/// Its value when the container is gone and the directory stayed, because others were in it or below it.
+const LEFT: &[u8] = b"left";
+
 /// How often, and after which pause, a killed cgroup is looked at again: 2 s in all. A process in an
 /// uninterruptible wait outlives that; the cgroup then stays and is named in the error.
-const EMPTY_TRIES: u32 = 200;
-const EMPTY_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const EMPTY_TRIES: u32 = 200;
+pub(crate) const EMPTY_PAUSE: Duration = Duration::from_millis(10);
 
 /// Who makes a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,6 +50,20 @@ enum Manager {
     Systemd(String),
 }
 
+/// The process that adopts orphans.
+const INIT: Pid = Pid::from_raw(1);
+
+/// Who keeps a cgroup from being removed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Occupants {
+    /// Processes of the container that have not ended yet, or an exec process on its way.
+    Ours,
+    /// Processes without a parent: the container's, if its shim was killed, or others.
+    Orphans,
+    /// Other containers' processes or cgroups.
+    Others,
+}
+
 /// The cgroup of one container.
 #[derive(Debug)]
 pub struct Cgroup {
@@ -49,6 +71,7 @@ pub struct Cgroup {
     /// Below a hierarchy's root.
     path: PathBuf,
     manager: Manager,
+    named_after_container: bool,
 }
 
 impl Cgroup {
@@ -82,7 +105,12 @@ impl Cgroup {
             let reason = "not a cgroup a container may own: give it a name below the root";
             return Err(refuse(&given, reason));
         }
-        let cgroup = Cgroup { hierarchies: hierarchies.to_owned(), path, manager: Manager::Files };
+        let cgroup = Cgroup {
+            hierarchies: hierarchies.to_owned(),
+            named_after_container: is_named_after(&path, id),
+            path,
+            manager: Manager::Files,
+        };
         // systemd's own scopes are v2's; in v1 the same path is made by hand, inside the Pod's.
         let manager = match scope {
             Some(_) if cgroup.is_unified() => Manager::Systemd(given.display().to_string()),
@@ -99,6 +127,12 @@ impl Cgroup {
     /// Whether systemd is to make it.
     pub fn by_systemd(&self) -> bool {
         matches!(self.manager, Manager::Systemd(_))
+    }
+
+    /// Whether its name is or ends with the container's id, as those of CRI and `ctr` do by default. No other container is
+    /// meant to be in or below such a cgroup.
+    pub fn is_named_after_container(&self) -> bool {
+        self.named_after_container
     }
 
     /// As the spec must have it for libcontainer to make this cgroup.
@@ -163,34 +197,52 @@ impl Cgroup {
         folders.iter().try_for_each(enter).map_err(|error| self.failed(error))
     }
 
-    /// Sends a signal to every process in the cgroup. SIGKILL reaches the frozen, too.
-    pub fn signal(&self, signal: i32) -> Result<(), Error> {
-        self.pids()?.into_iter().try_for_each(|pid| pidfd::signal(pid, signal))?;
-        if signal == libc::SIGKILL {
-            self.thaw_for_kill();
-        }
-        Ok(())
-    }
-
     /// Kills every process in the cgroup, and returns once it is empty. A missing cgroup is empty.
-    pub fn kill(&self) -> Result<(), Error> {
+    pub(crate) fn kill(&self) -> Result<(), Error> {
         for _ in 0..EMPTY_TRIES {
-            if self.pids()?.is_empty() {
+            let pids = self.pids()?;
+            if pids.is_empty() {
                 return Ok(());
             }
             // Linux 5.14 and later kill a whole v2 cgroup at once, whatever forks meanwhile.
             let all = below(&self.hierarchies, &self.path).join("cgroup.kill");
             if fs::write(all, "1").is_err() {
-                self.signal(libc::SIGKILL)?;
+                pids.into_iter().try_for_each(|pid| pidfd::signal(pid, libc::SIGKILL))?;
+                self.thaw_for_kill();
             }
             sleep(EMPTY_PAUSE);
         }
-        Err(refuse(&self.path, "processes in it do not end"))
+        Err(self.refuse("processes in it do not end"))
     }
 
-    /// Removes the cgroup and those that were made below it; one that is gone is removed.
-    pub fn remove(&self) -> Result<(), Error> {
-        self.folders()?.iter().try_for_each(|folder| self.remove_folder(folder))
+    /// Existing directories of the cgroup that an administrator or another runtime made.
+    pub(crate) fn not_ours(&self) -> Result<Vec<PathBuf>, Error> {
+        let mut folders = self.folders()?;
+        folders.retain(|folder| !is_ours(folder));
+        Ok(folders)
+    }
+
+    /// Marks the cgroup's directories, except `not_ours`, as made by this runtime. A container that joins the cgroup later and
+    /// stays longer then removes them. Without extended attributes it does not, and an empty cgroup stays.
+    pub(crate) fn mark(&self, not_ours: &[PathBuf]) {
+        for folder in self.folders().unwrap_or_default() {
+            if !not_ours.contains(&folder) {
+                let _ = xattr::set(folder, OURS, IN_USE);
+            }
+        }
+    }
+
+    /// Removes the cgroup's directories, except `not_ours` and those that others are in or below. A missing cgroup is no
+    /// error.
+    pub(crate) fn remove(&self, not_ours: &[PathBuf]) -> Result<(), Error> {
+        for folder in self.folders()?.iter().filter(|folder| !not_ours.contains(folder)) {
+            match self.remove_folder(folder)? {
+                true => remove_left(folder),
+                // The last container that uses it removes it.
+                false => drop(xattr::set(folder, OURS, LEFT)),
+            }
+        }
+        Ok(())
     }
 
     /// The cgroup's folder in each hierarchy where it is.
@@ -216,20 +268,53 @@ impl Cgroup {
         self.children(folder)?.iter().try_for_each(|child| self.collect_pids(child, pids))
     }
 
-    fn remove_folder(&self, folder: &Path) -> Result<(), Error> {
-        self.children(folder)?.iter().try_for_each(|child| self.remove_folder(child))?;
+    /// Removes a directory and those below it that are not another container's. Returns false if others stay in it.
+    fn remove_folder(&self, folder: &Path) -> Result<bool, Error> {
+        for child in self.children(folder)?.iter().filter(|child| !is_ours(child)) {
+            self.remove_folder(child)?;
+        }
         for _ in 0..EMPTY_TRIES {
             match fs::remove_dir(folder) {
-                Ok(()) => return Ok(()),
-                Err(error) if is_gone(&error) => return Ok(()),
-                // An ended process counts until the kernel has put it away.
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => sleep(EMPTY_PAUSE),
+                Ok(()) => return Ok(true),
+                Err(error) if is_gone(&error) => return Ok(true),
+                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                    if self.occupants(folder)? == Occupants::Others {
+                        return Ok(false);
+                    }
+                    // An ended process counts until the kernel has put it away.
+                    sleep(EMPTY_PAUSE);
+                }
                 Err(error) => return Err(self.failed(error)),
             }
         }
-        let pids = self.pids()?;
-        let reason = format!("{} stays busy with processes {pids:?}", folder.display());
-        Err(refuse(&self.path, &reason))
+        if self.occupants(folder)? == Occupants::Orphans {
+            return Ok(false);
+        }
+        let reason = format!("{} stays busy with processes {:?}", folder.display(), self.pids()?);
+        Err(self.refuse(&reason))
+    }
+
+    /// Who is in or below a directory, after the container's own processes were killed. Those of them that are not gone
+    /// yet are children of this process or of the shim, and request processes on their way into the container are
+    /// siblings of this process.
+    fn occupants(&self, folder: &Path) -> Result<Occupants, Error> {
+        let mut pids = BTreeSet::new();
+        self.collect_pids(folder, &mut pids)?;
+        let is_above_others = pids.is_empty() && !self.children(folder)?.is_empty();
+        if is_above_others {
+            return Ok(Occupants::Others);
+        }
+        let ours = [Some(getpid()), Some(getppid()), pidfd::parent(getppid())];
+        let parents: Vec<_> =
+            pids.into_iter().map(|pid| pidfd::parent(Pid::from_raw(pid))).collect();
+        // A process without a parent has gone in the meantime: it may have been one of them.
+        let is_ours = |parent: &Option<Pid>| parent.is_none() || ours.contains(parent);
+        Ok(match &parents[..] {
+            [] => Occupants::Ours,
+            parents if parents.contains(&Some(INIT)) => Occupants::Orphans,
+            parents if parents.iter().any(is_ours) => Occupants::Ours,
+            _ => Occupants::Others,
+        })
     }
 
     /// The folders in a folder; links, which name a v1 hierarchy again, are none.
@@ -244,7 +329,11 @@ impl Cgroup {
     }
 
     fn failed(&self, error: std::io::Error) -> Error {
-        refuse(&self.path, &error.to_string())
+        self.refuse(&error.to_string())
+    }
+
+    pub(crate) fn refuse(&self, reason: &str) -> Error {
+        refuse(&self.path, reason)
     }
 }
 
@@ -273,6 +362,29 @@ impl<'a> Scope<'a> {
         }
         path.join(format!("{}-{}.scope", self.prefix, self.name))
     }
+}
+
+/// Whether this runtime made that directory as a container's cgroup.
+fn is_ours(folder: &Path) -> bool {
+    matches!(xattr::get(folder, OURS), Ok(Some(_)))
+}
+
+/// Removes the cgroups above that stayed only because of what was below them.
+fn remove_left(folder: &Path) {
+    let is_left =
+        |folder: &Path| matches!(xattr::get(folder, OURS), Ok(Some(mark)) if mark == LEFT);
+    for above in folder.ancestors().skip(1).take_while(|above| is_left(above)) {
+        // Fails if others are in it.
+        let _ = fs::remove_dir(above);
+    }
+}
+
+/// Whether the last part of a path is `id`, `prefix-id` or systemd's `prefix-id.scope`.
+fn is_named_after(path: &Path, id: &str) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = name.strip_suffix(".scope").unwrap_or(&name);
+    let prefix = name.strip_suffix(id).filter(|_| !id.is_empty());
+    prefix.is_some_and(|prefix| prefix.is_empty() || prefix.ends_with('-'))
 }
 
 /// `path` below `folder`, though it be absolute.
@@ -357,6 +469,18 @@ mod tests {
             let error = Cgroup::in_hierarchies(unified.path(), Some(Path::new(path)), "c1", true);
             assert!(error.expect_err("refused").to_string().contains("slice:prefix:name"));
         }
+    }
+
+    #[test]
+    fn a_cgroup_is_named_after_a_container_by_its_whole_id() {
+        let named = |path: &str| is_named_after(Path::new(path), "c1");
+        for path in ["/c1", "/pods/c1", "a.slice/cri-containerd-c1.scope"] {
+            assert!(named(path), "{path}");
+        }
+        for path in ["/c12", "/ac1", "/c1/other", "/c1.d", "/"] {
+            assert!(!named(path), "{path}");
+        }
+        assert!(!is_named_after(Path::new("/c1"), ""));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! From an OCI bundle to an isolated process that waits for Start, and back to nothing.
 //!
 //! Everything kept about a container is in `<bundle>/wasmtime`: what was asked for (`create.json`), the
-//! spec as it was carried out (`config.json`), and libcontainer's state below `<id>`. It is written before
+//! spec as it was carried out (`config.json`), its first process (`pid`) and how to recognise the others
+//! (`members.json`), and libcontainer's state below `<id>`. What was asked for is written before
 //! the first process is made, so that [`destroy`] finds what to clean whoever was killed, and it goes with
 //! the bundle, which containerd removes.
 
@@ -10,24 +11,30 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use libcontainer::container::Container;
-use libcontainer::container::builder::ContainerBuilder;
+use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
+use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::error::LibcontainerError;
-use libcontainer::syscall::syscall::SyscallType;
-use nix::unistd::{Gid, setgroups};
+use libcontainer::hooks::run_hooks;
+use libcontainer::process::intel_rdt::cleanup_intel_rdt;
+use nix::unistd::{Gid, Pid, setgroups};
 use oci_spec::runtime::Spec;
 use pathrs::Root;
+use serde::{Deserialize, Serialize};
 
+use crate::build::{PID, build};
 use crate::cgroup::Cgroup;
-use crate::console::Console;
-use crate::errors::chain;
-use crate::request::Given;
-use crate::workload::{Guest, Linux, Pause};
+use crate::errors::explain;
+use crate::members::Members;
 use crate::zygote::Guests;
-use crate::{Create, Error, Workload, building, errors, page_map, spec};
+use crate::{Create, Error, building, errors, spec};
 
 /// libcontainer's record of a container, in its folder.
 const STATE: &str = "state.json";
+
+/// Files of the [`Record`], of the spec as it was carried out, and of the [`Members`].
+const RECORD: &str = "create.json";
+const CONFIG: &str = "config.json";
+const MEMBERS: &str = "members.json";
 
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
 pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
@@ -40,20 +47,40 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
     // Not the bundle as well: containerd may have given up and removed it meanwhile.
     fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     let building = building::begin(&folder)?;
-    spec::save(&spec, &folder.join("config.json"))?;
-    spec::save(&request, &folder.join("create.json"))?;
+    let record = Record { not_ours: cgroup.not_ours()?, create: request };
+    spec::save(&spec, &folder.join(CONFIG))?;
+    spec::save(&record, &folder.join(RECORD))?;
     if let Some(groups) = groups {
         let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
         setgroups(&groups).map_err(Error::system("join the container's groups"))?;
     }
     make_working_directory(&spec);
     drop(reading);
-    let built = build(&request, &folder, fds, guests, cgroup.by_systemd());
+    let built = make(&record, &spec, &folder, fds, guests, &cgroup);
     drop(building);
-    built.map_err(|error| {
-        let _ = destroy(&request.bundle, &request.id);
+    built.map(Pid::as_raw).map_err(|error| {
+        let _ = destroy(&record.create.bundle, &record.create.id);
         name_working_directory(error, &spec)
     })
+}
+
+fn make(
+    record: &Record,
+    spec: &Spec,
+    folder: &Path,
+    fds: Vec<OwnedFd>,
+    guests: &Guests,
+    cgroup: &Cgroup,
+) -> Result<Pid, Error> {
+    let libcontainer = trace::span("libcontainer");
+    let pid = build(&record.create, spec.clone(), folder, fds, guests, cgroup.by_systemd())?;
+    drop(libcontainer);
+    cgroup.mark(&record.not_ours);
+    if let Some(members) = Members::of(pid, spec) {
+        let saved = spec::save(&members, &folder.join(MEMBERS));
+        saved.or_else(|error| members.kill(cgroup).and(Err(error)))?;
+    }
+    Ok(pid)
 }
 
 /// An image's working directory need not exist; runc makes it as well. Links lead nowhere out of the root.
@@ -82,29 +109,54 @@ pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
 /// without keeping the container from going: a hook that fails does not (OCI runtime spec, "Lifecycle").
 pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     let folder = folder(bundle);
-    let Some(Recorded { create, spec }) = recorded(bundle) else {
+    let Some(Recorded { record, spec }) = recorded(bundle) else {
+        building::end(&folder)?;
         return remove(&folder).map(|()| None);
     };
-    let cgroup = cgroup(&spec, id, create.systemd_cgroup)?;
-    cgroup.kill()?;
-    building::wait_for_end(&folder)?;
-    cgroup.kill()?;
-    cgroup.remove()?;
+    let cgroup = cgroup(&spec, id, record.create.systemd_cgroup)?;
+    building::end(&folder)?;
+    if let Some(members) = members(&folder, &spec) {
+        members.kill(&cgroup)?;
+    }
+    cgroup.remove(&record.not_ours)?;
     // One that was killed while it was made has no state to load.
     let made = folder.join(id).join(STATE).exists();
-    let warning = match made && (cgroup.by_systemd() || has_more_to_undo(&spec)) {
-        true => Container::load(folder.join(id)).and_then(|mut it| it.delete(true)).err(),
-        false => None,
-    };
-    remove(&folder).map(|()| warning.map(|error| explain(&error).to_string()))
+    let undone = if made { undo(&folder.join(id), &spec, &cgroup) } else { Ok(()) };
+    remove(&folder).map(|()| undone.err().map(|error| explain(&error).to_string()))
 }
 
-/// Whether libcontainer has to be asked, which looks at all that a container could have: for its `poststop` hooks, a
-/// part of the processor's cache, and, of systemd, its scope.
-fn has_more_to_undo(spec: &Spec) -> bool {
-    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_deref());
-    let cache = spec.linux().as_ref().and_then(|linux| linux.intel_rdt().as_ref());
-    hooks.is_some_and(|hooks| !hooks.is_empty()) || cache.is_some()
+/// The container's members; `None` if it has no process. If the request process was killed during Create, only the pid of
+/// the first process is on disk, written a moment ago.
+fn members(folder: &Path, spec: &Spec) -> Option<Members> {
+    let noted = fs::read(folder.join(MEMBERS)).ok().and_then(|it| serde_json::from_slice(&it).ok());
+    noted.or_else(|| {
+        let pid = fs::read_to_string(folder.join(PID)).ok()?.trim().parse().ok()?;
+        Members::of(Pid::from_raw(pid), spec)
+    })
+}
+
+/// Removes systemd's scope and the container's part of the processor's cache, and runs `poststop` hooks.
+fn undo(root: &Path, spec: &Spec, cgroup: &Cgroup) -> Result<(), LibcontainerError> {
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+    let has_cache = spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some());
+    if hooks.is_none() && !has_cache && !cgroup.by_systemd() {
+        return Ok(());
+    }
+    let mut container = Container::load(root.to_owned())?;
+    if cgroup.by_systemd() {
+        let config = CgroupConfig {
+            cgroup_path: cgroup.cgroups_path(),
+            systemd_cgroup: true,
+            container_name: container.id().to_owned(),
+        };
+        create_cgroup_manager(config)?.remove()?;
+    }
+    let (own, monitoring) = (container.intel_rdt_dir(), container.intel_rdt_monitoring_dir());
+    let (own, monitoring) = (own.map(PathBuf::as_path), monitoring.map(PathBuf::as_path));
+    let by_id = container.clean_up_intel_rdt_subdirectory();
+    cleanup_intel_rdt(own, monitoring, by_id, container.id())?;
+    container.set_status(ContainerStatus::Stopped);
+    Ok(run_hooks(hooks, Some(&container.state), None, None, None)?)
 }
 
 /// libcontainer tells that chdir(2) failed, but not where to.
@@ -117,67 +169,30 @@ fn name_working_directory(error: Error, spec: &Spec) -> Error {
     }
 }
 
-fn build(
-    request: &Create,
-    folder: &Path,
-    fds: Vec<OwnedFd>,
-    guests: &Guests,
-    systemd: bool,
-) -> Result<i32, Error> {
-    let Given { stdio: [stdin, stdout, stderr], files, console } =
-        Given::take(request.stdio, request.console, fds)?;
-    let console = console.map(|fd| Console::listen(folder, fd)).transpose()?;
-    let mut builder = ContainerBuilder::new(request.id.clone(), SyscallType::Linux)
-        .with_root_path(folder)
-        .map_err(|error| explain(&error))?
-        .with_console_socket(console.as_ref().map(|console| &console.path));
-    builder.stdin = stdin;
-    builder.stdout = stdout;
-    builder.stderr = stderr;
-    let has_page_map = matches!(request.workload, Workload::Guest { page_map: true, .. });
-    let (sender, receiver) = has_page_map.then(page_map::channel).transpose()?.unzip();
-    let builder = match &request.workload {
-        Workload::Pause => builder.with_executor(Pause::new()),
-        Workload::Linux => builder.with_executor(Linux),
-        Workload::Guest { value, .. } => {
-            builder.with_executor(Guest::new(guests, value, files, receiver))
-        }
-    };
-    let _span = trace::span("libcontainer");
-    let container = builder
-        .as_init(folder)
-        .with_systemd(systemd)
-        .with_no_pivot(request.no_pivot_root)
-        .with_detach(true)
-        .build()
-        .map_err(|error| explain(&error))?;
-    if let Some(console) = console {
-        console.forward()?;
-    }
-    let pid = container.pid().map(|pid| pid.as_raw());
-    let pid = pid.ok_or_else(|| Error::Container("libcontainer named no process".into()))?;
-    if let Some(sender) = sender {
-        sender.send(pid);
-    }
-    Ok(pid)
-}
-
 /// Not `sandbox`, which containerd 2.x keeps for itself in a Pod's bundles.
 fn folder(bundle: &Path) -> PathBuf {
     bundle.join("wasmtime")
 }
 
+/// The request, and what was found when it was carried out.
+#[derive(Serialize, Deserialize)]
+pub struct Record {
+    pub create: Create,
+    /// [`Cgroup::not_ours`] before the container was made.
+    not_ours: Vec<PathBuf>,
+}
+
 /// What was asked for, and the spec as it was carried out.
 pub struct Recorded {
-    pub create: Create,
+    pub record: Record,
     pub spec: Spec,
 }
 
 /// The record of a container; none where it was not begun, or is gone.
 pub fn recorded(bundle: &Path) -> Option<Recorded> {
     let folder = folder(bundle);
-    let create = serde_json::from_slice(&fs::read(folder.join("create.json")).ok()?).ok()?;
-    Some(Recorded { create, spec: spec::load(&folder.join("config.json")).ok()? })
+    let record = serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()?;
+    Some(Recorded { record, spec: spec::load(&folder.join(CONFIG)).ok()? })
 }
 
 /// The cgroup of a container's spec.
@@ -193,14 +208,4 @@ fn remove(folder: &Path) -> Result<(), Error> {
         }
         _ => Ok(()),
     }
-}
-
-/// libcontainer's error with its sources, and before it the cause it only logged.
-fn explain(error: &LibcontainerError) -> Error {
-    let text = chain(error);
-    let cause = errors::collected().into_iter().find(|line| !text.contains(line.as_str()));
-    Error::Container(match cause {
-        Some(cause) => format!("{cause}: {text}"),
-        None => text,
-    })
 }

@@ -13,7 +13,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use tracing::field::{Field, Visit};
 use tracing::span;
 
-use crate::limits;
+use crate::{Error, limits};
 
 static LOG: OnceLock<File> = OnceLock::new();
 
@@ -35,7 +35,7 @@ pub fn begin() {
 }
 
 /// What was logged since [`begin`], one entry a line, oldest (nearest the cause) first.
-pub fn collected() -> Vec<String> {
+fn collected() -> Vec<String> {
     let mut text = String::new();
     if let Some(mut file) = LOG.get() {
         let _ = file.seek(SeekFrom::Start(0));
@@ -61,6 +61,16 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         source = error.source();
     }
     text
+}
+
+/// Error of a library with its sources, preceded by the cause that the library only logged.
+pub fn explain(error: &dyn std::error::Error) -> Error {
+    let text = chain(error);
+    let cause = collected().into_iter().find(|line| !text.contains(line.as_str()));
+    Error::Container(match cause {
+        Some(cause) => format!("{cause}: {text}"),
+        None => text,
+    })
 }
 
 fn write_line(line: &str) {

@@ -1,15 +1,18 @@
 //! A further process in a container: joins what its first process has, then is confined as that one was.
 //!
 //! ```text
-//! request process: cgroup ─▶ namespaces and root of the first process ─▶ fork ─▶ waits for the pipe's end
-//!                                                                          └─ limits, user, rights ─▶ workload
+//! request process: cgroup ─▶ namespaces and root of the first process ─▶ fork ─▶ waits for the report ─▶ answers
+//!                                                                          └─ limits, user, rights ─▶ waits ─▶ workload
 //! ```
+//! The workload starts after the request process has answered the shim. So nothing runs that the shim does not know of,
+//! whichever process is killed on the way.
+//!
 //! libcontainer's own way to do this leaves the seccomp filter out. The steps here are its own for a first
 //! process, in the same order, and taken from it where it offers them.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Read;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -23,15 +26,16 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{
-    ForkResult, Gid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork,
+    ForkResult, Gid, Pid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork,
     getcwd, pipe2, setgroups, setresgid, setresuid, setsid,
 };
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
-use crate::create::{self, Recorded};
+use crate::create::{self, Record, Recorded};
 use crate::errors::chain;
 use crate::pidfd::PidFd;
 use crate::request::Given;
+use crate::rlimit::Descriptors;
 use crate::workload::{Guest, Linux};
 use crate::zygote::{Guests, exit};
 use crate::{Error, Exec, Workload, inherit, limits, spec};
@@ -42,17 +46,44 @@ const CANNOT_EXECUTE: i32 = 126;
 /// What a process may not take away from the files it creates, unless it says otherwise (runc's).
 const UMASK: u32 = 0o022;
 
-/// Starts the process and returns it once it is about to run its workload.
-pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
+/// Exec process that waits to run its workload.
+pub struct Waiting {
+    pid: Pid,
+    release: OwnedFd,
+}
+
+impl Waiting {
+    /// Its pid, in the shim's pid namespace.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Lets it continue. If this value is dropped instead, the process exits.
+    pub fn release(self) {
+        // It may have been killed.
+        let _ = nix::unistd::write(&self.release, &[1]);
+    }
+}
+
+/// Pipes between the exec process and the request process: `report` carries the reason why the workload cannot run,
+/// `release` a byte when it may.
+struct Pipes {
+    report: OwnedFd,
+    release: OwnedFd,
+}
+
+/// Makes the process and returns it when it is ready.
+pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<Waiting, Error> {
     let Exec { id, bundle, pid, process, stdio, console, workload } = request;
     let mut fds = fds.into_iter();
     let first = fds.next().ok_or(Error::Gone { process: "request" })?;
     let first = PidFd::received(pid, first);
     let given = Given::take(stdio, console, fds)?;
-    let Recorded { create, spec } = create::recorded(&bundle)
+    let Recorded { record: Record { create, .. }, spec } = create::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
     let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
-    let spec = spec::fit_exec(spec, process, &create.workload, &workload, &cgroup);
+    let mut spec = spec::fit_exec(spec, process, &create.workload, &workload, &cgroup);
+    let descriptors = Descriptors::withhold(&mut spec);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     // Nobody in the container may look into this process, or through it at the node, from here on.
     prctl::set_dumpable(false).map_err(Error::system("hide from the container"))?;
@@ -62,22 +93,24 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     }
     cgroup.enter()?;
     join(&first, &spec)?;
-    let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
+    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"));
+    let ((reader, report), (release, writer)) = (pipe()?, pipe()?);
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
     match unsafe { fork() }.map_err(Error::system("fork in the container"))? {
         ForkResult::Child => {
-            drop(reader);
-            let failed = run(&spec, &workload, given, guests, &writer);
-            let _ = File::from(writer).write_all(failed.to_string().as_bytes());
+            drop((reader, writer));
+            let pipes = Pipes { report, release };
+            let failed = run(&spec, &workload, given, guests, descriptors, &pipes);
+            let _ = nix::unistd::write(&pipes.report, failed.to_string().as_bytes());
             exit(CANNOT_EXECUTE)
         }
         ForkResult::Parent { child } => {
-            drop(writer);
+            drop((report, release));
             let mut reason = String::new();
             let read = File::from(reader).take(limits::ERROR_LOG_BYTES).read_to_string(&mut reason);
             read.map_err(Error::io("wait for the process"))?;
             if reason.is_empty() {
-                return Ok(child.as_raw());
+                return Ok(Waiting { pid: child, release: writer });
             }
             let _ = waitpid(child, None);
             Err(Error::Container(reason))
@@ -89,10 +122,13 @@ fn executor(
     workload: &Workload,
     files: Vec<File>,
     guests: &Guests,
+    descriptors: Descriptors,
 ) -> Result<Box<dyn Executor>, Error> {
     match workload {
-        Workload::Linux => Ok(Box::new(Linux)),
-        Workload::Guest { value, .. } => Ok(Box::new(Guest::new(guests, value, files, None))),
+        Workload::Linux => Ok(Box::new(Linux { descriptors })),
+        Workload::Guest { value, .. } => {
+            Ok(Box::new(Guest::new(guests, value, files, None, descriptors)))
+        }
         Workload::Pause => Err(refuse("a pause is no process to execute")),
     }
 }
@@ -133,49 +169,56 @@ fn flag(kind: LinuxNamespaceType) -> CloneFlags {
 }
 
 /// In the new process: confines it and runs the workload; returns why that could not be.
-fn run(spec: &Spec, workload: &Workload, given: Given, guests: &Guests, report: &OwnedFd) -> Error {
-    let executor = match prepare(spec, workload, given, guests, report) {
+fn run(
+    spec: &Spec,
+    workload: &Workload,
+    mut given: Given,
+    guests: &Guests,
+    descriptors: Descriptors,
+    pipes: &Pipes,
+) -> Error {
+    let confined = confine(spec, &mut given, pipes);
+    let executor = confined.and_then(|()| executor(workload, given.files, guests, descriptors));
+    let executor = match executor.and_then(|executor| prepare(spec, executor)) {
         Ok(executor) => executor,
         Err(error) => return error,
     };
-    // A guest does not go through execve(2), which would close it. Nothing more is told through it.
-    // SAFETY: the descriptor's owner is this process, which never gets back to use it.
-    unsafe { libc::close(report.as_raw_fd()) };
+    // Tells the request process that the workload can run.
+    close(&pipes.report);
+    if nix::unistd::read(&pipes.release, &mut [0]) != Ok(1) {
+        exit(128 + libc::SIGKILL)
+    }
+    close(&pipes.release);
     if let Err(error) = executor.exec(spec) {
         eprintln!("{}", chain(&error));
     }
     exit(CANNOT_EXECUTE)
 }
 
-/// All but the last step, of which the request still hears.
-fn prepare(
-    spec: &Spec,
-    workload: &Workload,
-    mut given: Given,
-    guests: &Guests,
-    report: &OwnedFd,
-) -> Result<Box<dyn Executor>, Error> {
+/// Closes a descriptor that a guest would keep open, because it does not go through execve(2).
+fn close(descriptor: &OwnedFd) {
+    // SAFETY: the descriptor's owner is this process, which never gets back to use it.
+    unsafe { libc::close(descriptor.as_raw_fd()) };
+}
+
+/// Runs an executor's steps that can still fail the request.
+fn prepare(spec: &Spec, executor: Box<dyn Executor>) -> Result<Box<dyn Executor>, Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
-    confine(spec, process, &mut given, report)?;
-    let executor = executor(workload, given.files, guests)?;
     executor.validate(spec).map_err(|error| explain(&error))?;
     executor.setup_envs(env(process)).map_err(|error| explain(&error))?;
     Ok(executor)
 }
 
-fn confine(
-    spec: &Spec,
-    process: &Process,
-    given: &mut Given,
-    report: &OwnedFd,
-) -> Result<(), Error> {
+fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
+    let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     let syscalls = syscalls();
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     setsid().map_err(Error::system("new session"))?;
     connect_stdio(given, process.user().uid())?;
     // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
     let files = given.files.iter().map(AsRawFd::as_raw_fd);
-    inherit::close_unlisted(&files.chain([report.as_raw_fd()]).collect::<Vec<_>>());
+    let pipes = [&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd);
+    inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>());
     for limit in process.rlimits().iter().flatten() {
         syscalls.set_rlimit(limit).map_err(|error| explain(&error))?;
     }

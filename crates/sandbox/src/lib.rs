@@ -3,15 +3,16 @@
 //! Read in this order:
 //! 1. [`request`]: what the shim may ask of its zygote, and the answers;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for Start;
-//!    `exec`: a further process in the same container;
+//! 3. `create`, `build`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for
+//!    Start; `members`: which processes are the container's; `exec`: a further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
+//! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
 //!    [`unwritable`], `page_map`, `unneeded`: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
 
+mod build;
 mod building;
 pub mod cgroup;
 pub mod console;
@@ -22,8 +23,10 @@ mod exec;
 pub mod heap;
 pub mod inherit;
 mod limits;
+mod members;
 mod page_map;
 pub mod pidfd;
+pub mod pipe;
 pub mod request;
 mod rights;
 pub mod rlimit;
@@ -37,10 +40,13 @@ mod worker;
 mod workload;
 pub mod zygote;
 
+use nix::sys::signal::Signal;
+
 pub use create::destroy;
+pub use members::Members;
 pub use request::{Create, Exec, Failure, Reply, Request, Workload};
 pub use spec::load as load_spec;
-pub use worker::Bounds;
+pub use worker::{Bounds, Charged, End, Leash};
 pub use zygote::{Guests, Zygote};
 
 /// What can go wrong between the shim and its zygote, or on the way to an isolated process.
@@ -87,12 +93,9 @@ pub enum Error {
         /// Which process: `zygote`, or the one forked for the request.
         process: &'static str,
     },
-    /// A worker was killed, most likely for going over its limits.
-    #[error(
-        "the worker was ended before it answered; it may use {time:?} and {memory} MiB of memory",
-        time = .0.time, memory = .0.memory >> 20
-    )]
-    Worker(Bounds),
+    /// A worker ended before it answered.
+    #[error("the worker {}", ended(.0))]
+    Worker(End),
     /// The isolation could not be set up: libcontainer's reason, with what it logged on the way.
     #[error("{0}")]
     Container(String),
@@ -117,6 +120,18 @@ pub enum Error {
         /// Why not.
         reason: String,
     },
+}
+
+fn ended(end: &End) -> String {
+    match end {
+        End::Time => "was ended when its time was up".to_owned(),
+        End::OutOfMemory => "was killed because memory ran out".to_owned(),
+        End::Signal(signal) => match Signal::try_from(*signal) {
+            Ok(signal) => format!("was ended by {signal}"),
+            Err(_) => format!("was ended by signal {signal}"),
+        },
+        End::Code(code) => format!("ended with exit code {code}"),
+    }
 }
 
 impl Error {

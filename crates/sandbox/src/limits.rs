@@ -15,9 +15,15 @@ pub const ERROR_LOG_BYTES: u64 = 4 << 10;
 /// How long a worker may take, unless told otherwise. A component of 40 MB compiles in about 30 s on a Raspberry Pi 5.
 pub const WORKER_TIME: Duration = Duration::from_secs(300);
 
-/// Address space of a worker, in bytes, unless told otherwise. Cranelift needs about 30 times the size of a large
-/// component, and 128 MiB are compiled at most.
+/// Memory of a worker that it may write to, in bytes, unless told otherwise. Cranelift needs about 30 times the size of a
+/// large component, and 128 MiB are compiled at most.
 pub const WORKER_MEMORY: u64 = 4 << 30;
+
+/// Address space of a worker beyond that, in bytes: Wasmtime reserves 2 GiB where a guest is initialised ahead.
+pub const WORKER_RESERVED: u64 = 4 << 30;
+
+/// And what glibc reserves at a time for the heap of each of its threads, of which there is one for each processor.
+pub const THREAD_RESERVED: u64 = 128 << 20;
 
 /// What a worker leaves of the processors to others (nice(2)): half way to the least there is, so that it ends in time
 /// on a busy node.
@@ -32,6 +38,9 @@ pub const WORKER_OOM_SCORE_ADJ: &str = "1000";
 
 /// The user and group a worker runs as: `nobody`, by Linux's overflow id.
 pub const WORKER_ID: u32 = 65534;
+
+/// Limit of open files, at least, while a process is set up: it inherits a few tens of descriptors.
+pub const DESCRIPTORS: u64 = 256;
 
 /// How much of an image's `/etc/passwd` is read for a home directory: some ten thousand users.
 pub const PASSWD_BYTES: u64 = 1 << 20;

@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
@@ -49,6 +50,12 @@ impl PidFd {
         self.pid
     }
 
+    /// Whether all its threads have ended, even if it was not reaped yet.
+    pub fn has_ended(&self) -> bool {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+    }
+
     /// The exit code of the ended child, which is reaped by this: its own, or 128 + N when signal N ended it.
     /// `None` while it runs, and while another process is still its parent.
     pub fn try_wait(&self) -> Result<Option<u8>, Error> {
@@ -87,6 +94,24 @@ pub(crate) fn signal(pid: Pid, signal: i32) -> Result<(), Error> {
         Ok(_) | Err(nix::Error::ESRCH) => Ok(()),
         Err(source) => Err(Error::system(format!("send signal {signal} to process {pid}"))(source)),
     }
+}
+
+/// Parent of a process (proc(5), `stat`, field 4).
+pub(crate) fn parent(pid: Pid) -> Option<Pid> {
+    let after = stat(pid)?;
+    after.split(' ').nth(1)?.parse().ok().map(Pid::from_raw)
+}
+
+/// Start time of a process in ticks since boot (proc(5), `stat`, field 22).
+pub(crate) fn started(pid: Pid) -> Option<u64> {
+    let after = stat(pid)?;
+    after.split(' ').nth(19)?.parse().ok()
+}
+
+/// `/proc/PID/stat` from the third field on. The name before it can contain any character.
+fn stat(pid: Pid) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ").map(|(_, after)| after.to_owned())
 }
 
 /// Reaps one ended child that `known` does not claim, and returns its process id.

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bounds, Error};
+use crate::{Bounds, Charged, End, Error};
 
 /// A request to the zygote. Each is served by a process forked for it alone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,12 +35,15 @@ pub enum Request {
         /// The container's id.
         id: String,
     },
-    /// Run [`crate::Guests::job`] in a worker without privileges. Descriptors: handed to the job in order.
+    /// Run [`crate::Guests::job`] in a worker without privileges. Descriptors: the worker's end of a [`crate::Leash`],
+    /// then those that are handed to the job, in order.
     Job {
         /// What is handed to it.
         value: serde_json::Value,
         /// What it may use.
         bounds: Bounds,
+        /// The container in whose cgroup it is; none for the zygote's own.
+        charged: Option<Charged>,
     },
 }
 
@@ -140,6 +143,8 @@ pub enum Reply {
     },
     /// What the job returned.
     Job(serde_json::Value),
+    /// The job's worker ended and has not answered.
+    Ended(End),
     /// The request failed.
     Failed(Failure),
 }

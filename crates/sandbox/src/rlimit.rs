@@ -1,7 +1,42 @@
-//! A limit of another process (prlimit(2)).
+//! Resource limits that are not set with the others: the memory limit that a running guest learns of (prlimit(2)), and a
+//! low limit of open files.
 
-use crate::Error;
+use nix::sys::resource::{Resource, setrlimit};
+use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec};
+
 use crate::pidfd::PidFd;
+use crate::{Error, limits};
+
+/// Low limit of open files, applied as the last step before the workload, because setting up a process takes more
+/// descriptors than its workload may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Descriptors(Option<PosixRlimit>);
+
+impl Descriptors {
+    /// Takes a low limit out of the spec and replaces it by one that is high enough for the setup.
+    pub fn withhold(spec: &mut Spec) -> Descriptors {
+        let Some(process) = spec.process_mut() else { return Descriptors(None) };
+        let mut rlimits = process.rlimits().clone().unwrap_or_default();
+        let is_low = |limit: &&mut PosixRlimit| {
+            limit.typ() == PosixRlimitType::RlimitNofile && limit.soft() < limits::DESCRIPTORS
+        };
+        let Some(limit) = rlimits.iter_mut().find(is_low) else { return Descriptors(None) };
+        let (withheld, enough) = (*limit, limits::DESCRIPTORS);
+        let early = PosixRlimitBuilder::default().typ(withheld.typ());
+        let Ok(early) = early.soft(enough).hard(withheld.hard().max(enough)).build() else {
+            return Descriptors(None);
+        };
+        *limit = early;
+        process.set_rlimits(Some(rlimits));
+        Descriptors(Some(withheld))
+    }
+
+    /// Applies it to this process.
+    pub fn apply(self) -> nix::Result<()> {
+        let Some(limit) = self.0 else { return Ok(()) };
+        setrlimit(Resource::RLIMIT_NOFILE, limit.soft(), limit.hard())
+    }
+}
 
 /// Tells a guest's process that its container's memory limit is another now, or none: by the soft `RLIMIT_RSS`, of
 /// which the kernel makes nothing. A process that has ended is passed over.
@@ -17,5 +52,30 @@ pub fn tell_memory_limit(process: &PidFd, limit: Option<u64>) -> Result<(), Erro
     match nix::errno::Errno::result(set) {
         Ok(_) | Err(nix::Error::ESRCH) => Ok(()),
         Err(source) => Err(Error::system(format!("tell process {pid} its memory limit"))(source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn withheld(soft: u64, hard: u64) -> (Option<(u64, u64)>, (u64, u64)) {
+        let limit = serde_json::json!({ "type": "RLIMIT_NOFILE", "soft": soft, "hard": hard });
+        let process =
+            serde_json::json!({ "cwd": "/", "user": { "uid": 0, "gid": 0 }, "rlimits": [limit] });
+        let spec = serde_json::json!({ "ociVersion": "1.0.2", "process": process });
+        let mut spec: Spec = serde_json::from_value(spec).expect("a spec");
+        let Descriptors(withheld) = Descriptors::withhold(&mut spec);
+        let left = spec.process().as_ref().and_then(|process| process.rlimits().clone());
+        let both = |limit: PosixRlimit| (limit.soft(), limit.hard());
+        (withheld.map(both), both(left.expect("limits")[0]))
+    }
+
+    #[test]
+    fn a_low_limit_of_descriptors_waits_for_the_program() {
+        let enough = limits::DESCRIPTORS;
+        assert_eq!(withheld(4, 8), (Some((4, 8)), (enough, enough)));
+        assert_eq!(withheld(4, 4096), (Some((4, 4096)), (enough, 4096)));
+        assert_eq!(withheld(1024, 4096), (None, (1024, 4096)));
     }
 }

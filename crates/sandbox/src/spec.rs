@@ -10,7 +10,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{LinuxDeviceType, LinuxNamespaceType, Mount, Process, Spec};
+use oci_spec::runtime::{
+    LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Mount, Process, Spec,
+};
 use serde::Serialize;
 
 use crate::cgroup::Cgroup;
@@ -62,6 +64,7 @@ pub fn fit(
         linux.set_cgroups_path(Some(cgroup.cgroups_path()));
     }
     set_propagation(&mut spec);
+    keep_denied_devices(&mut spec, cgroup);
     if let Some(root) = spec.root_mut() {
         // join keeps an absolute path as it is.
         let path: PathBuf = bundle.join(root.path());
@@ -125,6 +128,26 @@ fn set_propagation(spec: &mut Spec) {
     linux.set_rootfs_propagation(Some(word.into()));
 }
 
+/// Drops the rule that denies every device if the cgroup has it already. On v1 the kernel refuses that rule in a cgroup with
+/// children (kernel, cgroup-v1/devices.rst).
+fn keep_denied_devices(spec: &mut Spec, cgroup: &Cgroup) {
+    let Some(present) = cgroup.read("devices", "devices.list").filter(|_| !cgroup.is_unified())
+    else {
+        return;
+    };
+    let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
+    let rules = resources.and_then(|resources| resources.devices_mut().as_mut());
+    let Some(rules) = rules.filter(|_| present.lines().all(|line| !line.starts_with("a "))) else {
+        return;
+    };
+    rules.retain(|rule| rule.allow() || !is_every_device(rule));
+}
+
+fn is_every_device(rule: &LinuxDeviceCgroup) -> bool {
+    let every_type = rule.typ().is_none_or(|typ| typ == LinuxDeviceType::A);
+    every_type && rule.major().is_none() && rule.minor().is_none()
+}
+
 fn fit_program(spec: &mut Spec, unified: bool) {
     let every_device = has_every_device(spec);
     let Some(process) = spec.process_mut() else { return };
@@ -141,10 +164,7 @@ fn fit_program(spec: &mut Spec, unified: bool) {
 fn has_every_device(spec: &Spec) -> bool {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    rules.iter().any(|rule| {
-        let every_type = rule.typ().is_none_or(|typ| typ == LinuxDeviceType::A);
-        rule.allow() && every_type && rule.major().is_none() && rule.minor().is_none()
-    })
+    rules.iter().any(|rule| rule.allow() && is_every_device(rule))
 }
 
 fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
@@ -333,6 +353,28 @@ mod tests {
         assert_eq!(said(None, "rslave"), "slave");
         assert_eq!(said(Some("rslave"), "rslave"), "slave");
         assert_eq!(said(Some("rshared"), "rshared"), "shared");
+    }
+
+    #[test]
+    fn devices_that_are_denied_already_are_not_denied_again() {
+        let rules = |present: &str| {
+            let host = tempfile::tempdir().expect("temporary folder");
+            let devices = host.path().join("devices/pods/c1");
+            fs::create_dir_all(&devices).expect("a cgroup");
+            fs::write(devices.join("devices.list"), present).expect("its rules");
+            let path = Some(Path::new("/pods/c1"));
+            let cgroup = Cgroup::in_hierarchies(host.path(), path, "c1", false).expect("a cgroup");
+            let mut json = serde_json::to_value(pod_spec()).expect("encodes");
+            json["linux"]["resources"] = serde_json::json!({ "devices": [
+                { "allow": false, "access": "rwm" },
+                { "allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm" } ] });
+            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup);
+            let resources = fitted.linux().clone().expect("linux").resources().clone();
+            let rules = resources.expect("resources").devices().clone().expect("rules");
+            rules.iter().map(|rule| rule.allow()).collect::<Vec<_>>()
+        };
+        assert_eq!(rules("c 1:3 rwm\n"), [true]);
+        assert_eq!(rules("a *:* rwm\n"), [false, true]);
     }
 
     #[test]

@@ -1,29 +1,39 @@
 //! How messages cross: a datagram of one byte with descriptors to the zygote, then JSON on the connection sent with it.
 //!
 //! The zygote itself never parses: it forks for every connection, and the child reads the request. A request
-//! that kills its parser kills that child alone.
+//! that kills its parser kills that child alone. The child first sends a pidfd of itself, because the processes it makes
+//! inherit its end of the connection: when it is killed, the connection does not end.
 
-use std::io::{IoSlice, IoSliceMut, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
 use nix::cmsg_space;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, send, sendmsg,
 };
+use nix::unistd::getpid;
 use serde::{Serialize, de::DeserializeOwned};
 
+use crate::pidfd::PidFd;
 use crate::{Error, limits};
+
+/// Name of the process that answers, for errors.
+const REQUEST: &str = "request";
+
+/// Bytes of a reply that are read at once. Most replies have some tens of bytes.
+const CHUNK_BYTES: usize = 4 << 10;
 
 /// A connection plus up to three stdio descriptors and the code; jobs have an input per image layer.
 const MAX_FDS: usize = 64;
 
-/// Sends `fds` to the zygote; the first is the connection on which it answers.
-pub fn send_fds(socket: &OwnedFd, fds: &[RawFd]) -> Result<(), Error> {
+/// Sends descriptors. The first that the zygote gets is the connection on which the request process answers.
+pub fn send_fds(socket: &impl AsFd, fds: &[RawFd]) -> Result<(), Error> {
     let marker = [IoSlice::new(&[1])];
     let rights = [ControlMessage::ScmRights(fds)];
-    sendmsg::<()>(socket.as_raw_fd(), &marker, &rights, MsgFlags::MSG_NOSIGNAL, None)
+    sendmsg::<()>(socket.as_fd().as_raw_fd(), &marker, &rights, MsgFlags::MSG_NOSIGNAL, None)
         .map(drop)
         .map_err(|errno| match errno {
             nix::Error::EPIPE | nix::Error::ECONNRESET | nix::Error::ENOTCONN => {
@@ -56,13 +66,13 @@ pub fn receive_text(socket: &OwnedFd) -> Result<String, Error> {
 }
 
 /// Receives what [`send_fds`] sent; `None` when the shim is gone.
-pub fn receive_fds(socket: &OwnedFd) -> Result<Option<Vec<OwnedFd>>, Error> {
+pub fn receive_fds(socket: &impl AsFd) -> Result<Option<Vec<OwnedFd>>, Error> {
     let mut byte = [0u8; 1];
     let mut iov = [IoSliceMut::new(&mut byte)];
     let mut space = cmsg_space!([RawFd; MAX_FDS]);
     let message = loop {
         let flags = MsgFlags::MSG_CMSG_CLOEXEC;
-        match recvmsg::<()>(socket.as_raw_fd(), &mut iov, Some(&mut space), flags) {
+        match recvmsg::<()>(socket.as_fd().as_raw_fd(), &mut iov, Some(&mut space), flags) {
             Err(nix::Error::EINTR) => continue,
             other => break other.map_err(Error::system("receive from the shim"))?,
         }
@@ -89,19 +99,116 @@ pub fn write<T: Serialize>(mut connection: &UnixStream, message: &T) -> Result<(
     connection.shutdown(Shutdown::Write).map_err(Error::io("end a message"))
 }
 
-/// Reads one JSON message to the end of the other's sending side.
-/// `process` names who should have written it, for the error when it did not.
-pub fn read<T: DeserializeOwned>(
-    connection: &UnixStream,
-    process: &'static str,
-) -> Result<T, Error> {
+/// Reads one JSON message to the end of the shim's sending side, in the request process.
+pub fn read<T: DeserializeOwned>(connection: &UnixStream) -> Result<T, Error> {
     let mut bytes = Vec::new();
-    connection
-        .take(limits::MESSAGE_BYTES)
-        .read_to_end(&mut bytes)
-        .map_err(Error::io("read a message"))?;
+    let read = connection.take(limits::MESSAGE_BYTES).read_to_end(&mut bytes);
+    read.map_err(Error::io("read a message"))?;
+    decode(&bytes, "shim")
+}
+
+/// Sends a pidfd of this process to the shim.
+pub fn announce(connection: &UnixStream) -> Result<(), Error> {
+    let itself = PidFd::open(getpid())?;
+    send_fds(connection, &[itself.as_fd().as_raw_fd()])
+}
+
+/// Reads the reply of a request process.
+///
+/// # Errors
+/// [`Error::Gone`] when the process ended before it answered.
+pub fn read_reply<T: DeserializeOwned>(mut connection: &UnixStream) -> Result<T, Error> {
+    let gone = || Error::Gone { process: REQUEST };
+    let announced = receive_fds(connection).map_err(|_| gone())?;
+    let process = announced.and_then(|mut fds| fds.pop()).ok_or_else(gone)?;
+    let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK_BYTES]);
+    while bytes.len() as u64 <= limits::MESSAGE_BYTES {
+        if !is_readable_or_gone(connection, &process)? {
+            return Err(gone());
+        }
+        match connection.read(&mut chunk) {
+            Ok(0) => break,
+            Ok(read) => bytes.extend_from_slice(&chunk[..read]),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Error::io("read a message")(error)),
+        }
+    }
+    decode(&bytes, REQUEST)
+}
+
+/// Waits until there is something to read. Returns false if the process has ended and there is nothing to read.
+fn is_readable_or_gone(connection: &UnixStream, process: &OwnedFd) -> Result<bool, Error> {
+    let wait = |timeout: PollTimeout| {
+        let mut fds =
+            [connection.as_fd(), process.as_fd()].map(|it| PollFd::new(it, PollFlags::POLLIN));
+        match poll(&mut fds, timeout) {
+            Ok(_) | Err(nix::Error::EINTR) => {}
+            Err(errno) => return Err(Error::system("wait for a message")(errno)),
+        }
+        Ok(fds.map(|fd| fd.any().unwrap_or(false)))
+    };
+    loop {
+        match wait(PollTimeout::NONE)? {
+            [true, _] => return Ok(true),
+            // The last message may have arrived after poll(2) looked at the connection.
+            [_, true] => return wait(PollTimeout::ZERO).map(|[readable, _]| readable),
+            [false, false] => {}
+        }
+    }
+}
+
+/// Decodes a message. An empty one means that `process` ended before it wrote one.
+fn decode<T: DeserializeOwned>(bytes: &[u8], process: &'static str) -> Result<T, Error> {
     if bytes.is_empty() {
         return Err(Error::Gone { process });
     }
-    serde_json::from_slice(&bytes).map_err(Error::malformed("decode a message"))
+    serde_json::from_slice(bytes).map_err(Error::malformed("decode a message"))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+    use std::thread;
+
+    use nix::unistd::Pid;
+
+    use super::*;
+
+    fn pair() -> (UnixStream, UnixStream) {
+        UnixStream::pair().expect("a pair")
+    }
+
+    #[test]
+    fn a_reply_is_read_to_its_end() {
+        let (ours, theirs) = pair();
+        let text = "a".repeat(CHUNK_BYTES * 3);
+        thread::scope(|scope| {
+            scope
+                .spawn(|| announce(&theirs).and_then(|()| write(&theirs, &text)).expect("written"));
+            assert_eq!(read_reply::<String>(&ours).expect("read"), text);
+        });
+    }
+
+    #[test]
+    fn who_is_killed_is_gone_though_others_have_the_connection_open() {
+        let (ours, theirs) = pair();
+        let mut killed = Command::new("sleep").arg("1000").spawn().expect("is executed");
+        let process = PidFd::open(Pid::from_raw(killed.id() as i32)).expect("opened");
+        send_fds(&theirs, &[process.as_fd().as_raw_fd()]).expect("sent");
+        let gone = thread::scope(|scope| {
+            let reading = scope.spawn(|| read_reply::<String>(&ours));
+            killed.kill().and_then(|()| killed.wait()).expect("killed");
+            reading.join().expect("no panic")
+        });
+        assert!(matches!(gone, Err(Error::Gone { process: REQUEST })), "{gone:?}");
+        drop(theirs);
+    }
+
+    #[test]
+    fn who_never_was_there_is_gone() {
+        let (ours, theirs) = pair();
+        drop(theirs);
+        let gone = read_reply::<String>(&ours);
+        assert!(matches!(gone, Err(Error::Gone { process: REQUEST })), "{gone:?}");
+    }
 }

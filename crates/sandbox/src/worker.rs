@@ -1,13 +1,14 @@
 //! Confines a process before it parses what nobody has vouched for.
 //!
-//! Order matters: namespaces and root while we may, limits before the user changes (they are the user's
-//! from then on), the user last; `no_new_privs` keeps it so. What is left is memory, processor time, the
+//! Order matters: the cgroup while we see it, namespaces and root while we may, limits before the user changes (they are
+//! the user's from then on), the user last; `no_new_privs` keeps it so. What is left is memory, processor time, the
 //! descriptors of the job, and processes of its own, which end with it: it is the first of a pid namespace.
+//! Its parent, the process that was asked, keeps time and reports how it ended (`keeper`).
 
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -16,21 +17,24 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
-use nix::sys::wait::waitpid;
-use nix::unistd::{
-    ForkResult, Gid, Uid, alarm, chdir, chroot, fork, setgroups, setresgid, setresuid,
-};
+use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, fork, setgroups, setresgid, setresuid};
 use serde::{Deserialize, Serialize};
 
-use crate::zygote::exit;
+use crate::cgroup::Cgroup;
+use crate::create::{self, Recorded};
 use crate::{Error, environment, inherit, limits};
+
+mod keeper;
+
+use keeper::Keeper;
+pub use keeper::{End, Leash};
 
 /// What a worker may use.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     /// How long it may take; of processor time, as much on each of them.
     pub time: Duration,
-    /// Its address space, in bytes.
+    /// Its memory, in bytes.
     pub memory: u64,
 }
 
@@ -40,17 +44,40 @@ impl Default for Bounds {
     }
 }
 
-/// Takes everything from this process but `fds` and the connection on which it answers.
+/// The container in whose cgroup a worker is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charged {
+    /// Its id.
+    pub id: String,
+    /// The OCI bundle it was created from.
+    pub bundle: PathBuf,
+}
+
+/// Takes everything from this process but `fds` and the connection on which it answers. The first of `fds` is the end
+/// of a [`Leash`] and not returned.
 pub fn confine(
     bounds: Bounds,
+    charged: Option<&Charged>,
     fds: Vec<OwnedFd>,
     connection: &UnixStream,
 ) -> Result<Vec<File>, Error> {
     trace::end();
+    let mut fds = fds.into_iter();
+    let leash = fds.next().ok_or(Error::Gone { process: "request" })?;
+    let fds: Vec<OwnedFd> = fds.collect();
     let mut kept: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
-    kept.push(connection.as_raw_fd());
+    kept.extend([connection.as_raw_fd(), leash.as_raw_fd()]);
     inherit::close_all_but(&kept);
-    become_first_process()?;
+    let cgroup = charged.map(cgroup).transpose()?;
+    let counted = cgroup.map(|cgroup| {
+        let kills = cgroup.oom_kills().unwrap_or_default();
+        (cgroup, kills)
+    });
+    let keeper = become_first_process(Keeper { bounds, leash, connection, cgroup: counted })?;
+    if let Some((cgroup, _)) = &keeper.cgroup {
+        cgroup.enter()?;
+    }
+    drop(keeper);
     let _ = nix::sys::prctl::set_name(c"wasm-compile");
     environment::clear();
     // While there is a /proc.
@@ -64,19 +91,20 @@ pub fn confine(
     Ok(fds.into_iter().map(File::from).collect())
 }
 
-/// Forks the first process of a pid namespace and returns in it; this one waits for its end.
-fn become_first_process() -> Result<(), Error> {
+fn cgroup(charged: &Charged) -> Result<Cgroup, Error> {
+    let Recorded { record, spec } = create::recorded(&charged.bundle)
+        .ok_or_else(|| Error::Container(format!("container {} is gone", charged.id)))?;
+    create::cgroup(&spec, &charged.id, record.create.systemd_cgroup)
+}
+
+/// Forks the first process of a pid namespace and returns in it; this one is its keeper.
+fn become_first_process(keeper: Keeper<'_>) -> Result<Keeper<'_>, Error> {
     die_with_the_parent()?;
     unshare(CloneFlags::CLONE_NEWPID).map_err(Error::system("pid namespace of the worker"))?;
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
     match unsafe { fork() }.map_err(Error::system("fork the worker"))? {
-        ForkResult::Child => Ok(()),
-        ForkResult::Parent { child } => {
-            // The connection among them, so that its other end notices the worker's end.
-            inherit::close_all_but(&[]);
-            let _ = waitpid(child, None);
-            exit(0)
-        }
+        ForkResult::Child => Ok(keeper),
+        ForkResult::Parent { child } => keeper.keep(child),
     }
 }
 
@@ -106,13 +134,14 @@ fn enter_empty_root() -> Result<(), Error> {
 fn limit_resources(bounds: Bounds) -> Result<(), Error> {
     // SAFETY: nice(2) takes a number and returns one. Where it fails, the worker is only in somebody's way.
     unsafe { libc::nice(limits::WORKER_NICENESS) };
-    // SIGALRM ends it, should it wait rather than compute.
-    let seconds = bounds.time.as_secs().max(1);
-    alarm::set(u32::try_from(seconds).unwrap_or(u32::MAX));
+    // Its keeper ends it earlier, unless that one was stopped.
+    let seconds = bounds.time.as_secs().saturating_add(1);
     let processors = thread::available_parallelism().map_or(1, |it| it.get() as u64);
+    let reserved = limits::WORKER_RESERVED + processors.saturating_mul(limits::THREAD_RESERVED);
     let limits = [
         (Resource::RLIMIT_CPU, seconds.saturating_mul(processors)),
-        (Resource::RLIMIT_AS, bounds.memory),
+        (Resource::RLIMIT_DATA, bounds.memory),
+        (Resource::RLIMIT_AS, bounds.memory.saturating_add(reserved)),
         (Resource::RLIMIT_FSIZE, limits::WORKER_FILE_BYTES),
         (Resource::RLIMIT_CORE, 0),
     ];

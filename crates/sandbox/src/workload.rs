@@ -23,6 +23,7 @@ use nix::unistd::{AccessFlags, Pid, access, execve};
 use serde_json::Value;
 
 use crate::page_map::Receiver;
+use crate::rlimit::Descriptors;
 use crate::unneeded::Unneeded;
 use crate::zygote::{Guests, exit};
 use crate::{building, console, environment, errors, inherit};
@@ -94,6 +95,7 @@ pub struct Guest {
     /// Until they are handed over.
     files: Rc<Cell<Vec<File>>>,
     page_map: Rc<Cell<Option<Receiver>>>,
+    descriptors: Descriptors,
 }
 
 impl Guest {
@@ -103,9 +105,10 @@ impl Guest {
         value: &Value,
         files: Vec<File>,
         page_map: Option<Receiver>,
+        descriptors: Descriptors,
     ) -> Guest {
         let (files, page_map) = (Rc::new(Cell::new(files)), Rc::new(Cell::new(page_map)));
-        Guest { guests: guests.clone(), value: value.clone(), files, page_map }
+        Guest { guests: guests.clone(), value: value.clone(), files, page_map, descriptors }
     }
 }
 
@@ -123,6 +126,7 @@ impl Executor for Guest {
         // What the image has at /proc is not to be believed.
         inherit::close_unlisted(&kept.collect::<Vec<_>>());
         files.extend(page_map.and_then(Receiver::receive));
+        self.descriptors.apply().map_err(|errno| ExecutorError::Execution(errno.into()))?;
         exit((self.guests.run)(self.value.clone(), files).into())
     }
 
@@ -147,12 +151,15 @@ impl Executor for Guest {
 
 /// A program of the image.
 #[derive(Clone)]
-pub struct Linux;
+pub struct Linux {
+    /// Limit of open files to apply before the program starts.
+    pub descriptors: Descriptors,
+}
 
 impl Executor for Linux {
     fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
         trace::last("execve");
-        let Err(error) = execute(spec);
+        let Err(error) = execute(spec, self.descriptors);
         // Start has answered by now: the container's log is where the user looks.
         eprintln!("{error}");
         exit(CANNOT_EXECUTE)
@@ -164,7 +171,7 @@ impl Executor for Linux {
     }
 }
 
-fn execute(spec: &Spec) -> Result<Infallible, String> {
+fn execute(spec: &Spec, descriptors: Descriptors) -> Result<Infallible, String> {
     let path = program(spec)?;
     let name = path.display().to_string();
     let c_string = |text: &str| {
@@ -177,6 +184,7 @@ fn execute(spec: &Spec) -> Result<Infallible, String> {
         .collect::<Result<Vec<_>, _>>()?;
     reset_signals();
     label(spec)?;
+    descriptors.apply().map_err(|errno| format!("limit the descriptors: {}", errno.desc()))?;
     execve(&c_string(&name)?, &args, &env)
         .map_err(|error| format!("exec {name:?}: {}", error.desc()))
 }

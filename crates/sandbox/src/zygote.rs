@@ -9,13 +9,17 @@
 //! its [`Guests`] once (an engine, linkers), which every container then shares copy-on-write. It ends when
 //! the shim does, since its socket is then closed. A container does not depend on it: the request process
 //! that built the container has exited by the time the shim hears of it, and the container is the shim's child.
+//! If it was killed, the shim executes itself to get another one: it has threads by then and must not fork.
 
+use std::convert::Infallible;
+use std::env;
 use std::fs::File;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
+use std::process::Command;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
@@ -23,8 +27,11 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
 use serde_json::Value;
 
+use crate::exec::Waiting;
 use crate::pidfd::PidFd;
-use crate::{Error, Failure, Reply, Request, create, errors, exec, inherit, wire, worker};
+use crate::{
+    Error, Failure, Reply, Request, create, errors, exec, inherit, unwritable, wire, worker,
+};
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
 #[derive(Clone)]
@@ -43,39 +50,74 @@ pub struct Guests {
 /// The shim's side of its zygote.
 #[derive(Debug)]
 pub struct Zygote {
-    pid: Pid,
-    socket: OwnedFd,
+    link: Mutex<Link>,
     version: Mutex<Option<String>>,
+    /// Argument with which this program runs as a zygote.
+    action: &'static str,
+}
+
+/// The current zygote.
+#[derive(Debug, Clone)]
+struct Link {
+    pid: Pid,
+    socket: Arc<OwnedFd>,
 }
 
 impl Zygote {
     /// Forks the zygote.
     ///
-    /// To be called before the process has a second thread: the child goes on to use the allocator.
-    pub fn fork(guests: impl FnOnce() -> Guests) -> Result<Zygote, Error> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-                .map_err(Error::system("socket pair of the zygote"))?;
+    /// To be called before the process has a second thread: the child goes on to use the allocator. `action` is the argument
+    /// with which this program calls [`run_on_stdin`].
+    pub fn fork(action: &'static str, guests: impl FnOnce() -> Guests) -> Result<Zygote, Error> {
+        let (ours, theirs) = socket_pair()?;
         // SAFETY: this process has one thread (documented above), so the child finds every lock free.
         match unsafe { fork() }.map_err(Error::system("fork the zygote"))? {
             ForkResult::Parent { child } => {
-                Ok(Zygote { pid: child, socket: ours, version: Mutex::default() })
+                let link = Mutex::new(Link { pid: child, socket: Arc::new(ours) });
+                Ok(Zygote { link, version: Mutex::default(), action })
             }
             ForkResult::Child => {
                 drop(ours);
-                // The shim's listener among them: it must not outlive the shim in one of its children.
-                inherit::close_all_but(&[theirs.as_raw_fd()]);
-                trace::process("zygote");
-                let guests = guests();
-                wire::send_text(&theirs, &guests.version);
-                serve(theirs, &guests)
+                run(theirs, guests)
             }
         }
     }
 
     /// The zygote's process id.
     pub fn pid(&self) -> Pid {
-        self.pid
+        self.link().pid
+    }
+
+    fn link(&self) -> MutexGuard<'_, Link> {
+        // A panic cannot leave it half changed, because it is assigned as a whole.
+        self.link.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends descriptors to the zygote, and to a new one if it is gone.
+    fn send(&self, fds: &[RawFd]) -> Result<(), Error> {
+        let link = self.link().clone();
+        match wire::send_fds(&link.socket, fds) {
+            Err(Error::Gone { .. }) => wire::send_fds(&self.replace(link.pid)?.socket, fds),
+            sent => sent,
+        }
+    }
+
+    /// Executes a new zygote in place of the one that is gone, unless another thread already has.
+    fn replace(&self, gone: Pid) -> Result<Link, Error> {
+        let mut link = self.link();
+        if link.pid == gone {
+            let (ours, theirs) = socket_pair()?;
+            // This is the read-only file that this process was executed from (`unwritable`). The arguments are the same, so
+            // that `ps` shows which Pod the process belongs to.
+            let executed = Command::new("/proc/self/exe")
+                .args(env::args_os().skip(1))
+                .arg(self.action)
+                .stdin(theirs)
+                .spawn();
+            let executed = executed.map_err(Error::io("execute another zygote"))?;
+            *link = Link { pid: Pid::from_raw(executed.id() as i32), socket: Arc::new(ours) };
+        }
+        Ok(link.clone())
     }
 
     /// What its [`Guests::version`] is: with another one, a job's result may be another. Blocks until they are made.
@@ -86,7 +128,8 @@ impl Zygote {
         // A panic cannot leave it half written.
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         if version.is_none() {
-            *version = Some(wire::receive_text(&self.socket)?);
+            let socket = self.link().socket.clone();
+            *version = Some(wire::receive_text(&socket)?);
         }
         Ok(version.clone().unwrap_or_default())
     }
@@ -116,24 +159,51 @@ impl Zygote {
     /// Has a request carried out and waits for the answer. Blocks.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when that was one
-    /// for a job; [`Error::Container`] with the reason when the request failed.
+    /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when a job's worker ended
+    /// without an answer; [`Error::Container`] with the reason when the request failed.
     pub fn call(&self, request: &Request, fds: &[OwnedFd]) -> Result<Reply, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair of a request"))?;
         let mut all = vec![theirs.as_raw_fd()];
         all.extend(fds.iter().map(|fd| fd.as_raw_fd()));
-        wire::send_fds(&self.socket, &all)?;
+        self.send(&all)?;
         drop(theirs);
-        wire::write(&ours, request)?;
-        match (wire::read(&ours, "request"), request) {
-            (Ok(Reply::Failed(failure)), _) => Err(Error::Container(failure.message)),
-            (Err(Error::Gone { .. }), Request::Job { bounds, .. }) => Err(Error::Worker(*bounds)),
-            (reply, _) => reply,
+        // If the request process is gone, reading the reply says so.
+        let _ = wire::write(&ours, request);
+        match wire::read_reply(&ours) {
+            Ok(Reply::Failed(failure)) => Err(Error::Container(failure.message)),
+            Ok(Reply::Ended(end)) => Err(Error::Worker(end)),
+            reply => reply,
         }
     }
 }
 
-/// The zygote's life: fork for every connection until the shim is gone.
+fn socket_pair() -> Result<(OwnedFd, OwnedFd), Error> {
+    socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+        .map_err(Error::system("socket pair of the zygote"))
+}
+
+/// Runs as the zygote of the shim at the other end of standard input, which becomes `/dev/null`.
+///
+/// # Errors
+/// [`Error::Io`] or [`Error::System`] when standard input cannot be taken over.
+pub fn run_on_stdin(guests: impl FnOnce() -> Guests) -> Result<Infallible, Error> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned();
+    let socket = socket.map_err(Error::io("duplicate stdin"))?;
+    nix::unistd::dup2_stdin(unwritable::null()?).map_err(Error::system("close stdin"))?;
+    run(socket, guests)
+}
+
+/// Makes the guests and serves until the shim is gone.
+fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
+    // The shim's listener among them: it must not outlive the shim in one of its children.
+    inherit::close_all_but(&[socket.as_raw_fd()]);
+    trace::process("zygote");
+    let guests = guests();
+    wire::send_text(&socket, &guests.version);
+    serve(socket, &guests)
+}
+
+/// Forks a process for every connection.
 fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     trace::mark("ready");
@@ -147,8 +217,7 @@ fn serve(socket: OwnedFd, guests: &Guests) -> ! {
         // SAFETY: this process has one thread: it was forked from a process with one, and starts none.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
-                // Who has it open, as containers that wait for their start would, keeps the shim from seeing that the
-                // zygote is gone.
+                // The shim must notice the zygote's death, whatever this process and those it forks still do.
                 drop(socket);
                 trace::process("request");
                 answer(fds, guests, zygote)
@@ -169,18 +238,27 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
         exit(1)
     }
     let connection = UnixStream::from(fds.remove(0));
-    let reply = wire::read(&connection, "shim")
-        .and_then(|request| carry_out(request, fds, guests, &connection))
+    if wire::announce(&connection).is_err() {
+        exit(1)
+    }
+    let mut waiting = None;
+    let reply = wire::read(&connection)
+        .and_then(|request| carry_out(request, fds, guests, &connection, &mut waiting))
         .unwrap_or_else(|error| Reply::Failed(Failure { message: error.to_string() }));
     let sent = wire::write(&connection, &reply);
+    if let Some(waiting) = waiting.filter(|_| sent.is_ok()) {
+        waiting.release();
+    }
     exit(i32::from(sent.is_err()))
 }
 
+/// `waiting` gets an exec process that is to be released after the reply.
 fn carry_out(
     request: Request,
     fds: Vec<OwnedFd>,
     guests: &Guests,
     connection: &UnixStream,
+    waiting: &mut Option<Waiting>,
 ) -> Result<Reply, Error> {
     match request {
         Request::Create(create) => {
@@ -189,7 +267,10 @@ fn carry_out(
         }
         Request::Exec(request) => {
             trace::end();
-            exec::exec(*request, fds, guests).map(|pid| Reply::Created { pid })
+            let process = exec::exec(*request, fds, guests)?;
+            let pid = process.pid();
+            *waiting = Some(process);
+            Ok(Reply::Created { pid })
         }
         Request::Start { bundle, id } => {
             let _span = trace::span("release");
@@ -199,8 +280,8 @@ fn carry_out(
             let _span = trace::span("destroy");
             create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
         }
-        Request::Job { value, bounds } => {
-            let files = worker::confine(bounds, fds, connection)?;
+        Request::Job { value, bounds, charged } => {
+            let files = worker::confine(bounds, charged.as_ref(), fds, connection)?;
             Ok(Reply::Job((guests.job)(value, files)))
         }
     }

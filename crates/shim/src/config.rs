@@ -4,8 +4,11 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use engine::{HttpSettings, Remains};
+use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
-use provided::{PREINIT, PREINIT_VALUES};
+use sandbox::Members;
+
+use crate::annotations::{self, Annotations};
 
 /// Annotation by which CRI tells the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -13,9 +16,6 @@ const CONTAINER_TYPE_SANDBOX: &str = "sandbox";
 
 /// Annotation with the id of the Pod's sandbox.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
-
-/// Annotation that asks for a core dump of a guest that traps: a path in the container.
-const CORE_DUMP: &str = "wasmtime.shim/coredump";
 
 /// Where kubelet mounts the file of a container's termination message unless it is told otherwise (Kubernetes API,
 /// Container.terminationMessagePath).
@@ -35,16 +35,9 @@ pub enum Error {
         /// The JSON path of the part.
         part: &'static str,
     },
-    /// An annotation with a value that it cannot have.
-    #[error("annotation {key}: {value:?}: {expected} is expected")]
-    Annotation {
-        /// Which.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it can have.
-        expected: &'static str,
-    },
+    /// An annotation.
+    #[error(transparent)]
+    Annotations(#[from] annotations::Error),
 }
 
 /// A container as its bundle describes it.
@@ -52,7 +45,7 @@ pub struct ContainerConfig {
     spec: Spec,
     process: Process,
     rootfs: PathBuf,
-    preinit: Option<bool>,
+    annotations: Annotations,
 }
 
 impl ContainerConfig {
@@ -65,8 +58,11 @@ impl ContainerConfig {
         let root = spec.root().as_ref().ok_or_else(|| missing("root"))?;
         spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
         let rootfs = bundle.join(root.path());
-        let preinit = preinit(&spec)?;
-        Ok(ContainerConfig { process, rootfs, spec, preinit })
+        let annotations = match spec.annotations() {
+            Some(all) => Annotations::parse(all)?,
+            None => Annotations::default(),
+        };
+        Ok(ContainerConfig { process, rootfs, spec, annotations })
     }
 
     /// The Pod's sandbox: holds its namespaces, runs nothing of its image.
@@ -77,6 +73,20 @@ impl ContainerConfig {
     /// What groups containers into one shim: the Pod's sandbox id, where there is a Pod.
     pub fn sandbox_id(&self) -> Option<&str> {
         self.annotation(SANDBOX_ID)
+    }
+
+    /// The id of the Pod's sandbox where CRI has made the container, and its spec has no annotation for this runtime:
+    /// containerd passes those on that its configuration names.
+    pub fn lacks_annotations_of(&self) -> Option<&str> {
+        let has_some =
+            self.spec.annotations().iter().flatten().any(|(key, _)| annotations::is_ours(key));
+        let is_of_cri = self.annotation(CONTAINER_TYPE).is_some();
+        self.sandbox_id().filter(|_| is_of_cri && !has_some)
+    }
+
+    /// Takes over what the Pod's annotations set.
+    pub fn annotate(&mut self, annotations: Annotations) {
+        self.annotations = annotations;
     }
 
     /// Absolute path of the root file system.
@@ -106,25 +116,15 @@ impl ContainerConfig {
 
     /// Whether its guest is initialised before it is compiled; none where the Pod does not say.
     pub fn preinit(&self) -> Option<bool> {
-        self.preinit
+        self.annotations.preinit
     }
 
     /// Where a guest that fails leaves what.
-    ///
-    /// # Errors
-    /// [`Error::Annotation`] for a core dump at a path that is not absolute.
-    pub fn remains(&self) -> Result<Remains, Error> {
+    pub fn remains(&self) -> Remains {
         let message = Path::new(TERMINATION_MESSAGE);
         let has_message = self.mounts().iter().any(|mount| mount.destination() == message);
-        let core_dump = match self.annotation(CORE_DUMP).map(Path::new) {
-            Some(path) if !path.is_absolute() => {
-                let value = path.display().to_string();
-                let expected = "an absolute path in the container";
-                return Err(Error::Annotation { key: CORE_DUMP, value, expected });
-            }
-            path => path.map(Path::to_owned),
-        };
-        Ok(Remains { message: has_message.then(|| message.to_owned()), core_dump })
+        let core_dump = self.annotations.core_dump.clone();
+        Remains { message: has_message.then(|| message.to_owned()), core_dump }
     }
 
     /// Takes over how HTTP is served: the Pod's annotations, and the processors that its limit of CPU time is worth.
@@ -132,10 +132,7 @@ impl ContainerConfig {
     /// # Errors
     /// [`engine::Error::Annotation`].
     pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), engine::Error> {
-        let annotations = self.spec.annotations().iter().flatten();
-        for (key, value) in annotations.filter(|(key, _)| HttpSettings::knows(key)) {
-            settings.annotate(key, value)?;
-        }
+        self.annotations.serve_http(settings)?;
         settings.processors = self.processors();
         Ok(())
     }
@@ -171,20 +168,15 @@ impl ContainerConfig {
         })
     }
 
-    fn annotation(&self, key: &str) -> Option<&str> {
-        annotation(&self.spec, key)
+    /// The container's members. `first` is its first process, which waits for Start; `None` if it was killed.
+    pub fn members(&self, first: Pid) -> Option<Members> {
+        Members::of(first, &self.spec)
     }
-}
 
-fn annotation<'a>(spec: &'a Spec, key: &str) -> Option<&'a str> {
-    let annotations: Option<&HashMap<String, String>> = spec.annotations().as_ref();
-    annotations?.get(key).map(String::as_str)
-}
-
-fn preinit(spec: &Spec) -> Result<Option<bool>, Error> {
-    let Some(value) = annotation(spec, PREINIT) else { return Ok(None) };
-    let (key, value, expected) = (PREINIT, value.to_owned(), PREINIT_VALUES);
-    value.parse().map(Some).map_err(|_| Error::Annotation { key, value, expected })
+    fn annotation(&self, key: &str) -> Option<&str> {
+        let annotations: Option<&HashMap<String, String>> = self.spec.annotations().as_ref();
+        annotations?.get(key).map(String::as_str)
+    }
 }
 
 #[cfg(test)]
@@ -219,53 +211,49 @@ mod tests {
         assert!(text.to_string().contains("/nowhere/config.json"), "{text}");
     }
 
+    fn annotated(annotations: &str) -> Result<ContainerConfig, Error> {
+        let text = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
+            "linux": {"resources": {"cpu": {"quota": 150000, "period": 100000}}},
+            "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm"]},
+            "mounts": [{"destination": "/dev/termination-log", "type": "bind", "source": "/a"}],
+            "annotations": {ANNOTATIONS}}"#;
+        read(&text.replace("ANNOTATIONS", annotations))
+    }
+
     #[test]
     fn what_a_failure_leaves_is_said_by_a_mount_and_an_annotation() {
-        let config = |annotation: &str| {
-            let text = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "linux": {},
-                "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm"]},
-                "mounts": [{"destination": "/dev/termination-log", "type": "bind", "source": "/a"}],
-                "annotations": {"wasmtime.shim/coredump": "PATH"}}"#;
-            read(&text.replace("PATH", annotation)).expect("parses")
-        };
-        let remains = config("/dumps").remains().expect("is possible");
+        let config = annotated(r#""wasmtime.shim/coredump": "/dumps""#).expect("parses");
+        let remains = config.remains();
         assert_eq!(remains.message.as_deref(), Some(Path::new("/dev/termination-log")));
         assert_eq!(remains.core_dump.as_deref(), Some(Path::new("/dumps")));
-        let text = config("dumps").remains().expect_err("is refused").to_string();
-        assert!(text.contains("wasmtime.shim/coredump: \"dumps\""), "{text}");
     }
 
     #[test]
     fn a_server_has_the_pods_annotations_and_the_processors_of_its_limit() {
-        let config = |annotation: &str| {
-            let text = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"},
-                "linux": {"resources": {"cpu": {"quota": 150000, "period": 100000}}},
-                "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm"]},
-                "annotations": {"wasmtime.shim/ANNOTATION": "7", "other/http-listen": "x"}}"#;
-            read(&text.replace("ANNOTATION", annotation)).expect("parses")
-        };
         let mut settings = HttpSettings::default();
-        config("http-max-connections").serve_http(&mut settings).expect("taken");
+        let config = annotated(r#""wasmtime.shim/http-max-connections": "7""#).expect("parses");
+        config.serve_http(&mut settings).expect("taken");
         assert_eq!((settings.connections, settings.processors), (7, Some(2)));
-        let refused = config("http-connections").serve_http(&mut settings).expect_err("refused");
-        assert!(refused.to_string().contains("http-max-connections"), "{refused}");
     }
 
     #[test]
-    fn whether_a_guest_is_initialised_ahead_is_true_or_false() {
-        let config = |annotation: &str| {
-            let text = r#"{"ociVersion": "1.0.2", "root": {"path": "rootfs"}, "linux": {},
-                "process": {"cwd": "/", "user": {"uid": 0, "gid": 0}, "args": ["/app.wasm"]},
-                "annotations": {"wasmtime.shim/preinit": "VALUE"}}"#;
-            read(&text.replace("VALUE", annotation))
+    fn an_annotation_that_cannot_be_used_is_refused_when_the_config_is_read() {
+        let refused = annotated(r#""wasmtime.shim/core-dump": "/dumps""#).map(drop);
+        let text = refused.expect_err("is refused").to_string();
+        assert!(text.contains("did you mean \"wasmtime.shim/coredump\"?"), "{text}");
+    }
+
+    #[test]
+    fn only_a_container_of_cri_without_annotations_for_this_runtime_may_lack_some() {
+        let cri = r#""io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "p1""#;
+        let lacks = |annotations: &str| {
+            let config = annotated(annotations).expect("parses");
+            config.lacks_annotations_of().map(str::to_owned)
         };
-        assert_eq!(config("true").expect("parses").preinit(), Some(true));
-        assert_eq!(config("false").expect("parses").preinit(), Some(false));
-        let text = config("yes").map(drop).expect_err("is refused").to_string();
-        assert!(
-            text.ends_with("wasmtime.shim/preinit: \"yes\": true or false is expected"),
-            "{text}"
-        );
+        assert_eq!(lacks(cri).as_deref(), Some("p1"));
+        assert_eq!(lacks(&format!(r#"{cri}, "wasmtime.shim/preinit": "true""#)), None);
+        assert_eq!(lacks(r#""io.kubernetes.cri.sandbox-id": "p1""#), None);
+        assert_eq!(lacks(""), None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use sandbox::console::{self, Size};
 
 use crate::errors::Error;
 use crate::logger::Whose;
-use crate::stdio::{self, Kept, Paths, Streams};
+use crate::stdio::{self, Kept, Owner, Paths, Streams};
 use crate::terminal::{Fifos, Terminal};
 
 /// What the shim holds of a process's stdio while it lives.
@@ -36,11 +36,19 @@ impl Held {
         }
     }
 
-    /// Whether containerd has read all that the process wrote.
-    pub fn is_drained(&self) -> bool {
+    /// Bytes that the process wrote and containerd has not read yet.
+    pub fn unread(&self) -> usize {
         match self {
-            Held::Fifos(kept) => kept.is_drained(),
-            Held::Terminal(terminal) => terminal.is_drained(),
+            Held::Fifos(kept) => kept.unread(),
+            Held::Terminal(terminal) => terminal.unread(),
+        }
+    }
+
+    /// Whether the shim has passed on all output.
+    pub fn is_done(&self) -> bool {
+        match self {
+            Held::Fifos(kept) => kept.is_done(),
+            Held::Terminal(terminal) => terminal.is_done(),
         }
     }
 
@@ -67,11 +75,12 @@ impl Connection {
     pub fn open(
         paths: &Paths,
         whose: Whose<'_>,
+        owner: Owner,
         is_program: bool,
         user: &User,
     ) -> Result<Connection, Error> {
         if !paths.terminal {
-            let Streams { given, kept } = stdio::open(paths, whose, user.uid(), user.gid())?;
+            let Streams { given, kept } = stdio::open(paths, whose, owner, user.uid(), user.gid())?;
             return Ok(Connection { given, console: None, pending: Pending::Fifos(kept) });
         }
         let fifos = Fifos::open(paths, whose)?;

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use containerd_shim::protos::events::task::TaskIO;
 use nix::unistd::Pid;
+use oci_spec::image::Descriptor;
 use oci_spec::runtime;
+use sandbox::Members;
 use sandbox::cgroup::Cgroup;
 
 use crate::errors::Error;
@@ -32,10 +34,14 @@ pub struct Parts {
     pub first: Arc<Process>,
     /// Its cgroup.
     pub cgroup: Cgroup,
+    /// Its processes in the cgroup; `None` if the first process was killed before Create ended.
+    pub members: Option<Members>,
     /// Whether its pid namespace ends with it.
     pub own_pid_namespace: bool,
     /// What its first process is.
     pub kind: Kind,
+    /// The wasm layers that its guest is made of.
+    pub layers: Vec<Descriptor>,
 }
 
 /// What a container's first process is.
@@ -95,9 +101,22 @@ impl Container {
         &self.parts.cgroup
     }
 
+    /// Sends a signal to all its processes.
+    pub fn signal_all(&self, signal: i32) -> Result<(), Error> {
+        match self.parts.members {
+            Some(members) => Ok(members.signal(self.cgroup(), signal)?),
+            None => self.first().signal(signal),
+        }
+    }
+
     /// What its first process is.
     pub fn kind(&self) -> Kind {
         self.parts.kind
+    }
+
+    /// The wasm layers that its guest is made of; none of what is a file.
+    pub fn layers(&self) -> &[Descriptor] {
+        &self.parts.layers
     }
 
     /// The stdio of the first process, as events have it.
@@ -192,8 +211,8 @@ impl Container {
         if self.parts.own_pid_namespace {
             return;
         }
-        let container = self.clone();
-        let killed = tokio::task::spawn_blocking(move || container.cgroup().kill()).await;
+        let (container, Some(members)) = (self.clone(), self.parts.members) else { return };
+        let killed = tokio::task::spawn_blocking(move || members.kill(container.cgroup())).await;
         if let Ok(Err(error)) = killed {
             log::warn!("container {}: {error}", self.id());
         }

@@ -8,7 +8,7 @@ use std::error::Error as _;
 use containerd_shim::protos::ttrpc;
 
 use crate::lifecycle::Refusal;
-use crate::{config, options, stdio};
+use crate::{annotations, config, options, stdio};
 
 /// Why a call to the task service failed.
 #[derive(Debug, thiserror::Error)]
@@ -53,14 +53,25 @@ pub enum Error {
     Guest(String),
     /// It takes longer than the caller waits.
     #[error(
-        "{names}: still being compiled after {seconds} s; that goes on, and the next attempt has what it comes to"
+        "{names}: still {} after {seconds} s; this continues in the background, and the next attempt will use its result",
+        if *has_begun { "being compiled" } else { "waiting for others to be compiled" }
     )]
     Compiling {
         /// What is compiled.
         names: String,
         /// How long it was waited for.
         seconds: u64,
+        /// Whether it had its turn.
+        has_begun: bool,
     },
+    /// Nobody waits for the container any more that was being made.
+    #[error(
+        "container {0:?} was given up while it was created: its caller is gone, or has asked for its deletion"
+    )]
+    GivenUp(String),
+    /// The Pod's annotations.
+    #[error(transparent)]
+    Annotations(#[from] annotations::Error),
     /// A variable of containerd's environment.
     #[error("{key}={value:?} in containerd's environment: {expected} is expected")]
     Setting {
@@ -122,7 +133,10 @@ impl Error {
             | Error::Setting { .. }
             | Error::Sandboxed
             | Error::Sandbox(sandbox::Error::Limit { .. }) => Code::FAILED_PRECONDITION,
+            Error::GivenUp(_) => Code::CANCELLED,
+            Error::Image(image::Error::NoTurn { .. }) => Code::UNAVAILABLE,
             Error::Config(_)
+            | Error::Annotations(_)
             | Error::Options(_)
             | Error::Image(_)
             | Error::Guest(_)

@@ -1,9 +1,10 @@
 //! The shim's guests for its zygote: how a worker compiles, and how an isolated process runs what it made.
 //!
-//! The messages of both sides are here: [`compile`] is called in the shim; [`guests`] in the zygote.
+//! The messages of both sides are here: [`compile`] is called in the shim; [`guests`] in the zygote. What a
+//! worker may use is in [`crate::worker`].
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
@@ -15,8 +16,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::errors::Error;
-use crate::settings::{self, COMPILE_MEMORY, COMPILE_TIME};
 use crate::toolbox::{self, Word};
+use crate::worker::Worker;
 
 /// What the worker is asked; the layers' files come as descriptors, in the order of their names.
 #[derive(Serialize, Deserialize)]
@@ -41,7 +42,25 @@ enum Job {
 const NO_ENGINE: &str = "none";
 
 /// What it found, or why the guest cannot run.
-type Found<T> = Result<T, String>;
+type Found<T> = Result<T, Refused>;
+
+/// Why the worker cannot do what it is asked.
+#[derive(Serialize, Deserialize)]
+enum Refused {
+    /// For what the guest is.
+    Guest(String),
+    /// For want of memory.
+    Memory,
+}
+
+impl From<engine::Error> for Refused {
+    fn from(error: engine::Error) -> Refused {
+        match error {
+            engine::Error::Memory => Refused::Memory,
+            other => Refused::Guest(other.to_string()),
+        }
+    }
+}
 
 /// What an isolated process does in place of a program.
 #[derive(Serialize, Deserialize)]
@@ -71,6 +90,7 @@ pub enum Handed {
 /// [`Error::Guest`] with the reason when the image cannot run.
 pub fn compile(
     zygote: &Zygote,
+    worker: Worker,
     names: Vec<String>,
     layers: Vec<File>,
     export: Option<String>,
@@ -81,7 +101,7 @@ pub fn compile(
     let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
     let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
     fds.push(code.try_clone().map_err(failed())?.into());
-    let world = ask(zygote, &Job::Compile { names, export, preinit }, &fds)?;
+    let world = ask(zygote, worker, &Job::Compile { names, export, preinit }, fds)?;
     // The worker has it open still.
     unwritable::seal(&code).map_err(failed())?;
     Ok((world, code))
@@ -91,25 +111,39 @@ pub fn compile(
 ///
 /// # Errors
 /// [`Error::Guest`] with the reason when that cannot be read.
-pub fn describe(zygote: &Zygote, names: Vec<String>, layers: Vec<File>) -> Result<String, Error> {
-    let fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
-    ask(zygote, &Job::Describe { names }, &fds)
+pub fn describe(
+    zygote: &Zygote,
+    worker: Worker,
+    names: Vec<String>,
+    layers: Vec<File>,
+) -> Result<String, Error> {
+    let fds = layers.into_iter().map(OwnedFd::from).collect();
+    ask(zygote, worker, &Job::Describe { names }, fds)
 }
 
-fn ask<T: DeserializeOwned>(zygote: &Zygote, job: &Job, fds: &[OwnedFd]) -> Result<T, Error> {
-    let request = Request::Job { value: encode(job), bounds: settings::compilation()? };
-    let found = match zygote.call(&request, fds) {
+fn ask<T: DeserializeOwned>(
+    zygote: &Zygote,
+    worker: Worker,
+    job: &Job,
+    fds: Vec<OwnedFd>,
+) -> Result<T, Error> {
+    let Worker { share, charged, leash } = worker;
+    let request = Request::Job { value: encode(job), bounds: share.bounds, charged };
+    let fds: Vec<OwnedFd> = [leash].into_iter().chain(fds).collect();
+    let found = match zygote.call(&request, &fds) {
         Ok(Reply::Job(value)) => serde_json::from_value::<Found<T>>(value),
-        Ok(_) => Ok(Err("the compile worker gave another answer".into())),
-        Err(error @ sandbox::Error::Worker(_)) => {
-            let more = format!("{COMPILE_TIME} and {COMPILE_MEMORY} in containerd's environment");
-            Ok(Err(format!("compile: {error}; {more} are for more")))
-        }
+        Ok(_) => return Err(Error::Guest("the compile worker gave another answer".into())),
+        Err(sandbox::Error::Worker(end)) => return Err(Error::Guest(share.unfinished(end))),
         Err(error) => return Err(error.into()),
     };
     found
-        .unwrap_or_else(|error| Err(format!("the compile worker's answer is malformed: {error}")))
-        .map_err(Error::Guest)
+        .unwrap_or_else(|error| {
+            Err(Refused::Guest(format!("the compile worker's answer is malformed: {error}")))
+        })
+        .map_err(|refused| match refused {
+            Refused::Guest(reason) => Error::Guest(reason),
+            Refused::Memory => Error::Guest(share.out_of_memory()),
+        })
 }
 
 /// Made in the zygote: the engine and its linkers, built once for the Pod.
@@ -134,7 +168,7 @@ fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<Fil
             encode(&compile_job(runtime, names, export, preinit, files))
         }
         (Ok(runtime), Ok(Job::Describe { names })) => encode(&describe_job(runtime, names, files)),
-        (Err(error), _) | (_, Err(error)) => encode(&Found::<()>::Err(error)),
+        (Err(error), _) | (_, Err(error)) => encode(&Found::<()>::Err(Refused::Guest(error))),
     }
 }
 
@@ -145,30 +179,36 @@ fn compile_job(
     preinit: bool,
     mut files: Vec<File>,
 ) -> Found<World> {
-    let mut output = files.pop().ok_or("the compile worker was given no files")?;
+    let missing = || Refused::Guest("the compile worker was given no files".into());
+    let mut output = files.pop().ok_or_else(missing)?;
     let mut layers = read(names, files)?;
     if preinit {
-        layers = vec![runtime.preinitialise(&layers).map_err(|error| error.to_string())?];
+        layers = vec![runtime.preinitialise(&layers)?];
     }
-    let compiled = runtime.compile(&layers, export.as_deref());
-    let compiled = compiled.map_err(|error| error.to_string())?;
-    let written = output.write_all(&compiled.code);
-    written.map_err(|error| format!("write the compiled code: {error}"))?;
+    let compiled = runtime.compile(&layers, export.as_deref())?;
+    output.write_all(&compiled.code).map_err(|error| refused("write the compiled code", &error))?;
     Ok(compiled.world)
 }
 
 fn describe_job(runtime: &Runtime, names: Vec<String>, files: Vec<File>) -> Found<String> {
-    runtime.describe(&read(names, files)?).map_err(|error| error.to_string())
+    Ok(runtime.describe(&read(names, files)?)?)
 }
 
 fn read(names: Vec<String>, files: Vec<File>) -> Found<Vec<Layer>> {
     let read = |(name, mut file): (String, File)| {
         let mut wasm = Vec::new();
         let read = file.read_to_end(&mut wasm);
-        read.map_err(|error| format!("read {name}: {error}"))?;
+        read.map_err(|error| refused(&format!("read {name}"), &error))?;
         Ok(Layer { name, wasm })
     };
     names.into_iter().zip(files).map(read).collect()
+}
+
+fn refused(action: &str, error: &io::Error) -> Refused {
+    match error.kind() {
+        io::ErrorKind::OutOfMemory => Refused::Memory,
+        _ => Refused::Guest(format!("{action}: {error}")),
+    }
 }
 
 fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> u8 {

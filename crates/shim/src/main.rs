@@ -8,6 +8,7 @@
 
 use std::process::ExitCode;
 
+mod annotations;
 mod bootstrap;
 mod config;
 mod connection;
@@ -24,6 +25,7 @@ mod options;
 mod packed;
 mod process;
 mod profiles;
+mod relay;
 mod roots;
 mod serve;
 mod settings;
@@ -33,6 +35,7 @@ mod stdio;
 mod task;
 mod terminal;
 mod toolbox;
+mod worker;
 
 fn main() -> ExitCode {
     match run() {
@@ -60,6 +63,7 @@ fn run() -> anyhow::Result<()> {
         "start" => start::run(&flags),
         "delete" => delete::run(&flags),
         "" => serve::run(&flags),
+        serve::ZYGOTE => serve::run_zygote(),
         other => anyhow::bail!(
             "unknown action {other:?}; the actions are start and delete, and none to serve"
         ),

@@ -11,6 +11,7 @@ use sandbox::console::Size;
 use sandbox::pidfd::PidFd;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex as AsyncMutex, watch};
+use tokio::time::{Instant, sleep};
 
 use crate::connection::Held;
 use crate::errors::Error;
@@ -18,9 +19,12 @@ use crate::events::{Events, timestamp};
 use crate::lifecycle::{Exit, Lifecycle, Refusal, State};
 use crate::stdio::Paths;
 
-/// 2 s for the 64 KiB a fifo holds: who is there reads them in milliseconds.
-const DRAIN_TRIES: u32 = 1000;
-const DRAIN_PAUSE: Duration = Duration::from_millis(2);
+/// How long the shim waits for the output of an ended process to be read (2 s as in runc's shim), and how often it looks.
+const READ_WITHIN: Duration = Duration::from_secs(2);
+const READ_PAUSE: Duration = Duration::from_millis(2);
+
+/// If no byte was read for this long, there is no reader: a reader empties a fifo of 64 KiB in milliseconds.
+const READS_WITHIN: Duration = Duration::from_millis(250);
 
 /// The process that builds a container ends right after its answer; under load that may take a while.
 const ADOPTION_TRIES: u32 = 5000;
@@ -30,6 +34,7 @@ const ADOPTION_PAUSE: Duration = Duration::from_millis(1);
 pub struct Process {
     stdio: Paths,
     child: OnceLock<PidFd>,
+    is_guest: AtomicBool,
     held: Mutex<Held>,
     /// CloseIO may come while the process is still being made.
     stdin_closed: AtomicBool,
@@ -45,6 +50,7 @@ impl Process {
         Process {
             stdio,
             child: OnceLock::new(),
+            is_guest: AtomicBool::new(false),
             held: Mutex::default(),
             stdin_closed: AtomicBool::new(false),
             lifecycle: Mutex::new(Lifecycle::created()),
@@ -54,7 +60,8 @@ impl Process {
     }
 
     /// It was made; `held` are the shim's ends of its stdio.
-    pub fn made(&self, child: PidFd, held: Held) {
+    pub fn made(&self, child: PidFd, held: Held, is_guest: bool) {
+        self.is_guest.store(is_guest, Ordering::SeqCst);
         *self.held() = held;
         if self.stdin_closed.load(Ordering::SeqCst) {
             self.held().close_stdin();
@@ -76,6 +83,11 @@ impl Process {
     /// By descriptor; none before it was made.
     pub fn child(&self) -> Option<&PidFd> {
         self.child.get()
+    }
+
+    /// Whether it is a guest, which learns of a new memory limit.
+    pub fn is_guest(&self) -> bool {
+        self.is_guest.load(Ordering::SeqCst)
     }
 
     /// As containerd gave them.
@@ -134,16 +146,35 @@ impl Process {
         })
     }
 
-    /// Waits until containerd has read what it wrote, but not for long: it may be away. Some versions
-    /// (1.6.20) close their end as soon as they hear of the exit, and lose what is still in the fifo.
+    /// Waits until containerd has read what the process wrote, as long as it makes progress. Some versions (1.6.20) close
+    /// their end as soon as they hear of the exit, and lose what is still in the fifo.
     pub async fn drain(&self) {
-        for _ in 0..DRAIN_TRIES {
-            if self.held().is_drained() {
+        let end = Instant::now() + READ_WITHIN;
+        let (mut before, mut read_at) = (usize::MAX, Instant::now());
+        while Instant::now() < end {
+            let unread = self.held().unread();
+            if unread == 0 {
                 return;
             }
-            tokio::time::sleep(DRAIN_PAUSE).await;
+            if unread != before {
+                (before, read_at) = (unread, Instant::now());
+            }
+            if read_at.elapsed() > READS_WITHIN {
+                break;
+            }
+            sleep(READ_PAUSE).await;
         }
         log::warn!("process {}: nobody has read the last of its output yet", self.number());
+    }
+
+    /// Waits until its output was read and passed on, at most 2 s each, and closes the shim's ends. For Delete.
+    pub async fn read_to_the_end(&self) {
+        self.drain().await;
+        let end = Instant::now() + READ_WITHIN;
+        while !self.held().is_done() && Instant::now() < end {
+            sleep(READ_PAUSE).await;
+        }
+        *self.held() = Held::default();
     }
 
     /// It has ended with that code: containerd and everyone who waits are told, once. `id` is the container's, or
@@ -180,7 +211,7 @@ impl Process {
             if let Some(code) = child.try_wait()? {
                 return Ok(code);
             }
-            tokio::time::sleep(ADOPTION_PAUSE).await;
+            sleep(ADOPTION_PAUSE).await;
         }
         Err(sandbox::Error::Gone { process: "container" }.into())
     }

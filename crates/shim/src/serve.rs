@@ -4,7 +4,7 @@
 //! listener (from start) → logger → subreaper → zygote → runtime → service … shutdown → events → socket
 //! ```
 //! The order matters: the zygote is forked while this process has one thread; from then on nothing here
-//! forks by itself, while there is a zygote to do it, but to execute a [`logger`].
+//! forks by itself, except to execute a [`logger`], or a new zygote after the first was killed.
 
 use std::collections::HashMap;
 use std::os::unix::net::UnixListener;
@@ -18,16 +18,17 @@ use containerd_shim::protos::shim_async::create_task;
 use containerd_shim::protos::ttrpc::asynchronous::{
     Server, Service as TtrpcService, transport::Listener,
 };
-use image::cache::Cache;
-use sandbox::Zygote;
+use sandbox::{Zygote, zygote};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::events;
 use crate::guests;
 use crate::logger;
-use crate::settings;
 use crate::start::socket_path;
 use crate::task::Service;
+
+/// Action with which the shim executes itself as a new zygote. containerd does not use it.
+pub const ZYGOTE: &str = "zygote";
 
 /// How long a thread for blocking work is kept: a Pod that is idle has none.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
@@ -52,7 +53,7 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;
     let forking = trace::span("fork the zygote");
-    let zygote = Zygote::fork(guests::guests)?;
+    let zygote = Zygote::fork(ZYGOTE, guests::guests)?;
     drop(forking);
     // Not the guests', which have threads that allocate all the time.
     sandbox::heap::share();
@@ -69,13 +70,19 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     served
 }
 
+/// Carries out the `zygote` action.
+pub fn run_zygote() -> anyhow::Result<()> {
+    zygote::run_on_stdin(guests::guests)
+        .map(|never| match never {})
+        .context("the action zygote is for a shim whose zygote was killed")
+}
+
 async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow::Result<()> {
     let events_address =
         std::env::var("TTRPC_ADDRESS").context("TTRPC_ADDRESS in the environment")?;
     let (events, sender) = events::connect(events_address, flags.namespace.clone());
     let containerd = PathBuf::from(&flags.address);
-    let (namespace, cache) = (flags.namespace.clone(), Cache::new(settings::cache()));
-    let service = Service::new(namespace, containerd, zygote, cache, events.clone());
+    let service = Service::new(flags.namespace.clone(), containerd, zygote, events.clone());
     let mut server = Server::new()
         .add_listener(Listener::try_from(listener).context("take over the listening socket")?)
         .register_service(both_versions(&service));

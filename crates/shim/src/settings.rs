@@ -2,9 +2,11 @@
 
 use std::env;
 use std::path::PathBuf;
-use std::time::Duration;
+use std::thread;
 
 use engine::quantity;
+use image::cache::Allowed;
+use nix::sys::sysinfo::sysinfo;
 use sandbox::Bounds;
 
 use crate::errors::Error;
@@ -15,30 +17,57 @@ const CACHE: &str = "WASMTIME_SHIM_CACHE";
 /// Where that is without the variable.
 const DEFAULT_CACHE: &str = "/var/lib/wasmtime-shim/cache";
 
+/// What [`CACHE`] can be: the shim's own working directory is a bundle, which is removed with its container.
+const CACHES: &str = "an absolute path";
+
 /// How long a compilation may take.
 pub const COMPILE_TIME: &str = "WASMTIME_SHIM_COMPILE_TIME";
 
 /// How much memory a compilation may take.
 pub const COMPILE_MEMORY: &str = "WASMTIME_SHIM_COMPILE_MEMORY";
 
-/// The directory of the cache.
-pub fn cache() -> PathBuf {
-    env::var_os(CACHE).map_or_else(|| DEFAULT_CACHE.into(), PathBuf::from)
+/// The least that [`COMPILE_MEMORY`] can be: a guest of some hundred KiB takes 40 MiB, and the stack of each of the
+/// worker's threads, of which there is one for each processor, 2 MiB.
+const LEAST_MEMORY: u64 = 256 << 20;
+const MEMORIES: &str = "a size of at least 256Mi, such as 4Gi,";
+
+/// What compilations may use.
+#[derive(Debug, Clone, Copy)]
+pub struct Compilations {
+    /// One of them.
+    pub bounds: Bounds,
+    /// Those of the node at a time.
+    pub allowed: Allowed,
 }
 
-/// What a compilation may use.
+/// The directory of the cache.
+///
+/// # Errors
+/// [`Error::Setting`] for a path that is not absolute.
+pub fn cache() -> Result<PathBuf, Error> {
+    let absolute = |text: &str| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
+    Ok(setting(CACHE, absolute, CACHES)?.unwrap_or_else(|| DEFAULT_CACHE.into()))
+}
+
+/// What compilations may use.
 ///
 /// # Errors
 /// [`Error::Setting`] for a variable with a value that it cannot have.
-pub fn compilation() -> Result<Bounds, Error> {
+pub fn compilations() -> Result<Compilations, Error> {
     let Bounds { time, memory } = Bounds::default();
-    let set_time = setting(COMPILE_TIME, quantity::duration, quantity::DURATION)?;
-    let some = |text: &str| quantity::size(text).filter(|size| *size > 0);
-    let set_memory = setting(COMPILE_MEMORY, some, quantity::SIZE)?;
-    // The kernel counts it in seconds (setrlimit(2), alarm(2)).
-    let time =
-        set_time.map_or(time, |set| Duration::from_secs(set.as_millis().div_ceil(1000) as u64));
-    Ok(Bounds { time, memory: set_memory.unwrap_or(memory) })
+    let enough = |text: &str| quantity::size(text).filter(|size| *size >= LEAST_MEMORY);
+    let time = setting(COMPILE_TIME, quantity::duration, quantity::DURATION)?.unwrap_or(time);
+    let memory = setting(COMPILE_MEMORY, enough, MEMORIES)?.unwrap_or(memory);
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let node = sysinfo().map_or(0, |node| node.ram_total());
+    let allowed = Allowed { at_a_time: at_a_time(processors, node, memory), time };
+    Ok(Compilations { bounds: Bounds { time, memory }, allowed })
+}
+
+/// One for each processor, and together no more than the node has; always one.
+fn at_a_time(processors: usize, node: u64, memory: u64) -> u32 {
+    let room = usize::try_from(node / memory).unwrap_or(usize::MAX);
+    u32::try_from(processors.min(room).max(1)).unwrap_or(u32::MAX)
 }
 
 fn setting<T>(
@@ -50,4 +79,20 @@ fn setting<T>(
     let value = value.to_string_lossy().into_owned();
     let parsed = parse(&value);
     parsed.map(Some).ok_or(Error::Setting { key, value, expected })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn as_many_compile_at_a_time_as_there_are_processors_and_memory_for() {
+        assert_eq!(at_a_time(4, 64 * GIB, 4 * GIB), 4);
+        assert_eq!(at_a_time(64, 64 * GIB, 4 * GIB), 16);
+        assert_eq!(at_a_time(4, 8 * GIB - 1, 4 * GIB), 1);
+        assert_eq!(at_a_time(4, GIB, 4 * GIB), 1);
+        assert_eq!(at_a_time(4, 0, 4 * GIB), 1);
+    }
 }

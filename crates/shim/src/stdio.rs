@@ -1,19 +1,22 @@
 //! A container's stdin, stdout and stderr: the fifos containerd made, handed to the process itself; or files, or the
 //! pipes of a [`logger`].
 //!
-//! The shim copies nothing, but for a [`terminal`](crate::terminal). It keeps the other end of each fifo open, so
+//! The shim copies nothing, but for a [`terminal`](crate::terminal) and what an executed process writes
+//! ([`relay`](crate::relay)). It keeps the other end of each fifo open, so
 //! that a container neither reads an early end of its input nor is sent SIGPIPE while containerd restarts.
 
 use std::fs::{File, OpenOptions};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::unistd::{Gid, Uid, fchown};
 
+use sandbox::pipe;
+
 use crate::logger::{self, Logger, Started, Whose};
+use crate::relay::Relay;
 
 /// Stdio that cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -68,14 +71,26 @@ pub enum Reader {
     Fifo(File),
     /// A program of the node's.
     Logger(Logger),
+    /// containerd, for a stream that the shim copies.
+    Relay(Relay),
 }
 
 impl Reader {
-    /// Whether nothing waits to be read.
+    /// Bytes that containerd has not read yet. Of a logger they are not known.
+    pub fn unread(&self) -> usize {
+        match self {
+            Reader::Fifo(fifo) => pipe::unread(fifo),
+            Reader::Logger(_) => 0,
+            Reader::Relay(relay) => relay.unread(),
+        }
+    }
+
+    /// Whether the shim has nothing more to do for it.
     pub fn is_done(&self) -> bool {
         match self {
-            Reader::Fifo(fifo) => is_empty(fifo),
+            Reader::Fifo(_) => true,
             Reader::Logger(logger) => logger.has_ended(),
+            Reader::Relay(relay) => relay.is_done(),
         }
     }
 }
@@ -86,18 +101,24 @@ impl Kept {
         self.stdin = None;
     }
 
-    /// Whether all was read that the container wrote.
-    pub fn is_drained(&self) -> bool {
+    /// Bytes that the process wrote and that were not read yet.
+    pub fn unread(&self) -> usize {
+        self.readers.iter().map(Reader::unread).sum()
+    }
+
+    /// Whether the shim has passed on all output.
+    pub fn is_done(&self) -> bool {
         self.readers.iter().all(Reader::is_done)
     }
 }
 
-/// Whether nothing waits in a fifo.
-fn is_empty(fifo: &File) -> bool {
-    let mut poll = [PollFd::new(fifo.as_fd(), PollFlags::POLLIN)];
-    let readable = nix::poll::poll(&mut poll, PollTimeout::ZERO).is_ok()
-        && poll[0].revents().is_some_and(|events| events.contains(PollFlags::POLLIN));
-    !readable
+/// Kind of process that has the streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Owner {
+    /// A container's first process. Its streams end with it.
+    First,
+    /// An exec process, which may leave background processes.
+    Executed,
 }
 
 /// The ends for the process, and those to keep while it lives.
@@ -111,9 +132,15 @@ pub struct Streams {
 
 /// Opens the streams for a process of user `uid` and group `gid`, which become their owners, so that the
 /// process may open `/dev/stdout` again.
-pub fn open(paths: &Paths, whose: Whose<'_>, uid: u32, gid: u32) -> Result<Streams, Error> {
+pub fn open(
+    paths: &Paths,
+    whose: Whose<'_>,
+    owner: Owner,
+    uid: u32,
+    gid: u32,
+) -> Result<Streams, Error> {
     let (stdin, kept_stdin) = input(&paths.stdin)?;
-    let ([stdout, stderr], readers) = outputs(paths, whose)?;
+    let ([stdout, stderr], readers) = outputs(paths, whose, owner)?;
     let given = [stdin, stdout, stderr];
     if uid != 0 {
         for file in given.iter().flatten() {
@@ -138,20 +165,28 @@ pub fn input(path: &str) -> Result<(Option<File>, Option<File>), Error> {
 }
 
 /// The process's ends of stdout and stderr, and who reads them.
-pub fn outputs(paths: &Paths, whose: Whose<'_>) -> Result<([Option<File>; 2], Vec<Reader>), Error> {
+pub fn outputs(
+    paths: &Paths,
+    whose: Whose<'_>,
+    owner: Owner,
+) -> Result<([Option<File>; 2], Vec<Reader>), Error> {
     if paths.stdout.split(':').next() == Some(logger::SCHEME) {
         let Started { logger, streams } = Logger::start(&paths.stdout, whose)?;
         let given = streams.map(|stream| Some(File::from(stream)));
         return Ok((given, vec![Reader::Logger(logger)]));
     }
-    let (stdout, kept_stdout) = output("stdout", &paths.stdout)?;
-    let (stderr, kept_stderr) = output("stderr", &paths.stderr)?;
-    let readers = [kept_stdout, kept_stderr].into_iter().flatten().map(Reader::Fifo);
+    let (stdout, stdout_reader) = output("stdout", &paths.stdout, owner)?;
+    let (stderr, stderr_reader) = output("stderr", &paths.stderr, owner)?;
+    let readers = [stdout_reader, stderr_reader].into_iter().flatten();
     Ok(([stdout, stderr], readers.collect()))
 }
 
 /// Of a file the shim keeps nothing.
-fn output(what: &'static str, uri: &str) -> Result<(Option<File>, Option<File>), Error> {
+fn output(
+    what: &'static str,
+    uri: &str,
+    owner: Owner,
+) -> Result<(Option<File>, Option<Reader>), Error> {
     if uri.is_empty() {
         return Ok((None, None));
     }
@@ -169,7 +204,11 @@ fn output(what: &'static str, uri: &str) -> Result<(Option<File>, Option<File>),
     reading.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
     let kept = reading.open(path).map_err(&failed)?;
     let given = OpenOptions::new().write(true).open(path).map_err(&failed)?;
-    Ok((Some(given), Some(kept)))
+    if owner == Owner::First {
+        return Ok((Some(given), Some(Reader::Fifo(kept))));
+    }
+    let (given, relay) = Relay::start(given, kept).map_err(&failed)?;
+    Ok((Some(given), Some(Reader::Relay(relay))))
 }
 
 /// For `map_err`.
@@ -195,7 +234,7 @@ mod tests {
     fn output_written_while_nobody_reads_is_there_for_the_next_reader() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
-        let mut streams = open(&paths, WHOSE, 0, 0).expect("opens");
+        let mut streams = open(&paths, WHOSE, Owner::First, 0, 0).expect("opens");
         let mut stdout = File::from(streams.given[1].take().expect("stdout"));
         stdout.write_all(b"kept").expect("no SIGPIPE");
         let mut reader = File::open(&paths.stdout).expect("a reader comes");
@@ -209,21 +248,42 @@ mod tests {
     fn output_is_drained_once_it_was_read() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
-        let mut streams = open(&paths, WHOSE, 0, 0).expect("opens");
+        let mut streams = open(&paths, WHOSE, Owner::First, 0, 0).expect("opens");
         let mut reader = File::open(&paths.stdout).expect("a reader comes");
         let mut stdout = File::from(streams.given[1].take().expect("stdout"));
         stdout.write_all(b"text").expect("writes");
         drop(stdout);
-        assert!(!streams.kept.is_drained());
+        assert_eq!(streams.kept.unread(), 4);
         reader.read_to_string(&mut String::new()).expect("reads");
-        assert!(streams.kept.is_drained());
+        assert_eq!(streams.kept.unread(), 0);
+    }
+
+    #[test]
+    fn what_is_executed_is_read_to_its_end_though_another_goes_on_with_its_output() {
+        let folder = tempfile::tempdir().expect("temporary folder");
+        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let _inside = runtime.enter();
+        let mut streams = open(&paths, WHOSE, Owner::Executed, 0, 0).expect("opens");
+        let mut reader = File::open(&paths.stdout).expect("a reader comes");
+        // It is never closed.
+        let mut stdout = File::from(streams.given[1].take().expect("stdout"));
+        stdout.write_all(b"text").expect("writes");
+        while streams.kept.unread() > 4 || pipe::unread(&reader) < 4 {
+            std::thread::yield_now();
+        }
+        assert!(!streams.kept.is_done());
+        drop(streams.kept);
+        let mut text = String::new();
+        reader.read_to_string(&mut text).expect("reads to the end");
+        assert_eq!(text, "text");
     }
 
     #[test]
     fn input_ends_when_the_client_has_closed_it() {
         let folder = tempfile::tempdir().expect("temporary folder");
         let paths = Paths { stdin: fifo(folder.path(), "in"), ..Default::default() };
-        let mut streams = open(&paths, WHOSE, 0, 0).expect("opens");
+        let mut streams = open(&paths, WHOSE, Owner::First, 0, 0).expect("opens");
         let mut client = OpenOptions::new().write(true).open(&paths.stdin).expect("a client comes");
         client.write_all(b"line").expect("writes");
         drop(client);
@@ -237,7 +297,7 @@ mod tests {
     #[test]
     fn a_logging_uri_of_another_kind_is_refused_by_name() {
         let paths = Paths { stderr: "npipe:////./pipe/log".into(), ..Default::default() };
-        let error = open(&paths, WHOSE, 0, 0).expect_err("refused").to_string();
+        let error = open(&paths, WHOSE, Owner::First, 0, 0).expect_err("refused").to_string();
         assert!(error.contains("stderr") && error.contains("npipe:////./pipe/log"), "{error}");
     }
 }

@@ -19,7 +19,7 @@ use tokio::task::JoinHandle;
 use crate::errors::Error;
 use crate::logger::Whose;
 use crate::process::ready_fd;
-use crate::stdio::{self, Paths, Reader};
+use crate::stdio::{self, Owner, Paths, Reader};
 
 /// What a terminal passes on at once (N_TTY_BUF_SIZE).
 const CHUNK: usize = 4096;
@@ -44,7 +44,8 @@ impl Fifos {
             Ok((given, kept))
         });
         let stdin = stdin.transpose().map_err(stdio::failed("stdin", Path::new(&paths.stdin)))?;
-        let ([given, _], readers) = stdio::outputs(paths, whose)?;
+        // A terminal is copied in any case.
+        let ([given, _], readers) = stdio::outputs(paths, whose, Owner::First)?;
         let stdout = given.map(|given| Sender::from_file(nonblocking(given)?));
         let stdout =
             stdout.transpose().map_err(stdio::failed("stdout", Path::new(&paths.stdout)))?;
@@ -84,8 +85,14 @@ impl Terminal {
         Ok(console::resize(self.master.get_ref(), size)?)
     }
 
-    /// Whether all was written, and read.
-    pub fn is_drained(&self) -> bool {
+    /// Bytes that were not read yet; one for what is still in the terminal.
+    pub fn unread(&self) -> usize {
+        let read: usize = self.readers.iter().map(Reader::unread).sum();
+        read + usize::from(!self.output.is_finished())
+    }
+
+    /// Whether the shim has passed on all output.
+    pub fn is_done(&self) -> bool {
         self.output.is_finished() && self.readers.iter().all(Reader::is_done)
     }
 }

@@ -14,9 +14,9 @@ use crate::compose::{self, Part};
 use crate::errors::Error;
 use crate::place::{self, Place};
 use crate::registry::Options;
-use crate::store::{Layout, blob};
+use crate::store::{Layout, output};
 use crate::transfer::{Source, Target};
-use crate::{build, componentize, convert, inspect, progress, scratch, transfer, warm};
+use crate::{build, componentize, convert, inspect, progress, sbom, scratch, transfer, warm};
 
 /// Answers what was asked.
 pub async fn run(command: Command) -> Result<()> {
@@ -28,7 +28,9 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Convert(it) => turn_into_image(&it).await,
         Command::Inspect(it) => look(&it).await,
         Command::Warm(it) => report(&warm::run(&it).await?, it.format),
-        Command::Compose(it) => report(&compose::run(&it).await?, it.format),
+        Command::Compose(it) => {
+            say(&in_form(&compose::run(&it).await?, it.format)?, output::is_stdout(&it.output))
+        }
         Command::Componentize(it) => turn(&it, "a component", componentize::componentize),
         Command::Wat(it) => turn(&it, "a module", |text| Ok(wat::parse_bytes(text)?.into())),
     }
@@ -40,8 +42,11 @@ async fn make(asked: &Build) -> Result<()> {
     let layout = Layout::create(scratch.path())?;
     let image = build::build(asked, &layout)?;
     warn(asked)?;
+    if asked.sbom {
+        sbom::attach(asked, &image, &layout)?;
+    }
     let source = Source::made(layout, image, name.clone(), None);
-    deliver(&source, &name, &asked.destination, asked.registry, asked.format).await
+    deliver(&source, &name, &asked.destination, &asked.registry, asked.format).await
 }
 
 /// Says what of a freshly built image will not run, or is not needed.
@@ -49,6 +54,13 @@ fn warn(asked: &Build) -> Result<()> {
     let guests = asked.components.iter().map(|path| build::guest::Guest::read(path));
     let part = |it: build::guest::Guest| Part { name: it.name(), wasm: Ok(it.wasm) };
     let parts: Vec<_> = guests.map(|it| it.map(part)).collect::<Result<_>>()?;
+    let has_files = asked.rootfs.is_some() || !asked.files.is_empty();
+    for platform in asked.platforms.iter().filter(|it| has_files && it.is_wasm()) {
+        progress::note(&format!(
+            "warning: containerd 2.3 and later unpack no files of an image for {platform}: leave \
+             --platform out"
+        ));
+    }
     let report = inspect::of_parts(&parts, &asked.entrypoint);
     if let Some(reason) = &report.reason {
         progress::note(&format!("warning: it will not run on this version of the shim: {reason}"));
@@ -60,12 +72,12 @@ fn warn(asked: &Build) -> Result<()> {
 
 async fn turn_into_image(asked: &Convert) -> Result<()> {
     let name = tagged(&asked.tag)?;
-    let source = Source::open(&asked.source, None, None, asked.registry).await?;
+    let source = Source::open(&asked.source, None, None, &asked.registry).await?;
     let scratch = scratch::Folder::new()?;
     let layout = Layout::create(scratch.path())?;
     let image = convert::convert(asked, &source, &layout).await?;
     let made = Source::made(layout, image, name.clone(), source.origin.clone());
-    deliver(&made, &name, &asked.destination, asked.registry, asked.format).await
+    deliver(&made, &name, &asked.destination, &asked.registry, asked.format).await
 }
 
 /// Puts an image that was made where it was asked for.
@@ -73,51 +85,62 @@ async fn deliver(
     source: &Source,
     name: &Reference,
     destination: &Destination,
-    options: Options,
+    options: &Options,
     format: Format,
 ) -> Result<()> {
     let registry = destination.push.then(|| Place::Registry(name.clone()));
     let written = destination.output.as_deref().map(Place::of_path);
+    let aside = written.as_ref().is_some_and(Place::is_stdout);
     let mut all = Vec::new();
     for place in written.into_iter().chain(registry) {
         let target = Target::open(&place, options)?;
-        all.push(transfer::copy(source, &target, name).await?);
+        all.push(transfer::copy(source, &target, name, true).await?);
     }
     match (format.kind, all.as_slice()) {
-        (Kind::Json, several @ [_, _, ..]) => print_json(&several),
-        (_, each) => each.iter().try_for_each(|it| report(it, format)),
+        (Kind::Json, several @ [_, _, ..]) => say(&serde_json::to_string_pretty(&several)?, aside),
+        (_, each) => each.iter().try_for_each(|it| report_copied(it, format, aside)),
     }
 }
 
 async fn push(asked: &Push) -> Result<()> {
     let place = Place::of_path(&asked.source);
-    let source = Source::open(&place, asked.image.as_deref(), None, asked.registry).await?;
+    let source = Source::open(&place, asked.image.as_deref(), None, &asked.registry).await?;
     let name = match &asked.target {
         Some(name) => place::reference(name)?,
         None => own_name(&source, "name one after it")?,
     };
-    let target = Target::open(&Place::Registry(name.clone()), asked.registry)?;
-    report(&transfer::copy(&source, &target, &name).await?, asked.format)
+    let target = Target::open(&Place::Registry(name.clone()), &asked.registry)?;
+    report(&transfer::copy(&source, &target, &name, true).await?, asked.format)
 }
 
 async fn pull(asked: &Pull) -> Result<()> {
     let name = place::reference(&asked.source)?;
-    let target = Target::open(&Place::of_path(&asked.output), asked.registry)?;
+    let written = Place::of_path(&asked.output);
+    let target = Target::open(&written, &asked.registry)?;
     let place = Place::Registry(name.clone());
-    let source = Source::open(&place, None, target.layout(), asked.registry).await?;
-    report(&transfer::copy(&source, &target, &name).await?, asked.format)
+    let mut source = Source::open(&place, None, target.layout(), &asked.registry).await?;
+    if let Some(platform) = &asked.apart.platform {
+        source.take_apart(platform).await?;
+    }
+    let copied = transfer::copy(&source, &target, &name, asked.referrers).await?;
+    report_copied(&copied, asked.format, written.is_stdout())
 }
 
 async fn copy(asked: &Copy) -> Result<()> {
-    let target = Target::open(&asked.target, asked.registry)?;
+    let target = Target::open(&asked.target, &asked.to())?;
     let keep = target.layout();
-    let source = Source::open(&asked.source, asked.image.as_deref(), keep, asked.registry).await?;
+    let mut source =
+        Source::open(&asked.source, asked.image.as_deref(), keep, &asked.from()).await?;
+    if let Some(platform) = &asked.apart.platform {
+        source.take_apart(platform).await?;
+    }
     let name = match (&asked.target, &asked.tag) {
         (Place::Registry(name), _) => name.clone(),
         (_, Some(name)) => tagged(name)?,
         (_, None) => own_name(&source, "give --tag")?,
     };
-    report(&transfer::copy(&source, &target, &name).await?, asked.format)
+    let copied = transfer::copy(&source, &target, &name, asked.referrers).await?;
+    report_copied(&copied, asked.format, asked.target.is_stdout())
 }
 
 fn own_name(source: &Source, advice: &str) -> Result<Reference, Error> {
@@ -132,18 +155,27 @@ async fn look(asked: &Inspect) -> Result<()> {
 }
 
 fn report(done: &(impl Serialize + Display), format: Format) -> Result<()> {
-    match format.kind {
-        Kind::Json => print_json(done),
-        Kind::Text => print(done),
-    }
+    say(&in_form(done, format)?, false)
 }
 
-fn print_json(report: &impl Serialize) -> Result<()> {
-    print(&serde_json::to_string_pretty(report)?)
+/// Reports a copy: on standard error where the image itself is on standard output.
+fn report_copied(done: &transfer::Copied, format: Format, aside: bool) -> Result<()> {
+    say(&in_form(done, format)?, aside)
+}
+
+fn in_form(done: &(impl Serialize + Display), format: Format) -> Result<String> {
+    Ok(match format.kind {
+        Kind::Json => serde_json::to_string_pretty(done)?,
+        Kind::Text => progress::printable(&done.to_string()),
+    })
 }
 
 /// Whoever reads it may have read enough (`| head`).
-fn print(text: &impl Display) -> Result<()> {
+fn say(text: &str, aside: bool) -> Result<()> {
+    if aside {
+        progress::note(text);
+        return Ok(());
+    }
     match writeln!(io::stdout(), "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("cannot write to stdout")
@@ -156,5 +188,5 @@ fn print(text: &impl Display) -> Result<()> {
 fn turn(it: &Turn, what: &str, turn: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<()> {
     let made = turn(&crate::read(&it.input)?)
         .with_context(|| format!("cannot make {what} of {}", it.input.display()))?;
-    blob::write(&it.output, &made)
+    output::write(&it.output, &made)
 }

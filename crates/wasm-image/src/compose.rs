@@ -12,7 +12,7 @@ use crate::errors::Error;
 use crate::inspect;
 use crate::place::Place;
 use crate::progress::{note, size};
-use crate::store::blob;
+use crate::store::{blob, output};
 use crate::transfer::Source;
 
 /// A module or component that is to be composed with others.
@@ -104,7 +104,7 @@ pub async fn run(asked: &Compose) -> Result<impl Serialize + fmt::Display + use<
     let (whole, composition) = compose(&parts).map_err(refused)?;
     let Ok(wasm) = whole.wasm else { bail!("{title} was not composed") };
     composition.unused.iter().for_each(|it| warn_of_unused(it));
-    blob::write(&asked.output, &wasm)?;
+    output::write(&asked.output, &wasm)?;
     let (output, digest) = (asked.output.display().to_string(), blob::digest(&wasm));
     Ok(Made { output, digest, size: wasm.len() as u64, composition })
 }
@@ -119,8 +119,11 @@ async fn parts(asked: &Compose) -> Result<(String, Vec<Part>)> {
         && !inspect::is_wasm_file(Path::new(one))
     {
         let place = Place::parse(one)?;
-        let source = Source::open(&place, asked.image.as_deref(), None, asked.registry).await?;
-        return Ok((place.to_string(), inspect::wasm_layers(&source).await?));
+        let source = Source::open(&place, asked.image.as_deref(), None, &asked.registry).await?;
+        return Ok((
+            place.to_string(),
+            inspect::wasm_layers(&source, &inspect::this_machine()).await?,
+        ));
     }
     let paths = asked.what.iter().map(Path::new);
     let guests: Vec<_> = paths.map(guest::Guest::read).collect::<Result<_>>()?;

@@ -1,64 +1,99 @@
-//! An artifact as an image that runs without a `command`: the same layer under another config.
+//! What runs of what does not: an artifact as an image that needs no `command` - the same layer under another config - and
+//! an image for a platform of wasm with ordinary layers as one for the node's, whose files containerd unpacks.
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use oci_client::Reference;
-use oci_spec::image::{Descriptor, ImageManifest};
-use serde_json::json;
+use oci_spec::image::Descriptor;
+use serde_json::{Value, json};
 use wasmparser::Parser;
 
 use crate::args::{self, Build};
 use crate::build::config::{self, Layers, Platform};
-use crate::build::media_type;
-use crate::store::Layout;
+use crate::build::{self, entitle, index, media_type};
+use crate::config::{Config, is_wasm};
+use crate::limits;
+use crate::manifest::{Index, Manifest, platform};
+use crate::store::{Layout, compressed};
 use crate::transfer::Source;
+use crate::transfer::parts::is_index;
 
-/// Makes an image of an artifact, in `layout`.
+/// Makes an image of an artifact or of another image, in `layout`.
 pub async fn convert(
     asked: &args::Convert,
     source: &Source,
     layout: &Layout,
 ) -> Result<Descriptor> {
-    let bytes = source.manifest(&source.image).await?;
-    let manifest: ImageManifest = match serde_json::from_slice(&bytes) {
-        Ok(manifest) => manifest,
-        Err(_) => bail!("{} of {} is no image manifest", source.image.digest(), source.title()),
+    let (digest, bytes) = one(source).await?;
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else {
+        bail!("{digest} of {} is no image manifest", source.title());
     };
-    let layer = the_guest(source, &manifest)?;
-    let wasm = source.read(layer, provided::WASM_BYTES).await?;
-    let platform = match Parser::is_component(&wasm) {
-        true => Platform::wasip2(),
-        false => Platform::wasip1(),
-    };
+    match manifest.is_image() {
+        true => mended(asked, source, layout, &manifest, &bytes).await,
+        false => of_artifact(asked, source, layout, &manifest).await,
+    }
+}
+
+/// The digest and bytes of the manifest to convert: of an index, the first for wasm, or for any platform there is.
+async fn one(source: &Source) -> Result<(String, Vec<u8>)> {
+    let mut manifest = source.image.clone();
+    for _ in 0..=limits::INDEX_DEPTH {
+        let bytes = source.manifest(&manifest).await?;
+        if !is_index(manifest.media_type().as_ref()) {
+            return Ok((manifest.digest().to_string(), bytes));
+        }
+        let what = || format!("{} of {} is not understood", manifest.digest(), source.title());
+        let mut entries = serde_json::from_slice::<Index>(&bytes).with_context(what)?.manifests;
+        // BuildKit puts an image's provenance beside it, for the platform `unknown/unknown`.
+        let named = |it: &Descriptor| it.platform().as_ref().map(platform).unwrap_or_default();
+        entries.retain(|it| named(it) != "unknown/unknown");
+        entries.sort_by_key(|it| !named(it).ends_with("/wasm"));
+        let first = entries.into_iter().next();
+        manifest = first.with_context(|| format!("the index of {} is empty", source.title()))?;
+    }
+    bail!("{} has too many indexes in indexes", source.title())
+}
+
+async fn of_artifact(
+    asked: &args::Convert,
+    source: &Source,
+    layout: &Layout,
+    manifest: &Manifest,
+) -> Result<Descriptor> {
+    let found = the_guest(source, manifest)?;
+    let bytes = source.read(found, provided::WASM_BYTES).await?;
     let name = args::tagged(&asked.tag)?;
+    // By the name that containerd and the shim know it by; the content is the same.
+    let suffix = if is_compressed(found) { compressed::SUFFIX } else { "" };
+    let mut layer = layout.add(&format!("application/wasm{suffix}"), &bytes)?;
+    let own = found.annotations().as_ref().and_then(|it| it.get(provided::LAYER_TITLE));
+    let title = own.cloned().unwrap_or_else(|| file_name(&name));
+    entitle(&mut layer, &title);
+
+    let media_type = found.media_type().to_string();
+    let wasm = compressed::unpacked(&media_type, bytes, provided::WASM_BYTES)?;
+    let platforms = match (asked.platforms.as_slice(), Parser::is_component(&wasm)) {
+        ([], true) => vec![Platform::wasip2()],
+        ([], false) => vec![Platform::wasip1()],
+        (given, _) => given.to_vec(),
+    };
     let entrypoint = match asked.entrypoint.as_slice() {
-        [] => vec![entrypoint(&name)],
+        [] => vec![format!("/{}", file_name(&name))],
         given => given.to_vec(),
     };
     let settings = Build { env: asked.env.clone(), ..Build::default() };
-    // By the name that containerd and the shim know it by; the content is the same.
-    let layer = layout.add("application/wasm", &wasm)?;
-    let layers = Layers { wasm: vec![layer.digest().to_string()], ..Layers::default() };
-    let config = config::of_image(&settings, &entrypoint, &platform, &layers);
-    let mut made = json!({
-        "schemaVersion": 2,
-        "mediaType": media_type::MANIFEST,
-        "config": layout.add(media_type::CONFIG, &config)?,
-        "layers": [layer],
-    });
-    if let Some(annotations) = manifest.annotations() {
-        made["annotations"] = serde_json::to_value(annotations)?;
-    }
-    layout.add(media_type::MANIFEST, made.to_string().as_bytes())
+    let counted = Layers { wasm: vec![layer.digest().to_string()], ..Layers::default() };
+    let annotations = || serde_json::to_value(&manifest.annotations);
+    let image = |platform: &Platform| {
+        let config = config::of_image(&settings, &entrypoint, platform, &counted);
+        let config = layout.add(media_type::CONFIG, &config)?;
+        build::manifest(layout, &config, std::slice::from_ref(&layer), annotations()?)
+    };
+    index::of(layout, &platforms, annotations()?, image)
 }
 
 /// The artifact's one layer.
-fn the_guest<'a>(source: &Source, manifest: &'a ImageManifest) -> Result<&'a Descriptor> {
-    let config = manifest.config().media_type().to_string();
-    if config == media_type::CONFIG {
-        bail!("{} is an image already: its config is of type {config}", source.title());
-    }
-    let is_wasm = |it: &&Descriptor| provided::WASM_LAYERS.contains(&it.media_type().as_ref());
-    match manifest.layers().iter().filter(is_wasm).collect::<Vec<_>>().as_slice() {
+fn the_guest<'a>(source: &Source, manifest: &'a Manifest) -> Result<&'a Descriptor> {
+    match manifest.layers.iter().filter(|it| is_wasm(it)).collect::<Vec<_>>().as_slice() {
         [layer] => Ok(layer),
         found => {
             bail!("{} has {} wasm layers, and an artifact has one", source.title(), found.len())
@@ -66,8 +101,88 @@ fn the_guest<'a>(source: &Source, manifest: &'a ImageManifest) -> Result<&'a Des
     }
 }
 
-/// By the last part of the image's name, since an artifact's layer has none.
-fn entrypoint(name: &Reference) -> String {
+fn is_compressed(layer: &Descriptor) -> bool {
+    layer.media_type().as_ref().ends_with(compressed::SUFFIX)
+}
+
+/// By the last part of the image's name, where the artifact's layer has none.
+fn file_name(name: &Reference) -> String {
     let repository = name.repository();
-    format!("/{}.wasm", repository.rsplit('/').next().unwrap_or(repository))
+    format!("{}.wasm", repository.rsplit('/').next().unwrap_or(repository))
+}
+
+/// The image for other platforms: config and manifest as they are, but for what has to be another.
+async fn mended(
+    asked: &args::Convert,
+    source: &Source,
+    layout: &Layout,
+    manifest: &Manifest,
+    bytes: &[u8],
+) -> Result<Descriptor> {
+    let config = source.read(&manifest.config, limits::JSON_BYTES).await?;
+    let what = || format!("the config of {} is not understood", source.title());
+    let known: Config = serde_json::from_slice(&config).with_context(what)?;
+    let files: Vec<_> = manifest.layers.iter().filter(|it| !is_wasm(it)).collect();
+    if known.architecture != "wasm" || files.is_empty() {
+        let why = match files.is_empty() {
+            true => "has no ordinary layers",
+            false => "is not for a platform of wasm",
+        };
+        bail!("{} is an image already that needs no mending: it {why}", source.title());
+    }
+    for layer in &manifest.layers {
+        layout.take(layer, &source.file(layer).await?)?;
+    }
+    let (config, manifest_json): (Value, Value) =
+        (serde_json::from_slice(&config)?, serde_json::from_slice(bytes)?);
+    let platforms = match asked.platforms.as_slice() {
+        [] => vec![Platform::host()],
+        given => given.to_vec(),
+    };
+    let image = |platform: &Platform| {
+        let mut config = config.clone();
+        config["os"] = json!(platform.os);
+        config["architecture"] = json!(platform.architecture);
+        set(&mut config, asked);
+        count(&mut config, manifest);
+        let wasm = manifest.layers.iter().filter(|it| is_wasm(it));
+        let wasm: Vec<_> = wasm.map(|it| it.digest().to_string()).collect();
+        if !wasm.is_empty() {
+            config::name_layers(&mut config, &wasm);
+        }
+        let mut made = manifest_json.clone();
+        let media_type = manifest.config.media_type().to_string();
+        made["config"] = json!(layout.add(&media_type, config.to_string().as_bytes())?);
+        let media_type = source_type(&made);
+        layout.add(&media_type, made.to_string().as_bytes())
+    };
+    index::of(layout, &platforms, Value::Null, image)
+}
+
+/// The media type that a manifest states of itself.
+fn source_type(manifest: &Value) -> String {
+    manifest["mediaType"].as_str().unwrap_or(media_type::MANIFEST).to_owned()
+}
+
+/// What else was asked for.
+fn set(config: &mut Value, asked: &args::Convert) {
+    if !asked.entrypoint.is_empty() {
+        config["config"]["Entrypoint"] = json!(asked.entrypoint);
+    }
+    let given = asked.env.iter().map(|it| Value::from(config::assignment(it)));
+    match config.pointer_mut("/config/Env").and_then(Value::as_array_mut) {
+        Some(env) => env.extend(given),
+        None if asked.env.is_empty() => {}
+        None => config["config"]["Env"] = given.collect(),
+    }
+}
+
+/// containerd counts the layers that it unpacks, and refuses an image that counts others: wasm layers are taken out.
+fn count(config: &mut Value, manifest: &Manifest) {
+    let diff_ids = config.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut);
+    let Some(diff_ids) = diff_ids else { return };
+    if diff_ids.len() == manifest.layers.len() {
+        let mut layers = manifest.layers.iter();
+        diff_ids.retain(|_| !layers.next().is_some_and(is_wasm));
+    }
 }

@@ -1,5 +1,7 @@
 //! What can go wrong in ways that a script may want to tell apart, and the exit code of each.
 
+use std::io::ErrorKind;
+use std::path::Path;
 use std::time::Duration;
 
 /// An error with an exit code of its own. Its text is one sentence that names what and where.
@@ -67,6 +69,26 @@ pub enum Error {
         /// The answer's status and message.
         reason: String,
     },
+    /// An answer that no registry gives (OCI distribution specification): that of a proxy, a portal or a web server.
+    #[error("cannot {what}: {registry} does not answer as a registry does: {reason}")]
+    NoRegistry {
+        /// Host and port.
+        registry: String,
+        /// What was attempted.
+        what: String,
+        /// The answer, and what was expected.
+        reason: String,
+    },
+    /// A server with which there can be no TLS.
+    #[error("cannot {what}: there is no TLS with {registry}: {reason}")]
+    Tls {
+        /// Host and port.
+        registry: String,
+        /// What was attempted.
+        what: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// A registry that leads away from HTTPS.
     #[error("cannot {what}: {registry} leads to {url}, where nothing is encrypted")]
     Unencrypted {
@@ -121,6 +143,8 @@ impl Error {
             Error::CannotRun { .. } => 5,
             Error::Unavailable { .. } => 6,
             Error::Refused { .. }
+            | Error::NoRegistry { .. }
+            | Error::Tls { .. }
             | Error::Unencrypted { .. }
             | Error::Digest { .. }
             | Error::Size { .. }
@@ -156,6 +180,17 @@ impl Error {
 /// The exit code of any error: that of the first in its chain that has one of its own.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|it| it.downcast_ref::<Error>()).map_or(1, Error::exit_code)
+}
+
+/// The error of a file or folder that cannot be read: [`Error::NotFound`] where there is none.
+pub fn unreadable(path: &Path, error: std::io::Error) -> anyhow::Error {
+    match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => {
+            let what = format!("file or folder {}", path.display());
+            Error::NotFound { place: "this machine".into(), what }.into()
+        }
+        _ => anyhow::Error::new(error).context(format!("cannot read {}", path.display())),
+    }
 }
 
 /// Fails when `what` is larger than a limit.

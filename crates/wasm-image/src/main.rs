@@ -1,8 +1,8 @@
 //! `wasm-image` builds, moves and explains OCI images of WebAssembly guests: the tool of CI.
 //!
 //! Read [`args`] for what can be asked, and [`commands`] for how each is answered. An image is always a layout on disk
-//! ([`store`]) while it is worked on; [`build`] makes one from files, [`convert`] from an artifact, [`compose`] makes one component of several, and [`transfer`]
-//! moves it between a [`place`] and another, such as a [`registry`]. [`inspect`] only reads, [`warm`] asks the node. [`componentize`] stands
+//! ([`store`]) while it is worked on; [`build`] makes one from files, [`convert`] from an artifact or another image, [`compose`] makes one component of several, and [`transfer`]
+//! moves it between a [`place`] and another, such as a [`registry`]. [`sbom`] says what is in it. [`inspect`] only reads, [`warm`] asks the node. [`componentize`] stands
 //! apart: it turns a WASI 0.1 core module into a WASI 0.2 component. What goes wrong has its exit code in [`errors`];
 //! what is temporary is in [`scratch`], so that nothing is left when the program is interrupted.
 #![forbid(unsafe_code)]
@@ -17,9 +17,11 @@ mod convert;
 mod errors;
 mod inspect;
 mod limits;
+mod manifest;
 mod place;
 mod progress;
 mod registry;
+mod sbom;
 mod scratch;
 mod store;
 mod transfer;
@@ -45,7 +47,7 @@ fn main() -> ExitCode {
     match runtime().and_then(|runtime| block_on(runtime, args)) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            progress::note(&format!("error: {error:#}"));
             ExitCode::from(errors::exit_code(&error))
         }
     }
@@ -85,5 +87,5 @@ async fn run(args: Args) -> Result<u8> {
 
 /// Reads a whole file; the error names it.
 fn read(path: &Path) -> Result<Vec<u8>> {
-    std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))
+    std::fs::read(path).map_err(|error| errors::unreadable(path, error))
 }

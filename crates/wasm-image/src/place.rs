@@ -1,12 +1,14 @@
 //! Where an image is or is to be: the operands of `push`, `pull`, `copy`, `convert` and `inspect`.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use oci_client::Reference;
 
 use crate::errors::Error;
 use crate::store::Layout;
+use crate::store::archive::is_named_so;
+use crate::store::output::is_stdout;
 
 /// A place of images.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,13 +17,13 @@ pub enum Place {
     Registry(Reference),
     /// A folder with an OCI image layout.
     Layout(PathBuf),
-    /// A layout in a tar file.
+    /// A layout in a tar file, compressed or not; `-` is standard output.
     Archive(PathBuf),
 }
 
 impl Place {
-    /// A path, by its form: absolute, beginning with a dot, ending in `.tar`, or a layout that is there; else a
-    /// reference. `docker://`, `oci:` and `oci-archive:` say which it is, as for `skopeo`.
+    /// A path, by its form: `-`, absolute, beginning with a dot, ending as an archive's does, or a layout that is there;
+    /// else a reference. `docker://`, `oci:` and `oci-archive:` say which it is, as for `skopeo`.
     ///
     /// # Errors
     /// [`Error::Usage`].
@@ -35,20 +37,28 @@ impl Place {
         if let Some(path) = text.strip_prefix("oci:") {
             return Ok(Place::Layout(path.into()));
         }
-        let looks_like_path = text.starts_with(['/', '.']) || text.ends_with(".tar");
-        match looks_like_path || Layout::is_one(Path::new(text)) {
-            true => Ok(Self::of_path(Path::new(text))),
+        let path = Path::new(text);
+        let looks_like_path = text.starts_with(['/', '.']) || is_stdout(path) || is_named_so(path);
+        match looks_like_path || Layout::is_one(path) {
+            true => Ok(Self::of_path(path)),
             false => reference(text).map(Place::Registry),
         }
     }
 
-    /// A place on disk: an archive when its name ends in `.tar`, else a layout; what is there decides first.
+    /// A place on disk: an archive when its name ends as one's does or it is standard output (`-`), else a layout; what
+    /// is there decides first.
     pub fn of_path(path: &Path) -> Self {
-        let is_tar = path.extension().is_some_and(|it| it == "tar");
-        match path.is_file() || (is_tar && !path.is_dir()) {
+        let is_there = fs::metadata(path).map(|it| it.is_dir());
+        let is_archive = is_there.map_or(is_named_so(path), |is_dir| !is_dir);
+        match is_archive || is_stdout(path) {
             true => Place::Archive(path.into()),
             false => Place::Layout(path.into()),
         }
+    }
+
+    /// Whether it is standard output, where nothing else can be written then.
+    pub fn is_stdout(&self) -> bool {
+        matches!(self, Place::Archive(path) if is_stdout(path))
     }
 }
 
@@ -90,6 +100,9 @@ mod tests {
         let registry = |name: &str| Some(Place::Registry(name.parse().unwrap()));
         for (text, expected) in [
             ("app.tar", archive("app.tar")),
+            ("app.tgz", archive("app.tgz")),
+            ("app.tar.gz", archive("app.tar.gz")),
+            ("-", archive("-")),
             ("./app", layout("./app")),
             ("/no/such/app.tar", archive("/no/such/app.tar")),
             ("r.example/app:1", registry("r.example/app:1")),

@@ -38,10 +38,30 @@ impl Drop for Bar {
 
 /// A line about what happens.
 pub fn note(text: &str) {
-    eprintln!("{text}");
+    eprintln!("{}", printable(text));
+}
+
+/// A text as a terminal may have it: names and messages of others could be commands to it.
+pub fn printable(text: &str) -> String {
+    let shown = |it: char| match it {
+        '\n' => it.to_string(),
+        it if it.is_control() => it.escape_default().to_string(),
+        it => it.to_string(),
+    };
+    text.chars().map(shown).collect()
 }
 
 /// A size in bytes, for people.
 pub fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_others_is_a_command_to_a_terminal() {
+        assert_eq!(printable("one\n  tw\u{1b}[2Jo é"), "one\n  tw\\u{1b}[2Jo é");
+    }
 }

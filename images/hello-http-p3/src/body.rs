@@ -1,17 +1,24 @@
 //! Bodies of responses: they are written by tasks that go on after the response was returned.
 
+use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::http::types::{ErrorCode, Request, Trailers};
-use wasip3::wit_bindgen::{FutureReader, StreamReader, StreamResult, StreamWriter};
+use wasip3::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter};
 use wasip3::{spawn_local, wit_future, wit_stream};
 
 /// How much is read at a time.
 const CHUNK: usize = 4096;
 
+/// In nanoseconds.
+const HOUR: u64 = 3_600_000_000_000;
+
+/// What each row is.
+const ROW: &str = "row\n";
+
 /// A body: its content, and the trailers after it.
 pub type Body = (StreamReader<u8>, FutureReader<Result<Option<Trailers>, ErrorCode>>);
 
 /// A body that is this text.
-pub fn text(text: &'static str) -> Body {
+pub fn text(text: String) -> Body {
     let (mut writer, content) = wit_stream::new();
     // The client may be gone; then there is nobody to tell what was left over.
     spawn_local(async move { drop(writer.write_all(text.into()).await) });
@@ -20,10 +27,47 @@ pub fn text(text: &'static str) -> Body {
     (content, trailers)
 }
 
+/// Three rows, and then an end.
+pub fn rows(then: String) -> Body {
+    let (writer, content) = wit_stream::new();
+    let (result, trailers) = wit_future::new(|| Ok(None));
+    spawn_local(write_rows(then, writer, result));
+    (content, trailers)
+}
+
+async fn write_rows(
+    then: String,
+    mut writer: StreamWriter<u8>,
+    result: FutureWriter<Result<Option<Trailers>, ErrorCode>>,
+) {
+    for _ in 0..3 {
+        if !writer.write_all(ROW.into()).await.is_empty() {
+            return;
+        }
+    }
+    match &*then {
+        "trap" => std::process::abort(),
+        // Neither is closed.
+        "forget" => std::mem::forget((writer, result)),
+        "wait" => wait_for(HOUR).await,
+        "error" => {
+            drop(writer);
+            let _ = result.write(Err(ErrorCode::InternalError(None))).await;
+        }
+        // Both are closed, the result by its default value.
+        _ => {}
+    }
+}
+
+/// The body of the request itself.
+pub fn of(request: Request) -> Body {
+    let (_, received) = wit_future::new(|| Ok(()));
+    Request::consume_body(request, received)
+}
+
 /// A body that is the request's, sent while it is still arriving.
 pub fn copy_of(request: Request) -> Body {
-    let (_, received) = wit_future::new(|| Ok(()));
-    let (incoming, trailers) = Request::consume_body(request, received);
+    let (incoming, trailers) = of(request);
     let (writer, content) = wit_stream::new();
     spawn_local(copy(incoming, writer));
     (content, trailers)

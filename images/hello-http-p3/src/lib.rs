@@ -3,12 +3,15 @@
 //! | request | answer |
 //! |---|---|
 //! | `/echo` | the request's body and trailers, streamed back |
+//! | `/pass` | the same, without a look at it |
+//! | `/rows?then=END` | three rows, and then an end: `finish`, or one that leaves it unfinished: `trap`, `forget`, `error`, `wait` (for an hour) |
+//! | `/scheme` | the request's scheme, and its authority |
 //! | any other | a greeting |
 #![forbid(unsafe_code)]
 
 mod body;
 
-use wasip3::http::types::{ErrorCode, Fields, Request, Response};
+use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
 
 /// The text for whoever asks for nothing in particular.
 const GREETING: &str = "hello from WASI 0.3\n";
@@ -22,7 +25,7 @@ wasip3::http::service::export!(Hello);
 impl wasip3::exports::http::handler::Guest for Hello {
     async fn handle(request: Request) -> Result<Response, ErrorCode> {
         let target = request.get_path_with_query().unwrap_or_default();
-        let path = target.split('?').next().unwrap_or_default();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let headers = Fields::new();
         let _ = headers.append("content-type", b"text/plain");
         // Which there will be; without it HTTP/1.1 has none (RFC 9110, section 6.6.2).
@@ -31,10 +34,22 @@ impl wasip3::exports::http::handler::Guest for Hello {
         }
         let (content, trailers) = match path {
             "/echo" => body::copy_of(request),
-            _ => body::text(GREETING),
+            "/pass" => body::of(request),
+            "/rows" => body::rows(query.strip_prefix("then=").unwrap_or_default().to_owned()),
+            "/scheme" => body::text(scheme(&request)),
+            _ => body::text(GREETING.to_owned()),
         };
         // The status is 200 unless another is set; whether the body arrived is the host's concern.
         let (response, _sent) = Response::new(headers, Some(content), trailers);
         Ok(response)
     }
+}
+
+fn scheme(request: &Request) -> String {
+    let scheme = match request.get_scheme() {
+        Some(Scheme::Http) => "http",
+        Some(Scheme::Https) => "https",
+        _ => "none",
+    };
+    format!("{scheme}://{}\n", request.get_authority().unwrap_or_default())
 }

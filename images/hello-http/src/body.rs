@@ -1,6 +1,6 @@
 //! The body of a response, as a stream that is closed in the right order.
 
-use wasip2::http::types::{IncomingBody, OutgoingBody};
+use wasip2::http::types::{IncomingBody, OutgoingBody, http_error_code};
 use wasip2::io::streams::{OutputStream, StreamError};
 
 /// What `blocking-write-and-flush` takes at most.
@@ -18,6 +18,16 @@ pub fn length(incoming: &IncomingBody) -> Result<u64, StreamError> {
             Ok(count) => length += count,
             Err(StreamError::Closed) => return Ok(length),
             Err(error) => return Err(error),
+        }
+    }
+}
+
+/// Why a body could not be read on, as the host says it.
+pub fn reason(error: &StreamError) -> String {
+    match error {
+        StreamError::Closed => "closed".into(),
+        StreamError::LastOperationFailed(error) => {
+            http_error_code(error).map_or_else(|| "no code".into(), |code| format!("{code:?}"))
         }
     }
 }

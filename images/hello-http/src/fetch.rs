@@ -6,6 +6,8 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::StreamError;
 
+use crate::body;
+
 /// What is read of a body at once.
 const CHUNK: u64 = 4096;
 
@@ -38,7 +40,7 @@ fn read(body: &IncomingBody) -> Result<String, String> {
         match input.blocking_read(CHUNK) {
             Ok(bytes) => text.extend(bytes),
             Err(StreamError::Closed) => return Ok(String::from_utf8_lossy(&text).into_owned()),
-            Err(error) => return Err(format!("{error:?}")),
+            Err(error) => return Err(body::reason(&error)),
         }
     }
 }

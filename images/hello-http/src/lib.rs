@@ -14,17 +14,20 @@
 //! | `/length`, by any method | how many bytes the request's body has, once all of it has arrived |
 //! | `GET /bytes?count=N` | so many bytes |
 //! | `GET /events` | an event ten times a second, as long as somebody listens (`text/event-stream`) |
+//! | `GET /rows?then=END` | three rows, and then an end: `finish`, `finish-and-trap`, or one that leaves it unfinished: `trap`, `exit`, `memory` (until there is none), `forget`, `drop`, `short` (fewer than the head says) |
+//! | `GET /scheme` | the request's scheme, and its authority |
 //! | `GET /count` | how many requests this instance has had |
 #![forbid(unsafe_code)]
 
 mod body;
 mod fetch;
+mod rows;
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use wasip2::exports::http::incoming_handler::Guest;
-use wasip2::http::types::{Fields, IncomingRequest, OutgoingResponse, ResponseOutparam};
+use wasip2::http::types::{Fields, IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme};
 
 /// The media type of most answers.
 const TEXT: &str = "text/plain";
@@ -43,6 +46,8 @@ impl Guest for Hello {
         let (status, text) = match path {
             "/echo" => return echo(request, out),
             "/events" => return events(out),
+            "/rows" => return rows::answer(value, out),
+            "/scheme" => scheme(&request),
             "/length" => length(&request),
             "/bytes" => match value.parse() {
                 Ok(count) => return bytes(count, out),
@@ -102,11 +107,23 @@ fn echo(request: IncomingRequest, out: ResponseOutparam) {
     let _ = body.copy_from(&incoming).and_then(|()| body.finish());
 }
 
+fn scheme(request: &IncomingRequest) -> (u16, String) {
+    let scheme = match request.scheme() {
+        Some(Scheme::Http) => "http",
+        Some(Scheme::Https) => "https",
+        _ => "none",
+    };
+    (200, format!("{scheme}://{}\n", request.authority().unwrap_or_default()))
+}
+
 fn length(request: &IncomingRequest) -> (u16, String) {
     match body::length(&request.consume().expect("the body is taken only here")) {
         Ok(length) => (200, format!("{length}\n")),
-        // What became of the body is the host's to say.
-        Err(_) => (400, "the body broke off\n".into()),
+        Err(error) => {
+            eprintln!("the body broke off: {}", body::reason(&error));
+            // What became of the body is the host's to say.
+            (400, "the body broke off\n".into())
+        }
     }
 }
 

@@ -4,6 +4,9 @@
 //! |---|---|
 //! | any | a greeting, and each argument on a line of its own |
 //! | `cat PATH` | the file's content |
+//! | `write PATH TEXT` | nothing: it makes a file |
+//! | `rename FROM TO` | nothing: it gives a file another name |
+//! | `readlink PATH` | what a link says |
 //!
 //! What goes wrong is told on stderr, and the exit code is 1.
 #![forbid(unsafe_code)]
@@ -27,6 +30,9 @@ impl wasip3::exports::cli::run::Guest for Hello {
         let words: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
         let outcome = match words.as_slice() {
             ["cat", path] => files::cat(path).await,
+            ["write", path, text] => files::write(path, text).await,
+            ["rename", from, to] => files::rename(from, to).await,
+            ["readlink", path] => files::read_link(path).await,
             words => greet(words).await,
         };
         let Err(message) = outcome else { return Ok(()) };

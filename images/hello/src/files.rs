@@ -29,6 +29,17 @@ pub fn list(path: &str) -> Outcome {
     say(&names.concat())
 }
 
+/// Gives a file another name.
+pub fn rename(from: &str, to: &str) -> Outcome {
+    fs::rename(from, to).map_err(about(from))
+}
+
+/// Prints what a link says.
+pub fn read_link(path: &str) -> Outcome {
+    let target = fs::read_link(path).map_err(about(path))?;
+    say(&format!("{}\n", target.display()))
+}
+
 /// The operating system's error with the path it is about.
 fn about(path: &str) -> impl Fn(io::Error) -> String {
     move |error| format!("{path}: {error}")

@@ -26,6 +26,8 @@ fn main() -> ExitCode {
         ["cat", path] => files::cat(path),
         ["write", path, text] => files::write(path, text),
         ["ls", path] => files::list(path),
+        ["rename", from, to] => files::rename(from, to),
+        ["readlink", path] => files::read_link(path),
         ["stdin"] => copy_stdin(u64::MAX),
         ["stdin", bytes] => number(bytes).and_then(copy_stdin),
         ["terminal"] => print_terminals(),

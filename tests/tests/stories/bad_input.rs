@@ -1,5 +1,7 @@
 //! Images that cannot be run: said where the user looks, in words that help, and nothing is left.
 
+use std::fs;
+
 use anyhow::Result;
 use tests::{Container, Pod, on_each_containerd};
 
@@ -61,6 +63,31 @@ fn an_export_that_is_not_there_is_named_and_those_that_are() -> Result<()> {
 #[test]
 fn compiled_code_from_an_image_is_refused() -> Result<()> {
     is_refused(plain, "precompiled", &["/app.wasm", "precompiled"])
+}
+
+#[test]
+fn what_is_valid_and_not_supported_is_named() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("proposals"))?;
+        let (image, volume) = (node.image("hello")?, node.volume("guests")?);
+        for (name, module, reason) in [
+            (
+                "exceptions",
+                "(func try catch_all end)",
+                "not supported of WebAssembly: legacy-exceptions",
+            ),
+            ("threads", "(memory 1 1 shared)", "shared memory, which threads need"),
+        ] {
+            let module = format!(r#"(module {module} (func (export "_start")))"#);
+            fs::write(volume.join(format!("{name}.wat")), module)?;
+            let guest = Container::new(name, &image).command(&[&format!("/guests/{name}.wat")]);
+            let error = pod.run(&guest.readonly_mount(&volume, "/guests"));
+            let error = format!("{:#}", error.expect_err("is refused"));
+            assert!(error.contains(name) && error.contains(reason), "{error}");
+            assert!(!error.contains("not valid"), "{error}");
+        }
+        Ok(())
+    })
 }
 
 #[test]

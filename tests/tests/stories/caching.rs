@@ -53,7 +53,7 @@ const MOMENTS: u32 = 100;
 const FUNCTIONS: usize = 20;
 
 /// Kills the shim and what is below it, and has the delete action clean up, as containerd does.
-fn kill(bundle: &Bundle, processes: &[Process]) -> Result<()> {
+pub fn kill(bundle: &Bundle, processes: &[Process]) -> Result<()> {
     processes.iter().for_each(|process| drop(process.kill(Signal::SIGKILL)));
     // A container that is made already stays, for the delete action.
     let gone = |process: &Process| Process::at(process.pid).is_none();

@@ -17,14 +17,14 @@ use crate::pod::PORT;
 const MEMORY: u64 = 40 << 10;
 
 /// A connection from within the Pod.
-fn connect(pod: &RunningPod, host: &'static str) -> Result<TcpStream> {
+pub fn connect(pod: &RunningPod, host: &'static str) -> Result<TcpStream> {
     within(&pod.network, move || {
         wait::until(SOON, "somebody to listen", || Ok(TcpStream::connect((host, PORT)).ok()))
     })
 }
 
 /// Sends the text on a new connection.
-fn send(pod: &RunningPod, text: &str) -> Result<TcpStream> {
+pub fn send(pod: &RunningPod, text: &str) -> Result<TcpStream> {
     let mut stream = connect(pod, "127.0.0.1")?;
     stream.set_read_timeout(Some(SOON))?;
     stream.write_all(text.as_bytes())?;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread;
 use std::time::Duration;
 
@@ -9,12 +10,16 @@ use anyhow::{Context, Result};
 use containerd_shim_protos::api::CreateTaskRequest;
 use containerd_shim_protos::ttrpc::Code;
 use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use tests::cgroups;
+use tests::ctr::Run;
 use tests::processes::{Process, family, shim_of};
 use tests::shim::{Bundle, Refusal, Shim, mount};
 use tests::wait::{self, SOON};
-use tests::{Container, Pod, on_each_containerd};
+use tests::{Container, Node, Pod, on_each_containerd};
 
-use crate::composing::code;
+use crate::caching::kill;
+use crate::composing::{code, packed};
 use crate::shim::{ends, granted};
 use crate::warming::large;
 
@@ -29,16 +34,21 @@ fn slow_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
     guest(bundle, 0, 5000 * processors)
 }
 
-/// A Create of a guest of so many functions. Each `number` is another guest.
-pub fn guest(bundle: &Bundle, number: u32, functions: usize) -> Result<CreateTaskRequest> {
+/// Writes a guest of so many functions into the folder. Each `number` is another guest.
+fn write_guest(folder: &Path, number: u32, functions: usize) -> Result<()> {
     let function =
         format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));
     let functions = function.repeat(functions);
     let start = "(func (export \"_start\"))";
     let module = format!("(module {start} (global i32 i32.const {number}) {functions})");
+    Ok(fs::write(folder.join("app.wat"), module)?)
+}
+
+/// A Create of a guest of so many functions. Each `number` is another guest.
+pub fn guest(bundle: &Bundle, number: u32, functions: usize) -> Result<CreateTaskRequest> {
     let files = bundle.folder.join("files");
     fs::create_dir_all(&files)?;
-    fs::write(files.join("app.wat"), module)?;
+    write_guest(&files, number, functions)?;
     let config = fs::read_to_string(bundle.folder.join("config.json"))?;
     fs::write(bundle.folder.join("config.json"), config.replace("/bin/sh", "/app.wat"))?;
     let mut request = bundle.create_request();
@@ -70,11 +80,16 @@ fn kill_while_it_compiles(
 }
 
 fn runs_to_its_end(shim: &Shim, bundle: Bundle) -> Result<()> {
+    run(shim, &bundle)?;
+    bundle.close()
+}
+
+/// Runs a container that was created, and shuts its shim down.
+fn run(shim: &Shim, bundle: &Bundle) -> Result<()> {
     granted(shim.start(&bundle.id))?;
     assert_eq!(shim.wait(&bundle.id), Ok(0));
     granted(shim.delete(&bundle.id))?;
-    ends(shim, &bundle)?;
-    bundle.close()
+    ends(shim, bundle)
 }
 
 #[test]
@@ -83,7 +98,7 @@ fn a_killed_compile_worker_is_told_and_the_next_try_is_not_harmed() -> Result<()
     let request = large_guest(&bundle)?;
     let shim = bundle.start()?;
     let refusal = kill_while_it_compiles(&shim, &bundle, &request, "wasm-compile")?;
-    for word in ["/app.wat", "worker was ended", "memory"] {
+    for word in ["/app.wat", "worker was ended by SIGKILL", "memory"] {
         assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
     }
     granted(shim.create(&request))?;
@@ -97,9 +112,265 @@ fn a_compile_worker_does_not_outlive_the_zygote() -> Result<()> {
     let shim = bundle.start()?;
     let refusal = kill_while_it_compiles(&shim, &bundle, &request, "wasmtime-zygote")?;
     // Had it compiled to its end, the zygote would be missed only afterwards.
-    assert!(refusal.message.contains("worker was ended"), "{refusal:?}");
+    assert!(refusal.message.contains("ended before it answered"), "{refusal:?}");
     ends(&shim, &bundle)?;
     bundle.close()
+}
+
+/// The worker below that shim, once it is confined.
+fn worker_of(shim: &Process) -> Option<Process> {
+    let mut family = family(shim).into_iter();
+    family.find(|process| process.name == "wasm-compile" && process.niceness() == Some(10))
+}
+
+/// Waits for the worker below the shim of that container or Pod.
+fn until_at_work(id: &str) -> Result<Process> {
+    let worker = || Ok(shim_of(id).ok().and_then(|shim| worker_of(&shim)));
+    wait::until(SOON, "a compile worker", worker)
+}
+
+/// Waits for the end of a worker that would need far longer by itself.
+fn until_ended(worker: &Process) -> Result<()> {
+    let ended = || Ok(Process::at(worker.pid).is_none().then_some(()));
+    wait::until(Duration::from_secs(7), "the compile worker to end", ended)
+}
+
+/// So many functions take far longer to compile than any of these tests waits for.
+const ENDLESS: usize = 30_000;
+
+fn endless_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
+    guest(bundle, 0, ENDLESS)
+}
+
+#[test]
+fn a_compilation_ends_when_its_container_is_deleted_while_it_is_created() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let request = endless_guest(&bundle)?;
+    let shim = bundle.start()?;
+    let (refusal, worker) = thread::scope(|scope| {
+        let create = scope.spawn(|| shim.create(&request));
+        let worker = until_at_work(&bundle.id)?;
+        // As containerd does when its own caller is gone.
+        assert_eq!(shim.delete(&bundle.id).map_err(|refusal| refusal.code), Err(Code::NOT_FOUND));
+        let refusal = create.join().expect("no panic").expect_err("is refused");
+        Ok::<_, anyhow::Error>((refusal, worker))
+    })?;
+    assert_eq!(refusal.code, Code::CANCELLED, "{refusal:?}");
+    until_ended(&worker)?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_compilation_ends_with_the_client_that_asked_for_it() -> Result<()> {
+    on_each_containerd(|node| {
+        let files = node.volume("guest")?;
+        write_guest(&files, 0, ENDLESS)?;
+        let mount = format!("type=bind,src={},dst=/guest,options=rbind:ro", files.display());
+        let run = Run::new(&node.ctr_image("linux")?).flags(&["--mount", &mount]);
+        let id = node.ctr.new_id();
+        let mut client = node.ctr.start(&id, &run.command(&["/guest/app.wat"]))?;
+        node.traces.watch("default", &id);
+        let worker = until_at_work(&id)?;
+        client.kill()?;
+        client.wait()?;
+        until_ended(&worker)?;
+        wait::until(SOON, "the shim to end", || Ok(shim_of(&id).is_err().then_some(())))?;
+        node.ctr.run("default", &["containers", "delete", &id])?.success().map(drop)
+    })
+}
+
+#[test]
+fn a_compilation_that_nobody_waits_for_ends_with_its_pod() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = large(node, "endless", ENDLESS)?;
+        let pod = node.run_pod(&Pod::new("short"))?;
+        let guest = pod.create(&Container::new("guest", &image))?;
+        let error = guest.start_within(Duration::from_secs(2)).err().context("was started")?;
+        assert!(format!("{error:#}").contains("still being compiled"), "{error:#}");
+        let worker = until_at_work(&pod.id)?;
+        pod.stop()?;
+        until_ended(&worker)?;
+        pod.remove()
+    })
+}
+
+#[test]
+fn a_compilation_is_charged_to_its_pod() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = large(node, "charged", 8000)?;
+        let pod = node.run_pod(&Pod::new("paying"))?;
+        let guest = pod.create(&Container::new("guest", &image))?;
+        let cgroups = thread::scope(|scope| {
+            let start = scope.spawn(|| guest.start());
+            let worker = until_at_work(&pod.id)?;
+            let cgroups = worker.cgroups().context("the worker ended")?;
+            start.join().expect("no panic").map(|()| cgroups)
+        })?;
+        let charged = |controller: &str| {
+            let line = cgroups.lines().find(|line| line.contains(controller));
+            line.is_some_and(|line| line.ends_with(&format!("{}/{}", node.cgroup_parent(), pod.id)))
+        };
+        // Each controller of v1 has a line, v2 one for all.
+        let controllers: &[_] =
+            if cgroups::is_unified() { &["0::"] } else { &[":memory:", ":pids:"] };
+        assert!(controllers.iter().all(|it| charged(it)), "{cgroups}");
+        assert_eq!(guest.wait()?.code, 0);
+        Ok(())
+    })
+}
+
+/// In MiB, what a Pod's compilations count towards it from.
+const FLOOR: i64 = 512;
+
+#[test]
+fn a_compilation_is_bounded_by_its_pod_s_memory_limit_and_harms_nobody_in_it() -> Result<()> {
+    on_each_containerd(|node| {
+        let hungry = hungry(node)?;
+        let pod = node.run_pod(&Pod::new("bounded"))?;
+        let other = pod.run(&Container::shell("other", &node.image("linux")?, "sleep 1000"))?;
+        let refused = |limit: i64| -> Result<String> {
+            cgroups::limit_memory(&node.cgroup_parent(), limit << 20)?;
+            let container = Container::new(&format!("hungry-{limit}"), &hungry);
+            let error = pod.run(&container).map(drop).err().context("was compiled")?;
+            Ok(format!("{error:#}"))
+        };
+        let (counted, text) = (FLOOR + 8, refused(FLOOR + 8)?);
+        for word in [&format!("Pod's memory limit of {counted} MiB"), "wasm-image warm"] {
+            assert!(text.contains(word), "no {word} in {text}");
+        }
+        assert!(other.is_running()?, "killed in place of the worker");
+
+        let text = refused(64)?;
+        for word in ["in 512 MiB of memory", "limit of 64 MiB", "resources.limits.memory"] {
+            assert!(text.contains(word), "no {word} in {text}");
+        }
+        let small = pod.run(&Container::new("small", &node.image("hello")?))?;
+        assert_eq!(small.wait()?.code, 0, "{:?}", small.logs()?);
+        assert!(other.is_running()?);
+        Ok(())
+    })
+}
+
+/// An image with a small guest that takes some hundred MiB more than the floor to compile.
+fn hungry(node: &Node) -> Result<String> {
+    let file = node.volume("components")?.join("hungry.wat");
+    let functions = "(func)".repeat(400_000);
+    fs::write(&file, format!("(module (func (export \"_start\")) {functions})"))?;
+    packed(node, "hungry", "/hungry.wasm", &[&file])
+}
+
+/// The most workers of these shims at a time, until that is done.
+fn most_at_work(ids: [&str; 2], done: impl Fn() -> bool) -> usize {
+    let shims: Vec<Process> = ids.into_iter().filter_map(|id| shim_of(id).ok()).collect();
+    let mut most = 0;
+    while !done() {
+        most = most.max(shims.iter().filter(|shim| worker_of(shim).is_some()).count());
+        thread::sleep(Duration::from_millis(20));
+    }
+    most
+}
+
+/// Two containers' bundles on a node on which one guest is compiled at a time: so much memory each may take.
+fn on_a_small_node() -> Result<[Bundle; 2]> {
+    let mut bundles = [Bundle::shell("true")?, Bundle::shell("true")?];
+    let memory = nix::sys::sysinfo::sysinfo()?.ram_total().to_string();
+    let cache = bundles[0].cache().display().to_string();
+    for bundle in &mut bundles {
+        bundle.set("WASMTIME_SHIM_CACHE", &cache);
+        bundle.set("WASMTIME_SHIM_COMPILE_MEMORY", &memory);
+    }
+    Ok(bundles)
+}
+
+#[test]
+fn as_many_compile_at_a_time_as_the_node_has_memory_for() -> Result<()> {
+    let bundles = on_a_small_node()?;
+    let shims = [bundles[0].start()?, bundles[1].start()?];
+    let requests = [guest(&bundles[0], 1, 5000)?, guest(&bundles[1], 2, 5000)?];
+    let most = thread::scope(|scope| {
+        let creates = [0, 1].map(|it| {
+            scope.spawn({
+                let (shim, request) = (&shims[it], &requests[it]);
+                move || shim.create(request)
+            })
+        });
+        let ids = [bundles[0].id.as_str(), bundles[1].id.as_str()];
+        let most = most_at_work(ids, || creates.iter().all(|create| create.is_finished()));
+        creates.into_iter().try_for_each(|it| granted(it.join().expect("no panic")).map(drop))?;
+        Ok::<_, anyhow::Error>(most)
+    })?;
+    assert_eq!(most, 1, "at a time");
+    shims.iter().zip(&bundles).try_for_each(|(shim, bundle)| run(shim, bundle))?;
+    bundles.into_iter().try_for_each(Bundle::close)
+}
+
+#[test]
+fn who_waits_for_a_turn_to_compile_is_told_so_and_has_that_of_one_that_is_killed() -> Result<()> {
+    let [first, second] = on_a_small_node()?;
+    let (endless, small) = (endless_guest(&first)?, guest(&second, 1, 10)?);
+    let shims = [first.start()?, second.start()?];
+    let refusal = thread::scope(|scope| {
+        let killed = scope.spawn(|| shims[0].create(&endless));
+        until_at_work(&first.id)?;
+        let refusal = shims[1].create_within(Duration::from_millis(1500), &small);
+        kill(&first, &family(&shim_of(&first.id)?))?;
+        killed.join().expect("no panic").expect_err("is killed");
+        Ok::<_, anyhow::Error>(refusal.expect_err("is refused"))
+    })?;
+    assert_eq!(refusal.code, Code::UNAVAILABLE, "{refusal:?}");
+    let expected = "/app.wat: still waiting for others to be compiled after 1 s";
+    assert!(refusal.message.contains(expected), "{refusal:?}");
+    granted(shims[1].create(&small))?;
+    run(&shims[1], &second)?;
+    first.close()?;
+    second.close()
+}
+
+#[test]
+fn a_worker_that_is_stopped_is_ended_when_its_time_is_up() -> Result<()> {
+    let mut bundle = Bundle::shell("true")?;
+    bundle.set("WASMTIME_SHIM_COMPILE_TIME", "2s");
+    let request = endless_guest(&bundle)?;
+    let shim = bundle.start()?;
+    let refusal = thread::scope(|scope| {
+        let create = scope.spawn(|| shim.create_within(Duration::from_secs(20), &request));
+        let worker = until_at_work(&bundle.id)?;
+        worker.kill(Signal::SIGSTOP)?;
+        let refusal = create.join().expect("no panic").expect_err("is refused");
+        until_ended(&worker).map(|()| refusal)
+    })?;
+    assert!(refusal.message.contains("cannot be compiled within 2s"), "{refusal:?}");
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn what_is_refused_is_named_without_its_args() -> Result<()> {
+    let secret = "--password=hunter2";
+    for (program, text) in
+        [("/app.wat", "(module (func (export \"_start\") unknown))"), ("/no-such", "")]
+    {
+        let bundle = Bundle::shell("true")?;
+        fs::create_dir_all(bundle.folder.join("files"))?;
+        fs::write(bundle.folder.join("files/app.wat"), text)?;
+        let config = fs::read_to_string(bundle.folder.join("config.json"))?;
+        let mut config: Value = serde_json::from_str(&config)?;
+        config["process"]["args"] = json!([program, secret]);
+        config["process"]["env"] = json!(["PATH=/bin", "SECRET=hunter2"]);
+        bundle.write_config(&config)?;
+        let shim = bundle.start()?;
+        let mut request = bundle.create_request();
+        request.set_rootfs(vec![mount("bind", &bundle.folder.join("files"), &["rbind"])]);
+        let refusal = shim.create(&request).expect_err("is refused");
+        assert!(refusal.message.contains(program), "{refusal:?}");
+        for said in [&refusal.message, &bundle.log()?] {
+            assert!(!said.contains("hunter2"), "{said}");
+        }
+        ends(&shim, &bundle)?;
+        bundle.close()?;
+    }
+    Ok(())
 }
 
 /// The files of the cache: the lock, and compiled code.
@@ -143,9 +414,7 @@ fn why_a_compilation_failed_that_nobody_waited_for_is_told_to_the_next_attempt()
     })?;
     let refusal =
         shim.create_within(Duration::from_millis(1500), &request).expect_err("is refused");
-    for word in ["worker was ended", "it may use 2s"] {
-        assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
-    }
+    assert!(refusal.message.contains("cannot be compiled within 2s"), "{refusal:?}");
     ends(&shim, &bundle)?;
     bundle.close()
 }
@@ -179,11 +448,13 @@ fn what_a_compilation_may_use_is_set_and_told() -> Result<()> {
         Ok(refusal)
     };
     let (time, memory) = ("WASMTIME_SHIM_COMPILE_TIME", "WASMTIME_SHIM_COMPILE_MEMORY");
+    let cache = "WASMTIME_SHIM_CACHE";
     for (variable, value, words) in [
-        (time, "1s", ["worker was ended", "it may use 1s and 4096 MiB", time]),
-        (memory, "300Mi", ["worker was ended", "it may use 300s and 300 MiB", memory]),
+        (time, "1s", ["/app.wat: ", "cannot be compiled within 1s", time]),
+        (memory, "300Mi", ["/app.wat: ", "cannot be compiled in 300 MiB of memory", memory]),
         (time, "soon", [time, "\"soon\"", "such as 30s is expected"]),
-        (memory, "0", [memory, "\"0\"", "such as 10Mi is expected"]),
+        (memory, "1", [memory, "\"1\"", "a size of at least 256Mi, such as 4Gi, is expected"]),
+        (cache, "cache", [cache, "\"cache\"", "an absolute path is expected"]),
     ] {
         let refusal = refusal(variable, value)?;
         for word in words {

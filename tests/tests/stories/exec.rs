@@ -1,12 +1,18 @@
 //! Processes that are executed in a running container: by hand, by probes and by hooks.
 
 use std::fs;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use serde_json::json;
 use tests::ctr::Run;
+use tests::shim::Bundle;
 use tests::wait::{self, SOON};
 use tests::{Container, Pod, command, on_each_containerd, processes};
+
+use crate::compiling::guest;
+use crate::shim::{ends, granted};
 
 /// A Linux container that goes on until it is stopped.
 const FOREVER: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done";
@@ -156,6 +162,32 @@ fn exports_of_the_running_guest_are_called_with_arguments() -> Result<()> {
 }
 
 #[test]
+fn exports_of_a_core_module_are_called_with_numbers() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("numbers"))?;
+        let volume = node.volume("modules")?;
+        let module = r#"(module
+            (global $base (mut i32) (i32.const 0))
+            (func (export "_initialize") (global.set $base (i32.const 100)))
+            (func (export "_start") (loop $again (br $again)))
+            (func (export "add") (param i32 i32) (result i32)
+                (i32.add (global.get $base) (i32.add (local.get 0) (local.get 1)))))"#;
+        fs::write(volume.join("app.wat"), module)?;
+        let app = Container::new("app", &node.image("hello")?).command(&["/modules/app.wat"]);
+        let app = pod.run(&app.readonly_mount(&volume, "/modules"))?;
+        assert_eq!(app.exec(&["#add", "2", "3"])?.success()?.stdout, "105\n");
+        assert_eq!(app.exec(&["invoke", "add(2, 3)"])?.success()?.stdout, "105\n");
+        let typo = app.exec(&["#add", "2", "three"])?;
+        let reason =
+            "(2, three), column 4: \"three\" is no i32; the function is add(i32, i32) -> i32";
+        assert!(typo.code == 2 && typo.stderr.contains(reason), "{typo:?}");
+        let error = format!("{:#}", app.exec(&["#_initialize"]).expect_err("is none to call"));
+        assert!(error.contains("there are: _start(), add(i32, i32) -> i32"), "{error}");
+        Ok(())
+    })
+}
+
+#[test]
 fn an_image_of_one_component_is_no_black_box() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("words"))?;
@@ -171,7 +203,8 @@ fn an_image_of_one_component_is_no_black_box() -> Result<()> {
         assert!(say(&["ls", "-l", "/settings"])?.starts_with("-rw"));
         assert_eq!(say(&["cat", "/settings/colour"])?, "green\n");
         assert!(say(&["stat", "/settings/colour"])?.contains("file"));
-        assert!(say(&["env"])?.contains("COLOUR=blue\n"));
+        let env = say(&["env"])?;
+        assert!(env.contains("COLOUR=blue\n") && env.contains("PWD=/\n"), "{env}");
         assert!(say(&["ps"])?.contains("wasm"));
         assert_eq!(say(&["wget", "-qO-", "http://localhost:8080/"])?, "hello from wasi:http\n");
         let wit = say(&["wit"])?;
@@ -237,6 +270,75 @@ fn the_nodes_null_device_cannot_be_changed_through_a_stream_that_goes_nowhere() 
         assert_eq!(app.exec(&["cat"])?.success()?.stdout, "");
         Ok(())
     })
+}
+
+#[test]
+fn who_is_left_in_the_background_with_the_output_does_not_keep_the_client() -> Result<()> {
+    let bundle = Bundle::shell("while :; do sleep 1; done")?;
+    let (id, shim) = (bundle.id.as_str(), bundle.start()?);
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(id))?;
+    let path = bundle.fifo("said")?;
+    let script = ["/bin/sh", "-c", "echo said; sleep 999 & exit 3"];
+    granted(shim.exec_to(id, "left", &script, &path))?;
+    let reader = thread::spawn(move || fs::read_to_string(path));
+    granted(shim.start_exec(id, "left"))?;
+    assert_eq!(granted(shim.wait_exec(id, "left"))?, 3);
+    granted(shim.end_exec(id, "left"))?;
+    wait::until(SOON, "the output to end", || Ok(reader.is_finished().then_some(())))?;
+    assert_eq!(reader.join().expect("no panic")?, "said\n");
+    let family = processes::family(&processes::shim_of(id)?);
+    assert!(family.iter().any(|it| it.command == "sleep 999"), "{family:?}");
+    granted(shim.kill(id, 9))?;
+    granted(shim.wait(id))?;
+    granted(shim.delete(id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_probe_that_leaves_a_process_with_its_output_is_answered() -> Result<()> {
+    on_each_containerd(|node| {
+        if node.containerd.major == 1 {
+            // It has no bound to set: it waits for ever with every runtime.
+            return Ok(());
+        }
+        let pod = node.run_pod(&Pod::new("probed"))?;
+        let app = pod.run(&Container::shell("app", &node.image("linux")?, FOREVER))?;
+        app.wait_for_output("ready")?;
+        let start = Instant::now();
+        let error = app.exec(&["sh", "-c", "sleep 1000 &"]).expect_err("its output never ends");
+        assert!(format!("{error:#}").contains("failed to drain exec process"), "{error:#}");
+        assert!(start.elapsed() < SOON, "it took {:?}", start.elapsed());
+        let said = app.exec(&["sh", "-c", "{ sleep 1; echo late; } & echo early"])?.success()?;
+        assert_eq!(said.stdout, "early\nlate\n");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_start_that_compiles_for_longer_than_its_caller_waits_is_refused_with_the_reason() -> Result<()>
+{
+    let (bundle, tools) = (Bundle::shell("while :; do sleep 1; done")?, Bundle::shell("true")?);
+    guest(&tools, 0, 10_000)?;
+    bundle.edit_config(|config| {
+        let files = tools.folder.join("files");
+        let volume = json!({ "destination": "/tmp", "source": files, "options": ["rbind"] });
+        config["mounts"].as_array_mut().expect("mounts").push(volume);
+    })?;
+    let (id, shim) = (bundle.id.as_str(), bundle.start()?);
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(id))?;
+    granted(shim.exec(id, "slow", &["/tmp/app.wat"]))?;
+    let refusal = shim.start_exec_within(Duration::from_secs(2), id, "slow");
+    let refusal = refusal.expect_err("is refused");
+    assert!(refusal.message.contains("still being compiled after 1 s"), "{refusal:?}");
+    granted(shim.kill(id, 9))?;
+    granted(shim.wait(id))?;
+    granted(shim.delete(id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()?;
+    tools.close()
 }
 
 #[test]

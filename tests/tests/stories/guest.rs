@@ -32,6 +32,11 @@ fn arguments_environment_and_working_directory_arrive() -> Result<()> {
         // A working directory that the image does not have is made, as for a Linux container.
         let made = Container::new("made", &hello).args(&["ls", "/made/for"]);
         assert_eq!(said(made.working_dir("/made/for/it"))?, "it/\n");
+        // There is nobody whom a guest could ask for it, unless the container's env says otherwise.
+        let at_work =
+            |name| Container::new(name, &hello).args(&["env", "PWD"]).working_dir("/work");
+        assert_eq!(said(at_work("pwd"))?, "/work\n");
+        assert_eq!(said(at_work("own-pwd").env("PWD", "/elsewhere"))?, "/elsewhere\n");
         Ok(())
     })
 }

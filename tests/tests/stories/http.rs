@@ -214,20 +214,6 @@ fn a_body_is_read_as_far_as_it_may_be_long() -> Result<()> {
 }
 
 #[test]
-fn a_setting_that_there_is_not_is_refused_with_those_there_are() -> Result<()> {
-    on_each_containerd(|node| {
-        let spec = Pod::new("misspelt").annotation("wasmtime.shim/http-timeout", "3s");
-        let pod = node.run_pod(&spec)?;
-        let refused = pod.run(&Container::new("server", &node.image("hello-http")?));
-        let text = format!("{:#}", refused.map(drop).expect_err("is refused"));
-        for word in ["wasmtime.shim/http-timeout", "http-request-timeout", "http-max-body"] {
-            assert!(text.contains(word), "no {word} in {text}");
-        }
-        Ok(())
-    })
-}
-
-#[test]
 fn two_servers_listen_on_ports_of_their_own() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("ports"))?;

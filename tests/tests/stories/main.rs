@@ -5,8 +5,10 @@
 //! `WASMTIME_SHIM_TEST_HANDLER=runc cargo test --release -p tests linux::`.
 #![forbid(unsafe_code)]
 
+mod annotations;
 mod bad_input;
 mod bounds;
+mod breaking_off;
 mod caching;
 mod clients;
 mod compiling;
@@ -17,11 +19,15 @@ mod exec;
 mod guest;
 mod guest_files;
 mod http;
+mod http2;
+mod identity;
+mod inspected;
 mod languages;
 mod leftovers;
 mod linux;
 mod observing;
 mod outgoing;
+mod packing;
 mod pausing;
 mod pod;
 mod polyglot;

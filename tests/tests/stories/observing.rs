@@ -20,7 +20,7 @@ fn entries(server: &RunningContainer) -> Result<Vec<Value>> {
 }
 
 /// The one of that path, which is in the log some time later.
-fn entry(server: &RunningContainer, target: &str) -> Result<Value> {
+pub fn entry(server: &RunningContainer, target: &str) -> Result<Value> {
     wait::until(wait::EVENTUALLY, &format!("{target} in the access log"), || {
         Ok(entries(server)?.into_iter().find(|entry| entry["target"] == target))
     })

@@ -1,15 +1,22 @@
 //! Memory that runs out, limits that are changed, and what is counted.
 
+use std::fs;
+use std::thread::{self, sleep};
+use std::time::Duration;
+
 use anyhow::Result;
+use containerd_shim_protos::api::CreateTaskRequest;
 use k8s_cri::v1::LinuxContainerResources;
 use serde_json::json;
 use tests::cgroups;
 use tests::ctr::Run;
 use tests::events::{Event, Events};
+use tests::processes::family;
 use tests::shim::Bundle;
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, RunningContainer, on_each_containerd};
 
+use crate::compiling::guest;
 use crate::shim::{ends, granted};
 
 const MIB: i64 = 1 << 20;
@@ -141,6 +148,79 @@ fn a_limit_that_is_raised_holds_for_what_runs_and_for_what_is_executed_later() -
         assert!(filling.logs()?.stdout.ends_with("\n128 MiB\n"), "{:?}", filling.logs()?);
         sleeping.exec(&allocate)?.success().map(drop)
     })
+}
+
+#[test]
+fn a_guest_that_is_executed_in_a_programs_container_hears_of_a_limit_that_is_raised() -> Result<()>
+{
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("tools"))?;
+        let volume = node.volume("tools")?;
+        let guest = tests::containerd::repository().join("target/images/hello.wasm");
+        fs::copy(guest, volume.join("hello.wasm"))?;
+        let app = Container::shell("app", &node.image("linux")?, "exec sleep 1000");
+        let app = pod.run(&app.readonly_mount(&volume, "/tools").memory_limit(96 * MIB))?;
+        let shim = pod.shim()?;
+        let output = thread::scope(|scope| {
+            let filling = scope.spawn(|| app.exec(&["/tools/hello.wasm", "fill", "128"]));
+            // It has all that it is given, and waits for more.
+            let mut before = 0;
+            wait::until(SOON, "the guest to be refused memory", || {
+                sleep(Duration::from_millis(500));
+                let family = family(&shim);
+                let guest = family.iter().find(|process| process.name == "wasm");
+                let now = guest.and_then(|it| it.memory().ok()).map_or(0, |memory| memory.rss);
+                let is_full = now > 32 << 10 && now == std::mem::replace(&mut before, now);
+                Ok(is_full.then_some(()))
+            })?;
+            node.cri.update(&app.id, memory_limit(256 * MIB))?;
+            filling.join().expect("no panic")
+        })?;
+        assert!(output.stdout.starts_with("waiting with"), "{output:?}");
+        assert!(output.success()?.stdout.ends_with("\n128 MiB\n"));
+        Ok(())
+    })
+}
+
+#[test]
+fn a_limit_of_descriptors_however_low_is_the_programs_alone() -> Result<()> {
+    for limit in [0, 12] {
+        let bundle = Bundle::shell("test $(ulimit -n) = $LIMIT && exit 7")?;
+        bundle.edit_config(|config| {
+            config["process"]["env"] = json!(["PATH=/bin", format!("LIMIT={limit}")]);
+            config["process"]["rlimits"] =
+                json!([{ "type": "RLIMIT_NOFILE", "soft": limit, "hard": limit }]);
+            if limit < 10 {
+                // A shell needs some of its own to ask.
+                config["process"]["args"] = json!(["/bin/sh", "-c", "exit 7"]);
+            }
+        })?;
+        ends_with(7, &bundle, &bundle.create_request())?;
+        bundle.close()?;
+    }
+    // A guest's are those of its process: where they do not suffice, it says so.
+    let bundle = Bundle::shell("true")?;
+    let mut request = guest(&bundle, 0, 1)?;
+    let stderr = bundle.fifo("stderr")?;
+    request.set_stderr(stderr.display().to_string());
+    bundle.edit_config(|config| {
+        config["process"]["rlimits"] = json!([{ "type": "RLIMIT_NOFILE", "soft": 4, "hard": 4 }]);
+    })?;
+    let told = thread::spawn(move || fs::read_to_string(stderr));
+    ends_with(126, &bundle, &request)?;
+    let told = told.join().expect("no panic")?;
+    assert!(told.contains("Too many open files") && !told.contains("panicked"), "{told}");
+    bundle.close()
+}
+
+/// Runs the container of a bundle to that end.
+fn ends_with(code: u32, bundle: &Bundle, request: &CreateTaskRequest) -> Result<()> {
+    let shim = bundle.start()?;
+    granted(shim.create(request))?;
+    granted(shim.start(&bundle.id))?;
+    assert_eq!(granted(shim.wait(&bundle.id))?, code);
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, bundle)
 }
 
 #[test]

@@ -1,9 +1,15 @@
 //! Graceful termination: SIGTERM, the time for a clean end, and SIGKILL.
 
+use std::fs::File;
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use containerd_shim_protos::api::CreateTaskRequest;
+use tests::shim::Bundle;
 use tests::{Container, Pod, on_each_containerd};
+
+use crate::shim::{ends, granted};
 
 /// More than anybody needs who reacts to SIGTERM.
 const GRACE: Duration = Duration::from_secs(60);
@@ -71,4 +77,24 @@ fn a_created_container_that_never_started_is_removed_with_its_pod() -> Result<()
         pod.stop()?;
         pod.remove()
     })
+}
+
+#[test]
+fn a_container_whose_output_nobody_reads_is_stopped_as_soon_as_it_ends() -> Result<()> {
+    let bundle = Bundle::shell("trap 'exit 7' TERM; echo unread; while :; do sleep 0.1; done")?;
+    let (id, path) = (bundle.id.as_str(), bundle.fifo("stdout")?);
+    let shim = bundle.start()?;
+    let stdout = path.display().to_string();
+    granted(shim.create(&CreateTaskRequest { stdout, ..bundle.create_request() }))?;
+    // It is there, and does not read.
+    let _reader = File::open(&path)?;
+    granted(shim.start(id))?;
+    sleep(Duration::from_millis(500));
+    let start = Instant::now();
+    granted(shim.kill(id, 15))?;
+    assert_eq!(shim.wait(id), Ok(7));
+    assert!(start.elapsed() < Duration::from_millis(1500), "it took {:?}", start.elapsed());
+    assert_eq!(shim.delete(id), Ok(7));
+    ends(&shim, &bundle)?;
+    bundle.close()
 }

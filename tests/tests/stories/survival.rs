@@ -1,15 +1,28 @@
 //! Whoever is killed, and in whichever order: the others go on, and nothing outlives its Pod.
 
+use std::env;
+use std::fs;
+use std::thread;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use containerd_shim_protos::api::Status;
 use nix::sys::signal::Signal;
+use tests::ctr::Run;
 use tests::processes::{self, Process, shim_of};
-use tests::shim::Bundle;
+use tests::shim::{Answer, Bundle, Shim};
+use tests::steps::{Killer, Victim};
 use tests::wait::{self, SOON};
-use tests::{Container, Node, Pod, RunningContainer, RunningPod, on_each_containerd};
+use tests::{Container, Node, Pod, RunningContainer, RunningPod, cgroups, on_each_containerd};
 
+use crate::resources::remove;
 use crate::shim::{ends, granted};
+
+const SIGKILL: u32 = 9;
+
+/// How many processes each of the stories about a Create or an exec kills.
+const KILLS: &str = "WASMTIME_SHIM_TEST_KILLS";
+const FEW_KILLS: usize = 45;
 
 /// A Pod with a server that has answered once.
 fn serving(node: &Node) -> Result<(RunningPod<'_>, RunningContainer<'_>)> {
@@ -20,11 +33,7 @@ fn serving(node: &Node) -> Result<(RunningPod<'_>, RunningContainer<'_>)> {
 }
 
 /// The child of the shim from which its containers are forked.
-fn zygote(pod: &RunningPod<'_>) -> Result<Process> {
-    zygote_of(&pod.shim()?)
-}
-
-fn zygote_of(shim: &Process) -> Result<Process> {
+fn zygote(shim: &Process) -> Result<Process> {
     let family = processes::family(shim);
     let zygote = family.iter().find(|process| process.name == "wasmtime-zygote");
     zygote.cloned().with_context(|| format!("no zygote in {family:?}"))
@@ -77,32 +86,36 @@ fn a_linux_pod_whose_shim_was_killed_can_be_removed() -> Result<()> {
 fn a_pod_whose_zygote_was_killed_can_be_removed() -> Result<()> {
     on_each_containerd(|node| {
         let (pod, server) = serving(node)?;
-        kill(&zygote(&pod)?)?;
+        kill(&zygote(&pod.shim()?)?)?;
         assert_eq!(pod.http_get(crate::pod::PORT, "/")?.status, 200);
         assert!(server.is_running()?);
-        let next = pod.run(&Container::new("next", &node.image("hello")?));
-        let error = format!("{:#}", next.map(drop).expect_err("there is nothing to fork from"));
-        assert!(error.contains("the zygote process ended"), "{error}");
         pod.stop()?;
         pod.remove()
     })
 }
 
-/// Its first process waits, and has what it was forked with.
 #[test]
-fn a_created_container_can_be_deleted_after_the_zygote_was_killed() -> Result<()> {
-    let bundle = Bundle::shell("true")?;
-    let id = bundle.id.as_str();
-    let shim = bundle.start()?;
-    granted(shim.create(&bundle.create_request()))?;
-    kill(&zygote_of(&shim_of(id)?)?)?;
-    let refusal = shim.start(id).expect_err("nobody is there to release it");
-    assert!(refusal.message.contains("the zygote process ended"), "{refusal:?}");
-    granted(shim.kill(id, Signal::SIGKILL as u32))?;
-    assert_eq!(shim.wait(id), Ok(137));
-    assert_eq!(shim.delete(id), Ok(137));
-    ends(&shim, &bundle)?;
-    bundle.close()
+fn a_killed_zygote_is_replaced_when_the_pod_has_more_to_do() -> Result<()> {
+    on_each_containerd(|node| {
+        let (pod, server) = serving(node)?;
+        let hello = node.image("hello")?;
+        for attempt in 0..3 {
+            let killed = zygote(&pod.shim()?)?;
+            kill(&killed)?;
+            let next = pod.run(&Container::new("next", &hello).attempt(attempt))?;
+            assert_eq!(next.wait()?.code, 0);
+            assert_eq!(next.logs()?.stdout, "hello from wasi\n");
+            let grants = server.exec(&["grants"])?.success()?;
+            assert!(grants.stdout.contains("user"), "{grants:?}");
+            let another = zygote(&pod.shim()?)?;
+            assert!(another.parent == killed.parent && another.pid != killed.pid);
+        }
+        assert_eq!(pod.http_get(crate::pod::PORT, "/")?.status, 200);
+        // It ends with the shim as the first does.
+        kill(&pod.shim()?)?;
+        pod.stop()?;
+        pod.remove_in_the_end()
+    })
 }
 
 #[test]
@@ -159,5 +172,281 @@ fn the_end_of_a_guest_is_noticed_after_a_restart_of_containerd() -> Result<()> {
         node.start_containerd()?;
         assert_eq!(server.wait()?.code, 137);
         Ok(())
+    })
+}
+
+/// Processes, cgroups, mounts and records of a container. `shim` is not counted, nor is its zygote.
+fn left_of(bundle: &Bundle, shim: &Process) -> Result<Vec<String>> {
+    let mut family = processes::family(shim);
+    family.retain(|process| process.pid != shim.pid && process.name != "wasmtime-zygote");
+    let cgroups = cgroups::existing(bundle.cgroup().trim_start_matches('/'))?;
+    let root = fs::read_dir(bundle.rootfs())?.flatten().map(|entry| entry.path());
+    let record = Some(bundle.folder.join("wasmtime")).filter(|folder| folder.exists());
+    let paths = cgroups.into_iter().chain(root).chain(record);
+    let processes = family.iter().map(|process| format!("{process:?}"));
+    Ok(processes.chain(paths.map(|path| path.display().to_string())).collect())
+}
+
+fn nothing_is_left_of(bundle: &Bundle, shim: &Process) -> Result<()> {
+    let gone = || Ok(left_of(bundle, shim)?.is_empty().then_some(()));
+    let waited = wait::until(SOON, "nothing to be left", gone);
+    waited.with_context(|| format!("{:?}", left_of(bundle, shim)))
+}
+
+/// Makes a call. When a process that serves it reaches a step, kills `other`, or that process if there is no other. Returns
+/// how many steps the process made.
+fn kill_meanwhile<T: Send>(
+    shim: &Process,
+    victim: Victim,
+    other: Option<&Process>,
+    call: impl FnOnce() -> Answer<T> + Send,
+) -> Result<(usize, Answer<T>)> {
+    // A shim answers before it has forked its zygote.
+    let zygote = wait::until(SOON, "a zygote", || Ok(zygote(shim).ok()))?;
+    let killer = Killer::watch(&zygote, victim, other, SOON)?;
+    let answer = thread::scope(|scope| scope.spawn(call).join().expect("no panic"));
+    Ok((killer.steps()?, answer))
+}
+
+/// Kills at steps that are evenly spread over the lives of the first `processes` processes.
+fn at_each_step(processes: usize, mut kill: impl FnMut(Victim) -> Result<usize>) -> Result<()> {
+    let kills = env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(FEW_KILLS);
+    for process in 0..processes {
+        let never = Victim { process, step: usize::MAX };
+        let steps = kill(never).with_context(|| format!("{never:?}"))?;
+        ensure!(steps > 0, "process {process} made no steps");
+        let each = kills.div_ceil(processes);
+        for place in 0..each {
+            let victim = Victim { process, step: 1 + place * steps / each };
+            kill(victim).with_context(|| format!("{victim:?} of {steps} steps"))?;
+        }
+    }
+    Ok(())
+}
+
+/// Deletes a container if it was created. A Create may fail only if something was killed.
+fn take_back(shim: &Shim, bundle: &Bundle, victim: Victim, created: Answer<u32>) -> Result<()> {
+    match created {
+        Ok(_) => granted(shim.delete(&bundle.id)).map(drop),
+        Err(refusal) => {
+            ensure!(victim.step != usize::MAX, "{refusal:?}");
+            Ok(())
+        }
+    }
+}
+
+#[test]
+fn a_create_leaves_nothing_whichever_of_its_processes_is_killed_and_when() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    let process = shim_of(&bundle.id)?;
+    at_each_step(3, |victim| {
+        let create = || shim.create(&bundle.create_request());
+        let (steps, created) = kill_meanwhile(&process, victim, None, create)?;
+        take_back(&shim, &bundle, victim, created)?;
+        nothing_is_left_of(&bundle, &process).map(|()| steps)
+    })?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_create_leaves_nothing_when_the_zygote_is_killed_at_any_moment() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    let process = shim_of(&bundle.id)?;
+    at_each_step(3, |victim| {
+        // It has a zygote again after this.
+        granted(shim.create(&bundle.create_request()))?;
+        granted(shim.delete(&bundle.id))?;
+        let create = || shim.create(&bundle.create_request());
+        let killed = zygote(&process)?;
+        let (steps, created) = kill_meanwhile(&process, victim, Some(&killed), create)?;
+        take_back(&shim, &bundle, victim, created)?;
+        nothing_is_left_of(&bundle, &process).map(|()| steps)
+    })?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn the_delete_action_leaves_nothing_of_a_create_when_the_shim_is_killed_at_any_moment() -> Result<()>
+{
+    let bundle = Bundle::shell("sleep 1000")?;
+    let folder = bundle.folder.display().to_string();
+    at_each_step(3, |victim| {
+        let shim = bundle.start()?;
+        let process = shim_of(&bundle.id)?;
+        let create = || shim.create(&bundle.create_request());
+        let (steps, created) = kill_meanwhile(&process, victim, Some(&process), create)?;
+        if Process::at(process.pid).is_some() {
+            take_back(&shim, &bundle, victim, created)?;
+            kill(&process)?;
+        }
+        bundle.execute(&["-bundle", &folder, "delete"])?.success()?;
+        nothing_is_left_of(&bundle, &process).map(|()| steps)
+    })?;
+    bundle.close()
+}
+
+#[test]
+fn nothing_is_executed_that_nobody_knows_of_whoever_is_killed_on_the_way() -> Result<()> {
+    let bundle = Bundle::shell("while :; do read line; done")?;
+    let (id, shim) = (bundle.id.as_str(), bundle.start()?);
+    let stdin = bundle.fifo("stdin")?.display().to_string();
+    let mut request = bundle.create_request();
+    request.set_stdin(stdin);
+    granted(shim.create(&request))?;
+    granted(shim.start(id))?;
+    let process = shim_of(id)?;
+    let mut number = 0;
+    at_each_step(2, |victim| {
+        number += 1;
+        let exec_id = format!("exec-{number}");
+        granted(shim.exec(id, &exec_id, &["/bin/sleep", "1000"]))?;
+        let start = || shim.start_exec(id, &exec_id);
+        let (steps, started) = kill_meanwhile(&process, victim, None, start)?;
+        match started {
+            Ok(()) => drop(granted(shim.end_exec(id, &exec_id))?),
+            Err(refusal) => ensure!(victim.step != usize::MAX, "{refusal:?}"),
+        }
+        wait::until(SOON, "what is executed to end", || {
+            Ok((processes::family(&process).len() == 3).then_some(()))
+        })
+        .with_context(|| format!("{:?}", processes::family(&process)))?;
+        Ok(steps)
+    })?;
+    assert_eq!(shim.status(id), Ok(Status::RUNNING));
+    end(&shim, &bundle)
+}
+
+/// Kills all processes of a bundle's container and deletes it, and the shim ends.
+fn end(shim: &Shim, bundle: &Bundle) -> Result<()> {
+    granted(shim.kill_all(&bundle.id, SIGKILL))?;
+    granted(shim.wait(&bundle.id))?;
+    granted(shim.delete(&bundle.id))?;
+    ends(shim, bundle)
+}
+
+/// A container in that cgroup, started; with a pid namespace of its own, or the node's.
+fn in_cgroup(cgroup: &str, own_processes: bool) -> Result<(Bundle, Shim)> {
+    let bundle = Bundle::shell("sleep 1000 & sleep 1000; true")?;
+    bundle.edit_config(|config| {
+        config["linux"]["cgroupsPath"] = cgroup.into();
+        if !own_processes {
+            config["linux"]["namespaces"] = serde_json::json!([{ "type": "mount" }]);
+        }
+    })?;
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(&bundle.id))?;
+    Ok((bundle, shim))
+}
+
+/// The processes in a cgroup, once there are so many.
+fn processes_in(cgroup: &str, number: usize) -> Result<()> {
+    wait::until(SOON, &format!("{number} processes in {cgroup}"), || {
+        let folders = cgroups::existing(cgroup.trim_start_matches('/'))?;
+        let count = |folder: &std::path::PathBuf| {
+            fs::read_to_string(folder.join("cgroup.procs")).map(|pids| pids.lines().count())
+        };
+        let right = folders.iter().all(|folder| count(folder).ok() == Some(number));
+        Ok((right && folders.is_empty() == (number == 0)).then_some(()))
+    })
+}
+
+#[test]
+fn of_containers_that_share_a_cgroup_each_ends_alone_and_the_last_removes_it() -> Result<()> {
+    for own_processes in [true, false] {
+        let scope = Bundle::shell("true")?;
+        let cgroup = scope.cgroup();
+        let (first, first_shim) = in_cgroup(&cgroup, own_processes)?;
+        let (second, second_shim) = in_cgroup(&cgroup, own_processes)?;
+        processes_in(&cgroup, 6)?;
+        end(&first_shim, &first)?;
+        processes_in(&cgroup, 3)?;
+        assert_eq!(second_shim.status(&second.id), Ok(Status::RUNNING));
+        end(&second_shim, &second)?;
+        processes_in(&cgroup, 0)?;
+        first.close()?;
+        second.close()?;
+        scope.close()?;
+    }
+    Ok(())
+}
+
+#[test]
+fn containers_below_the_cgroup_of_another_live_on_without_it() -> Result<()> {
+    let scope = Bundle::shell("true")?;
+    let (above, below) = (scope.cgroup(), format!("{}/below", scope.cgroup()));
+    let (first, first_shim) = in_cgroup(&above, true)?;
+    let (second, second_shim) = in_cgroup(&below, true)?;
+    end(&first_shim, &first)?;
+    processes_in(&below, 3)?;
+    assert_eq!(second_shim.status(&second.id), Ok(Status::RUNNING));
+    end(&second_shim, &second)?;
+    processes_in(&above, 0)?;
+    first.close()?;
+    second.close()?;
+    scope.close()
+}
+
+#[test]
+fn a_create_that_fails_harms_nobody_in_its_cgroup_or_below() -> Result<()> {
+    let scope = Bundle::shell("true")?;
+    let (above, below) = (scope.cgroup(), format!("{}/below", scope.cgroup()));
+    let (first, first_shim) = in_cgroup(&above, true)?;
+    let (second, second_shim) = in_cgroup(&below, false)?;
+    let failing = Bundle::shell("true")?;
+    failing.edit_config(|config| {
+        config["linux"]["cgroupsPath"] = above.as_str().into();
+        config["process"]["args"] = serde_json::json!(["/bin/no-such-program"]);
+    })?;
+    let shim = failing.start()?;
+    let refusal = shim.create(&failing.create_request()).expect_err("there is no such program");
+    assert!(refusal.message.contains("no-such-program"), "{refusal:?}");
+    ends(&shim, &failing)?;
+    for (bundle, shim, cgroup) in [(&first, &first_shim, &above), (&second, &second_shim, &below)] {
+        processes_in(cgroup, 3)?;
+        assert_eq!(shim.status(&bundle.id), Ok(Status::RUNNING));
+    }
+    end(&first_shim, &first)?;
+    end(&second_shim, &second)?;
+    [first, second, failing, scope].into_iter().try_for_each(Bundle::close)
+}
+
+#[test]
+fn a_cgroup_that_an_administrator_made_stays() -> Result<()> {
+    let scope = Bundle::shell("true")?;
+    let cgroup = scope.cgroup();
+    let made = cgroups::create(&cgroup)?;
+    let (bundle, shim) = in_cgroup(&cgroup, true)?;
+    end(&shim, &bundle)?;
+    assert!(made.iter().all(|folder| folder.is_dir()), "it was removed");
+    cgroups::remove(&made)?;
+    bundle.close()?;
+    scope.close()
+}
+
+#[test]
+fn a_container_of_runc_in_the_same_cgroup_is_left_alone() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = node.ctr_image("linux")?;
+        let shared = format!("{}/shared", node.cgroup_parent());
+        let run = |handler: &str, cgroup: &str| -> Result<String> {
+            let id = node.ctr.new_id();
+            let run = Run::new(&image).handler(handler).flags(&["--cgroup", cgroup]);
+            node.ctr.run_detached(&id, &run.command(&["sleep", "1000"]))?.success()?;
+            Ok(id)
+        };
+        let in_it = run("runc", &shared)?;
+        let below_it = run("runc", &format!("{shared}/{}", node.ctr.new_id()))?;
+        let ours = run(&tests::spec::handler(), &shared)?;
+        remove(node, &ours)?;
+        for id in [&in_it, &below_it] {
+            assert!(node.ctr.is(id, "RUNNING")?, "{id} was killed");
+        }
+        remove(node, &below_it)?;
+        remove(node, &in_it)
     })
 }

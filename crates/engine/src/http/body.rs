@@ -1,5 +1,6 @@
 //! Bodies that arrive, as far as they may be long, and as long as whoever sends them goes on.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
@@ -10,6 +11,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::errors;
 use super::settings::HttpSettings;
 
 /// Why a request's body ended that is not whole.
@@ -25,7 +27,7 @@ pub enum Ended {
 pub fn bounded(body: Incoming, settings: &HttpSettings) -> (WasiBody, Arc<OnceLock<Ended>>) {
     let ended = Arc::<OnceLock<Ended>>::default();
     let limit = usize::try_from(settings.body).unwrap_or(usize::MAX);
-    let body = Patient::new(body, settings.idle_time, |_| Error::ConnectionTerminated);
+    let body = Patient::new(body, settings.idle_time, errors::of_request_body);
     let noted = ended.clone();
     let body = Limited::new(body, limit).map_err(move |error| match error.downcast::<Error>() {
         Ok(error) => {
@@ -40,6 +42,18 @@ pub fn bounded(body: Incoming, settings: &HttpSettings) -> (WasiBody, Arc<OnceLo
         }
     });
     (body.boxed_unsync(), ended)
+}
+
+thread_local! {
+    /// Whether an incoming body was polled.
+    static ASKED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Polls the body of a guest's response, and returns whether that polled an incoming body. A guest of 0.3 may pass one on as its
+/// response; such a body does not end with the guest's instance.
+pub fn ask<T>(next: impl FnOnce() -> T) -> (T, bool) {
+    ASKED.set(false);
+    (next(), ASKED.get())
 }
 
 /// A body that is waited for only so long, each time. What has arrived comes first: a guest may do something else
@@ -67,6 +81,7 @@ impl Body for Patient {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        ASKED.set(true);
         if let Poll::Ready(frame) = Pin::new(&mut self.body).poll_frame(context) {
             self.timer = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(|error| (self.error)(&error))));

@@ -1,36 +1,35 @@
 //! A connection: which HTTP it speaks, how long it may be silent, and how it ends.
 
+use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{sleep, timeout};
-use tokio_io_timeout::TimeoutWriter;
+use tokio::time::{Instant, sleep, timeout};
+use wasmtime_wasi_http::WasiBody;
 
-use super::service::respond;
+use super::head::MAX_HEADERS;
+use super::service::{Service, respond};
 use super::settings::HttpSettings;
+use super::share::Requests;
+use super::streams::Streams;
 use super::threads::Threads;
+use super::wire::{First, Wire};
 
 /// How long a client may be silent when the server was told to end.
 const LAST_SILENCE: Duration = Duration::from_secs(1);
 
-/// A client that sends its first bytes one by one is looked at again.
-const GLANCE: Duration = Duration::from_millis(50);
-
-/// The headers of a request. More of them are answered with 431.
-const HEADERS: usize = 100;
-
-/// Requests at a time of one connection of HTTP/2.
-const STREAMS: u32 = 100;
-
-/// How a connection of HTTP/2 begins (RFC 9113, section 3.4); nothing of HTTP/1.1 does. hyper waits for all of it, as long
-/// as that takes, and does not end meanwhile.
-const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Factor by which h2 accepts larger heads than allowed, so that `head` answers them with 431; h2 resets streams with still
+/// larger ones.
+const LARGER_HEAD: u32 = 2;
 
 /// A connection that a client has made.
 pub struct Connection {
@@ -42,63 +41,135 @@ pub struct Connection {
     pub ending: watch::Receiver<bool>,
 }
 
+/// Properties of a connection that its requests share.
+#[derive(Default)]
+pub struct Client {
+    /// Its address; none if no observer needs it.
+    pub address: Option<SocketAddr>,
+    /// The server's address on this connection.
+    pub local: Option<SocketAddr>,
+    /// Its requests in flight; none for HTTP/1.1.
+    pub requests: Option<Requests>,
+    is_reset: AtomicBool,
+}
+
+impl Client {
+    /// Makes the connection end with a reset.
+    pub fn reset(&self) {
+        self.is_reset.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the connection must end with a reset.
+    pub fn is_reset(&self) -> bool {
+        self.is_reset.load(Ordering::Relaxed)
+    }
+}
+
+/// A request in flight, boxed so that an idle connection needs no memory for one.
+type Responding =
+    Pin<Box<dyn Future<Output = Result<Response<WasiBody>, std::convert::Infallible>> + Send>>;
+
 impl Connection {
     /// Serves it until either side ends it.
-    pub async fn serve(mut self, stream: TcpStream) {
+    pub async fn serve(mut self, mut stream: TcpStream) {
         // Responses are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
         // A client that says nothing, or is gone.
-        let Some(is_http2) = self.first_bytes(&stream).await else { return };
+        let Some(first) = self.first_bytes(&mut stream).await else { return };
+        let service = self.threads.service(self.thread).clone();
+        let address = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
+        let local = stream.local_addr().ok();
+        let is_http2 = first.is_http2();
+        let requests = is_http2.then(Requests::default);
+        let client = Arc::new(Client { address, local, requests, ..Client::default() });
+        let wire = Wire::new(stream, first, service.settings.idle_time, client.clone());
+        match is_http2 {
+            true => self.serve_http2(wire, &service, client).await,
+            false => self.serve_http1(wire, service, client).await,
+        }
+    }
+
+    async fn serve_http1(mut self, wire: Wire, service: Arc<Service>, client: Arc<Client>) {
         let was_ending = *self.ending.borrow_and_update();
-        let Connection { threads, thread, mut ending } = self;
-        let service = threads.service(thread).clone();
         let HttpSettings { idle_time, head, .. } = service.settings;
-        let mut builder = auto::Builder::new(TokioExecutor::new());
+        let respond = |request: Request<Incoming>| -> Responding {
+            Box::pin(respond(service.clone(), client.clone(), request))
+        };
+        let mut builder = http1::Builder::new();
         builder
-            .http1()
             .timer(TokioTimer::new())
             .header_read_timeout(if was_ending { LAST_SILENCE.min(idle_time) } else { idle_time })
-            .max_headers(HEADERS)
+            .max_headers(MAX_HEADERS)
+            .max_header_size(head as usize)
             .max_buf_size(head as usize)
             .keep_alive(!was_ending);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .keep_alive_interval(idle_time)
-            .max_header_list_size(head)
-            .max_concurrent_streams(STREAMS);
-        let builder = if is_http2 { builder.http2_only() } else { builder.http1_only() };
-        let client = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
-        // A connection that is idle need not have room for a request's way.
-        let respond = |request| -> Pin<Box<dyn Future<Output = _> + Send>> {
-            match is_http2 {
-                true => {
-                    let threads = threads.clone();
-                    Box::pin(async move { threads.respond(thread, client, request).await })
-                }
-                false => Box::pin(respond(service.clone(), client, request)),
-            }
-        };
-        // Of HTTP/1.1 a client that does not take its response keeps no instance; of HTTP/2 it can.
-        let mut stream = TimeoutWriter::new(stream);
-        stream.set_timeout(Some(idle_time));
-        let stream = TokioIo::new(Box::pin(stream));
-        let mut connection = pin!(builder.serve_connection(stream, service_fn(respond)));
-        // An error is the client's: it went away or spoke something else. The connection first: what has been sent
-        // is read before it is told to end.
+        let connection = builder.serve_connection(TokioIo::new(wire), service_fn(respond));
+        let mut connection = pin!(connection);
+        // Errors need no report: the client went away or does not speak HTTP, or a response broke off, which the access log
+        // says. The connection is polled first, so that requests already sent are read before it shuts down.
         let _ = tokio::select! {
             biased;
             ended = connection.as_mut() => ended,
-            _ = ending.changed() => {
+            _ = self.ending.changed() => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }
         };
     }
 
-    /// Whether they are those of HTTP/2; none where there are none in time.
-    async fn first_bytes(&mut self, stream: &TcpStream) -> Option<bool> {
-        let mut first = pin!(is_http2(stream));
+    async fn serve_http2(mut self, wire: Wire, service: &Service, client: Arc<Client>) {
+        let HttpSettings { idle_time, head, .. } = service.settings;
+        let streams = Streams::new(idle_time);
+        let (threads, thread) = (self.threads, self.thread);
+        let respond = |request: Request<Incoming>| -> Responding {
+            let (threads, client) = (threads.clone(), client.clone());
+            Box::pin(async move { threads.respond(thread, client, request).await })
+        };
+        let mut builder = http2::Builder::new(streams.clone());
+        builder
+            .timer(TokioTimer::new())
+            .keep_alive_interval(idle_time)
+            .max_header_list_size(head.saturating_mul(LARGER_HEAD))
+            .max_concurrent_streams(service.room.streams());
+        let connection = builder.serve_connection(TokioIo::new(wire), service_fn(respond));
+        let mut connection = pin!(connection);
+        let mut silence = pin!(sleep(idle_time));
+        let mut is_closing = *self.ending.borrow_and_update();
+        if is_closing {
+            connection.as_mut().graceful_shutdown();
+        }
+        // A connection without streams is closed after `idle_time`, as with HTTP/1.1, whether or not its client pings. Data of
+        // finished streams that the client has not read by a further `idle_time` is dropped.
+        loop {
+            tokio::select! {
+                biased;
+                _ = connection.as_mut() => return,
+                _ = self.ending.changed(), if !is_closing => {
+                    connection.as_mut().graceful_shutdown();
+                    is_closing = true;
+                }
+                () = silence.as_mut() => {
+                    let since = streams.none_since();
+                    match since.is_some_and(|since| since.elapsed() >= idle_time) {
+                        true if is_closing => return,
+                        true => {
+                            connection.as_mut().graceful_shutdown();
+                            is_closing = true;
+                            silence.as_mut().reset(Instant::now() + idle_time);
+                        }
+                        false => {
+                            let since = since.map_or_else(Instant::now, Instant::from_std);
+                            silence.as_mut().reset(since + idle_time);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// None where there are none in time.
+    async fn first_bytes(&mut self, stream: &mut TcpStream) -> Option<First> {
+        let mut first = pin!(First::read(stream));
         let silence = self.threads.service(self.thread).settings.idle_time;
         let is_ending = *self.ending.borrow_and_update();
         if !is_ending {
@@ -109,17 +180,5 @@ impl Connection {
             }
         }
         timeout(LAST_SILENCE.min(silence), first).await.ok()?.ok()
-    }
-}
-
-async fn is_http2(stream: &TcpStream) -> std::io::Result<bool> {
-    let mut first = [0; PREFACE.len()];
-    loop {
-        match stream.peek(&mut first).await? {
-            0 => return Err(std::io::ErrorKind::UnexpectedEof.into()),
-            count if !PREFACE.starts_with(&first[..count]) => return Ok(false),
-            count if count == PREFACE.len() => return Ok(true),
-            _ => sleep(GLANCE).await,
-        }
     }
 }

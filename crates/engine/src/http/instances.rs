@@ -1,8 +1,7 @@
 //! The guest's instances: how many there are, what each of them serves, and when it ends.
 
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -18,6 +17,7 @@ use super::Loaded;
 use super::clock::{Clock, Running};
 use super::metrics::Metrics;
 use super::outgoing::Outgoing;
+use super::response::{EndedInstance, Exchange};
 use super::tracing::Trace;
 use crate::report::{self, tell};
 use crate::state::State;
@@ -32,6 +32,14 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Requests that an instance of 0.3 serves at a time; of 0.2 it is one.
 const AT_A_TIME_03: usize = 16;
 
+/// The requests that an instance of this plan serves at a time.
+pub fn at_a_time(plan: &Plan) -> usize {
+    match plan.world {
+        World::HttpService03 => AT_A_TIME_03.min(plan.http.requests(plan.world) as usize),
+        _ => 1,
+    }
+}
+
 /// Says whether a failure of the instance has been told: by then the instance has ended.
 type Told = oneshot::Sender<bool>;
 
@@ -43,28 +51,10 @@ pub struct Asked {
     pub id: Option<String>,
     /// What it is a part of.
     pub trace: Option<Trace>,
-    /// Whether its response is being sent.
-    pub sending: Sending,
-}
-
-/// Whether a response is being sent, from its beginning to its end.
-pub type Sending = Arc<AtomicBool>;
-
-/// A response that is being sent, until it is dropped.
-pub struct Sent(Sending);
-
-impl Sent {
-    /// Begins to send it.
-    pub fn begin(sending: Sending) -> Sent {
-        sending.store(true, Ordering::Relaxed);
-        Sent(sending)
-    }
-}
-
-impl Drop for Sent {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::Relaxed);
-    }
+    /// Whether its scheme is `https`, for a proxy in front may terminate TLS.
+    pub is_https: bool,
+    /// Shared with its response.
+    pub exchange: Arc<Exchange>,
 }
 
 /// As many instances as there may be.
@@ -135,45 +125,55 @@ impl HandlerState for Guest {
         store.epoch_deadline_async_yield_and_update(1);
         let time = self.plan.http.request_time;
         let proxy = timeout(time, self.pre.instantiate_async(&mut store)).await??;
-        let at_a_time = match self.plan.world {
-            World::HttpService03 => AT_A_TIME_03.min(self.requests),
-            _ => 1,
-        };
+        let at_a_time = at_a_time(&self.plan);
         if let Some(metrics) = &self.metrics {
             metrics.created();
         }
-        let sending = Arc::<Mutex<Sending>>::default();
+        let exchanges = Exchanges::default();
         let state = Served {
-            sending: sending.clone(),
+            exchanges: exchanges.clone(),
             plan: self.plan.clone(),
             metrics: self.metrics.clone(),
             told: Mutex::default(),
             requests: self.requests,
             at_a_time,
-            _place: place,
+            place: Mutex::new(Some(place)),
             _running: running,
         };
         let idle = if self.requests > 1 { IDLE } else { Duration::ZERO };
-        let expiration = Expiration { time: time + MARGIN, idle, sending, timer: None };
+        let (time, is_single) = (time + MARGIN, at_a_time == 1);
+        let expiration = Expiration { time, idle, exchanges, is_single, sent: None, timer: None };
         Ok(Instance { store, proxy, view: State::http, expiration, state })
     }
 }
 
 /// When an instance ends: one that does not come back, and one that is not needed any more.
 pub struct Expiration {
-    /// For a request, until its response has begun, and when its client has gone away. As long as it is being sent there
-    /// is no limit: a stream may be long.
+    /// Limit until a response begins, and for what the guest does after its responses are over. While a response is being sent
+    /// there is no limit, because a stream may be long.
     time: Duration,
     /// Without a request.
     idle: Duration,
-    /// The last request.
-    sending: Arc<Mutex<Sending>>,
+    exchanges: Exchanges,
+    /// Whether it serves one request at a time.
+    is_single: bool,
+    /// When the limit was last extended because a response was being sent.
+    sent: Option<Instant>,
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl Expiration {
-    fn is_sending(&self) -> bool {
-        self.sending.lock().unwrap_or_else(PoisonError::into_inner).load(Ordering::Relaxed)
+    /// Whether a response is being sent that the guest may still be writing.
+    fn is_sending(&self, status: WorkerStatus) -> bool {
+        let exchanges = self.exchanges.lock();
+        match status {
+            WorkerStatus::Idle => false,
+            // With several at a time, the status says that one of them has no response in time.
+            WorkerStatus::Requests => {
+                self.is_single && exchanges.last().is_some_and(Exchange::is_sending)
+            }
+            WorkerStatus::PostReturn => exchanges.iter().any(Exchange::is_sending),
+        }
     }
 }
 
@@ -184,17 +184,22 @@ impl WorkerExpiration for Expiration {
         status: WorkerStatus,
         since: Instant,
     ) -> Poll<()> {
-        let mut end = since
-            + match status {
-                WorkerStatus::Idle => self.idle,
-                WorkerStatus::Requests => self.time,
-                WorkerStatus::PostReturn => return Poll::Pending,
-            };
+        if status == WorkerStatus::Idle {
+            // Requests that are over must not count in the shares of their connections.
+            self.exchanges.lock().retain(Exchange::is_open);
+        }
         let now = Instant::now();
-        if now >= end && status == WorkerStatus::Requests && self.is_sending() {
+        let (since, time) = match status {
+            WorkerStatus::Idle => (since, self.idle),
+            WorkerStatus::Requests => (since, self.time),
+            WorkerStatus::PostReturn => (since.max(self.sent.unwrap_or(since)), self.time),
+        };
+        let mut end = since + time;
+        if now >= end && self.is_sending(status) {
             // To be looked at again.
+            self.sent = Some(now);
             let later = self.timer.as_ref().map(|timer| timer.deadline().into_std());
-            end = later.filter(|later| *later > now).unwrap_or(now + self.time);
+            end = later.filter(|later| *later > now).unwrap_or(now + time);
         }
         if now >= end {
             return Poll::Ready(());
@@ -207,9 +212,19 @@ impl WorkerExpiration for Expiration {
     }
 }
 
+/// Requests of an instance that may still be served, or whose response may still be sent.
+#[derive(Clone, Default)]
+struct Exchanges(Arc<Mutex<Vec<Arc<Exchange>>>>);
+
+impl Exchanges {
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<Exchange>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What an instance serves.
 pub struct Served {
-    sending: Arc<Mutex<Sending>>,
+    exchanges: Exchanges,
     plan: Arc<Plan>,
     metrics: Option<Arc<Metrics>>,
     /// Of the requests that were begun; the last is dropped with the instance.
@@ -217,8 +232,24 @@ pub struct Served {
     /// All in all.
     requests: usize,
     at_a_time: usize,
-    _place: OwnedSemaphorePermit,
+    place: Mutex<Option<OwnedSemaphorePermit>>,
     _running: Running,
+}
+
+impl Served {
+    /// Drops the store of an instance; that of a 0.3 instance whose responses are being sent with the last of them.
+    fn end(&self, store: Store<State>) {
+        let mut exchanges = std::mem::take(&mut *self.exchanges.lock());
+        exchanges.retain(Exchange::is_open);
+        if self.plan.world != World::HttpService03 || exchanges.is_empty() {
+            return drop(store);
+        }
+        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let instance = Arc::new(EndedInstance::new(store, place));
+        for exchange in exchanges {
+            exchange.instance_ended(instance.clone());
+        }
+    }
 }
 
 impl WorkerState for Served {
@@ -236,28 +267,29 @@ impl WorkerState for Served {
     fn on_request_start(
         &self,
         mut store: StoreContextMut<'_, State>,
-        Asked { told, id, trace, sending }: Asked,
+        Asked { told, id, trace, is_https, exchange }: Asked,
         _: wasmtime::component::GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
         // Of several at a time, nobody knows which it is that the guest goes on with.
+        let mut exchanges = self.exchanges.lock();
         if self.at_a_time == 1 {
-            store.data_mut().begin(id, trace);
-            *self.sending.lock().unwrap_or_else(PoisonError::into_inner) = sending;
+            store.data_mut().begin(id, trace, is_https);
         }
+        exchanges.retain(Exchange::is_open);
+        exchanges.push(exchange);
+        drop(exchanges);
         let mut waiting = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         waiting.retain(|told| !told.is_closed());
         waiting.push(told);
         Box::pin(sleep(self.plan.http.request_time))
     }
 
-    fn drop(&self, store: Store<State>, result: wasmtime::Result<()>) {
-        match &result {
-            Ok(()) => drop(store),
-            Err(error) => {
-                tell(&report::text(error));
-                self.plan.leave_core_dump(store, error);
-            }
+    fn drop(&self, mut store: Store<State>, result: wasmtime::Result<()>) {
+        if let Err(error) = &result {
+            tell(&report::text(error));
+            self.plan.leave_core_dump(&mut store, error);
         }
+        self.end(store);
         if let Some(metrics) = &self.metrics {
             metrics.ended(result.is_err());
         }

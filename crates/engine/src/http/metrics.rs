@@ -21,6 +21,8 @@ use prometheus_client::registry::{Registry, Unit};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 
+use super::accept::ACCEPT_PAUSE;
+use super::response::CutBy;
 use crate::memory;
 
 /// Who asks for metrics, at a time: others wait.
@@ -52,11 +54,17 @@ struct Answer {
     code: u16,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Cut {
+    by: &'static str,
+}
+
 /// What is counted.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Answer, Counter>,
     durations: Histogram,
+    cut: Family<Cut, Counter>,
     created: Counter,
     failed: Counter,
     live: Gauge,
@@ -68,6 +76,7 @@ impl Metrics {
     pub fn new() -> Arc<Metrics> {
         let mut registry = Registry::with_prefix("wasmtime");
         let (requests, durations) = (Family::<Answer, Counter>::default(), durations());
+        let cut = Family::<Cut, Counter>::default();
         let (created, failed) = (Counter::default(), Counter::default());
         let (live, memory) = (Gauge::default(), Gauge::default());
         registry.register(
@@ -81,6 +90,11 @@ impl Metrics {
             Unit::Seconds,
             durations.clone(),
         );
+        registry.register(
+            "http_responses_cut",
+            "Responses that broke off after they had begun, by the guest or by the client",
+            cut.clone(),
+        );
         registry.register("instances_created", "Instances of the guest, so far", created.clone());
         registry.register("instances_failed", "Those that trapped, or were ended", failed.clone());
         registry.register("instances", "Those that there are", live.clone());
@@ -90,14 +104,17 @@ impl Metrics {
             Unit::Bytes,
             memory.clone(),
         );
-        Arc::new(Metrics { registry, requests, durations, created, failed, live, memory })
+        Arc::new(Metrics { registry, requests, durations, cut, created, failed, live, memory })
     }
 
     /// A request is over.
-    pub fn answered(&self, method: &str, code: u16, after: Duration) {
+    pub fn answered(&self, method: &str, code: u16, after: Duration, cut_by: Option<CutBy>) {
         let method = known_method(method).unwrap_or("other");
         self.requests.get_or_create(&Answer { method, code }).inc();
         self.durations.observe(after.as_secs_f64());
+        if let Some(by) = cut_by {
+            self.cut.get_or_create(&Cut { by: by.name() }).inc();
+        }
     }
 
     /// There is another instance.
@@ -128,7 +145,7 @@ impl Metrics {
             // It is never closed.
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
-                tokio::time::sleep(super::ACCEPT_PAUSE).await;
+                tokio::time::sleep(ACCEPT_PAUSE).await;
                 continue;
             };
             let metrics = self.clone();

@@ -6,15 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use http_body_util::BodyExt;
-use hyper::body::{Bytes, Frame, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use opentelemetry_sdk::trace::Span;
 use serde::Serialize;
-use wasmtime_wasi_http::WasiBody;
 
 use super::metrics::Metrics;
+use super::response::CutBy;
 use super::settings::HttpSettings;
 use super::spans;
 use super::tracing::Trace;
@@ -43,6 +42,7 @@ pub struct Observed {
     observer: Arc<Observer>,
     entry: Entry,
     span: Option<Span>,
+    cut_by: Option<CutBy>,
     since: Instant,
 }
 
@@ -61,6 +61,9 @@ struct Entry {
     status: u16,
     /// Of the response's body, as far as it was sent.
     bytes: u64,
+    /// Of a response that broke off after it had begun.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cut_by: Option<&'static str>,
     duration_ms: f64,
 }
 
@@ -103,9 +106,11 @@ impl Observer {
             trace_id: trace.map(|trace| trace.id().to_owned()),
             status: CLIENT_GONE,
             bytes: 0,
+            cut_by: None,
             duration_ms: 0.0,
         };
-        Observed { observer: self.clone(), entry, span, since: Instant::now() }
+        let observer = self.clone();
+        Observed { observer, entry, span, cut_by: None, since: Instant::now() }
     }
 
     fn identify(&self, headers: &mut HeaderMap) -> String {
@@ -138,18 +143,22 @@ impl Observed {
         &self.entry.request_id
     }
 
-    /// The response, which is noted when it has been sent, or broke off. Its client is told the id.
-    pub fn answered(mut self, mut response: Response<WasiBody>) -> Response<WasiBody> {
+    /// Notes the status of the response, and adds the request id to its headers.
+    pub fn answered<B>(&mut self, response: &mut Response<B>) {
         self.entry.status = response.status().as_u16();
         if let Ok(id) = HeaderValue::from_str(self.id()) {
             response.headers_mut().entry(REQUEST_ID).or_insert(id);
         }
-        // It goes with the body.
-        response.map(|body| body.inspect_frame(move |frame| self.count(frame)).boxed_unsync())
     }
 
-    fn count(&mut self, frame: &Frame<Bytes>) {
-        self.entry.bytes += frame.data_ref().map_or(0, |data| data.len() as u64);
+    /// Counts bytes of the body.
+    pub fn sent(&mut self, bytes: usize) {
+        self.entry.bytes += bytes as u64;
+    }
+
+    /// Notes which side broke the response off.
+    pub fn cut(&mut self, by: CutBy) {
+        self.cut_by = Some(by);
     }
 }
 
@@ -158,14 +167,16 @@ impl Drop for Observed {
         let elapsed = self.since.elapsed();
         let entry = &mut self.entry;
         if let Some(span) = &mut self.span {
-            spans::end(span, Some(entry.status).filter(|status| *status != CLIENT_GONE));
+            let status = Some(entry.status).filter(|status| *status != CLIENT_GONE);
+            spans::end(span, status, self.cut_by);
         }
         if let Some(metrics) = &self.observer.metrics {
-            metrics.answered(&entry.method, entry.status, elapsed);
+            metrics.answered(&entry.method, entry.status, elapsed, self.cut_by);
         }
         if !self.observer.has_access_log {
             return;
         }
+        entry.cut_by = self.cut_by.map(CutBy::name);
         entry.duration_ms = elapsed.as_micros() as f64 / 1000.0;
         if let Ok(line) = serde_json::to_vec(entry) {
             tell_on_stdout(&line);

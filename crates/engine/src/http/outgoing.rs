@@ -1,6 +1,5 @@
 //! Requests that guests send: over connections that are kept for the next one, with TLS.
 
-use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,6 +19,7 @@ use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::body::Patient;
+use super::errors;
 use super::roots::Roots;
 use super::tracing::Trace;
 
@@ -50,6 +50,8 @@ pub struct Hooks {
     outgoing: Arc<Outgoing>,
     /// Of the request that the instance serves.
     pub trace: Option<Trace>,
+    /// Whether the scheme of that request is `https`.
+    pub is_https: bool,
     /// Whether the instance is no more.
     has_ended: Arc<AtomicBool>,
 }
@@ -57,7 +59,7 @@ pub struct Hooks {
 impl Hooks {
     /// Of an instance that sends with all others.
     pub fn new(outgoing: Arc<Outgoing>) -> Hooks {
-        Hooks { outgoing, trace: None, has_ended: Arc::default() }
+        Hooks { outgoing, trace: None, is_https: false, has_ended: Arc::default() }
     }
 }
 
@@ -188,87 +190,13 @@ fn with_patience(
     options: &RequestOptions,
 ) -> Result<Response<WasiBody>, Error> {
     let patience = options.between_bytes_timeout.unwrap_or(STEP);
-    let response = answer.map_err(|error| reason(&error))?;
-    Ok(response.map(|body| Patient::new(body, patience, of_http).boxed_unsync()))
+    let response = answer.map_err(|error| errors::of_sending(&error))?;
+    let error = errors::of_response_body;
+    Ok(response.map(|body| Patient::new(body, patience, error).boxed_unsync()))
 }
 
-/// Which of the errors of `wasi:http` it is, from where it comes from.
-fn reason(error: &ClientError) -> Error {
-    let known = causes(error).find_map(|cause| {
-        if let Some(error) = cause.downcast_ref::<hyper::Error>() {
-            return Some(of_http(error));
-        }
-        cause.downcast_ref::<io::Error>().and_then(of_connecting)
-    });
-    // getaddrinfo(3) has codes of its own, of which hyper's connector makes a text.
-    let is_dns = || causes(error).any(|cause| cause.to_string().starts_with("dns error"));
-    known.unwrap_or_else(|| match error.is_connect() && is_dns() {
-        true => Error::DnsError { rcode: None, info_code: None },
-        false => unknown(error),
-    })
-}
-
-fn causes<'a>(
-    error: &'a (dyn std::error::Error + 'static),
-) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(error.source(), |cause| cause.source())
-}
-
-fn unknown(error: &(dyn std::error::Error + 'static)) -> Error {
-    let causes = causes(error).map(ToString::to_string);
-    let whole: Vec<_> = [error.to_string()].into_iter().chain(causes).collect();
-    Error::InternalError(Some(whole.join(": ")))
-}
-
-fn of_connecting(error: &io::Error) -> Option<Error> {
-    let inner = error.get_ref();
-    if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
-        return Some(match error {
-            rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented => {
-                Error::TlsCertificateError
-            }
-            _ => Error::TlsProtocolError,
-        });
-    }
-    if let Some(error) = inner.and_then(|inner| inner.downcast_ref::<io::Error>()) {
-        return of_connecting(error);
-    }
-    Some(match error.kind() {
-        io::ErrorKind::ConnectionRefused => Error::ConnectionRefused,
-        io::ErrorKind::TimedOut => Error::ConnectionTimeout,
-        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => {
-            Error::DestinationUnavailable
-        }
-        io::ErrorKind::ConnectionReset
-        | io::ErrorKind::ConnectionAborted
-        | io::ErrorKind::BrokenPipe
-        | io::ErrorKind::UnexpectedEof => Error::ConnectionTerminated,
-        _ => return None,
-    })
-}
-
-fn of_http(error: &hyper::Error) -> Error {
-    for cause in causes(error) {
-        // The guest's own body, which broke off.
-        match cause.downcast_ref::<Error>() {
-            Some(Error::HttpRequestBodySize(size)) => return Error::HttpRequestBodySize(*size),
-            Some(error) => return unknown(error),
-            None => {}
-        }
-        if let Some(error) = cause.downcast_ref::<io::Error>().and_then(of_connecting) {
-            return error;
-        }
-    }
-    match error {
-        error if error.is_timeout() => Error::HttpResponseTimeout,
-        error if error.is_incomplete_message() => Error::HttpResponseIncomplete,
-        error if error.is_closed() || error.is_canceled() => Error::ConnectionTerminated,
-        error if error.is_parse() => Error::HttpProtocolError,
-        _ => unknown(error),
-    }
-}
-
-/// The body of a request. It breaks off with its instance, of which its end would tell nothing.
+/// The body of a request that a guest sends. It breaks off if its instance ends first: a closed stream of 0.3 does not show
+/// whether the guest closed it; an unfinished body of 0.2 is aborted by [`crate::state::State`].
 struct Upload {
     body: WasiBody,
     has_ended: Arc<AtomicBool>,

@@ -1,14 +1,14 @@
 //! A request's way: what it may be, the guest that answers it, and what is answered in the guest's place.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Body, Bytes, Incoming};
-use hyper::header::{HeaderValue, RETRY_AFTER};
-use hyper::{Request, Response, StatusCode};
+use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
+use hyper::http::uri::Scheme;
+use hyper::{Request, Response, StatusCode, Version};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
@@ -16,9 +16,13 @@ use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
 use super::body::{self, Ended};
-use super::instances::{Asked, Busy, Guest, Sending, Sent};
+use super::connection::Client;
+use super::head::{self, Unfit};
+use super::instances::{Asked, Busy, Guest};
 use super::observe::{Observed, Observer};
+use super::response::{Asking, Exchange, Origin, ResponseBody};
 use super::settings::HttpSettings;
+use super::share::Room;
 use super::spans::Spans;
 use super::threads::elsewhere;
 use super::tracing::Trace;
@@ -27,16 +31,20 @@ use crate::report::{self, tell};
 /// When a client may try again that was refused for want of room, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
+
 /// How long an instance that has failed may take to tell why, and leave a core dump.
 const END: Duration = Duration::from_millis(100);
 
 /// Why the guest's response is not the answer, or there is none.
 enum Refusal {
+    /// The head is one that no guest must see.
+    Unfit(Unfit),
     /// The client did not go on with its body.
     Silent,
     /// The body is longer than it may be.
     TooLarge,
-    /// As much is being served as may be.
+    /// As much is being served as may be, or as its connection may have.
     Busy,
     /// The guest did not begin its response in time.
     Late,
@@ -50,6 +58,8 @@ pub struct Service {
     pub handlers: Vec<(Handle, ProxyHandler<Guest>)>,
     /// How.
     pub settings: HttpSettings,
+    /// What each connection may have of it.
+    pub room: Room,
     /// What is told of it.
     pub observer: Option<Arc<Observer>>,
     /// Where a span of it goes.
@@ -89,41 +99,53 @@ impl Service {
 /// Serves one request.
 pub async fn respond(
     service: Arc<Service>,
-    client: Option<SocketAddr>,
+    client: Arc<Client>,
     mut request: Request<Incoming>,
 ) -> Result<Response<WasiBody>, Infallible> {
-    let span = service.spans.as_ref().map(|spans| spans.begin(&mut request, client));
+    let settings = &service.settings;
+    let (method, version) = (request.method().clone(), request.version());
+    let asking = Asking { method, version, client: client.clone() };
+    let settled = head::settle(&mut request, client.local, settings.head);
+    let span = service.spans.as_ref().map(|spans| spans.begin(&mut request, client.address));
     let trace = Trace::of(request.headers());
     let observer = service.observer.as_ref();
-    let observed = observer.map(|it| it.began(&mut request, client, trace.as_ref(), span));
-    let answer = match request.body().size_hint().lower() > service.settings.body {
-        true => Err(Refusal::TooLarge),
-        false => ask(&service, request, trace, observed.as_ref()).await,
+    let mut observed =
+        observer.map(|it| it.began(&mut request, client.address, trace.as_ref(), span));
+    let answer = match settled {
+        Err(unfit) => Err(Refusal::Unfit(unfit)),
+        Ok(()) if request.body().size_hint().lower() > settings.body => Err(Refusal::TooLarge),
+        Ok(()) => ask(&service, &client, request, trace, observed.as_ref()).await,
     };
-    let answer = answer.unwrap_or_else(refuse);
-    Ok(match observed {
-        Some(observed) => observed.answered(answer),
-        None => answer,
-    })
+    let (mut response, origin) = match answer {
+        Ok((response, origin)) => (response, Some(origin)),
+        Err(refusal) => (refuse(refusal, version), None),
+    };
+    if let Some(observed) = &mut observed {
+        observed.answered(&mut response);
+    }
+    Ok(ResponseBody::wrap(response, asking, origin, observed))
 }
 
 async fn ask(
     service: &Service,
+    client: &Client,
     request: Request<Incoming>,
     trace: Option<Trace>,
     observed: Option<&Observed>,
-) -> Result<Response<WasiBody>, Refusal> {
+) -> Result<(Response<WasiBody>, Origin), Refusal> {
     let settings = &service.settings;
+    let share = service.room.share(client.requests.as_ref()).ok_or(Refusal::Busy)?;
     let (parts, body) = request.into_parts();
-    let (body, ended_early) = body::bounded(body, settings);
+    let (body, request_ended) = body::bounded(body, settings);
     let request = Request::from_parts(parts, body);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (told, ended) = oneshot::channel();
     let id = observed.filter(|_| settings.has_request_ids).map(|it| it.id().to_owned());
-    let sending = Sending::default();
-    let asked = Asked { told, id, trace, sending: sending.clone() };
+    let exchange = Exchange::new(share);
+    let is_https = uri.scheme() == Some(&Scheme::HTTPS);
+    let asked = Asked { told, id, trace, is_https, exchange: exchange.clone() };
     let answer = timeout(settings.request_time, service.handle(asked, request)).await;
-    if let Some(ended) = ended_early.get() {
+    if let Some(ended) = request_ended.get() {
         // The guest met an end of the body that is not the client's; what it made of that is no answer.
         return Err(match ended {
             Ended::TooLarge => Refusal::TooLarge,
@@ -131,15 +153,7 @@ async fn ask(
         });
     }
     let error = match answer {
-        Ok(Ok(response)) => {
-            let sent = Sent::begin(sending);
-            // It goes with the body.
-            let keep = move |frame| {
-                let _ = &sent;
-                frame
-            };
-            return Ok(response.map(|body| body.map_frame(keep).boxed_unsync()));
-        }
+        Ok(Ok(response)) => return Ok((response, Origin { exchange, request_ended })),
         Ok(Err(error)) if error.is::<Busy>() => return Err(Refusal::Busy),
         Ok(Err(error)) if !error.is::<ExpirationError>() => error,
         _ => {
@@ -160,12 +174,18 @@ async fn ask(
 
 /// The answer where there is none.
 pub fn failed() -> Response<WasiBody> {
-    refuse(Refusal::Failed)
+    refuse(Refusal::Failed, Version::HTTP_2)
 }
 
 /// What the client is told: nothing of the guest's inside.
-fn refuse(refusal: Refusal) -> Response<WasiBody> {
+fn refuse(refusal: Refusal, version: Version) -> Response<WasiBody> {
     let (status, text) = match refusal {
+        Refusal::Unfit(Unfit::Host) => {
+            (StatusCode::BAD_REQUEST, "the host is missing, not valid, or said twice\n")
+        }
+        Refusal::Unfit(Unfit::TooLarge) => {
+            (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "the head is too large\n")
+        }
         Refusal::Silent => (StatusCode::REQUEST_TIMEOUT, "the body did not go on\n"),
         Refusal::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "the body is too large\n"),
         Refusal::Busy => (StatusCode::SERVICE_UNAVAILABLE, "too many requests at a time\n"),
@@ -177,6 +197,10 @@ fn refuse(refusal: Refusal) -> Response<WasiBody> {
     *response.status_mut() = status;
     if status == StatusCode::SERVICE_UNAVAILABLE {
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
+    }
+    if status == StatusCode::BAD_REQUEST && version != Version::HTTP_2 {
+        // A proxy in front may disagree with this server about where such a request ends.
+        response.headers_mut().insert(CONNECTION, CLOSE);
     }
     response
 }

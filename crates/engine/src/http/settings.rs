@@ -156,7 +156,8 @@ impl HttpSettings {
                     _ => return Err(refused(POLICY)),
                 });
             }
-            _ => return Err(refused(KEYS)),
+            // What is in the table and not here is not for a server.
+            _ => provided::check_annotation(key)?,
         }
         Ok(())
     }
@@ -186,9 +187,6 @@ impl HttpSettings {
 pub const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
 const POLICY: &str = "per-request, or reuse=N with a whole number of at least 1";
 const HEADER: &str = "a size from 8Ki to 1Mi";
-const KEYS: &str = "http-listen, http-request-timeout, http-idle-timeout, http-max-header, http-max-body, \
-                    http-max-requests, http-max-connections, http-instances, http-access-log, http-request-ids and \
-                    metrics-listen";
 
 #[cfg(test)]
 mod tests {
@@ -242,10 +240,20 @@ mod tests {
             ("listen", "localhost", "0.0.0.0:8080"),
             ("access-log", "true", "json or off"),
             ("request-ids", "yes", "true or false"),
-            ("timeout", "30s", "http-request-timeout"),
         ] {
             let text = annotated(key, value).expect_err("refused");
             assert!(text.contains(part) && text.contains(key) && text.contains(value), "{text}");
+        }
+        let text = annotated("timeout", "30s").expect_err("refused");
+        assert!(text.contains("http-timeout") && text.contains("http-request-timeout"), "{text}");
+    }
+
+    #[test]
+    fn each_key_of_the_table_that_is_for_a_server_is_taken() {
+        for provided::Annotation { key, .. } in provided::ANNOTATIONS {
+            // No setting has such a value: who does not know the key, takes it.
+            let taken = HttpSettings::default().annotate(key, "\0").is_ok();
+            assert_eq!(taken, !HttpSettings::knows(key), "{key}");
         }
     }
 }

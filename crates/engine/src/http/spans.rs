@@ -26,6 +26,7 @@ use tokio::runtime::Handle;
 
 use super::metrics::known_method;
 use super::outgoing::Outgoing;
+use super::response::CutBy;
 use super::tracing::STATE;
 use crate::Plan;
 use crate::report::tell;
@@ -131,13 +132,17 @@ impl Spans {
     }
 }
 
-/// Ends a span with the response's status; none where the client went away before.
-pub fn end(span: &mut Span, status: Option<u16>) {
+/// Ends a span with the response's status, none where the client went away before, and who broke it off.
+pub fn end(span: &mut Span, status: Option<u16>, cut_by: Option<CutBy>) {
     if let Some(status) = status {
         span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
     }
     if status.is_some_and(|status| status >= 500) {
         span.set_status(Status::error(""));
+    }
+    if cut_by == Some(CutBy::Guest) {
+        span.set_attribute(KeyValue::new("error.type", "response_cut"));
+        span.set_status(Status::error("the guest did not finish its response"));
     }
     span.end();
 }
@@ -167,7 +172,7 @@ fn attributes(
     [
         Some(KeyValue::new("http.request.method", method.unwrap_or("_OTHER"))),
         original.map(|method| KeyValue::new("http.request.method_original", method)),
-        Some(KeyValue::new("url.scheme", "http")),
+        Some(KeyValue::new("url.scheme", request.uri().scheme_str().unwrap_or("http").to_owned())),
         Some(KeyValue::new("url.path", short(request.uri().path()))),
         request.uri().query().map(|query| KeyValue::new("url.query", short(query))),
         Some(KeyValue::new("network.protocol.version", version)),

@@ -8,7 +8,6 @@
 use std::convert::Infallible;
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::thread;
 
@@ -20,7 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use wasmtime_wasi_http::WasiBody;
 
-use super::connection::Connection;
+use super::connection::{Client, Connection};
 use super::service::{self, Service};
 use crate::host_calls;
 use crate::report::tell;
@@ -83,7 +82,7 @@ impl Threads {
     pub async fn respond(
         &self,
         own: usize,
-        client: Option<SocketAddr>,
+        client: Arc<Client>,
         request: Request<Incoming>,
     ) -> Result<Response<WasiBody>, Infallible> {
         let number = self.least_busy(Some(own));

@@ -61,6 +61,76 @@ fn an_export_of_a_module_is_called_after_it_was_initialized() {
 }
 
 #[test]
+fn an_export_of_a_module_takes_numbers_and_prints_what_it_returns() {
+    let module = r#"(module
+        (func (export "add") (param i32 i64) (result i64)
+            (i64.add (i64.extend_i32_s (local.get 0)) (local.get 1)))
+        (func (export "halves") (result f32 f64) (f32.const 0.5) (f64.const -0.5))
+        (func (export "_start") unreachable))"#;
+    let call = |export, args| end(start(module, &Start { export: Some(export), args, ..AS_IT_IS }));
+    for (export, args, stdout) in [
+        ("add", &["2", "3"][..], "5\n"),
+        ("add", &["-2, 0x10"], "14\n"),
+        ("halves", &["left", "to", "the guest"], "0.5\n-0.5\n"),
+    ] {
+        let end = call(export, args);
+        assert_eq!((end.code, end.stdout.as_str()), (Some(0), stdout), "{export}: {end:?}");
+    }
+    let end = call("add", &["2", "three"]);
+    assert_eq!(end.code, Some(2), "{end:?}");
+    assert!(end.stderr.contains("(2, three), column 4: \"three\" is no i64"), "{end:?}");
+    assert!(end.stderr.contains("the function is add(i32, i64) -> i64"), "{end:?}");
+}
+
+/// A component whose exports return what is no value of their type.
+const LIARS: &str = r#"(component
+    (type $thing' (resource (rep i32)))
+    (type $future (future u8))
+    (core func $new (canon future.new $future))
+    (core func $drop (canon future.drop-readable $future))
+    (core module $m
+        (import "future" "new" (func $new (result i64)))
+        (import "future" "drop" (func $drop (param i32)))
+        (memory (export "memory") 1)
+        ;; Text: bytes that are none, and a place beyond the memory.
+        (data (i32.const 8) "\10\00\00\00\01\00\00\00\ff\ff\ff\ff\ff\ff\ff\7f")
+        (data (i32.const 24) "\00\00\00\7f\01\00\00\00")
+        (func (export "damaged") (result i32) (i32.const 8))
+        (func (export "outside") (result i32) (i32.const 24))
+        (func (export "far") (result i32) (i32.const 65535))
+        (func (export "nothing") (result i32) (i32.const 77))
+        (func (export "dropped") (result i32) (local $readable i32)
+            (local.set $readable (i32.wrap_i64 (call $new)))
+            (call $drop (local.get $readable))
+            (local.get $readable)))
+    (core instance $i (instantiate $m (with "future" (instance
+        (export "new" (func $new)) (export "drop" (func $drop))))))
+    (export $thing "thing" (type $thing'))
+    (func (export "damaged") (result string)
+        (canon lift (core func $i "damaged") (memory (core memory $i "memory"))))
+    (func (export "outside") (result string)
+        (canon lift (core func $i "outside") (memory (core memory $i "memory"))))
+    (func (export "far") (result string)
+        (canon lift (core func $i "far") (memory (core memory $i "memory"))))
+    (func (export "no-case") (result (result)) (canon lift (core func $i "nothing")))
+    (func (export "no-resource") (result (own $thing)) (canon lift (core func $i "nothing")))
+    (func (export "no-future") (result $future) (canon lift (core func $i "dropped"))))"#;
+
+#[test]
+fn a_result_that_is_no_value_of_its_type_is_a_trap() {
+    for export in ["damaged", "outside", "far", "no-case", "no-resource", "no-future"] {
+        let end = end(start(LIARS, &Start { export: Some(export), ..AS_IT_IS }));
+        assert_eq!(end.code, Some(134), "{export}: {end:?}");
+        assert!(end.stderr.starts_with("error: wasm trap: "), "{export}: {end:?}");
+    }
+    for (interface, effect) in [(RUN_02, ""), (RUN_03, "async")] {
+        let end = run(&command(interface, effect, "i32.const 7"));
+        assert_eq!(end.code, Some(134), "{interface}: {end:?}");
+        assert!(end.stderr.starts_with("error: wasm trap: "), "{interface}: {end:?}");
+    }
+}
+
+#[test]
 fn a_trap_fifty_calls_deep_is_told_with_all_of_them() {
     let end = run(r#"(module
         (func $deep (param i32)

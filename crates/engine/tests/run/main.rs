@@ -3,6 +3,7 @@
 //! A test starts this very binary again, with [`guest`] as the only test and the guest in the environment.
 
 mod command;
+mod files;
 mod http;
 mod memory;
 mod profile;
@@ -16,6 +17,8 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use engine::{Compiled, Given, Layer, Plan, Remains, Runtime};
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
@@ -26,11 +29,17 @@ const PLAN: &str = "ENGINE_TEST_PLAN";
 /// The variable with the container's memory limit in bytes, if there is one.
 const MEMORY: &str = "ENGINE_TEST_MEMORY";
 
+/// The variable with the limit of open files, if there is one.
+const FILES: &str = "ENGINE_TEST_FILES";
+
 /// The variable with the path of the socket where profiles are asked for, if there is one.
 const PROFILES: &str = "ENGINE_TEST_PROFILES";
 
+/// The variable with the path of a directory that the guest cannot write to, if there is one.
+const READ_ONLY: &str = "ENGINE_TEST_READ_ONLY";
+
 /// What libtest prints before a test, on the guest's stdout.
-const PREAMBLE: &str = "running 1 test\n";
+const PREAMBLE: &str = "running 1 test\ntest guest ... ";
 
 /// No test, but the process of a guest: does nothing unless another test started it.
 #[test]
@@ -42,6 +51,13 @@ fn guest() {
         let limit = limit.parse().expect("a number");
         setrlimit(Resource::RLIMIT_RSS, limit, RLIM_INFINITY).expect("is set");
     }
+    if let Ok(directory) = std::env::var(READ_ONLY) {
+        mount_read_only(Path::new(&directory)).expect("mounted");
+    }
+    if let Ok(limit) = std::env::var(FILES) {
+        let limit = limit.parse().expect("a number");
+        setrlimit(Resource::RLIMIT_NOFILE, limit, limit).expect("is set");
+    }
     let code = std::io::stdin().as_fd().try_clone_to_owned().expect("the code");
     let profiles =
         std::env::var(PROFILES).ok().map(|path| UnixListener::bind(path).expect("listens"));
@@ -52,20 +68,44 @@ fn guest() {
     unsafe { nix::libc::_exit(code.into()) }
 }
 
+/// Makes a directory a file system of its own that is read-only, for this thread and those that it starts.
+fn mount_read_only(directory: &Path) -> nix::Result<()> {
+    let nothing = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+    mount(Some(directory), directory, nothing, MsFlags::MS_BIND, nothing)?;
+    let again = MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY;
+    mount(nothing, directory, nothing, again, nothing)
+}
+
 /// How a guest is started, beside what most have in common.
 struct Start<'a> {
     export: Option<&'a str>,
+    /// After its own name.
+    args: &'a [&'a str],
     env: &'a [String],
     memory: Option<u64>,
+    files: Option<u64>,
     profiles: Option<&'a Path>,
     /// Annotations, without `wasmtime.shim/`.
     http: &'a [(&'a str, &'a str)],
     /// Where what it leaves goes: `message`, which is there, and `core.app`.
     remains: Option<&'a Path>,
+    /// A directory that is mounted for reading only.
+    read_only: Option<&'a Path>,
 }
 
-const AS_IT_IS: Start<'static> =
-    Start { export: None, env: &[], memory: None, profiles: None, http: &[], remains: None };
+const AS_IT_IS: Start<'static> = Start {
+    export: None,
+    args: &[],
+    env: &[],
+    memory: None,
+    files: None,
+    profiles: None,
+    http: &[],
+    remains: None,
+    read_only: None,
+};
 
 fn start(guest: &str, how: &Start<'_>) -> Child {
     let runtime = Runtime::new().expect("a runtime");
@@ -74,7 +114,8 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&code).expect("written");
     let export = how.export.map(ToOwned::to_owned);
-    let plan = Plan::new(world, export, vec!["app".into()], how.env, "/".into());
+    let args = std::iter::once("app").chain(how.args.iter().copied()).map(ToOwned::to_owned);
+    let plan = Plan::new(world, export, args.collect(), how.env, "/".into());
     let remains = how.remains.map_or(Remains::default(), |folder| {
         let message = folder.join("message");
         std::fs::write(&message, "").expect("made");
@@ -96,7 +137,9 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
         .args(["--exact", "guest", "--ignored", "--nocapture", "--test-threads=1"])
         .env(PLAN, plan)
         .envs(how.profiles.map(|path| (PROFILES, path)))
+        .envs(how.read_only.map(|path| (READ_ONLY, path)))
         .envs(how.memory.map(|limit| (MEMORY, limit.to_string())))
+        .envs(how.files.map(|limit| (FILES, limit.to_string())))
         .stdin(file)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -41,7 +41,7 @@ impl Fixture {
     /// The text of the file, or what is there instead.
     fn at(&self, path: &str) -> String {
         let root = Root::new(self.path("root"), &self.mounts).unwrap();
-        match root.first(&[path.into()]).unwrap() {
+        match root.look(Path::new(path)).unwrap() {
             Found::File(mut file) => {
                 let mut text = String::new();
                 file.read_to_string(&mut text).unwrap();
@@ -154,18 +154,6 @@ fn the_last_mount_over_a_path_has_it() {
     assert_eq!(covered.at("/a/b/app"), "nothing");
     let hidden = Fixture::new().mount("volume", "/bin", "tmpfs");
     assert_eq!(hidden.at("/bin/tool"), "nothing");
-}
-
-#[test]
-fn a_file_is_taken_before_what_is_none() {
-    let fixture = Fixture::new();
-    let root = Root::new(fixture.path("root"), &[]).unwrap();
-    let first =
-        |paths: &[&str]| root.first(&paths.iter().map(PathBuf::from).collect::<Vec<_>>()).unwrap();
-    assert!(matches!(first(&["/none", "/bin", "/bin/tool"]), Found::File(_)));
-    assert!(
-        matches!(first(&["/none", "/bin", "/"]), Found::Other { path, .. } if path == Path::new("/bin"))
-    );
 }
 
 #[test]

@@ -44,6 +44,21 @@ impl Archive {
         manifest
     }
 
+    /// Adds the manifest of an image with `null` for its layers, as BuildKit writes it.
+    pub fn without_layers(&mut self, image: &Value) -> Value {
+        let digest = image["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        let mut manifest: Value = serde_json::from_slice(&self.blobs[digest]).unwrap();
+        manifest["layers"] = Value::Null;
+        self.add(MANIFEST, manifest.to_string().as_bytes())
+    }
+
+    /// The digest of an image's config.
+    pub fn config_of(&self, image: &Value) -> String {
+        let digest = image["digest"].as_str().unwrap().trim_start_matches("sha256:");
+        let manifest: Value = serde_json::from_slice(&self.blobs[digest]).unwrap();
+        manifest["config"]["digest"].as_str().unwrap().to_owned()
+    }
+
     /// Adds an index of some images.
     pub fn index(&mut self, manifests: &[Value]) -> Value {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });

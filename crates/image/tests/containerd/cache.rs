@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use image::cache::Cache;
+use image::cache::{Allowed, Cache, Turn};
 use image::{Component, Container, Error, Workload, resolve};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use xattr::FileExt as _;
@@ -16,6 +16,9 @@ use xattr::FileExt as _;
 use super::{CONFIG, Daemon, MODULE, NAME, NAMESPACE, WASM, component, resolved, with_image};
 
 const ENGINE: &str = "engine 1";
+
+/// More than there are at a time in any test.
+const ALLOWED: Allowed = Allowed { at_a_time: 1000, time: Duration::from_secs(100) };
 
 /// Makes code of a given size, and counts.
 #[derive(Default)]
@@ -34,7 +37,7 @@ impl Compiler {
     }
 
     async fn code_for(&self, engine: &str, cache: &Cache, component: &Component) -> File {
-        let compile = async |layers: Vec<File>| {
+        let compile = async |layers: Vec<File>, _turn: Turn| {
             assert!(!layers.is_empty());
             self.calls.fetch_add(1, Ordering::Relaxed);
             // Others that start meanwhile get as far as they can.
@@ -44,7 +47,7 @@ impl Compiler {
             code.set_len(self.bytes.max(4)).unwrap();
             Ok::<_, Error>(("a world".to_owned(), code))
         };
-        let (about, code) = cache.code(component, engine, compile).await.unwrap();
+        let (about, code) = cache.code(component, engine, ALLOWED, compile).await.unwrap();
         assert_eq!(about, "a world");
         let mut start = [0; 4];
         code.read_exact_at(&mut start, 0).unwrap();
@@ -81,6 +84,7 @@ async fn of_file(folder: &Path, text: &[u8]) -> Component {
         env: &[],
         mounts: &[],
         preinit: None,
+        layers: &[],
     };
     match resolve(&container).await.unwrap() {
         Workload::Wasm(component) => component,

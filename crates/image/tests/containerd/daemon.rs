@@ -1,5 +1,6 @@
 //! A private containerd: everything it keeps is in one temporary folder.
 
+use std::collections::HashMap;
 use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
@@ -11,6 +12,8 @@ use containerd_client::tonic::Request;
 use containerd_client::{Client, with_namespace};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use prost_types::Any;
+use serde_json::json;
 
 pub const NAMESPACE: &str = "image-tests";
 
@@ -82,7 +85,24 @@ impl Daemon {
 
     /// Makes a record of a container of that image, as CRI does before it calls the shim.
     pub async fn container(&self, id: &str, image: &str) {
+        self.container_with(id, image, Default::default()).await;
+    }
+
+    /// The same, as CRI notes it: by the digest of the image's config, and, since containerd 2.0, what the Pod's author
+    /// wrote. containerd's own record has the name `image`.
+    pub async fn cri_container(&self, id: &str, image: &str, config: &str, written: &str) {
+        let spec = json!({ "image": config, "user_specified_image": written });
+        let metadata = json!({ "ID": id, "ImageRef": config, "Config": { "image": spec } });
+        let noted = json!({ "Version": "v1", "Metadata": metadata });
+        let type_url = "github.com/containerd/cri/pkg/store/container/Metadata".to_owned();
+        let noted = Any { type_url, value: noted.to_string().into_bytes() };
+        let key = "io.cri-containerd.container.metadata".to_owned();
+        self.container_with(id, image, [(key, noted)].into()).await;
+    }
+
+    async fn container_with(&self, id: &str, image: &str, extensions: HashMap<String, Any>) {
         let mut container = Container {
+            extensions,
             id: id.into(),
             image: image.into(),
             runtime: Some(Runtime { name: "io.containerd.wasmtime.v1".into(), options: None }),

@@ -1,6 +1,7 @@
 //! Wasm layers from a real containerd: needs `containerd`, of any version, and its `ctr` in PATH.
 
 mod archive;
+mod asked;
 mod cache;
 mod daemon;
 
@@ -37,6 +38,7 @@ async fn in_namespace(
         env: &["PATH=/usr/bin:/bin".into()],
         mounts: &[],
         preinit: None,
+        layers: &[],
     })
     .await
 }
@@ -132,6 +134,19 @@ async fn a_container_or_image_unknown_to_containerd_has_no_wasm_layers() {
     let daemon = Daemon::start();
     daemon.container("c", "").await;
     assert!(matches!(resolved(&daemon, "sh").await.unwrap(), Workload::Linux));
+}
+
+#[tokio::test]
+async fn layers_that_are_null_are_none() {
+    let mut archive = Archive::default();
+    let manifest = archive.image(CONFIG, "linux/amd64", &[]);
+    let null = archive.without_layers(&manifest);
+    let daemon = Daemon::start();
+    daemon.import(&archive.finish(NAME, null), &["--all-platforms"]);
+    daemon.container("c", NAME).await;
+    assert!(matches!(resolved(&daemon, "/bin/sh").await.unwrap(), Workload::Linux));
+    let error = resolved(&daemon, "/app.wasm").await.unwrap_err();
+    assert!(error.to_string().contains("the image has no wasm layers"), "{error}");
 }
 
 #[tokio::test]

@@ -8,29 +8,30 @@ use std::sync::Arc;
 
 use containerd_shim::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim::protos::events::task::TaskCreate;
+use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
 use sandbox::{Request, Workload};
-use tokio::time::Instant;
 
-use super::service::{Shared, blocking};
-use super::workload;
+use super::service::{Caller, Shared, blocking};
+use super::{config, workload};
 use crate::config::ContainerConfig;
 use crate::connection::{Held, Pending};
 use crate::container::{Container, Kind, Parts};
 use crate::errors::Error;
 use crate::options::Options;
 use crate::process::Process;
-use crate::stdio::Paths;
+use crate::stdio::{Owner, Paths};
 
-/// Carries out Create, and tells of it. By the deadline it is refused, if what takes long is a compilation.
+/// Carries out Create, and tells of it. It is refused if what takes long is a compilation: by the caller's deadline, or
+/// when the container is to be deleted.
 pub async fn create(
     shared: Arc<Shared>,
     request: CreateTaskRequest,
-    deadline: Option<Instant>,
+    caller: Caller,
 ) -> Result<CreateTaskResponse, Error> {
-    let made = make(&shared, request, deadline).await;
+    let made = make(&shared, request, &caller).await;
     if made.is_err() {
         shared.end_if_asked();
     }
@@ -40,12 +41,12 @@ pub async fn create(
 async fn make(
     shared: &Arc<Shared>,
     request: CreateTaskRequest,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<CreateTaskResponse, Error> {
     let _span = trace::span("Create");
-    let place = shared.reserve(&request.id)?;
+    let place = shared.reserve(&request.id, caller)?;
     shared.expect_join();
-    let prepared = prepare(shared, &request, deadline).await?;
+    let prepared = prepare(shared, &request, caller).await?;
     // Until the watcher claims the process, nobody else may reap it.
     let forking = shared.forking.read().await;
     let built = prepared.build(shared).await.map(Arc::new);
@@ -87,12 +88,13 @@ struct Unbuilt {
     cgroup: Cgroup,
     stdio: Paths,
     kind: Kind,
+    layers: Vec<Descriptor>,
 }
 
 async fn prepare(
     shared: &Arc<Shared>,
     request: &CreateTaskRequest,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<Prepared, Error> {
     // Each may take minutes and a thread or two: the rest of the Pod must get by meanwhile.
     let _turn = shared.creates.acquire().await;
@@ -101,11 +103,11 @@ async fn prepare(
     if !request.checkpoint.is_empty() {
         return Err(Error::Checkpoint);
     }
-    let config = ContainerConfig::read(&bundle)?;
+    let config = config::read(shared, &bundle).await?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     let rootfs = mount(request, config.rootfs()).await?;
     let finding = trace::span("find the workload");
-    let found = workload::find(shared, &request.id, &bundle, &config, deadline).await?;
+    let found = workload::find(shared, &request.id, &bundle, &config, caller).await?;
     drop(finding);
     let stdio = Paths {
         terminal: request.terminal,
@@ -119,7 +121,8 @@ async fn prepare(
         Workload::Guest { .. } => Kind::Guest,
     };
     let user = config.process().user();
-    let connection = shared.connect(&request.id, &stdio, kind == Kind::Program, user).await?;
+    let connection =
+        shared.connect(&request.id, &stdio, Owner::First, kind == Kind::Program, user).await?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
@@ -130,24 +133,33 @@ async fn prepare(
         workload: found.workload,
     };
     let (fds, pending) = connection.split(found.files);
-    Ok(Prepared { parts: Unbuilt { config, rootfs, cgroup, stdio, kind }, create, fds, pending })
+    Ok(Prepared {
+        parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers },
+        create,
+        fds,
+        pending,
+    })
 }
 
 impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
-        let Unbuilt { config, rootfs, cgroup, stdio, kind } = self.parts;
+        let Unbuilt { config, rootfs, cgroup, stdio, kind, layers } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
         let child = isolate(shared, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
-        first.made(child, hold(shared, self.pending, &bundle, &id).await?);
+        let members = config.members(child.pid());
+        let held = hold(shared, self.pending, &bundle, &id).await?;
+        first.made(child, held, kind == Kind::Guest);
         Ok(Container::new(Parts {
             id,
             bundle,
             rootfs: rootfs.keep(),
             first,
             cgroup,
+            members,
             own_pid_namespace: config.own_pid_namespace(),
             kind,
+            layers,
         }))
     }
 }

@@ -26,6 +26,7 @@ pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<Delet
         first.signal(SIGKILL)?;
     }
     let exit = first.wait().await;
+    first.read_to_the_end().await;
     clean(&shared, &container).await?;
     shared.forget(&request.id)?;
     shared.end_if_asked();

@@ -9,16 +9,15 @@ use nix::libc::SIGKILL;
 use oci_spec::runtime;
 use sandbox::{Request, Workload};
 
-use super::service::{Shared, blocking};
-use super::workload;
-use crate::config::ContainerConfig;
+use super::service::{Caller, Shared, blocking};
+use super::{config, workload};
 use crate::connection::Pending;
 use crate::container::{Container, Exec, Kind};
 use crate::errors::Error;
 use crate::events::timestamp;
 use crate::lifecycle::{Refusal, State};
 use crate::process::Process;
-use crate::stdio::Paths;
+use crate::stdio::{Owner, Paths};
 
 /// Carries out Exec: notes what is to be executed, and tells of it. Nothing runs before Start.
 pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, Error> {
@@ -50,6 +49,7 @@ pub async fn start(
     shared: &Arc<Shared>,
     container: Arc<Container>,
     exec_id: String,
+    caller: &Caller,
 ) -> Result<StartResponse, Error> {
     let exec = container.exec(&exec_id)?;
     let _starting = exec.process.starting.lock().await;
@@ -57,7 +57,7 @@ pub async fn start(
     container.exec(&exec_id)?;
     exec.process.lifecycle().may_start()?;
     container.first().lifecycle().may_exec()?;
-    let prepared = prepare(shared, &container, &exec_id, &exec).await?;
+    let prepared = prepare(shared, &container, &exec_id, &exec, caller).await?;
     // Until the process is known, nobody else may reap it.
     let forking = shared.forking.read().await;
     let made = prepared.make(shared, &exec.process).await;
@@ -83,6 +83,7 @@ pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteRespon
     // Not while it is being started, which goes on when nobody waits for it any more.
     let _starting = process.starting.lock().await;
     process.lifecycle().may_delete()?;
+    process.read_to_the_end().await;
     let mut response = DeleteResponse { pid: process.number(), ..Default::default() };
     // One that was never started has no end.
     if let State::Stopped(exit) = process.lifecycle().state() {
@@ -95,6 +96,7 @@ pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteRespon
 
 /// All that it needs before it is a process.
 struct Prepared {
+    is_guest: bool,
     request: Request,
     fds: Vec<OwnedFd>,
     pending: Pending,
@@ -105,15 +107,21 @@ async fn prepare(
     container: &Container,
     exec_id: &str,
     exec: &Exec,
+    caller: &Caller,
 ) -> Result<Prepared, Error> {
     let first = container.first().child().ok_or(Refusal::NotRunning)?;
-    let config = ContainerConfig::read(container.bundle())?;
-    let found = workload::find_exec(shared, container, &config, &exec.spec).await?;
+    let config = config::read(shared, container.bundle()).await?;
+    let found = tokio::select! {
+        found = workload::find_exec(shared, container, &config, &exec.spec, caller) => found?,
+        // What takes long is of no use any more.
+        _ = container.first().wait() => return Err(Refusal::NotRunning.into()),
+    };
     let is_program = matches!(found.workload, Workload::Linux);
+    let is_guest = matches!(found.workload, Workload::Guest { .. });
     // A terminal of the container's own is in its devpts, which only a program's container has.
     let own_terminal = is_program && container.kind() == Kind::Program;
     let (stdio, user) = (exec.process.stdio(), exec.spec.user());
-    let connection = shared.connect(exec_id, stdio, own_terminal, user).await?;
+    let connection = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, user).await?;
     let request = Request::Exec(Box::new(sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
@@ -125,17 +133,17 @@ async fn prepare(
     }));
     let (given, pending) = connection.split(found.files);
     let fds = [first.try_clone()?].into_iter().chain(given).collect();
-    Ok(Prepared { request, fds, pending })
+    Ok(Prepared { is_guest, request, fds, pending })
 }
 
 impl Prepared {
     async fn make(self, shared: &Arc<Shared>, process: &Process) -> Result<(), Error> {
-        let Prepared { request, fds, pending } = self;
+        let Prepared { is_guest, request, fds, pending } = self;
         let shared = shared.clone();
         let child = blocking(move || Ok(shared.zygote.make(&request, &fds)?)).await?;
         match pending.hold() {
             Ok(held) => {
-                process.made(child, held);
+                process.made(child, held, is_guest);
                 Ok(())
             }
             Err(error) => {

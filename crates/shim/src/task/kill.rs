@@ -23,8 +23,7 @@ pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, E
     }
     process.lifecycle().may_kill()?;
     if request.all && request.exec_id.is_empty() {
-        return blocking(move || Ok(container.cgroup().signal(signal).map(|()| Empty::new())?))
-            .await;
+        return blocking(move || container.signal_all(signal).map(|()| Empty::new())).await;
     }
     process.signal(signal)?;
     if signal == SIGKILL {

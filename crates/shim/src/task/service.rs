@@ -1,7 +1,6 @@
 //! What the verbs share, and the table from ttrpc call to verb.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::{HashMap, hash_map};
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,23 +16,23 @@ use containerd_shim::api::{
     UpdateTaskRequest, WaitRequest, WaitResponse,
 };
 use containerd_shim::protos::ttrpc::{self, r#async::TtrpcContext};
-use image::cache::Cache;
 use nix::unistd::Pid;
 use oci_spec::runtime::User;
 use sandbox::Zygote;
 use sandbox::console::Size;
-use tokio::sync::{Notify, RwLock, Semaphore};
+use tokio::sync::{Notify, OnceCell, RwLock, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
 use super::compile::Abandoned;
 use super::{create, delete, exec, kill, pause, query, start, update};
+use crate::annotations::Annotations;
 use crate::connection::Connection;
-use crate::container::Container;
+use crate::container::{Container, Kind};
 use crate::errors::Error;
 use crate::events::Events;
 use crate::logger::Whose;
-use crate::stdio::Paths;
+use crate::stdio::{Owner, Paths};
 
 /// How many containers of a Pod are prepared at once: more would only compile against each other.
 const CREATES: usize = 4;
@@ -53,8 +52,8 @@ pub struct Shared {
     pub containerd: PathBuf,
     /// Where processes come from.
     pub zygote: Zygote,
-    /// Where compiled code is kept.
-    pub cache: Cache,
+    /// What the Pod's annotations set, where containerd had to be asked for them.
+    pub annotations: OnceCell<Annotations>,
     /// Compilations that nobody waits for.
     pub abandoned: Abandoned,
     /// Where events go.
@@ -73,8 +72,42 @@ pub struct Shared {
     ends_when_empty: AtomicBool,
 }
 
-/// The containers by id; one that is still being made is `None`.
-type Containers = HashMap<String, Option<Arc<Container>>>;
+/// The containers by id.
+type Containers = HashMap<String, Entry>;
+
+/// A container, or one that is still being made.
+enum Entry {
+    Made(Arc<Container>),
+    BeingMade(Caller),
+}
+
+impl Entry {
+    fn made(&self) -> Option<&Arc<Container>> {
+        match self {
+            Entry::Made(container) => Some(container),
+            Entry::BeingMade(_) => None,
+        }
+    }
+}
+
+/// Who waits for a container to be made.
+#[derive(Clone)]
+pub struct Caller {
+    /// How long.
+    pub deadline: Option<Instant>,
+    given_up: Arc<Notify>,
+}
+
+impl Caller {
+    fn new(context: &TtrpcContext) -> Caller {
+        Caller { deadline: deadline(context), given_up: Arc::default() }
+    }
+
+    /// Returns when the container is to be deleted that it waits for. Of those who wait for this, one is told.
+    pub async fn gone(&self) {
+        self.given_up.notified().await;
+    }
+}
 
 /// The place of a container that is being made, which is given up when it is dropped unfilled.
 pub struct Place<'a> {
@@ -85,7 +118,7 @@ pub struct Place<'a> {
 impl Place<'_> {
     /// The container was made.
     pub fn fill(self, container: Arc<Container>) {
-        self.shared.containers().insert(self.id.to_owned(), Some(container));
+        self.shared.containers().insert(self.id.to_owned(), Entry::Made(container));
         self.shared.settled.notify_waiters();
     }
 }
@@ -93,7 +126,7 @@ impl Place<'_> {
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut containers = self.shared.containers();
-        if let Some(None) = containers.get(self.id) {
+        if let Some(Entry::BeingMade(_)) = containers.get(self.id) {
             containers.remove(self.id);
             self.shared.settled.notify_waiters();
         }
@@ -110,24 +143,25 @@ impl Shared {
     ///
     /// # Errors
     /// [`Error::Exists`] when there is a container of that id, or one is being made.
-    pub fn reserve<'a>(&'a self, id: &'a str) -> Result<Place<'a>, Error> {
+    pub fn reserve<'a>(&'a self, id: &'a str, caller: &Caller) -> Result<Place<'a>, Error> {
         match self.containers().entry(id.to_owned()) {
-            Entry::Occupied(_) => Err(Error::Exists(id.to_owned())),
-            Entry::Vacant(vacant) => {
-                vacant.insert(None);
+            hash_map::Entry::Occupied(_) => Err(Error::Exists(id.to_owned())),
+            hash_map::Entry::Vacant(vacant) => {
+                vacant.insert(Entry::BeingMade(caller.clone()));
                 Ok(Place { shared: self, id })
             }
         }
     }
 
-    /// The container of that id. One that is being made is waited for: containerd asks for its deletion
-    /// when it has lost patience with Create.
+    /// The container of that id, which is to be deleted. One that is being made is waited for, and not compiled any
+    /// more: containerd asks for its deletion when it has lost patience with Create.
     pub async fn settled(&self, id: &str) -> Result<Arc<Container>, Error> {
         loop {
             let settled = self.settled.notified();
-            let being_made = matches!(self.containers().get(id), Some(None));
-            if !being_made {
-                return self.container(id);
+            match self.containers().get(id) {
+                Some(Entry::Made(container)) => return Ok(container.clone()),
+                Some(Entry::BeingMade(caller)) => caller.given_up.notify_one(),
+                None => return Err(Error::NoSuchContainer(id.to_owned())),
             }
             settled.await;
         }
@@ -150,11 +184,15 @@ impl Shared {
         let Ok(_nobody_forks) = self.forking.try_write() else {
             return;
         };
-        let claimed =
-            |pid: Pid| self.containers().values().flatten().any(|container| container.claims(pid));
+        let claimed = |pid: Pid| {
+            self.containers()
+                .values()
+                .filter_map(Entry::made)
+                .any(|container| container.claims(pid))
+        };
         while let Some(pid) = sandbox::pidfd::reap_orphan(claimed) {
             if pid == self.zygote.pid() {
-                log::error!("the zygote ended; this Pod can make no more containers");
+                log::warn!("the zygote was killed; a new one is started when it is needed");
             }
         }
     }
@@ -167,6 +205,7 @@ impl Shared {
         self: &Arc<Self>,
         id: &str,
         paths: &Paths,
+        owner: Owner,
         is_program: bool,
         user: &User,
     ) -> Result<Connection, Error> {
@@ -176,7 +215,7 @@ impl Shared {
             // A logger is this process's child, and whoever executes it waits to hear that it was.
             let _nobody_reaps = shared.forking.blocking_read();
             let whose = Whose { id: &id, namespace: &shared.namespace };
-            Connection::open(&paths, whose, is_program, &user)
+            Connection::open(&paths, whose, owner, is_program, &user)
         });
         let opened = opened.await;
         self.reap_orphans();
@@ -206,25 +245,26 @@ impl Shared {
     /// # Errors
     /// [`Error::NoSuchContainer`].
     pub fn container(&self, id: &str) -> Result<Arc<Container>, Error> {
-        let found = self.containers().get(id).cloned();
-        found.flatten().ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
+        let found = self.containers().get(id).and_then(Entry::made).cloned();
+        found.ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
+    }
+
+    /// The Pod's sandbox, where there is a Pod.
+    pub fn sandbox(&self) -> Option<Arc<Container>> {
+        let containers = self.containers();
+        let mut made = containers.values().filter_map(Entry::made);
+        made.find(|container| container.kind() == Kind::Sandbox).cloned()
     }
 }
 
 impl Service {
     /// A service without containers.
-    pub fn new(
-        namespace: String,
-        containerd: PathBuf,
-        zygote: Zygote,
-        cache: Cache,
-        events: Events,
-    ) -> Service {
+    pub fn new(namespace: String, containerd: PathBuf, zygote: Zygote, events: Events) -> Service {
         let shared = Shared {
             namespace,
             containerd,
             zygote,
-            cache,
+            annotations: OnceCell::new(),
             abandoned: Abandoned::default(),
             events,
             creates: Semaphore::new(CREATES),
@@ -293,11 +333,12 @@ impl containerd_shim::Task for Service {
         context: &TtrpcContext,
         request: CreateTaskRequest,
     ) -> Answer<CreateTaskResponse> {
-        to_the_end(create::create(self.0.clone(), request, deadline(context))).await
+        let caller = Caller::new(context);
+        to_the_end(create::create(self.0.clone(), request, caller)).await
     }
 
-    async fn start(&self, _: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
-        to_the_end(start::start(self.0.clone(), request)).await
+    async fn start(&self, context: &TtrpcContext, request: StartRequest) -> Answer<StartResponse> {
+        to_the_end(start::start(self.0.clone(), request, Caller::new(context))).await
     }
 
     async fn state(&self, _: &TtrpcContext, request: StateRequest) -> Answer<StateResponse> {

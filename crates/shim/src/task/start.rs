@@ -7,15 +7,20 @@ use containerd_shim::protos::events::task::TaskStart;
 use sandbox::Request;
 
 use super::exec;
-use super::service::{Shared, blocking};
+use super::service::{Caller, Shared, blocking};
 use crate::container::Kind;
 use crate::errors::Error;
 
-/// Carries out Start, and tells of it before the container's end can be told.
-pub async fn start(shared: Arc<Shared>, request: StartRequest) -> Result<StartResponse, Error> {
+/// Carries out Start, and tells of it before the container's end can be told. Start of an exec process that is still being
+/// compiled at the deadline is refused.
+pub async fn start(
+    shared: Arc<Shared>,
+    request: StartRequest,
+    caller: Caller,
+) -> Result<StartResponse, Error> {
     let container = shared.container(&request.id)?;
     if !request.exec_id.is_empty() {
-        return exec::start(&shared, container, request.exec_id).await;
+        return exec::start(&shared, container, request.exec_id, &caller).await;
     }
     let _span = trace::span("Start");
     let _starting = container.first().starting.lock().await;

@@ -7,7 +7,7 @@ use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::LinuxResources;
 
 use super::service::{Shared, blocking};
-use crate::container::{Container, Kind};
+use crate::container::Container;
 use crate::errors::Error;
 
 /// The type of the limits, as containerd names what it has encoded as JSON (containerd, typeurl).
@@ -33,10 +33,9 @@ fn resources(any: Option<&Any>) -> Result<LinuxResources, Error> {
 fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
     container.cgroup().update(resources)?;
     let limit = resources.memory().as_ref().and_then(|memory| memory.limit());
-    let Some(limit) = limit.filter(|limit| *limit != 0 && container.kind() == Kind::Guest) else {
-        return Ok(());
-    };
-    for process in container.processes() {
+    let Some(limit) = limit.filter(|limit| *limit != 0) else { return Ok(()) };
+    // A Linux container can have exec processes that are guests.
+    for process in container.processes().into_iter().filter(|process| process.is_guest()) {
         // One that is not made yet hears of it at its start; the number of one that is reaped may be another's.
         let Some(child) = process.child() else { continue };
         if !child.signal(0)? {

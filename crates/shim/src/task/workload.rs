@@ -5,12 +5,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use engine::{Plan, Remains, World};
+use oci_spec::image::Descriptor;
 use oci_spec::runtime::Process;
 use sandbox::{Workload, unwritable};
-use tokio::time::Instant;
 
 use super::compile;
-use super::service::{Shared, blocking};
+use super::service::{Caller, Shared};
 use crate::config::ContainerConfig;
 use crate::container::{Container, Kind};
 use crate::errors::Error;
@@ -27,6 +27,14 @@ pub struct Found {
     pub workload: Workload,
     /// As its [`Task`] has it.
     pub files: Vec<OwnedFd>,
+    /// The wasm layers of the image that it is made of.
+    pub layers: Vec<Descriptor>,
+}
+
+impl Found {
+    fn without_files(workload: Workload) -> Found {
+        Found { workload, files: vec![], layers: vec![] }
+    }
 }
 
 /// What a container's first process has beside those that are executed later.
@@ -36,8 +44,6 @@ struct First<'a> {
     config: &'a ContainerConfig,
     /// Where it is asked for a profile.
     bundle: &'a Path,
-    /// Until when it is waited for.
-    deadline: Option<Instant>,
 }
 
 /// The workload of a container whose root is mounted.
@@ -46,17 +52,17 @@ pub async fn find(
     id: &str,
     bundle: &Path,
     config: &ContainerConfig,
-    deadline: Option<Instant>,
+    caller: &Caller,
 ) -> Result<Found, Error> {
     if config.is_sandbox() {
-        return Ok(Found { workload: Workload::Pause, files: vec![] });
+        return Ok(Found::without_files(Workload::Pause));
     }
     let process = config.process();
-    let remains = config.remains()?;
+    let remains = config.remains();
     let resolving = trace::span("resolve the image");
-    let found = image::resolve(&container(shared, id, config, process)).await?;
+    let found = image::resolve(&container(shared, id, config, process, &[])).await?;
     drop(resolving);
-    prepare(shared, found, process, Some(First { id, remains, bundle, config, deadline })).await
+    prepare(shared, found, process, caller, Some(First { id, remains, bundle, config })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -66,21 +72,20 @@ pub async fn find_exec(
     executed_in: &Container,
     config: &ContainerConfig,
     process: &Process,
+    caller: &Caller,
 ) -> Result<Found, Error> {
-    let id = executed_in.id();
     if let Some(export) = args(process).first().and_then(|name| name.strip_prefix('#')) {
         let arguments = args(process)[1..].to_vec();
-        return find_export(shared, id, config, process, export, arguments).await;
+        return find_export(shared, executed_in, config, process, export, arguments, caller).await;
     }
-    match image::resolve_file(&container(shared, id, config, process)).await? {
-        Some(found) => prepare(shared, found, process, None).await,
-        None if executed_in.kind() == Kind::Program => {
-            Ok(Found { workload: Workload::Linux, files: vec![] })
-        }
+    match image::resolve_file(&of_created(shared, executed_in, config, process)).await? {
+        Some(found) => prepare(shared, found, process, caller, None).await,
+        None if executed_in.kind() == Kind::Program => Ok(Found::without_files(Workload::Linux)),
         None => match args(process) {
             [word, call] if word == INVOKE => {
                 let (export, arguments) = split_call(call);
-                find_export(shared, id, config, process, export, vec![arguments.to_owned()]).await
+                let arguments = vec![arguments.to_owned()];
+                find_export(shared, executed_in, config, process, export, arguments, caller).await
             }
             args => match find_word(shared, executed_in, config, process).await? {
                 Some(word) => say(executed_in, word),
@@ -97,18 +102,16 @@ async fn find_word(
     config: &ContainerConfig,
     process: &Process,
 ) -> Result<Option<Word>, Error> {
-    let text = match args(process).first().map_or("", String::as_str) {
-        "env" => answers::env(process.env().as_deref().unwrap_or_default()),
+    let text = match name(process) {
+        "env" => answers::env(process),
         "ps" => answers::ps(executed_in)?,
         "grants" => answers::grants(config),
         "wit" => {
-            let own = container(shared, executed_in.id(), config, config.process());
+            let own = of_created(shared, executed_in, config, config.process());
             let image::Workload::Wasm(component) = image::resolve(&own).await? else {
                 return Ok(None);
             };
-            let (names, layers) = (component.names(), component.layers().await?);
-            let shared = shared.clone();
-            blocking(move || guests::describe(&shared.zygote, names, layers)).await?
+            compile::describe(shared, &component).await?
         }
         _ => return Ok(Word::parse(args(process))),
     };
@@ -121,7 +124,7 @@ fn say(executed_in: &Container, word: Word) -> Result<Found, Error> {
         _ => vec![],
     };
     let value = guests::encode(&Task::Word(word));
-    Ok(Found { workload: Workload::Guest { value, page_map: false }, files })
+    Ok(Found { workload: Workload::Guest { value, page_map: false }, files, layers: vec![] })
 }
 
 /// `get-user(42)` is the export and what is in its parentheses.
@@ -133,16 +136,17 @@ fn split_call(call: &str) -> (&str, &str) {
 /// An export of the container's own guest, with arguments.
 async fn find_export(
     shared: &Arc<Shared>,
-    id: &str,
+    executed_in: &Container,
     config: &ContainerConfig,
     process: &Process,
     export: &str,
     arguments: Vec<String>,
+    caller: &Caller,
 ) -> Result<Found, Error> {
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
-    let found = image::resolve(&container(shared, id, config, &called)).await?;
-    prepare(shared, found, &called, None).await
+    let found = image::resolve(&of_created(shared, executed_in, config, &called)).await?;
+    prepare(shared, found, &called, caller, None).await
 }
 
 /// The container's own entrypoint with another export.
@@ -152,11 +156,22 @@ fn own_export(config: &ContainerConfig, export: &str, arguments: Vec<String>) ->
     [format!("{path}#{export}")].into_iter().chain(arguments).collect()
 }
 
+/// A process of a container that is there: its image's name may be another image's by now, and its layers are not.
+fn of_created<'a>(
+    shared: &'a Shared,
+    created: &'a Container,
+    config: &'a ContainerConfig,
+    process: &'a Process,
+) -> image::Container<'a> {
+    container(shared, created.id(), config, process, created.layers())
+}
+
 fn container<'a>(
     shared: &'a Shared,
     id: &'a str,
     config: &'a ContainerConfig,
     process: &'a Process,
+    layers: &'a [Descriptor],
 ) -> image::Container<'a> {
     image::Container {
         containerd: Some(&shared.containerd),
@@ -168,6 +183,7 @@ fn container<'a>(
         env: process.env().as_deref().unwrap_or_default(),
         mounts: config.mounts(),
         preinit: config.preinit(),
+        layers,
     }
 }
 
@@ -175,11 +191,12 @@ async fn prepare(
     shared: &Arc<Shared>,
     found: image::Workload,
     process: &Process,
+    caller: &Caller,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
-        image::Workload::Linux => Ok(Found { workload: Workload::Linux, files: vec![] }),
-        image::Workload::Wasm(component) => guest(shared, component, process, first).await,
+        image::Workload::Linux => Ok(Found::without_files(Workload::Linux)),
+        image::Workload::Wasm(component) => guest(shared, component, process, caller, first).await,
     }
 }
 
@@ -187,13 +204,14 @@ async fn guest(
     shared: &Arc<Shared>,
     component: image::Component,
     process: &Process,
+    caller: &Caller,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     let component = Arc::new(component);
-    let deadline = first.as_ref().and_then(|first| first.deadline);
-    let code = compile::code(shared, &component, deadline).await;
+    let code = compile::code(shared, &component, caller).await;
     let (world, code) = code.map_err(|error| match error {
-        Error::Guest(reason) => Error::Guest(format!("{}: {reason}", args(process).join(" "))),
+        // Not all args: this ends in events and logs, and secrets are among them.
+        Error::Guest(reason) => Error::Guest(format!("{}: {reason}", name(process))),
         other => other,
     })?;
     let env = process.env().as_deref().unwrap_or_default();
@@ -206,11 +224,12 @@ async fn guest(
         handed.push(Handed::Roots);
         files.push(roots);
     }
-    if let Some(First { id, remains, config, bundle, .. }) = first {
+    if let Some(First { id, remains, config, bundle }) = first {
         plan.remains = remains;
         config.serve_http(&mut plan.http)?;
         if world.serves_http() && plan.http.listen.is_none() {
-            let exposed = component.exposed_port(&container(shared, id, config, process)).await?;
+            let exposed =
+                component.exposed_port(&container(shared, id, config, process, &[])).await?;
             plan.http.port = exposed.unwrap_or(plan.http.port);
         }
         handed.push(Handed::Profiles);
@@ -221,7 +240,13 @@ async fn guest(
         handed.push(Handed::PageMap);
     }
     let value = guests::encode(&Task::Guest(Box::new(plan), handed));
-    Ok(Found { workload: Workload::Guest { value, page_map }, files })
+    let layers = component.image_layers().to_vec();
+    Ok(Found { workload: Workload::Guest { value, page_map }, files, layers })
+}
+
+/// What is executed: the first of the args.
+fn name(process: &Process) -> &str {
+    args(process).first().map_or("", String::as_str)
 }
 
 fn args(process: &Process) -> &[String] {

@@ -2,13 +2,19 @@
 
 use std::fs;
 
+use oci_spec::runtime::Process;
+
 use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::errors::Error;
 
-/// `env`, of the process that would be executed.
-pub fn env(env: &[String]) -> String {
-    env.iter().map(|entry| format!("{entry}\n")).collect()
+/// `env`, of a guest that would be executed as this process.
+pub fn env(process: &Process) -> String {
+    seen(process).iter().map(|(name, value)| format!("{name}={value}\n")).collect()
+}
+
+fn seen(process: &Process) -> Vec<(String, String)> {
+    engine::environment(process.env().as_deref().unwrap_or_default(), process.cwd())
 }
 
 /// `ps`: what is in the cgroup. The numbers are those of the node.
@@ -50,14 +56,9 @@ pub fn grants(config: &ContainerConfig) -> String {
             if options.iter().any(|it| it == "ro") { "read only" } else { "read and write" };
         text += &format!("files {} : {access} (volumeMounts)\n", mount.destination().display());
     }
-    let names: Vec<&str> = config
-        .process()
-        .env()
-        .iter()
-        .flatten()
-        .map(|entry| entry.split('=').next().unwrap_or_default())
-        .collect();
-    text += &format!("env {} (env, envFrom, and the image)\n", names.join(" "));
+    let names: Vec<String> = seen(config.process()).into_iter().map(|(name, _)| name).collect();
+    text +=
+        &format!("env {} (env, envFrom, and the image; PWD from workingDir)\n", names.join(" "));
     text += "network: sockets of the Pod, and its DNS (a NetworkPolicy may say less)\n";
     text += "stdin, stdout, stderr, clocks, random\n";
     text += &match config.memory_limit() {

@@ -37,7 +37,8 @@ words that can be executed here, where the image has no file of that name:
   wit                     what the guest imports and exports
   grants                  what the guest may do, and why
   profile SECONDS         where it spends its processor time, for profiler.firefox.com
-  invoke 'EXPORT(ARGS)'   calls an export, with arguments in WAVE notation
+  invoke 'EXPORT(ARGS)'   calls an export, with arguments in WAVE notation; of a core
+                          module, with numbers
   '#EXPORT' ARG...        the same
   PATH.wasm ARG...        another guest of the image
   help                    this

@@ -18,9 +18,12 @@ Examples:
   To an archive for `ctr image import`, or a folder (OCI image layout):
       wasm-image build app.wasm -t registry.example/you/app:1 -o app.tar
       wasm-image build app.wasm -t registry.example/you/app:1 -o app/
-  With settings, and files in an ordinary layer:
+  Small on its way, and with a bill of materials beside it:
+      wasm-image build app.wasm -t registry.example/you/app:1 --compress --sbom --push
+  With settings, and files in an ordinary layer, for two kinds of nodes:
       wasm-image build app.wasm -t registry.example/you/app:1 --push \\
-          --env LOG=info --expose 8080 --user 1000 --workdir /data --file site.css:/www/site.css
+          --env LOG=info --expose 8080 --user 1000 --workdir /data --file site.css:/www/site.css \\
+          --platform linux/amd64 --platform linux/arm64
   The CNCF Wasm artifact, as `wkg oci push` makes it (its Pods need a `command`):
       wasm-image build app.wasm -t registry.example/you/app:1 --artifact --push
   An ordinary image for this machine's platform, with the guest as a file:
@@ -45,13 +48,23 @@ pub struct Build {
     #[command(flatten)]
     pub destination: Destination,
 
-    /// Platform of the image [default: wasip2/wasm for a component, wasip1/wasm for a module, else this machine's]
-    #[arg(long, value_name = "OS/ARCH", conflicts_with = "artifact")]
-    pub platform: Option<Platform>,
+    /// Platform of the image; repeat for an index [default: this machine's with --file or --rootfs, which containerd
+    /// unpacks for no other; else wasip2/wasm for a component, wasip1/wasm for a module]
+    #[arg(
+        long = "platform",
+        value_name = "OS/ARCH",
+        value_delimiter = ',',
+        conflicts_with = "artifact"
+    )]
+    pub platforms: Vec<Platform>,
 
     /// Media type of the wasm layers
     #[arg(long, value_name = "TYPE", default_value = "application/wasm")]
     pub layer_media_type: String,
+
+    /// Compress the layers with Zstandard (application/wasm+zstd, tar+zstd): this shim runs them, others may not
+    #[arg(long, conflicts_with_all = ["artifact", "layer_media_type"])]
+    pub compress: bool,
 
     /// A file to put in the image's root file system
     #[arg(long = "file", value_name = "SRC:DEST")]
@@ -92,6 +105,11 @@ pub struct Build {
     /// An annotation of its manifest
     #[arg(long = "annotation", value_name = "K=V")]
     pub annotations: Vec<KeyValue>,
+
+    /// Make a bill of materials (CycloneDX) that refers to the image, from what its WebAssembly says of itself: tools,
+    /// and crates where it was built by `cargo auditable`
+    #[arg(long)]
+    pub sbom: bool,
 
     /// Make a CNCF Wasm OCI artifact: exactly one .wasm and nothing that such a config lacks
     #[arg(long, conflicts_with_all = [

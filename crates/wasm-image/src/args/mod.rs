@@ -1,7 +1,8 @@
-//! The command line: what this program can be asked to do. [`build`] has the longest of its commands, [`values`] what
-//! single options take.
+//! The command line: what this program can be asked to do. [`build`] has the longest of its commands, [`moving`] those
+//! that move an image, [`values`] what single options take.
 
 mod build;
+mod moving;
 mod values;
 
 use std::path::PathBuf;
@@ -9,8 +10,10 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 
 pub use build::{Build, tagged};
+pub use moving::{Copy, Pull, Push};
 pub use values::{FileCopy, KeyValue, Port};
 
+use crate::build::config::Platform;
 use crate::place::Place;
 pub use crate::registry::Options as Registry;
 
@@ -25,7 +28,7 @@ Credentials are those of `docker login` and `podman login`, credential helpers i
 
 Exit codes:
   0  done
-  1  failed: a file, a refusal by the registry, content that is not what its digest says
+  1  failed: a file, a refusal by the registry or no registry at all, content that is not what its digest says
   2  the command line was wrong
   3  no such image, blob or file
   4  the registry wants other credentials, or those configured cannot be had
@@ -51,7 +54,7 @@ pub enum Command {
     Pull(Pull),
     /// Copy an image from any place to any other
     Copy(Copy),
-    /// Make an artifact (as of `wkg oci push`) an image that runs without a `command`
+    /// Make an image that runs of an artifact (as of `wkg oci push`), or of an image for wasm with ordinary layers
     Convert(Convert),
     /// Say what an image or .wasm file is, needs, and whether it would run
     Inspect(Inspect),
@@ -87,7 +90,7 @@ pub enum Kind {
 #[derive(Debug, Default, clap::Args)]
 #[group(required = true, multiple = true)]
 pub struct Destination {
-    /// The archive (FILE.tar) or OCI image layout (DIR) to write
+    /// The archive (FILE.tar, FILE.tgz, or `-` for standard output) or OCI image layout (DIR) to write
     #[arg(short, long, value_name = "FILE.tar|DIR")]
     pub output: Option<PathBuf>,
 
@@ -96,101 +99,27 @@ pub struct Destination {
     pub push: bool,
 }
 
-/// An image to send.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-What the registry has already is not sent again: a push that was cut short is just repeated.
-
-Examples:
-  wasm-image push app.tar
-  wasm-image push app.tar registry.example/you/app:2")]
-pub struct Push {
-    /// The archive (FILE.tar) or OCI image layout (DIR)
-    #[arg(value_name = "FILE.tar|DIR")]
-    pub source: PathBuf,
-
-    /// Its name in the registry [default: the one it has in the archive or layout]
-    #[arg(value_name = "REF")]
-    pub target: Option<String>,
-
-    /// Which image, where the archive or layout has several: its name or digest
-    #[arg(long, value_name = "NAME")]
-    pub image: Option<String>,
-
-    #[command(flatten)]
-    pub registry: Registry,
-
-    #[command(flatten)]
-    pub format: Format,
+/// Which image of an index is meant.
+#[derive(Debug, Default, clap::Args)]
+pub struct Apart {
+    /// Of an index, the image for this platform alone; it has a digest of its own
+    #[arg(long, value_name = "OS/ARCH")]
+    pub platform: Option<Platform>,
 }
 
-/// An image to get.
+/// An artifact to make an image of, or an image to mend.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-All platforms are kept. Into a layout (DIR), a pull that was cut short goes on with what is missing.
-
-Examples:
-  wasm-image pull registry.example/you/app:1 -o app.tar
-  wasm-image pull registry.example/you/app@sha256:0123… -o app/")]
-pub struct Pull {
-    /// The image, by tag or digest
-    #[arg(value_name = "REF")]
-    pub source: String,
-
-    /// The archive or OCI image layout to write
-    #[arg(short, long, value_name = "FILE.tar|DIR")]
-    pub output: PathBuf,
-
-    #[command(flatten)]
-    pub registry: Registry,
-
-    #[command(flatten)]
-    pub format: Format,
-}
-
-/// An image to copy.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-A place is REF, FILE.tar or DIR (which begins with `/` or `.`, or is there); docker://REF, oci-archive:FILE and
-oci:DIR leave no doubt. The image keeps its digest.
-
-Examples:
-  wasm-image copy registry.example/you/app:1 mirror.example/you/app:1
-  wasm-image copy app.tar oci:app")]
-pub struct Copy {
-    /// Where it is
-    #[arg(value_name = "FROM")]
-    pub source: Place,
-
-    /// Where to put it
-    #[arg(value_name = "TO")]
-    pub target: Place,
-
-    /// Which image, where FROM has several: its name or digest
-    #[arg(long, value_name = "NAME")]
-    pub image: Option<String>,
-
-    /// Its name in an archive or layout [default: the one it has]
-    #[arg(short, long = "tag", value_name = "REF")]
-    pub tag: Option<String>,
-
-    #[command(flatten)]
-    pub registry: Registry,
-
-    #[command(flatten)]
-    pub format: Format,
-}
-
-/// An artifact to make an image of.
-#[derive(Debug, clap::Args)]
-#[command(after_help = "\
-The component's layer stays as it is, so that a registry with the artifact is sent a config and a manifest only.
+Layers stay as they are. An artifact becomes an image whose Pods need no `command`. An image for a platform of wasm
+with ordinary layers, as `FROM scratch` and `COPY app.wasm /` make it with `--platform wasi/wasm`, becomes one for the
+node's: containerd 2.3 and later unpack the files of no other.
 
 Examples:
   wasm-image convert registry.example/you/lib:1 -t registry.example/you/app:1 --push
+  wasm-image convert registry.example/you/app:1 -t registry.example/you/app:2 --platform linux/arm64 --push
   wasm-image convert lib.tar -t registry.example/you/app:1 -o app.tar --entrypoint /app.wasm")]
 pub struct Convert {
-    /// The artifact: REF, FILE.tar or DIR
+    /// The artifact or image: REF, FILE.tar or DIR
     #[arg(value_name = "FROM")]
     pub source: Place,
 
@@ -201,7 +130,12 @@ pub struct Convert {
     #[command(flatten)]
     pub destination: Destination,
 
-    /// One element of the entrypoint; repeat for more [default: /NAME.wasm, by the image's name]
+    /// Platform of the image; repeat for an index [default: wasip2/wasm or wasip1/wasm of an artifact, else this
+    /// machine's]
+    #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
+    pub platforms: Vec<Platform>,
+
+    /// One element of the entrypoint; repeat for more [default: the image's, or /NAME.wasm by its name]
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub entrypoint: Vec<String>,
 
@@ -232,6 +166,14 @@ pub struct Inspect {
     /// Which image, where there are several: its name or digest
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
+
+    /// The platform of the node that is to run it [default: Linux on this machine's processor]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub node: Option<rule::Platform>,
+
+    /// The version of the node's containerd
+    #[arg(long, value_name = "VERSION", default_value = "2.4")]
+    pub containerd: rule::Containerd,
 
     #[command(flatten)]
     pub registry: Registry,

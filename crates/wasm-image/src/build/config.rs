@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use wasmparser::{Parser, Payload};
 
 use crate::args::{Build, KeyValue, Port};
+use crate::store::blob;
 
 /// The time of creation that an artifact's config must state; a fixed one keeps builds reproducible.
 const CREATED: &str = "1970-01-01T00:00:00Z";
@@ -42,6 +43,25 @@ impl Platform {
     }
 }
 
+impl Platform {
+    /// Whether a platform is this one: a variant of its processor is.
+    pub fn is(&self, platform: &str) -> bool {
+        let own = self.to_string();
+        platform.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
+    /// Whether its files are not unpacked for: containerd 2.3 and later unpack those of the node's own platform alone.
+    pub fn is_wasm(&self) -> bool {
+        self.architecture == "wasm"
+    }
+}
+
+impl std::fmt::Display for Platform {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.os, self.architecture)
+    }
+}
+
 impl std::str::FromStr for Platform {
     type Err = anyhow::Error;
 
@@ -64,8 +84,7 @@ pub struct Layers {
     pub wasm: Vec<String>,
 }
 
-/// The config of an image (OCI image specification, "OCI Image Configuration"); its wasm layers are listed as in that of
-/// an artifact (TAG Runtime, "Wasm OCI Artifact").
+/// The config of an image (OCI image specification, "OCI Image Configuration").
 pub fn of_image(
     build: &Build,
     entrypoint: &[String],
@@ -80,9 +99,15 @@ pub fn of_image(
         "rootfs": { "type": "layers", "diff_ids": layers.rootfs },
     });
     if !layers.wasm.is_empty() {
-        config["layerDigests"] = json!(layers.wasm);
+        name_layers(&mut config, &layers.wasm);
     }
     config.to_string().into_bytes()
+}
+
+/// Names wasm layers in an image's config. It is a label, because other tools drop what they do not know of a config, and
+/// keep labels.
+pub fn name_layers(config: &mut Value, wasm: &[String]) {
+    config["config"]["Labels"][provided::LAYERS_LABEL] = json!(blob::chain_id(wasm));
 }
 
 /// How the image is run; what was not given is left out, as other builders do.
@@ -103,7 +128,8 @@ fn run_config(build: &Build, entrypoint: &[String]) -> Value {
     Value::Object(config)
 }
 
-fn assignment(KeyValue { key, value }: &KeyValue) -> String {
+/// A variable of the environment.
+pub fn assignment(KeyValue { key, value }: &KeyValue) -> String {
     format!("{key}={value}")
 }
 
@@ -173,6 +199,13 @@ mod tests {
         for bad in ["linux", "linux/", "/amd64", "linux/arm/v7"] {
             assert_eq!(parse(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn a_variant_is_of_its_platform() {
+        let arm: Platform = "linux/arm".parse().unwrap();
+        assert!(arm.is("linux/arm") && arm.is("linux/arm/v7"));
+        assert!(!arm.is("linux/arm64") && !arm.is("linux"));
     }
 
     #[test]

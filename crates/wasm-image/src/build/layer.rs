@@ -13,6 +13,7 @@ use anyhow::{Context, Result, bail};
 use tar::{Builder, EntryType, Header};
 
 use crate::args::FileCopy;
+use crate::errors::unreadable;
 
 /// What the layer holds, by path in the image.
 type Tree = BTreeMap<PathBuf, Entry>;
@@ -26,6 +27,19 @@ enum Entry {
 
 /// The tar layer with all of `rootfs` and the `files`, which win over what `rootfs` has.
 pub fn pack(rootfs: Option<&Path>, files: &[FileCopy]) -> Result<Vec<u8>> {
+    tar(&tree(rootfs, files)?)
+}
+
+/// The files of that layer: their paths in the image, without the leading slash, and where they are.
+pub fn files(rootfs: Option<&Path>, files: &[FileCopy]) -> Result<Vec<(PathBuf, PathBuf)>> {
+    let file = |(path, entry)| match entry {
+        Entry::File { source, .. } => Some((path, source)),
+        Entry::Folder { .. } | Entry::Link { .. } => None,
+    };
+    Ok(tree(rootfs, files)?.into_iter().filter_map(file).collect())
+}
+
+fn tree(rootfs: Option<&Path>, files: &[FileCopy]) -> Result<Tree> {
     let mut tree = Tree::new();
     if let Some(rootfs) = rootfs {
         walk(rootfs, Path::new(""), &mut tree)?;
@@ -33,15 +47,15 @@ pub fn pack(rootfs: Option<&Path>, files: &[FileCopy]) -> Result<Vec<u8>> {
     for copy in files {
         copy_in(copy, &mut tree)?;
     }
-    tar(&tree)
+    Ok(tree)
 }
 
 /// Adds what lies in `root/below` to the tree.
 fn walk(root: &Path, below: &Path, tree: &mut Tree) -> Result<()> {
     let folder = root.join(below);
-    let cannot_read = || format!("cannot read folder {}", folder.display());
-    for entry in fs::read_dir(&folder).with_context(cannot_read)? {
-        let path = below.join(entry.with_context(cannot_read)?.file_name());
+    let cannot_read = |error| unreadable(&folder, error);
+    for entry in fs::read_dir(&folder).map_err(cannot_read)? {
+        let path = below.join(entry.map_err(cannot_read)?.file_name());
         let found = look_at(&root.join(&path))?;
         let is_folder = matches!(found, Entry::Folder { .. });
         tree.insert(path.clone(), found);
@@ -54,8 +68,7 @@ fn walk(root: &Path, below: &Path, tree: &mut Tree) -> Result<()> {
 
 /// Adds one file and the folders it lies in.
 fn copy_in(copy: &FileCopy, tree: &mut Tree) -> Result<()> {
-    let source = fs::canonicalize(&copy.source)
-        .with_context(|| format!("cannot read {}", copy.source.display()))?;
+    let source = fs::canonicalize(&copy.source).map_err(|error| unreadable(&copy.source, error))?;
     let found = look_at(&source)?;
     if !matches!(found, Entry::File { .. }) {
         bail!("{} is not a file: use --rootfs for a folder", copy.source.display());
@@ -76,11 +89,11 @@ fn copy_in(copy: &FileCopy, tree: &mut Tree) -> Result<()> {
 
 /// What stands at a path, without following a link.
 fn look_at(path: &Path) -> Result<Entry> {
-    let cannot_read = || format!("cannot read {}", path.display());
-    let meta = fs::symlink_metadata(path).with_context(cannot_read)?;
+    let cannot_read = |error| unreadable(path, error);
+    let meta = fs::symlink_metadata(path).map_err(cannot_read)?;
     let mode = meta.permissions().mode();
     if meta.is_symlink() {
-        Ok(Entry::Link { target: fs::read_link(path).with_context(cannot_read)? })
+        Ok(Entry::Link { target: fs::read_link(path).map_err(cannot_read)? })
     } else if meta.is_dir() {
         Ok(Entry::Folder { mode: if mode & 0o1000 == 0 { 0o755 } else { 0o1777 } })
     } else if meta.is_file() {

@@ -2,23 +2,26 @@
 //!
 //! Three forms are known, and containerd meets all three in the wild: an ordinary image with the
 //! guest in its root file system, an image with wasm layers, and the CNCF Wasm OCI artifact. [`guest`] reads the wasm,
-//! [`layer`] packs a root file system, [`config`] writes the JSON that describes the image.
+//! [`layer`] packs a root file system, [`config`] writes the JSON that describes the image, [`index`] that of several.
 
 pub mod config;
 pub mod guest;
-mod layer;
+pub mod index;
+pub mod layer;
 
 use anyhow::{Result, bail, ensure};
 use oci_spec::image::Descriptor;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::args::Build;
-use crate::store::Layout;
+use crate::store::{Layout, blob, compressed};
 use config::Platform;
 use guest::Guest;
 
 /// Media types this program writes, beside those of its caller.
 pub mod media_type {
+    /// Of a list of images.
+    pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
     /// Of an image manifest.
     pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
     /// Of an image's config.
@@ -29,10 +32,11 @@ pub mod media_type {
     pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 }
 
-/// What the manifest names.
-struct Contents {
-    config: Descriptor,
+/// Layers, in their order, and what the config of an image says of them.
+#[derive(Debug, Default)]
+struct Content {
     layers: Vec<Descriptor>,
+    counted: config::Layers,
 }
 
 /// Puts the image described by `build` into a layout: the same bytes for the same input.
@@ -40,64 +44,104 @@ pub fn build(build: &Build, layout: &Layout) -> Result<Descriptor> {
     let guests: Vec<Guest> =
         build.components.iter().map(|path| Guest::read(path)).collect::<Result<_>>()?;
     guest::fit(&guests)?;
-    let contents = match build.artifact {
-        true => artifact(build, &guests, layout)?,
-        false => image(build, &guests, layout)?,
+    if build.artifact {
+        return artifact(build, &guests, layout);
+    }
+    let content = content(build, &guests, layout)?;
+    let platforms = match build.platforms.as_slice() {
+        [] => vec![platform(&guests, &content)],
+        given => given.to_vec(),
     };
+    let entrypoint = match (build.entrypoint.as_slice(), guests.as_slice()) {
+        ([], [first, ..]) => vec![first.entrypoint()],
+        (given, _) => given.to_vec(),
+    };
+    let image = |platform: &Platform| {
+        let config = config::of_image(build, &entrypoint, platform, &content.counted);
+        let config = layout.add(media_type::CONFIG, &config)?;
+        manifest(layout, &config, &content.layers, config::map(&build.annotations))
+    };
+    index::of(layout, &platforms, config::map(&build.annotations), image)
+}
+
+/// Adds a manifest; annotations that are none are left out.
+pub fn manifest(
+    layout: &Layout,
+    config: &Descriptor,
+    layers: &[Descriptor],
+    annotations: Value,
+) -> Result<Descriptor> {
     let mut manifest = json!({
         "schemaVersion": 2,
         "mediaType": media_type::MANIFEST,
-        "config": contents.config,
-        "layers": contents.layers,
+        "config": config,
+        "layers": layers,
     });
-    if !build.annotations.is_empty() {
-        manifest["annotations"] = config::map(&build.annotations);
+    if annotations.as_object().is_some_and(|it| !it.is_empty()) {
+        manifest["annotations"] = annotations;
     }
     layout.add(media_type::MANIFEST, manifest.to_string().as_bytes())
 }
 
 /// A CNCF Wasm OCI artifact: its config says what the one layer imports and exports.
-fn artifact(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Contents> {
+fn artifact(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Descriptor> {
     let [guest] = guests else {
         bail!("an artifact has exactly one component or module, but {} were given", guests.len());
     };
-    let layer = layout.add(&build.layer_media_type, &guest.wasm)?;
+    let mut layer = layout.add(&build.layer_media_type, &guest.wasm)?;
+    // The file that tools for artifacts write it to, which otherwise write none.
+    entitle(&mut layer, guest.entrypoint().trim_start_matches('/'));
     let config = config::of_artifact(&guest.wasm, layer.digest().as_ref())?;
-    Ok(Contents { config: layout.add(media_type::WASM_CONFIG, &config)?, layers: vec![layer] })
+    let config = layout.add(media_type::WASM_CONFIG, &config)?;
+    manifest(layout, &config, &[layer], config::map(&build.annotations))
 }
 
-/// An image: at most one tar layer with the root file system, then the wasm layers.
-fn image(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Contents> {
-    let mut layers = Vec::new();
+/// Says what a layer is called.
+pub fn entitle(layer: &mut Descriptor, title: &str) {
+    let mut annotations = layer.annotations().clone().unwrap_or_default();
+    annotations.insert(provided::LAYER_TITLE.to_owned(), title.to_owned());
+    layer.set_annotations(Some(annotations));
+}
+
+/// At most one tar layer with the root file system, then the wasm layers.
+fn content(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Content> {
+    let mut content = Content::default();
     if build.rootfs.is_some() || !build.files.is_empty() {
         let tar = layer::pack(build.rootfs.as_deref(), &build.files)?;
-        layers.push(layout.add(media_type::LAYER, &tar)?);
+        content.counted.rootfs.push(blob::digest(&tar));
+        content.layers.push(add(build, layout, media_type::LAYER, &tar)?);
     }
-    let digests = |layers: &[Descriptor]| layers.iter().map(|it| it.digest().to_string()).collect();
-    let files = layers.len();
     for guest in guests {
-        let mut layer = layout.add(&build.layer_media_type, &guest.wasm)?;
+        let mut layer = add(build, layout, &build.layer_media_type, &guest.wasm)?;
         if guests.len() > 1 {
-            let title = (provided::LAYER_TITLE.to_owned(), guest.name());
-            layer.set_annotations(Some([title].into()));
+            entitle(&mut layer, &guest.name());
         }
-        layers.push(layer);
+        content.counted.wasm.push(layer.digest().to_string());
+        content.layers.push(layer);
     }
-    ensure!(!layers.is_empty(), "the image would be empty: give a .wasm file, --file or --rootfs");
-    let platform = build.platform.clone().unwrap_or_else(|| platform(guests));
-    let entrypoint = match (build.entrypoint.as_slice(), guests) {
-        ([], [first, ..]) => vec![first.entrypoint()],
-        (given, _) => given.to_vec(),
-    };
-    let (rootfs, wasm) = layers.split_at(files);
-    let counted = config::Layers { rootfs: digests(rootfs), wasm: digests(wasm) };
-    let config = config::of_image(build, &entrypoint, &platform, &counted);
-    Ok(Contents { config: layout.add(media_type::CONFIG, &config)?, layers })
+    let nothing = "the image would be empty: give a .wasm file, --file or --rootfs";
+    ensure!(!content.layers.is_empty(), nothing);
+    Ok(content)
 }
 
-/// By the application's form: `wasip2/wasm` for a component, `wasip1/wasm` for a module, this machine's without either.
-fn platform(guests: &[Guest]) -> Platform {
-    guests.first().map_or_else(Platform::host, |application| application.platform())
+/// Adds a layer, compressed where that is asked for.
+fn add(build: &Build, layout: &Layout, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+    match build.compress {
+        true => {
+            let media_type = format!("{media_type}{}", compressed::SUFFIX);
+            layout.add(&media_type, &compressed::zstd(bytes)?)
+        }
+        false => layout.add(media_type, bytes),
+    }
+}
+
+/// The node's where there are files, which containerd unpacks for no other, and this machine's is taken for it; else by
+/// the application's form: `wasip2/wasm` for a component, `wasip1/wasm` for a module.
+fn platform(guests: &[Guest], content: &Content) -> Platform {
+    match guests {
+        [application, ..] if content.counted.rootfs.is_empty() => application.platform(),
+        _ => Platform::host(),
+    }
 }
 
 #[cfg(test)]
@@ -164,9 +208,10 @@ mod tests {
         let second = file(dir.path(), "a.wasm", MODULE);
         let (manifest, config) = built(&asked(vec![first, second]));
         assert_eq!(config["rootfs"]["diff_ids"], serde_json::json!([]));
-        for (at, digest) in config["layerDigests"].as_array().unwrap().iter().enumerate() {
-            assert_eq!(*digest, manifest["layers"][at]["digest"]);
-        }
+        let digests =
+            [0, 1].map(|at| manifest["layers"][at]["digest"].as_str().unwrap().to_owned());
+        let label = &config["config"]["Labels"][provided::LAYERS_LABEL];
+        assert_eq!(*label, blob::chain_id(&digests));
         assert_eq!((&config["os"], &config["architecture"]), (&"wasip2".into(), &"wasm".into()));
         assert_eq!(config["config"]["Entrypoint"], serde_json::json!(["/z.wasm"]));
         let digests: Vec<_> = manifest["layers"].as_array().unwrap().iter().collect();
@@ -185,6 +230,7 @@ mod tests {
         assert_eq!(manifest["config"]["mediaType"], media_type::WASM_CONFIG);
         assert_eq!(config["layerDigests"][0], manifest["layers"][0]["digest"]);
         assert_eq!(config["os"], "wasip2");
+        assert_eq!(manifest["layers"][0]["annotations"][provided::LAYER_TITLE], "app.wasm");
     }
 
     #[test]
@@ -218,6 +264,65 @@ mod tests {
             let text = refusal(&asked(vec![app]));
             assert!(text.contains("app.wasm") && text.contains(reason), "{text}");
         }
+    }
+
+    #[test]
+    fn files_are_for_the_node_s_platform_whether_or_not_there_are_wasm_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = file(dir.path(), "app.wasm", COMPONENT);
+        let css = file(dir.path(), "site.css", b"");
+        let files = vec![format!("{}:/site.css", css.display()).parse().unwrap()];
+        let (_, config) = built(&Build { files: files.clone(), ..asked(vec![app.clone()]) });
+        assert_eq!(config["os"], "linux");
+        let platforms = vec![Platform::wasip2()];
+        let (_, config) = built(&Build { files, platforms, ..asked(vec![app]) });
+        assert_eq!(config["os"], "wasip2", "who asks for it has it");
+    }
+
+    #[test]
+    fn several_platforms_are_an_index_of_images_with_the_same_layers() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = file(dir.path(), "app.wasm", COMPONENT);
+        let platforms = ["linux/amd64", "linux/arm64"].map(|it| it.parse().unwrap()).to_vec();
+        let wanted = Build { platforms: platforms.clone(), ..asked(vec![app.clone()]) };
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::create(folder.path()).unwrap();
+        let json = |blob: &Descriptor| -> Value {
+            serde_json::from_slice(&layout.read(blob, 1 << 20).unwrap()).unwrap()
+        };
+        let made = build(&wanted, &layout).unwrap();
+        assert_eq!(made.media_type().as_ref(), media_type::INDEX);
+        let index = json(&made);
+        let mut layers = Vec::new();
+        for (entry, platform) in index["manifests"].as_array().unwrap().iter().zip(&platforms) {
+            assert_eq!(entry["platform"]["architecture"], platform.architecture);
+            let manifest = json(&serde_json::from_value(entry.clone()).unwrap());
+            let config = json(&serde_json::from_value(manifest["config"].clone()).unwrap());
+            assert_eq!(
+                (&config["os"], &config["architecture"]),
+                (&"linux".into(), &platform.architecture.clone().into())
+            );
+            layers.push(manifest["layers"].clone());
+        }
+        assert_eq!(layers.len(), 2);
+        assert_eq!(layers[0], layers[1]);
+        let twice = Build { platforms: [&platforms[..1]; 2].concat(), ..asked(vec![app]) };
+        assert!(refusal(&twice).contains("linux/amd64 twice"));
+    }
+
+    #[test]
+    fn compressed_layers_say_so_and_count_as_what_they_unpack_to() {
+        let dir = tempfile::tempdir().unwrap();
+        let app = file(dir.path(), "app.wasm", MODULE);
+        let files = vec![format!("{}:/app.wasm", app.display()).parse().unwrap()];
+        let plain = Build { files, ..asked(vec![app]) };
+        let diff_ids = |config: &Value| config["rootfs"]["diff_ids"].clone();
+        let (_, before) = built(&plain);
+        let (manifest, after) = built(&Build { compress: true, ..plain });
+        assert_eq!(diff_ids(&before), diff_ids(&after));
+        let kind = |at: usize| manifest["layers"][at]["mediaType"].clone();
+        assert_eq!(kind(0), "application/vnd.oci.image.layer.v1.tar+zstd");
+        assert_eq!(kind(1), "application/wasm+zstd");
     }
 
     #[test]

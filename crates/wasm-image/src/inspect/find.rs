@@ -1,149 +1,269 @@
 //! The guests of an image: its wasm layers, or the file that its entrypoint names.
+//!
+//! Which of them runs is decided in the crate `rule`, by which the shim decides as well; here are the image's documents
+//! and files, which it asks for.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use oci_spec::image::{Arch, Descriptor, ImageIndex, ImageManifest, Os, Platform};
+use oci_spec::image::Descriptor;
+use rule::{Config, Entrypoint, Index, Manifest, Node, Platform, Process, Refusal, Step, Unusable};
+use serde::de::DeserializeOwned;
 
-use super::Report;
-use super::layers::{find_file, plain};
-use super::report::Layer;
+use super::layers::Layer;
+use super::tree::{File, Tree};
+use super::{Report, program, report};
 use crate::build::guest::binary;
-use crate::build::media_type;
 use crate::compose::Part;
-use crate::config::{Config, Settings, is_wasm};
 use crate::errors::Error;
 use crate::limits;
+use crate::store::compressed;
 use crate::transfer::Source;
 use crate::transfer::parts::is_index;
 
-/// Looks at the image that the shim would run.
-pub async fn report(source: &Source, title: &str) -> Result<Report> {
+/// Looks at the image that a node would run.
+pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report> {
     let mut report = Report { image: title.into(), ..Report::default() };
     report.digest = Some(source.image.digest().to_string());
-    let (manifest, platforms) = one_platform(source).await?;
-    report.platforms = platforms;
-    let config = source.read(manifest.config(), limits::JSON_BYTES).await?;
-    let config: Config = serde_json::from_slice(&config)
-        .with_context(|| format!("the config of {title} is not understood"))?;
-    if report.platforms.is_empty() {
-        report.platforms.push(format!("{}/{}", config.os, config.architecture));
-    }
-    report.entrypoint = config.config.args();
-    report.layers = manifest.layers().iter().map(layer).collect();
-    let is_artifact = manifest.config().media_type().as_ref() == media_type::WASM_CONFIG;
-    if is_artifact {
+    report.node = Some(format!("{}, containerd {}", node.platform, node.containerd));
+    let Some(image) = Image::of(source, node, &mut report).await? else {
+        report.add(&[], None);
+        return Ok(report);
+    };
+    report.entrypoint = image.config.config.args();
+    report.layers = image.manifest.layers.iter().map(layer).collect();
+    let ignored = |layer: &Descriptor| {
+        format!("a layer of type {} is neither files nor wasm, and left alone", layer.media_type())
+    };
+    report.notes.extend(rule::ignored(&image.manifest).map(ignored));
+    let found = image.guests(source, node).await?;
+    report.needs_command = report.entrypoint.is_empty();
+    if !image.manifest.is_image() {
         let note = "an artifact: its Pod has to give a `command`; `wasm-image convert` makes an image of it";
         report.notes.push(note.into());
     }
-    let (path, export) = entry(&report.entrypoint);
-    let parts = parts(source, &manifest, &path, &config.config).await?;
-    if parts.is_empty() {
-        report
-            .notes
-            .push("no WebAssembly is run by its entrypoint: it is run as a Linux program".into());
+    if found.is_program {
+        report.notes.push("it is run as a Linux program".into());
     }
-    report.add(&parts, export.is_none());
+    report.refused = report.refused.or(found.refused);
+    report.add(&found.parts, found.export.as_deref());
     Ok(report)
 }
 
-fn layer(layer: &Descriptor) -> Layer {
+fn layer(layer: &Descriptor) -> report::Layer {
     let (media_type, digest) = (layer.media_type().to_string(), layer.digest().to_string());
-    Layer { media_type, digest, size: layer.size() }
+    report::Layer { media_type, digest, size: layer.size() }
 }
 
-/// An entrypoint is `path`, `path#export` or `#export`.
-pub fn entry(entrypoint: &[String]) -> (String, Option<String>) {
-    let first = entrypoint.first().map(String::as_str).unwrap_or_default();
-    match first.split_once('#') {
-        Some((path, export)) => (path.into(), Some(export.into())),
-        None => (first.into(), None),
-    }
+/// The image for one platform.
+struct Image {
+    manifest: Manifest,
+    config: Config,
 }
 
-/// The manifest that the shim prefers: for wasm, for this machine, any. And the platforms of its index.
-async fn one_platform(source: &Source) -> Result<(ImageManifest, Vec<String>)> {
-    let (mut manifest, mut all) = (source.image.clone(), Vec::new());
-    for _ in 0..=limits::INDEX_DEPTH {
-        let bytes = source.manifest(&manifest).await?;
-        let what = || format!("{} of {} is not understood", manifest.digest(), source.title());
-        if !is_index(manifest.media_type().as_ref()) {
-            return Ok((serde_json::from_slice(&bytes).with_context(what)?, all));
+/// What of it would run.
+#[derive(Default)]
+struct Runs {
+    /// The guest, and what it is composed with.
+    parts: Vec<Part>,
+    /// The export that is called, in place of that of its world.
+    export: Option<String>,
+    /// Whether it is the kernel that runs it.
+    is_program: bool,
+    /// Why nothing would.
+    refused: Option<String>,
+}
+
+impl Image {
+    /// The one that the node's containerd takes. Where it takes none, the report says so, and of an index the one is
+    /// looked at that is next to it; none of an empty one.
+    async fn of(source: &Source, node: &Node, report: &mut Report) -> Result<Option<Self>> {
+        let (mut manifest, mut index) = (source.image.clone(), None);
+        for _ in 0..=limits::INDEX_DEPTH {
+            if !is_index(manifest.media_type().as_ref()) {
+                let is_open = index.is_some() && manifest.platform().is_none();
+                let found = Self::read(source, &manifest).await?;
+                if let Some(index) = index.filter(|_| is_open) {
+                    refuse(report, node.accept(&index, &found.config));
+                }
+                if report.platforms.is_empty() {
+                    report.platforms.push(Platform::of_config(&found.config).to_string());
+                }
+                return Ok(Some(found));
+            }
+            let entries: Index = json(source, &manifest).await?;
+            let chosen = node.choose(&entries).cloned();
+            let next = rule::by_preference(&entries);
+            let named = next.iter().filter_map(|it| Platform::of_entry(it));
+            report.platforms = named.map(|it| it.to_string()).collect();
+            let next = match chosen {
+                Ok(chosen) => Some(chosen),
+                Err(why) => {
+                    refuse(report, Err(why));
+                    next.first().map(|it| (*it).clone())
+                }
+            };
+            let Some(next) = next else { return Ok(None) };
+            (manifest, index) = (next, Some(entries));
         }
-        let index: ImageIndex = serde_json::from_slice(&bytes).with_context(what)?;
-        let entries = by_preference(&index);
-        let platforms = entries.iter().filter_map(|it| it.platform().as_ref());
-        all = platforms.map(|it| format!("{}/{}", it.os(), it.architecture())).collect();
-        manifest = entries.into_iter().next().context("the index is empty")?;
+        bail!("{} has too many indexes in indexes", source.title())
     }
-    bail!("{} has too many indexes in indexes", source.title())
-}
 
-/// An index's entries, the ones to prefer first: for wasm, for this machine, for others.
-pub fn by_preference(index: &ImageIndex) -> Vec<Descriptor> {
-    let mut entries = index.manifests().clone();
-    entries.sort_by_key(|entry| entry.platform().as_ref().map_or(2, rank));
-    entries
-}
-
-fn rank(platform: &Platform) -> u8 {
-    match (platform.os(), platform.architecture()) {
-        (_, Arch::Wasm) => 0,
-        (Os::Linux, architecture) if *architecture == Arch::default() => 1,
-        _ => 3,
+    async fn read(source: &Source, manifest: &Descriptor) -> Result<Self> {
+        let manifest: Manifest = json(source, manifest).await?;
+        let config = source.read(&manifest.config, limits::JSON_BYTES).await?;
+        let what = || format!("the config of {} is not understood", source.title());
+        let config = serde_json::from_slice(&config).with_context(what)?;
+        Ok(Self { manifest, config })
     }
-}
 
-/// The wasm layers, when the root has no file that the entrypoint names.
-async fn parts(
-    source: &Source,
-    manifest: &ImageManifest,
-    path: &str,
-    settings: &Settings,
-) -> Result<Vec<Part>> {
-    let files: Vec<_> = manifest.layers().iter().filter(|it| !is_wasm(it)).collect();
-    if let Some((name, bytes)) = find_file(source, &files, &candidates(path, settings)).await? {
-        let is_named_so = name.ends_with(".wasm") || name.ends_with(".wat");
-        return Ok(match binary(bytes).map_err(|error| error.to_string()) {
-            Err(_) if !is_named_so => Vec::new(),
-            wasm => vec![Part { name, wasm }],
+    /// What the node would run of it.
+    async fn guests(&self, source: &Source, node: &Node) -> Result<Runs> {
+        let mut refused = None;
+        let files = match node.unpack(&self.manifest, &self.config) {
+            Ok(files) => files,
+            Err(why) => {
+                refused = Some(why.to_string());
+                vec![]
+            }
+        };
+        let tree = match self.tree(source, files).await? {
+            Ok(tree) => tree,
+            Err(why) => {
+                refused = refused.or(Some(why));
+                Tree::default()
+            }
+        };
+        let settings = &self.config.config;
+        let (args, env) = (settings.args(), settings.env());
+        let process = Process { args: &args, cwd: Path::new(settings.cwd()), env: &env };
+        let mut runs = self.decide(source, &tree, &process).await?;
+        runs.refused = refused.or(runs.refused);
+        Ok(runs)
+    }
+
+    /// The image's files, or why the node cannot unpack them.
+    async fn tree(&self, source: &Source, files: Vec<&Descriptor>) -> Result<Result<Tree, String>> {
+        let mut layers = Vec::new();
+        for (file, stated) in files.into_iter().zip(&self.config.rootfs.diff_ids) {
+            let layer = Layer::new(file, source.file(file).await?, &source.title());
+            let found = layer.diff_id()?;
+            if found != *stated {
+                let digest = file.digest();
+                return Ok(Err(format!(
+                    "containerd cannot unpack it: layer {digest} has {found}, and the config says {stated}"
+                )));
+            }
+            layers.push(layer);
+        }
+        Tree::of(layers).map(Ok)
+    }
+
+    /// As the shim decides, of the same files.
+    async fn decide(&self, source: &Source, tree: &Tree, process: &Process<'_>) -> Result<Runs> {
+        let found = rule::find(process, |path| Ok(tree.look(path)), |file| tree.head(file));
+        let step = found.and_then(|(entrypoint, entry)| {
+            let step = entry.step(&entrypoint)?;
+            Ok((entrypoint, step))
         });
+        let (entrypoint, step) = match step {
+            Ok(found) => found,
+            Err(error) => return verdict(error),
+        };
+        let export = entrypoint.export.map(str::to_owned);
+        match step {
+            Step::Guest(file) => {
+                let part = of_file(tree, &file)?;
+                Ok(Runs { parts: vec![part], export, ..Runs::default() })
+            }
+            Step::Program(file) => {
+                let refused = program::reason(tree, entrypoint.path, &file)?;
+                Ok(Runs { is_program: refused.is_none(), refused, ..Runs::default() })
+            }
+            Step::Layers => self.of_layers(source, process, &entrypoint).await,
+        }
     }
-    of_layers(source, manifest).await
+
+    async fn of_layers(
+        &self,
+        source: &Source,
+        process: &Process<'_>,
+        entrypoint: &Entrypoint<'_>,
+    ) -> Result<Runs> {
+        let layers = match rule::wasm_layers(&self.manifest) {
+            Ok(layers) if layers.is_empty() => Err(rule::NO_LAYERS),
+            Ok(layers) => Ok(layers),
+            Err(error) => return verdict(error.into()),
+        };
+        let export = entrypoint.export.map(str::to_owned);
+        match rule::of_layers(process, entrypoint, layers) {
+            Ok(Some(_)) => match self.parts(source).await {
+                Ok(parts) => Ok(Runs { parts, export, ..Runs::default() }),
+                Err(error) => verdict(error),
+            },
+            Ok(None) if process.args.is_empty() => {
+                let why = "it has no entrypoint: its Pod has to give a `command`";
+                Ok(Runs { refused: Some(why.into()), ..Runs::default() })
+            }
+            Ok(None) => {
+                let refused = Some(program::missing(process, entrypoint));
+                Ok(Runs { refused, ..Runs::default() })
+            }
+            Err(error) => verdict(error.into()),
+        }
+    }
+
+    /// Its wasm layers, in their order.
+    async fn parts(&self, source: &Source) -> Result<Vec<Part>> {
+        let mut parts = Vec::new();
+        for layer in rule::wasm_layers(&self.manifest)? {
+            let bytes = source.read(layer, provided::WASM_BYTES).await?;
+            let head = bytes[..bytes.len().min(rule::HEAD_BYTES)].to_vec();
+            let head = rule::Head { bytes: head, size: bytes.len() as u64 };
+            rule::check_layer(layer, &head)?;
+            let media_type = layer.media_type().to_string();
+            let wasm =
+                compressed::unpacked(&media_type, bytes, provided::WASM_BYTES).and_then(binary);
+            let wasm = wasm.map_err(|error| error.to_string());
+            parts.push(Part { name: rule::layer_name(layer), wasm });
+        }
+        Ok(parts)
+    }
 }
 
-async fn of_layers(source: &Source, manifest: &ImageManifest) -> Result<Vec<Part>> {
-    let mut parts = Vec::new();
-    for layer in manifest.layers().iter().filter(|it| is_wasm(it)) {
-        let title = layer.annotations().as_ref().and_then(|it| it.get(provided::LAYER_TITLE));
-        let name = provided::layer_name(title.map(String::as_str), layer.digest().as_ref());
-        let wasm = binary(source.read(layer, provided::WASM_BYTES).await?);
-        parts.push(Part { name, wasm: wasm.map_err(|error| error.to_string()) });
-    }
-    Ok(parts)
+fn of_file(tree: &Tree, file: &File) -> Result<Part> {
+    let bytes = tree.bytes(file, provided::WASM_BYTES)?;
+    let wasm = binary(bytes).map_err(|error| error.to_string());
+    Ok(Part { name: file.path.display().to_string(), wasm })
 }
 
-/// The wasm layers of the image that the shim would run, in their order.
+fn refuse(report: &mut Report, found: Result<(), Unusable>) {
+    let refused = found.err().map(|why| why.to_string());
+    report.refused = report.refused.take().or(refused);
+}
+
+/// What the shim would refuse is a verdict, and what cannot be read an error.
+fn verdict(error: anyhow::Error) -> Result<Runs> {
+    let refused = error.downcast::<Refusal>()?.to_string();
+    Ok(Runs { refused: Some(refused), ..Runs::default() })
+}
+
+async fn json<T: DeserializeOwned>(source: &Source, entry: &Descriptor) -> Result<T> {
+    let bytes = source.manifest(entry).await?;
+    let what = || format!("{} of {} is not understood", entry.digest(), source.title());
+    serde_json::from_slice(&bytes).with_context(what)
+}
+
+/// The wasm layers of the image that a node would run, in their order.
 ///
 /// # Errors
 /// [`Error::NotFound`] when it has none.
-pub async fn wasm_layers(source: &Source) -> Result<Vec<Part>> {
-    let (manifest, _) = one_platform(source).await?;
-    let parts = of_layers(source, &manifest).await?;
+pub async fn wasm_layers(source: &Source, node: &Node) -> Result<Vec<Part>> {
+    let image = Image::of(source, node, &mut Report::default()).await?;
+    let parts = match image {
+        Some(image) => image.parts(source).await?,
+        None => vec![],
+    };
     let nothing = || Error::NotFound { place: source.title(), what: "wasm layer".into() };
     if parts.is_empty() { Err(nothing().into()) } else { Ok(parts) }
-}
-
-/// Where the entrypoint may be, without the leading slash: the path itself, or a bare name in the working directory
-/// and the folders of PATH.
-fn candidates(path: &str, settings: &Settings) -> Vec<PathBuf> {
-    if path.is_empty() {
-        return Vec::new();
-    }
-    let mut found = vec![Path::new(settings.cwd()).join(path)];
-    if !path.contains('/') {
-        let env = settings.env().iter().rev().find_map(|it| it.strip_prefix("PATH="));
-        found.extend(env.unwrap_or_default().split(':').map(|it| Path::new(it).join(path)));
-    }
-    found.iter().map(|it| plain(it)).collect()
 }

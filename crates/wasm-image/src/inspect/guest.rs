@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::Serialize;
-use wasmparser::{KnownCustom, Parser, Payload, Validator, WasmFeatures};
+use wasmparser::{KnownCustom, Parser, Payload};
 use wit_component::DecodedWasm;
 use wit_parser::{Interface, InterfaceId, Resolve, TypeDefKind, WorldItem, WorldKey};
 
@@ -30,7 +30,7 @@ pub struct Guest {
     pub producers: BTreeMap<String, Vec<String>>,
     /// What it will need.
     pub needs: Vec<Grant>,
-    /// Why it is not valid WebAssembly, if it is not.
+    /// Why it is not compiled, if it is not, as a sentence about it.
     pub invalid: Option<String>,
 }
 
@@ -80,7 +80,9 @@ impl Guest {
             Ok(DecodedWasm::WitPackage(..)) => {
                 self.invalid = Some("it is a package of WIT, without code".into());
             }
-            Err(error) => self.invalid = Some(format!("{error:#}")),
+            Err(error) => {
+                self.invalid = Some(format!("it is not valid WebAssembly: {error:#}"));
+            }
         }
         self.world = provided::WORLDS
             .into_iter()
@@ -128,13 +130,12 @@ impl Guest {
     }
 }
 
-/// Why something is no WebAssembly that is looked into.
+/// Why something is no WebAssembly that the node compiles, as a sentence about it.
 fn invalid(wasm: &[u8]) -> Option<String> {
     if ::compose::is_too_deep(wasm) {
-        return Some("components or types lie too deep in each other".into());
+        return Some("its components or types lie too deep in each other".into());
     }
-    let checked = Validator::new_with_features(WasmFeatures::all()).validate_all(wasm);
-    checked.err().map(|error| error.to_string())
+    provided::wasm::check(wasm).err().map(|error| error.to_string())
 }
 
 fn imports<'a>(

@@ -1,18 +1,22 @@
 //! `wasm-image inspect`: what an image or a file of WebAssembly is, needs, and whether it would run.
 //!
-//! [`find`] finds the guests of an image, in its [`layers`] where they are files, [`guest`] reads one, [`grants`] says
-//! what it will need, [`verdict`] whether the shim can run it, [`report`] writes it down. Nothing is compiled or run.
+//! [`find`] finds the guests of an image, in the [`tree`] of its [`layers`] where they are files, [`program`] says whether
+//! a Linux program would be found, [`guest`] reads a guest, [`grants`] says what it will need, [`verdict`] whether the shim
+//! can run it, [`report`] writes it down. Nothing is compiled or run.
 
 mod find;
 mod grants;
 mod guest;
 mod layers;
+mod program;
 mod report;
+mod tree;
 mod verdict;
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
+use rule::{Containerd, Entrypoint, Node, Platform};
 
 use crate::args::Inspect;
 use crate::build::guest::binary;
@@ -20,7 +24,7 @@ use crate::compose::Part;
 use crate::errors::{Error, within};
 use crate::place::Place;
 use crate::transfer::Source;
-pub use find::{by_preference, wasm_layers};
+pub use find::wasm_layers;
 pub use report::Report;
 
 /// Looks at what was asked for.
@@ -32,8 +36,15 @@ pub async fn inspect(asked: &Inspect) -> Result<Report> {
         return of_file(Path::new(&asked.what));
     }
     let place = Place::parse(&asked.what)?;
-    let source = Source::open(&place, asked.image.as_deref(), None, asked.registry).await?;
-    find::report(&source, &place.to_string()).await
+    let source = Source::open(&place, asked.image.as_deref(), None, &asked.registry).await?;
+    let platform = asked.node.clone().unwrap_or_else(Platform::here);
+    let node = Node { platform, containerd: asked.containerd };
+    find::report(&source, &place.to_string(), &node).await
+}
+
+/// A node such as this machine, with a containerd of today.
+pub fn this_machine() -> Node {
+    Node { platform: Platform::here(), containerd: Containerd::V2_3 }
 }
 
 /// The error of a report on what cannot run.
@@ -62,13 +73,14 @@ fn of_file(path: &Path) -> Result<Report> {
     let wasm = binary(crate::read(path)?).with_context(|| format!("{title} cannot be run"))?;
     let mut report = Report { image: title.clone(), ..Report::default() };
     let name = path.file_name().unwrap_or_default().display().to_string();
-    report.add(&[Part { name, wasm: Ok(wasm) }], true);
+    report.add(&[Part { name, wasm: Ok(wasm) }], None);
     Ok(report)
 }
 
 /// What the parts of a freshly built image are, to warn of what cannot run.
 pub fn of_parts(parts: &[Part], entrypoint: &[String]) -> Report {
     let mut report = Report::default();
-    report.add(parts, find::entry(entrypoint).1.is_none());
+    let first = entrypoint.first().map(String::as_str).unwrap_or_default();
+    report.add(parts, Entrypoint::parse(first).export);
     report
 }

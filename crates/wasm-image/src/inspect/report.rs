@@ -17,8 +17,10 @@ pub struct Report {
     pub image: String,
     /// The digest of its manifest or index.
     pub digest: Option<String>,
-    /// Its platforms, where it has several; the first is the one that is looked at.
+    /// Its platforms.
     pub platforms: Vec<String>,
+    /// The node that it is judged for: its platform and containerd; none of a file.
+    pub node: Option<String>,
     /// What it is run as.
     pub entrypoint: Vec<String>,
     /// Its layers.
@@ -29,12 +31,17 @@ pub struct Report {
     pub composition: Option<Composition>,
     /// What else there is to say.
     pub notes: Vec<String>,
+    /// Whether a Pod has to say what is run, in its `command`: the image has no entrypoint.
+    pub needs_command: bool,
     /// Whether this version of the shim can run it.
     pub runs: bool,
     /// If not, why.
     pub reason: Option<String>,
     /// This version of the shim.
     pub shim: &'static str,
+    /// Why no container of it is made, whatever its guests are.
+    #[serde(skip)]
+    pub refused: Option<String>,
 }
 
 /// A layer of an image.
@@ -55,33 +62,38 @@ impl Default for Report {
             image: String::new(),
             digest: None,
             platforms: Vec::new(),
+            node: None,
             entrypoint: Vec::new(),
             layers: Vec::new(),
             guests: Vec::new(),
             composition: None,
             notes: Vec::new(),
+            needs_command: false,
             runs: true,
             reason: None,
             shim: env!("CARGO_PKG_VERSION"),
+            refused: None,
         }
     }
 }
 
 impl Report {
-    /// Adds the application and what it is composed with, and judges them.
-    pub fn add(&mut self, parts: &[Part], needs_entry: bool) {
+    /// Adds the application and what it is composed with, and judges them: by their world, or by the `export` that the
+    /// entrypoint names.
+    pub fn add(&mut self, parts: &[Part], export: Option<&str>) {
         self.guests = parts.iter().map(Guest::of).collect();
-        self.reason = match self.guests.as_slice() {
+        let reason = match self.guests.as_slice() {
             [] => None,
-            [application] => verdict::reason(application, needs_entry),
+            [application] => verdict::reason(application, export),
             [_, ..] => match compose::compose(parts) {
                 Ok((whole, composition)) => {
                     self.composition = Some(composition);
-                    verdict::reason(&Guest::of(&whole), needs_entry)
+                    verdict::reason(&Guest::of(&whole), export)
                 }
                 Err(reason) => Some(reason),
             },
         };
+        self.reason = self.refused.clone().or(reason);
         self.runs = self.reason.is_none();
     }
 }
@@ -95,6 +107,7 @@ impl fmt::Display for Report {
         };
         line("digest", self.digest.as_deref().unwrap_or_default())?;
         line("platform", &self.platforms.join(", "))?;
+        line("node", self.node.as_deref().unwrap_or_default())?;
         line("entrypoint", &self.entrypoint.join(" "))?;
         for layer in &self.layers {
             line("layer", &format!("{:<12}{}", size(layer.size), layer.media_type))?;
@@ -112,6 +125,10 @@ impl fmt::Display for Report {
             writeln!(f, "  {:<14}{note}", "note")?;
         }
         match &self.reason {
+            None if self.needs_command => {
+                let shim = self.shim;
+                write!(f, "  {:<14}yes, on wasmtime-shim {shim}, in a Pod with a `command`", "runs")
+            }
             None => write!(f, "  {:<14}yes, on wasmtime-shim {}", "runs", self.shim),
             Some(reason) => {
                 write!(f, "  {:<14}no, not on wasmtime-shim {}: {reason}", "runs", self.shim)

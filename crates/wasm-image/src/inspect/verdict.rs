@@ -7,11 +7,11 @@ use super::guest::Guest;
 /// How many missing imports are named: the first ones say what kind of host is meant.
 const SHOWN: usize = 5;
 
-/// Why the shim cannot run `guest`; nothing when it can. A guest without an entry runs where the entrypoint names an
-/// export (`needs_entry`).
-pub fn reason(guest: &Guest, needs_entry: bool) -> Option<String> {
+/// Why the shim cannot run `guest`; nothing when it can. It is run by its world, or by the `export` that the entrypoint
+/// names.
+pub fn reason(guest: &Guest, export: Option<&str>) -> Option<String> {
     if let Some(invalid) = &guest.invalid {
-        return Some(format!("it is not valid WebAssembly: {invalid}"));
+        return Some(invalid.clone());
     }
     if guest.size > provided::WASM_BYTES {
         let (size, limit) = (guest.size, provided::WASM_BYTES);
@@ -21,10 +21,21 @@ pub fn reason(guest: &Guest, needs_entry: bool) -> Option<String> {
     if !missing.is_empty() {
         return Some(format!("it imports what is not provided: {}", list(&missing)));
     }
-    (needs_entry && guest.world.is_none()).then(|| {
-        let exports = if guest.exports.is_empty() { "nothing" } else { &guest.exports.join(", ") };
-        format!("it has no entry: it exports {exports}, and {} is needed", entries(guest))
-    })
+    let exports = if guest.exports.is_empty() { "nothing" } else { &guest.exports.join(", ") };
+    match export {
+        Some(export) if exported(guest, export) => None,
+        Some(export) => Some(format!("it has no export {export:?}: it exports {exports}")),
+        None if guest.world.is_some() => None,
+        None => {
+            Some(format!("it has no entry: it exports {exports}, and {} is needed", entries(guest)))
+        }
+    }
+}
+
+/// Whether a guest exports a function, or an interface that may have it: `function`, `interface#function`.
+fn exported(guest: &Guest, export: &str) -> bool {
+    let name = export.rsplit_once('#').map_or(export, |(interface, _)| interface);
+    guest.exports.iter().any(|it| it == name)
 }
 
 /// What a guest imports and nobody provides: an interface, or a function of one.
@@ -79,7 +90,7 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<String> {
-        reason(&Guest::read("app.wasm", &wat::parse_str(text).unwrap()), true)
+        reason(&Guest::read("app.wasm", &wat::parse_str(text).unwrap()), None)
     }
 
     #[test]
@@ -115,14 +126,36 @@ mod tests {
         let text = of(r#"(module (func (export "greet")))"#).unwrap();
         assert!(text.contains("exports greet, and _start is needed"), "{text}");
         let wasm = wat::parse_str(r#"(module (func (export "greet")))"#).unwrap();
-        assert_eq!(reason(&Guest::read("app.wasm", &wasm), false), None);
+        assert_eq!(reason(&Guest::read("app.wasm", &wasm), Some("greet")), None);
+        let text = reason(&Guest::read("app.wasm", &wasm), Some("part")).unwrap();
+        assert!(text.contains("no export \"part\": it exports greet"), "{text}");
     }
 
     #[test]
     fn what_is_not_valid_is_told_with_the_place() {
         let wasm = b"\0asm\x01\0\0\0junk";
-        let text = reason(&Guest::read("app.wasm", wasm), true).unwrap();
+        let text = reason(&Guest::read("app.wasm", wasm), None).unwrap();
         assert!(text.contains("not valid WebAssembly") && text.contains("offset"), "{text}");
+    }
+
+    #[test]
+    fn what_the_node_does_not_compile_is_named() {
+        for (module, words) in [
+            ("(memory 1 1 shared)", "shared memory"),
+            ("(memory 1 (pagesize 1))", "custom-page-sizes"),
+            (
+                "(func (param i64 i64 i64 i64) (result i64 i64)
+                    local.get 0 local.get 1 local.get 2 local.get 3 i64.add128)",
+                "wide-arithmetic",
+            ),
+        ] {
+            let text = of(&format!(r#"(module {module} (func (export "_start")))"#)).unwrap();
+            assert!(text.contains(words), "{text}");
+        }
+        // `try` and `catch_all` of the proposal before the present one, which the text form has no more.
+        let legacy = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x08\x01\x06\0\x06\x40\x19\x0b\x0b";
+        let text = reason(&Guest::read("app.wasm", legacy), None).unwrap();
+        assert!(text.contains("legacy-exceptions"), "{text}");
     }
 
     #[test]
@@ -139,7 +172,7 @@ mod tests {
             outer.extend(&wasm);
             wasm = outer;
         }
-        let text = reason(&Guest::read("app.wasm", &wasm), true).unwrap();
+        let text = reason(&Guest::read("app.wasm", &wasm), None).unwrap();
         assert!(text.contains("too deep in each other"), "{text}");
     }
 }

@@ -4,10 +4,11 @@ use std::time::{Duration, SystemTime};
 
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use reqwest::{Response, StatusCode};
+use rustls::CertificateError::UnknownIssuer;
 use serde::Deserialize;
 
 use super::origin::Plain;
-use super::{Remote, Task};
+use super::{Remote, Task, proxy, trust};
 use crate::errors::Error;
 use crate::limits::{LONGEST_ASKED_WAIT, MESSAGE_BYTES};
 
@@ -38,7 +39,13 @@ pub async fn error(remote: &Remote, task: &Task<'_>, mut answer: Response) -> Er
             let reason = format!("{}{}", in_words(status), brackets(said)) + &too_long(wait);
             Error::Unavailable { registry, what, reason, wait, attempts: String::new() }
         }
-        _ => Error::Refused { registry, what, reason: in_words(status) + &brackets(said) },
+        _ => {
+            // The answer to HEAD has no words of its own, such as Go's "HTTP request to an HTTPS server".
+            let is_tls = status == StatusCode::BAD_REQUEST && remote.is_plain();
+            let advice = if is_tls { "; if it speaks TLS, leave --plain-http out" } else { "" };
+            let reason = in_words(status) + &brackets(said) + advice;
+            Error::Refused { registry, what, reason }
+        }
     }
 }
 
@@ -60,23 +67,66 @@ pub fn unencrypted(registry: &str, what: &str, plain: &Plain) -> Error {
     Error::Unencrypted { registry, what, url: plain.0.clone() }
 }
 
+/// The error for an answer that is a success to HTTP, and none to the registry API.
+pub async fn no_registry(
+    remote: &Remote,
+    task: &Task<'_>,
+    mut answer: Response,
+    expected: &str,
+) -> Error {
+    let status = in_words(answer.status());
+    let came = first_line(&body(&mut answer).await);
+    let came = came.map(|line| format!(" and \"{line}\"")).unwrap_or_default();
+    let (registry, what) = (remote.registry().to_owned(), task.what.to_owned());
+    Error::NoRegistry { registry, what, reason: format!("{status}{came}; expected is {expected}") }
+}
+
+/// The same for a body that was read already.
+pub fn no_manifest(registry: &str, what: &str, body: &[u8]) -> Error {
+    let came = first_line(body).map_or("nothing".to_owned(), |line| format!("\"{line}\""));
+    let (registry, what) = (registry.to_owned(), what.to_owned());
+    Error::NoRegistry { registry, what, reason: format!("{came} is no manifest") }
+}
+
 /// The error when there was no answer.
 pub fn unreachable(registry: &str, what: &str, error: &reqwest::Error) -> Error {
-    if let Some(plain) = sources(error).find_map(|it| it.downcast_ref()) {
+    if let Some(plain) = causes(error).find_map(|it| it.downcast_ref()) {
         return unencrypted(registry, what, plain);
     }
-    let reason = match error {
-        _ if innermost(error).contains("InvalidContentType") => {
-            "it does not speak TLS (for a registry on this machine, give --plain-http)".to_owned()
-        }
-        _ if error.is_connect() => format!("no connection ({})", innermost(error)),
-        _ if error.is_timeout() => "it was silent for too long".to_owned(),
-        _ => format!("the line was cut ({})", innermost(error)),
-    };
     let (registry, what) = (registry.to_owned(), what.to_owned());
+    if let Some(tls) = causes(error).find_map(|it| it.downcast_ref()) {
+        return Error::Tls { registry, what, reason: no_tls(tls) };
+    }
+    if causes(error).filter_map(|it| it.downcast_ref()).any(hyper::Error::is_parse) {
+        let reason = format!("it does not speak HTTP ({})", innermost(error));
+        return Error::NoRegistry { registry, what, reason };
+    }
+    let by_way = error.url().and_then(proxy::of);
+    let by_way = by_way.map(|it| format!(" by way of the proxy {it}")).unwrap_or_default();
+    let reason = match error {
+        _ if error.is_connect() => format!("no connection{by_way} ({})", innermost(error)),
+        _ if error.is_timeout() => format!("it was silent for too long{by_way}"),
+        _ => format!("the line was cut{by_way} ({})", innermost(error)),
+    };
     match error.is_redirect() || error.is_builder() {
         true => Error::Refused { registry, what, reason: innermost(error) },
         false => Error::Unavailable { registry, what, reason, wait: None, attempts: String::new() },
+    }
+}
+
+/// Why there is no TLS, and what to do.
+fn no_tls(error: &rustls::Error) -> String {
+    match error {
+        rustls::Error::InvalidCertificate(UnknownIssuer) => {
+            format!(
+                "its certificate is signed by an authority that is not trusted; {}",
+                trust::ADVICE
+            )
+        }
+        rustls::Error::InvalidMessage(_) => {
+            "it does not speak TLS (for a registry on this machine, give --plain-http)".into()
+        }
+        other => other.to_string(),
     }
 }
 
@@ -89,14 +139,17 @@ fn is_passing(status: StatusCode) -> bool {
 
 /// The innermost cause: those above only say that there was a request.
 pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    sources(error).last().unwrap_or(error).to_string()
+    causes(error).last().unwrap_or(error).to_string()
 }
 
-/// An error and its causes.
-fn sources<'a>(
+/// An error and its causes, those too that are packed into one of I/O.
+fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
-    std::iter::successors(Some(error), |it| it.source())
+    std::iter::successors(Some(error), |&it| match it.downcast_ref::<std::io::Error>() {
+        Some(io) => io.get_ref().map(|packed| packed as &(dyn std::error::Error + 'static)),
+        None => it.source(),
+    })
 }
 
 /// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
@@ -130,13 +183,25 @@ async fn body(answer: &mut Response) -> Vec<u8> {
 }
 
 fn said(body: &[u8]) -> String {
-    let Ok(Envelope { errors }) = serde_json::from_slice(body) else { return String::new() };
+    let Ok(Envelope { errors }) = serde_json::from_slice(body) else {
+        return first_line(body).map(|line| format!("\"{line}\"")).unwrap_or_default();
+    };
     let one = |it: Said| match it.message.is_empty() {
         true => it.code,
         false => format!("{}: {}", it.code, it.message),
     };
     let text: Vec<String> = errors.into_iter().take(3).map(one).collect();
     text.join("; ").chars().filter(|it| !it.is_control()).take(300).collect()
+}
+
+/// How much of a line that no registry writes is shown: enough to tell whose it is.
+const LINE_CHARS: usize = 80;
+
+/// The first line that has anything in it.
+fn first_line(body: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(body);
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;
+    Some(line.chars().filter(|it| !it.is_control()).take(LINE_CHARS).collect())
 }
 
 fn brackets(said: String) -> String {
@@ -171,7 +236,8 @@ mod tests {
     fn what_the_registry_says_is_quoted_on_one_line() {
         let body = br#"{"errors":[{"code":"DENIED","message":"no\nway"},{"code":"UNSUPPORTED"}]}"#;
         assert_eq!(said(body), "DENIED: noway; UNSUPPORTED");
-        assert_eq!(said(b"<html>"), "");
+        assert_eq!(said(b"\n  <html>\x1b\n<body>"), "\"<html>\"");
+        assert_eq!(said(b"\n"), "");
     }
 
     #[test]

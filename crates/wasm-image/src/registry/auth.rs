@@ -2,7 +2,7 @@
 //! challenges and token services.
 
 use anyhow::Result;
-use oci_client::client::{ClientConfig, ClientProtocol};
+use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
 use oci_client::errors::OciDistributionError;
 use oci_client::secrets::RegistryAuth;
 use oci_client::{Client, Reference, RegistryOperation};
@@ -10,7 +10,7 @@ use reqwest::{RequestBuilder, StatusCode};
 use tokio::sync::Mutex;
 
 use super::credentials::{self, Found};
-use super::{Task, answers};
+use super::{Task, answers, origin};
 use crate::errors::Error;
 use crate::limits;
 
@@ -29,8 +29,9 @@ pub struct Auth {
 
 impl Auth {
     /// Looks up the credentials for an image.
-    pub fn new(reference: &Reference, plain_http: bool) -> Result<Self> {
-        let found = credentials::find(reference.resolve_registry(), reference.repository())?;
+    pub fn new(reference: &Reference, plain_http: bool, authorities: &[Vec<u8>]) -> Result<Self> {
+        let registry = reference.resolve_registry();
+        let found = credentials::find(registry, reference.repository())?;
         let (credentials, origin) = match found {
             Some(Found { user, secret, origin }) => {
                 (RegistryAuth::Basic(user, secret), Some(origin))
@@ -42,11 +43,10 @@ impl Auth {
             connect_timeout: Some(limits::CONNECT_TIME),
             read_timeout: Some(limits::SILENCE),
             user_agent: concat!("wasm-image/", env!("CARGO_PKG_VERSION")),
-            // A registry on this machine is not behind a proxy; naming one is how to turn the environment's off.
-            http_proxy: plain_http.then(|| "http://127.0.0.1".into()),
-            no_proxy: plain_http.then(|| "127.0.0.0/8,::1,localhost".into()),
+            extra_root_certificates: authorities.iter().map(certificate).collect(),
             ..ClientConfig::default()
         };
+        let config = if origin::is_loopback(registry) { without_proxy(config) } else { config };
         Ok(Self {
             client: Client::try_from(config)?,
             credentials,
@@ -134,6 +134,17 @@ impl std::fmt::Debug for Auth {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Auth").field("who", &self.who()).finish_non_exhaustive()
     }
+}
+
+fn certificate(authority: &Vec<u8>) -> Certificate {
+    Certificate { encoding: CertificateEncoding::Der, data: authority.clone() }
+}
+
+/// A registry on this machine is not behind a proxy; naming one is how to turn the environment's off.
+fn without_proxy(config: ClientConfig) -> ClientConfig {
+    let none = Some("http://127.0.0.1".to_owned());
+    let no_proxy = Some("127.0.0.0/8,::1,localhost".to_owned());
+    ClientConfig { http_proxy: none.clone(), https_proxy: none, no_proxy, ..config }
 }
 
 fn index(operation: RegistryOperation) -> usize {

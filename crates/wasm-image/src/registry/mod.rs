@@ -1,32 +1,45 @@
 //! A repository in a registry (OCI distribution specification).
 //!
 //! Read [`Remote`] here, then [`pull`] and [`push`]; [`retry`] has the attempts, [`answers`] turns what is no success
-//! into a sentence, [`auth`] and [`credentials`] are who asks, and [`origin`] says whom. `oci-client` does the authentication; the requests
+//! into a sentence, [`auth`] and [`credentials`] are who asks, and [`origin`], [`trust`] and [`proxy`] say whom.
+//! [`referrers`] are what others say of an image, such as signatures. `oci-client` does the authentication; the requests
 //! themselves are here, because it neither tells what a registry asks to wait, nor goes on with an upload that was cut.
 
 mod answers;
 mod auth;
 mod credentials;
 mod origin;
+mod proxy;
 mod pull;
 mod push;
+mod referrers;
 mod retry;
+mod trust;
+
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use oci_client::{Reference, RegistryOperation};
-use reqwest::{Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
+use reqwest::{Certificate, Client, ClientBuilder, RequestBuilder, Response, StatusCode, Url};
 
 use crate::errors::Error;
 use crate::limits;
 use auth::Auth;
 pub use retry::Retries;
 
+/// The header by which a registry says what it has (OCI distribution specification, "Pulling manifests").
+const CONTENT_DIGEST: &str = "docker-content-digest";
+
 /// How registries are reached.
-#[derive(Clone, Copy, Debug, Default, clap::Args)]
+#[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
     /// Speak HTTP instead of HTTPS with a registry on this machine (127.0.0.0/8, ::1, localhost)
     #[arg(long)]
     pub plain_http: bool,
+
+    /// A file with certificates of authorities to trust, beside those of the system (or of SSL_CERT_FILE)
+    #[arg(long, value_name = "FILE.pem")]
+    pub ca_file: Vec<PathBuf>,
 
     /// How often a request is repeated when the registry answers 429 or 5xx, or the line is cut
     #[arg(long, value_name = "N", default_value_t = 5)]
@@ -49,7 +62,7 @@ impl Remote {
     ///
     /// # Errors
     /// [`Error::Usage`] for plain HTTP to another machine; of credentials that cannot be read.
-    pub fn new(reference: Reference, options: Options) -> Result<Self> {
+    pub fn new(reference: Reference, options: &Options) -> Result<Self> {
         let registry = reference.resolve_registry().to_owned();
         if options.plain_http && !origin::is_loopback(&registry) {
             let text = format!("--plain-http is for registries on this machine, not {registry}");
@@ -59,10 +72,12 @@ impl Remote {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let scheme = if options.plain_http { "http" } else { "https" };
         let base = format!("{scheme}://{registry}/v2/{}/", reference.repository());
+        let authorities = trust::authorities(&options.ca_file)?;
+        let is_local = origin::is_loopback(&registry);
         Ok(Self {
             base: Url::parse(&base).with_context(|| format!("{registry} is no registry"))?,
-            client: client(options.plain_http)?,
-            auth: Auth::new(&reference, options.plain_http)?,
+            client: client(options.plain_http, is_local, &authorities)?,
+            auth: Auth::new(&reference, options.plain_http, &authorities)?,
             retries: options.retries,
             reference,
         })
@@ -159,18 +174,22 @@ pub(crate) struct Task<'a> {
     operation: RegistryOperation,
 }
 
-fn client(is_plain: bool) -> Result<Client> {
+fn client(is_plain: bool, is_local: bool, authorities: &[Vec<u8>]) -> Result<Client> {
+    let authorities: reqwest::Result<Vec<_>> =
+        authorities.iter().map(|it| Certificate::from_der(it)).collect();
     let mut builder = ClientBuilder::new()
         .user_agent(concat!("wasm-image/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(limits::CONNECT_TIME)
         .read_timeout(limits::SILENCE)
         .tcp_user_timeout(limits::SILENCE)
+        .tls_certs_merge(authorities.context("--ca-file has a certificate that is none")?)
         .https_only(!is_plain)
         .redirect(origin::redirects(is_plain));
-    if is_plain {
+    if is_local {
         builder = builder.no_proxy();
     }
-    builder.build().context("cannot set up TLS")
+    let failed = || format!("cannot set up TLS; of an authority, {}", trust::ADVICE);
+    builder.build().with_context(failed)
 }
 
 #[cfg(test)]
@@ -180,7 +199,8 @@ mod tests {
     #[test]
     fn plain_http_to_another_machine_is_a_mistake() {
         let reference: Reference = "registry.example/app:1".parse().unwrap();
-        let error = Remote::new(reference, Options { plain_http: true, retries: 0 }).unwrap_err();
+        let error = Remote::new(reference, &Options { plain_http: true, ..Options::default() })
+            .unwrap_err();
         assert_eq!(crate::errors::exit_code(&error), 2, "{error}");
     }
 }

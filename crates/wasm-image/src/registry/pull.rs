@@ -1,18 +1,19 @@
 //! Getting manifests and blobs (OCI distribution specification, "Pull").
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use oci_client::RegistryOperation::Pull;
-use oci_spec::image::{Descriptor, MediaType, Sha256Digest};
-use reqwest::header::{ACCEPT, CONTENT_TYPE, RANGE};
+use oci_spec::image::Descriptor;
+use reqwest::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, RANGE};
 use reqwest::{Response, StatusCode};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
-use super::{Remote, Task, answers};
+use super::{CONTENT_DIGEST, Remote, Task, answers};
 use crate::errors::{Error, within};
 use crate::limits;
 use crate::progress::Bar;
 use crate::store::Layout;
 use crate::store::blob::{self, Writer};
+use crate::store::layout::describe;
 
 /// Manifests and indexes: OCI's, and Docker's names for the same.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
@@ -44,16 +45,19 @@ impl Remote {
             let (place, expected) = (self.title(), name.to_owned());
             return Err(Error::Digest { place, expected, found }.into());
         }
-        let media_type = media_type(&bytes).unwrap_or(header);
-        let digits: Sha256Digest = found["sha256:".len()..].parse()?;
-        Ok((
-            Descriptor::new(MediaType::from(media_type.as_str()), bytes.len() as u64, digits),
-            bytes,
-        ))
+        let media_type = match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(manifest)) => media_type(&manifest).unwrap_or(header),
+            _ => return Err(answers::no_manifest(self.registry(), &what, &bytes).into()),
+        };
+        Ok((describe(&media_type, &bytes)?, bytes))
     }
 
     /// The media type and all bytes of a small answer.
-    async fn small(&self, what: &str, mut answer: Response) -> Result<(String, Vec<u8>)> {
+    pub(super) async fn small(
+        &self,
+        what: &str,
+        mut answer: Response,
+    ) -> Result<(String, Vec<u8>)> {
         let media_type = answer.headers().get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
         let media_type = media_type.unwrap_or_default().to_owned();
         let mut bytes = Vec::new();
@@ -136,7 +140,7 @@ impl Remote {
         let operation = oci_client::RegistryOperation::Push;
         let task = Task { what: &what, subject: &subject, operation };
         let url = self.url(&format!("blobs/{}", blob.digest()))?;
-        is_there(self.send(&task, |it| it.head(url.clone())).await)
+        self.is_there(&task, blob, self.send(&task, |it| it.head(url.clone())).await).await
     }
 
     /// Whether the repository has a manifest of that digest.
@@ -145,22 +149,41 @@ impl Remote {
         let operation = oci_client::RegistryOperation::Push;
         let task = Task { what: &what, subject: "such manifest", operation };
         let url = self.url(&format!("manifests/{}", manifest.digest()))?;
-        is_there(self.send(&task, |it| it.head(url.clone()).header(ACCEPT, MANIFESTS)).await)
+        let answer = self.send(&task, |it| it.head(url.clone()).header(ACCEPT, MANIFESTS)).await;
+        self.is_there(&task, manifest, answer).await
     }
-}
 
-fn is_there(answer: Result<Response>) -> Result<bool> {
-    match answer {
-        Ok(_) => Ok(true),
-        Err(error) => match error.downcast_ref::<Error>() {
-            Some(Error::NotFound { .. }) => Ok(false),
-            _ => Err(error),
-        },
+    /// Whether the answer to HEAD says so: by the digest, or where it tells none, as the storage behind some registries,
+    /// by the size. A success with neither says nothing.
+    async fn is_there(
+        &self,
+        task: &Task<'_>,
+        what: &Descriptor,
+        answer: Result<Response>,
+    ) -> Result<bool> {
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(error) => match error.downcast_ref::<Error>() {
+                Some(Error::NotFound { .. }) => return Ok(false),
+                _ => return Err(error),
+            },
+        };
+        let header = |name: &str| answer.headers().get(name).and_then(|it| it.to_str().ok());
+        match header(CONTENT_DIGEST) {
+            Some(digest) if digest == what.digest().as_ref() => Ok(true),
+            Some(_) => {
+                let expected = format!("the digest {}", what.digest());
+                Err(answers::no_registry(self, task, answer, &expected).await.into())
+            }
+            None => {
+                let size = header(CONTENT_LENGTH.as_str()).and_then(|it| it.parse().ok());
+                Ok(size == Some(what.size()))
+            }
+        }
     }
 }
 
 /// The media type that a manifest states of itself.
-fn media_type(bytes: &[u8]) -> Option<String> {
-    let manifest: Value = serde_json::from_slice(bytes).context("no JSON").ok()?;
+fn media_type(manifest: &Map<String, Value>) -> Option<String> {
     Some(manifest.get("mediaType")?.as_str()?.to_owned())
 }

@@ -2,7 +2,8 @@
 //!
 //! A blob of up to [`CHUNK_BYTES`] is sent as a whole, which every registry takes. A larger one is sent in parts, each
 //! a request of its own; after a failure the registry is asked how much it has, and where it does not know, the blob
-//! is sent from its beginning.
+//! is sent from its beginning. That a request succeeded does not mean that a registry answered it: what says that
+//! something is stored is in [`is_stored`].
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -15,12 +16,18 @@ use oci_spec::image::Descriptor;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, LOCATION, RANGE};
 use reqwest::{Response, StatusCode, Url};
 
-use super::{Remote, Retries, Task, answers, origin};
+use super::{CONTENT_DIGEST, Remote, Retries, Task, answers, origin};
 use crate::errors::Error;
 use crate::limits::CHUNK_BYTES;
 use crate::progress::Bar;
 
 const BYTES: &str = "application/octet-stream";
+
+/// How an upload is begun, how a part is taken, and how a manifest is: the specification's status first, then those
+/// that registries give in its place (Amazon's for parts, Quay's for manifests).
+const BEGUN: [StatusCode; 2] = [StatusCode::ACCEPTED, StatusCode::CREATED];
+const TAKEN: [StatusCode; 3] = [StatusCode::ACCEPTED, StatusCode::CREATED, StatusCode::NO_CONTENT];
+const MANIFEST_STORED: [StatusCode; 2] = [StatusCode::CREATED, StatusCode::ACCEPTED];
 
 /// How far an upload is.
 struct Upload {
@@ -69,7 +76,7 @@ impl Remote {
             .append_pair("from", from);
         match self.send(&task, |it| it.post(url.clone()).header(CONTENT_LENGTH, 0)).await {
             // Else an upload was begun (distribution specification, "Mounting a blob"), to which nothing is sent.
-            Ok(answer) => Ok(answer.status() == StatusCode::CREATED),
+            Ok(answer) => Ok(is_stored(&answer, blob, &[StatusCode::CREATED])),
             Err(error) => match error.downcast_ref::<Error>() {
                 Some(refusal) if !refusal.is_passing() => Ok(false),
                 _ => Err(error),
@@ -116,9 +123,13 @@ impl Remote {
         let url = self.url("blobs/uploads/")?;
         let answer =
             self.send_once(task, |it| it.post(url.clone()).header(CONTENT_LENGTH, 0)).await?;
-        let location = self.location(task, &answer, &url)?;
-        let location = location.context("the registry names no upload location")?;
-        Ok(Upload { location, offset: 0 })
+        match (BEGUN.contains(&answer.status()), self.location(task, &answer, &url)?) {
+            (true, Some(location)) => Ok(Upload { location, offset: 0 }),
+            _ => {
+                let expected = "HTTP 202 with the location of an upload";
+                Err(answers::no_registry(self, task, answer, expected).await.into())
+            }
+        }
     }
 
     async fn send_part(&self, task: &Task<'_>, upload: &Upload, bytes: Bytes) -> Result<Upload> {
@@ -129,6 +140,10 @@ impl Remote {
             request.header(CONTENT_RANGE, &range).body(bytes.clone())
         };
         let answer = self.send_once(task, request).await?;
+        if !TAKEN.contains(&answer.status()) {
+            let expected = "HTTP 202 to a part of an upload";
+            return Err(answers::no_registry(self, task, answer, expected).await.into());
+        }
         let location = self.location(task, &answer, &upload.location)?;
         Ok(Upload { location: location.unwrap_or_else(|| upload.location.clone()), offset: next })
     }
@@ -183,16 +198,34 @@ impl Remote {
             let request = it.put(url.clone()).header(CONTENT_TYPE, BYTES);
             request.header(CONTENT_LENGTH, bytes.len()).body(bytes.clone())
         };
-        self.send_once(task, request).await.map(drop)
+        let answer = self.send_once(task, request).await?;
+        self.stored(task, answer, blob, &[StatusCode::CREATED]).await?;
+        Ok(())
     }
 
-    /// Sends a manifest or index under a tag or its own digest, after what it names.
+    /// The answer, if it says that the registry has stored something.
+    async fn stored(
+        &self,
+        task: &Task<'_>,
+        answer: Response,
+        what: &Descriptor,
+        statuses: &[StatusCode],
+    ) -> Result<Response, Error> {
+        if is_stored(&answer, what, statuses) {
+            return Ok(answer);
+        }
+        let expected = format!("HTTP 201 with a location or the digest {}", what.digest());
+        Err(answers::no_registry(self, task, answer, &expected).await)
+    }
+
+    /// Sends a manifest or index under a tag or its own digest, after what it names. Says whether the registry keeps
+    /// account of what the manifest refers to (distribution specification, "Pushing Manifests with Subject").
     pub async fn put_manifest(
         &self,
         manifest: &Descriptor,
         name: &str,
         bytes: &[u8],
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let what = format!("push {}:{name}", self.title());
         let task = Task { what: &what, subject: "such repository", operation: Push };
         let url = self.url(&format!("manifests/{name}"))?;
@@ -201,8 +234,20 @@ impl Remote {
         let request = |it: &reqwest::Client| {
             it.put(url.clone()).header(CONTENT_TYPE, &media_type).body(bytes.clone())
         };
-        self.send(&task, request).await.map(drop)
+        let answer = self.send(&task, request).await?;
+        let answer = self.stored(&task, answer, manifest, &MANIFEST_STORED).await?;
+        Ok(answer.headers().contains_key("OCI-Subject"))
     }
+}
+
+/// Whether an answer says that the registry has what was sent: by its digest, or by where it is.
+fn is_stored(answer: &Response, what: &Descriptor, statuses: &[StatusCode]) -> bool {
+    let headers = answer.headers();
+    let said = match headers.get(CONTENT_DIGEST) {
+        Some(digest) => digest == what.digest().as_ref(),
+        None => headers.contains_key(LOCATION),
+    };
+    said && statuses.contains(&answer.status())
 }
 
 /// `Location`, which may be relative.

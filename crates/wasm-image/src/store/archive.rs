@@ -1,29 +1,61 @@
-//! A layout in one tar file, as `ctr image import`, `docker load` and `skopeo` take it.
+//! A layout in one tar file, as `ctr image import`, `docker load` and `skopeo` take it; compressed where its name says
+//! so.
 
 use std::fs::File;
-use std::io::{BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Component, Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use flate2::Compression;
+use flate2::read::MultiGzDecoder;
+use flate2::write::GzEncoder;
 use oci_spec::image::{Descriptor, MediaType, Sha256Digest};
 use tar::{Builder, Entry, Header};
 
-use super::blob::{self, Writer};
+use super::blob;
 use super::layout::Layout;
-use crate::errors::{Error, within};
+use super::output::Output;
+use crate::errors::{unreadable, within};
 use crate::limits;
+
+/// How a gzipped file begins (RFC 1952, section 2.3.1).
+const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
+
+/// How an archive's name ends; the first is not compressed.
+const ENDINGS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
+
+/// Whether a name is an archive's.
+pub fn is_named_so(path: &Path) -> bool {
+    ending(path).is_some()
+}
+
+fn ending(path: &Path) -> Option<&'static str> {
+    let name = path.file_name()?.to_str()?;
+    ENDINGS.into_iter().find(|it| name.ends_with(it))
+}
 
 /// Writes the blobs and index of a layout as an archive; the same bytes for the same layout.
 pub fn pack(layout: &Layout, archive: &Path) -> Result<()> {
-    let cannot_write = || format!("cannot write {}", archive.display());
-    let mut tar = Builder::new(blob::beside(archive)?);
+    let mut output = Output::create(archive)?;
+    let packed = match ending(archive) {
+        None | Some(".tar") => write_tar(layout, &mut output),
+        Some(_) => {
+            // With no name and no time in its header.
+            let mut gzip = GzEncoder::new(&mut output, Compression::default());
+            write_tar(layout, &mut gzip).and_then(|()| Ok(gzip.finish().map(drop)?))
+        }
+    };
+    packed.with_context(|| format!("cannot write {}", archive.display()))?;
+    output.finish()
+}
+
+fn write_tar(layout: &Layout, output: &mut impl Write) -> Result<()> {
+    let mut tar = Builder::new(output);
     for path in files(layout)? {
-        let file = layout.folder().join(&path);
-        append(&mut tar, &path, &file).with_context(cannot_write)?;
+        append(&mut tar, &path, &layout.folder().join(&path))?;
     }
-    let mut file = tar.into_inner().with_context(cannot_write)?;
-    file.flush().with_context(cannot_write)?;
-    blob::put(file, archive)
+    tar.finish()?;
+    Ok(())
 }
 
 /// The files of a layout, in the archive's order.
@@ -53,16 +85,17 @@ fn append(tar: &mut Builder<impl Write>, path: &Path, file: &Path) -> Result<()>
 /// Unpacks an archive into a layout in an empty folder.
 ///
 /// # Errors
-/// [`Error::NotFound`] where there is no such file; [`Error::Digest`] of a blob that is not what its name says;
+/// [`Error::NotFound`](crate::errors::Error::NotFound) where there is no such file;
+/// [`Error::Digest`](crate::errors::Error::Digest) of a blob that is not what its name says;
 /// of entries that no layout has.
 pub fn unpack(archive: &Path, folder: &Path) -> Result<Layout> {
     let title = archive.display().to_string();
-    let file = open(archive)?;
+    let file = File::open(archive).map_err(|error| unreadable(archive, error))?;
     let mut layout = Layout::create(folder)?;
     layout.title = title.clone();
-    let mut tar = tar::Archive::new(BufReader::new(file));
-    let mut index = false;
     let damaged = || format!("{title} is not a tar archive with an OCI image layout");
+    let mut tar = tar::Archive::new(unpacked(file).with_context(damaged)?);
+    let mut index = false;
     for (count, entry) in tar.entries().with_context(damaged)?.enumerate() {
         within(limits::ENTRIES as u64, || format!("the list of entries of {title}"), count as u64)?;
         index |= unpack_entry(&layout, entry.with_context(damaged)?).with_context(damaged)?;
@@ -73,18 +106,30 @@ pub fn unpack(archive: &Path, folder: &Path) -> Result<Layout> {
     }
 }
 
-fn open(archive: &Path) -> Result<File> {
-    File::open(archive).map_err(|error| match error.kind() {
-        std::io::ErrorKind::NotFound => {
-            let place = match archive.parent() {
-                Some(folder) if folder != Path::new("") => folder.display().to_string(),
-                _ => "this folder".into(),
-            };
-            let what = format!("file {}", archive.file_name().unwrap_or_default().display());
-            Error::NotFound { place, what }.into()
-        }
-        _ => anyhow::Error::new(error).context(format!("cannot read {}", archive.display())),
+/// The tar, which may be compressed whatever its name is.
+fn unpacked(file: File) -> Result<Box<dyn Read>> {
+    let mut file = BufReader::new(file);
+    Ok(match file.fill_buf()?.starts_with(GZIP_MAGIC) {
+        true => Box::new(Bounded { gzip: MultiGzDecoder::new(file), left: limits::BLOB_BYTES }),
+        false => Box::new(file),
     })
+}
+
+/// What a gzipped archive unpacks to, up to a limit: what is not compressed takes no more room than it has already.
+struct Bounded<R> {
+    gzip: MultiGzDecoder<R>,
+    left: u64,
+}
+
+impl<R: BufRead> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.gzip.read(buffer)?;
+        self.left = self.left.checked_sub(count as u64).ok_or_else(|| {
+            let limit = limits::BLOB_BYTES;
+            std::io::Error::other(format!("it unpacks to more than the {limit} bytes allowed"))
+        })?;
+        Ok(count)
+    }
 }
 
 /// Puts one entry at its place, and says whether it was the index.
@@ -114,19 +159,7 @@ fn unpack_blob(layout: &Layout, digits: &str, entry: Entry<'_, impl Read>) -> Re
         digits.parse().with_context(|| format!("blobs/sha256/{digits} is no digest"))?;
     let blob = Descriptor::new(MediaType::Other(String::new()), entry.size(), digits);
     let writer = layout.writer(&blob, &layout.title)?;
-    fill(writer, entry)
-}
-
-/// Writes all that can be read, and finishes.
-pub fn fill(mut writer: Writer, mut source: impl Read) -> Result<()> {
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let count = source.read(&mut buffer)?;
-        if count == 0 {
-            return writer.finish();
-        }
-        writer.write(&buffer[..count])?;
-    }
+    blob::fill(writer, entry)
 }
 
 #[cfg(test)]
@@ -159,9 +192,27 @@ mod tests {
         pack(&layout, &one).unwrap();
         let again = unpack(&one, to.path()).unwrap();
         assert_eq!(again.read(&blob, 10).unwrap(), b"\0asm");
-        assert_eq!(again.images().unwrap(), layout.images().unwrap());
+        assert_eq!(again.listed().unwrap(), layout.listed().unwrap());
         pack(&again, &two).unwrap();
         assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+    }
+
+    #[test]
+    fn an_archive_is_compressed_where_its_name_says_so_and_read_whatever_its_name_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&folder.path().join("layout")).unwrap();
+        let blob = layout.add("application/wasm", &[7; 100_000]).unwrap();
+        for (name, is_compressed) in [("a.tar", false), ("a.tar.gz", true), ("a.tgz", true)] {
+            let (archive, moved) = (folder.path().join(name), folder.path().join("archive"));
+            pack(&layout, &archive).unwrap();
+            let bytes = std::fs::read(&archive).unwrap();
+            assert_eq!(bytes.starts_with(GZIP_MAGIC), is_compressed, "{name}");
+            pack(&layout, &archive).unwrap();
+            assert!(std::fs::read(&archive).unwrap() == bytes, "{name} is not the same again");
+            std::fs::rename(&archive, &moved).unwrap();
+            let again = unpack(&moved, &folder.path().join(format!("from-{name}"))).unwrap();
+            assert_eq!(again.read(&blob, 100_000).unwrap(), [7; 100_000]);
+        }
     }
 
     #[test]

@@ -84,6 +84,18 @@ impl Writer {
     }
 }
 
+/// Writes all that can be read, and finishes.
+pub fn fill(mut writer: Writer, mut source: impl Read) -> Result<()> {
+    let mut buffer = vec![0; 64 << 10];
+    loop {
+        let count = source.read(&mut buffer)?;
+        if count == 0 {
+            return writer.finish();
+        }
+        writer.write(&buffer[..count])?;
+    }
+}
+
 /// A temporary file in the folder of `place`, with the permissions that a new file gets.
 pub fn beside(place: &Path) -> Result<scratch::File> {
     let folder = match place.parent() {
@@ -111,6 +123,13 @@ pub fn write(place: &Path, bytes: &[u8]) -> Result<()> {
 /// `sha256:…` of some bytes.
 pub fn digest(bytes: &[u8]) -> String {
     written(Sha256::new_with_prefix(bytes))
+}
+
+/// The name of layers on each other, empty for none (OCI image specification, "Layer ChainID").
+pub fn chain_id(digests: &[String]) -> String {
+    let chain =
+        digests.iter().cloned().reduce(|chain, next| digest(format!("{chain} {next}").as_bytes()));
+    chain.unwrap_or_default()
 }
 
 /// `sha256:…` of all that can be read, and its length.
@@ -151,6 +170,16 @@ mod tests {
         let empty = "sha256:e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
         assert_eq!(digest(b""), empty);
         assert_eq!(digest_of(io::empty()).unwrap(), (empty.into(), 0));
+    }
+
+    #[test]
+    fn layers_on_each_other_are_named_by_all_of_them() {
+        let ids = ["sha256:aa", "sha256:bb"].map(str::to_owned);
+        assert_eq!(chain_id(&[]), "");
+        assert_eq!(chain_id(&ids[..1]), "sha256:aa");
+        let both = chain_id(&ids);
+        assert_ne!(chain_id(&[ids[1].clone(), ids[0].clone()]), both);
+        assert_eq!(both.len(), "sha256:".len() + 64);
     }
 
     #[test]

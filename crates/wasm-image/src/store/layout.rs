@@ -6,12 +6,13 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
-use oci_spec::image::{Descriptor, DigestAlgorithm, ImageIndex, MediaType, Sha256Digest};
+use oci_spec::image::{Descriptor, DigestAlgorithm, MediaType, Sha256Digest};
 use serde_json::{Value, json};
 
 use super::blob::{self, Writer};
 use crate::errors::{Error, within};
 use crate::limits;
+use crate::manifest::Index;
 
 /// The whole name of an image, by containerd's custom.
 pub const NAME: &str = "io.containerd.image.name";
@@ -115,11 +116,19 @@ impl Layout {
 
     /// Adds bytes as a blob.
     pub fn add(&self, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
-        let digest = blob::digest(bytes);
-        let digits: Sha256Digest = digest["sha256:".len()..].parse()?;
-        let descriptor = Descriptor::new(MediaType::from(media_type), bytes.len() as u64, digits);
+        let descriptor = describe(media_type, bytes)?;
         blob::write(&self.path(&descriptor)?, bytes)?;
         Ok(descriptor)
+    }
+
+    /// Takes a blob over from a file with its content.
+    pub fn take(&self, blob: &Descriptor, file: &Path) -> Result<()> {
+        // What comes from a registry was put here in the first place.
+        if self.path(blob)? == file {
+            return Ok(());
+        }
+        let source = File::open(file).with_context(|| cannot_read(file))?;
+        blob::fill(self.writer(blob, &file.display().to_string())?, source)
     }
 
     /// All bytes of a blob that is at most `limit` long.
@@ -129,23 +138,36 @@ impl Layout {
         fs::read(&path).with_context(|| cannot_read(&path))
     }
 
-    /// The images there are.
-    pub fn images(&self) -> Result<Vec<Descriptor>> {
+    /// What is listed: images, and what refers to them.
+    pub fn listed(&self) -> Result<Vec<Descriptor>> {
         let path = self.folder.join("index.json");
         let mut text = Vec::new();
         let file = File::open(&path).with_context(|| cannot_read(&path))?;
         let read = file.take(limits::JSON_BYTES + 1).read_to_end(&mut text);
         read.with_context(|| cannot_read(&path))?;
         within(limits::JSON_BYTES, || path.display().to_string(), text.len() as u64)?;
-        let index: ImageIndex = serde_json::from_slice(&text)
+        let index: Index = serde_json::from_slice(&text)
             .with_context(|| format!("index.json of {} is not understood", self.title))?;
-        Ok(index.manifests().clone())
+        Ok(index.manifests)
+    }
+
+    /// Lists what refers to an image: it has no name.
+    pub fn list(&self, manifest: &Descriptor) -> Result<()> {
+        let mut entries = self.listed()?;
+        if entries.iter().any(|it| it.digest() == manifest.digest()) {
+            return Ok(());
+        }
+        let mut entry = manifest.clone();
+        entry.set_annotations(None);
+        entries.push(entry);
+        let entries: Result<Vec<_>, _> = entries.iter().map(serde_json::to_value).collect();
+        self.write_index(&entries?)
     }
 
     /// Lists an image under its name; one that had the name before is listed no longer.
     pub fn tag(&self, image: &Descriptor, name: &str, tag: &str) -> Result<()> {
         let mut entries: Vec<Value> = Vec::new();
-        for listed in self.images()? {
+        for listed in self.listed()? {
             let annotations = listed.annotations().as_ref();
             let named = annotations.and_then(|it| it.get(NAME));
             if named.map(String::as_str) != Some(name) {
@@ -175,6 +197,12 @@ impl Layout {
     }
 }
 
+/// What some bytes are called.
+pub fn describe(media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
+    let digits: Sha256Digest = blob::digest(bytes)["sha256:".len()..].parse()?;
+    Ok(Descriptor::new(MediaType::from(media_type), bytes.len() as u64, digits))
+}
+
 fn cannot_read(path: &Path) -> String {
     format!("cannot read {}", path.display())
 }
@@ -202,7 +230,7 @@ mod tests {
         layout.tag(&two, "r.example/other:1", "1").unwrap();
         layout.tag(&two, "r.example/app:1", "1").unwrap();
         let digests: Vec<_> =
-            layout.images().unwrap().iter().map(|it| it.digest().clone()).collect();
+            layout.listed().unwrap().iter().map(|it| it.digest().clone()).collect();
         assert_eq!(digests, [two.digest().clone(), two.digest().clone()]);
     }
 

@@ -4,6 +4,8 @@
 
 pub mod archive;
 pub mod blob;
+pub mod compressed;
 pub mod layout;
+pub mod output;
 
 pub use layout::Layout;

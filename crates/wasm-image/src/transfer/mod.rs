@@ -1,16 +1,20 @@
 //! From one place to another: [`source`] is where an image is read, [`target`] where it is put, [`parts`] what it
-//! consists of. [`copy`] puts them together: `push`, `pull`, `copy` and what `build` and `convert` end with.
+//! consists of, [`referrers`] what others say of it. [`copy`] puts them together: `push`, `pull`, `copy` and what `build`
+//! and `convert` end with.
 
 pub mod parts;
+mod referrers;
 pub mod source;
 pub mod target;
 
 use anyhow::Result;
 use oci_client::Reference;
+use oci_spec::image::Descriptor;
 use serde::Serialize;
 
 use crate::progress;
 pub use parts::Parts;
+use referrers::{By, Referrer};
 pub use source::Source;
 pub use target::Target;
 
@@ -34,6 +38,10 @@ pub struct Copied {
     pub sent_bytes: u64,
     /// How many blobs were there before.
     pub present: usize,
+    /// How many manifests refer to it where it was, such as signatures; none where that is not to be known.
+    pub referrers: Option<usize>,
+    /// Whether these were copied as well.
+    pub referrers_copied: bool,
 }
 
 impl std::fmt::Display for Copied {
@@ -43,17 +51,31 @@ impl std::fmt::Display for Copied {
         write!(f, "{} {} written to {}", self.sent, blobs(self.sent), self.place)?;
         write!(f, " ({})", progress::size(self.sent_bytes))?;
         match self.present {
-            0 => Ok(()),
-            count => {
-                write!(f, "; {count} {} there already", if count == 1 { "was" } else { "were" })
+            0 => {}
+            1 => write!(f, "; 1 was there already")?,
+            count => write!(f, "; {count} were there already")?,
+        }
+        let referrers = |count| if count == 1 { "manifest refers" } else { "manifests refer" };
+        match (self.referrers.unwrap_or(0), self.referrers_copied) {
+            (0, _) => Ok(()),
+            (count, true) => write!(f, "\n{count} {} to it, copied as well", referrers(count)),
+            (count, false) => {
+                let what = "(signatures, bills of materials) and not copied: give --referrers";
+                write!(f, "\n{count} {} to it {what}", referrers(count))
             }
         }
     }
 }
 
-/// Copies an image with all its platforms; what the target has is not sent again.
-pub async fn copy(source: &Source, target: &Target, name: &Reference) -> Result<Copied> {
-    let parts = Parts::of(source).await?;
+/// Copies an image with all its platforms, and what refers to it where that is wanted; what the target has is not sent
+/// again.
+pub async fn copy(
+    source: &Source,
+    target: &Target,
+    name: &Reference,
+    with_referrers: bool,
+) -> Result<Copied> {
+    let parts = Parts::of(source, &source.image).await?;
     let mut copied = Copied {
         image: name.whole(),
         place: target.title(),
@@ -63,8 +85,37 @@ pub async fn copy(source: &Source, target: &Target, name: &Reference) -> Result<
         sent: 0,
         sent_bytes: 0,
         present: 0,
+        referrers: None,
+        referrers_copied: with_referrers,
     };
-    for blob in &parts.blobs {
+    send(&parts.blobs, source, target, &mut copied).await?;
+    if with_referrers {
+        // Before the image has its name: whoever looks for a signature then finds it.
+        let referrers = referrers::all(source, &parts).await?;
+        copied.referrers = Some(referrers.len());
+        for referrer in referrers {
+            send(&referrer.parts.blobs, source, target, &mut copied).await?;
+            target.put_referrer(&referrer, name).await?;
+        }
+    } else {
+        match referrers::count(source, &parts).await {
+            Ok(count) => copied.referrers = Some(count),
+            Err(error) => {
+                progress::note(&format!("what refers to the image is not known: {error:#}"))
+            }
+        }
+    }
+    target.finish(source, &parts, name).await?;
+    Ok(copied)
+}
+
+async fn send(
+    blobs: &[Descriptor],
+    source: &Source,
+    target: &Target,
+    copied: &mut Copied,
+) -> Result<()> {
+    for blob in blobs {
         if target.has(blob).await? || target.mount(blob, source.origin.as_ref()).await? {
             copied.present += 1;
             continue;
@@ -73,8 +124,7 @@ pub async fn copy(source: &Source, target: &Target, name: &Reference) -> Result<
         copied.sent += 1;
         copied.sent_bytes += blob.size();
     }
-    target.finish(source, &parts, name).await?;
-    Ok(copied)
+    Ok(())
 }
 
 /// A digest as people compare it.

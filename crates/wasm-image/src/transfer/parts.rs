@@ -3,10 +3,11 @@
 use std::collections::HashSet;
 
 use anyhow::{Context, Result, bail, ensure};
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::Descriptor;
 
 use super::Source;
 use crate::limits;
+use crate::manifest::{Index, Manifest};
 
 /// Indexes: OCI's, and Docker's name for the same.
 const INDEXES: [&str; 2] = [
@@ -29,11 +30,11 @@ pub fn is_index(media_type: &str) -> bool {
 }
 
 impl Parts {
-    /// Reads all manifests of an image.
-    pub async fn of(source: &Source) -> Result<Self> {
+    /// Reads all manifests of an image, or of what refers to one.
+    pub async fn of(source: &Source, image: &Descriptor) -> Result<Self> {
         let mut parts = Self { blobs: Vec::new(), manifests: Vec::new() };
         let (mut blobs, mut seen) = (HashSet::new(), HashSet::new());
-        let mut next = vec![(source.image.clone(), 0)];
+        let mut next = vec![(image.clone(), 0)];
         while let Some((manifest, depth)) = next.pop() {
             ensure!(
                 depth <= limits::INDEX_DEPTH,
@@ -76,11 +77,9 @@ enum Named {
 
 fn named(manifest: &Descriptor, bytes: &[u8]) -> Result<Named> {
     if is_index(manifest.media_type().as_ref()) {
-        let index: ImageIndex = serde_json::from_slice(bytes).context("is no image index")?;
-        return Ok(Named::Manifests(index.manifests().clone()));
+        let index: Index = serde_json::from_slice(bytes).context("is no image index")?;
+        return Ok(Named::Manifests(index.manifests));
     }
-    let manifest: ImageManifest = serde_json::from_slice(bytes).context("is no image manifest")?;
-    let mut blobs = vec![manifest.config().clone()];
-    blobs.extend(manifest.layers().iter().cloned());
-    Ok(Named::Blobs(blobs))
+    let manifest: Manifest = serde_json::from_slice(bytes).context("is no image manifest")?;
+    Ok(Named::Blobs([manifest.config].into_iter().chain(manifest.layers).collect()))
 }

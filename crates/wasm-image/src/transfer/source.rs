@@ -2,17 +2,23 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use oci_client::Reference;
 use oci_spec::image::Descriptor;
 
+use super::parts::is_index;
+use super::referrers::is_tag;
+use crate::build::config::Platform;
+use crate::config::Config;
 use crate::errors::{Error, within};
 use crate::limits;
+use crate::manifest::{self, Index, Manifest};
 use crate::place::{self, Place};
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
 use crate::scratch::Folder;
 use crate::store::layout::{NAME, REF_NAME};
+use crate::store::output::is_stdout;
 use crate::store::{Layout, archive, blob};
 
 /// An image that can be read.
@@ -39,11 +45,15 @@ impl Source {
         place: &Place,
         wanted: Option<&str>,
         keep: Option<Layout>,
-        options: Options,
+        options: &Options,
     ) -> Result<Self> {
         match place {
             Place::Registry(reference) => Self::of_registry(reference, keep, options).await,
             Place::Layout(folder) => Self::of_layout(Layout::open(folder)?, None, wanted),
+            Place::Archive(file) if is_stdout(file) => {
+                Err(Error::Usage("`-` is standard output, where no image can be read".into())
+                    .into())
+            }
             Place::Archive(file) => {
                 let scratch = Folder::new()?;
                 Self::of_layout(archive::unpack(file, scratch.path())?, Some(scratch), wanted)
@@ -70,7 +80,7 @@ impl Source {
     async fn of_registry(
         reference: &Reference,
         keep: Option<Layout>,
-        options: Options,
+        options: &Options,
     ) -> Result<Self> {
         let (layout, scratch) = match keep {
             Some(layout) => (layout, None),
@@ -90,6 +100,65 @@ impl Source {
     /// Where it is, for messages.
     pub fn title(&self) -> String {
         self.remote.as_ref().map_or_else(|| self.layout.title.clone(), Remote::title)
+    }
+
+    /// Of an index, the image for one platform alone.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] when there is none for that platform.
+    pub async fn take_apart(&mut self, wanted: &Platform) -> Result<()> {
+        let mut there = Vec::new();
+        for (image, platform) in self.platforms().await? {
+            if wanted.is(&platform) {
+                self.image = image;
+                return Ok(());
+            }
+            there.push(platform);
+        }
+        let what = format!("image for {wanted}; it has {}", there.join(", "));
+        Err(Error::NotFound { place: self.title(), what }.into())
+    }
+
+    /// The images of an index and their platforms, in its order; of another, what its config says.
+    async fn platforms(&self) -> Result<Vec<(Descriptor, String)>> {
+        let bytes = self.manifest(&self.image).await?;
+        let what = || format!("{} of {} is not understood", self.image.digest(), self.title());
+        if is_index(self.image.media_type().as_ref()) {
+            let index: Index = serde_json::from_slice(&bytes).with_context(what)?;
+            let named = |it: Descriptor| {
+                let platform = it.platform().as_ref().map(manifest::platform);
+                Some((it, platform?))
+            };
+            return Ok(index.manifests.into_iter().filter_map(named).collect());
+        }
+        let manifest: Manifest = serde_json::from_slice(&bytes).with_context(what)?;
+        let config = self.read(&manifest.config, limits::JSON_BYTES).await?;
+        let Config { os, architecture, .. } = serde_json::from_slice(&config).with_context(what)?;
+        Ok(vec![(self.image.clone(), format!("{os}/{architecture}"))])
+    }
+
+    /// What refers to the manifest of a digest.
+    pub async fn referrers(&self, digest: &str) -> Result<Vec<Descriptor>> {
+        if let Some(remote) = &self.remote {
+            return remote.referrers(digest).await;
+        }
+        let mut listed = self.layout.listed()?;
+        listed.retain(|it| subject(&self.layout, it).as_deref() == Some(digest));
+        Ok(listed)
+    }
+
+    /// The manifest or index of a tag, if there is one.
+    pub async fn tagged(&self, tag: &str) -> Result<Option<Descriptor>> {
+        let Some(remote) = &self.remote else {
+            return Ok(self.layout.listed()?.into_iter().find(|it| self::tag(it) == Some(tag)));
+        };
+        match remote.manifest(tag).await {
+            Ok((manifest, _)) => Ok(Some(manifest)),
+            Err(error) => match error.downcast_ref() {
+                Some(Error::NotFound { .. }) => Ok(None),
+                _ => Err(error),
+            },
+        }
     }
 
     /// The bytes of a manifest or index.
@@ -133,9 +202,10 @@ fn name(image: &Descriptor) -> Option<String> {
 }
 
 fn choose(layout: &Layout, wanted: Option<&str>) -> Result<Descriptor> {
-    let images = layout.images()?;
     let place = layout.title.clone();
     let Some(wanted) = wanted else {
+        let mut images = layout.listed()?;
+        images.retain(|it| !tag(it).is_some_and(is_tag) && subject(layout, it).is_none());
         return match images.as_slice() {
             [image] => Ok(image.clone()),
             [] => Err(Error::NotFound { place, what: "image".into() }.into()),
@@ -147,8 +217,20 @@ fn choose(layout: &Layout, wanted: Option<&str>) -> Result<Descriptor> {
         let mut named = annotations.filter(|(key, _)| [NAME, REF_NAME].contains(&key.as_str()));
         named.any(|(_, value)| value == wanted) || image.digest().as_ref() == wanted
     };
-    let found = images.iter().find(is_wanted).cloned();
+    let found = layout.listed()?.iter().find(is_wanted).cloned();
     Ok(found.ok_or_else(|| Error::NotFound { place, what: format!("image called {wanted}") })?)
+}
+
+/// The tag of what is listed in a layout.
+fn tag(listed: &Descriptor) -> Option<&str> {
+    listed.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
+}
+
+/// The digest of what something in a layout refers to; an image refers to nothing.
+fn subject(layout: &Layout, listed: &Descriptor) -> Option<String> {
+    let bytes = layout.read(listed, limits::JSON_BYTES).ok()?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
+    Some(manifest.subject?.digest().to_string())
 }
 
 fn which(place: &str, images: &[Descriptor]) -> String {

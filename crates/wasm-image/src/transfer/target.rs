@@ -1,18 +1,18 @@
 //! Where an image is put.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use oci_client::Reference;
 use oci_spec::image::Descriptor;
 
-use super::{Parts, Source};
+use super::{By, Parts, Referrer, Source};
 use crate::errors::Error;
 use crate::place::Place;
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
 use crate::scratch::Folder;
+use crate::store::output::{self, is_stdout};
 use crate::store::{Layout, archive};
 
 /// A place that takes an image.
@@ -35,13 +35,15 @@ pub enum Target {
 
 impl Target {
     /// Opens a place; nothing is written that an image would be taken for.
-    pub fn open(place: &Place, options: Options) -> Result<Self> {
+    pub fn open(place: &Place, options: &Options) -> Result<Self> {
         Ok(match place {
             Place::Registry(reference) => {
                 Target::Registry(Box::new(Remote::new(reference.clone(), options)?))
             }
             Place::Layout(folder) => Target::Layout(Layout::create(folder)?),
             Place::Archive(file) => {
+                // A terminal is refused before there is anything to write.
+                output::check(file)?;
                 let scratch = Folder::new()?;
                 let layout = Layout::create(scratch.path())?;
                 Target::Archive { file: file.clone(), layout, _scratch: scratch }
@@ -61,6 +63,7 @@ impl Target {
     pub fn title(&self) -> String {
         match self {
             Target::Layout(layout) => layout.title.clone(),
+            Target::Archive { file, .. } if is_stdout(file) => "standard output".into(),
             Target::Archive { file, .. } => file.display().to_string(),
             Target::Registry(remote) => remote.title(),
         }
@@ -97,14 +100,23 @@ impl Target {
                 let bar = Bar::new(&format!("sending {}", super::short(&digest)), blob.size());
                 remote.upload(blob, file, &bar).await
             }
+            Target::Layout(layout) | Target::Archive { layout, .. } => layout.take(blob, file),
+        }
+    }
+
+    /// Puts the manifests of what refers to the image called `name`, once its blobs are there.
+    pub async fn put_referrer(&self, referrer: &Referrer, name: &Reference) -> Result<()> {
+        match self {
+            Target::Registry(remote) => push_referrer(remote, referrer).await,
             Target::Layout(layout) | Target::Archive { layout, .. } => {
-                // What comes from a registry was put here in the first place.
-                if layout.path(blob)? == file {
-                    return Ok(());
+                for (manifest, bytes) in &referrer.parts.manifests {
+                    layout.add(manifest.media_type().as_ref(), bytes)?;
                 }
-                let cannot_read = || format!("cannot read {}", file.display());
-                let source = File::open(file).with_context(cannot_read)?;
-                archive::fill(layout.writer(blob, &file.display().to_string())?, source)
+                let place = format!("{}/{}", name.registry(), name.repository());
+                match &referrer.by {
+                    By::Subject(_) => layout.list(&referrer.manifest),
+                    By::Tag(tag) => layout.tag(&referrer.manifest, &format!("{place}:{tag}"), tag),
+                }
             }
         }
     }
@@ -128,6 +140,21 @@ fn list(layout: &Layout, image: &Descriptor, parts: &Parts, name: &Reference) ->
         layout.add(manifest.media_type().as_ref(), bytes)?;
     }
     layout.tag(image, &name.whole(), name.tag().unwrap_or("latest"))
+}
+
+async fn push_referrer(remote: &Remote, referrer: &Referrer) -> Result<()> {
+    for (manifest, bytes) in &referrer.parts.manifests {
+        let is_whole = manifest.digest() == referrer.manifest.digest();
+        let digest = manifest.digest().as_ref();
+        match &referrer.by {
+            By::Subject(subject) if is_whole => {
+                remote.put_referrer(manifest, bytes, subject).await?;
+            }
+            By::Tag(tag) if is_whole => drop(remote.put_manifest(manifest, tag, bytes).await?),
+            _ => drop(remote.put_manifest(manifest, digest, bytes).await?),
+        }
+    }
+    Ok(())
 }
 
 async fn push_manifests(

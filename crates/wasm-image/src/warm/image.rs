@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
-use oci_spec::image::{Descriptor, ImageIndex, ImageManifest};
+use oci_spec::image::Descriptor;
+use rule::{Index, Manifest, by_preference};
 use serde::de::DeserializeOwned;
 
 use super::node::Node;
 use crate::config::{Config, is_wasm};
 use crate::errors::Error;
-use crate::inspect::by_preference;
 use crate::limits;
-use crate::store::blob::digest;
+use crate::store::blob::chain_id;
 use crate::transfer::parts::is_index;
 
 /// An image that the node has.
@@ -48,7 +48,7 @@ impl Image {
         let found = manifest(node, target).await?;
         let (digest, manifest) =
             found.ok_or_else(|| missing(format!("manifest of {name} for wasm or this machine")))?;
-        let config: Option<Config> = json(node, manifest.config()).await?;
+        let config: Option<Config> = json(node, &manifest.config).await?;
         let Config { config, rootfs, .. } =
             config.ok_or_else(|| missing(format!("config of {name}")))?;
         let mut args = config.args();
@@ -59,11 +59,11 @@ impl Image {
             name: name.to_owned(),
             digest,
             args,
-            env: config.env().to_vec(),
+            env: config.env(),
             cwd: config.cwd().to_owned(),
             labels: config.label(provided::PREINIT).into_iter().collect(),
             snapshot: chain_id(&rootfs.diff_ids),
-            layers: manifest.layers().iter().filter(|it| is_wasm(it)).cloned().collect(),
+            layers: manifest.layers.iter().filter(|it| is_wasm(it)).cloned().collect(),
         })
     }
 
@@ -81,7 +81,7 @@ impl Image {
 }
 
 /// The manifest to prefer of those that are there, and its digest.
-async fn manifest(node: &Node, target: Descriptor) -> Result<Option<(String, ImageManifest)>> {
+async fn manifest(node: &Node, target: Descriptor) -> Result<Option<(String, Manifest)>> {
     let mut pending = vec![(target, 0)];
     while let Some((entry, depth)) = pending.pop() {
         if !is_index(entry.media_type().as_ref()) {
@@ -91,9 +91,10 @@ async fn manifest(node: &Node, target: Descriptor) -> Result<Option<(String, Ima
             }
         }
         if depth < limits::INDEX_DEPTH
-            && let Some(index) = json::<ImageIndex>(node, &entry).await?
+            && let Some(index) = json::<Index>(node, &entry).await?
         {
-            pending.extend(by_preference(&index).into_iter().rev().map(|it| (it, depth + 1)));
+            pending
+                .extend(by_preference(&index).into_iter().rev().map(|it| (it.clone(), depth + 1)));
         }
     }
     Ok(None)
@@ -104,26 +105,4 @@ async fn json<T: DeserializeOwned>(node: &Node, entry: &Descriptor) -> Result<Op
     let Some(bytes) = node.content(entry).await? else { return Ok(None) };
     let what = || format!("{} of {} is not understood", entry.digest(), node.title());
     serde_json::from_slice(&bytes).map(Some).with_context(what)
-}
-
-/// The name of a snapshot with these layers on each other, empty for none (OCI image specification, "Layer ChainID").
-fn chain_id(diff_ids: &[String]) -> String {
-    let chain =
-        diff_ids.iter().cloned().reduce(|chain, next| digest(format!("{chain} {next}").as_bytes()));
-    chain.unwrap_or_default()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_snapshot_is_named_by_all_layers_below_it() {
-        let ids = ["sha256:aa", "sha256:bb"].map(str::to_owned);
-        assert_eq!(chain_id(&[]), "");
-        assert_eq!(chain_id(&ids[..1]), "sha256:aa");
-        let both = chain_id(&ids);
-        assert_ne!(chain_id(&[ids[1].clone(), ids[0].clone()]), both);
-        assert_eq!(both.len(), "sha256:".len() + 64);
-    }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use serde_json::Value;
+
 use crate::support::{COMMAND, UNPROVIDED, Work};
 
 #[test]
@@ -48,6 +50,41 @@ fn an_image_that_would_not_run_is_built_with_a_warning() {
         done.stderr.contains("warning: ") && done.stderr.contains("acme:db/query@1.0.0"),
         "{done:?}"
     );
+}
+
+/// What the configs of images have that OCI knows: other tools, such as `crane mutate`, drop the rest.
+#[test]
+fn what_tells_images_apart_is_kept_by_tools_that_know_no_wasm() {
+    let work = Work::new();
+    work.file("one.wat", COMMAND);
+    work.file("two.wat", COMMAND.replace("i32.const 0", "i32.const 1"));
+    let config = |guest: &str| -> Value {
+        let line = "--entrypoint /app.wasm -t r.example/app:1 -o";
+        work.run(&format!("build {guest}.wat {line} {guest}/")).ok();
+        let json = |path: &str| -> Value {
+            serde_json::from_slice(&fs::read(work.path(guest).join(path)).unwrap()).unwrap()
+        };
+        let blob = |of: &Value| {
+            json(&format!("blobs/{}", of["digest"].as_str().unwrap().replacen(':', "/", 1)))
+        };
+        blob(&blob(&json("index.json")["manifests"][0])["config"])
+    };
+    let (one, two) = (config("one"), config("two"));
+    assert_ne!(one, two);
+    let known = ["architecture", "config", "os", "rootfs"];
+    assert!(one.as_object().unwrap().keys().all(|key| known.contains(&key.as_str())), "{one}");
+    assert_eq!(one, config("one"), "the same input gives the same config");
+}
+
+#[test]
+fn files_for_a_platform_of_wasm_are_built_with_a_warning() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    let line = "build --file app.wat:/app.wat --entrypoint /app.wat -t r.example/app:1 -o app.tar";
+    let done = work.run(line).ok();
+    assert!(!done.stderr.contains("warning"), "{done:?}");
+    let done = work.run(&format!("{line} --platform wasip2/wasm")).ok();
+    assert!(done.stderr.contains("no files of an image for wasip2/wasm"), "{done:?}");
 }
 
 #[test]

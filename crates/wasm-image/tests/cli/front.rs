@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
@@ -31,6 +31,7 @@ pub struct Front {
     /// Host and port.
     pub address: String,
     seen: Arc<Mutex<Vec<String>>>,
+    sent: Arc<AtomicU64>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -42,6 +43,8 @@ impl Front {
         let address = listener.local_addr().unwrap().to_string();
         let (seen, ends) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let (log, end): (Arc<Mutex<Vec<String>>>, _) = (Arc::clone(&seen), Arc::clone(&ends));
+        let sent = Arc::new(AtomicU64::new(0));
+        let passed = Arc::clone(&sent);
         let (registry, mut rule): (_, Rule) = (registry.to_owned(), Box::new(rule));
         let thread = thread::spawn(move || {
             for connection in listener.incoming() {
@@ -49,15 +52,20 @@ impl Front {
                     return;
                 }
                 // A line that the other end cuts is no fault of the server's.
-                let _ = serve(connection.unwrap(), &registry, &log, &mut rule);
+                let _ = serve(connection.unwrap(), &registry, &log, &passed, &mut rule);
             }
         });
-        Self { address, seen, ends, thread: Some(thread) }
+        Self { address, seen, sent, ends, thread: Some(thread) }
     }
 
     /// How many requests began so.
     pub fn requests(&self, beginning: &str) -> usize {
         self.seen.lock().unwrap().iter().filter(|it| it.starts_with(beginning)).count()
+    }
+
+    /// How many bytes the bodies of the registry's answers had.
+    pub fn sent(&self) -> u64 {
+        self.sent.load(Ordering::Relaxed)
     }
 
     /// The requests that began so, whole: with their headers.
@@ -82,6 +90,7 @@ fn serve(
     mut client: TcpStream,
     registry: &str,
     seen: &Mutex<Vec<String>>,
+    sent: &AtomicU64,
     rule: &mut Rule,
 ) -> std::io::Result<()> {
     let mut reader = BufReader::new(client.try_clone()?);
@@ -107,7 +116,11 @@ fn serve(
     }
     let mut answer = Vec::new();
     upstream.read_to_end(&mut answer)?;
-    client.write_all(&changed(answer, &act))
+    let answer = changed(answer, &act);
+    let body =
+        answer.windows(4).position(|it| it == b"\r\n\r\n").map_or(0, |end| answer.len() - end - 4);
+    sent.fetch_add(body as u64, Ordering::Relaxed);
+    client.write_all(&answer)
 }
 
 fn changed(mut answer: Vec<u8>, act: &Act) -> Vec<u8> {

@@ -1,6 +1,8 @@
 //! What `inspect` says of files and images.
 
+use std::fs::Permissions;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Stdio;
 
 use serde_json::json;
@@ -73,7 +75,8 @@ fn the_file_that_the_entrypoint_names_is_found_in_a_layer() {
         (&report["guests"][0]["name"], &report["runs"]),
         (&"/bin/app.wat".into(), &true.into())
     );
-    work.file("tool", "#!/bin/sh\n");
+    let tool = work.file("tool", b"\x7fELF\x02\x01\x01");
+    std::fs::set_permissions(&tool, Permissions::from_mode(0o755)).unwrap();
     work.run("build --file tool:/tool --entrypoint /tool -t r.example/tool:1 -o tool.tar").ok();
     let report = work.run("inspect tool.tar --format json").ok().json();
     assert_eq!((&report["guests"], &report["runs"]), (&json!([]), &true.into()));
@@ -128,7 +131,8 @@ fn image_with_layer(work: &Work, layer: &[u8]) {
         work.file(&format!("bomb/blobs/sha256/{digest}"), bytes);
         json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
     };
-    let config = json!({ "os": "linux", "architecture": "amd64", "config": { "Entrypoint": ["/app.wasm"] } });
+    let config = json!({ "os": "linux", "architecture": "amd64", "config": { "Entrypoint": ["/app.wasm"] },
+        "rootfs": { "diff_ids": [format!("sha256:{}", "0".repeat(64))] } });
     let config = add(config.to_string().as_bytes(), "application/vnd.oci.image.config.v1+json");
     let layer = add(layer, "application/vnd.oci.image.layer.v1.tar+gzip");
     let media_type = "application/vnd.oci.image.manifest.v1+json";

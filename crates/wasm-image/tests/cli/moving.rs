@@ -83,6 +83,57 @@ fn a_large_blob_is_sent_in_parts_and_comes_back_whole() {
 }
 
 #[test]
+fn each_end_of_a_copy_is_reached_as_is_said_of_it() {
+    let (work, registry) = (Work::new(), Registry::start());
+    work.file("app.wat", COMMAND);
+    let name = format!("{}/app:1", registry.address);
+    work.run("build app.wat -t r.example/app:1 -o app.tar").ok();
+    work.run(&format!("copy app.tar {name} --to-plain-http")).ok();
+    work.run(&format!("copy app.tar {name} --from-plain-http")).fails(1);
+    work.run(&format!("copy {name} x.tar --from-plain-http")).ok();
+    work.run(&format!("copy {name} x.tar --to-plain-http")).fails(1);
+    // The other end is another machine's, which is never spoken to without TLS.
+    let error = work.run(&format!("copy {name} r.invalid/app:1 --plain-http")).fails(2);
+    assert!(error.contains("not r.invalid"), "{error}");
+    let line = format!("copy {name} r.invalid/app:1 --from-plain-http --retries 0");
+    let error = work.run(&line).fails(6);
+    assert!(error.contains("r.invalid cannot be used"), "{error}");
+}
+
+#[test]
+fn an_image_on_standard_output_is_that_in_a_file_and_the_report_is_beside_it() {
+    let (work, registry) = (Work::new(), Registry::start());
+    work.file("app.wat", COMMAND);
+    let name = format!("{}/app:1", registry.address);
+    let command = |line: &str| {
+        let done = work.command(line).output().unwrap();
+        assert!(done.status.success(), "{line}: {done:?}");
+        assert!(String::from_utf8_lossy(&done.stderr).contains(&name), "{line}: {done:?}");
+        done.stdout
+    };
+    let built = command(&format!("build app.wat -t {name} -o - --push --plain-http"));
+    work.run(&format!("build app.wat -t {name} -o app.tar")).ok();
+    assert!(built == std::fs::read(work.path("app.tar")).unwrap());
+    assert!(command("copy app.tar -") == built);
+    assert!(command(&format!("pull {name} -o - --plain-http")) == built);
+    let error = work.run("copy - x.tar").fails(2);
+    assert!(error.contains("where no image can be read"), "{error}");
+}
+
+#[test]
+fn an_archive_is_compressed_where_its_name_says_so() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    for name in ["app.tgz", "app.tar.gz"] {
+        work.run(&format!("build app.wat -t r.example/app:1 -o {name}")).ok();
+        assert!(std::fs::read(work.path(name)).unwrap().starts_with(&[0x1f, 0x8b]), "{name}");
+        work.run(&format!("inspect {name}")).ok();
+        work.run(&format!("copy {name} x.tar")).ok();
+        assert!(std::fs::read(work.path("x.tar")).unwrap().starts_with(b"oci-layout"), "{name}");
+    }
+}
+
+#[test]
 fn an_archive_is_pushed_under_its_own_name() {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("app.wat", COMMAND);

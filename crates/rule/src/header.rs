@@ -1,12 +1,23 @@
 //! What a file is, by its first bytes and never by its name alone.
 
-use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
+use oci_spec::image::Descriptor;
 
+use crate::Refusal;
 use crate::entrypoint::has_wasm_name;
-use crate::errors::within_limit;
-use crate::{Error, limits};
+use crate::error::within_limit;
+
+/// What is read of a file to recognise it. Binary formats need 8 bytes; a text may open with a
+/// comment, and the longest licence people put there, Apache's, has 11 KiB.
+pub const HEAD_BYTES: usize = 16 << 10;
+
+/// How a file begins.
+#[derive(Debug, Clone)]
+pub struct Head {
+    /// Its first bytes, at most [`HEAD_BYTES`].
+    pub bytes: Vec<u8>,
+    /// The size of all of it, in bytes.
+    pub size: u64,
+}
 
 /// What can become of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,11 +31,15 @@ pub enum Kind {
 /// What the bytes say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Header {
+    /// A module or component.
     Wasm,
+    /// Its text form.
     Text,
+    /// Native code of Wasmtime's.
     Precompiled,
     /// Wasm that ends before its header does.
     Truncated,
+    /// Anything else.
     Other,
 }
 
@@ -33,6 +48,9 @@ const WASM_MAGIC: &[u8] = b"\0asm";
 /// The magic, and a version of which half is a layer.
 const WASM_HEADER_BYTES: usize = 8;
 
+/// How a frame of Zstandard begins (RFC 8878, section 3.1.1).
+const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
+
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 /// Where an ELF header has its OS ABI (elf(5), `EI_OSABI`).
 const ELF_OS_ABI: usize = 7;
@@ -40,53 +58,42 @@ const ELF_OS_ABI: usize = 7;
 /// wasmtime-environ).
 const OS_ABI_WASMTIME: u8 = 200;
 
-/// Recognises the file at a path of the container; its position stays.
+/// Recognises the file at a path of the container.
 ///
 /// # Errors
-/// [`Error::Precompiled`]; [`Error::NotWasm`] for a name that says wasm over content that is none;
-/// [`Error::TooLarge`].
-pub fn recognise(file: &File, name: &str) -> Result<Kind, Error> {
-    let head = read(file).map_err(Error::read(name))?;
-    match classify(&head) {
+/// [`Refusal::Precompiled`]; [`Refusal::NotWasm`] for a name that says wasm over content that is none;
+/// [`Refusal::TooLarge`].
+pub fn recognise(name: &str, head: &Head) -> Result<Kind, Refusal> {
+    match classify(&head.bytes) {
         Header::Other if !has_wasm_name(name) => Ok(Kind::Program),
-        header => accept(file, name, &head, header).map(|()| Kind::Wasm),
+        header => accept(name, head, header).map(|()| Kind::Wasm),
     }
 }
 
-/// Checks a layer, which its media type says is wasm.
+/// Checks how a layer begins, which its media type says is wasm, or wasm that is compressed: what is in that is seen where
+/// it is compiled.
 ///
 /// # Errors
-/// As [`recognise`], with the layer's digest for a name.
-pub fn require_wasm(file: &File, name: &str) -> Result<(), Error> {
-    let head = read(file).map_err(Error::read(name))?;
-    accept(file, name, &head, classify(&head))
+/// As for a file with a name that says wasm; [`Refusal::NotCompressed`].
+pub fn check_layer(layer: &Descriptor, head: &Head) -> Result<(), Refusal> {
+    let name = format!("layer {}", layer.digest());
+    if layer.media_type().as_ref() != provided::ZSTD_LAYER {
+        return accept(&name, head, classify(&head.bytes));
+    }
+    match head.bytes.starts_with(ZSTD_MAGIC) {
+        true => Ok(()),
+        false => Err(Refusal::NotCompressed { name, found: describe(&head.bytes) }),
+    }
 }
 
-fn accept(file: &File, name: &str, head: &[u8], header: Header) -> Result<(), Error> {
+fn accept(name: &str, head: &Head, header: Header) -> Result<(), Refusal> {
     match header {
-        Header::Wasm | Header::Text => {
-            within_limit(name, file.metadata().map_err(Error::read(name))?.len())
-        }
-        Header::Precompiled => Err(Error::Precompiled { name: name.to_owned() }),
+        Header::Wasm | Header::Text => within_limit(name, head.size),
+        Header::Precompiled => Err(Refusal::Precompiled { name: name.to_owned() }),
         Header::Truncated | Header::Other => {
-            Err(Error::NotWasm { name: name.to_owned(), found: describe(head) })
+            Err(Refusal::NotWasm { name: name.to_owned(), found: describe(&head.bytes) })
         }
     }
-}
-
-fn read(file: &File) -> io::Result<Vec<u8>> {
-    let mut head = vec![0; limits::HEAD_BYTES];
-    let mut filled = 0;
-    while filled < head.len() {
-        match file.read_at(&mut head[filled..], filled as u64) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    head.truncate(filled);
-    Ok(head)
 }
 
 fn classify(head: &[u8]) -> Header {
@@ -150,20 +157,20 @@ fn describe(head: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use oci_spec::image::{Digest, MediaType};
+
     use super::*;
 
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
     const NATIVE: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0";
     const PRECOMPILED: &[u8] = b"\x7fELF\x02\x01\x01\xc8\0\0\0\0";
 
-    fn file(content: &[u8]) -> File {
-        let mut file = tempfile::tempfile().unwrap();
-        io::Write::write_all(&mut file, content).unwrap();
-        file
+    fn head(content: &[u8]) -> Head {
+        Head { bytes: content.into(), size: content.len() as u64 }
     }
 
     fn refusal(name: &str, content: &[u8]) -> String {
-        recognise(&file(content), name).unwrap_err().to_string()
+        recognise(name, &head(content)).unwrap_err().to_string()
     }
 
     #[test]
@@ -203,7 +210,7 @@ mod tests {
             ("/app", b"#!/bin/sh\n", Kind::Program),
             ("/app", b"", Kind::Program),
         ] {
-            assert_eq!(recognise(&file(content), name).unwrap(), kind, "{name}");
+            assert_eq!(recognise(name, &head(content)).unwrap(), kind, "{name}");
         }
     }
 
@@ -226,27 +233,40 @@ mod tests {
     #[test]
     fn precompiled_code_is_refused_under_any_name() {
         for name in ["/app.wasm", "/app.cwasm", "/app"] {
-            let error = recognise(&file(PRECOMPILED), name).unwrap_err();
-            assert!(matches!(error, Error::Precompiled { .. }), "{error}");
-            assert_eq!(error.exit_code(), 126);
+            let error = recognise(name, &head(PRECOMPILED)).unwrap_err();
+            assert!(matches!(error, Refusal::Precompiled { .. }), "{error}");
         }
     }
 
     #[test]
     fn wasm_beyond_the_limit_is_refused_and_a_program_of_any_size_is_not() {
-        let (wasm, program) = (file(MODULE), file(NATIVE));
-        for file in [&wasm, &program] {
-            file.set_len(limits::WASM_BYTES + 1).unwrap();
-        }
-        let error = recognise(&wasm, "/app").unwrap_err();
-        assert!(matches!(error, Error::TooLarge { .. }), "{error}");
-        assert_eq!(recognise(&program, "/app").unwrap(), Kind::Program);
+        let large = |content| Head { size: provided::WASM_BYTES + 1, ..head(content) };
+        let error = recognise("/app", &large(MODULE)).unwrap_err();
+        assert!(matches!(error, Refusal::TooLarge { .. }), "{error}");
+        assert_eq!(recognise("/app", &large(NATIVE)).unwrap(), Kind::Program);
+    }
+
+    fn layer_refusal(media_type: &str, content: &[u8]) -> Option<String> {
+        let digest = format!("sha256:{}", "0".repeat(64)).parse::<Digest>().unwrap();
+        let layer = Descriptor::new(MediaType::from(media_type), content.len() as u64, digest);
+        check_layer(&layer, &head(content)).err().map(|error| error.to_string())
     }
 
     #[test]
     fn a_layer_must_be_wasm_whatever_it_is_called() {
-        assert!(require_wasm(&file(b"(module)"), "layer sha256:00").is_ok());
-        let error = require_wasm(&file(b"#!/bin/sh\n"), "layer sha256:00").unwrap_err();
-        assert!(error.to_string().starts_with("layer sha256:00 is not wasm"), "{error}");
+        let refusal = |content| layer_refusal("application/wasm", content);
+        assert_eq!(refusal(b"(module)"), None);
+        let error = refusal(b"#!/bin/sh\n").unwrap();
+        assert!(error.starts_with("layer sha256:00") && error.contains("is not wasm"), "{error}");
+    }
+
+    #[test]
+    fn a_layer_that_says_it_is_compressed_has_to_begin_so() {
+        let refusal = |content| layer_refusal(provided::ZSTD_LAYER, content);
+        assert_eq!(refusal(b"\x28\xb5\x2f\xfd\x20"), None);
+        for content in [MODULE, PRECOMPILED, b"", b"\x28\xb5"] {
+            let error = refusal(content).unwrap();
+            assert!(error.contains("layer sha256:0") && error.contains("Zstandard"), "{error}");
+        }
     }
 }

@@ -2,7 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::Container;
+/// A container's first process, as its spec has it.
+#[derive(Debug, Clone, Copy)]
+pub struct Process<'a> {
+    /// `process.args` of the OCI runtime spec.
+    pub args: &'a [String],
+    /// `process.cwd`.
+    pub cwd: &'a Path,
+    /// `process.env`, each `KEY=VALUE`.
+    pub env: &'a [String],
+}
 
 /// An entrypoint as it is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,34 +43,47 @@ impl<'a> Entrypoint<'a> {
     pub fn looks_like_wasm(&self) -> bool {
         self.export.is_some() || has_wasm_name(self.path)
     }
+}
+
+impl<'a> Process<'a> {
+    /// Its first argument, or nothing.
+    pub fn name(&self) -> &'a str {
+        self.args.first().map_or("", String::as_str)
+    }
 
     /// Absolute paths in the container, the likeliest first: for a bare name the working directory
     /// and every folder of PATH, else the path itself.
-    pub fn candidates(&self, container: &Container<'_>) -> Vec<PathBuf> {
-        if self.path.is_empty() {
+    pub fn candidates(&self, entrypoint: &Entrypoint<'_>) -> Vec<PathBuf> {
+        if entrypoint.path.is_empty() {
             return Vec::new();
         }
-        let from = |folder: &Path| Path::new("/").join(folder).join(self.path);
-        let mut candidates = vec![from(container.cwd)];
-        if !self.path.contains('/') {
-            let folders = search_path(container.env).filter(|folder| !folder.is_empty());
+        let from = |folder: &Path| Path::new("/").join(folder).join(entrypoint.path);
+        let mut candidates = vec![from(self.cwd)];
+        if !entrypoint.path.contains('/') {
+            let folders = self.search_path().filter(|folder| !folder.is_empty());
             candidates.extend(folders.map(|folder| from(Path::new(folder))));
         }
         candidates
     }
 
-    /// Where [`Entrypoint::candidates`] are, in words.
-    pub fn looked(&self, container: &Container<'_>) -> String {
-        let cwd = container.cwd.display();
-        match self.path {
+    /// Where [`Process::candidates`] are, in words.
+    pub fn looked(&self, entrypoint: &Entrypoint<'_>) -> String {
+        let cwd = self.cwd.display();
+        match entrypoint.path {
             "" => "it names no file".to_owned(),
             path if path.starts_with('/') => format!("the container has no file {path}"),
             path if path.contains('/') => format!("the container has no file {path} from {cwd}"),
             path => {
-                let folders: Vec<_> = search_path(container.env).collect();
+                let folders: Vec<_> = self.search_path().collect();
                 format!("there is no {path} in {cwd} nor in PATH ({})", folders.join(":"))
             }
         }
+    }
+
+    /// The folders of PATH.
+    pub fn search_path(&self) -> impl Iterator<Item = &'a str> {
+        let path = self.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
+        path.unwrap_or_default().split(':')
     }
 }
 
@@ -70,29 +92,14 @@ pub fn has_wasm_name(path: &str) -> bool {
     [".wasm", ".wat", ".cwasm"].iter().any(|ending| path.ends_with(ending))
 }
 
-fn search_path(env: &[String]) -> impl Iterator<Item = &str> {
-    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
-    path.unwrap_or_default().split(':')
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn candidates(path: &str, cwd: &str, env: &[&str]) -> Vec<String> {
         let env: Vec<String> = env.iter().map(|it| (*it).to_owned()).collect();
-        let container = Container {
-            containerd: None,
-            namespace: "n",
-            id: "c",
-            rootfs: Path::new("/unused"),
-            args: &[],
-            cwd: Path::new(cwd),
-            env: &env,
-            mounts: &[],
-            preinit: None,
-        };
-        let found = Entrypoint::parse(path).candidates(&container);
+        let process = Process { args: &[], cwd: Path::new(cwd), env: &env };
+        let found = process.candidates(&Entrypoint::parse(path));
         found.iter().map(|it| it.display().to_string()).collect()
     }
 

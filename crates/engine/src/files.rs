@@ -1,0 +1,73 @@
+//! A guest's files: Wasmtime's implementation of `wasi:filesystem`, changed in two respects so that a guest sees what a
+//! program in the container would see.
+//!
+//! Links: Wasmtime resolves a path within the directory that it starts from, and refuses an absolute link, or one that leads
+//! out of that directory, as an escape. Guests are given one directory, the container's root, which is also the root
+//! of the guest's process (pivot_root(2)), so that no link can lead the kernel out of it. Therefore a call that Wasmtime
+//! refused is made again with what its path leads to ([`place`]). A call that was not refused costs no more than before.
+//! Absolute links can also be read and made, which WASI forbids for the sake of roots that are not the guest's own.
+//!
+//! Errors: Wasmtime returns "I/O error" for EROFS, EXDEV and others, for which WASI has codes ([`errors`]).
+
+mod errors;
+mod place;
+mod wasi_01;
+mod wasi_02;
+mod wasi_03;
+
+use std::io;
+
+use nix::errno::Errno;
+use wasmtime::component::{HasData, Linker, Resource, ResourceTable};
+use wasmtime_wasi::filesystem::{Descriptor, Dir, WasiFilesystemCtxView};
+use wasmtime_wasi::{p2, p3};
+
+use crate::state::State;
+use place::Start;
+
+pub use errors::{is_about as is_error, note as note_error};
+pub use wasi_01::wrap as wrap_module_functions;
+
+/// The type by which a linker knows that [`View`] implements an interface.
+pub struct Files;
+
+impl HasData for Files {
+    type Data<'a> = View<'a>;
+}
+
+/// What `wasi:filesystem` is implemented for.
+pub struct View<'a> {
+    /// Wasmtime's own.
+    pub wasi: WasiFilesystemCtxView<'a>,
+    /// Whether a call may block its thread.
+    pub sequential: bool,
+}
+
+/// Replaces `wasi:filesystem` of 0.2 and 0.3 in a linker.
+pub fn add_to_linker(linker: &mut Linker<State>) -> wasmtime::Result<()> {
+    linker.allow_shadowing(true);
+    p2::bindings::filesystem::types::add_to_linker::<_, Files>(linker, State::files)?;
+    p3::bindings::filesystem::types::add_to_linker::<_, Files>(linker, State::files)?;
+    linker.allow_shadowing(false);
+    Ok(())
+}
+
+impl View<'_> {
+    /// The directory that a path of the guest's begins at.
+    fn start(&self, directory: &Resource<Descriptor>) -> io::Result<Start> {
+        match self.wasi.table.get(directory) {
+            Ok(Descriptor::Dir(dir)) => Ok(Start { dir: dir.clone(), sequential: self.sequential }),
+            _ => Err(Errno::EBADF.into()),
+        }
+    }
+}
+
+/// Puts a directory into a guest's table for one call. The caller must delete it.
+fn push(table: &mut ResourceTable, directory: Dir) -> wasmtime::Result<Resource<Descriptor>> {
+    Ok(table.push(Descriptor::Dir(directory))?)
+}
+
+/// The same descriptor, for a call that takes it by value.
+fn lent(descriptor: &Resource<Descriptor>) -> Resource<Descriptor> {
+    Resource::new_borrow(descriptor.rep())
+}

@@ -1,0 +1,175 @@
+//! What a path leads to, through links that Wasmtime does not follow.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Component, Path};
+use std::sync::Arc;
+
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::unistd::symlinkat;
+use wasmtime_wasi::filesystem::Dir;
+
+/// The number of links that are followed in one path, as in the kernel (path_resolution(7)).
+const LINKS: usize = 40;
+
+/// A directory of a guest from which a path starts.
+pub struct Start {
+    /// The directory.
+    pub dir: Dir,
+    /// Whether the caller's thread may block.
+    pub sequential: bool,
+}
+
+impl Start {
+    /// The directory that has what `path` leads to, and its name there. With `follows` that name is not a link. It need not
+    /// exist.
+    ///
+    /// # Errors
+    /// EPERM for a path that leads out of the directory without a link, as in Wasmtime; of openat2(2) and readlinkat(2).
+    pub async fn find(self, path: &str, follows: bool) -> io::Result<(Dir, String)> {
+        let Dir { perms, open_mode, .. } = self.dir;
+        let sequential = self.sequential;
+        let (directory, name) = self.at(path, follows, Ok).await?;
+        Ok((Dir::new(directory, perms, open_mode, sequential), name))
+    }
+
+    /// The target of the link at `path`.
+    ///
+    /// # Errors
+    /// As [`Start::find`].
+    pub async fn read_link(self, path: &str) -> io::Result<String> {
+        let read = |(directory, name): (File, String)| {
+            let target = readlinkat(directory, name.as_str())?;
+            target.into_string().map_err(|_| Errno::EILSEQ.into())
+        };
+        self.at(path, false, read).await
+    }
+
+    /// Makes a link to `target` at `path`.
+    ///
+    /// # Errors
+    /// As [`Start::find`], and of symlinkat(2).
+    pub async fn make_link(self, target: String, path: &str) -> io::Result<()> {
+        let make = move |(directory, name): (File, String)| {
+            Ok(symlinkat(target.as_str(), directory, name.as_str())?)
+        };
+        self.at(path, false, make).await
+    }
+
+    async fn at<T: Send + 'static>(
+        self,
+        path: &str,
+        follows: bool,
+        then: impl FnOnce((File, String)) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        if !is_within(path) {
+            return Err(Errno::EPERM.into());
+        }
+        let (start, path): (Arc<File>, _) = (self.dir.dir, path.to_owned());
+        let look = move || then(resolve(&start, path, follows)?);
+        match self.sequential {
+            true => look(),
+            false => tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?,
+        }
+    }
+}
+
+/// Whether a path stays below the directory that it starts from, if none of its names is a link.
+fn is_within(path: &str) -> bool {
+    let mut depth = 0usize;
+    Path::new(path).components().all(|component| match component {
+        Component::Normal(_) => {
+            depth += 1;
+            true
+        }
+        Component::ParentDir => {
+            depth = depth.wrapping_sub(1);
+            depth != usize::MAX
+        }
+        Component::CurDir => true,
+        Component::RootDir | Component::Prefix(_) => false,
+    })
+}
+
+fn resolve(start: &File, path: String, follows: bool) -> io::Result<(File, String)> {
+    let mut directory = start.as_fd().try_clone_to_owned()?;
+    // A slash at the end means a directory, or one to be made; a link there is followed.
+    let (mut path, end) = match path.trim_end_matches('/') {
+        "" => (path, ""),
+        shorter if shorter.len() < path.len() => (shorter.to_owned(), "/"),
+        _ => (path, ""),
+    };
+    for _ in 0..LINKS {
+        let (parent, name) = split(&path);
+        directory = open(&directory, parent)?;
+        let target = if follows || end == "/" { link(&directory, name)? } else { None };
+        match target {
+            Some(target) => path = target,
+            None => return Ok((directory.into(), format!("{name}{end}"))),
+        }
+    }
+    Err(Errno::ELOOP.into())
+}
+
+/// The directory of a path's last name, and that name. If the last name is not a plain one, the path is the directory.
+fn split(path: &str) -> (&str, &str) {
+    let (parent, name) = path.rsplit_once('/').unwrap_or((".", path));
+    match name {
+        "" | "." | ".." => (path, "."),
+        _ if parent.is_empty() => ("/", name),
+        _ => (parent, name),
+    }
+}
+
+/// Opens a directory as the kernel resolves its path, within the root of the process. Magic links, as in `/proc`, are
+/// refused, because they can lead out of that root.
+fn open(directory: &OwnedFd, path: &str) -> io::Result<OwnedFd> {
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC)
+        .resolve(ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    openat2(directory, path, how).map_err(|error| match error {
+        // Before Linux 5.6 the call stays refused.
+        Errno::ENOSYS => Errno::EPERM.into(),
+        error => error.into(),
+    })
+}
+
+/// The target of a link; none if there is no link of that name.
+fn link(directory: &OwnedFd, name: &str) -> io::Result<Option<String>> {
+    match readlinkat(directory, name) {
+        Ok(target) => target.into_string().map(Some).map_err(|_| Errno::EILSEQ.into()),
+        Err(Errno::EINVAL | Errno::ENOENT) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_climbs_out_without_a_link_is_not_within() {
+        for path in ["a", "a/../b", "./a/b/../..", "", "a//b/"] {
+            assert!(is_within(path), "{path}");
+        }
+        for path in ["/a", "..", "a/../..", "a/../../a"] {
+            assert!(!is_within(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_last_name_is_apart_from_its_directory() {
+        for (path, expected) in [
+            ("a", (".", "a")),
+            ("a/b/c", ("a/b", "c")),
+            ("/a", ("/", "a")),
+            ("a/", ("a/", ".")),
+            ("a/..", ("a/..", ".")),
+            ("/", ("/", ".")),
+        ] {
+            assert_eq!(split(path), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,23 @@
+//! How a file begins.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
+use rule::{HEAD_BYTES, Head};
+
+/// Reads as much of a file as it is recognised by; its position stays.
+pub fn read(file: &File) -> io::Result<Head> {
+    let mut bytes = vec![0; HEAD_BYTES];
+    let mut filled = 0;
+    while filled < bytes.len() {
+        match file.read_at(&mut bytes[filled..], filled as u64) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(filled);
+    Ok(Head { bytes, size: file.metadata()?.len() })
+}

@@ -1,0 +1,68 @@
+//! What bounds a cgroup from above: the kernel holds it to the limits of those it is in, too.
+
+use super::{Cgroup, NO_LIMIT, below, legacy, unified};
+
+impl Cgroup {
+    /// The least memory that it, or a cgroup that it is in, may have, in bytes. `None` where none has a limit.
+    pub fn memory_within(&self) -> Option<u64> {
+        let (hierarchy, file) = match self.is_unified() {
+            true => (self.hierarchies.clone(), unified::LIMIT),
+            false => (self.hierarchies.join("memory"), legacy::LIMIT),
+        };
+        let limits = self.path.ancestors().filter_map(|path| {
+            let limit = std::fs::read_to_string(below(&hierarchy, path).join(file)).ok()?;
+            // v2 writes "max" where there is none.
+            limit.trim().parse().ok().filter(|limit| *limit < NO_LIMIT)
+        });
+        limits.min()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+
+    /// A Pod's cgroup and its sandbox's with these limits.
+    fn sandbox(is_unified: bool, pod: &str, own: &str) -> (tempfile::TempDir, Cgroup) {
+        let host = tempfile::tempdir().expect("temporary folder");
+        let (hierarchy, file) =
+            if is_unified { (".", "memory.max") } else { ("memory", legacy::LIMIT) };
+        let pods = host.path().join(hierarchy).join("pods");
+        fs::create_dir_all(pods.join("pod1/c1")).expect("a cgroup");
+        fs::write(pods.join("pod1").join(file), pod).expect("the Pod's limit");
+        fs::write(pods.join("pod1/c1").join(file), own).expect("its own");
+        if is_unified {
+            fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
+        }
+        let path = Some(Path::new("/pods/pod1/c1"));
+        let cgroup = Cgroup::in_hierarchies(host.path(), path, "c1", false);
+        (host, cgroup.expect("a cgroup"))
+    }
+
+    #[test]
+    fn the_least_limit_on_the_way_up_counts() {
+        for (is_unified, none) in [(true, "max\n"), (false, "9223372036854771712\n")] {
+            let (_host, cgroup) = sandbox(is_unified, "1048576\n", none);
+            assert_eq!(cgroup.memory_within(), Some(1 << 20));
+            let (_host, cgroup) = sandbox(is_unified, "1048576\n", "4096\n");
+            assert_eq!(cgroup.memory_within(), Some(4096));
+            let (_host, cgroup) = sandbox(is_unified, none, none);
+            assert_eq!(cgroup.memory_within(), None);
+        }
+    }
+
+    #[test]
+    fn a_scope_of_systemd_is_bounded_by_its_slices() {
+        let host = tempfile::tempdir().expect("temporary folder");
+        fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
+        let slice = host.path().join("kubepods.slice/kubepods-pod1.slice");
+        fs::create_dir_all(slice.join("cri-containerd-c1.scope")).expect("a scope");
+        fs::write(slice.join("memory.max"), "4096\n").expect("the Pod's limit");
+        let path = Some(Path::new("kubepods-pod1.slice:cri-containerd:c1"));
+        let cgroup = Cgroup::in_hierarchies(host.path(), path, "c1", false).expect("a cgroup");
+        assert_eq!(cgroup.memory_within(), Some(4096));
+    }
+}

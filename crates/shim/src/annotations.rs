@@ -1,0 +1,145 @@
+//! What a Pod's annotations set for its containers, checked as a whole before any of it is used.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+
+use engine::HttpSettings;
+use provided::{CORE_DUMP, CORE_DUMP_VALUES, PREFIX, PREINIT, PREINIT_VALUES};
+
+/// An annotation that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// One that there is not.
+    #[error("annotation: {0}")]
+    Unknown(#[from] provided::Unknown),
+    /// One with a value that it cannot have.
+    #[error("annotation {key}: {value:?}: {expected} is expected")]
+    Value {
+        /// Its key.
+        key: &'static str,
+        /// Its value.
+        value: String,
+        /// What it can have.
+        expected: &'static str,
+    },
+    /// One of a server.
+    #[error(transparent)]
+    Http(#[from] engine::Error),
+}
+
+/// The annotations that are for this runtime.
+#[derive(Debug, Clone, Default)]
+pub struct Annotations {
+    /// Whether a guest is initialised before it is compiled; none where the Pod does not say.
+    pub preinit: Option<bool>,
+    /// Where a guest that traps leaves its core dump.
+    pub core_dump: Option<PathBuf>,
+    /// Those of a server, by key.
+    http: Vec<(String, String)>,
+}
+
+impl Annotations {
+    /// Takes those that are for this runtime.
+    ///
+    /// # Errors
+    /// [`Error`] for one that there is not, or with a value that it cannot have.
+    pub fn parse(all: &HashMap<String, String>) -> Result<Annotations, Error> {
+        let mut annotations = Annotations::default();
+        let mut ours: Vec<_> = all.iter().filter(|(key, _)| is_ours(key)).collect();
+        // Of several mistakes always the same is told.
+        ours.sort();
+        for (key, value) in ours {
+            provided::check_annotation(key)?;
+            match key.as_str() {
+                PREINIT => annotations.preinit = Some(preinit(value)?),
+                CORE_DUMP => annotations.core_dump = Some(core_dump(value)?),
+                _ => {
+                    HttpSettings::default().annotate(key, value)?;
+                    annotations.http.push((key.clone(), value.clone()));
+                }
+            }
+        }
+        Ok(annotations)
+    }
+
+    /// Takes over how HTTP is served.
+    ///
+    /// # Errors
+    /// None: all were checked.
+    pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), engine::Error> {
+        self.http.iter().try_for_each(|(key, value)| settings.annotate(key, value))
+    }
+}
+
+/// Whether an annotation is for this runtime.
+pub fn is_ours(key: &str) -> bool {
+    key.starts_with(PREFIX)
+}
+
+fn preinit(value: &str) -> Result<bool, Error> {
+    value.parse().map_err(|_| refused(PREINIT, value, PREINIT_VALUES))
+}
+
+fn core_dump(value: &str) -> Result<PathBuf, Error> {
+    let path = PathBuf::from(value);
+    match path.is_absolute() {
+        true => Ok(path),
+        false => Err(refused(CORE_DUMP, value, CORE_DUMP_VALUES)),
+    }
+}
+
+fn refused(key: &'static str, value: &str, expected: &'static str) -> Error {
+    Error::Value { key, value: value.to_owned(), expected }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn parse(key: &str, value: &str) -> Result<Annotations, String> {
+        let all = [(key.to_owned(), value.to_owned()), ("other/http-listen".into(), "x".into())];
+        Annotations::parse(&all.into()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_annotation_of_the_table_is_one_that_can_be_set() {
+        for provided::Annotation { key, .. } in provided::ANNOTATIONS {
+            let text = parse(key, "\0").expect_err("no annotation has such a value");
+            assert!(text.contains(key) && !text.contains("unknown"), "{text}");
+        }
+    }
+
+    #[test]
+    fn each_annotation_changes_what_it_is_for() {
+        assert_eq!(parse("wasmtime.shim/preinit", "true").map(|it| it.preinit), Ok(Some(true)));
+        assert_eq!(parse("wasmtime.shim/preinit", "false").map(|it| it.preinit), Ok(Some(false)));
+        let dump = parse("wasmtime.shim/coredump", "/dumps").expect("is possible");
+        assert_eq!(dump.core_dump.as_deref(), Some(Path::new("/dumps")));
+        let mut settings = HttpSettings::default();
+        let server = parse("wasmtime.shim/http-max-connections", "7").expect("is possible");
+        server.serve_http(&mut settings).expect("taken");
+        assert_eq!(settings.connections, 7);
+    }
+
+    #[test]
+    fn a_value_that_an_annotation_cannot_have_is_refused_with_what_it_can() {
+        for (key, value, part) in [
+            ("preinit", "yes", "preinit: \"yes\": true or false is expected"),
+            ("coredump", "dumps", "coredump: \"dumps\": an absolute path in the container is"),
+            ("http-max-requests", "0", "a whole number of at least 1"),
+        ] {
+            let text = parse(&format!("{PREFIX}{key}"), value).expect_err("is refused");
+            assert!(text.contains(part), "no {part} in {text}");
+        }
+    }
+
+    #[test]
+    fn an_annotation_that_there_is_not_is_refused_with_the_nearest() {
+        for key in ["core-dump", "metrics", "Http-Listen"] {
+            let text = parse(&format!("{PREFIX}{key}"), "/x").expect_err("is refused");
+            assert!(text.contains(key) && text.contains("did you mean"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! A container's config, with what its Pod's annotations set also where containerd was not told to pass them on.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::service::Shared;
+use crate::annotations::Annotations;
+use crate::config::ContainerConfig;
+use crate::errors::Error;
+
+/// Reads the config of a bundle.
+///
+/// # Errors
+/// [`Error::Config`], and where containerd has to be asked for the annotations, [`Error::Image`] and
+/// [`Error::Annotations`].
+pub async fn read(shared: &Arc<Shared>, bundle: &Path) -> Result<ContainerConfig, Error> {
+    let mut config = ContainerConfig::read(bundle)?;
+    let Some(sandbox) = config.lacks_annotations_of().map(str::to_owned) else { return Ok(config) };
+    if config.is_sandbox() {
+        // Nothing is set for it. Its containers come soon, and then it is known.
+        let shared = shared.clone();
+        tokio::spawn(async move { drop(of_pod(&shared, &sandbox).await) });
+    } else {
+        config.annotate(of_pod(shared, &sandbox).await?);
+    }
+    Ok(config)
+}
+
+/// What the annotations of the Pod set, as containerd has them of its sandbox: asked for once.
+async fn of_pod(shared: &Shared, sandbox: &str) -> Result<Annotations, Error> {
+    let ask = async || {
+        let _span = trace::span("ask for the Pod's annotations");
+        let (containerd, namespace) = (&shared.containerd, &shared.namespace);
+        let all = image::pod_annotations(containerd, namespace, sandbox).await?;
+        Ok(Annotations::parse(&all)?)
+    };
+    shared.annotations.get_or_try_init(ask).await.cloned()
+}

@@ -1,0 +1,26 @@
+//! Two component layers that become one: the result is a valid component, or there is an error on one line.
+#![no_main]
+
+use compose::Layer;
+use libfuzzer_sys::fuzz_target;
+use wasmparser::{Validator, WasmFeatures};
+
+/// Between the two layers.
+const SEPARATOR: &[u8] = b"\0layer\0";
+
+fuzz_target!(|bytes: &[u8]| {
+    let at = bytes.windows(SEPARATOR.len()).position(|window| window == SEPARATOR);
+    let (first, second) = match at {
+        Some(at) => (&bytes[..at], &bytes[at + SEPARATOR.len()..]),
+        None => bytes.split_at(bytes.len() / 2),
+    };
+    let layers = [Layer { name: "first", wasm: first }, Layer { name: "second", wasm: second }];
+    match compose::compose(&layers, &provided::interfaces()) {
+        Ok(composed) => {
+            let validated =
+                Validator::new_with_features(WasmFeatures::all()).validate_all(&composed.wasm);
+            validated.expect("the composition of valid components is valid");
+        }
+        Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+    }
+});

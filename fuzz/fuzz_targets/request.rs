@@ -1,0 +1,12 @@
+//! A request to the zygote: what is understood says the same when it is written again.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use sandbox::Request;
+
+fuzz_target!(|bytes: &[u8]| {
+    let Ok(request) = serde_json::from_slice::<Request>(bytes) else { return };
+    let text = serde_json::to_string(&request).expect("encodes");
+    let again = serde_json::from_str::<Request>(&text).expect("is understood again");
+    assert_eq!(text, serde_json::to_string(&again).expect("encodes"));
+});

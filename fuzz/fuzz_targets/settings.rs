@@ -1,0 +1,21 @@
+//! Annotations of a Pod and variables of a container that set how a guest runs.
+#![no_main]
+
+use engine::{HttpSettings, Plan, World};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|text: &str| {
+    let mut settings = HttpSettings::default();
+    for line in text.lines() {
+        let (key, value) = line.split_once('=').unwrap_or((line, ""));
+        let key = format!("wasmtime.shim/{key}");
+        if HttpSettings::knows(&key)
+            && let Err(error) = settings.annotate(&key, value)
+        {
+            assert!(error.to_string().contains(&key.escape_debug().to_string()), "{error}");
+        }
+    }
+    assert!(settings.instances() > 0 && settings.requests(World::HttpService03) > 0);
+    let env: Vec<String> = text.lines().map(str::to_owned).collect();
+    let _ = Plan::new(World::HttpProxy02, None, vec!["app".into()], &env, "/".into());
+});
