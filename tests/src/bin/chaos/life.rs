@@ -18,6 +18,7 @@ use crate::plan::{Phase, Plan, Shape, Victim};
 use crate::story::Story;
 use crate::strike::{Scene, Striking};
 use crate::tally::{self, Tally};
+use crate::weather::Mark;
 
 /// The time in which a Pod must be removed: containerd waits for a shim that does not answer, and kubelet asks again.
 pub const REMOVAL: Duration = Duration::from_secs(90);
@@ -68,6 +69,7 @@ struct Member<'a> {
     ledger: Ledger,
     ends_by_itself: bool,
     fate: Fate,
+    since: Mark,
 }
 
 /// Runs the Pod of that plan to its end, and returns its story.
@@ -158,8 +160,8 @@ impl<'a> Life<'a> {
             };
             let started = self.call("StartContainer", || container.start()).is_some();
             let fate = Fate { unstarted: !started, ..Fate::default() };
-            let ledger = Ledger::new(own);
-            self.containers.push(Member { name, container, ledger, ends_by_itself, fate });
+            let (ledger, since) = (Ledger::new(own), self.scene.weather.mark());
+            self.containers.push(Member { name, container, ledger, ends_by_itself, fate, since });
         }
     }
 
@@ -286,6 +288,8 @@ impl<'a> Life<'a> {
         let code = has_ended.then_some(state.status.exit_code);
         let struck = self.struck_fate();
         let member = &mut self.containers[at];
+        // It has the shim delete an ended task, and with it the code, before it writes the code down itself.
+        member.fate.unwatched |= self.scene.weather.was_restarted_since(member.since);
         let fate = Fate {
             killed: member.fate.killed || struck.killed,
             unwatched: member.fate.unwatched || struck.unwatched,

@@ -27,6 +27,7 @@ pub struct Weather {
 #[derive(Debug, Default, Clone, Copy)]
 struct State {
     begun: u64,
+    restarts: u64,
     under_way: usize,
 }
 
@@ -49,6 +50,11 @@ impl Weather {
         mark.0.under_way > 0 || self.state().begun != mark.0.begun
     }
 
+    /// Whether containerd was killed since then.
+    pub fn was_restarted_since(&self, mark: Mark) -> bool {
+        self.state().restarts != mark.0.restarts
+    }
+
     /// Waits until nothing is under way, for a bounded time.
     pub fn wait_for_calm(&self) {
         let is_bad = |state: &mut State| state.under_way > 0;
@@ -62,6 +68,7 @@ impl Weather {
     /// It does not start.
     pub fn restart_containerd(&self, node: &Node, after: Duration) -> Result<()> {
         let _spell = self.begin();
+        self.state().restarts += 1;
         node.end_containerd(Signal::SIGKILL)?;
         sleep(after);
         node.start_containerd().context("containerd does not start again")
