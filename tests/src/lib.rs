@@ -10,9 +10,7 @@
 //!   [`kubelet`]: volumes as kubelet lays them out.
 //! - [`shim`]: the shim by itself, without any containerd.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves;
-//!   [`registry`]: where images are pulled from.
-//!   [`registry`]: where images are pulled from; [`layout`]: images of any form.
-//! - [`interrupt`]: what ctrl-C does; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
+//!   [`registry`]: where images are pulled from; [`layout`]: images of any form; [`certificates`]: for servers that speak TLS.
 //! - [`interrupt`]: what ctrl-C does; [`steps`]: a process killed at a chosen one; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
 //!   consists of on the machine, and what it has left there.
 //!
@@ -20,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod background;
+pub mod certificates;
 pub mod cgroups;
 pub mod cluster;
 pub mod command;

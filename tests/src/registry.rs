@@ -7,6 +7,7 @@ use std::process::{Child, Command};
 
 use anyhow::{Context, Result, bail};
 
+use crate::certificates;
 use crate::command;
 use crate::node::KUBERNETES;
 use crate::wait::{self, SOON};
@@ -44,7 +45,7 @@ impl Daemon {
 
     /// The same for everybody, with TLS: the folder's `ca.pem` is the authority that its certificate for 127.0.0.1 is by.
     pub fn start_with_tls(folder: &Path) -> Result<Self> {
-        certify(folder)?;
+        certificates::make(folder, "IP:127.0.0.1")?;
         Self::listening(folder, TLS, free_address)
     }
 
@@ -148,24 +149,6 @@ impl Registry {
     }
 }
 
-/// Makes an authority, and a certificate by it.
-fn certify(folder: &Path) -> Result<()> {
-    let place = folder.display();
-    let openssl = |line: &str| command::must(&format!("openssl {line}"));
-    openssl(&format!(
-        "req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=authority -keyout {place}/ca.key -out {place}/ca.pem"
-    ))?;
-    openssl(&format!(
-        "req -newkey rsa:2048 -nodes -subj /CN=registry -keyout {place}/tls.key -out {place}/request"
-    ))?;
-    fs::write(folder.join("names"), "subjectAltName=IP:127.0.0.1\n")?;
-    openssl(&format!(
-        "x509 -req -in {place}/request -CA {place}/ca.pem -CAkey {place}/ca.key -CAcreateserial -days 1 \
-         -extfile {place}/names -out {place}/tls.pem"
-    ))?;
-    Ok(())
-}
-
 /// What the registries in this folder have written.
 fn log(folder: &Path) -> Result<String> {
     fs::read_to_string(folder.join(LOG)).context("read the registry's log")
@@ -194,8 +177,8 @@ auth:
 
 /// Goes on where [`REGISTRY`] ends.
 const TLS: &str = "  tls:
-    certificate: FOLDER/tls.pem
-    key: FOLDER/tls.key
+    certificate: FOLDER/cert.pem
+    key: FOLDER/key.pem
 ";
 
 /// User `ci` with the password `secret`.

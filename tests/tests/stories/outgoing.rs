@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 use tests::wait::{self, SOON};
-use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd};
+use tests::{Container, Node, Pod, RunningPod, certificates, on_each_containerd};
 
 use crate::pod::{LISTEN, PORT};
 
@@ -81,20 +81,7 @@ struct TlsServer(Child);
 
 impl TlsServer {
     fn start(pod: &RunningPod, folder: &Path) -> Result<TlsServer> {
-        let place = folder.display();
-        let openssl = |line: &str| command::must(&format!("openssl {line}"));
-        let subject = "-subj /CN=authority";
-        openssl(&format!(
-            "req -x509 -newkey rsa:2048 -nodes -days 1 {subject} -keyout {place}/ca.key -out {place}/ca.pem"
-        ))?;
-        openssl(&format!(
-            "req -newkey rsa:2048 -nodes -subj /CN=localhost -keyout {place}/key.pem -out {place}/request"
-        ))?;
-        fs::write(folder.join("names"), "subjectAltName=DNS:localhost,IP:127.0.0.1\n")?;
-        openssl(&format!(
-            "x509 -req -in {place}/request -CA {place}/ca.pem -CAkey {place}/ca.key -CAcreateserial -days 1 \
-             -extfile {place}/names -out {place}/cert.pem"
-        ))?;
+        certificates::make(folder, "DNS:localhost,IP:127.0.0.1")?;
         let server = Command::new("nsenter")
             .arg(format!("--net={}", pod.network.display()))
             .args(["openssl", "s_server", "-quiet", "-www", "-accept", &OTHER.to_string()])

@@ -208,6 +208,35 @@ fn a_registry_that_lists_referrers_is_asked_and_no_tag_is_kept_for_it() {
     assert_eq!(front.requests(&format!("GET /v2/app/manifests/{tag} ")), 0);
 }
 
+/// A registry may list a few at a time (RFC 8288), and leads nowhere else.
+#[test]
+fn a_list_of_several_pages_is_read_to_its_end() {
+    let (work, registry) = (Work::new(), Registry::start());
+    work.file("app.wat", COMMAND);
+    let page = |digit: &str, headers: &str| {
+        let entry = json!({ "mediaType": "application/vnd.oci.image.manifest.v1+json", "size": 2,
+            "digest": format!("sha256:{}", digit.repeat(64)) });
+        let body = json!({ "schemaVersion": 2, "manifests": [entry] }).to_string();
+        let length = body.len();
+        Act::Answer(format!(
+            "HTTP/1.1 200 OK\r\n{headers}Connection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+        ))
+    };
+    let front = Front::start(&registry.address, move |line| match line {
+        it if it.starts_with("GET /v2/app/referrers/next") => {
+            page("2", "Link: <http://127.0.0.1:1/elsewhere>; rel=\"next\"\r\n")
+        }
+        it if it.starts_with("GET /v2/app/referrers/") => {
+            page("1", "Link: </v2/app/referrers/next>; rel=\"next\"\r\n")
+        }
+        _ => Act::Pass,
+    });
+    let name = format!("{}/app:1", front.address);
+    work.run(&format!("build app.wat -t {name} --push --plain-http")).ok();
+    let copied = work.run(&format!("copy {name} x.tar --plain-http --format json")).ok().json();
+    assert_eq!(copied["referrers"], 2);
+}
+
 /// What cosign before 3 pushes: a manifest without a subject, under a tag made of the image's digest.
 #[test]
 fn signatures_that_a_tag_leads_to_are_copied_as_well() {

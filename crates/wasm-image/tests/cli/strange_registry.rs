@@ -70,9 +70,12 @@ fn another_blob_in_its_place_is_told() {
 
 #[test]
 fn a_blob_is_sent_once_the_registry_says_that_it_has_it() {
-    for (beginning, status) in
-        [("PUT /v2/app/blobs/", "200 OK"), ("PUT /v2/app/manifests/", "200 OK")]
-    {
+    for (beginning, status) in [
+        ("PUT /v2/app/blobs/", "200 OK"),
+        ("PUT /v2/app/blobs/", "201 Created"),
+        ("PUT /v2/app/manifests/", "200 OK"),
+        ("PUT /v2/app/manifests/", "201 Created"),
+    ] {
         let (work, _registry, front) = with_page(beginning, status);
         let error = push(&work, &front).fails(1);
         assert!(error.contains("expected is HTTP 201 with a location or the digest"), "{error}");
