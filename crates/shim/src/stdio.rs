@@ -12,7 +12,6 @@ use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
 use nix::unistd::{Gid, Uid, fchown};
-
 use sandbox::pipe;
 
 use crate::logger::{self, Logger, Started, Whose};
