@@ -35,9 +35,9 @@ fn an_unknown_annotation_is_named_with_the_nearest(namespace: &Namespace<'_>) ->
 
 fn args_are_in_no_event(namespace: &Namespace<'_>) -> Result<()> {
     let args = r#"imagePullPolicy: Never, args: ["--password=hunter2"]"#;
-    namespace.apply(&pod("truncated:1").replace("imagePullPolicy: Never", args))?;
+    namespace.apply(&pod("unknown-import:1").replace("imagePullPolicy: Never", args))?;
     namespace.until("the reason to be told", || {
-        Ok(namespace.events("app")?.contains("/app.wasm: the image's wasm is not valid"))
+        Ok(namespace.events("app")?.contains("acme:db/query@1.0.0"))
     })?;
     let events = namespace.events("app")?;
     assert!(!events.contains("hunter2"), "{events}");
