@@ -54,7 +54,8 @@ page; `make test` has one of 300.
 In this run of TOTAL Pods (seed SEED, MINUTES minutes; ENVIRONMENT)
 
 - every Pod was removed, each within REMOVAL seconds from the first try to do so;
-- every exit code that was reported was the true one, and was the same at each later look;
+- every exit code that was reported was the true one, and was the same at each later look (containerd reports 255,
+  unknown, where it is killed after it had a container deleted and before it has written down how that ended);
 - each Pod that nothing was done to came through without one failed call;
 - no call stayed without an answer;
 - nothing was left: no process, mount, cgroup, namespace, network interface, socket, bundle or record of containerd's;
