@@ -365,6 +365,9 @@ impl<'a> Life<'a> {
             }
             Err(error) => {
                 let is_excused = self.is_harmed() || self.scene.weather.was_bad_since(mark);
+                if self.scene.weather.was_restarted_since(mark) {
+                    self.story.cut();
+                }
                 self.failed(name, &format!("{error:#}"), is_excused);
                 None
             }
