@@ -13,6 +13,9 @@ pub struct Fate {
     pub killed: bool,
     /// Nobody may have been there who knew its code.
     pub unwatched: bool,
+    /// containerd was killed when it may have ended: it has the shim delete an ended task, and with it the code, before
+    /// it writes the code down itself.
+    pub unwritten: bool,
     /// It may never have started.
     pub unstarted: bool,
 }
@@ -61,7 +64,7 @@ impl Ledger {
         if fate.killed || fate.unwatched {
             allowed.push(KILLED);
         }
-        if fate.unwatched {
+        if fate.unwatched || fate.unwritten {
             allowed.push(UNKNOWN);
         }
         if fate.unstarted || allowed.contains(&code) {
@@ -75,7 +78,8 @@ impl Ledger {
 mod test {
     use super::*;
 
-    const ALONE: Fate = Fate { killed: false, unwatched: false, unstarted: false };
+    const ALONE: Fate =
+        Fate { killed: false, unwatched: false, unwritten: false, unstarted: false };
 
     #[test]
     fn a_container_that_nothing_was_done_to_has_its_own_code() {
@@ -106,8 +110,17 @@ mod test {
     }
 
     #[test]
+    fn a_restart_of_containerd_kills_nothing() {
+        let fate = Fate { unwritten: true, ..ALONE };
+        for code in [7, UNKNOWN] {
+            assert!(Ledger::new(7).note(Some(code), fate).is_ok(), "{code}");
+        }
+        assert!(Ledger::new(7).note(Some(KILLED), fate).is_err());
+    }
+
+    #[test]
     fn a_code_that_was_reported_stays_whatever_happens_later() {
-        let fate = Fate { killed: true, unwatched: true, unstarted: true };
+        let fate = Fate { killed: true, unwatched: true, unwritten: true, unstarted: true };
         let mut ledger = Ledger::new(7);
         assert!(ledger.note(None, fate).is_ok() && !ledger.has_ended());
         assert!(ledger.note(Some(7), fate).is_ok() && ledger.has_ended());

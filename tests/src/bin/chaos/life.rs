@@ -69,7 +69,8 @@ struct Member<'a> {
     ledger: Ledger,
     ends_by_itself: bool,
     fate: Fate,
-    since: Mark,
+    /// From when on it may have ended.
+    may_end_since: Mark,
 }
 
 /// Runs the Pod of that plan to its end, and returns its story.
@@ -160,8 +161,15 @@ impl<'a> Life<'a> {
             };
             let started = self.call("StartContainer", || container.start()).is_some();
             let fate = Fate { unstarted: !started, ..Fate::default() };
-            let (ledger, since) = (Ledger::new(own), self.scene.weather.mark());
-            self.containers.push(Member { name, container, ledger, ends_by_itself, fate, since });
+            let (ledger, may_end_since) = (Ledger::new(own), self.scene.weather.mark());
+            self.containers.push(Member {
+                name,
+                container,
+                ledger,
+                ends_by_itself,
+                fate,
+                may_end_since,
+            });
         }
     }
 
@@ -258,6 +266,7 @@ impl<'a> Life<'a> {
         }
         let cri = self.scene.node.cri.clone();
         let id = self.containers[at].container.id.clone();
+        self.containers[at].may_end_since = self.scene.weather.mark();
         for _ in 0..STOPS {
             if self.call("StopContainer", || cri.stop(&id, GRACE)).is_some() {
                 return self.until_reported(at);
@@ -288,11 +297,11 @@ impl<'a> Life<'a> {
         let code = has_ended.then_some(state.status.exit_code);
         let struck = self.struck_fate();
         let member = &mut self.containers[at];
-        // It has the shim delete an ended task, and with it the code, before it writes the code down itself.
-        member.fate.unwatched |= self.scene.weather.was_restarted_since(member.since);
+        member.fate.unwritten |= self.scene.weather.was_restarted_since(member.may_end_since);
         let fate = Fate {
             killed: member.fate.killed || struck.killed,
             unwatched: member.fate.unwatched || struck.unwatched,
+            unwritten: member.fate.unwritten,
             unstarted: member.fate.unstarted,
         };
         let is_first = !member.ledger.has_ended();
@@ -311,7 +320,7 @@ impl<'a> Life<'a> {
             // What libcontainer forks last becomes the container.
             killed: self.has_met(&[Victim::Container, Victim::Builder]),
             unwatched: self.has_met(&[Victim::Shim]),
-            unstarted: false,
+            ..Fate::default()
         }
     }
 
@@ -356,6 +365,9 @@ impl<'a> Life<'a> {
             }
             Err(error) => {
                 let is_excused = self.is_harmed() || self.scene.weather.was_bad_since(mark);
+                if self.scene.weather.was_restarted_since(mark) {
+                    self.story.cut();
+                }
                 self.failed(name, &format!("{error:#}"), is_excused);
                 None
             }

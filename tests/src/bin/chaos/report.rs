@@ -22,6 +22,10 @@ pub fn text(summary: &Summary) -> String {
     for table in [pods(counts), strikes(counts), failures(counts), durations(counts)] {
         let _ = writeln!(text, "{}", aligned(&table));
     }
+    if counts.left > 0 {
+        let _ =
+            writeln!(text, "{} things left of calls in which containerd was killed\n", counts.left);
+    }
     let pods: usize = counts.pods.values().sum();
     let (seed, seconds) = (summary.seed, summary.took.as_secs());
     let _ = write!(text, "seed {seed}: {pods} Pods in {seconds} s, ");

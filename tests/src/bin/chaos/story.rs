@@ -16,6 +16,7 @@ struct Told {
     lines: Vec<String>,
     violations: Vec<String>,
     last_failure: String,
+    is_cut: bool,
 }
 
 impl Story {
@@ -42,6 +43,16 @@ impl Story {
     pub fn violation(&self, what: &str) {
         self.note(&format!("** {what}"));
         self.told().violations.push(what.to_owned());
+    }
+
+    /// Notes that containerd was killed in the midst of a call.
+    pub fn cut(&self) {
+        self.told().is_cut = true;
+    }
+
+    /// Whether it was.
+    pub fn is_cut(&self) -> bool {
+        self.told().is_cut
     }
 
     /// What must not be, so far.

@@ -24,6 +24,8 @@ pub struct Counts {
     pub missed: BTreeMap<Victim, usize>,
     /// How often calls failed, by message.
     pub failures: BTreeMap<String, usize>,
+    /// Things that were left of calls in the midst of which containerd was killed.
+    pub left: usize,
     /// How long calls took.
     pub calls: BTreeMap<&'static str, Vec<Duration>>,
     /// What must not be.
@@ -108,6 +110,11 @@ impl Tally {
     /// Whole nodes were struck so often.
     pub fn spells(&self, mode: Mode, times: usize) {
         *self.counts().spells.entry(mode).or_default() += times;
+    }
+
+    /// So many things were left of calls in the midst of which containerd was killed.
+    pub fn left(&self, things: usize) {
+        self.counts().left += things;
     }
 
     /// A call took that long.
