@@ -182,8 +182,8 @@ fn failed(error: wasmtime::Error) -> Error {
 /// The error of what failed for want of memory, and not for what is compiled: an allocation or a mapping failed.
 pub fn or_memory(error: wasmtime::Error, other: impl FnOnce(wasmtime::Error) -> Error) -> Error {
     let not_mapped = io::Error::from_raw_os_error(ENOMEM).to_string();
-    let is_memory = |cause: &dyn std::error::Error| cause.to_string() == not_mapped;
-    match error.is::<OutOfMemory>() || error.chain().any(|cause| is_memory(cause)) {
+    let is_unmapped = || error.chain().any(|cause| cause.to_string() == not_mapped);
+    match error.is::<OutOfMemory>() || is_unmapped() {
         true => Error::Memory,
         false => other(error),
     }

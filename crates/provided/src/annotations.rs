@@ -198,7 +198,11 @@ mod tests {
     #[test]
     fn a_label_of_an_image_is_known_only_where_an_image_may_have_it() {
         assert_eq!(check_label(PREINIT), Ok(()));
+        assert_eq!(check_label(LAYERS_LABEL), Ok(()));
         let text = check_label("wasmtime.shim/http-listen").expect_err("is refused").to_string();
-        assert!(text.ends_with("; allowed is wasmtime.shim/preinit"), "{text}");
+        assert!(
+            text.ends_with("; allowed is wasmtime.shim/layers or wasmtime.shim/preinit"),
+            "{text}"
+        );
     }
 }

@@ -243,11 +243,11 @@ fn a_guest_is_told_why_the_body_of_its_request_broke_off() -> Result<()> {
     })
 }
 
+/// How a connection ends.
+type End = fn(TcpStream) -> Result<()>;
+
 /// Answers one request after the other with these bytes, and then as `end` does.
-fn answering(
-    pod: &RunningPod,
-    answers: Vec<(&'static str, fn(TcpStream) -> Result<()>)>,
-) -> Result<()> {
+fn answering(pod: &RunningPod, answers: Vec<(&'static str, End)>) -> Result<()> {
     let listener = within(&pod.network, || Ok(TcpListener::bind("127.0.0.1:8081")?))?;
     thread::spawn(move || -> Result<()> {
         for (answer, end) in answers {

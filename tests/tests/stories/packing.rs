@@ -1,7 +1,7 @@
 //! How `wasm-image` packs a guest, on the node: compressed, with files beside it, for several kinds of nodes, and images
 //! that it mends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use tests::containerd::{repository, wasm_image};
@@ -31,7 +31,7 @@ fn named(name: &str) -> String {
 }
 
 /// Imports an archive, runs its image to its end without a `command`, and returns what it printed.
-fn run(node: &Node, pod: &RunningPod<'_>, name: &str, archive: &PathBuf) -> Result<String> {
+fn run(node: &Node, pod: &RunningPod<'_>, name: &str, archive: &Path) -> Result<String> {
     node.import_archive("k8s.io", archive)?;
     node.until_known(&named(name))?;
     let container = pod.run(&Container::new(name, &named(name)))?;

@@ -11,7 +11,7 @@ use hyper::http::uri::Scheme;
 use hyper::{Request, Response, StatusCode, Version};
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
@@ -144,7 +144,8 @@ async fn ask(
     let exchange = Exchange::new(share);
     let is_https = uri.scheme() == Some(&Scheme::HTTPS);
     let asked = Asked { told, id, trace, is_https, exchange: exchange.clone() };
-    let answer = timeout(settings.request_time, service.handle(asked, request)).await;
+    let deadline = Instant::now() + settings.request_time;
+    let answer = timeout_at(deadline, service.handle(asked, request)).await;
     if let Some(ended) = request_ended.get() {
         // The guest met an end of the body that is not the client's; what it made of that is no answer.
         return Err(match ended {
@@ -155,7 +156,8 @@ async fn ask(
     let error = match answer {
         Ok(Ok(response)) => return Ok((response, Origin { exchange, request_ended })),
         Ok(Err(error)) if error.is::<Busy>() => return Err(Refusal::Busy),
-        Ok(Err(error)) if !error.is::<ExpirationError>() => error,
+        // After the deadline, the instance may have been ended for that: its error is seen before the timer's.
+        Ok(Err(error)) if !error.is::<ExpirationError>() && Instant::now() < deadline => error,
         _ => {
             let time = settings.request_time;
             let path = uri.path();

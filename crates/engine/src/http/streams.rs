@@ -18,23 +18,23 @@ use tokio::time::{Sleep, sleep};
 
 task_local! {
     /// What the stream that is being polled waits for.
-    static WAITS: Cell<Waits>;
+    static WAITS: Cell<WaitsFor>;
 }
 
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-enum Waits {
+enum WaitsFor {
     /// The next part of the response, or its head.
     #[default]
-    ForGuest,
+    Guest,
     /// Flow control capacity to send that part.
-    ForClient,
+    Client,
     /// The same for a new part: the stream has made progress.
-    ForClientAnew,
+    ClientAnew,
 }
 
 /// Notes that the body of a stream was polled, and whether it provided a part.
 pub fn asked(has_part: bool) {
-    let waits = if has_part { Waits::ForClientAnew } else { Waits::ForGuest };
+    let waits = if has_part { WaitsFor::ClientAnew } else { WaitsFor::Guest };
     // Outside of a stream there is nothing to note.
     let _ = WAITS.try_with(|it| it.set(waits));
 }
@@ -106,13 +106,13 @@ async fn send(stream: impl Future<Output = ()>, patience: Duration) {
             return Poll::Ready(());
         }
         let waits = WAITS.with(|it| match it.get() {
-            Waits::ForClientAnew => it.replace(Waits::ForClient),
+            WaitsFor::ClientAnew => it.replace(WaitsFor::Client),
             waits => waits,
         });
         match waits {
-            Waits::ForGuest => return Poll::Pending,
-            Waits::ForClient => {}
-            Waits::ForClientAnew => {
+            WaitsFor::Guest => return Poll::Pending,
+            WaitsFor::Client => {}
+            WaitsFor::ClientAnew => {
                 if let Some(timer) = &mut timer {
                     timer.as_mut().reset(tokio::time::Instant::now() + patience);
                 }

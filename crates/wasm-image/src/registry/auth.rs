@@ -43,7 +43,7 @@ impl Auth {
             connect_timeout: Some(limits::CONNECT_TIME),
             read_timeout: Some(limits::SILENCE),
             user_agent: concat!("wasm-image/", env!("CARGO_PKG_VERSION")),
-            extra_root_certificates: authorities.iter().map(certificate).collect(),
+            extra_root_certificates: authorities.iter().map(|it| certificate(it)).collect(),
             ..ClientConfig::default()
         };
         let config = if origin::is_loopback(registry) { without_proxy(config) } else { config };
@@ -136,8 +136,8 @@ impl std::fmt::Debug for Auth {
     }
 }
 
-fn certificate(authority: &Vec<u8>) -> Certificate {
-    Certificate { encoding: CertificateEncoding::Der, data: authority.clone() }
+fn certificate(authority: &[u8]) -> Certificate {
+    Certificate { encoding: CertificateEncoding::Der, data: authority.to_vec() }
 }
 
 /// A registry on this machine is not behind a proxy; naming one is how to turn the environment's off.
