@@ -238,11 +238,23 @@ impl Cgroup {
         for folder in self.folders()?.iter().filter(|folder| !not_ours.contains(folder)) {
             match self.remove_folder(folder)? {
                 true => remove_left(folder),
-                // The last container that uses it removes it.
-                false => drop(xattr::set(folder, OURS, LEFT)),
+                // The last container that uses it removes it. The last process in it may have ended since it was seen.
+                false => {
+                    let _ = xattr::set(folder, OURS, LEFT);
+                    let _ = fs::remove_dir(folder);
+                }
             }
         }
         Ok(())
+    }
+
+    /// Removes what its last container left because a compile worker was in it, which has ended.
+    pub(crate) fn remove_if_left(&self) {
+        for folder in self.folders().unwrap_or_default() {
+            if is_left(&folder) && fs::remove_dir(&folder).is_ok() {
+                remove_left(&folder);
+            }
+        }
     }
 
     /// The cgroup's folder in each hierarchy where it is.
@@ -369,10 +381,13 @@ fn is_ours(folder: &Path) -> bool {
     matches!(xattr::get(folder, OURS), Ok(Some(_)))
 }
 
+/// Whether the last container in it has left that directory.
+fn is_left(folder: &Path) -> bool {
+    matches!(xattr::get(folder, OURS), Ok(Some(mark)) if mark == LEFT)
+}
+
 /// Removes the cgroups above that stayed only because of what was below them.
 fn remove_left(folder: &Path) {
-    let is_left =
-        |folder: &Path| matches!(xattr::get(folder, OURS), Ok(Some(mark)) if mark == LEFT);
     for above in folder.ancestors().skip(1).take_while(|above| is_left(above)) {
         // Fails if others are in it.
         let _ = fs::remove_dir(above);
