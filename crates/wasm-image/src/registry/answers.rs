@@ -41,7 +41,7 @@ pub async fn error(remote: &Remote, task: &Task<'_>, mut answer: Response) -> Er
         }
         _ => {
             // The answer to HEAD has no words of its own, such as Go's "HTTP request to an HTTPS server".
-            let is_tls = status == StatusCode::BAD_REQUEST && remote.is_plain();
+            let is_tls = status == StatusCode::BAD_REQUEST && said.is_empty() && remote.is_plain();
             let advice = if is_tls { "; if it speaks TLS, leave --plain-http out" } else { "" };
             let reason = in_words(status) + &brackets(said) + advice;
             Error::Refused { registry, what, reason }
