@@ -62,7 +62,7 @@ In this run of TOTAL Pods (seed SEED, MINUTES minutes; ENVIRONMENT)
 - nothing was left: no process, mount, cgroup, namespace, network interface, socket, bundle or record of containerd's;
   What is left of a call in the midst of which containerd was killed is not counted among these: containerd knows nothing
   of what it had begun, such as a shim whose address it had not written down. There were LEFT such things (processes,
-  cgroups, sockets, leases and snapshots);
+  cgroups, networks, sockets, leases and snapshots);
 - no log of containerd, a shim or a guest had a panic.
 
 PODS

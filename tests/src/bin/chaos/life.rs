@@ -45,6 +45,10 @@ const EXECUTED: (&[&str], i32) = (&["/bin/sh", "-c", "sleep 0.1; exit 6"], 6);
 /// The name of a Linux program that stays.
 const DAEMON: &str = "daemon";
 
+/// What an error says where containerd, after it was killed, stumbles over a snapshot's directory that it had made and
+/// not noted yet. With the next number it succeeds.
+const AFTER_A_RESTART: &str = "snapshots/new-";
+
 /// The call that changes nothing.
 const LOOKING: &str = "ContainerStatus";
 
@@ -69,7 +73,8 @@ struct Member<'a> {
     ledger: Ledger,
     ends_by_itself: bool,
     fate: Fate,
-    /// From when on it may have ended.
+    started: Mark,
+    /// From when on it may have ended of itself or because it was asked to.
     may_end_since: Mark,
 }
 
@@ -161,14 +166,15 @@ impl<'a> Life<'a> {
             };
             let started = self.call("StartContainer", || container.start()).is_some();
             let fate = Fate { unstarted: !started, ..Fate::default() };
-            let (ledger, may_end_since) = (Ledger::new(own), self.scene.weather.mark());
+            let (ledger, mark) = (Ledger::new(own), self.scene.weather.mark());
             self.containers.push(Member {
                 name,
                 container,
                 ledger,
                 ends_by_itself,
                 fate,
-                may_end_since,
+                started: mark,
+                may_end_since: mark,
             });
         }
     }
@@ -297,7 +303,9 @@ impl<'a> Life<'a> {
         let code = has_ended.then_some(state.status.exit_code);
         let struck = self.struck_fate();
         let member = &mut self.containers[at];
-        member.fate.unwritten |= self.scene.weather.was_restarted_since(member.may_end_since);
+        // Who was struck may have ended at any time.
+        let since = if struck.killed { member.started } else { member.may_end_since };
+        member.fate.unwritten |= self.scene.weather.was_restarted_since(since);
         let fate = Fate {
             killed: member.fate.killed || struck.killed,
             unwatched: member.fate.unwatched || struck.unwatched,
@@ -364,7 +372,10 @@ impl<'a> Life<'a> {
                 Some(answer)
             }
             Err(error) => {
-                let is_excused = self.is_harmed() || self.scene.weather.was_bad_since(mark);
+                let is_excused = self.is_harmed()
+                    || self.scene.weather.was_bad_since(mark)
+                    || self.scene.weather.was_ever_restarted()
+                        && error.to_string().contains(AFTER_A_RESTART);
                 if self.scene.weather.was_restarted_since(mark) {
                     self.story.cut();
                 }

@@ -55,6 +55,11 @@ impl Weather {
         self.state().restarts != mark.0.restarts
     }
 
+    /// Whether containerd was ever killed.
+    pub fn was_ever_restarted(&self) -> bool {
+        self.state().restarts > 0
+    }
+
     /// Waits until nothing is under way, for a bounded time.
     pub fn wait_for_calm(&self) {
         let is_bad = |state: &mut State| state.under_way > 0;
