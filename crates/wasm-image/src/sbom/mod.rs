@@ -1,6 +1,6 @@
 //! `wasm-image build --sbom`: what an image is made of, as a document that refers to the image.
 //!
-//! [`contents`] reads what WebAssembly says of itself, [`document`] writes it down (CycloneDX 1.6). The document is the one
+//! [`mod@contents`] reads what WebAssembly says of itself, [`mod@document`] writes it down (CycloneDX 1.6). The document is the one
 //! layer of a manifest whose subject is the image (OCI image specification, "Guidelines for Artifact Usage"), so that
 //! `oras discover`, `cosign tree` and scanners find it.
 
