@@ -153,9 +153,10 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 
 fn by_cri(node: &Node, form: &Form) -> Result<()> {
     let name = format!("matrix-{}", RUNS.fetch_add(1, Ordering::Relaxed));
-    let image = node.cri.pull(&format!("{HOST}/{}:1", form.image), None)?;
+    let written = format!("{HOST}/{}:1", form.image);
+    let image = node.cri.pull(&written, None)?;
     let pod = node.run_pod(&Pod::new(&name))?;
-    let mut container = Container::new("app", &image);
+    let mut container = Container::new("app", &image).written(&written);
     if form.needs_command {
         container = container.command(&[COMMAND]);
     }
