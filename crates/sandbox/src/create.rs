@@ -26,7 +26,7 @@ use crate::cgroup::Cgroup;
 use crate::errors::explain;
 use crate::members::Members;
 use crate::zygote::Guests;
-use crate::{Create, Error, building, errors, spec};
+use crate::{Create, Error, Workload, building, errors, spec};
 
 /// libcontainer's record of a container, in its folder.
 const STATE: &str = "state.json";
@@ -117,6 +117,10 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     building::end(&folder)?;
     if let Some(members) = members(&folder, &spec) {
         members.kill(&cgroup)?;
+    }
+    // Compile workers are charged to a Pod's sandbox, in whose own cgroup nothing else is; nobody waits for them any more.
+    if matches!(record.create.workload, Workload::Pause) && cgroup.is_named_after_container() {
+        cgroup.kill()?;
     }
     cgroup.remove(&record.not_ours)?;
     // One that was killed while it was made has no state to load.

@@ -14,6 +14,7 @@
 use std::convert::Infallible;
 use std::env;
 use std::fs::File;
+use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
@@ -169,7 +170,12 @@ impl Zygote {
         drop(theirs);
         // If the request process is gone, reading the reply says so.
         let _ = wire::write(&ours, request);
-        match wire::read_reply(&ours) {
+        let reply = wire::read_reply(&ours);
+        if matches!(request, Request::Job { .. }) {
+            // A worker has its memory until it has ended, and its parent holds the connection until then.
+            let _ = (&ours).read_to_end(&mut Vec::new());
+        }
+        match reply {
             Ok(Reply::Failed(failure)) => Err(Error::Container(failure.message)),
             Ok(Reply::Ended(end)) => Err(Error::Worker(end)),
             reply => reply,
