@@ -12,7 +12,8 @@ fuzz_target!(|text: &str| {
         if HttpSettings::knows(&key)
             && let Err(error) = settings.annotate(&key, value)
         {
-            assert!(error.to_string().contains(&key.escape_debug().to_string()), "{error}");
+            let shown = format!("{key:?}");
+            assert!(error.to_string().contains(shown.trim_matches('"')), "{error}");
         }
     }
     assert!(settings.instances() > 0 && settings.requests(World::HttpService03) > 0);
