@@ -47,6 +47,7 @@ need_command() {
 
 look_for_build_tools() {
     need_command cc gcc libc6-dev
+    need_command c++ g++
     need_command make make
     need_command git git
     need_command pkg-config pkg-config
