@@ -46,12 +46,12 @@ pub enum Error {
         /// The exports there are, for the user to choose from.
         found: String,
     },
-    /// The arguments of a call are not what the function takes.
-    #[error("arguments ({given}), column {column}: {reason}; the function is {signature}")]
+    /// The arguments of a call are not what the function takes. An argument may be a secret, so its text is not here.
+    #[error("argument {argument}, column {column}: {reason}; the function is {signature}")]
     Arguments {
-        /// As they were given.
-        given: String,
-        /// Where, from 1.
+        /// Position of the argument, from 1.
+        argument: usize,
+        /// Byte in that argument, from 1.
         column: usize,
         /// What is wrong there.
         reason: String,

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use wasmtime::{FuncType, Val, ValType};
 
-use crate::Error;
+use crate::{Error, wave};
 
 /// Whether a function can be called with words: each of its parameters is a number.
 pub fn is_callable(function: &FuncType) -> bool {
@@ -37,24 +37,22 @@ pub fn arguments(name: &str, function: &FuncType, args: &[String]) -> Result<Vec
     if types.is_empty() {
         return Ok(Vec::new());
     }
-    let given = args.join(", ");
-    let failed = |column: usize, reason: String| Error::Arguments {
-        given: given.clone(),
-        column: column + 1,
-        reason,
-        signature: signature(name, function),
+    let given = args.join(wave::SEPARATOR);
+    let failed = |byte: usize, reason: String| {
+        let (argument, column) = wave::position(args, byte);
+        Error::Arguments { argument, column, reason, signature: signature(name, function) }
     };
     let words = words(&given);
     if words.len() != types.len() {
         // The first that is too many, or the place of the first that is missing.
-        let column = words.get(types.len()).map_or(given.len(), |(column, _)| *column);
+        let byte = words.get(types.len()).map_or(given.len(), |(byte, _)| *byte);
         let reason = format!("there are {} arguments in place of {}", words.len(), types.len());
-        return Err(failed(column, reason));
+        return Err(failed(byte, reason));
     }
     let pairs = types.iter().zip(words);
     pairs
-        .map(|(ty, (column, word))| {
-            value(ty, word).ok_or_else(|| failed(column, format!("{word:?} is no {ty}")))
+        .map(|(ty, (byte, word))| {
+            value(ty, word).ok_or_else(|| failed(byte, format!("not a number of type {ty}")))
         })
         .collect()
 }
@@ -148,16 +146,18 @@ mod tests {
     fn what_is_no_number_is_told_with_its_column_and_what_the_function_takes() {
         let two = [ValType::I32, ValType::I32];
         for (args, expected) in [
-            (&["1", "two"][..], "(1, two), column 4: \"two\" is no i32"),
-            (&["1", "4294967296"], "column 4: \"4294967296\" is no i32"),
-            (&["0x-1", "2"], "column 1: \"0x-1\" is no i32"),
-            (&["1"], "(1), column 2: there are 1 arguments in place of 2"),
-            (&[""], "column 1: there are 0 arguments in place of 2"),
-            (&["1", "2", "3"], "column 7: there are 3 arguments in place of 2"),
+            (&["1", "two"][..], "argument 2, column 1: not a number of type i32"),
+            (&["1", "4294967296"], "argument 2, column 1: not a number of type i32"),
+            (&["1, two"], "argument 1, column 4: not a number of type i32"),
+            (&["0x-1", "2"], "argument 1, column 1: not a number of type i32"),
+            (&["1"], "argument 1, column 2: there are 1 arguments in place of 2"),
+            (&[""], "argument 1, column 1: there are 0 arguments in place of 2"),
+            (&["1", "2", "3"], "argument 3, column 1: there are 3 arguments in place of 2"),
         ] {
             let text = call(&two, args).expect_err("is refused");
             assert!(text.contains(expected), "{text}");
             assert!(text.ends_with("the function is f(i32, i32) -> i32"), "{text}");
+            assert!(!args.iter().any(|arg| arg.len() > 1 && text.contains(arg)), "{text}");
         }
     }
 }

@@ -25,17 +25,31 @@ pub fn arguments(name: &str, function: &ComponentFunc, args: &[String]) -> Resul
     if types.is_empty() {
         return Ok(Vec::new());
     }
-    let given = args.join(", ");
     // The name of an export of an interface is none that WAVE knows.
     let prefix = "f(";
-    let parsed = UntypedFuncCall::parse(&format!("{prefix}{given})"))
+    let parsed = UntypedFuncCall::parse(&format!("{prefix}{})", args.join(SEPARATOR)))
         .and_then(|call| call.to_wasm_params(&types));
-    parsed.map_err(|error| Error::Arguments {
-        column: error.span().start.saturating_sub(prefix.len()) + 1,
-        reason: error.detail().map_or_else(|| error.kind().to_string(), str::to_owned),
-        given,
-        signature: signature(name, function),
+    parsed.map_err(|error| {
+        let (argument, column) = position(args, error.span().start.saturating_sub(prefix.len()));
+        let reason = error.detail().map_or_else(|| error.kind().to_string(), str::to_owned);
+        Error::Arguments { argument, column, reason, signature: signature(name, function) }
     })
+}
+
+/// Text between two arguments when they are parsed as one text.
+pub const SEPARATOR: &str = ", ";
+
+/// Argument and column in it, both from 1, of a byte in the joined arguments. What is after the last is its end.
+pub fn position(args: &[String], byte: usize) -> (usize, usize) {
+    let mut rest = byte;
+    for (index, arg) in args.iter().enumerate() {
+        let is_last = index + 1 == args.len();
+        if is_last || rest < arg.len() + SEPARATOR.len() {
+            return (index + 1, rest.min(arg.len()) + 1);
+        }
+        rest -= arg.len() + SEPARATOR.len();
+    }
+    (1, 1)
 }
 
 /// The text of what a function returned; none for nothing, and for a `result` that carries nothing.

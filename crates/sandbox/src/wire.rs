@@ -130,6 +130,8 @@ pub fn read_reply<T: DeserializeOwned>(mut connection: &UnixStream) -> Result<T,
             Ok(0) => break,
             Ok(read) => bytes.extend_from_slice(&chunk[..read]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            // It ended without reading all of the request.
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(gone()),
             Err(error) => return Err(Error::io("read a message")(error)),
         }
     }
@@ -202,6 +204,16 @@ mod tests {
         });
         assert!(matches!(gone, Err(Error::Gone { process: REQUEST })), "{gone:?}");
         drop(theirs);
+    }
+
+    #[test]
+    fn who_ends_without_reading_the_request_is_gone() {
+        let (ours, theirs) = pair();
+        write(&ours, &"a request").expect("written");
+        announce(&theirs).expect("announced");
+        drop(theirs);
+        let gone = read_reply::<String>(&ours);
+        assert!(matches!(gone, Err(Error::Gone { process: REQUEST })), "{gone:?}");
     }
 
     #[test]

@@ -7,6 +7,7 @@
 //! forks by itself, except to execute a [`logger`], or a new zygote after the first was killed.
 
 use std::collections::HashMap;
+use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -37,9 +38,11 @@ const IDLE_THREAD: Duration = Duration::from_secs(1);
 /// the threads of those that would stop the Pod.
 const BLOCKING_THREADS: usize = 256;
 
-/// How long a shim waits for its first container before it takes its start for given up: containerd was killed, or
-/// did not get the answer.
+/// How long a shim waits for its first container before it ends: containerd was killed, or did not get the answer.
 const FIRST_CONTAINER: Duration = Duration::from_secs(600);
+
+/// How often a shim without containers checks whether its bundle is still there.
+const BUNDLE_CHECK: Duration = Duration::from_secs(1);
 
 /// Serves until containerd shuts the empty service down.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
@@ -114,14 +117,34 @@ async fn until_done(service: &Service) -> anyhow::Result<()> {
     let mut children = signal(SignalKind::child()).context("watch for SIGCHLD")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
     let given_up = tokio::time::sleep(FIRST_CONTAINER);
-    tokio::pin!(given_up);
+    let lost = lost(service);
+    tokio::pin!(given_up, lost);
     loop {
         tokio::select! {
             // A container that came after the shutdown was asked for is served.
             () = service.wait() => if service.is_empty() { return Ok(()) },
             () = &mut given_up, if !given_up.is_elapsed() => if service.is_empty() { return Ok(()) },
+            () = &mut lost => {
+                log::warn!("no container, and containerd has removed the bundle: this shim ends");
+                return Ok(());
+            }
             _ = children.recv() => service.reap_orphans(),
             _ = terminate.recv() => log::warn!("SIGTERM ignored: stop the Pod through containerd"),
+        }
+    }
+}
+
+/// Returns when this shim has no container and its bundle, the working directory, was removed. containerd removes a
+/// bundle when it has no address of the bundle's shim, because it was killed during `start` or could not write the
+/// address to a full disk. It then never calls this shim, nor ends it.
+async fn lost(service: &Service) {
+    loop {
+        service.emptied().await;
+        tokio::time::sleep(BUNDLE_CHECK).await;
+        let bundle = std::env::current_dir();
+        let is_removed = bundle.is_err_and(|error| error.kind() == ErrorKind::NotFound);
+        if is_removed && service.is_empty() {
+            return;
         }
     }
 }

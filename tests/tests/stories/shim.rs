@@ -74,6 +74,17 @@ fn a_container_lives_and_ends_while_containerd_is_away() -> Result<()> {
 }
 
 #[test]
+fn a_shim_that_containerd_has_lost_ends_when_its_bundle_is_removed() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let shim = bundle.start()?;
+    // containerd was killed before it kept the shim's address: it removes the bundle and calls nobody.
+    fs::remove_dir_all(&bundle.folder)?;
+    wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
+    assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
+    bundle.close()
+}
+
+#[test]
 fn an_unknown_container_and_an_unknown_signal_are_told_apart() -> Result<()> {
     let bundle = Bundle::shell("sleep 1000")?;
     let shim = bundle.start()?;

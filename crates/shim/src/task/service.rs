@@ -64,7 +64,7 @@ pub struct Shared {
     /// [`Shared::reap_orphans`] does not take a child that somebody is about to claim.
     pub forking: RwLock<()>,
     containers: Mutex<Containers>,
-    /// A container that was being made is there now, or is not.
+    /// Notified when a container has been made, could not be made, or was forgotten.
     settled: Notify,
     done: Notify,
     /// containerd has asked for the end. While there was a container still it may not ask again: it has lost patience with
@@ -237,6 +237,7 @@ impl Shared {
     /// Forgets a container. Of two that try at once, one does.
     pub fn forget(&self, id: &str) -> Result<(), Error> {
         let forgotten = self.containers().remove(id);
+        self.settled.notify_waiters();
         forgotten.map(drop).ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
     }
 
@@ -287,6 +288,17 @@ impl Service {
     /// Reaps ended children that belong to no container.
     pub fn reap_orphans(&self) {
         self.0.reap_orphans();
+    }
+
+    /// Waits until the Pod has no container, and none is being made.
+    pub async fn emptied(&self) {
+        loop {
+            let settled = self.0.settled.notified();
+            if self.is_empty() {
+                return;
+            }
+            settled.await;
+        }
     }
 
     /// Whether the Pod has no container, and none is being made.
