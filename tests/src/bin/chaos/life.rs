@@ -49,6 +49,9 @@ const DAEMON: &str = "daemon";
 /// not noted yet. With the next number it succeeds.
 const AFTER_A_RESTART: &str = "snapshots/new-";
 
+/// The call that makes a Pod.
+pub const MAKING: &str = "RunPodSandbox";
+
 /// The call that changes nothing.
 const LOOKING: &str = "ContainerStatus";
 
@@ -154,7 +157,7 @@ impl<'a> Life<'a> {
     fn sandbox(&mut self) -> Option<RunningPod<'a>> {
         let pod = Pod::new(&self.plan.name());
         let node = self.scene.node;
-        self.call("RunPodSandbox", || node.run_pod(&pod))
+        self.call(MAKING, || node.run_pod(&pod))
     }
 
     fn start(&mut self, pod: &RunningPod<'a>) {
@@ -377,7 +380,7 @@ impl<'a> Life<'a> {
                     || self.scene.weather.was_ever_restarted()
                         && error.to_string().contains(AFTER_A_RESTART);
                 if self.scene.weather.was_restarted_since(mark) {
-                    self.story.cut();
+                    self.story.cut(name);
                 }
                 self.failed(name, &format!("{error:#}"), is_excused);
                 None

@@ -12,12 +12,6 @@ const STORIES: usize = 5;
 /// The whole report.
 pub fn text(summary: &Summary) -> String {
     let mut text = String::new();
-    for (at, violation) in summary.violations.iter().enumerate() {
-        let _ = writeln!(text, "** {}", violation.what);
-        if at < STORIES {
-            let _ = writeln!(text, "{}", violation.stories);
-        }
-    }
     let counts = &summary.counts;
     for table in [pods(counts), strikes(counts), failures(counts), durations(counts)] {
         let _ = writeln!(text, "{}", aligned(&table));
@@ -25,6 +19,13 @@ pub fn text(summary: &Summary) -> String {
     if counts.left > 0 {
         let _ =
             writeln!(text, "{} things left of calls in which containerd was killed\n", counts.left);
+    }
+    // Last, because some who keep a log keep its end.
+    for (at, violation) in summary.violations.iter().enumerate() {
+        let _ = writeln!(text, "** {}", violation.what);
+        if at < STORIES {
+            let _ = writeln!(text, "{}", violation.stories);
+        }
     }
     let pods: usize = counts.pods.values().sum();
     let (seed, seconds) = (summary.seed, summary.took.as_secs());

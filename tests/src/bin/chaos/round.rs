@@ -179,14 +179,21 @@ fn among(stories: &[(Plan, Story)], bundles: &Bundles, text: &str) -> String {
 const OF_A_CUT_CALL: [&str; 4] =
     ["leases list", "snapshot in", "k8s.io/.", "file /run/containerd/s/"];
 
+/// Part of the path of a network namespace. containerd makes it before it saves that path, so that a containerd killed in
+/// between never removes it.
+const NETWORK_NAMESPACE: &str = "/netns/cni-";
+
 /// Judges what is left of a round, one thing a line. Where containerd was killed in the midst of a call, it knows
 /// nothing of what it had begun: what is left of such a Pod is counted, and no more.
 fn judge_left(left: &str, stories: &[(Plan, Story)], bundles: &Bundles, tally: &Tally) {
     let cut: Vec<_> = stories.iter().filter(|(_, story)| story.is_cut()).collect();
+    let is_cut_in_making = cut.iter().any(|(_, story)| story.is_cut_in(life::MAKING));
     let is_cut = |line: &str| {
         let pods = bundles.mentioned(line);
         let of_cut = pods.iter().any(|pod| cut.iter().any(|(plan, _)| plan.name() == *pod));
-        of_cut || (!cut.is_empty() && OF_A_CUT_CALL.iter().any(|part| line.contains(part)))
+        of_cut
+            || (!cut.is_empty() && OF_A_CUT_CALL.iter().any(|part| line.contains(part)))
+            || (is_cut_in_making && line.contains(NETWORK_NAMESPACE))
     };
     // The first line says that something is left; the cgroup above those of Pods is there as long as they are.
     let things = left.lines().skip(1).map(str::trim);

@@ -16,7 +16,7 @@ struct Told {
     lines: Vec<String>,
     violations: Vec<String>,
     last_failure: String,
-    is_cut: bool,
+    cut_calls: Vec<&'static str>,
 }
 
 impl Story {
@@ -45,14 +45,19 @@ impl Story {
         self.told().violations.push(what.to_owned());
     }
 
-    /// Notes that containerd was killed in the midst of a call.
-    pub fn cut(&self) {
-        self.told().is_cut = true;
+    /// Notes that containerd was killed during a call.
+    pub fn cut(&self, call: &'static str) {
+        self.told().cut_calls.push(call);
     }
 
-    /// Whether it was.
+    /// Whether containerd was killed during a call.
     pub fn is_cut(&self) -> bool {
-        self.told().is_cut
+        !self.told().cut_calls.is_empty()
+    }
+
+    /// Whether containerd was killed during a call of that name.
+    pub fn is_cut_in(&self, call: &str) -> bool {
+        self.told().cut_calls.contains(&call)
     }
 
     /// What must not be, so far.
