@@ -4,8 +4,8 @@
 //! request process: cgroup ─▶ namespaces and root of the first process ─▶ fork ─▶ waits for the report ─▶ answers
 //!                                                                          └─ limits, user, rights ─▶ waits ─▶ workload
 //! ```
-//! The workload starts after the request process has answered the shim. So nothing runs that the shim does not know of,
-//! whichever process is killed on the way.
+//! The shim releases the workload when it has the answer: nothing runs that the shim does not know of, and what it
+//! knows of runs even if the request process is killed.
 //!
 //! libcontainer's own way to do this leaves the seccomp filter out. The steps here are its own for a first
 //! process, in the same order, and taken from it where it offers them.
@@ -26,7 +26,7 @@ use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork,
+    ForkResult, Gid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork,
     getcwd, pipe2, setgroups, setresgid, setresuid, setsid,
 };
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
@@ -46,38 +46,19 @@ const CANNOT_EXECUTE: i32 = 126;
 /// What a process may not take away from the files it creates, unless it says otherwise (runc's).
 const UMASK: u32 = 0o022;
 
-/// Exec process that waits to run its workload.
-pub struct Waiting {
-    pid: Pid,
-    release: OwnedFd,
-}
-
-impl Waiting {
-    /// Its pid, in the shim's pid namespace.
-    pub fn pid(&self) -> i32 {
-        self.pid.as_raw()
-    }
-
-    /// Lets it continue. If this value is dropped instead, the process exits.
-    pub fn release(self) {
-        // It may have been killed.
-        let _ = nix::unistd::write(&self.release, &[1]);
-    }
-}
-
-/// Pipes between the exec process and the request process: `report` carries the reason why the workload cannot run,
-/// `release` a byte when it may.
+/// Pipes of the exec process: `report` carries the reason why the workload cannot run to the request process, `release` a
+/// byte from the shim when it may run.
 struct Pipes {
     report: OwnedFd,
     release: OwnedFd,
 }
 
-/// Makes the process and returns it when it is ready.
-pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<Waiting, Error> {
+/// Makes the process and returns its pid, in the shim's pid namespace, when it waits for the shim to release it.
+pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
     let Exec { id, bundle, pid, process, stdio, console, workload } = request;
     let mut fds = fds.into_iter();
-    let first = fds.next().ok_or(Error::Gone { process: "request" })?;
-    let first = PidFd::received(pid, first);
+    let mut next = || fds.next().ok_or(Error::Gone { process: "request" });
+    let (release, first) = (next()?, PidFd::received(pid, next()?));
     let given = Given::take(stdio, console, fds)?;
     let Recorded { record: Record { create, .. }, spec } = create::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
@@ -93,12 +74,11 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<Waiting
     }
     cgroup.enter()?;
     join(&first, &spec)?;
-    let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"));
-    let ((reader, report), (release, writer)) = (pipe()?, pipe()?);
+    let (reader, report) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
     match unsafe { fork() }.map_err(Error::system("fork in the container"))? {
         ForkResult::Child => {
-            drop((reader, writer));
+            drop(reader);
             let pipes = Pipes { report, release };
             let failed = run(&spec, &workload, given, guests, descriptors, &pipes);
             let _ = nix::unistd::write(&pipes.report, failed.to_string().as_bytes());
@@ -110,7 +90,7 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<Waiting
             let read = File::from(reader).take(limits::ERROR_LOG_BYTES).read_to_string(&mut reason);
             read.map_err(Error::io("wait for the process"))?;
             if reason.is_empty() {
-                return Ok(Waiting { pid: child, release: writer });
+                return Ok(child.as_raw());
             }
             let _ = waitpid(child, None);
             Err(Error::Container(reason))

@@ -17,8 +17,8 @@ pub enum Request {
     /// Descriptors: those of stdin, stdout and stderr that [`Create::stdio`] announces, then the files of a
     /// [`Workload::Guest`], then the console of [`Create::console`].
     Create(Create),
-    /// Start a further process in a container. Descriptors: the container's first process ([`crate::pidfd`]), those
-    /// of stdin, stdout and stderr that [`Exec::stdio`] announces, the files of a
+    /// Make a further process in a container, which runs its workload when it reads a byte of a pipe and exits if that ends
+    /// ([`crate::Zygote::exec`]). Descriptors: the pipe, the container's first process ([`crate::pidfd`]), those of stdin, stdout and stderr that [`Exec::stdio`] announces, the files of a
     /// [`Workload::Guest`], and the console of [`Exec::console`].
     Exec(Box<Exec>),
     /// Release a created container.
@@ -129,7 +129,7 @@ pub enum Workload {
 /// The answer to a [`Request`].
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// The container waits, or the further process runs; the process, in the shim's pid namespace.
+    /// The container, or the further process, waits; the process, in the shim's pid namespace.
     Created {
         /// Process id.
         pid: i32,

@@ -22,16 +22,16 @@ use std::process::Command;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::unistd::{ForkResult, Pid, fork, getpid, getppid};
+use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2};
 use serde_json::Value;
 
-use crate::exec::Waiting;
 use crate::pidfd::PidFd;
 use crate::{
-    Error, Failure, Reply, Request, create, errors, exec, inherit, unwritable, wire, worker,
+    Error, Exec, Failure, Reply, Request, create, errors, exec, inherit, unwritable, wire, worker,
 };
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
@@ -157,6 +157,20 @@ impl Zygote {
         }
     }
 
+    /// Has a further process made in a container and lets its workload run. `fds` are those of [`Request::Exec`] without the
+    /// pipe. Blocks.
+    ///
+    /// # Errors
+    /// As [`Zygote::call`].
+    pub fn exec(&self, exec: Exec, mut fds: Vec<OwnedFd>) -> Result<PidFd, Error> {
+        let (waits, release) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
+        fds.insert(0, waits);
+        let process = self.make(&Request::Exec(Box::new(exec)), &fds)?;
+        // It may have been killed.
+        let _ = nix::unistd::write(&release, &[1]);
+        Ok(process)
+    }
+
     /// Has a request carried out and waits for the answer. Blocks.
     ///
     /// # Errors
@@ -249,24 +263,18 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
     if wire::announce(&connection).is_err() {
         exit(1)
     }
-    let mut waiting = None;
     let reply = wire::read(&connection)
-        .and_then(|request| carry_out(request, fds, guests, &connection, &mut waiting))
+        .and_then(|request| carry_out(request, fds, guests, &connection))
         .unwrap_or_else(|error| Reply::Failed(Failure { message: error.to_string() }));
     let sent = wire::write(&connection, &reply);
-    if let Some(waiting) = waiting.filter(|_| sent.is_ok()) {
-        waiting.release();
-    }
     exit(i32::from(sent.is_err()))
 }
 
-/// `waiting` gets an exec process that is to be released after the reply.
 fn carry_out(
     request: Request,
     fds: Vec<OwnedFd>,
     guests: &Guests,
     connection: &UnixStream,
-    waiting: &mut Option<Waiting>,
 ) -> Result<Reply, Error> {
     match request {
         Request::Create(create) => {
@@ -275,10 +283,7 @@ fn carry_out(
         }
         Request::Exec(request) => {
             trace::end();
-            let process = exec::exec(*request, fds, guests)?;
-            let pid = process.pid();
-            *waiting = Some(process);
-            Ok(Reply::Created { pid })
+            exec::exec(*request, fds, guests).map(|pid| Reply::Created { pid })
         }
         Request::Start { bundle, id } => {
             let _span = trace::span("release");

@@ -24,6 +24,9 @@ const SIGKILL: u32 = 9;
 const KILLS: &str = "WASMTIME_SHIM_TEST_KILLS";
 const FEW_KILLS: usize = 45;
 
+/// Steps at a process's end at each of which it is killed.
+const LAST_STEPS: usize = 6;
+
 /// A Pod with a server that has answered once.
 fn serving(node: &Node) -> Result<(RunningPod<'_>, RunningContainer<'_>)> {
     let pod = node.run_pod(&Pod::new("survivor"))?;
@@ -208,7 +211,8 @@ fn kill_meanwhile<T: Send>(
     Ok((killer.steps()?, answer))
 }
 
-/// Kills at steps that are evenly spread over the lives of the first `processes` processes.
+/// Kills at steps that are evenly spread over the lives of the first `processes` processes, and at the last few, which are
+/// between a process's answer and its end.
 fn at_each_step(processes: usize, mut kill: impl FnMut(Victim) -> Result<usize>) -> Result<()> {
     let kills = env::var(KILLS).ok().and_then(|kills| kills.parse().ok()).unwrap_or(FEW_KILLS);
     for process in 0..processes {
@@ -216,8 +220,9 @@ fn at_each_step(processes: usize, mut kill: impl FnMut(Victim) -> Result<usize>)
         let steps = kill(never).with_context(|| format!("{never:?}"))?;
         ensure!(steps > 0, "process {process} made no steps");
         let each = kills.div_ceil(processes);
-        for place in 0..each {
-            let victim = Victim { process, step: 1 + place * steps / each };
+        let spread = (0..each).map(|place| 1 + place * steps / each);
+        for step in spread.chain(steps.saturating_sub(LAST_STEPS).max(1)..=steps) {
+            let victim = Victim { process, step };
             kill(victim).with_context(|| format!("{victim:?} of {steps} steps"))?;
         }
     }
@@ -290,7 +295,7 @@ fn the_delete_action_leaves_nothing_of_a_create_when_the_shim_is_killed_at_any_m
 }
 
 #[test]
-fn nothing_is_executed_that_nobody_knows_of_whoever_is_killed_on_the_way() -> Result<()> {
+fn what_is_executed_is_known_and_runs_to_its_end_whoever_is_killed_on_the_way() -> Result<()> {
     let bundle = Bundle::shell("while :; do read line; done")?;
     let (id, shim) = (bundle.id.as_str(), bundle.start()?);
     let stdin = bundle.fifo("stdin")?.display().to_string();
@@ -303,11 +308,16 @@ fn nothing_is_executed_that_nobody_knows_of_whoever_is_killed_on_the_way() -> Re
     at_each_step(2, |victim| {
         number += 1;
         let exec_id = format!("exec-{number}");
-        granted(shim.exec(id, &exec_id, &["/bin/sleep", "1000"]))?;
+        granted(shim.exec(id, &exec_id, &["/bin/sh", "-c", "exit 6"]))?;
         let start = || shim.start_exec(id, &exec_id);
         let (steps, started) = kill_meanwhile(&process, victim, None, start)?;
         match started {
-            Ok(()) => drop(granted(shim.end_exec(id, &exec_id))?),
+            Ok(()) => {
+                let code = granted(shim.wait_exec(id, &exec_id))?;
+                let is_itself_killed = victim.process == 1 && code == 137;
+                ensure!(code == 6 || is_itself_killed, "it ended with {code}");
+                granted(shim.end_exec(id, &exec_id))?;
+            }
             Err(refusal) => ensure!(victim.step != usize::MAX, "{refusal:?}"),
         }
         wait::until(SOON, "what is executed to end", || {

@@ -7,7 +7,7 @@ use containerd_shim::api::{DeleteResponse, Empty, ExecProcessRequest, StartRespo
 use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
 use nix::libc::SIGKILL;
 use oci_spec::runtime;
-use sandbox::{Request, Workload};
+use sandbox::Workload;
 
 use super::service::{Caller, Shared, blocking};
 use super::{config, workload};
@@ -97,7 +97,7 @@ pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteRespon
 /// All that it needs before it is a process.
 struct Prepared {
     is_guest: bool,
-    request: Request,
+    request: sandbox::Exec,
     fds: Vec<OwnedFd>,
     pending: Pending,
 }
@@ -122,7 +122,7 @@ async fn prepare(
     let own_terminal = is_program && container.kind() == Kind::Program;
     let (stdio, user) = (exec.process.stdio(), exec.spec.user());
     let connection = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, user).await?;
-    let request = Request::Exec(Box::new(sandbox::Exec {
+    let request = sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
         pid: first.pid().as_raw(),
@@ -130,7 +130,7 @@ async fn prepare(
         stdio: connection.announced(),
         console: connection.console.is_some(),
         workload: found.workload,
-    }));
+    };
     let (given, pending) = connection.split(found.files);
     let fds = [first.try_clone()?].into_iter().chain(given).collect();
     Ok(Prepared { is_guest, request, fds, pending })
@@ -140,7 +140,7 @@ impl Prepared {
     async fn make(self, shared: &Arc<Shared>, process: &Process) -> Result<(), Error> {
         let Prepared { is_guest, request, fds, pending } = self;
         let shared = shared.clone();
-        let child = blocking(move || Ok(shared.zygote.make(&request, &fds)?)).await?;
+        let child = blocking(move || Ok(shared.zygote.exec(request, fds)?)).await?;
         match pending.hold() {
             Ok(held) => {
                 process.made(child, held, is_guest);
