@@ -103,7 +103,7 @@ impl Observer {
             target: target.to_owned(),
             protocol: format!("{:?}", request.version()),
             user_agent: headers.get(USER_AGENT).map(text),
-            trace_id: trace.map(|trace| trace.id().to_owned()),
+            trace_id: trace.map(Trace::id),
             status: CLIENT_GONE,
             bytes: 0,
             cut_by: None,

@@ -11,23 +11,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use hyper::body::{Bytes, Incoming};
-use hyper::header::{HOST, HeaderValue, USER_AGENT};
+use hyper::header::{HOST, USER_AGENT};
 use hyper::http::uri::Authority;
 use hyper::{Request, Response, Version};
-use opentelemetry::propagation::TextMapPropagator;
 use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
 use opentelemetry::{Context, Key, KeyValue};
-use opentelemetry_http::{HeaderExtractor, HeaderInjector, HttpClient, HttpError};
+use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
-use opentelemetry_sdk::propagation::TraceContextPropagator;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
 use tokio::runtime::Handle;
 
 use super::metrics::known_method;
 use super::outgoing::Outgoing;
 use super::response::CutBy;
-use super::tracing::STATE;
+use super::tracing;
 use crate::Plan;
 use crate::report::tell;
 
@@ -43,8 +41,7 @@ const EXPORT_MILLISECONDS: u64 = 10_000;
 /// How long the last spans may take when the server ends: less than a Pod has by default to end.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
 
-/// The longest text of a client's that is part of a span, in bytes: many spans may wait for their collector. There has to
-/// be room for 512 of a trace's state (W3C Trace Context, section 3.3.1.5).
+/// The longest text of a client's that is part of a span, in bytes: many spans may wait for their collector.
 const LONGEST: usize = 1 << 10;
 
 /// What service the SDK has where nobody says.
@@ -54,7 +51,6 @@ const UNKNOWN: &str = "unknown_service";
 pub struct Spans {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
-    headers: TraceContextPropagator,
 }
 
 impl Spans {
@@ -97,17 +93,13 @@ impl Spans {
         let provider = SdkTracerProvider::builder().with_resource(resource);
         let provider = provider.with_batch_exporter(exporter).build();
         let tracer = provider.tracer(env!("CARGO_PKG_NAME"));
-        Some(Spans { provider, tracer, headers: TraceContextPropagator::new() })
+        Some(Spans { provider, tracer })
     }
 
     /// Begins the span of a request, within the trace that it is of. What the guest and whom it asks do is within this
     /// one: the request's header says so.
     pub fn begin(&self, request: &mut Request<Incoming>, client: Option<SocketAddr>) -> Span {
-        if request.headers().get(STATE).is_some_and(|state| state.len() > LONGEST) {
-            request.headers_mut().remove(STATE);
-        }
-        let parent = HeaderExtractor(request.headers());
-        let parent = self.headers.extract_with_context(&Context::new(), &parent);
+        let parent = Context::new().with_remote_span_context(tracing::extract(request.headers()));
         let method = known_method(request.method().as_str());
         // There are no routes: a path may hold what is different each time ("Semantic conventions for HTTP spans").
         let name = method.unwrap_or("HTTP");
@@ -116,11 +108,7 @@ impl Spans {
         if span.is_recording() {
             span.set_attributes(attributes(request, method, client));
         }
-        let context = Context::new().with_remote_span_context(span.span_context().clone());
-        self.headers.inject_context(&context, &mut HeaderInjector(request.headers_mut()));
-        if request.headers().get(STATE).is_some_and(HeaderValue::is_empty) {
-            request.headers_mut().remove(STATE);
-        }
+        tracing::inject(span.span_context().clone(), request.headers_mut());
         span
     }
 
