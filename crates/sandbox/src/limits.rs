@@ -49,6 +49,9 @@ pub const PASSWD_BYTES: u64 = 1 << 20;
 /// (`runtimeRequestTimeout`). Hooks of the container are part of it.
 pub const RUNTIME_TIME: Duration = Duration::from_secs(120);
 
+/// How long it may take at least: what is nearly done is done, although its caller has lost patience, who then has it deleted.
+pub const RUNTIME_LEAST_TIME: Duration = Duration::from_secs(5);
+
 /// How long its `delete` may take. The container's processes have ended before.
 pub const DELETE_TIME: Duration = Duration::from_secs(20);
 

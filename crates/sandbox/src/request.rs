@@ -104,7 +104,8 @@ pub struct Exec {
 
 /// How long the OCI runtime may take for a caller who waits for `patience`, if not for ever.
 pub fn time(patience: Option<Duration>) -> Duration {
-    patience.map_or(limits::RUNTIME_TIME, |patience| patience.min(limits::RUNTIME_TIME))
+    let patience = patience.unwrap_or(limits::RUNTIME_TIME);
+    patience.clamp(limits::RUNTIME_LEAST_TIME, limits::RUNTIME_TIME)
 }
 
 /// The descriptors of a [`Create`] or [`Exec`], by what they are for.

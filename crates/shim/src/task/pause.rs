@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use containerd_shim::api::{Empty, PauseRequest, ResumeRequest};
 use containerd_shim::protos::events::task::{TaskPaused, TaskResumed};
-
 use sandbox::Change;
 
 use super::service::{Shared, blocking};
@@ -23,6 +22,8 @@ pub async fn pause(shared: Arc<Shared>, request: PauseRequest) -> Result<Empty, 
         Kind::Sandbox | Kind::Guest => blocking(move || Ok(freezing.cgroup().freeze()?)).await,
     };
     if let Err(error) = frozen {
+        // The OCI runtime may have been killed on the way.
+        let _ = container.cgroup().thaw();
         container.first().lifecycle().resumed();
         return Err(error);
     }
