@@ -33,7 +33,7 @@ use crate::console::Console;
 use crate::errors::explain;
 use crate::request::Given;
 use crate::rlimit::Descriptors;
-use crate::workload::{Guest, Linux, Pause};
+use crate::workload::{Guest, Pause};
 use crate::zygote::Guests;
 use crate::{Create, Error, Workload, page_map};
 
@@ -56,7 +56,7 @@ pub fn build(
     let descriptors = Descriptors::withhold(&mut spec);
     let executor: Box<dyn Executor> = match &request.workload {
         Workload::Pause => Box::new(Pause::new()),
-        Workload::Linux => Box::new(Linux { descriptors }),
+        Workload::Linux => return Err(Error::Gone { process: "request" }),
         Workload::Guest { value, .. } => {
             Box::new(Guest::new(guests, value, files, receiver, descriptors))
         }

@@ -1,13 +1,15 @@
 //! Who builds a container: until they are done, what they make cannot all be found and taken away.
 //!
 //! They hold a lock on a file in the container's folder: the process that was asked, and those that libcontainer forks
-//! from it, which enter the cgroup by themselves. The container's first process gives it up when it is ready and in
+//! from it, which enter the cgroup by themselves; or the OCI runtime that it executes. The container's first process gives it up when it is ready and in
 //! the cgroup, where it is found ([`over`]). Of those who are killed the kernel takes it back.
 
+use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::os::fd::AsRawFd;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::thread::sleep;
 use std::time::Duration;
@@ -67,17 +69,56 @@ pub fn end(folder: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Kills the processes that have the file at that path open, as the first process of an OCI runtime's container until it is
+/// started. Returns when they have ended or the time is up; a missing file is open nowhere.
+pub fn end_holders(path: &Path) {
+    // What it is, and not its name: that of a process in another mount namespace differs. Only files of that name are looked
+    // at, because one of another file system may not answer.
+    let Ok(Identity { name, file }) = Identity::of(path) else { return };
+    let is_it = |process: &str, fd: &str| {
+        let link = PathBuf::from(format!("/proc/{process}/fd/{fd}"));
+        let is_named_so = fs::read_link(&link).is_ok_and(|it| it.file_name() == Some(&name));
+        is_named_so && link.metadata().is_ok_and(|it| (it.dev(), it.ino()) == file)
+    };
+    for _ in 0..TRIES {
+        let killed = kill_where(is_it);
+        if killed.iter().all(PidFd::has_ended) {
+            return;
+        }
+        sleep(PAUSE);
+    }
+}
+
+/// A file by name, and by device and inode.
+struct Identity {
+    name: OsString,
+    file: (u64, u64),
+}
+
+impl Identity {
+    fn of(path: &Path) -> io::Result<Identity> {
+        let metadata = path.metadata()?;
+        let name = path.file_name().unwrap_or_default().to_owned();
+        Ok(Identity { name, file: (metadata.dev(), metadata.ino()) })
+    }
+}
+
 /// Kills the other processes that have the file open. The caller repeats this, because one of them may just have forked.
 fn kill_holders(file: &File) -> Vec<PidFd> {
     let open = |process: &str, fd: &str| fs::read_link(format!("/proc/{process}/fd/{fd}")).ok();
     let Some(name) = open("self", &file.as_raw_fd().to_string()) else { return Vec::new() };
+    kill_where(|process, fd| open(process, fd).as_ref() == Some(&name))
+}
+
+/// Kills the other processes that have such a descriptor, by the number of either.
+fn kill_where(is_it: impl Fn(&str, &str) -> bool) -> Vec<PidFd> {
     let others = numbers(Path::new("/proc")).filter(|it| *it != std::process::id().to_string());
     let mut killed = Vec::new();
     for process in others {
         // Opened first, because the pid may be reused at any moment.
         let opened = process.parse().ok().and_then(|pid| PidFd::open(Pid::from_raw(pid)).ok());
         let mut fds = numbers(&Path::new("/proc").join(&process).join("fd"));
-        if fds.any(|fd| open(&process, &fd).as_ref() == Some(&name)) {
+        if fds.any(|fd| is_it(&process, &fd)) {
             let sent = |process: &PidFd| process.signal(libc::SIGKILL).is_ok();
             killed.extend(opened.filter(sent));
         }
@@ -98,6 +139,25 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn who_has_a_fifo_open_is_ended_and_who_has_another_of_its_name_is_not() {
+        let directories = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
+        let [own, other] = directories.each_ref().map(|directory| {
+            let path = directory.path().join("exec.fifo");
+            File::create(&path).expect("a file");
+            path
+        });
+        let sleep = |path: &Path| {
+            let stdin = Stdio::from(File::open(path).expect("opened"));
+            Command::new("sleep").arg("1000").stdin(stdin).spawn().expect("is executed")
+        };
+        let (mut held, mut others) = (sleep(&own), sleep(&other));
+        end_holders(&own);
+        assert!(held.wait().expect("ended").code().is_none());
+        assert!(others.try_wait().expect("asked").is_none(), "another's process was killed");
+        others.kill().and_then(|()| others.wait()).expect("ended");
+    }
 
     #[test]
     fn whoever_still_builds_is_ended_and_nobody_else() {

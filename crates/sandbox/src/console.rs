@@ -13,7 +13,7 @@ use nix::pty::{OpenptyResult, openpty};
 
 use crate::{Error, wire};
 
-/// The socket in a container's folder on which libcontainer hands a terminal over.
+/// The socket in a container's folder on which a terminal is handed over by who makes it.
 const SOCKET: &str = "console.sock";
 
 /// What a terminal is as large as.
@@ -65,7 +65,7 @@ pub(crate) fn take() {
     }
 }
 
-/// The socket that libcontainer wants to connect to.
+/// The socket that libcontainer, or the OCI runtime, wants to connect to.
 pub(crate) struct Console {
     /// Where it is.
     pub path: PathBuf,
@@ -83,7 +83,12 @@ impl Console {
         Ok(Console { path: folder.join(SOCKET), listener, shim })
     }
 
-    /// Sends on what libcontainer has sent while it built the container.
+    /// The path by which another process connects, short enough for a socket's: through this process's working directory.
+    pub fn address(&self) -> PathBuf {
+        format!("/proc/{}/cwd/{SOCKET}", std::process::id()).into()
+    }
+
+    /// Sends on what was sent while the container was made.
     pub fn forward(self) -> Result<(), Error> {
         let (sender, _) = self.listener.accept().map_err(Error::io("receive the terminal"))?;
         let master = receive(sender)?;

@@ -26,7 +26,7 @@ use crate::cgroup::Cgroup;
 use crate::errors::explain;
 use crate::members::Members;
 use crate::zygote::Guests;
-use crate::{Create, Error, Workload, building, errors, spec};
+use crate::{Create, Error, Workload, building, errors, program, spec};
 
 /// libcontainer's record of a container, in its folder.
 const STATE: &str = "state.json";
@@ -47,9 +47,7 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
     // Not the bundle as well: containerd may have given up and removed it meanwhile.
     fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     let building = building::begin(&folder)?;
-    let record = Record { not_ours: cgroup.not_ours()?, create: request };
-    spec::save(&spec, &folder.join(CONFIG))?;
-    spec::save(&record, &folder.join(RECORD))?;
+    let record = begin(request, &spec, &cgroup, &folder)?;
     if let Some(groups) = groups {
         let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
         setgroups(&groups).map_err(Error::system("join the container's groups"))?;
@@ -75,12 +73,35 @@ fn make(
     let libcontainer = trace::span("libcontainer");
     let pid = build(&record.create, spec.clone(), folder, fds, guests, cgroup.by_systemd())?;
     drop(libcontainer);
-    cgroup.mark(&record.not_ours);
-    if let Some(members) = Members::of(pid, spec) {
-        let saved = spec::save(&members, &folder.join(MEMBERS));
-        saved.or_else(|error| members.kill(cgroup).and(Err(error)))?;
-    }
+    note(record, spec, folder, pid, cgroup)?;
     Ok(pid)
+}
+
+/// Records what was asked for, before the first process exists.
+pub fn begin(
+    request: Create,
+    spec: &Spec,
+    cgroup: &Cgroup,
+    folder: &Path,
+) -> Result<Record, Error> {
+    let record = Record { not_ours: cgroup.not_ours()?, create: request };
+    spec::save(spec, &folder.join(CONFIG))?;
+    spec::save(&record, &folder.join(RECORD))?;
+    Ok(record)
+}
+
+/// Records which processes are the container's, and that its cgroup is this runtime's.
+pub fn note(
+    record: &Record,
+    spec: &Spec,
+    folder: &Path,
+    pid: Pid,
+    cgroup: &Cgroup,
+) -> Result<(), Error> {
+    cgroup.mark(&record.not_ours);
+    let Some(members) = Members::of(pid, spec) else { return Ok(()) };
+    let saved = spec::save(&members, &folder.join(MEMBERS));
+    saved.or_else(|error| members.kill(cgroup).and(Err(error)))
 }
 
 /// An image's working directory need not exist; runc makes it as well. Links lead nowhere out of the root.
@@ -98,6 +119,9 @@ fn make_working_directory(spec: &Spec) {
 
 /// Releases a created container.
 pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
+    if let Some(recorded) = recorded(bundle).filter(Recorded::is_program) {
+        return program::start(&recorded, id);
+    }
     errors::begin();
     Container::load(folder(bundle).join(id))
         .and_then(|mut container| container.start())
@@ -109,11 +133,15 @@ pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
 /// without keeping the container from going: a hook that fails does not (OCI runtime spec, "Lifecycle").
 pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     let folder = folder(bundle);
-    let Some(Recorded { record, spec }) = recorded(bundle) else {
+    let Some(recorded) = recorded(bundle) else {
         building::end(&folder)?;
         return remove(&folder).map(|()| None);
     };
-    let cgroup = cgroup(&spec, id, record.create.systemd_cgroup)?;
+    let cgroup = cgroup(&recorded.spec, id, recorded.record.create.systemd_cgroup)?;
+    if recorded.is_program() {
+        return program::destroy(&recorded, &folder, id, &cgroup);
+    }
+    let Recorded { record, spec } = recorded;
     building::end(&folder)?;
     if let Some(members) = members(&folder, &spec) {
         members.kill(&cgroup)?;
@@ -131,7 +159,7 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
 
 /// The container's members; `None` if it has no process. If the request process was killed during Create, only the pid of
 /// the first process is on disk, written a moment ago.
-fn members(folder: &Path, spec: &Spec) -> Option<Members> {
+pub fn members(folder: &Path, spec: &Spec) -> Option<Members> {
     let noted = fs::read(folder.join(MEMBERS)).ok().and_then(|it| serde_json::from_slice(&it).ok());
     noted.or_else(|| {
         let pid = fs::read_to_string(folder.join(PID)).ok()?.trim().parse().ok()?;
@@ -174,7 +202,7 @@ fn name_working_directory(error: Error, spec: &Spec) -> Error {
 }
 
 /// Not `sandbox`, which containerd 2.x keeps for itself in a Pod's bundles.
-fn folder(bundle: &Path) -> PathBuf {
+pub fn folder(bundle: &Path) -> PathBuf {
     bundle.join("wasmtime")
 }
 
@@ -183,13 +211,27 @@ fn folder(bundle: &Path) -> PathBuf {
 pub struct Record {
     pub create: Create,
     /// [`Cgroup::not_ours`] before the container was made.
-    not_ours: Vec<PathBuf>,
+    pub not_ours: Vec<PathBuf>,
+}
+
+impl Record {
+    /// Whether nobody but the container is meant to be in or below its cgroup.
+    pub fn is_alone_in(&self, cgroup: &Cgroup) -> bool {
+        cgroup.is_named_after_container() && self.not_ours.is_empty()
+    }
 }
 
 /// What was asked for, and the spec as it was carried out.
 pub struct Recorded {
     pub record: Record,
     pub spec: Spec,
+}
+
+impl Recorded {
+    /// Whether its first process is a program, which the OCI runtime has made.
+    pub fn is_program(&self) -> bool {
+        matches!(self.record.create.workload, Workload::Linux)
+    }
 }
 
 /// The record of a container; none where it was not begun, or is gone.
@@ -205,7 +247,8 @@ pub fn cgroup(spec: &Spec, id: &str, systemd: bool) -> Result<Cgroup, Error> {
     Cgroup::new(path, id, systemd)
 }
 
-fn remove(folder: &Path) -> Result<(), Error> {
+/// Removes what is kept about a container.
+pub fn remove(folder: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
             Err(Error::io(format!("remove {}", folder.display()))(error))

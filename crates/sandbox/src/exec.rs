@@ -1,4 +1,4 @@
-//! A further process in a container: joins what its first process has, then is confined as that one was.
+//! A guest that is executed in a container: joins what its first process has, then is confined as that one was.
 //!
 //! ```text
 //! request process: cgroup ─▶ namespaces and root of the first process ─▶ fork ─▶ waits for the report ─▶ answers
@@ -36,7 +36,7 @@ use crate::errors::chain;
 use crate::pidfd::PidFd;
 use crate::request::Given;
 use crate::rlimit::Descriptors;
-use crate::workload::{Guest, Linux};
+use crate::workload::Guest;
 use crate::zygote::{Guests, exit};
 use crate::{Error, Exec, Workload, inherit, limits, spec};
 
@@ -55,7 +55,7 @@ struct Pipes {
 
 /// Makes the process and returns its pid, in the shim's pid namespace, when it waits for the shim to release it.
 pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
-    let Exec { id, bundle, pid, process, stdio, console, workload } = request;
+    let Exec { id, bundle, pid, process, stdio, console, workload, .. } = request;
     let mut fds = fds.into_iter();
     let mut next = || fds.next().ok_or(Error::Gone { process: "request" });
     let (release, first) = (next()?, PidFd::received(pid, next()?));
@@ -63,7 +63,7 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     let Recorded { record: Record { create, .. }, spec } = create::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
     let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
-    let mut spec = spec::fit_exec(spec, process, &create.workload, &workload, &cgroup);
+    let mut spec = spec::fit_exec(spec, process, &cgroup);
     let descriptors = Descriptors::withhold(&mut spec);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     // Nobody in the container may look into this process, or through it at the node, from here on.
@@ -105,11 +105,10 @@ fn executor(
     descriptors: Descriptors,
 ) -> Result<Box<dyn Executor>, Error> {
     match workload {
-        Workload::Linux => Ok(Box::new(Linux { descriptors })),
         Workload::Guest { value, .. } => {
             Ok(Box::new(Guest::new(guests, value, files, None, descriptors)))
         }
-        Workload::Pause => Err(refuse("a pause is no process to execute")),
+        Workload::Pause | Workload::Linux => Err(refuse("it is no guest")),
     }
 }
 

@@ -5,8 +5,9 @@
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
 //! 3. `create`, `build`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for
 //!    Start; `members`: which processes are the container's; `exec`: a further process in the same container;
-//! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
-//! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
+//! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
+//! 5. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
+//! 6. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
 //!    [`unwritable`], `page_map`, `unneeded`: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
@@ -27,10 +28,12 @@ mod members;
 mod page_map;
 pub mod pidfd;
 pub mod pipe;
+mod program;
 pub mod request;
 mod rights;
 pub mod rlimit;
 pub mod rootfs;
+pub mod runtime;
 mod spec;
 pub mod stack;
 mod unneeded;
@@ -44,7 +47,9 @@ use nix::sys::signal::Signal;
 
 pub use create::destroy;
 pub use members::Members;
+pub use program::Change;
 pub use request::{Create, Exec, Failure, Reply, Request, Workload};
+pub use runtime::Runtime;
 pub use spec::load as load_spec;
 pub use worker::{Bounds, Charged, End, Leash};
 pub use zygote::{Guests, Zygote};
@@ -96,6 +101,25 @@ pub enum Error {
     /// A worker ended before it answered.
     #[error("the worker {}", ended(.0))]
     Worker(End),
+    /// There is no OCI runtime for a Linux program.
+    #[error(
+        "cannot run a Linux program: no OCI runtime {program:?} in {searched}; install runc there, or name another \
+         runtime by BinaryName in containerd's runtime options (WASI guests need none)"
+    )]
+    NoRuntime {
+        /// Its path, or its name.
+        program: String,
+        /// Directories in which it was looked for.
+        searched: String,
+    },
+    /// The OCI runtime failed.
+    #[error("OCI runtime {verb} failed: {reason}")]
+    Runtime {
+        /// What it was to do: `create`, `start`, …
+        verb: &'static str,
+        /// The last error that it logged.
+        reason: String,
+    },
     /// The isolation could not be set up: libcontainer's reason, with what it logged on the way.
     #[error("{0}")]
     Container(String),

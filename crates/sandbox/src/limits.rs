@@ -44,3 +44,19 @@ pub const DESCRIPTORS: u64 = 256;
 
 /// How much of an image's `/etc/passwd` is read for a home directory: some ten thousand users.
 pub const PASSWD_BYTES: u64 = 1 << 20;
+
+/// How long one call of the OCI runtime may take, unless its caller has less time: as long as kubelet waits for an answer
+/// (`runtimeRequestTimeout`). Hooks of the container are part of it.
+pub const RUNTIME_TIME: Duration = Duration::from_secs(120);
+
+/// How long it may take at least: what is nearly done is done, although its caller has lost patience, who then has it deleted.
+pub const RUNTIME_LEAST_TIME: Duration = Duration::from_secs(5);
+
+/// How long its `delete` may take. The container's processes have ended before.
+pub const DELETE_TIME: Duration = Duration::from_secs(20);
+
+/// How long its `features` may take: containerd waits for them while it starts.
+pub const FEATURES_TIME: Duration = Duration::from_secs(10);
+
+/// How much of its log is read. Each call has one of its own, of a few lines.
+pub const RUNTIME_LOG_BYTES: u64 = 256 << 10;

@@ -74,6 +74,18 @@ impl Members {
         Err(cgroup.refuse("the container's processes do not end"))
     }
 
+    /// Kills what a killed call of the OCI runtime left in the container: children of this process that head a session, as
+    /// whatever is executed in a container does, and that `is_known` does not claim. To be called when nothing is
+    /// being executed in a container.
+    pub fn kill_strays(&self, is_known: impl Fn(Pid) -> bool) -> Result<(), Error> {
+        let strays = pidfd::children().into_iter().filter(|pid| {
+            let is_elsewhere = self.pids.is_none() && self.mounts.is_none();
+            !is_elsewhere && !is_known(*pid) && self.include(*pid) && pidfd::heads_a_session(*pid)
+        });
+        // A child's number is its own until it is reaped.
+        strays.into_iter().try_for_each(|pid| pidfd::signal(pid, libc::SIGKILL))
+    }
+
     /// Kills the first process. Returns true if it has ended.
     fn kill_first(&self) -> Result<bool, Error> {
         let pid = Pid::from_raw(self.first);

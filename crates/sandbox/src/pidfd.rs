@@ -102,6 +102,12 @@ pub(crate) fn parent(pid: Pid) -> Option<Pid> {
     after.split(' ').nth(1)?.parse().ok().map(Pid::from_raw)
 }
 
+/// Whether it is the first of its session (proc(5), `stat`, field 6).
+pub(crate) fn heads_a_session(pid: Pid) -> bool {
+    let session = stat(pid).and_then(|after| after.split(' ').nth(3)?.parse().ok());
+    session == Some(pid.as_raw())
+}
+
 /// Start time of a process in ticks since boot (proc(5), `stat`, field 22).
 pub(crate) fn started(pid: Pid) -> Option<u64> {
     let after = stat(pid)?;
@@ -117,7 +123,7 @@ fn stat(pid: Pid) -> Option<String> {
 /// Reaps one ended child that `known` does not claim, and returns its process id.
 ///
 /// The shim is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): processes a container orphaned, and those
-/// libcontainer used on the way, come to it and would stay zombies.
+/// that were used on the way to one, come to it and would stay zombies.
 pub fn reap_orphan(known: impl Fn(Pid) -> bool) -> Option<Pid> {
     let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     // waitid shows the same ended child again until it is reaped, so a known one would hide the others:
@@ -136,7 +142,7 @@ pub fn reap_orphan(known: impl Fn(Pid) -> bool) -> Option<Pid> {
 }
 
 /// This process's children, from `/proc/self/task/<tid>/children` of every thread (proc(5)).
-fn children() -> Vec<Pid> {
+pub(crate) fn children() -> Vec<Pid> {
     let Ok(tasks) = std::fs::read_dir("/proc/self/task") else {
         return Vec::new();
     };

@@ -4,11 +4,12 @@
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
 
-use crate::{Bounds, Charged, End, Error};
+use crate::{Bounds, Change, Charged, End, Error, Runtime, limits};
 
 /// A request to the zygote. Each is served by a process forked for it alone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -21,6 +22,15 @@ pub enum Request {
     /// ([`crate::Zygote::exec`]). Descriptors: the pipe, the container's first process ([`crate::pidfd`]), those of stdin, stdout and stderr that [`Exec::stdio`] announces, the files of a
     /// [`Workload::Guest`], and the console of [`Exec::console`].
     Exec(Box<Exec>),
+    /// Have the OCI runtime change the container of a [`Workload::Linux`].
+    Change {
+        /// The OCI bundle the container was created from.
+        bundle: PathBuf,
+        /// The container's id.
+        id: String,
+        /// What is to become of it.
+        change: Change,
+    },
     /// Release a created container.
     Start {
         /// The OCI bundle the container was created from.
@@ -58,6 +68,10 @@ pub struct Create {
     pub systemd_cgroup: bool,
     /// Whether to change the root with `chroot` in place of `pivot_root` (runtime option `NoPivotRoot`).
     pub no_pivot_root: bool,
+    /// The OCI runtime, for a [`Workload::Linux`].
+    pub runtime: Option<Runtime>,
+    /// How long the OCI runtime may take ([`time`]).
+    pub time: Duration,
     /// Which of stdin, stdout and stderr come as descriptors; the others are `/dev/null`.
     pub stdio: [bool; 3],
     /// Whether the process gets a terminal of the container's own devpts, in place of the three: its other side
@@ -82,8 +96,16 @@ pub struct Exec {
     pub stdio: [bool; 3],
     /// As in [`Create::console`].
     pub console: bool,
+    /// As in [`Create::time`].
+    pub time: Duration,
     /// What runs in it.
     pub workload: Workload,
+}
+
+/// How long the OCI runtime may take for a caller who waits for `patience`, if not for ever.
+pub fn time(patience: Option<Duration>) -> Duration {
+    let patience = patience.unwrap_or(limits::RUNTIME_TIME);
+    patience.clamp(limits::RUNTIME_LEAST_TIME, limits::RUNTIME_TIME)
 }
 
 /// The descriptors of a [`Create`] or [`Exec`], by what they are for.
@@ -115,7 +137,7 @@ impl Given {
 pub enum Workload {
     /// Holds a Pod's namespaces: waits for SIGTERM or SIGINT and reaps what is orphaned to it.
     Pause,
-    /// The program that `process.args` of the OCI spec names.
+    /// The program that `process.args` of the OCI spec names, in a container that the node's OCI runtime makes.
     Linux,
     /// [`crate::Guests::run`] with a value and the files that come with the request.
     Guest {
@@ -136,6 +158,8 @@ pub enum Reply {
     },
     /// The container was released.
     Started,
+    /// The container was changed.
+    Changed,
     /// The container is gone.
     Destroyed {
         /// What went wrong on the way without keeping it from going, such as a hook that failed.

@@ -27,22 +27,6 @@ pub fn with_the_rest_of(mut process: Process, first: &Process) -> Process {
     process
 }
 
-/// Takes away what makes device nodes.
-pub fn without_mknod(process: &mut Process) {
-    let Some(given) = process.capabilities().as_ref() else { return };
-    let without = |set: &Option<HashSet<Capability>>| -> HashSet<Capability> {
-        set.iter().flatten().copied().filter(|it| *it != Capability::Mknod).collect()
-    };
-    let capabilities = LinuxCapabilitiesBuilder::default()
-        .bounding(without(given.bounding()))
-        .effective(without(given.effective()))
-        .inheritable(without(given.inheritable()))
-        .permitted(without(given.permitted()))
-        .ambient(without(given.ambient()))
-        .build();
-    process.set_capabilities(capabilities.ok());
-}
-
 /// What a guest needs: nothing that only a program could use.
 pub fn reduce(process: &mut Process) {
     process.set_no_new_privileges(Some(true));

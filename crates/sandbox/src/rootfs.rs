@@ -61,6 +61,16 @@ pub fn mount(mounts: &[Mount], target: &Path) -> Result<(), Error> {
     Ok(())
 }
 
+/// Lets device nodes be opened that are on what [`mount`] has mounted, unless the options themselves forbid it.
+pub fn allow_devices(mounts: &[Mount], target: &Path) -> Result<(), Error> {
+    let Some(last) = mounts.last() else { return Ok(()) };
+    let (flags, _) = split(&last.options);
+    // Of one mount, and not of its file system, which others may have mounted as well.
+    let again = flags.difference(MsFlags::MS_REC) | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    mount_one(None::<&str>, target, None::<&str>, again, None::<&str>)
+        .map_err(Error::system(format!("allow devices on {}", target.display())))
+}
+
 /// Unmounts everything stacked on `target`; nothing mounted, or no such folder, is success.
 pub fn unmount(target: &Path) -> Result<(), Error> {
     loop {
@@ -80,7 +90,8 @@ fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
     if let Some(option) = data.iter().find(special) {
         return Err(Error::MountOption(option.clone()));
     }
-    // Device nodes of an image are nobody's to open; those of the runtime are on a /dev of its own.
+    // Device nodes of an image are not to be opened while the shim looks at its files, nor by a guest. A Linux program
+    // gets them back (`allow_devices`): what it may open is the OCI runtime's to decide.
     flags |= MsFlags::MS_NODEV;
     let mut parent = None;
     if data.iter().map(|option| option.len() + 1).sum::<usize>() >= page_size() {

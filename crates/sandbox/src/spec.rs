@@ -1,8 +1,6 @@
-//! Fits an OCI runtime spec to the workload before libcontainer sees it.
+//! Fits an OCI runtime spec to a guest, or to the built-in pause, before libcontainer sees it.
 //!
-//! A program of the image gets the spec as containerd wrote it, but for what this runtime could not keep in
-//! bounds. For a guest, and for the built-in pause, it
-//! is first reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, because
+//! It is reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, because
 //! libcontainer makes the standard device nodes in every root and they should not stay in the image's.
 
 use std::fs::{self, File};
@@ -20,9 +18,6 @@ use crate::{Error, Workload, limits, rights};
 
 /// Kernel file systems that only a Linux program could read.
 const LINUX_ONLY: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"];
-
-/// Where the kernel has SELinux: without it, labels mean nothing, and containerd may write them all the same.
-const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// Reads a `config.json` of at most 8 MiB.
 pub fn load(path: &Path) -> Result<Spec, Error> {
@@ -70,41 +65,22 @@ pub fn fit(
         let path: PathBuf = bundle.join(root.path());
         root.set_path(path);
     }
-    let groups = match workload {
-        Workload::Linux => {
-            fit_program(&mut spec, cgroup.is_unified());
-            None
-        }
-        Workload::Pause => reduce(&mut spec),
-        Workload::Guest { .. } => {
-            rights::tell_memory_limit(&mut spec, None);
-            reduce(&mut spec)
-        }
-    };
+    if let Workload::Guest { .. } = workload {
+        rights::tell_memory_limit(&mut spec, None);
+    }
+    let groups = reduce(&mut spec);
     (spec, groups)
 }
 
-/// Puts a further process into the spec of a container, `spec` as [`fit`] left it for `first`, of which `cgroup` is
-/// there by now. Only a program in a program's container gets the process as it was written.
-pub fn fit_exec(
-    mut spec: Spec,
-    process: Process,
-    first: &Workload,
-    workload: &Workload,
-    cgroup: &Cgroup,
-) -> Spec {
+/// Puts a guest into the spec of a container that is there, with a `cgroup`.
+pub fn fit_exec(mut spec: Spec, process: Process, cgroup: &Cgroup) -> Spec {
     let process = match spec.process() {
         Some(first) => rights::with_the_rest_of(process, first),
         None => process,
     };
     spec.set_process(Some(process));
-    match (first, workload) {
-        (Workload::Linux, Workload::Linux) => fit_program(&mut spec, cgroup.is_unified()),
-        _ => spec.process_mut().iter_mut().for_each(rights::reduce),
-    }
-    if let Workload::Guest { .. } = workload {
-        rights::tell_memory_limit(&mut spec, cgroup.memory_limit());
-    }
+    spec.process_mut().iter_mut().for_each(rights::reduce);
+    rights::tell_memory_limit(&mut spec, cgroup.memory_limit());
     spec
 }
 
@@ -146,25 +122,6 @@ fn keep_denied_devices(spec: &mut Spec, cgroup: &Cgroup) {
 fn is_every_device(rule: &LinuxDeviceCgroup) -> bool {
     let every_type = rule.typ().is_none_or(|typ| typ == LinuxDeviceType::A);
     every_type && rule.major().is_none() && rule.minor().is_none()
-}
-
-fn fit_program(spec: &mut Spec, unified: bool) {
-    let every_device = has_every_device(spec);
-    let Some(process) = spec.process_mut() else { return };
-    if !Path::new(SELINUX).exists() {
-        process.set_selinux_label(None);
-    }
-    // No filter of devices is attached to a v2 cgroup: whoever may make a node, may open it.
-    if unified && !every_device {
-        rights::without_mknod(process);
-    }
-}
-
-/// As a privileged container's spec has it: a rule that allows all, of any type.
-fn has_every_device(spec: &Spec) -> bool {
-    let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
-    let rules = resources.and_then(|resources| resources.devices().as_deref()).unwrap_or_default();
-    rules.iter().any(|rule| rule.allow() && is_every_device(rule))
 }
 
 fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
@@ -286,7 +243,7 @@ mod tests {
         };
         assert_eq!(rss(96 << 20, &guest()), [(PosixRlimitType::RlimitRss, 96 << 20, u64::MAX)]);
         assert_eq!(rss(-1, &guest()), []);
-        assert_eq!(rss(96 << 20, &Workload::Linux), []);
+        assert_eq!(rss(96 << 20, &Workload::Pause), []);
     }
 
     #[test]
@@ -334,19 +291,12 @@ mod tests {
     }
 
     #[test]
-    fn a_linux_program_gets_the_spec_as_it_was_written() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Linux, &cgroup());
-        assert_eq!(destinations(&fitted).len(), 5);
-        assert_eq!(fitted.root().as_ref().expect("root").path(), Path::new("/b/rootfs"));
-    }
-
-    #[test]
     fn mounts_are_private_unless_something_else_is_asked_for() {
         let said = |root: Option<&str>, mount: &str| {
             let mut json = serde_json::to_value(pod_spec()).expect("encodes");
             json["linux"]["rootfsPropagation"] = root.into();
             json["mounts"][3]["options"] = serde_json::json!(["rbind", mount]);
-            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup());
+            let (fitted, _) = fit(spec(json), Path::new("/b"), &guest(), &cgroup());
             fitted.linux().as_ref().expect("linux").rootfs_propagation().clone().expect("a word")
         };
         assert_eq!(said(None, "rprivate"), "private");
@@ -368,36 +318,12 @@ mod tests {
             json["linux"]["resources"] = serde_json::json!({ "devices": [
                 { "allow": false, "access": "rwm" },
                 { "allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm" } ] });
-            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup);
+            let (fitted, _) = fit(spec(json), Path::new("/b"), &guest(), &cgroup);
             let resources = fitted.linux().clone().expect("linux").resources().clone();
             let rules = resources.expect("resources").devices().clone().expect("rules");
             rules.iter().map(|rule| rule.allow()).collect::<Vec<_>>()
         };
         assert_eq!(rules("c 1:3 rwm\n"), [true]);
         assert_eq!(rules("a *:* rwm\n"), [false, true]);
-    }
-
-    #[test]
-    fn nodes_are_not_made_where_no_filter_stands_before_them() {
-        let host = tempfile::tempdir().expect("temporary folder");
-        fs::write(host.path().join("cgroup.controllers"), "").expect("v2");
-        let path = Some(Path::new("/pods/c1"));
-        let unified = Cgroup::in_hierarchies(host.path(), path, "c1", false).expect("a cgroup");
-        let capabilities = |rule: serde_json::Value, cgroup: &Cgroup| {
-            let mut json = serde_json::to_value(pod_spec()).expect("encodes");
-            json["process"]["capabilities"] =
-                serde_json::json!({ "bounding": ["CAP_MKNOD", "CAP_CHOWN"] });
-            json["linux"]["resources"] = serde_json::json!({ "devices": [rule] });
-            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, cgroup);
-            let process = fitted.process().clone().expect("process");
-            process.capabilities().clone().expect("capabilities").bounding().clone()
-        };
-        let none = serde_json::json!({ "allow": false, "access": "rwm" });
-        let every = serde_json::json!({ "allow": true, "access": "rwm" });
-        let with = Some(HashSet::from([Capability::Mknod, Capability::Chown]));
-        let without = Some(HashSet::from([Capability::Chown]));
-        assert_eq!(capabilities(none.clone(), &unified), without);
-        assert_eq!(capabilities(every, &unified), with, "privileged");
-        assert_eq!(capabilities(none, &cgroup()), with, "v1 has a filter");
     }
 }

@@ -6,20 +6,17 @@
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::convert::Infallible;
-use std::env;
-use std::ffi::CString;
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
 use libcontainer::oci_spec::runtime::Spec;
 use libcontainer::workload::{
     Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
 };
-use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{AccessFlags, Pid, access, execve};
+use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::page_map::Receiver;
@@ -27,9 +24,6 @@ use crate::rlimit::Descriptors;
 use crate::unneeded::Unneeded;
 use crate::zygote::{Guests, exit};
 use crate::{building, console, environment, errors, inherit};
-
-/// The image's program could not be executed (as a shell has it).
-const CANNOT_EXECUTE: i32 = 126;
 
 /// The signals that end the pause, as they do Kubernetes' own.
 const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
@@ -146,103 +140,5 @@ impl Executor for Guest {
         // The guest's env is part of its value; the process keeps nothing of containerd's.
         environment::clear();
         Ok(())
-    }
-}
-
-/// A program of the image.
-#[derive(Clone)]
-pub struct Linux {
-    /// Limit of open files to apply before the program starts.
-    pub descriptors: Descriptors,
-}
-
-impl Executor for Linux {
-    fn exec(&self, spec: &Spec) -> Result<(), ExecutorError> {
-        trace::last("execve");
-        let Err(error) = execute(spec, self.descriptors);
-        // Start has answered by now: the container's log is where the user looks.
-        eprintln!("{error}");
-        exit(CANNOT_EXECUTE)
-    }
-
-    fn validate(&self, spec: &Spec) -> Result<(), ExecutorValidationError> {
-        building::over();
-        program(spec).map(drop).map_err(ExecutorValidationError::ArgValidationError)
-    }
-}
-
-fn execute(spec: &Spec, descriptors: Descriptors) -> Result<Infallible, String> {
-    let path = program(spec)?;
-    let name = path.display().to_string();
-    let c_string = |text: &str| {
-        CString::new(text)
-            .map_err(|_| format!("exec {name:?}: an argument or variable holds a NUL byte"))
-    };
-    let args = arguments(spec).iter().map(|arg| c_string(arg)).collect::<Result<Vec<_>, _>>()?;
-    let env = env::vars()
-        .map(|(key, value)| c_string(&format!("{key}={value}")))
-        .collect::<Result<Vec<_>, _>>()?;
-    reset_signals();
-    label(spec)?;
-    descriptors.apply().map_err(|errno| format!("limit the descriptors: {}", errno.desc()))?;
-    execve(&c_string(&name)?, &args, &env)
-        .map_err(|error| format!("exec {name:?}: {}", error.desc()))
-}
-
-/// From execve(2) on the process has the SELinux label of the spec, which libcontainer leaves out.
-fn label(spec: &Spec) -> Result<(), String> {
-    let label = spec.process().as_ref().and_then(|process| process.selinux_label().clone());
-    let Some(label) = label.filter(|label| !label.is_empty()) else { return Ok(()) };
-    fs::write("/proc/thread-self/attr/exec", &label)
-        .map_err(|error| format!("take on the SELinux label {label:?}: {error}"))
-}
-
-/// Rust ignores SIGPIPE and that would outlive execve(2).
-fn reset_signals() {
-    for each in [Signal::SIGPIPE, Signal::SIGCHLD] {
-        // SAFETY: SIG_DFL is no function.
-        let _ = unsafe { signal(each, SigHandler::SigDfl) };
-    }
-    let _ = sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None);
-}
-
-fn arguments(spec: &Spec) -> &[String] {
-    spec.process().as_ref().and_then(|process| process.args().as_deref()).unwrap_or_default()
-}
-
-/// The program that `process.args[0]` names: a path as it is, a bare name looked up in the container's PATH.
-fn program(spec: &Spec) -> Result<PathBuf, String> {
-    let Some(name) = arguments(spec).first().filter(|name| !name.is_empty()) else {
-        return Err("no command specified: process.args is empty".into());
-    };
-    if name.contains('/') {
-        return executable(Path::new(name)).map(|()| PathBuf::from(name));
-    }
-    let env = spec.process().as_ref().and_then(|process| process.env().clone()).unwrap_or_default();
-    let path = env.iter().rev().find_map(|entry| entry.strip_prefix("PATH=")).unwrap_or_default();
-    let mut reason = format!("exec: {name:?}: executable file not found in $PATH ({path:?})");
-    for folder in path.split(':').filter(|folder| !folder.is_empty()) {
-        let candidate = Path::new(folder).join(name);
-        match executable(&candidate) {
-            Ok(()) => return Ok(candidate),
-            Err(_) if !candidate.exists() => {}
-            Err(refused) => reason = refused,
-        }
-    }
-    Err(reason)
-}
-
-fn executable(path: &Path) -> Result<(), String> {
-    let refuse = |reason: &str| Err(format!("exec: {path:?}: {reason}"));
-    match path.metadata() {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            refuse("no such file or directory")
-        }
-        Err(error) => refuse(&error.to_string()),
-        Ok(metadata) if metadata.is_dir() => refuse("is a directory"),
-        Ok(_) => match access(path, AccessFlags::X_OK) {
-            Ok(()) => Ok(()),
-            Err(errno) => refuse(&errno.desc().to_lowercase()),
-        },
     }
 }

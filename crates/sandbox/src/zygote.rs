@@ -31,7 +31,8 @@ use serde_json::Value;
 
 use crate::pidfd::PidFd;
 use crate::{
-    Error, Exec, Failure, Reply, Request, create, errors, exec, inherit, unwritable, wire, worker,
+    Error, Exec, Failure, Reply, Request, Workload, create, errors, exec, inherit, program,
+    unwritable, wire, worker,
 };
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
@@ -279,7 +280,17 @@ fn carry_out(
     match request {
         Request::Create(create) => {
             let _span = trace::span("create");
-            create::create(create, fds, guests).map(|pid| Reply::Created { pid })
+            let pid = match create.workload {
+                Workload::Linux => program::create(create, fds)?,
+                Workload::Pause | Workload::Guest { .. } => create::create(create, fds, guests)?,
+            };
+            Ok(Reply::Created { pid })
+        }
+        Request::Exec(request) if matches!(request.workload, Workload::Linux) => {
+            program::exec(*request, fds).map(|pid| Reply::Created { pid })
+        }
+        Request::Change { bundle, id, change } => {
+            program::change(&bundle, &id, &change).map(|()| Reply::Changed)
         }
         Request::Exec(request) => {
             trace::end();

@@ -16,6 +16,7 @@ use sandbox::cgroup::Cgroup;
 use crate::errors::Error;
 use crate::events::Events;
 use crate::oom::OomKills;
+use crate::options::Options;
 use crate::process::Process;
 
 /// How long the end of a container is not told yet, because that of a process executed in it is not. It is killed
@@ -42,6 +43,8 @@ pub struct Parts {
     pub kind: Kind,
     /// The wasm layers that its guest is made of.
     pub layers: Vec<Descriptor>,
+    /// The runtime options of its Create.
+    pub options: Options,
 }
 
 /// What a container's first process is.
@@ -106,6 +109,19 @@ impl Container {
         match self.parts.members {
             Some(members) => Ok(members.signal(self.cgroup(), signal)?),
             None => self.first().signal(signal),
+        }
+    }
+
+    /// The runtime options of its Create.
+    pub fn options(&self) -> &Options {
+        &self.parts.options
+    }
+
+    /// Kills what a killed call of the OCI runtime left in it. To be called when nothing is being executed in a container.
+    pub fn kill_strays(&self) {
+        let Some(members) = self.parts.members else { return };
+        if let Err(error) = members.kill_strays(|pid| self.claims(pid)) {
+            log::warn!("container {}: {error}", self.id());
         }
     }
 

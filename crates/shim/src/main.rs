@@ -56,7 +56,7 @@ fn run() -> anyhow::Result<()> {
         return Ok(());
     }
     if flags.info {
-        return info::run();
+        return info::run(&flags);
     }
     trace::begin(if flags.action.is_empty() { "shim" } else { "action" }, &flags.id);
     match flags.action.as_str() {

@@ -4,11 +4,15 @@
 //! `runtimeoptions.v1.Options`. All options of runc's shim are accepted, so that a config written for it
 //! (k3s gives `BinaryName` and `SystemdCgroup`) works; those that mean nothing here have no effect.
 
+use std::path::Path;
+
 use containerd_shim::api::Options as RuncOptions;
 use containerd_shim::bootstrap::any_is;
 use containerd_shim::protos::protobuf::Message as _;
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
+use oci_spec::runtime::User;
 use prost::Message as _;
+use sandbox::runtime::{self, Runtime};
 use serde::Deserialize;
 
 /// Runtime options that do not parse.
@@ -54,7 +58,20 @@ pub struct Options {
     pub no_pivot_root: bool,
     /// A cgroup for the shim itself, empty for none.
     pub shim_cgroup: String,
+    /// The OCI runtime for Linux programs, by path or name, empty for runc.
+    pub binary_name: String,
+    /// Directory of its state, empty for that of containerd's own shim.
+    pub root: String,
+    /// Linux programs keep the session keyring of the node.
+    pub no_new_keyring: bool,
+    /// User that owns the stdio of a Linux program, 0 for its own.
+    pub io_uid: u32,
+    /// Group of it.
+    pub io_gid: u32,
 }
+
+/// Begin of the names of containerd's shims.
+const SHIM: &str = "containerd-shim-";
 
 /// `runtimeoptions.v1.Options` of containerd's API.
 #[derive(Clone, PartialEq, prost::Message)]
@@ -104,6 +121,35 @@ impl Options {
         Options::from_toml(&toml_text(options, any)?)
     }
 
+    /// The OCI runtime for Linux programs in a namespace of containerd.
+    pub fn runtime(&self, namespace: &str) -> Runtime {
+        // k3s names the shim itself, which is no OCI runtime.
+        let file_name = Path::new(&self.binary_name).file_name().unwrap_or_default();
+        let is_shim = file_name.to_string_lossy().starts_with(SHIM);
+        let or = |given: &str, default: &str| {
+            if given.is_empty() { default.to_owned() } else { given.to_owned() }
+        };
+        let program = if is_shim { "" } else { &self.binary_name };
+        Runtime {
+            program: or(program, runtime::DEFAULT_PROGRAM),
+            root: Path::new(&or(&self.root, runtime::DEFAULT_ROOT)).join(namespace),
+            no_pivot_root: self.no_pivot_root,
+            no_new_keyring: self.no_new_keyring,
+        }
+    }
+
+    /// User and group that own the stdio of a Linux program that runs as `user`.
+    pub fn owner_of_stdio(&self, user: &User) -> User {
+        let mut owner = user.clone();
+        if self.io_uid != 0 {
+            owner.set_uid(self.io_uid);
+        }
+        if self.io_gid != 0 {
+            owner.set_gid(self.io_gid);
+        }
+        owner
+    }
+
     fn from_toml(text: &str) -> Result<Options, Error> {
         let table: toml::Table = toml::from_str(text)?;
         if let Some(key) = table.keys().find(|key| !KNOWN.contains(&key.as_str())) {
@@ -119,6 +165,11 @@ impl From<RuncOptions> for Options {
             systemd_cgroup: options.systemd_cgroup,
             no_pivot_root: options.no_pivot_root,
             shim_cgroup: options.shim_cgroup,
+            binary_name: options.binary_name,
+            root: options.root,
+            no_new_keyring: options.no_new_keyring,
+            io_uid: options.io_uid,
+            io_gid: options.io_gid,
         }
     }
 }
@@ -156,6 +207,33 @@ mod tests {
             "BinaryName = \"/usr/local/bin/containerd-shim-wasmtime-v1\"\nSystemdCgroup = true\n";
         let options = Options::parse(Some(&toml_options(body))).expect("parses");
         assert!(options.systemd_cgroup);
+        assert_eq!(options.runtime("k8s.io").program, "runc", "the shim is no OCI runtime");
+    }
+
+    #[test]
+    fn the_oci_runtime_is_found_as_containerds_own_shim_finds_it() {
+        let runtime =
+            |body| Options::parse(Some(&toml_options(body))).expect("parses").runtime("ns");
+        let default = runtime("");
+        assert_eq!(default.program, "runc");
+        assert_eq!(default.root, Path::new("/run/containerd/runc/ns"));
+        let body = "BinaryName = \"/opt/crun\"\nRoot = \"/run/x\"\nNoPivotRoot = true\nNoNewKeyring = true";
+        let named = runtime(body);
+        assert_eq!(named.program, "/opt/crun");
+        assert_eq!(named.root, Path::new("/run/x/ns"));
+        assert!(named.no_pivot_root && named.no_new_keyring);
+    }
+
+    #[test]
+    fn the_stdio_of_a_program_is_whose_the_options_say() {
+        let user: User = serde_json::from_str(r#"{ "uid": 7, "gid": 8 }"#).expect("a user");
+        let owner = |body| {
+            let options = Options::parse(Some(&toml_options(body))).expect("parses");
+            let owner = options.owner_of_stdio(&user);
+            (owner.uid(), owner.gid())
+        };
+        assert_eq!(owner(""), (7, 8));
+        assert_eq!(owner("IoUid = 1000\nIoGid = 2000"), (1000, 2000));
     }
 
     #[test]

@@ -4,11 +4,13 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::Result;
+use containerd_shim_protos::api::CreateTaskRequest;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 use tests::cgroups;
 use tests::shim::{Bundle, Shim, mount};
 
+use crate::compiling::guest;
 use crate::shim::{ends, granted};
 
 /// Runs the bundle's container to its end and returns its exit code.
@@ -28,19 +30,44 @@ fn configure(bundle: &Bundle, change: impl FnOnce(&mut Value)) -> Result<()> {
 }
 
 #[test]
-fn a_device_node_of_the_image_is_not_opened() -> Result<()> {
-    // Not even one that the cgroup's filter lets pass: /dev/zero's number under another name.
-    let read = "head -c 1 /image/zero 2>&1 | grep -q 'Permission denied'";
-    let bundle = Bundle::shell(&format!("head -c 1 /dev/zero >/dev/null && {read}"))?;
+fn a_device_node_of_the_image_is_opened_by_a_program_if_its_spec_allows_that() -> Result<()> {
+    // /dev/zero and /dev/mem under other names.
+    let read = "head -c 1 /image/zero >/dev/null || exit 1; \
+                head -c 1 /image/mem 2>&1 | grep -q 'not permitted' || exit 2; exit 7";
+    let bundle = Bundle::shell(read)?;
+    configure(&bundle, |config| {
+        config["linux"]["resources"] = json!({ "devices": [{ "allow": false, "access": "rwm" }] });
+    })?;
     let image = bundle.folder.join("image");
     fs::create_dir(&image)?;
-    mknod(&image.join("zero"), SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 5))?;
+    for (name, minor) in [("zero", 5), ("mem", 1)] {
+        let mode = Mode::from_bits_truncate(0o666);
+        mknod(&image.join(name), SFlag::S_IFCHR, mode, makedev(1, minor))?;
+    }
     let shim = bundle.start()?;
     let mut request = bundle.create_request();
     let layers = format!("lowerdir={}:{}", overlay(&bundle, &image)?, linux_rootfs());
     request.set_rootfs(vec![mount("overlay", Path::new("overlay"), &[&layers])]);
     granted(shim.create(&request))?;
-    assert_eq!(run(&shim, &bundle)?, 0);
+    assert_eq!(run(&shim, &bundle)?, 7);
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_guests_root_has_no_devices_and_a_programs_has() -> Result<()> {
+    let bundle = Bundle::shell("true")?;
+    let shim = bundle.start()?;
+    let has_none = |request: &CreateTaskRequest| -> Result<bool> {
+        let pid = granted(shim.create(request))?;
+        let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+        let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/"));
+        let has_none = root.is_some_and(|root| root.contains("nodev"));
+        granted(shim.delete(&bundle.id))?;
+        Ok(has_none)
+    };
+    assert!(!has_none(&bundle.create_request())?);
+    assert!(has_none(&guest(&bundle, 0, 1)?)?);
     ends(&shim, &bundle)?;
     bundle.close()
 }

@@ -72,13 +72,17 @@ fn a_filter_of_system_calls_holds_for_another_user_too() -> Result<()> {
 }
 
 #[test]
-fn a_container_that_sets_a_trap_does_not_keep_its_executioner() -> Result<()> {
+fn a_container_that_sets_a_trap_does_not_keep_a_guest_that_is_executed_in_it() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("trap"))?;
+        let volume = node.volume("tools")?;
+        let hello = tests::containerd::repository().join("target/images/hello.wasm");
+        fs::copy(hello, volume.join("hello.wasm"))?;
         let script = format!("rm -f /etc/passwd; mkdir -p /etc; mkfifo /etc/passwd; {FOREVER}");
-        let app = pod.run(&Container::shell("app", &node.image("linux")?, &script))?;
+        let app = Container::shell("app", &node.image("linux")?, &script);
+        let app = pod.run(&app.readonly_mount(&volume, "/tools"))?;
         app.wait_for_output("ready")?;
-        assert_eq!(app.exec(&["sh", "-c", "echo $HOME"])?.success()?.stdout, "/\n");
+        assert_eq!(app.exec(&["/tools/hello.wasm"])?.success()?.stdout, "hello from wasi\n");
         Ok(())
     })
 }

@@ -32,6 +32,7 @@ mod pausing;
 mod pod;
 mod polyglot;
 mod preinit;
+mod programs;
 mod registry;
 mod resources;
 mod shim;

@@ -89,6 +89,7 @@ struct Unbuilt {
     stdio: Paths,
     kind: Kind,
     layers: Vec<Descriptor>,
+    options: Options,
 }
 
 async fn prepare(
@@ -120,21 +121,27 @@ async fn prepare(
         Workload::Linux => Kind::Program,
         Workload::Guest { .. } => Kind::Guest,
     };
-    let user = config.process().user();
-    let connection =
-        shared.connect(&request.id, &stdio, Owner::First, kind == Kind::Program, user).await?;
+    let is_program = kind == Kind::Program;
+    let mut user = config.process().user().clone();
+    if is_program {
+        rootfs.allow_devices()?;
+        user = options.owner_of_stdio(&user);
+    }
+    let connection = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
         systemd_cgroup: options.systemd_cgroup,
         no_pivot_root: options.no_pivot_root,
+        runtime: is_program.then(|| options.runtime(&shared.namespace)),
+        time: caller.time(),
         stdio: connection.announced(),
         console: connection.console.is_some(),
         workload: found.workload,
     };
     let (fds, pending) = connection.split(found.files);
     Ok(Prepared {
-        parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers },
+        parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
         create,
         fds,
         pending,
@@ -143,7 +150,7 @@ async fn prepare(
 
 impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
-        let Unbuilt { config, rootfs, cgroup, stdio, kind, layers } = self.parts;
+        let Unbuilt { config, rootfs, cgroup, stdio, kind, layers, options } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
         let child = isolate(shared, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
@@ -160,6 +167,7 @@ impl Prepared {
             own_pid_namespace: config.own_pid_namespace(),
             kind,
             layers,
+            options,
         }))
     }
 }
@@ -202,9 +210,16 @@ async fn isolate(
 /// The mounted root of a container that is being made.
 struct Rootfs {
     path: Option<PathBuf>,
+    mounts: Vec<Mount>,
 }
 
 impl Rootfs {
+    /// For a program, whose devices are the OCI runtime's to decide on.
+    fn allow_devices(&self) -> Result<(), Error> {
+        let Some(path) = &self.path else { return Ok(()) };
+        Ok(rootfs::allow_devices(&self.mounts, path)?)
+    }
+
     fn keep(mut self) -> PathBuf {
         self.path.take().unwrap_or_default()
     }
@@ -232,13 +247,13 @@ async fn mount(request: &CreateTaskRequest, rootfs: &Path) -> Result<Rootfs, Err
         .collect();
     if mounts.is_empty() {
         // The caller's own folder (`ctr run --rootfs`): nothing of ours to unmount.
-        return Ok(Rootfs { path: None });
+        return Ok(Rootfs { path: None, mounts });
     }
     let path = rootfs.to_owned();
     let _span = trace::span("mount the root");
     blocking(move || {
         rootfs::mount(&mounts, &path)?;
-        Ok(Rootfs { path: Some(path) })
+        Ok(Rootfs { path: Some(path), mounts })
     })
     .await
 }

@@ -60,10 +60,15 @@ pub async fn start(
     let prepared = prepare(shared, &container, &exec_id, &exec, caller).await?;
     // Until the process is known, nobody else may reap it.
     let forking = shared.forking.read().await;
+    let is_guest = prepared.is_guest;
     let made = prepared.make(shared, &exec.process).await;
     drop(forking);
     // A failure leaves processes too.
     shared.reap_orphans();
+    if made.is_err() && !is_guest {
+        let (shared, container) = (shared.clone(), container.clone());
+        tokio::spawn(async move { shared.end_strays(&container).await });
+    }
     made?;
     exec.process.lifecycle().started();
     let pid = exec.process.number();
@@ -120,8 +125,12 @@ async fn prepare(
     let is_guest = matches!(found.workload, Workload::Guest { .. });
     // A terminal of the container's own is in its devpts, which only a program's container has.
     let own_terminal = is_program && container.kind() == Kind::Program;
-    let (stdio, user) = (exec.process.stdio(), exec.spec.user());
-    let connection = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, user).await?;
+    let stdio = exec.process.stdio();
+    let user = match is_program {
+        true => container.options().owner_of_stdio(exec.spec.user()),
+        false => exec.spec.user().clone(),
+    };
+    let connection = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
     let request = sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
@@ -129,6 +138,7 @@ async fn prepare(
         process: (*exec.spec).clone(),
         stdio: connection.announced(),
         console: connection.console.is_some(),
+        time: caller.time(),
         workload: found.workload,
     };
     let (given, pending) = connection.split(found.files);

@@ -4,8 +4,10 @@ use std::sync::Arc;
 
 use containerd_shim::api::{Empty, PauseRequest, ResumeRequest};
 use containerd_shim::protos::events::task::{TaskPaused, TaskResumed};
+use sandbox::Change;
 
 use super::service::{Shared, blocking};
+use crate::container::Kind;
 use crate::errors::Error;
 
 /// Carries out Pause, and tells of it.
@@ -15,7 +17,13 @@ pub async fn pause(shared: Arc<Shared>, request: PauseRequest) -> Result<Empty, 
     container.first().lifecycle().may_pause()?;
     container.first().lifecycle().pausing();
     let freezing = container.clone();
-    if let Err(error) = blocking(move || Ok(freezing.cgroup().freeze()?)).await {
+    let frozen = match container.kind() {
+        Kind::Program => shared.change(&container, Change::Pause).await,
+        Kind::Sandbox | Kind::Guest => blocking(move || Ok(freezing.cgroup().freeze()?)).await,
+    };
+    if let Err(error) = frozen {
+        // The OCI runtime may have been killed on the way.
+        let _ = container.cgroup().thaw();
         container.first().lifecycle().resumed();
         return Err(error);
     }
@@ -30,7 +38,10 @@ pub async fn resume(shared: Arc<Shared>, request: ResumeRequest) -> Result<Empty
     let _alone = container.first().starting.lock().await;
     container.first().lifecycle().may_resume()?;
     let thawing = container.clone();
-    blocking(move || Ok(thawing.cgroup().thaw()?)).await?;
+    match container.kind() {
+        Kind::Program => shared.change(&container, Change::Resume).await?,
+        Kind::Sandbox | Kind::Guest => blocking(move || Ok(thawing.cgroup().thaw()?)).await?,
+    }
     container.first().lifecycle().resumed();
     shared.events.publish(TaskResumed { container_id: request.id, ..Default::default() });
     Ok(Empty::new())

@@ -18,8 +18,8 @@ use containerd_shim::api::{
 use containerd_shim::protos::ttrpc::{self, r#async::TtrpcContext};
 use nix::unistd::Pid;
 use oci_spec::runtime::User;
-use sandbox::Zygote;
 use sandbox::console::Size;
+use sandbox::{Change, Request, Zygote};
 use tokio::sync::{Notify, OnceCell, RwLock, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -39,6 +39,10 @@ const CREATES: usize = 4;
 
 /// How long an answer takes at most to be sent before the shim ends by itself.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
+
+/// How often, and after which pause, what a killed call has left is looked for: half a second in all.
+const STRAYS_TRIES: u32 = 50;
+const STRAYS_PAUSE: Duration = Duration::from_millis(10);
 
 /// The task service of one Pod.
 #[derive(Clone)]
@@ -101,6 +105,12 @@ pub struct Caller {
 impl Caller {
     fn new(context: &TtrpcContext) -> Caller {
         Caller { deadline: deadline(context), given_up: Arc::default() }
+    }
+
+    /// How long the OCI runtime may take for it.
+    pub fn time(&self) -> Duration {
+        let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
+        sandbox::request::time(self.deadline.map(left))
     }
 
     /// Returns when the container is to be deleted that it waits for. Of those who wait for this, one is told.
@@ -194,6 +204,28 @@ impl Shared {
             if pid == self.zygote.pid() {
                 log::warn!("the zygote was killed; a new one is started when it is needed");
             }
+        }
+    }
+
+    /// Has the OCI runtime change a program's container.
+    pub async fn change(
+        self: &Arc<Self>,
+        container: &Container,
+        change: Change,
+    ) -> Result<(), Error> {
+        let (shared, bundle) = (self.clone(), container.bundle().to_owned());
+        let request = Request::Change { bundle, id: container.id().to_owned(), change };
+        blocking(move || Ok(shared.zygote.call(&request, &[]).map(drop)?)).await
+    }
+
+    /// Kills what was left in a container by a call of the OCI runtime that was killed. What it has begun may show only after
+    /// a while, and is sought only while nothing else is being made.
+    pub async fn end_strays(&self, container: &Container) {
+        for _ in 0..STRAYS_TRIES {
+            if let Ok(_nobody_forks) = self.forking.try_write() {
+                container.kill_strays();
+            }
+            sleep(STRAYS_PAUSE).await;
         }
     }
 

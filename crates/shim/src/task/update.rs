@@ -5,9 +5,10 @@ use std::sync::Arc;
 use containerd_shim::api::{Empty, UpdateTaskRequest};
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::LinuxResources;
+use sandbox::Change;
 
 use super::service::{Shared, blocking};
-use crate::container::Container;
+use crate::container::{Container, Kind};
 use crate::errors::Error;
 
 /// The type of the limits, as containerd names what it has encoded as JSON (containerd, typeurl).
@@ -18,6 +19,10 @@ pub async fn update(shared: Arc<Shared>, request: UpdateTaskRequest) -> Result<E
     let container = shared.container(&request.id)?;
     container.first().lifecycle().may_update()?;
     let resources = resources(request.resources.as_ref())?;
+    if container.kind() == Kind::Program {
+        // runc also keeps them in its state, and has systemd keep them.
+        shared.change(&container, Change::Update(Box::new(resources.clone()))).await?;
+    }
     blocking(move || set(&container, &resources)).await?;
     Ok(Empty::new())
 }
@@ -31,7 +36,9 @@ fn resources(any: Option<&Any>) -> Result<LinuxResources, Error> {
 }
 
 fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
-    container.cgroup().update(resources)?;
+    if container.kind() != Kind::Program {
+        container.cgroup().update(resources)?;
+    }
     let limit = resources.memory().as_ref().and_then(|memory| memory.limit());
     let Some(limit) = limit.filter(|limit| *limit != 0) else { return Ok(()) };
     // A Linux container can have exec processes that are guests.

@@ -1,0 +1,256 @@
+//! The container of a Linux program: made, changed and taken away by the node's OCI runtime ([`crate::runtime`]).
+//!
+//! The runtime gets the bundle as containerd wrote it. What is ours: which processes are the container's and whose its
+//! cgroup is, as for every other container; and that nothing is left of a call that failed or was killed on the way.
+//!
+//! What a killed call left is found by what it holds: the runtime itself has the lock of [`crate::building`], and its first
+//! process has the fifo open on which it waits to be started, in the directory of the runtime's state.
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use nix::unistd::Pid;
+use oci_spec::runtime::{LinuxResources, Spec};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::build::PID;
+use crate::cgroup::Cgroup;
+use crate::console::Console;
+use crate::create::{self, Record, Recorded};
+use crate::request::Given;
+use crate::runtime::{self, Call, Runtime};
+use crate::{Create, Error, Exec, building, limits, pidfd, spec};
+
+/// The fifo by which the first process is started, in the directory of its state: runc and crun have it.
+const EXEC_FIFO: &str = "exec.fifo";
+
+/// A change to a container that the runtime carries out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Change {
+    /// Stops its processes where they are.
+    Pause,
+    /// Lets them continue.
+    Resume,
+    /// Sets other limits.
+    Update(Box<LinuxResources>),
+}
+
+/// Creates the container and returns its first process, which waits for Start. On failure nothing is left.
+pub fn create(request: Create, fds: Vec<OwnedFd>) -> Result<i32, Error> {
+    // Before anything is made.
+    runtime_of(&request)?.locate()?;
+    let directory = create::folder(&request.bundle);
+    let config = request.bundle.join("config.json");
+    let spec = spec::load(&config)?;
+    let cgroup = create::cgroup(&spec, &request.id, request.systemd_cgroup)?;
+    let spec =
+        if is_by_systemd(&request, &cgroup) { spec } else { name_cgroup(&config, spec, &cgroup)? };
+    fs::create_dir(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
+    let building = building::begin(&directory)?;
+    let record = create::begin(request, &spec, &cgroup, &directory)?;
+    let made = make(&record, &spec, &directory, fds, &cgroup, building.as_fd());
+    drop(building);
+    made.map(Pid::as_raw).inspect_err(|_| {
+        let _ = create::destroy(&record.create.bundle, &record.create.id);
+    })
+}
+
+/// Names the cgroup in `config.json` where the runtime would not find it as we do: it has no path there, or one for
+/// systemd on a node where the same path is made by hand.
+fn name_cgroup(config: &Path, spec: Spec, cgroup: &Cgroup) -> Result<Spec, Error> {
+    let path = cgroup.cgroups_path();
+    let given = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
+    if given.is_some_and(|given| Path::new("/").join(given) == path && given.is_absolute()) {
+        return Ok(spec);
+    }
+    // Edited as JSON: parts of a later spec must not be lost.
+    let name = config.display();
+    let text = fs::read(config).map_err(Error::io(format!("read {name}")))?;
+    let parsed = serde_json::from_slice(&text);
+    let mut json: Value = parsed.map_err(Error::malformed(format!("parse {name}")))?;
+    json["linux"]["cgroupsPath"] = path.display().to_string().into();
+    spec::save(&json, config)?;
+    spec::load(config)
+}
+
+fn make(
+    record: &Record,
+    spec: &Spec,
+    directory: &Path,
+    fds: Vec<OwnedFd>,
+    cgroup: &Cgroup,
+    lock: BorrowedFd<'_>,
+) -> Result<Pid, Error> {
+    let request = &record.create;
+    let runtime = runtime_of(request)?;
+    let Given { stdio, console, .. } = Given::take(request.stdio, request.console, fds)?;
+    let console = console.map(|fd| Console::listen(directory, fd)).transpose()?;
+    let mut call = call(runtime, "create", request.time, is_by_systemd(request, cgroup));
+    call.args.extend(["--bundle".into(), request.bundle.clone().into()]);
+    call.args.extend(["--pid-file".into(), directory.join(PID).into()]);
+    if let Some(console) = &console {
+        call.args.extend(["--console-socket".into(), console.address().into()]);
+    }
+    call.args.extend(runtime.no_pivot_root.then(|| "--no-pivot".into()));
+    call.args.extend(runtime.no_new_keyring.then(|| "--no-new-keyring".into()));
+    call.args.push(request.id.clone().into());
+    call.stdio = stdio;
+    call.inherited = Some(lock);
+    let creating = trace::span("OCI runtime: create");
+    call.run()?;
+    drop(creating);
+    let pid = read_pid(&directory.join(PID))?;
+    if let Some(console) = console {
+        console.forward()?;
+    }
+    create::note(record, spec, directory, pid, cgroup)?;
+    Ok(pid)
+}
+
+fn read_pid(path: &Path) -> Result<Pid, Error> {
+    let name = path.display();
+    let text = fs::read_to_string(path).map_err(Error::io(format!("read {name}")))?;
+    let pid = serde_json::from_str(text.trim()).map_err(Error::malformed(format!("read {name}")));
+    pid.map(Pid::from_raw)
+}
+
+/// Starts the created container's program: it is executed when this returns.
+pub fn start(recorded: &Recorded, id: &str) -> Result<(), Error> {
+    let _span = trace::span("OCI runtime: start");
+    by_id(recorded, "start", id)?.run().map(drop)
+}
+
+/// Carries out a change.
+pub fn change(bundle: &Path, id: &str, change: &Change) -> Result<(), Error> {
+    let recorded = create::recorded(bundle).ok_or(Error::Gone { process: "container" })?;
+    let resources;
+    let call = match change {
+        Change::Pause => by_id(&recorded, "pause", id)?,
+        Change::Resume => by_id(&recorded, "resume", id)?,
+        Change::Update(limits) => {
+            resources = in_file(limits)?;
+            let mut call = by_id(&recorded, "update", id)?;
+            let path = runtime::path_of(&resources);
+            call.args.splice(0..0, ["--resources".into(), path.into()]);
+            call
+        }
+    };
+    call.run().map(drop)
+}
+
+/// Executes a further program in the container.
+pub fn exec(request: Exec, fds: Vec<OwnedFd>) -> Result<i32, Error> {
+    let Exec { id, bundle, process, stdio, console, time, .. } = request;
+    let recorded = create::recorded(&bundle).ok_or(Error::Gone { process: "container" })?;
+    // A directory of its own: others may be executed at the same time.
+    let directory = create::folder(&bundle).join(format!("exec-{}", std::process::id()));
+    fs::create_dir_all(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
+    // The first two are for a process that is made here: what releases it, and the container's first process.
+    let given = Given::take(stdio, console, fds.into_iter().skip(2))?;
+    let process = in_file(&process)?;
+    let executed = execute(&recorded, &id, &directory, given, &process, time);
+    let _ = fs::remove_dir_all(&directory);
+    executed.map(Pid::as_raw)
+}
+
+fn execute(
+    recorded: &Recorded,
+    id: &str,
+    directory: &Path,
+    given: Given,
+    process: &impl AsFd,
+    time: Duration,
+) -> Result<Pid, Error> {
+    let console = given.console.map(|fd| Console::listen(directory, fd)).transpose()?;
+    let pid_file = directory.join(PID);
+    let mut call = by_id(recorded, "exec", id)?;
+    let mut args = vec!["--detach".into(), "--pid-file".into(), pid_file.clone().into()];
+    args.extend(["--process".into(), runtime::path_of(process).into()]);
+    if let Some(console) = &console {
+        args.extend(["--console-socket".into(), console.address().into()]);
+    }
+    call.args.splice(0..0, args);
+    call.stdio = given.stdio;
+    call.limit = time;
+    call.run()?;
+    let pid = read_pid(&pid_file)?;
+    let forwarded = console.map_or(Ok(()), Console::forward);
+    forwarded.inspect_err(|_| drop(pidfd::signal(pid, libc::SIGKILL)))?;
+    Ok(pid)
+}
+
+/// Ends the container's processes and has the runtime remove the rest. What is not there is passed over. Returns what went
+/// wrong without keeping the container from going.
+pub fn destroy(
+    recorded: &Recorded,
+    directory: &Path,
+    id: &str,
+    cgroup: &Cgroup,
+) -> Result<Option<String>, Error> {
+    let Recorded { record, spec } = recorded;
+    let runtime = runtime_of(&record.create)?;
+    let state = runtime.state(id);
+    building::end(directory)?;
+    building::end_holders(&state.join(EXEC_FIFO));
+    match create::members(directory, spec) {
+        Some(members) => members.kill(cgroup)?,
+        // It was killed on the way, and its first process is nowhere on record.
+        None if cgroup.is_named_after_container() => cgroup.kill()?,
+        None => {}
+    }
+    let by_systemd = is_by_systemd(&record.create, cgroup);
+    let mut call = call(runtime, "delete", limits::DELETE_TIME, by_systemd);
+    call.args = vec!["--force".into(), id.into()];
+    // runc kills everybody in the cgroup of a container without a pid namespace of its own, and gives up where it cannot
+    // remove the cgroup. One that others may be in is left to the rules of `members`.
+    call.hides_cgroups = !by_systemd && !record.is_alone_in(cgroup);
+    let deleted = call.run();
+    runtime::remove_state(&state)?;
+    cgroup.remove(&record.not_ours)?;
+    create::remove(directory)?;
+    Ok(match deleted {
+        Ok(errors) => (!errors.is_empty()).then(|| errors.join("; ")),
+        Err(error) => Some(error.to_string()),
+    })
+}
+
+/// Whether the runtime is to ask systemd for the cgroup.
+fn is_by_systemd(request: &Create, cgroup: &Cgroup) -> bool {
+    request.systemd_cgroup || cgroup.by_systemd()
+}
+
+fn by_id<'a>(recorded: &'a Recorded, verb: &'static str, id: &str) -> Result<Call<'a>, Error> {
+    let request = &recorded.record.create;
+    let cgroup = create::cgroup(&recorded.spec, id, request.systemd_cgroup)?;
+    let by_systemd = is_by_systemd(request, &cgroup);
+    let mut call = call(runtime_of(request)?, verb, limits::RUNTIME_TIME, by_systemd);
+    call.args = vec![id.into()];
+    Ok(call)
+}
+
+fn call<'a>(
+    runtime: &'a Runtime,
+    verb: &'static str,
+    limit: Duration,
+    by_systemd: bool,
+) -> Call<'a> {
+    let mut call = Call::of(runtime, verb, limit);
+    call.systemd = by_systemd;
+    call
+}
+
+fn runtime_of(request: &Create) -> Result<&Runtime, Error> {
+    request.runtime.as_ref().ok_or(Error::Gone { process: "container" })
+}
+
+/// A file in memory with a value as JSON.
+fn in_file(value: &impl Serialize) -> Result<fs::File, Error> {
+    let bytes = serde_json::to_vec(value).map_err(Error::malformed("encode for the runtime"))?;
+    let mut file = runtime::in_memory(c"runtime-input")?;
+    file.write_all(&bytes).map_err(Error::io("write for the runtime"))?;
+    Ok(file)
+}
