@@ -1,4 +1,4 @@
-//! A container's first process, made by libcontainer's own steps up to the point where it waits for Start.
+//! The first process of a program's container, made by libcontainer's own steps up to the point where it waits for Start.
 //!
 //! libcontainer's builder is not used, because when it fails it kills every process in the cgroup and removes the cgroup,
 //! although other containers may be in it. [`crate::destroy`] alone cleans up after a failure.
@@ -31,14 +31,11 @@ use oci_spec::runtime::{Hooks, Spec};
 
 use crate::console::Console;
 use crate::errors::explain;
+use crate::isolate::PID;
 use crate::request::Given;
 use crate::rlimit::Descriptors;
-use crate::workload::{Guest, Linux, Pause};
-use crate::zygote::Guests;
-use crate::{Create, Error, Workload, page_map};
-
-/// File in the container's directory with the pid of its first process.
-pub const PID: &str = "pid";
+use crate::workload::Linux;
+use crate::{Create, Error};
 
 /// Makes the process of `spec` and returns its pid. Its state files go to `directory`.
 pub fn build(
@@ -46,21 +43,12 @@ pub fn build(
     mut spec: Spec,
     directory: &Path,
     fds: Vec<OwnedFd>,
-    guests: &Guests,
     systemd: bool,
 ) -> Result<Pid, Error> {
-    let Given { stdio, files, console } = Given::take(request.stdio, request.console, fds)?;
+    let Given { stdio, console, .. } = Given::take(request.stdio, request.console, fds)?;
     let console = console.map(|fd| Console::listen(directory, fd)).transpose()?;
-    let has_page_map = matches!(request.workload, Workload::Guest { page_map: true, .. });
-    let (sender, receiver) = has_page_map.then(page_map::channel).transpose()?.unzip();
     let descriptors = Descriptors::withhold(&mut spec);
-    let executor: Box<dyn Executor> = match &request.workload {
-        Workload::Pause => Box::new(Pause::new()),
-        Workload::Linux => Box::new(Linux { descriptors }),
-        Workload::Guest { value, .. } => {
-            Box::new(Guest::new(guests, value, files, receiver, descriptors))
-        }
-    };
+    let executor = Box::new(Linux { descriptors });
     if spec.hooks().is_none() {
         spec.set_hooks(Some(Hooks::default()));
     }
@@ -70,9 +58,6 @@ pub fn build(
     let pid = made.map_err(|error| explain(&error))?;
     if let Some(console) = console {
         console.forward()?;
-    }
-    if let Some(sender) = sender {
-        sender.send(pid.as_raw());
     }
     Ok(pid)
 }

@@ -2,7 +2,7 @@
 //!
 //! Everything kept about a container is in `<bundle>/wasmtime`: what was asked for (`create.json`), the
 //! spec as it was carried out (`config.json`), its first process (`pid`) and how to recognise the others
-//! (`members.json`), and libcontainer's state below `<id>`. What was asked for is written before
+//! (`members.json`), where a guest waits for Start (`start`), and libcontainer's state of a program below `<id>`. What was asked for is written before
 //! the first process is made, so that [`destroy`] finds what to clean whoever was killed, and it goes with
 //! the bundle, which containerd removes.
 
@@ -16,17 +16,18 @@ use libcontainer::container::{Container, ContainerStatus};
 use libcontainer::error::LibcontainerError;
 use libcontainer::hooks::run_hooks;
 use libcontainer::process::intel_rdt::cleanup_intel_rdt;
-use nix::unistd::{Gid, Pid, setgroups};
+use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use pathrs::Root;
 use serde::{Deserialize, Serialize};
 
-use crate::build::{PID, build};
+use crate::build::build;
 use crate::cgroup::Cgroup;
 use crate::errors::explain;
+use crate::isolate::PID;
 use crate::members::Members;
 use crate::zygote::Guests;
-use crate::{Create, Error, Workload, building, errors, spec};
+use crate::{Create, Error, Workload, building, errors, isolate, spec};
 
 /// libcontainer's record of a container, in its folder.
 const STATE: &str = "state.json";
@@ -38,23 +39,20 @@ const MEMBERS: &str = "members.json";
 
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
 pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
-    errors::begin();
+    if matches!(request.workload, Workload::Linux) {
+        errors::begin();
+    }
     let reading = trace::span("spec");
     let folder = folder(&request.bundle);
     let original = spec::load(&request.bundle.join("config.json"))?;
     let cgroup = cgroup(&original, &request.id, request.systemd_cgroup)?;
-    let (spec, groups) = spec::fit(original, &request.bundle, &request.workload, &cgroup);
+    let spec = spec::fit(original, &request.bundle, &request.workload, &cgroup);
     // Not the bundle as well: containerd may have given up and removed it meanwhile.
     fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     let building = building::begin(&folder)?;
     let record = Record { not_ours: cgroup.not_ours()?, create: request };
     spec::save(&spec, &folder.join(CONFIG))?;
     spec::save(&record, &folder.join(RECORD))?;
-    if let Some(groups) = groups {
-        let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
-        setgroups(&groups).map_err(Error::system("join the container's groups"))?;
-    }
-    make_working_directory(&spec);
     drop(reading);
     let built = make(&record, &spec, &folder, fds, guests, &cgroup);
     drop(building);
@@ -72,10 +70,19 @@ fn make(
     guests: &Guests,
     cgroup: &Cgroup,
 ) -> Result<Pid, Error> {
-    let libcontainer = trace::span("libcontainer");
-    let pid = build(&record.create, spec.clone(), folder, fds, guests, cgroup.by_systemd())?;
-    drop(libcontainer);
-    cgroup.mark(&record.not_ours);
+    let pid = match record.create.workload {
+        Workload::Linux => {
+            make_working_directory(spec);
+            let _span = trace::span("libcontainer");
+            let systemd = cgroup.by_systemd();
+            let pid = build(&record.create, spec.clone(), folder, fds, systemd)?;
+            cgroup.mark(&record.not_ours);
+            pid
+        }
+        Workload::Pause | Workload::Guest { .. } => {
+            isolate::isolate(&record.create, spec.clone(), folder, fds, guests, cgroup)?
+        }
+    };
     if let Some(members) = Members::of(pid, spec) {
         let saved = spec::save(&members, &folder.join(MEMBERS));
         saved.or_else(|error| members.kill(cgroup).and(Err(error)))?;
@@ -98,8 +105,12 @@ fn make_working_directory(spec: &Spec) {
 
 /// Releases a created container.
 pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
+    let folder = folder(bundle);
+    if isolate::is_of(&folder) {
+        return isolate::start(bundle, &folder);
+    }
     errors::begin();
-    Container::load(folder(bundle).join(id))
+    Container::load(folder.join(id))
         .and_then(|mut container| container.start())
         .map_err(|error| explain(&error))
 }
@@ -123,10 +134,22 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         cgroup.kill()?;
     }
     cgroup.remove(&record.not_ours)?;
-    // One that was killed while it was made has no state to load.
-    let made = folder.join(id).join(STATE).exists();
-    let undone = if made { undo(&folder.join(id), &spec, &cgroup) } else { Ok(()) };
-    remove(&folder).map(|()| undone.err().map(|error| explain(&error).to_string()))
+    let undone = match record.create.workload {
+        // One that was killed while it was made has no state to load.
+        Workload::Linux if folder.join(id).join(STATE).exists() => {
+            undo(&folder.join(id), &spec, &cgroup).map_err(|error| explain(&error))
+        }
+        Workload::Linux => Ok(()),
+        Workload::Pause | Workload::Guest { .. } => {
+            let stopped = if cgroup.by_systemd() { cgroup.stop_scope() } else { Ok(()) };
+            // Nothing was made as far as a hook could know of it if the members were not noted.
+            let is_made = folder.join(MEMBERS).exists();
+            let told =
+                if is_made { isolate::after(&record.create, &spec, &folder) } else { Ok(()) };
+            stopped.and(told)
+        }
+    };
+    remove(&folder).map(|()| undone.err().map(|error| error.to_string()))
 }
 
 /// The container's members; `None` if it has no process. If the request process was killed during Create, only the pid of

@@ -7,8 +7,7 @@
 //! The workload starts after the request process has answered the shim. So nothing runs that the shim does not know of,
 //! whichever process is killed on the way.
 //!
-//! libcontainer's own way to do this leaves the seccomp filter out. The steps here are its own for a first
-//! process, in the same order, and taken from it where it offers them.
+//! The steps are those of a first process (`isolate`), in the same order.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -16,27 +15,29 @@ use std::io::Read;
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use libcontainer::syscall::Syscall;
 use libcontainer::syscall::syscall::SyscallType;
 use libcontainer::workload::Executor;
-use libcontainer::{apparmor, capabilities, seccomp, tty};
+use libcontainer::{apparmor, tty};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{
-    ForkResult, Gid, Pid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork,
-    getcwd, pipe2, setgroups, setresgid, setresuid, setsid,
+    ForkResult, Pid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork,
+    getcwd, getpid, pipe2, setsid,
 };
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::create::{self, Record, Recorded};
 use crate::errors::chain;
+use crate::isolate::process::{become_user, drop_capabilities, set_limits};
+use crate::isolate::seccomp;
+use crate::isolate::users::become_root;
 use crate::pidfd::PidFd;
 use crate::request::Given;
 use crate::rlimit::Descriptors;
-use crate::workload::{Guest, Linux};
+use crate::workload::{Isolated, Linux};
 use crate::zygote::{Guests, exit};
 use crate::{Error, Exec, Workload, inherit, limits, spec};
 
@@ -118,18 +119,50 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<Waiting
     }
 }
 
-fn executor(
-    workload: &Workload,
-    files: Vec<File>,
-    guests: &Guests,
-    descriptors: Descriptors,
-) -> Result<Box<dyn Executor>, Error> {
-    match workload {
-        Workload::Linux => Ok(Box::new(Linux { descriptors })),
-        Workload::Guest { value, .. } => {
-            Ok(Box::new(Guest::new(guests, value, files, None, descriptors)))
+/// What an exec process does once it is released.
+enum Executed {
+    Program(Linux),
+    Guest(Isolated),
+}
+
+impl Executed {
+    fn new(
+        workload: &Workload,
+        files: Vec<File>,
+        guests: &Guests,
+        descriptors: Descriptors,
+    ) -> Result<Executed, Error> {
+        match workload {
+            Workload::Linux => Ok(Executed::Program(Linux { descriptors })),
+            Workload::Guest { .. } => {
+                Isolated::new(workload, guests, files, None, descriptors).map(Executed::Guest)
+            }
+            Workload::Pause => Err(refuse("a pause is no process to execute")),
         }
-        Workload::Pause => Err(refuse("a pause is no process to execute")),
+    }
+
+    /// The steps that can still fail the request.
+    fn ready(&self, spec: &Spec) -> Result<(), Error> {
+        match self {
+            Executed::Program(program) => {
+                let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
+                program.validate(spec).map_err(|error| explain(&error))?;
+                program.setup_envs(env(process)).map_err(|error| explain(&error))
+            }
+            Executed::Guest(guest) => guest.ready().map_err(Error::system("block signals")),
+        }
+    }
+
+    fn run(self, spec: &Spec) -> ! {
+        match self {
+            Executed::Guest(guest) => guest.run(),
+            Executed::Program(program) => {
+                if let Err(error) = program.exec(spec) {
+                    eprintln!("{}", chain(&error));
+                }
+                exit(CANNOT_EXECUTE)
+            }
+        }
     }
 }
 
@@ -150,7 +183,7 @@ fn join(first: &PidFd, spec: &Spec) -> Result<(), Error> {
     fchdir(&root).map_err(Error::system("enter the container's root"))?;
     chroot(".").map_err(Error::system("change to the container's root"))?;
     if kinds.contains(CloneFlags::CLONE_NEWUSER) {
-        set_ids(0, 0)?;
+        become_root().map_err(Error::system("become the container's root"))?;
     }
     Ok(())
 }
@@ -178,9 +211,10 @@ fn run(
     pipes: &Pipes,
 ) -> Error {
     let confined = confine(spec, &mut given, pipes);
-    let executor = confined.and_then(|()| executor(workload, given.files, guests, descriptors));
-    let executor = match executor.and_then(|executor| prepare(spec, executor)) {
-        Ok(executor) => executor,
+    let executed =
+        confined.and_then(|()| Executed::new(workload, given.files, guests, descriptors));
+    let executed = match executed.and_then(|it| it.ready(spec).map(|()| it)) {
+        Ok(executed) => executed,
         Err(error) => return error,
     };
     // Tells the request process that the workload can run.
@@ -189,10 +223,7 @@ fn run(
         exit(128 + libc::SIGKILL)
     }
     close(&pipes.release);
-    if let Err(error) = executor.exec(spec) {
-        eprintln!("{}", chain(&error));
-    }
-    exit(CANNOT_EXECUTE)
+    executed.run(spec)
 }
 
 /// Closes a descriptor that a guest would keep open, because it does not go through execve(2).
@@ -201,17 +232,8 @@ fn close(descriptor: &OwnedFd) {
     unsafe { libc::close(descriptor.as_raw_fd()) };
 }
 
-/// Runs an executor's steps that can still fail the request.
-fn prepare(spec: &Spec, executor: Box<dyn Executor>) -> Result<Box<dyn Executor>, Error> {
-    let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
-    executor.validate(spec).map_err(|error| explain(&error))?;
-    executor.setup_envs(env(process)).map_err(|error| explain(&error))?;
-    Ok(executor)
-}
-
 fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
-    let syscalls = syscalls();
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     setsid().map_err(Error::system("new session"))?;
     connect_stdio(given, process.user().uid())?;
@@ -219,9 +241,7 @@ fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
     let files = given.files.iter().map(AsRawFd::as_raw_fd);
     let pipes = [&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd);
     inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>());
-    for limit in process.rlimits().iter().flatten() {
-        syscalls.set_rlimit(limit).map_err(|error| explain(&error))?;
-    }
+    set_limits(getpid(), process.rlimits().as_deref().unwrap_or_default())?;
     if no_new_privileges {
         prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
     }
@@ -231,13 +251,12 @@ fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
     umask(Mode::from_bits_truncate(process.user().umask().unwrap_or(UMASK)));
     // With the rights of the container's root first; where those do not reach, the user's may.
     let entered = chdir(process.cwd());
-    become_user(process)?;
+    become_user(process.user())?;
     if !no_new_privileges {
         filter(spec)?;
     }
     if let Some(granted) = process.capabilities() {
-        capabilities::drop_privileges(granted, syscalls.as_ref())
-            .map_err(|error| explain(&error))?;
+        drop_capabilities(granted)?;
     }
     enter_working_directory(process, entered)?;
     if no_new_privileges { filter(spec) } else { Ok(()) }
@@ -246,8 +265,12 @@ fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
 fn connect_stdio(given: &mut Given, uid: u32) -> Result<(), Error> {
     if let Some(console) = given.console.take() {
         // It closes the descriptor.
-        tty::setup_console(syscalls().as_ref(), console.into_raw_fd(), false)
-            .map_err(|error| explain(&error))?;
+        tty::setup_console(
+            SyscallType::Linux.create_syscall().as_ref(),
+            console.into_raw_fd(),
+            false,
+        )
+        .map_err(|error| explain(&error))?;
         let owner = Some(Uid::from_raw(uid));
         return nix::unistd::fchown(std::io::stdin(), owner, None)
             .map_err(Error::system("hand the terminal over"));
@@ -259,34 +282,9 @@ fn connect_stdio(given: &mut Given, uid: u32) -> Result<(), Error> {
     connected.map_err(Error::system("connect stdin, stdout and stderr"))
 }
 
-fn become_user(process: &Process) -> Result<(), Error> {
-    let user = process.user();
-    let groups = user.additional_gids().as_deref().unwrap_or_default();
-    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
-    setgroups(&groups).map_err(Error::system("join the groups"))?;
-    // Which of its capabilities it keeps is decided later.
-    prctl::set_keepcaps(true).map_err(Error::system("keep capabilities"))?;
-    set_ids(user.uid(), user.gid())?;
-    // The change of user took them out of effect, and loading a seccomp filter takes one.
-    capabilities::reset_effective(syscalls().as_ref()).map_err(|error| explain(&error))?;
-    prctl::set_keepcaps(false).map_err(Error::system("keep capabilities"))
-}
-
-fn set_ids(uid: u32, gid: u32) -> Result<(), Error> {
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    setresgid(gid, gid, gid).map_err(Error::system("change the group"))?;
-    setresuid(uid, uid, uid).map_err(Error::system("change the user"))
-}
-
-/// A listener's filter (`SCMP_ACT_NOTIFY`) would need the descriptor sent to it, which only a first process's is.
 fn filter(spec: &Spec) -> Result<(), Error> {
-    let Some(filter) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
-        return Ok(());
-    };
-    if seccomp::is_notify(filter) {
-        return Err(refuse("its seccomp profile asks a listener (SCMP_ACT_NOTIFY)"));
-    }
-    seccomp::initialize_seccomp(filter).map(drop).map_err(|error| explain(&error))
+    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    Ok(filter.map_or(Ok(()), seccomp::load)?)
 }
 
 /// Where it is in fact inside the container's root: a path of the caller's choice may lead to a descriptor, and so
@@ -323,10 +321,6 @@ fn home(uid: u32) -> Option<String> {
         let [_, _, id, _, _, home, ..] = fields[..] else { return None };
         (id.parse() == Ok(uid) && !home.is_empty()).then(|| home.to_owned())
     })
-}
-
-fn syscalls() -> Box<dyn Syscall> {
-    SyscallType::Linux.create_syscall()
 }
 
 fn explain(error: &dyn std::error::Error) -> Error {

@@ -3,7 +3,7 @@
 //! Read in this order:
 //! 1. [`request`]: what the shim may ask of its zygote, and the answers;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `build`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for
+//! 3. `create`, `isolate`, `build`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for
 //!    Start; `members`: which processes are the container's; `exec`: a further process in the same container;
 //! 4. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
 //! 5. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
@@ -22,6 +22,7 @@ mod errors;
 mod exec;
 pub mod heap;
 pub mod inherit;
+mod isolate;
 mod limits;
 mod members;
 mod page_map;
@@ -43,6 +44,7 @@ pub mod zygote;
 use nix::sys::signal::Signal;
 
 pub use create::destroy;
+pub use isolate::{Failed, Step};
 pub use members::Members;
 pub use request::{Create, Exec, Failure, Reply, Request, Workload};
 pub use spec::load as load_spec;
@@ -99,6 +101,9 @@ pub enum Error {
     /// The isolation could not be set up: libcontainer's reason, with what it logged on the way.
     #[error("{0}")]
     Container(String),
+    /// A step of a guest's isolation failed.
+    #[error(transparent)]
+    Isolation(#[from] Failed),
     /// A mount option that only a newer runtime knows what to do with.
     #[error("mount option {0:?} is not supported")]
     MountOption(String),

@@ -1,18 +1,15 @@
-//! Fits an OCI runtime spec to the workload before libcontainer sees it.
+//! Fits an OCI runtime spec to the workload before it is carried out.
 //!
 //! A program of the image gets the spec as containerd wrote it, but for what this runtime could not keep in
-//! bounds. For a guest, and for the built-in pause, it
-//! is first reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, because
-//! libcontainer makes the standard device nodes in every root and they should not stay in the image's.
+//! bounds. For a guest, and for the built-in pause, it is first reduced to what they can observe: less to set up, less to
+//! attack. `/dev` stays a tmpfs, for the standard device files.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{
-    LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Mount, Process, Spec,
-};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Mount, Process, Spec};
 use serde::Serialize;
 
 use crate::cgroup::Cgroup;
@@ -52,14 +49,13 @@ pub fn save(value: &impl Serialize, path: &Path) -> Result<(), Error> {
         .map_err(Error::io(format!("write {name}")))
 }
 
-/// Fits `spec`, read from `bundle`, to `workload`, in `cgroup`. Returns with it the supplementary groups that the
-/// process which builds the container must join beforehand, where libcontainer cannot.
-pub fn fit(
-    mut spec: Spec,
-    bundle: &Path,
-    workload: &Workload,
-    cgroup: &Cgroup,
-) -> (Spec, Option<Vec<u32>>) {
+/// Whether the kernel has SELinux.
+pub fn has_selinux() -> bool {
+    Path::new(SELINUX).exists()
+}
+
+/// Fits `spec`, read from `bundle`, to `workload`, in `cgroup`.
+pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload, cgroup: &Cgroup) -> Spec {
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(cgroup.cgroups_path()));
     }
@@ -70,18 +66,15 @@ pub fn fit(
         let path: PathBuf = bundle.join(root.path());
         root.set_path(path);
     }
-    let groups = match workload {
-        Workload::Linux => {
-            fit_program(&mut spec, cgroup.is_unified());
-            None
-        }
+    match workload {
+        Workload::Linux => fit_program(&mut spec, cgroup.is_unified()),
         Workload::Pause => reduce(&mut spec),
         Workload::Guest { .. } => {
             rights::tell_memory_limit(&mut spec, None);
-            reduce(&mut spec)
+            reduce(&mut spec);
         }
-    };
-    (spec, groups)
+    }
+    spec
 }
 
 /// Puts a further process into the spec of a container, `spec` as [`fit`] left it for `first`, of which `cgroup` is
@@ -151,7 +144,7 @@ fn is_every_device(rule: &LinuxDeviceCgroup) -> bool {
 fn fit_program(spec: &mut Spec, unified: bool) {
     let every_device = has_every_device(spec);
     let Some(process) = spec.process_mut() else { return };
-    if !Path::new(SELINUX).exists() {
+    if !has_selinux() {
         process.set_selinux_label(None);
     }
     // No filter of devices is attached to a v2 cgroup: whoever may make a node, may open it.
@@ -167,46 +160,19 @@ fn has_every_device(spec: &Spec) -> bool {
     rules.iter().any(|rule| rule.allow() && is_every_device(rule))
 }
 
-fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
-    let needs_proc = needs_proc(spec);
+fn reduce(spec: &mut Spec) {
     if let Some(mounts) = spec.mounts_mut() {
-        let is_proc = |mount: &Mount| mount.typ().as_deref() == Some("proc");
-        mounts.retain(|mount| is_observable(mount) || (needs_proc && is_proc(mount)));
+        mounts.retain(is_observable);
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_devices(None);
-        if !needs_proc {
-            linux.set_masked_paths(None);
-            linux.set_readonly_paths(None);
-        }
+        linux.set_masked_paths(None);
+        linux.set_readonly_paths(None);
     }
-    let process = spec.process_mut().as_mut()?;
-    // libcontainer makes a terminal in the container's own devpts, which it has not: the shim does.
+    let Some(process) = spec.process_mut() else { return };
+    // The container has no devpts of its own to make a terminal in: the shim makes it.
     process.set_terminal(None);
     rights::reduce(process);
-    if needs_proc { None } else { Some(take_groups(process)) }
-}
-
-/// libcontainer reads /proc/self from inside before it joins groups in a user namespace.
-fn needs_proc(spec: &Spec) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
-    let in_user_namespace = namespaces
-        .unwrap_or_default()
-        .iter()
-        .any(|namespace| namespace.typ() == LinuxNamespaceType::User);
-    let user = spec.process().as_ref().map(Process::user);
-    let groups = user.and_then(|user| user.additional_gids().as_deref()).unwrap_or_default();
-    in_user_namespace && !groups.is_empty()
-}
-
-/// Without a user namespace, groups joined beforehand are the same groups inside; libcontainer would ask
-/// /proc whether it may join them.
-fn take_groups(process: &mut Process) -> Vec<u32> {
-    let mut user = process.user().clone();
-    let groups = user.additional_gids().clone().unwrap_or_default();
-    user.set_additional_gids(None);
-    process.set_user(user);
-    groups
 }
 
 fn is_observable(mount: &Mount) -> bool {
@@ -219,7 +185,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    use oci_spec::runtime::{Capability, LinuxNamespaceBuilder, PosixRlimitType};
+    use oci_spec::runtime::{Capability, PosixRlimitType};
 
     fn spec(json: serde_json::Value) -> Spec {
         serde_json::from_value(json).expect("a valid spec")
@@ -259,14 +225,14 @@ mod tests {
 
     #[test]
     fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
+        let fitted = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
     }
 
     #[test]
     fn a_guest_keeps_no_capability_but_low_ports() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
+        let fitted = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         let process = fitted.process().as_ref().expect("process");
         let capabilities = process.capabilities().as_ref().expect("capabilities");
         let only = HashSet::from([Capability::NetBindService]);
@@ -279,7 +245,7 @@ mod tests {
         let rss = |limit: i64, workload: &Workload| {
             let mut json = serde_json::to_value(pod_spec()).expect("encodes");
             json["linux"]["resources"] = serde_json::json!({ "memory": { "limit": limit } });
-            let (fitted, _) = fit(spec(json), Path::new("/b"), workload, &cgroup());
+            let fitted = fit(spec(json), Path::new("/b"), workload, &cgroup());
             let rlimits = fitted.process().clone().expect("process").rlimits().clone();
             let rlimits = rlimits.unwrap_or_default();
             rlimits.iter().map(|it| (it.typ(), it.soft(), it.hard())).collect::<Vec<_>>()
@@ -290,17 +256,16 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_groups_are_joined_beforehand() {
+    fn a_guest_keeps_its_groups() {
         let mut grouped = pod_spec();
         if let Some(process) = grouped.process_mut() {
             let mut user = process.user().clone();
             user.set_additional_gids(Some(vec![10, 20]));
             process.set_user(user);
         }
-        let (fitted, groups) = fit(grouped, Path::new("/b"), &Workload::Pause, &cgroup());
-        assert_eq!(groups, Some(vec![10, 20]));
+        let fitted = fit(grouped, Path::new("/b"), &Workload::Pause, &cgroup());
         let process = fitted.process().as_ref().expect("process");
-        assert_eq!(process.user().additional_gids(), &None);
+        assert_eq!(process.user().additional_gids(), &Some(vec![10, 20]));
     }
 
     #[test]
@@ -309,33 +274,15 @@ mod tests {
         if let Some(process) = labelled.process_mut() {
             process.set_apparmor_profile(Some("cri-containerd.apparmor.d".into()));
         }
-        let (fitted, _) = fit(labelled, Path::new("/b"), &Workload::Pause, &cgroup());
+        let fitted = fit(labelled, Path::new("/b"), &Workload::Pause, &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         let process = fitted.process().as_ref().expect("process");
         assert_eq!(process.apparmor_profile(), &None);
     }
 
     #[test]
-    fn groups_in_a_user_namespace_need_proc_and_what_masks_it() {
-        let mut grouped = pod_spec();
-        if let Some(process) = grouped.process_mut() {
-            let mut user = process.user().clone();
-            user.set_additional_gids(Some(vec![10]));
-            process.set_user(user);
-        }
-        if let Some(linux) = grouped.linux_mut() {
-            let user = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::User).build();
-            linux.set_namespaces(Some(vec![user.expect("a namespace")]));
-        }
-        let (fitted, groups) = fit(grouped, Path::new("/b"), &Workload::Pause, &cgroup());
-        assert_eq!(groups, None);
-        assert_eq!(destinations(&fitted), ["/proc", "/dev", "/etc/hosts"]);
-        assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_some());
-    }
-
-    #[test]
     fn a_linux_program_gets_the_spec_as_it_was_written() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &Workload::Linux, &cgroup());
+        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Linux, &cgroup());
         assert_eq!(destinations(&fitted).len(), 5);
         assert_eq!(fitted.root().as_ref().expect("root").path(), Path::new("/b/rootfs"));
     }
@@ -346,7 +293,7 @@ mod tests {
             let mut json = serde_json::to_value(pod_spec()).expect("encodes");
             json["linux"]["rootfsPropagation"] = root.into();
             json["mounts"][3]["options"] = serde_json::json!(["rbind", mount]);
-            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup());
+            let fitted = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup());
             fitted.linux().as_ref().expect("linux").rootfs_propagation().clone().expect("a word")
         };
         assert_eq!(said(None, "rprivate"), "private");
@@ -368,7 +315,7 @@ mod tests {
             json["linux"]["resources"] = serde_json::json!({ "devices": [
                 { "allow": false, "access": "rwm" },
                 { "allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm" } ] });
-            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup);
+            let fitted = fit(spec(json), Path::new("/b"), &Workload::Linux, &cgroup);
             let resources = fitted.linux().clone().expect("linux").resources().clone();
             let rules = resources.expect("resources").devices().clone().expect("rules");
             rules.iter().map(|rule| rule.allow()).collect::<Vec<_>>()
@@ -388,7 +335,7 @@ mod tests {
             json["process"]["capabilities"] =
                 serde_json::json!({ "bounding": ["CAP_MKNOD", "CAP_CHOWN"] });
             json["linux"]["resources"] = serde_json::json!({ "devices": [rule] });
-            let (fitted, _) = fit(spec(json), Path::new("/b"), &Workload::Linux, cgroup);
+            let fitted = fit(spec(json), Path::new("/b"), &Workload::Linux, cgroup);
             let process = fitted.process().clone().expect("process");
             process.capabilities().clone().expect("capabilities").bounding().clone()
         };

@@ -31,7 +31,8 @@ use serde_json::Value;
 use crate::exec::Waiting;
 use crate::pidfd::PidFd;
 use crate::{
-    Error, Failure, Reply, Request, create, errors, exec, inherit, unwritable, wire, worker,
+    Error, Failure, Reply, Request, create, errors, exec, inherit, isolate, unwritable, wire,
+    worker,
 };
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
@@ -214,6 +215,7 @@ fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
 /// Forks a process for every connection.
 fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
+    isolate::table::prepare();
     trace::mark("ready");
     errors::install();
     // Request processes are nobody's to wait for: the kernel reaps them.
