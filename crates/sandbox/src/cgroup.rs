@@ -1,8 +1,9 @@
 //! A container's cgroup, as the files it is (cgroups(7)): v1, v2, and where systemd manages it.
 //!
-//! libcgroups makes it and sets its limits while libcontainer builds the container. What a long-lived process
-//! asks of it is here: which processes are in it, what the kernel counted, and its end; in `update` other limits,
-//! in `freeze` a pause, in `oom` who was killed for want of memory, in `ancestors` what bounds it from above.
+//! Here is where it is and which processes are in it. `make` creates it with its limits (`update`, `devices`, `io`;
+//! the files of each version in `legacy` and `unified`), `owner` records who made it and removes it, `scope` has
+//! systemd's names. `freeze` pauses it, `oom` reports who was killed because memory ran out, `ancestors` has the limits
+//! that bound it from above.
 //! [`crate::Members`] tells the container's own processes from others in the same cgroup.
 
 use std::collections::BTreeSet;
@@ -12,29 +13,31 @@ use std::path::{Component, Path, PathBuf};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::unistd::{Pid, getpid, getppid};
+use nix::unistd::Pid;
 
 use crate::{Error, pidfd};
 
 mod ancestors;
+mod devices;
 mod freeze;
+mod io;
 pub mod join;
 mod legacy;
+mod make;
 pub mod oom;
+mod owner;
+mod scope;
+mod systemd;
 mod unified;
 mod update;
+
+use scope::Scope;
 
 /// Where the hierarchies are mounted: the one of v2, or a folder for each of v1.
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
 /// What v1 writes for no limit is a little less than 2^63, and no machine has half of that.
 const NO_LIMIT: u64 = 1 << 62;
-
-/// Extended attribute of a cgroup directory that this runtime made (xattr(7); cgroupfs of both versions has them).
-const OURS: &str = "trusted.wasmtime-shim";
-const IN_USE: &[u8] = b"in use";
-/// Its value when the container is gone and the directory stayed, because others were in it or below it.
-const LEFT: &[u8] = b"left";
 
 /// How often, and after which pause, a killed cgroup is looked at again: 2 s in all. A process in an
 /// uninterruptible wait outlives that; the cgroup then stays and is named in the error.
@@ -48,20 +51,6 @@ enum Manager {
     Files,
     /// systemd, asked for a scope: `slice:prefix:name`.
     Systemd(String),
-}
-
-/// The process that adopts orphans.
-const INIT: Pid = Pid::from_raw(1);
-
-/// Who keeps a cgroup from being removed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Occupants {
-    /// Processes of the container that have not ended yet, or an exec process on its way.
-    Ours,
-    /// Processes without a parent: the container's, if its shim was killed, or others.
-    Orphans,
-    /// Other containers' processes or cgroups.
-    Others,
 }
 
 /// The cgroup of one container.
@@ -135,7 +124,7 @@ impl Cgroup {
         self.named_after_container
     }
 
-    /// As the spec must have it for libcontainer to make this cgroup.
+    /// As a spec names this cgroup (OCI runtime spec, "Cgroups Path").
     pub fn cgroups_path(&self) -> PathBuf {
         match &self.manager {
             Manager::Files => Path::new("/").join(&self.path),
@@ -215,48 +204,6 @@ impl Cgroup {
         Err(self.refuse("processes in it do not end"))
     }
 
-    /// Existing directories of the cgroup that an administrator or another runtime made.
-    pub(crate) fn not_ours(&self) -> Result<Vec<PathBuf>, Error> {
-        let mut folders = self.folders()?;
-        folders.retain(|folder| !is_ours(folder));
-        Ok(folders)
-    }
-
-    /// Marks the cgroup's directories, except `not_ours`, as made by this runtime. A container that joins the cgroup later and
-    /// stays longer then removes them. Without extended attributes it does not, and an empty cgroup stays.
-    pub(crate) fn mark(&self, not_ours: &[PathBuf]) {
-        for folder in self.folders().unwrap_or_default() {
-            if !not_ours.contains(&folder) {
-                let _ = xattr::set(folder, OURS, IN_USE);
-            }
-        }
-    }
-
-    /// Removes the cgroup's directories, except `not_ours` and those that others are in or below. A missing cgroup is no
-    /// error.
-    pub(crate) fn remove(&self, not_ours: &[PathBuf]) -> Result<(), Error> {
-        for folder in self.folders()?.iter().filter(|folder| !not_ours.contains(folder)) {
-            match self.remove_folder(folder)? {
-                true => remove_left(folder),
-                // The last container that uses it removes it. The last process in it may have ended since it was seen.
-                false => {
-                    let _ = xattr::set(folder, OURS, LEFT);
-                    let _ = fs::remove_dir(folder);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes what its last container left because a compile worker was in it, which has ended.
-    pub(crate) fn remove_if_left(&self) {
-        for folder in self.folders().unwrap_or_default() {
-            if is_left(&folder) && fs::remove_dir(&folder).is_ok() {
-                remove_left(&folder);
-            }
-        }
-    }
-
     /// The cgroup's folder in each hierarchy where it is.
     fn folders(&self) -> Result<Vec<PathBuf>, Error> {
         let hierarchies = match self.is_unified() {
@@ -280,55 +227,6 @@ impl Cgroup {
         self.children(folder)?.iter().try_for_each(|child| self.collect_pids(child, pids))
     }
 
-    /// Removes a directory and those below it that are not another container's. Returns false if others stay in it.
-    fn remove_folder(&self, folder: &Path) -> Result<bool, Error> {
-        for child in self.children(folder)?.iter().filter(|child| !is_ours(child)) {
-            self.remove_folder(child)?;
-        }
-        for _ in 0..EMPTY_TRIES {
-            match fs::remove_dir(folder) {
-                Ok(()) => return Ok(true),
-                Err(error) if is_gone(&error) => return Ok(true),
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-                    if self.occupants(folder)? == Occupants::Others {
-                        return Ok(false);
-                    }
-                    // An ended process counts until the kernel has put it away.
-                    sleep(EMPTY_PAUSE);
-                }
-                Err(error) => return Err(self.failed(error)),
-            }
-        }
-        if self.occupants(folder)? == Occupants::Orphans {
-            return Ok(false);
-        }
-        let reason = format!("{} stays busy with processes {:?}", folder.display(), self.pids()?);
-        Err(self.refuse(&reason))
-    }
-
-    /// Who is in or below a directory, after the container's own processes were killed. Those of them that are not gone
-    /// yet are children of this process or of the shim, and request processes on their way into the container are
-    /// siblings of this process.
-    fn occupants(&self, folder: &Path) -> Result<Occupants, Error> {
-        let mut pids = BTreeSet::new();
-        self.collect_pids(folder, &mut pids)?;
-        let is_above_others = pids.is_empty() && !self.children(folder)?.is_empty();
-        if is_above_others {
-            return Ok(Occupants::Others);
-        }
-        let ours = [Some(getpid()), Some(getppid()), pidfd::parent(getppid())];
-        let parents: Vec<_> =
-            pids.into_iter().map(|pid| pidfd::parent(Pid::from_raw(pid))).collect();
-        // A process without a parent has gone in the meantime: it may have been one of them.
-        let is_ours = |parent: &Option<Pid>| parent.is_none() || ours.contains(parent);
-        Ok(match &parents[..] {
-            [] => Occupants::Ours,
-            parents if parents.contains(&Some(INIT)) => Occupants::Orphans,
-            parents if parents.iter().any(is_ours) => Occupants::Ours,
-            _ => Occupants::Others,
-        })
-    }
-
     /// The folders in a folder; links, which name a v1 hierarchy again, are none.
     fn children(&self, folder: &Path) -> Result<Vec<PathBuf>, Error> {
         let entries = match fs::read_dir(folder) {
@@ -346,51 +244,6 @@ impl Cgroup {
 
     pub(crate) fn refuse(&self, reason: &str) -> Error {
         refuse(&self.path, reason)
-    }
-}
-
-/// A scope of systemd, `slice:prefix:name`.
-struct Scope<'a> {
-    slice: &'a str,
-    prefix: &'a str,
-    name: &'a str,
-}
-
-impl<'a> Scope<'a> {
-    fn parse(cgroups_path: &'a Path) -> Option<Scope<'a>> {
-        let parts: Vec<_> = cgroups_path.to_str()?.split(':').collect();
-        let [slice, prefix, name] = parts[..] else { return None };
-        let is_one = slice.ends_with(".slice") && !name.is_empty() && !name.contains('/');
-        is_one.then_some(Scope { slice, prefix, name })
-    }
-
-    /// `a-b.slice` is in `a.slice` (systemd.slice(5)), and `-.slice` the root.
-    fn path(&self) -> PathBuf {
-        let mut path = PathBuf::new();
-        let name = self.slice.trim_end_matches(".slice");
-        let ends = name.match_indices('-').map(|(at, _)| at).chain([name.len()]);
-        for end in ends.filter(|end| *end > 0 && name != "-") {
-            path.push(format!("{}.slice", &name[..end]));
-        }
-        path.join(format!("{}-{}.scope", self.prefix, self.name))
-    }
-}
-
-/// Whether this runtime made that directory as a container's cgroup.
-fn is_ours(folder: &Path) -> bool {
-    matches!(xattr::get(folder, OURS), Ok(Some(_)))
-}
-
-/// Whether the last container in it has left that directory.
-fn is_left(folder: &Path) -> bool {
-    matches!(xattr::get(folder, OURS), Ok(Some(mark)) if mark == LEFT)
-}
-
-/// Removes the cgroups above that stayed only because of what was below them.
-fn remove_left(folder: &Path) {
-    for above in folder.ancestors().skip(1).take_while(|above| is_left(above)) {
-        // Fails if others are in it.
-        let _ = fs::remove_dir(above);
     }
 }
 

@@ -65,7 +65,7 @@ pub(crate) fn take() {
     }
 }
 
-/// The socket that libcontainer, or the OCI runtime, wants to connect to.
+/// The socket that the OCI runtime wants to connect to.
 pub(crate) struct Console {
     /// Where it is.
     pub path: PathBuf,

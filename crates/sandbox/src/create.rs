@@ -2,34 +2,22 @@
 //!
 //! Everything kept about a container is in `<bundle>/wasmtime`: what was asked for (`create.json`), the
 //! spec as it was carried out (`config.json`), its first process (`pid`) and how to recognise the others
-//! (`members.json`), and libcontainer's state below `<id>`. What was asked for is written before
-//! the first process is made, so that [`destroy`] finds what to clean whoever was killed, and it goes with
-//! the bundle, which containerd removes.
+//! (`members.json`), and where a guest waits for Start (`start`). What was asked for is written before the first process is
+//! made, so that [`destroy`] finds what to clean whoever was killed, and it goes with the bundle, which containerd removes.
 
-use std::fs::{self, Permissions};
+use std::fs;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-use libcgroups::common::{CgroupConfig, CgroupManager, create_cgroup_manager};
-use libcontainer::container::{Container, ContainerStatus};
-use libcontainer::error::LibcontainerError;
-use libcontainer::hooks::run_hooks;
-use libcontainer::process::intel_rdt::cleanup_intel_rdt;
-use nix::unistd::{Gid, Pid, setgroups};
+use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
-use pathrs::Root;
 use serde::{Deserialize, Serialize};
 
-use crate::build::{PID, build};
 use crate::cgroup::Cgroup;
-use crate::errors::explain;
+use crate::isolate::PID;
 use crate::members::Members;
 use crate::zygote::Guests;
-use crate::{Create, Error, Workload, building, errors, program, spec};
-
-/// libcontainer's record of a container, in its folder.
-const STATE: &str = "state.json";
+use crate::{Create, Error, Workload, building, isolate, program, spec};
 
 /// Files of the [`Record`], of the spec as it was carried out, and of the [`Members`].
 const RECORD: &str = "create.json";
@@ -38,43 +26,22 @@ const MEMBERS: &str = "members.json";
 
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
 pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
-    errors::begin();
     let reading = trace::span("spec");
     let folder = folder(&request.bundle);
     let original = spec::load(&request.bundle.join("config.json"))?;
     let cgroup = cgroup(&original, &request.id, request.systemd_cgroup)?;
-    let (spec, groups) = spec::fit(original, &request.bundle, &request.workload, &cgroup);
+    let spec = spec::fit(original, &request.bundle, &request.workload, &cgroup);
     // Not the bundle as well: containerd may have given up and removed it meanwhile.
     fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     let building = building::begin(&folder)?;
     let record = begin(request, &spec, &cgroup, &folder)?;
-    if let Some(groups) = groups {
-        let groups: Vec<Gid> = groups.into_iter().map(Gid::from_raw).collect();
-        setgroups(&groups).map_err(Error::system("join the container's groups"))?;
-    }
-    make_working_directory(&spec);
     drop(reading);
-    let built = make(&record, &spec, &folder, fds, guests, &cgroup);
+    let made = isolate::isolate(&record.create, spec.clone(), &folder, fds, guests, &cgroup)
+        .and_then(|pid| note(pid, &spec, &folder, &cgroup).map(|()| pid));
     drop(building);
-    built.map(Pid::as_raw).map_err(|error| {
+    made.map(Pid::as_raw).inspect_err(|_| {
         let _ = destroy(&record.create.bundle, &record.create.id);
-        name_working_directory(error, &spec)
     })
-}
-
-fn make(
-    record: &Record,
-    spec: &Spec,
-    folder: &Path,
-    fds: Vec<OwnedFd>,
-    guests: &Guests,
-    cgroup: &Cgroup,
-) -> Result<Pid, Error> {
-    let libcontainer = trace::span("libcontainer");
-    let pid = build(&record.create, spec.clone(), folder, fds, guests, cgroup.by_systemd())?;
-    drop(libcontainer);
-    note(record, spec, folder, pid, cgroup)?;
-    Ok(pid)
 }
 
 /// Records what was asked for, before the first process exists.
@@ -90,42 +57,19 @@ pub fn begin(
     Ok(record)
 }
 
-/// Records which processes are the container's, and that its cgroup is this runtime's.
-pub fn note(
-    record: &Record,
-    spec: &Spec,
-    folder: &Path,
-    pid: Pid,
-    cgroup: &Cgroup,
-) -> Result<(), Error> {
-    cgroup.mark(&record.not_ours);
+/// Records which processes are the container's.
+pub fn note(pid: Pid, spec: &Spec, folder: &Path, cgroup: &Cgroup) -> Result<(), Error> {
     let Some(members) = Members::of(pid, spec) else { return Ok(()) };
     let saved = spec::save(&members, &folder.join(MEMBERS));
     saved.or_else(|error| members.kill(cgroup).and(Err(error)))
 }
 
-/// An image's working directory need not exist; runc makes it as well. Links lead nowhere out of the root.
-fn make_working_directory(spec: &Spec) {
-    let (Some(root), Some(process)) = (spec.root().as_ref(), spec.process().as_ref()) else {
-        return;
-    };
-    if process.cwd() == Path::new("/") {
-        return;
-    }
-    // It may be on a volume, or the root read-only: whether it is there after all is told by chdir(2).
-    let _ = Root::open(root.path())
-        .and_then(|root| root.mkdir_all(process.cwd(), &Permissions::from_mode(0o755)));
-}
-
 /// Releases a created container.
 pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
-    if let Some(recorded) = recorded(bundle).filter(Recorded::is_program) {
-        return program::start(&recorded, id);
+    match recorded(bundle).filter(Recorded::is_program) {
+        Some(recorded) => program::start(&recorded, id),
+        None => isolate::start(bundle, &folder(bundle)),
     }
-    errors::begin();
-    Container::load(folder(bundle).join(id))
-        .and_then(|mut container| container.start())
-        .map_err(|error| explain(&error))
 }
 
 /// Ends the container's processes and removes its cgroup and state; runs its `poststop` hooks. What is not
@@ -151,10 +95,12 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         cgroup.kill()?;
     }
     cgroup.remove(&record.not_ours)?;
-    // One that was killed while it was made has no state to load.
-    let made = folder.join(id).join(STATE).exists();
-    let undone = if made { undo(&folder.join(id), &spec, &cgroup) } else { Ok(()) };
-    remove(&folder).map(|()| undone.err().map(|error| explain(&error).to_string()))
+    let stopped = if cgroup.by_systemd() { cgroup.stop_scope() } else { Ok(()) };
+    // Nothing was made as far as a hook could know of it if the members were not noted.
+    let is_made = folder.join(MEMBERS).exists();
+    let told = if is_made { isolate::after(&record.create, &spec, &folder) } else { Ok(()) };
+    let undone = stopped.and(told);
+    remove(&folder).map(|()| undone.err().map(|error| error.to_string()))
 }
 
 /// The container's members; `None` if it has no process. If the request process was killed during Create, only the pid of
@@ -165,40 +111,6 @@ pub fn members(folder: &Path, spec: &Spec) -> Option<Members> {
         let pid = fs::read_to_string(folder.join(PID)).ok()?.trim().parse().ok()?;
         Members::of(Pid::from_raw(pid), spec)
     })
-}
-
-/// Removes systemd's scope and the container's part of the processor's cache, and runs `poststop` hooks.
-fn undo(root: &Path, spec: &Spec, cgroup: &Cgroup) -> Result<(), LibcontainerError> {
-    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
-    let has_cache = spec.linux().as_ref().is_some_and(|linux| linux.intel_rdt().is_some());
-    if hooks.is_none() && !has_cache && !cgroup.by_systemd() {
-        return Ok(());
-    }
-    let mut container = Container::load(root.to_owned())?;
-    if cgroup.by_systemd() {
-        let config = CgroupConfig {
-            cgroup_path: cgroup.cgroups_path(),
-            systemd_cgroup: true,
-            container_name: container.id().to_owned(),
-        };
-        create_cgroup_manager(config)?.remove()?;
-    }
-    let (own, monitoring) = (container.intel_rdt_dir(), container.intel_rdt_monitoring_dir());
-    let (own, monitoring) = (own.map(PathBuf::as_path), monitoring.map(PathBuf::as_path));
-    let by_id = container.clean_up_intel_rdt_subdirectory();
-    cleanup_intel_rdt(own, monitoring, by_id, container.id())?;
-    container.set_status(ContainerStatus::Stopped);
-    Ok(run_hooks(hooks, Some(&container.state), None, None, None)?)
-}
-
-/// libcontainer tells that chdir(2) failed, but not where to.
-fn name_working_directory(error: Error, spec: &Spec) -> Error {
-    match (error, spec.process()) {
-        (Error::Container(text), Some(process)) if text.contains("failed to chdir") => {
-            Error::Container(format!("working directory {}: {text}", process.cwd().display()))
-        }
-        (error, _) => error,
-    }
 }
 
 /// Not `sandbox`, which containerd 2.x keeps for itself in a Pod's bundles.

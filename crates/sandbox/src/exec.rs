@@ -7,36 +7,32 @@
 //! The shim releases the workload when it has the answer: nothing runs that the shim does not know of, and what it
 //! knows of runs even if the request process is killed.
 //!
-//! libcontainer's own way to do this leaves the seccomp filter out. The steps here are its own for a first
-//! process, in the same order, and taken from it where it offers them.
+//! The steps are those of a first process (`isolate`), in the same order.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
-use libcontainer::syscall::Syscall;
-use libcontainer::syscall::syscall::SyscallType;
-use libcontainer::workload::Executor;
-use libcontainer::{apparmor, capabilities, seccomp, tty};
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
 use nix::unistd::{
-    ForkResult, Gid, Uid, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork,
-    getcwd, pipe2, setgroups, setresgid, setresuid, setsid,
+    ForkResult, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork, getcwd, getpid,
+    pipe2, setsid,
 };
 use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
 
 use crate::create::{self, Record, Recorded};
-use crate::errors::chain;
+use crate::isolate::process::{become_user, drop_capabilities, set_limits};
+use crate::isolate::seccomp;
+use crate::isolate::users::become_root;
 use crate::pidfd::PidFd;
 use crate::request::Given;
 use crate::rlimit::Descriptors;
-use crate::workload::Guest;
+use crate::workload::Isolated;
 use crate::zygote::{Guests, exit};
 use crate::{Error, Exec, Workload, inherit, limits, spec};
 
@@ -98,20 +94,6 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     }
 }
 
-fn executor(
-    workload: &Workload,
-    files: Vec<File>,
-    guests: &Guests,
-    descriptors: Descriptors,
-) -> Result<Box<dyn Executor>, Error> {
-    match workload {
-        Workload::Guest { value, .. } => {
-            Ok(Box::new(Guest::new(guests, value, files, None, descriptors)))
-        }
-        Workload::Pause | Workload::Linux => Err(refuse("it is no guest")),
-    }
-}
-
 /// Joins the namespaces that the container has of its own, and its root. Through the descriptor: the number of a
 /// process that has ended may be another's by now.
 fn join(first: &PidFd, spec: &Spec) -> Result<(), Error> {
@@ -129,7 +111,7 @@ fn join(first: &PidFd, spec: &Spec) -> Result<(), Error> {
     fchdir(&root).map_err(Error::system("enter the container's root"))?;
     chroot(".").map_err(Error::system("change to the container's root"))?;
     if kinds.contains(CloneFlags::CLONE_NEWUSER) {
-        set_ids(0, 0)?;
+        become_root().map_err(Error::system("become the container's root"))?;
     }
     Ok(())
 }
@@ -157,9 +139,11 @@ fn run(
     pipes: &Pipes,
 ) -> Error {
     let confined = confine(spec, &mut given, pipes);
-    let executor = confined.and_then(|()| executor(workload, given.files, guests, descriptors));
-    let executor = match executor.and_then(|executor| prepare(spec, executor)) {
-        Ok(executor) => executor,
+    let guest = confined
+        .and_then(|()| Isolated::new(workload, guests, given.files, None, descriptors))
+        .and_then(|it| it.ready().map(|()| it).map_err(Error::system("block signals")));
+    let guest = match guest {
+        Ok(guest) => guest,
         Err(error) => return error,
     };
     // Tells the request process that the workload can run.
@@ -168,10 +152,7 @@ fn run(
         exit(128 + libc::SIGKILL)
     }
     close(&pipes.release);
-    if let Err(error) = executor.exec(spec) {
-        eprintln!("{}", chain(&error));
-    }
-    exit(CANNOT_EXECUTE)
+    guest.run()
 }
 
 /// Closes a descriptor that a guest would keep open, because it does not go through execve(2).
@@ -180,57 +161,34 @@ fn close(descriptor: &OwnedFd) {
     unsafe { libc::close(descriptor.as_raw_fd()) };
 }
 
-/// Runs an executor's steps that can still fail the request.
-fn prepare(spec: &Spec, executor: Box<dyn Executor>) -> Result<Box<dyn Executor>, Error> {
-    let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
-    executor.validate(spec).map_err(|error| explain(&error))?;
-    executor.setup_envs(env(process)).map_err(|error| explain(&error))?;
-    Ok(executor)
-}
-
 fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
-    let syscalls = syscalls();
     let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     setsid().map_err(Error::system("new session"))?;
-    connect_stdio(given, process.user().uid())?;
+    connect_stdio(given)?;
     // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
     let files = given.files.iter().map(AsRawFd::as_raw_fd);
     let pipes = [&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd);
     inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>());
-    for limit in process.rlimits().iter().flatten() {
-        syscalls.set_rlimit(limit).map_err(|error| explain(&error))?;
-    }
+    set_limits(getpid(), process.rlimits().as_deref().unwrap_or_default())?;
     if no_new_privileges {
         prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
-    }
-    if let Some(profile) = process.apparmor_profile().as_ref().filter(|it| !it.is_empty()) {
-        apparmor::apply_profile(profile).map_err(|error| explain(&error))?;
     }
     umask(Mode::from_bits_truncate(process.user().umask().unwrap_or(UMASK)));
     // With the rights of the container's root first; where those do not reach, the user's may.
     let entered = chdir(process.cwd());
-    become_user(process)?;
+    become_user(process.user())?;
     if !no_new_privileges {
         filter(spec)?;
     }
     if let Some(granted) = process.capabilities() {
-        capabilities::drop_privileges(granted, syscalls.as_ref())
-            .map_err(|error| explain(&error))?;
+        drop_capabilities(granted)?;
     }
     enter_working_directory(process, entered)?;
     if no_new_privileges { filter(spec) } else { Ok(()) }
 }
 
-fn connect_stdio(given: &mut Given, uid: u32) -> Result<(), Error> {
-    if let Some(console) = given.console.take() {
-        // It closes the descriptor.
-        tty::setup_console(syscalls().as_ref(), console.into_raw_fd(), false)
-            .map_err(|error| explain(&error))?;
-        let owner = Some(Uid::from_raw(uid));
-        return nix::unistd::fchown(std::io::stdin(), owner, None)
-            .map_err(Error::system("hand the terminal over"));
-    }
+fn connect_stdio(given: &mut Given) -> Result<(), Error> {
     let [stdin, stdout, stderr] = std::mem::take(&mut given.stdio);
     let connected = stdin.map_or(Ok(()), dup2_stdin);
     let connected = connected.and_then(|()| stdout.map_or(Ok(()), dup2_stdout));
@@ -238,34 +196,9 @@ fn connect_stdio(given: &mut Given, uid: u32) -> Result<(), Error> {
     connected.map_err(Error::system("connect stdin, stdout and stderr"))
 }
 
-fn become_user(process: &Process) -> Result<(), Error> {
-    let user = process.user();
-    let groups = user.additional_gids().as_deref().unwrap_or_default();
-    let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
-    setgroups(&groups).map_err(Error::system("join the groups"))?;
-    // Which of its capabilities it keeps is decided later.
-    prctl::set_keepcaps(true).map_err(Error::system("keep capabilities"))?;
-    set_ids(user.uid(), user.gid())?;
-    // The change of user took them out of effect, and loading a seccomp filter takes one.
-    capabilities::reset_effective(syscalls().as_ref()).map_err(|error| explain(&error))?;
-    prctl::set_keepcaps(false).map_err(Error::system("keep capabilities"))
-}
-
-fn set_ids(uid: u32, gid: u32) -> Result<(), Error> {
-    let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
-    setresgid(gid, gid, gid).map_err(Error::system("change the group"))?;
-    setresuid(uid, uid, uid).map_err(Error::system("change the user"))
-}
-
-/// A listener's filter (`SCMP_ACT_NOTIFY`) would need the descriptor sent to it, which only a first process's is.
 fn filter(spec: &Spec) -> Result<(), Error> {
-    let Some(filter) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
-        return Ok(());
-    };
-    if seccomp::is_notify(filter) {
-        return Err(refuse("its seccomp profile asks a listener (SCMP_ACT_NOTIFY)"));
-    }
-    seccomp::initialize_seccomp(filter).map(drop).map_err(|error| explain(&error))
+    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+    Ok(filter.map_or(Ok(()), seccomp::load)?)
 }
 
 /// Where it is in fact inside the container's root: a path of the caller's choice may lead to a descriptor, and so
@@ -275,41 +208,6 @@ fn enter_working_directory(process: &Process, entered: nix::Result<()>) -> Resul
     let retried = entered.or_else(|_| chdir(process.cwd()));
     retried.map_err(Error::system(format!("working directory {place}")))?;
     getcwd().map(drop).map_err(Error::system(format!("working directory {place}")))
-}
-
-fn env(process: &Process) -> HashMap<String, String> {
-    let split = |entry: &String| {
-        let (key, value) = entry.split_once('=').unwrap_or((entry, ""));
-        (key.to_owned(), value.to_owned())
-    };
-    let mut env: HashMap<_, _> = process.env().iter().flatten().map(split).collect();
-    env.entry("HOME".into())
-        .or_insert_with(|| home(process.user().uid()).unwrap_or_else(|| "/".into()));
-    env
-}
-
-/// From `/etc/passwd` (passwd(5)), which getpwuid(3) would read with libraries of the image.
-fn home(uid: u32) -> Option<String> {
-    let mut text = String::new();
-    // A fifo of that name would keep whoever opens it waiting.
-    let mut options = fs::OpenOptions::new();
-    let file =
-        options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open("/etc/passwd").ok()?;
-    file.metadata().ok()?.is_file().then_some(())?;
-    file.take(limits::PASSWD_BYTES).read_to_string(&mut text).ok()?;
-    text.lines().find_map(|line| {
-        let fields: Vec<_> = line.split(':').collect();
-        let [_, _, id, _, _, home, ..] = fields[..] else { return None };
-        (id.parse() == Ok(uid) && !home.is_empty()).then(|| home.to_owned())
-    })
-}
-
-fn syscalls() -> Box<dyn Syscall> {
-    SyscallType::Linux.create_syscall()
-}
-
-fn explain(error: &dyn std::error::Error) -> Error {
-    Error::Container(chain(error))
 }
 
 fn refuse(reason: &str) -> Error {

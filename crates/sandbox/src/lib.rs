@@ -3,7 +3,7 @@
 //! Read in this order:
 //! 1. [`request`]: what the shim may ask of its zygote, and the answers;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `build`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for
+//! 3. `create`, `isolate`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for
 //!    Start; `members`: which processes are the container's; `exec`: a further process in the same container;
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
 //! 5. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
@@ -13,16 +13,15 @@
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
 
-mod build;
 mod building;
 pub mod cgroup;
 pub mod console;
 mod create;
 pub mod environment;
-mod errors;
 mod exec;
 pub mod heap;
 pub mod inherit;
+mod isolate;
 mod limits;
 mod members;
 mod page_map;
@@ -46,6 +45,7 @@ pub mod zygote;
 use nix::sys::signal::Signal;
 
 pub use create::destroy;
+pub use isolate::{Failed, Step};
 pub use members::Members;
 pub use program::Change;
 pub use request::{Create, Exec, Failure, Reply, Request, Workload};
@@ -120,9 +120,12 @@ pub enum Error {
         /// The last error that it logged.
         reason: String,
     },
-    /// The isolation could not be set up: libcontainer's reason, with what it logged on the way.
+    /// A request failed: the reason that its process reported.
     #[error("{0}")]
     Container(String),
+    /// A step of a guest's isolation failed.
+    #[error(transparent)]
+    Isolation(#[from] Failed),
     /// A mount option that only a newer runtime knows what to do with.
     #[error("mount option {0:?} is not supported")]
     MountOption(String),

@@ -9,7 +9,7 @@ pub const SPEC_BYTES: u64 = 8 << 20;
 /// Pod bounds at etcd's 1.5 MiB, once more with JSON's escapes.
 pub const MESSAGE_BYTES: u64 = 16 << 20;
 
-/// How much of what libcontainer logs while it fails is kept. It ends in an event of the Pod, of at most 1 KiB.
+/// How much is read of the reason why a process cannot run. It ends in an event of the Pod, of at most 1 KiB.
 pub const ERROR_LOG_BYTES: u64 = 4 << 10;
 
 /// How long a worker may take, unless told otherwise. A component of 40 MB compiles in about 30 s on a Raspberry Pi 5.
@@ -41,9 +41,6 @@ pub const WORKER_ID: u32 = 65534;
 
 /// Limit of open files, at least, while a process is set up: it inherits a few tens of descriptors.
 pub const DESCRIPTORS: u64 = 256;
-
-/// How much of an image's `/etc/passwd` is read for a home directory: some ten thousand users.
-pub const PASSWD_BYTES: u64 = 1 << 20;
 
 /// How long one call of the OCI runtime may take, unless its caller has less time: as long as kubelet waits for an answer
 /// (`runtimeRequestTimeout`). Hooks of the container are part of it.

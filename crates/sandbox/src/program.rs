@@ -17,10 +17,10 @@ use oci_spec::runtime::{LinuxResources, Spec};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::build::PID;
 use crate::cgroup::Cgroup;
 use crate::console::Console;
 use crate::create::{self, Record, Recorded};
+use crate::isolate::PID;
 use crate::request::Given;
 use crate::runtime::{self, Call, Runtime};
 use crate::{Create, Error, Exec, building, limits, pidfd, spec};
@@ -107,7 +107,8 @@ fn make(
     if let Some(console) = console {
         console.forward()?;
     }
-    create::note(record, spec, directory, pid, cgroup)?;
+    cgroup.mark(&record.not_ours);
+    create::note(pid, spec, directory, cgroup)?;
     Ok(pid)
 }
 

@@ -1,16 +1,13 @@
-//! Fits an OCI runtime spec to a guest, or to the built-in pause, before libcontainer sees it.
+//! Fits an OCI runtime spec to a guest, or to the built-in pause.
 //!
-//! It is reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, because
-//! libcontainer makes the standard device nodes in every root and they should not stay in the image's.
+//! It is reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, for the standard device files.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use oci_spec::runtime::{
-    LinuxDeviceCgroup, LinuxDeviceType, LinuxNamespaceType, Mount, Process, Spec,
-};
+use oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType, Mount, Process, Spec};
 use serde::Serialize;
 
 use crate::cgroup::Cgroup;
@@ -18,6 +15,9 @@ use crate::{Error, Workload, limits, rights};
 
 /// Kernel file systems that only a Linux program could read.
 const LINUX_ONLY: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"];
+
+/// Where the kernel has SELinux: without it, labels mean nothing, and containerd may write them all the same.
+const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// Reads a `config.json` of at most 8 MiB.
 pub fn load(path: &Path) -> Result<Spec, Error> {
@@ -47,18 +47,16 @@ pub fn save(value: &impl Serialize, path: &Path) -> Result<(), Error> {
         .map_err(Error::io(format!("write {name}")))
 }
 
-/// Fits `spec`, read from `bundle`, to `workload`, in `cgroup`. Returns with it the supplementary groups that the
-/// process which builds the container must join beforehand, where libcontainer cannot.
-pub fn fit(
-    mut spec: Spec,
-    bundle: &Path,
-    workload: &Workload,
-    cgroup: &Cgroup,
-) -> (Spec, Option<Vec<u32>>) {
+/// Whether the kernel has SELinux.
+pub fn has_selinux() -> bool {
+    Path::new(SELINUX).exists()
+}
+
+/// Fits `spec`, read from `bundle`, to `workload`, in `cgroup`.
+pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload, cgroup: &Cgroup) -> Spec {
     if let Some(linux) = spec.linux_mut() {
         linux.set_cgroups_path(Some(cgroup.cgroups_path()));
     }
-    set_propagation(&mut spec);
     keep_denied_devices(&mut spec, cgroup);
     if let Some(root) = spec.root_mut() {
         // join keeps an absolute path as it is.
@@ -68,8 +66,8 @@ pub fn fit(
     if let Workload::Guest { .. } = workload {
         rights::tell_memory_limit(&mut spec, None);
     }
-    let groups = reduce(&mut spec);
-    (spec, groups)
+    reduce(&mut spec);
+    spec
 }
 
 /// Puts a guest into the spec of a container that is there, with a `cgroup`.
@@ -82,26 +80,6 @@ pub fn fit_exec(mut spec: Spec, process: Process, cgroup: &Cgroup) -> Spec {
     spec.process_mut().iter_mut().for_each(rights::reduce);
     rights::tell_memory_limit(&mut spec, cgroup.memory_limit());
     spec
-}
-
-/// Whether mounts made later are told by the host and to it. libcontainer heeds this for the whole tree alone, not
-/// mount by mount, and knows no word with an `r`, which containerd writes; it always means the whole tree. So
-/// a tree of which no mount asks for anything is private, as each of its mounts should be.
-fn set_propagation(spec: &mut Spec) {
-    const TOLD: [&str; 4] = ["shared", "rshared", "slave", "rslave"];
-    let options = spec.mounts().iter().flatten().filter_map(|mount| mount.options().as_ref());
-    let is_told = options.flatten().any(|option| TOLD.contains(&option.as_str()));
-    let Some(linux) = spec.linux_mut() else { return };
-    let word = match linux.rootfs_propagation().as_deref() {
-        Some("rshared") => "shared",
-        Some("rslave") => "slave",
-        Some("rprivate") => "private",
-        Some("runbindable") => "unbindable",
-        None | Some("") if is_told => "slave",
-        None | Some("") => "private",
-        Some(_) => return,
-    };
-    linux.set_rootfs_propagation(Some(word.into()));
 }
 
 /// Drops the rule that denies every device if the cgroup has it already. On v1 the kernel refuses that rule in a cgroup with
@@ -124,46 +102,19 @@ fn is_every_device(rule: &LinuxDeviceCgroup) -> bool {
     every_type && rule.major().is_none() && rule.minor().is_none()
 }
 
-fn reduce(spec: &mut Spec) -> Option<Vec<u32>> {
-    let needs_proc = needs_proc(spec);
+fn reduce(spec: &mut Spec) {
     if let Some(mounts) = spec.mounts_mut() {
-        let is_proc = |mount: &Mount| mount.typ().as_deref() == Some("proc");
-        mounts.retain(|mount| is_observable(mount) || (needs_proc && is_proc(mount)));
+        mounts.retain(is_observable);
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_devices(None);
-        if !needs_proc {
-            linux.set_masked_paths(None);
-            linux.set_readonly_paths(None);
-        }
+        linux.set_masked_paths(None);
+        linux.set_readonly_paths(None);
     }
-    let process = spec.process_mut().as_mut()?;
-    // libcontainer makes a terminal in the container's own devpts, which it has not: the shim does.
+    let Some(process) = spec.process_mut() else { return };
+    // The container has no devpts of its own to make a terminal in: the shim makes it.
     process.set_terminal(None);
     rights::reduce(process);
-    if needs_proc { None } else { Some(take_groups(process)) }
-}
-
-/// libcontainer reads /proc/self from inside before it joins groups in a user namespace.
-fn needs_proc(spec: &Spec) -> bool {
-    let namespaces = spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
-    let in_user_namespace = namespaces
-        .unwrap_or_default()
-        .iter()
-        .any(|namespace| namespace.typ() == LinuxNamespaceType::User);
-    let user = spec.process().as_ref().map(Process::user);
-    let groups = user.and_then(|user| user.additional_gids().as_deref()).unwrap_or_default();
-    in_user_namespace && !groups.is_empty()
-}
-
-/// Without a user namespace, groups joined beforehand are the same groups inside; libcontainer would ask
-/// /proc whether it may join them.
-fn take_groups(process: &mut Process) -> Vec<u32> {
-    let mut user = process.user().clone();
-    let groups = user.additional_gids().clone().unwrap_or_default();
-    user.set_additional_gids(None);
-    process.set_user(user);
-    groups
 }
 
 fn is_observable(mount: &Mount) -> bool {
@@ -176,7 +127,7 @@ mod tests {
     use super::*;
     use std::collections::HashSet;
 
-    use oci_spec::runtime::{Capability, LinuxNamespaceBuilder, PosixRlimitType};
+    use oci_spec::runtime::{Capability, PosixRlimitType};
 
     fn spec(json: serde_json::Value) -> Spec {
         serde_json::from_value(json).expect("a valid spec")
@@ -216,14 +167,14 @@ mod tests {
 
     #[test]
     fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
+        let fitted = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
     }
 
     #[test]
     fn a_guest_keeps_no_capability_but_low_ports() {
-        let (fitted, _) = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
+        let fitted = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         let process = fitted.process().as_ref().expect("process");
         let capabilities = process.capabilities().as_ref().expect("capabilities");
         let only = HashSet::from([Capability::NetBindService]);
@@ -236,7 +187,7 @@ mod tests {
         let rss = |limit: i64, workload: &Workload| {
             let mut json = serde_json::to_value(pod_spec()).expect("encodes");
             json["linux"]["resources"] = serde_json::json!({ "memory": { "limit": limit } });
-            let (fitted, _) = fit(spec(json), Path::new("/b"), workload, &cgroup());
+            let fitted = fit(spec(json), Path::new("/b"), workload, &cgroup());
             let rlimits = fitted.process().clone().expect("process").rlimits().clone();
             let rlimits = rlimits.unwrap_or_default();
             rlimits.iter().map(|it| (it.typ(), it.soft(), it.hard())).collect::<Vec<_>>()
@@ -247,17 +198,16 @@ mod tests {
     }
 
     #[test]
-    fn a_guests_groups_are_joined_beforehand() {
+    fn a_guest_keeps_its_groups() {
         let mut grouped = pod_spec();
         if let Some(process) = grouped.process_mut() {
             let mut user = process.user().clone();
             user.set_additional_gids(Some(vec![10, 20]));
             process.set_user(user);
         }
-        let (fitted, groups) = fit(grouped, Path::new("/b"), &Workload::Pause, &cgroup());
-        assert_eq!(groups, Some(vec![10, 20]));
+        let fitted = fit(grouped, Path::new("/b"), &Workload::Pause, &cgroup());
         let process = fitted.process().as_ref().expect("process");
-        assert_eq!(process.user().additional_gids(), &None);
+        assert_eq!(process.user().additional_gids(), &Some(vec![10, 20]));
     }
 
     #[test]
@@ -266,43 +216,10 @@ mod tests {
         if let Some(process) = labelled.process_mut() {
             process.set_apparmor_profile(Some("cri-containerd.apparmor.d".into()));
         }
-        let (fitted, _) = fit(labelled, Path::new("/b"), &Workload::Pause, &cgroup());
+        let fitted = fit(labelled, Path::new("/b"), &Workload::Pause, &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         let process = fitted.process().as_ref().expect("process");
         assert_eq!(process.apparmor_profile(), &None);
-    }
-
-    #[test]
-    fn groups_in_a_user_namespace_need_proc_and_what_masks_it() {
-        let mut grouped = pod_spec();
-        if let Some(process) = grouped.process_mut() {
-            let mut user = process.user().clone();
-            user.set_additional_gids(Some(vec![10]));
-            process.set_user(user);
-        }
-        if let Some(linux) = grouped.linux_mut() {
-            let user = LinuxNamespaceBuilder::default().typ(LinuxNamespaceType::User).build();
-            linux.set_namespaces(Some(vec![user.expect("a namespace")]));
-        }
-        let (fitted, groups) = fit(grouped, Path::new("/b"), &Workload::Pause, &cgroup());
-        assert_eq!(groups, None);
-        assert_eq!(destinations(&fitted), ["/proc", "/dev", "/etc/hosts"]);
-        assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_some());
-    }
-
-    #[test]
-    fn mounts_are_private_unless_something_else_is_asked_for() {
-        let said = |root: Option<&str>, mount: &str| {
-            let mut json = serde_json::to_value(pod_spec()).expect("encodes");
-            json["linux"]["rootfsPropagation"] = root.into();
-            json["mounts"][3]["options"] = serde_json::json!(["rbind", mount]);
-            let (fitted, _) = fit(spec(json), Path::new("/b"), &guest(), &cgroup());
-            fitted.linux().as_ref().expect("linux").rootfs_propagation().clone().expect("a word")
-        };
-        assert_eq!(said(None, "rprivate"), "private");
-        assert_eq!(said(None, "rslave"), "slave");
-        assert_eq!(said(Some("rslave"), "rslave"), "slave");
-        assert_eq!(said(Some("rshared"), "rshared"), "shared");
     }
 
     #[test]
@@ -318,7 +235,7 @@ mod tests {
             json["linux"]["resources"] = serde_json::json!({ "devices": [
                 { "allow": false, "access": "rwm" },
                 { "allow": true, "type": "c", "major": 1, "minor": 3, "access": "rwm" } ] });
-            let (fitted, _) = fit(spec(json), Path::new("/b"), &guest(), &cgroup);
+            let fitted = fit(spec(json), Path::new("/b"), &guest(), &cgroup);
             let resources = fitted.linux().clone().expect("linux").resources().clone();
             let rules = resources.expect("resources").devices().clone().expect("rules");
             rules.iter().map(|rule| rule.allow()).collect::<Vec<_>>()

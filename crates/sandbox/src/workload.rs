@@ -1,19 +1,9 @@
-//! What happens in the isolated process once it is released: libcontainer's `Executor` for each workload.
-//!
-//! `validate` runs before Create answers, with the container's root, user and limits in force, so that what
-//! it refuses is in Create's error. `exec` runs after Start and never returns.
+//! What happens in the isolated process once it is released.
 
-use std::cell::Cell;
-use std::collections::HashMap;
 use std::convert::Infallible;
 use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::rc::Rc;
+use std::os::fd::{AsRawFd, RawFd};
 
-use libcontainer::oci_spec::runtime::Spec;
-use libcontainer::workload::{
-    Executor, ExecutorError, ExecutorSetEnvsError, ExecutorValidationError,
-};
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
@@ -23,42 +13,84 @@ use crate::page_map::Receiver;
 use crate::rlimit::Descriptors;
 use crate::unneeded::Unneeded;
 use crate::zygote::{Guests, exit};
-use crate::{building, console, environment, errors, inherit};
+use crate::{Error, Workload, console, environment, inherit};
+
+/// The guest could not be run (as a shell has it).
+const CANNOT_EXECUTE: i32 = 126;
 
 /// The signals that end the pause, as they do Kubernetes' own.
 const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
+/// What an isolated process does once it is released.
+pub enum Isolated {
+    /// [`crate::Workload::Pause`].
+    Pause(Pause),
+    /// [`crate::Workload::Guest`].
+    Guest(Guest),
+}
+
+impl Isolated {
+    /// Of a request, in the process that this one will be a copy of.
+    pub fn new(
+        workload: &Workload,
+        guests: &Guests,
+        files: Vec<File>,
+        page_map: Option<Receiver>,
+        descriptors: Descriptors,
+    ) -> Result<Isolated, Error> {
+        match workload {
+            Workload::Pause => Ok(Isolated::Pause(Pause { unneeded: Unneeded::find() })),
+            Workload::Guest { value, .. } => {
+                Ok(Isolated::Guest(Guest::new(guests, value, files, page_map, descriptors)))
+            }
+            Workload::Linux => Err(Error::Container("a program is not a guest".into())),
+        }
+    }
+
+    /// Makes ready to wait for Start, with the container's root, user and limits in force.
+    pub fn ready(&self) -> nix::Result<()> {
+        trace::mark("confined");
+        // A guest's env is part of its value; the process keeps nothing of containerd's.
+        environment::clear();
+        match self {
+            Isolated::Pause(_) => Ok(()),
+            // From before Create answers: a signal sent while the guest is still being loaded waits for whoever
+            // takes it. Unblocked, it would be dropped: this may be the first process of a pid namespace.
+            Isolated::Guest(guest) => guest.guests.signals.thread_block(),
+        }
+    }
+
+    /// What is not to be closed before.
+    pub fn descriptors(&self) -> Vec<RawFd> {
+        match self {
+            Isolated::Pause(_) => Vec::new(),
+            Isolated::Guest(guest) => guest.descriptors(),
+        }
+    }
+
+    /// Runs it.
+    pub fn run(self) -> ! {
+        match self {
+            Isolated::Pause(pause) => pause.run(),
+            Isolated::Guest(guest) => guest.run(),
+        }
+    }
+}
+
 /// The built-in pause.
-#[derive(Clone)]
 pub struct Pause {
+    /// Of what this process is a copy of.
     unneeded: Unneeded,
 }
 
 impl Pause {
-    /// Of what this process is a copy of.
-    pub fn new() -> Pause {
-        Pause { unneeded: Unneeded::find() }
-    }
-}
-
-impl Executor for Pause {
-    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+    fn run(self) -> ! {
         let _ = nix::sys::prctl::set_name(c"pause");
         trace::last("pauses");
-        inherit::close_all_but(errors::descriptor().as_slice());
+        inherit::close_unlisted(&[]);
         // SAFETY: what follows waits for signals, reaps and ends: system calls with arguments on the stack.
         unsafe { self.unneeded.give_back() };
         exit(hold().map_or(1, |never| match never {}))
-    }
-
-    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        building::over();
-        Ok(())
-    }
-
-    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        environment::clear();
-        Ok(())
     }
 }
 
@@ -82,14 +114,12 @@ fn reap() {
 }
 
 /// A guest: [`Guests::run`] with its value and files.
-#[derive(Clone)]
 pub struct Guest {
     guests: Guests,
     value: Value,
-    /// Until they are handed over.
-    files: Rc<Cell<Vec<File>>>,
-    page_map: Rc<Cell<Option<Receiver>>>,
-    descriptors: Descriptors,
+    files: Vec<File>,
+    page_map: Option<Receiver>,
+    limit: Descriptors,
 }
 
 impl Guest {
@@ -99,46 +129,31 @@ impl Guest {
         value: &Value,
         files: Vec<File>,
         page_map: Option<Receiver>,
-        descriptors: Descriptors,
+        limit: Descriptors,
     ) -> Guest {
-        let (files, page_map) = (Rc::new(Cell::new(files)), Rc::new(Cell::new(page_map)));
-        Guest { guests: guests.clone(), value: value.clone(), files, page_map, descriptors }
+        Guest { guests: guests.clone(), value: value.clone(), files, page_map, limit }
     }
-}
 
-impl Executor for Guest {
-    fn exec(&self, _: &Spec) -> Result<(), ExecutorError> {
+    fn descriptors(&self) -> Vec<RawFd> {
+        let files = self.files.iter().map(AsRawFd::as_raw_fd);
+        files.chain(self.page_map.iter().map(Receiver::descriptor)).collect()
+    }
+
+    /// Runs it. If it cannot be run, the reason is on stderr, which is the container's log.
+    pub fn run(self) -> ! {
         let _ = nix::sys::prctl::set_name(c"wasm");
         trace::mark("released");
         console::take();
-        // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
-        nix::sys::prctl::set_dumpable(false)
-            .map_err(|errno| ExecutorError::Execution(errno.into()))?;
-        let (mut files, page_map) = (self.files.take(), self.page_map.take());
-        let kept = files.iter().map(AsRawFd::as_raw_fd).chain(errors::descriptor());
-        let kept = kept.chain(page_map.iter().map(Receiver::descriptor));
         // What the image has at /proc is not to be believed.
-        inherit::close_unlisted(&kept.collect::<Vec<_>>());
-        files.extend(page_map.and_then(Receiver::receive));
-        self.descriptors.apply().map_err(|errno| ExecutorError::Execution(errno.into()))?;
-        exit((self.guests.run)(self.value.clone(), files).into())
-    }
-
-    fn validate(&self, _: &Spec) -> Result<(), ExecutorValidationError> {
-        building::over();
-        // From before Create answers: a signal sent while the guest is still being loaded waits for whoever
-        // takes it. Unblocked, it would be dropped: this may be the first process of a pid namespace.
-        self.guests
-            .signals
-            .thread_block()
-            .map_err(|errno| ExecutorValidationError::ArgValidationError(errno.to_string()))
-    }
-
-    fn setup_envs(&self, _: HashMap<String, String>) -> Result<(), ExecutorSetEnvsError> {
-        trace::process("guest");
-        trace::mark("confined");
-        // The guest's env is part of its value; the process keeps nothing of containerd's.
-        environment::clear();
-        Ok(())
+        inherit::close_unlisted(&self.descriptors());
+        let mut files = self.files;
+        files.extend(self.page_map.and_then(Receiver::receive));
+        // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
+        let ready = nix::sys::prctl::set_dumpable(false).and_then(|()| self.limit.apply());
+        if let Err(errno) = ready {
+            eprintln!("limit the guest's process: {}", errno.desc());
+            exit(CANNOT_EXECUTE)
+        }
+        exit((self.guests.run)(self.value, files).into())
     }
 }

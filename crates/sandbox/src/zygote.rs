@@ -31,7 +31,7 @@ use serde_json::Value;
 
 use crate::pidfd::PidFd;
 use crate::{
-    Error, Exec, Failure, Reply, Request, Workload, create, errors, exec, inherit, program,
+    Error, Exec, Failure, Reply, Request, Workload, create, exec, inherit, isolate, program,
     unwritable, wire, worker,
 };
 
@@ -229,8 +229,8 @@ fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
 /// Forks a process for every connection.
 fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
+    isolate::table::prepare();
     trace::mark("ready");
-    errors::install();
     // Request processes are nobody's to wait for: the kernel reaps them.
     // SAFETY: SIG_IGN is no function, and this process has no other handler for SIGCHLD.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
@@ -255,7 +255,7 @@ fn serve(socket: OwnedFd, guests: &Guests) -> ! {
 fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
     // What it makes is nobody's to use when there is no shim any more, and with it no zygote.
     let alone = set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != zygote;
-    // SAFETY: SIG_DFL is no function; libcontainer waits for its children and needs the default.
+    // SAFETY: SIG_DFL is no function; this process waits for its children and needs the default.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     if fds.is_empty() || alone {
         exit(1)

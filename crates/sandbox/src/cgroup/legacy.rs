@@ -44,7 +44,12 @@ fn memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), Error> {
     if !sum_first {
         sum()?;
     }
-    given(memory.reservation()).map_or(Ok(()), |it| cgroup.set("memory", RESERVATION, it))
+    given(memory.reservation()).map_or(Ok(()), |it| cgroup.set("memory", RESERVATION, it))?;
+    memory.swappiness().map_or(Ok(()), |it| cgroup.set("memory", "memory.swappiness", it))?;
+    if memory.disable_oom_killer() == Some(true) {
+        cgroup.set("memory", "memory.oom_control", 1)?;
+    }
+    Ok(())
 }
 
 /// The limit of memory and swap together. Without a limit of memory there is none of the sum either, unless it is
@@ -91,6 +96,9 @@ fn cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
         cgroup.set("cpu", PERIOD, period)?;
     }
     cpu.burst().map_or(Ok(()), |burst| cgroup.set("cpu", "cpu.cfs_burst_us", burst))?;
+    given(cpu.realtime_period()).map_or(Ok(()), |it| cgroup.set("cpu", "cpu.rt_period_us", it))?;
+    given(cpu.realtime_runtime())
+        .map_or(Ok(()), |it| cgroup.set("cpu", "cpu.rt_runtime_us", it))?;
     cpu.idle().map_or(Ok(()), |idle| cgroup.set("cpu", "cpu.idle", idle))
 }
 

@@ -84,7 +84,13 @@ pub(super) fn huge_pages(
 ) -> Result<(), Error> {
     limits.unwrap_or_default().iter().try_for_each(|limit| {
         let name = format!("hugetlb.{}.{file}", limit.page_size());
-        cgroup.set("hugetlb", &name, limit.limit())
+        cgroup.set("hugetlb", &name, limit.limit())?;
+        // What is reserved, in kernels that count it (5.7).
+        let reserved = format!("hugetlb.{}.rsvd.{file}", limit.page_size());
+        match cgroup.has("hugetlb", &reserved) {
+            true => cgroup.set("hugetlb", &reserved, limit.limit()),
+            false => Ok(()),
+        }
     })
 }
 

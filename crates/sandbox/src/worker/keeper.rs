@@ -80,10 +80,6 @@ impl Keeper<'_> {
         if let Some(end) = end {
             let _ = wire::write(self.connection, &Reply::Ended(end));
         }
-        if let Some((cgroup, _)) = &self.cgroup {
-            // The container may have been deleted meanwhile.
-            cgroup.remove_if_left();
-        }
         exit(0)
     }
 

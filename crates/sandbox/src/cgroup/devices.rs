@@ -1,0 +1,43 @@
+//! Which devices a container may open: v1's controller `devices` (kernel, cgroup-v1/devices.rst).
+//!
+//! v2 has no such file; a filter (BPF) takes its place, which a guest does not need: it has no `CAP_MKNOD`, and every mount of
+//! its file tree is `nodev` but its own `/dev`, in which only this runtime makes nodes.
+
+use oci_spec::runtime::LinuxDeviceCgroup;
+
+use super::Cgroup;
+use super::update::limit;
+use crate::Error;
+
+/// What runc lets every container do (`AllowedDevices`): make nodes, which `CAP_MKNOD` takes as well; open the null, zero,
+/// full, random and terminal devices.
+const ALLOWED: [&str; 10] = [
+    "c *:* m",
+    "b *:* m",
+    "c 1:3 rwm",
+    "c 1:5 rwm",
+    "c 1:7 rwm",
+    "c 1:8 rwm",
+    "c 1:9 rwm",
+    "c 5:0 rwm",
+    "c 5:2 rwm",
+    "c 136:* rwm",
+];
+
+impl Cgroup {
+    /// Sets the rules of the OCI spec ("Allowed Device list") in their order, then what every container may do.
+    pub(super) fn limit_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+        if self.is_unified() || !self.has("devices", "devices.allow") {
+            return Ok(());
+        }
+        for rule in rules {
+            let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
+            self.set("devices", file, rule)?;
+        }
+        // Each is a write of its own: the kernel reads one rule at a time.
+        ALLOWED.iter().try_for_each(|rule| {
+            self.write("devices", "devices.allow", rule)
+                .map_err(|error| limit("devices.allow", rule, error.to_string()))
+        })
+    }
+}

@@ -1,0 +1,215 @@
+//! Creates a cgroup, sets its limits and moves a process into it.
+//!
+//! On v1 a container has a directory in the hierarchy of each controller below; on v2 in the only one, where the
+//! controllers are enabled on the way down, but not in the container's own directory: it could then hold no process
+//! (kernel, cgroup-v2.rst, "No Internal Process Constraint").
+
+use std::fs::{self, File};
+use std::io::{self, ErrorKind};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use nix::unistd::Pid;
+use oci_spec::runtime::LinuxResources;
+
+use super::{Cgroup, below};
+use crate::Error;
+
+/// The controllers of v1 in whose hierarchies a container has a cgroup. Others stay as they are: systemd's own, and what
+/// this runtime sets no limits of.
+const CONTROLLERS: [&str; 12] = [
+    "blkio",
+    "cpu",
+    "cpuacct",
+    "cpuset",
+    "devices",
+    "freezer",
+    "hugetlb",
+    "memory",
+    "net_cls",
+    "net_prio",
+    "perf_event",
+    "pids",
+];
+
+/// v1: files that must not be empty in a cgroup before a process can enter it (kernel, cgroup-v1/cpusets.rst).
+const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// v2: the controllers that a cgroup has, and those that the cgroups below it have.
+const AVAILABLE: &str = "cgroup.controllers";
+const ENABLED: &str = "cgroup.subtree_control";
+
+/// The file by which processes enter a cgroup.
+const PROCESSES: &str = "cgroup.procs";
+
+impl Cgroup {
+    /// Creates the cgroup's directories that do not exist yet, and marks those as made by this runtime.
+    pub(crate) fn make(&self) -> Result<(), Error> {
+        for hierarchy in self.hierarchies_of_containers()? {
+            let leaf = below(&hierarchy, &self.path);
+            if leaf.is_dir() {
+                continue;
+            }
+            self.make_path(&hierarchy).map_err(|error| self.cannot("create", &leaf, &error))?;
+            self.mark_one(&leaf);
+        }
+        Ok(())
+    }
+
+    /// Sets the limits of a new container (OCI runtime spec, "Control groups").
+    ///
+    /// # Errors
+    /// [`Error::Limit`] when the kernel refuses one, or does not have it.
+    pub(crate) fn limit(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.limit_devices(resources.devices().as_deref().unwrap_or_default())?;
+        self.update(resources)?;
+        if let Some(io) = resources.block_io() {
+            self.limit_io(io)?;
+        }
+        match resources.network() {
+            Some(network) if !self.is_unified() => self.limit_network(network),
+            _ => Ok(()),
+        }
+    }
+
+    /// Moves a process into the cgroup.
+    pub(crate) fn add(&self, pid: Pid) -> Result<(), Error> {
+        for hierarchy in self.hierarchies_of_containers()? {
+            let file = below(&hierarchy, &self.path).join(PROCESSES);
+            fs::write(&file, pid.to_string())
+                .map_err(|error| self.cannot(&format!("move process {pid} to"), &file, &error))?;
+        }
+        Ok(())
+    }
+
+    /// The cgroup's directory, for clone3(2) (`CLONE_INTO_CGROUP`). `None` on v1, which has several, and for a scope: systemd
+    /// makes it for a process that is there.
+    pub(crate) fn directory(&self) -> Option<OwnedFd> {
+        if !self.is_unified() || self.by_systemd() {
+            return None;
+        }
+        File::open(below(&self.hierarchies, &self.path)).ok().map(OwnedFd::from)
+    }
+
+    fn hierarchies_of_containers(&self) -> Result<Vec<PathBuf>, Error> {
+        if self.is_unified() {
+            return Ok(vec![self.hierarchies.clone()]);
+        }
+        let mut hierarchies = self.children(&self.hierarchies)?;
+        hierarchies.retain(|hierarchy| {
+            let name = hierarchy.file_name().unwrap_or_default().to_string_lossy();
+            name.split(',').any(|controller| CONTROLLERS.contains(&controller))
+        });
+        Ok(hierarchies)
+    }
+
+    fn make_path(&self, hierarchy: &Path) -> io::Result<()> {
+        let mut directory = hierarchy.to_owned();
+        for part in self.path.strip_prefix("/").unwrap_or(&self.path) {
+            if self.is_unified() {
+                enable_controllers(&directory);
+            }
+            let above = directory.clone();
+            directory.push(part);
+            match fs::create_dir(&directory) {
+                Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+                _ => {}
+            }
+            if above.join(CPUSET[0]).exists() && !self.is_unified() {
+                inherit_cpuset(&above, &directory)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cannot(&self, action: &str, path: &Path, error: &io::Error) -> Error {
+        self.refuse(&format!("cannot {action} {:?}: {error}", path.display().to_string()))
+    }
+}
+
+/// Enables what is available for the cgroups below. If the kernel refuses a controller, setting a limit of it says so.
+fn enable_controllers(directory: &Path) {
+    let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap_or_default();
+    let (available, enabled) = (read(AVAILABLE), read(ENABLED));
+    let enabled: Vec<&str> = enabled.split_whitespace().collect();
+    for controller in available.split_whitespace().filter(|it| !enabled.contains(it)) {
+        // One at a time: the kernel takes all of a line or nothing.
+        let _ = fs::write(directory.join(ENABLED), format!("+{controller}"));
+    }
+}
+
+fn inherit_cpuset(above: &Path, directory: &Path) -> io::Result<()> {
+    for file in CPUSET {
+        let own = fs::read_to_string(directory.join(file)).unwrap_or_default();
+        if own.trim().is_empty() {
+            fs::write(directory.join(file), fs::read_to_string(above.join(file))?.trim())?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn write(path: &Path, text: &str) {
+        fs::create_dir_all(path.parent().expect("a directory")).expect("made");
+        fs::write(path, text).expect("written");
+    }
+
+    fn read(path: PathBuf) -> String {
+        fs::read_to_string(path).expect("read")
+    }
+
+    fn cgroup(host: &Path) -> Cgroup {
+        Cgroup::in_hierarchies(host, Some(Path::new("/pods/c1")), "c1", false).expect("a cgroup")
+    }
+
+    #[test]
+    fn on_v1_it_is_in_the_hierarchies_of_limits_alone_and_has_the_processors_of_those_above() {
+        let host = tempfile::tempdir().expect("temporary directory");
+        for hierarchy in ["cpu,cpuacct", "memory", "systemd", "unified", "rdma"] {
+            fs::create_dir(host.path().join(hierarchy)).expect("a hierarchy");
+        }
+        write(&host.path().join("cpuset/cpuset.cpus"), "0-3\n");
+        write(&host.path().join("cpuset/cpuset.mems"), "0\n");
+        let cgroup = cgroup(host.path());
+        cgroup.make().expect("made");
+        for (hierarchy, is_there) in [
+            ("cpu,cpuacct", true),
+            ("memory", true),
+            ("cpuset", true),
+            ("systemd", false),
+            ("unified", false),
+            ("rdma", false),
+        ] {
+            let directory = host.path().join(hierarchy).join("pods/c1");
+            assert_eq!(directory.is_dir(), is_there, "{hierarchy}");
+        }
+        assert_eq!(read(host.path().join("cpuset/pods/c1/cpuset.cpus")), "0-3");
+        cgroup.add(Pid::from_raw(11)).expect("added");
+        assert_eq!(read(host.path().join("memory/pods/c1/cgroup.procs")), "11");
+    }
+
+    #[test]
+    fn on_v2_controllers_are_enabled_above_it_and_not_in_it() {
+        let host = tempfile::tempdir().expect("temporary directory");
+        write(&host.path().join(AVAILABLE), "cpu memory\n");
+        write(&host.path().join(ENABLED), "memory\n");
+        write(&host.path().join("pods").join(AVAILABLE), "memory\n");
+        let cgroup = cgroup(host.path());
+        cgroup.make().expect("made");
+        assert_eq!(read(host.path().join(ENABLED)), "+cpu");
+        assert_eq!(read(host.path().join("pods").join(ENABLED)), "+memory");
+        assert!(!host.path().join("pods/c1").join(ENABLED).exists());
+        assert!(cgroup.directory().is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_made_is_named() {
+        let host = tempfile::tempdir().expect("temporary directory");
+        write(&host.path().join("memory/pods"), "a file");
+        let error = cgroup(host.path()).make().expect_err("is refused").to_string();
+        assert!(error.contains("memory/pods/c1") && error.contains("Not a directory"), "{error}");
+    }
+}

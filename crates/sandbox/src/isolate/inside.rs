@@ -1,0 +1,201 @@
+//! In the isolated process: from the fork to where it waits for Start, and on.
+//!
+//! Order matters. What takes the rights of the container's root comes first: names, mounts, the change of root. Then the process
+//! becomes the container's user, gives up capabilities, and loads the filter last, so that the filter need not allow for any of
+//! that. The process is a copy of one with a single thread; it reports the first step that fails, and ends.
+
+use std::os::fd::{OwnedFd, RawFd};
+
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, getcwd, setsid};
+use oci_spec::runtime::{ContainerState, Hooks, Process, Spec};
+
+use super::devices::Devices;
+use super::errors::{Failed, Step};
+use super::gate::Gate;
+use super::hooks::State;
+use super::link::{Child, Report};
+use super::mounts::{self, RootTree};
+use super::namespaces::Namespaces;
+use super::sysctl::Sysctls;
+use super::targets::Root;
+use super::volumes::Volume;
+use super::{network, process, seccomp, users};
+use crate::workload::Isolated;
+use crate::zygote::exit;
+use crate::{building, inherit};
+
+/// What a process may not take away from the files it creates, unless it says otherwise (runc's).
+const UMASK: u32 = 0o022;
+
+/// Exit code of a process that could not be isolated, or that nobody waits for any more.
+const NOT_ISOLATED: i32 = 125;
+
+/// What the isolated process brings along. All that is of the host was opened before the fork.
+pub struct Inside<'a> {
+    pub spec: &'a Spec,
+    pub process: &'a Process,
+    pub namespaces: &'a Namespaces,
+    pub root: &'a RootTree,
+    pub volumes: &'a [Volume],
+    pub devices: &'a Devices,
+    pub sysctls: Option<&'a Sysctls>,
+    pub state: &'a State<'a>,
+    pub stdio: [Option<OwnedFd>; 3],
+    pub gate: Gate,
+    pub workload: Isolated,
+}
+
+impl Inside<'_> {
+    /// Isolates this process, waits for Start, and runs the workload.
+    pub fn run(mut self, link: Child) -> ! {
+        trace::process("guest");
+        let ready = self.isolate(&link).map_or_else(Report::Failed, |()| Report::Ready);
+        let failed = ready != Report::Ready;
+        if !link.send(&ready) || failed {
+            exit(NOT_ISOLATED)
+        }
+        drop(link);
+        if self.gate.wait().is_err() {
+            exit(NOT_ISOLATED)
+        }
+        let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+        let environment = self.process.env().as_deref().unwrap_or_default();
+        let status = ContainerState::Created;
+        if let Err(failed) = self.state.run("startContainer", hooks, status, None, environment) {
+            // Start has answered by now: the container's log is where the user looks.
+            eprintln!("{failed}");
+            exit(NOT_ISOLATED)
+        }
+        self.workload.run()
+    }
+
+    fn isolate(&mut self, link: &Child) -> Result<(), Failed> {
+        wait(link);
+        let outer = trace::span("namespaces, root and volumes");
+        self.begin()?;
+        let root = self.mount()?;
+        drop(outer);
+        if let Some(hooks) = self.spec.hooks().as_ref().filter(|hooks| run_outside(hooks)) {
+            link.send(&Report::Hooks);
+            wait(link);
+            let status = ContainerState::Creating;
+            self.state.run(
+                "createContainer",
+                hooks.create_container().as_ref(),
+                status,
+                None,
+                &[],
+            )?;
+        }
+        let _inner = trace::span("root, user and rights");
+        self.root.enter(&root)?;
+        self.sysctls.map_or(Ok(()), Sysctls::set)?;
+        if let Some(personality) =
+            self.spec.linux().as_ref().and_then(|it| it.personality().as_ref())
+        {
+            process::set_personality(personality)?;
+        }
+        umask(Mode::from_bits_truncate(self.process.user().umask().unwrap_or(UMASK)));
+        self.confine(link)?;
+        self.workload.ready().map_err(Failed::at(Step::Property("signals".into())))
+    }
+
+    /// What is the process's own from its first moment on.
+    fn begin(&mut self) -> Result<(), Failed> {
+        if self.namespaces.makes(CloneFlags::CLONE_NEWUSER) {
+            users::become_root().map_err(Failed::at(Step::MapIds))?;
+        }
+        if self.namespaces.makes(CloneFlags::CLONE_NEWCGROUP) {
+            unshare(CloneFlags::CLONE_NEWCGROUP).map_err(Failed::at(Step::Clone))?;
+        }
+        setsid().map_err(Failed::at(Step::Property("session".into())))?;
+        self.process.io_priority().as_ref().map_or(Ok(()), process::set_io_priority)?;
+        self.process.scheduler().as_ref().map_or(Ok(()), process::set_scheduler)?;
+        let [stdin, stdout, stderr] = std::mem::take(&mut self.stdio);
+        let connected = stdin.map_or(Ok(()), dup2_stdin);
+        let connected = connected.and_then(|()| stdout.map_or(Ok(()), dup2_stdout));
+        let connected = connected.and_then(|()| stderr.map_or(Ok(()), dup2_stderr));
+        connected.map_err(Failed::at(Step::Property("stdin, stdout and stderr".into())))?;
+        if self.namespaces.makes(CloneFlags::CLONE_NEWUTS) {
+            self.take_names()?;
+        }
+        if self.namespaces.makes(CloneFlags::CLONE_NEWNET) {
+            network::start_loopback()?;
+        }
+        prctl::set_no_new_privs().map_err(Failed::at(Step::Property("no_new_privs".into())))
+    }
+
+    fn take_names(&self) -> Result<(), Failed> {
+        if let Some(name) = self.spec.hostname() {
+            network::set_host_name(name).map_err(Failed::at(Step::HostName(name.clone())))?;
+        }
+        if let Some(name) = self.spec.domainname() {
+            network::set_domain_name(name).map_err(Failed::at(Step::HostName(name.clone())))?;
+        }
+        Ok(())
+    }
+
+    /// Mounts the root and all that is in it. What is made on the way has the modes that it is made with.
+    fn mount(&self) -> Result<OwnedFd, Failed> {
+        umask(Mode::empty());
+        let root = self.root.attach()?;
+        let inside = Root::new(&root);
+        for volume in self.volumes {
+            volume.attach(inside)?;
+            if volume.is_dev() {
+                self.devices.make(inside)?;
+            }
+        }
+        if self.root.tree.is_none() {
+            mounts::forbid_devices(&self.root.path)?;
+        }
+        // An image's working directory need not exist; runc makes it as well. Whether it is there after all, on a volume or in a
+        // root that cannot be written, is seen when it is entered.
+        let _ = inside.directory(self.process.cwd());
+        self.root.protect(&root)?;
+        Ok(root)
+    }
+
+    fn confine(&mut self, link: &Child) -> Result<(), Failed> {
+        let place = self.process.cwd();
+        // With the rights of the container's root first; where those do not reach, the user's may.
+        let entered = chdir(place);
+        process::become_user(self.process.user())?;
+        self.close(link);
+        let none = Default::default();
+        process::drop_capabilities(self.process.capabilities().as_ref().unwrap_or(&none))?;
+        // It has to be inside the container's root.
+        let entered = entered.or_else(|_| chdir(place)).and_then(|()| getcwd().map(drop));
+        entered.map_err(Failed::at(Step::WorkingDirectory(place.clone())))?;
+        let filter = self.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
+        filter.map_or(Ok(()), seccomp::load)
+    }
+
+    /// Closes what is not the workload's. From here on the process is found by its pid and its cgroup.
+    fn close(&self, link: &Child) {
+        building::over();
+        let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+        let null = hooks.map(|_| self.state.descriptor());
+        let own = [link.descriptor(), self.gate.descriptor()];
+        let kept = self.workload.descriptors().into_iter().chain(own).chain(null);
+        inherit::close_unlisted(&kept.collect::<Vec<RawFd>>());
+    }
+}
+
+/// Whether there are hooks between the mounts and the change of root.
+pub fn run_outside(hooks: &Hooks) -> bool {
+    let is_some = |hooks: &Option<Vec<_>>| hooks.as_ref().is_some_and(|hooks| !hooks.is_empty());
+    is_some(hooks.prestart())
+        || is_some(hooks.create_runtime())
+        || is_some(hooks.create_container())
+}
+
+/// Ends if nobody is there any more who would use what this process makes.
+fn wait(link: &Child) {
+    if !link.wait() {
+        exit(NOT_ISOLATED)
+    }
+}

@@ -1,0 +1,185 @@
+//! In the isolated process: its root, what is mounted in it, and the change to it.
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{OFlag, open};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use nix::sys::stat::Mode;
+use nix::sys::statvfs::fstatvfs;
+use nix::unistd::{chdir, chroot, fchdir, pivot_root};
+
+use super::errors::{Failed, Step};
+use super::targets::Root;
+use super::volumes::{Volume, What};
+use super::{syscalls, table};
+
+const NONE: Option<&str> = None;
+
+/// The root of a container, before it is one.
+#[derive(Debug)]
+pub struct RootTree {
+    /// Path on the host.
+    pub path: PathBuf,
+    /// A copy of its mount, where the kernel has those.
+    pub tree: Option<OwnedFd>,
+    /// Whether the process begins with the short table of mounts.
+    pub in_short_table: bool,
+    /// Whether it is read-only once all is mounted in it.
+    pub is_read_only: bool,
+    /// Whether to change to it by `chroot` in place of `pivot_root`.
+    pub no_pivot_root: bool,
+    /// Propagation type that the spec asks for, once it is the root.
+    pub propagation: Option<MsFlags>,
+}
+
+impl RootTree {
+    /// Attaches the root and returns it open. Nothing of it is seen outside of this process's mount namespace.
+    pub fn attach(&self) -> Result<OwnedFd, Failed> {
+        self.try_attach().map_err(Failed::at(Step::Root(self.path.clone())))
+    }
+
+    fn try_attach(&self) -> nix::Result<OwnedFd> {
+        if !self.in_short_table {
+            // Mounts of the host go on to be taken away here as well, until the root is changed.
+            mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?;
+        }
+        let place = if self.in_short_table { Path::new(table::ROOT) } else { &self.path };
+        if let Some(tree) = &self.tree {
+            syscalls::attach(tree.as_fd(), open_path(place)?.as_fd())?;
+            return tree.try_clone().map_err(|_| nix::Error::EMFILE);
+        }
+        mount(Some(&self.path), place, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+        mount(NONE, place, NONE, MsFlags::MS_PRIVATE | MsFlags::MS_REC, NONE)?;
+        let root = open_path(place)?;
+        remount(&root, MsFlags::MS_NODEV)?;
+        Ok(root)
+    }
+
+    /// Makes it read-only, if the spec asks for that.
+    pub fn protect(&self, root: &OwnedFd) -> Result<(), Failed> {
+        if !self.is_read_only {
+            return Ok(());
+        }
+        let attributes =
+            syscalls::Attributes { attr_set: libc::MOUNT_ATTR_RDONLY, ..syscalls::UNCHANGED };
+        let protected = match self.tree {
+            Some(_) => syscalls::set_attributes(root.as_fd(), false, &attributes),
+            None => remount(root, MsFlags::MS_RDONLY),
+        };
+        protected.map_err(Failed::at(Step::Root(self.path.clone())))
+    }
+
+    /// Makes it the root of this process; of what was mounted before nothing is left.
+    pub fn enter(&self, root: &OwnedFd) -> Result<(), Failed> {
+        let entered = if self.no_pivot_root { move_to(root) } else { pivot_to(root) };
+        let entered = entered.and_then(|()| match self.propagation {
+            Some(kind) => mount(NONE, "/", NONE, kind, NONE),
+            None => Ok(()),
+        });
+        entered.map_err(Failed::at(Step::ChangeRoot))
+    }
+}
+
+/// The old root comes to be mounted on the new one, from where it is taken away (pivot_root(2), "Notes").
+fn pivot_to(root: &OwnedFd) -> nix::Result<()> {
+    let old = open_path(Path::new("/"))?;
+    fchdir(root)?;
+    pivot_root(".", ".")?;
+    fchdir(&old)?;
+    mount(NONE, ".", NONE, MsFlags::MS_SLAVE | MsFlags::MS_REC, NONE)?;
+    umount2(".", MntFlags::MNT_DETACH)?;
+    chdir("/")
+}
+
+/// Where the node's root cannot be left. What is on it stays mounted below the container's, out of reach.
+fn move_to(root: &OwnedFd) -> nix::Result<()> {
+    fchdir(root)?;
+    mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
+    chroot(".")?;
+    chdir("/")
+}
+
+impl Volume {
+    /// Attaches it in the container's root.
+    pub fn attach(&self, root: Root<'_>) -> Result<(), Failed> {
+        let attached = match &self.what {
+            What::Path { tree: Some(tree), is_directory } => self
+                .target(root, *is_directory)
+                .and_then(|target| syscalls::attach(tree.as_fd(), target.as_fd())),
+            What::Path { tree: None, is_directory } => self.bind(root, *is_directory),
+            What::FileSystem(kind) => self.mount(root, kind),
+        };
+        attached.map_err(Failed::at(Step::Mount(self.at.clone(), self.from.clone())))
+    }
+
+    fn target(&self, root: Root<'_>, is_directory: bool) -> nix::Result<OwnedFd> {
+        if is_directory { root.directory(&self.at) } else { root.file(&self.at) }
+    }
+
+    fn mount(&self, root: Root<'_>, kind: &str) -> nix::Result<()> {
+        // There may be no /proc by which a path to the target could be had.
+        fchdir(root.directory(&self.at)?)?;
+        let (data, flags) = (self.options.data.join(","), self.flags());
+        let data = (!data.is_empty()).then_some(data.as_str());
+        mount(Some(&self.from), ".", Some(kind), flags, data)?;
+        fchdir(root.directory(&self.at)?)?;
+        mount(NONE, ".", NONE, self.options.propagation().0, NONE)?;
+        chdir("/")
+    }
+
+    /// For kernels before 5.12: the path is seen here, and so is the host's /proc.
+    fn bind(&self, root: Root<'_>, is_directory: bool) -> nix::Result<()> {
+        let recursive =
+            if self.options.is_recursive() { MsFlags::MS_REC } else { MsFlags::empty() };
+        let target = by_descriptor(&self.target(root, is_directory)?);
+        mount(Some(&self.from), target.as_str(), NONE, MsFlags::MS_BIND | recursive, NONE)?;
+        let mounted = root.at(&self.at)?;
+        let (propagation, below) = self.options.propagation();
+        let below = if below { MsFlags::MS_REC } else { MsFlags::empty() };
+        mount(NONE, by_descriptor(&mounted).as_str(), NONE, propagation | below, NONE)?;
+        remount(&mounted, self.flags())
+    }
+}
+
+/// The same: makes every mount below a path of the host `nodev`, but for the container's own `/dev`.
+pub fn forbid_devices(root: &Path) -> Result<(), Failed> {
+    let failed = || Step::Root(root.to_owned());
+    let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(Failed::at(failed()))?;
+    for line in mounts.lines() {
+        // proc(5): the fifth field, and the type after the one that is a hyphen.
+        let place = PathBuf::from(unescape(line.split(' ').nth(4).unwrap_or_default()));
+        let is_dev = place == root.join("dev") && line.contains(" - tmpfs ");
+        if place.starts_with(root) && place != root && !is_dev {
+            let path = open(&place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+            let changed = path.and_then(|path| remount(&path, MsFlags::MS_NODEV));
+            changed.map_err(Failed::at(failed()))?;
+        }
+    }
+    Ok(())
+}
+
+/// Spaces and the like are octal numbers in such files.
+fn unescape(field: &str) -> String {
+    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+        .iter()
+        .fold(field.to_owned(), |text, (number, character)| text.replace(number, character))
+}
+
+/// Adds flags to those that a mount has (mount(2), "Remounting an existing mount").
+fn remount(mounted: &OwnedFd, flags: MsFlags) -> nix::Result<()> {
+    // The flags of statvfs(3) have the numbers of mount(2).
+    let present = fstatvfs(mounted)?.flags().bits();
+    let flags = flags | MsFlags::from_bits_truncate(present);
+    let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+    mount(NONE, by_descriptor(mounted).as_str(), NONE, flags, NONE)
+}
+
+fn open_path(path: &Path) -> nix::Result<OwnedFd> {
+    open(path, OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC, Mode::empty())
+}
+
+fn by_descriptor(file: &OwnedFd) -> String {
+    format!("/proc/self/fd/{}", file.as_raw_fd())
+}

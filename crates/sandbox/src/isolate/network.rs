@@ -1,0 +1,42 @@
+//! What a container's own UTS and network namespaces begin without: a domain name, and a loopback device that is up.
+
+use std::os::fd::AsRawFd;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+
+use super::errors::{Failed, Step};
+
+/// Brings it up (netdevice(7)), in this process's network namespace.
+pub fn start_loopback() -> Result<(), Failed> {
+    try_start().map_err(Failed::at(Step::Loopback))
+}
+
+/// Sets the host name (sethostname(2)).
+pub fn set_host_name(name: &str) -> nix::Result<()> {
+    // SAFETY: the kernel reads as many bytes as the name has.
+    let set = unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) };
+    Errno::result(set).map(drop)
+}
+
+/// Sets the NIS domain name (setdomainname(2)).
+pub fn set_domain_name(name: &str) -> nix::Result<()> {
+    // SAFETY: the kernel reads as many bytes as the name has.
+    let set = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
+    Errno::result(set).map(drop)
+}
+
+fn try_start() -> nix::Result<()> {
+    let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)?;
+    // SAFETY: a request is a struct of numbers, for which zeros are fine.
+    let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+    for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+        *to = *from as libc::c_char;
+    }
+    request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+    // SAFETY: the kernel reads the request, which lives.
+    let set =
+        unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS as _, &raw const request) };
+    Errno::result(set).map(drop)
+}

@@ -1,0 +1,257 @@
+//! Options of mounts (OCI runtime spec, "Linux mount options"; mount(8), mount_setattr(2)).
+
+use nix::libc;
+use nix::mount::MsFlags;
+
+use super::syscalls::{Attributes, UNCHANGED};
+
+/// An option that is no attribute.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Word {
+    /// The path, without what is mounted below it.
+    Bind,
+    /// The path, with what is mounted below it.
+    BindRecursive,
+    /// The mount's ids alone are mapped.
+    IdMap,
+    /// Those of the mounts below it, too.
+    IdMapRecursive,
+}
+
+/// A mount's options, in the order in which they are given.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Options {
+    words: Vec<Word>,
+    /// Attributes of the mount, and whether they are set or cleared.
+    own: Vec<(Attribute, bool)>,
+    /// The same of the mount and of those below it.
+    below: Vec<(Attribute, bool)>,
+    /// Propagation type, and whether it is that of the mounts below, too.
+    propagation: Option<(MsFlags, bool)>,
+    /// Flags of the file system.
+    of_file_system: MsFlags,
+    /// What the file system itself understands.
+    pub data: Vec<String>,
+}
+
+/// An attribute by its flags for mount_setattr(2) and for mount(2).
+type Attribute = (u64, MsFlags);
+
+const RDONLY: Attribute = (libc::MOUNT_ATTR_RDONLY, MsFlags::MS_RDONLY);
+const NOSUID: Attribute = (libc::MOUNT_ATTR_NOSUID, MsFlags::MS_NOSUID);
+const NODEV: Attribute = (libc::MOUNT_ATTR_NODEV, MsFlags::MS_NODEV);
+const NOEXEC: Attribute = (libc::MOUNT_ATTR_NOEXEC, MsFlags::MS_NOEXEC);
+const NOATIME: Attribute = (libc::MOUNT_ATTR_NOATIME, MsFlags::MS_NOATIME);
+const STRICTATIME: Attribute = (libc::MOUNT_ATTR_STRICTATIME, MsFlags::MS_STRICTATIME);
+const RELATIME: Attribute = (libc::MOUNT_ATTR_RELATIME, MsFlags::MS_RELATIME);
+const NODIRATIME: Attribute = (libc::MOUNT_ATTR_NODIRATIME, MsFlags::MS_NODIRATIME);
+/// mount(2) has no name for it (`MS_NOSYMFOLLOW`, Linux 5.10).
+const NOSYMFOLLOW: Attribute = (libc::MOUNT_ATTR_NOSYMFOLLOW, MsFlags::from_bits_retain(1 << 8));
+
+/// Each name, its attribute, and whether the name sets or clears it. With an `r` before it, it is recursive.
+const ATTRIBUTES: [(&str, Attribute, bool); 18] = [
+    ("ro", RDONLY, true),
+    ("rw", RDONLY, false),
+    ("nosuid", NOSUID, true),
+    ("suid", NOSUID, false),
+    ("nodev", NODEV, true),
+    ("dev", NODEV, false),
+    ("noexec", NOEXEC, true),
+    ("exec", NOEXEC, false),
+    ("noatime", NOATIME, true),
+    ("atime", NOATIME, false),
+    ("strictatime", STRICTATIME, true),
+    ("nostrictatime", STRICTATIME, false),
+    ("relatime", RELATIME, true),
+    ("norelatime", RELATIME, false),
+    ("nodiratime", NODIRATIME, true),
+    ("diratime", NODIRATIME, false),
+    ("nosymfollow", NOSYMFOLLOW, true),
+    ("symfollow", NOSYMFOLLOW, false),
+];
+
+const PROPAGATION: [(&str, MsFlags); 4] = [
+    ("private", MsFlags::MS_PRIVATE),
+    ("shared", MsFlags::MS_SHARED),
+    ("slave", MsFlags::MS_SLAVE),
+    ("unbindable", MsFlags::MS_UNBINDABLE),
+];
+
+const OF_FILE_SYSTEMS: [(&str, MsFlags, bool); 5] = [
+    ("sync", MsFlags::MS_SYNCHRONOUS, true),
+    ("async", MsFlags::MS_SYNCHRONOUS, false),
+    ("dirsync", MsFlags::MS_DIRSYNC, true),
+    ("mand", MsFlags::MS_MANDLOCK, true),
+    ("nomand", MsFlags::MS_MANDLOCK, false),
+];
+
+const WORDS: [(&str, Word); 4] = [
+    ("bind", Word::Bind),
+    ("rbind", Word::BindRecursive),
+    ("idmap", Word::IdMap),
+    ("ridmap", Word::IdMapRecursive),
+];
+
+impl Options {
+    /// Of the names in the spec. What is none of an attribute's is the file system's.
+    pub fn parse(names: &[String]) -> Options {
+        let mut options = Options {
+            words: Vec::new(),
+            own: Vec::new(),
+            below: Vec::new(),
+            propagation: None,
+            of_file_system: MsFlags::empty(),
+            data: Vec::new(),
+        };
+        for name in names.iter().filter(|name| !matches!(name.as_str(), "" | "defaults")) {
+            options.add(name);
+        }
+        options
+    }
+
+    fn add(&mut self, name: &str) {
+        let recursive = name.strip_prefix('r').unwrap_or_default();
+        let attribute = |name: &str| ATTRIBUTES.iter().find(|(it, ..)| *it == name);
+        let propagation = |name: &str| PROPAGATION.iter().find(|(it, _)| *it == name);
+        if let Some((_, word)) = WORDS.iter().find(|(it, _)| *it == name) {
+            self.words.push(*word);
+        } else if let Some((_, attribute, set)) = attribute(name) {
+            self.own.push((*attribute, *set));
+        } else if let Some((_, attribute, set)) = attribute(recursive) {
+            self.below.push((*attribute, *set));
+        } else if let Some((_, flag)) = propagation(name) {
+            self.propagation = Some((*flag, false));
+        } else if let Some((_, flag)) = propagation(recursive) {
+            self.propagation = Some((*flag, true));
+        } else if let Some((_, flag, set)) = OF_FILE_SYSTEMS.iter().find(|(it, ..)| *it == name) {
+            self.of_file_system.set(*flag, *set);
+        } else {
+            self.data.push(name.to_owned());
+        }
+    }
+
+    /// Whether that word is among them.
+    pub fn has(&self, word: Word) -> bool {
+        self.words.contains(&word)
+    }
+
+    /// Whether a path is mounted.
+    pub fn is_bind(&self) -> bool {
+        self.has(Word::Bind) || self.is_recursive()
+    }
+
+    /// Whether what is mounted below the path is mounted with it.
+    pub fn is_recursive(&self) -> bool {
+        self.has(Word::BindRecursive)
+    }
+
+    /// Changes of a path's mount, in their order, and whether each is made to the mounts below, too. A mount that names no
+    /// propagation is private. `nodev` is always set: a guest opens no device.
+    pub fn attributes(&self) -> [(bool, Attributes); 3] {
+        let mut own = changes(self.own.iter());
+        // What the source's mount has beyond that stays.
+        own.attr_clr &= libc::MOUNT_ATTR__ATIME;
+        let mut below = changes(self.below.iter());
+        below.attr_set |= libc::MOUNT_ATTR_NODEV;
+        below.attr_clr &= !libc::MOUNT_ATTR_NODEV;
+        let (propagation, is_recursive) = self.propagation();
+        let change = Attributes { propagation: propagation.bits(), ..UNCHANGED };
+        [(false, own), (true, below), (is_recursive, change)]
+    }
+
+    /// Propagation type, and whether it is that of the mounts below, too.
+    pub fn propagation(&self) -> (MsFlags, bool) {
+        self.propagation.unwrap_or((MsFlags::MS_PRIVATE, true))
+    }
+
+    /// The flags for mount(2).
+    pub fn flags(&self) -> MsFlags {
+        let mut flags = self.of_file_system;
+        for ((_, flag), set) in self.own.iter().chain(&self.below) {
+            flags.set(*flag, *set);
+        }
+        flags
+    }
+}
+
+fn changes<'a>(attributes: impl Iterator<Item = &'a (Attribute, bool)>) -> Attributes {
+    const OF_TIME: [u64; 3] =
+        [libc::MOUNT_ATTR_NOATIME, libc::MOUNT_ATTR_STRICTATIME, libc::MOUNT_ATTR_RELATIME];
+    let mut changes = UNCHANGED;
+    for ((attribute, _), set) in attributes {
+        match set {
+            // One of several values, of which the others have to be cleared (mount_setattr(2)).
+            _ if OF_TIME.contains(attribute) => {
+                changes.attr_clr |= libc::MOUNT_ATTR__ATIME;
+                changes.attr_set &= !libc::MOUNT_ATTR__ATIME;
+                changes.attr_set |= if *set { *attribute } else { libc::MOUNT_ATTR_RELATIME };
+            }
+            true => {
+                changes.attr_set |= attribute;
+                changes.attr_clr &= !attribute;
+            }
+            false => {
+                changes.attr_clr |= attribute;
+                changes.attr_set &= !attribute;
+            }
+        }
+    }
+    changes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn options(names: &[&str]) -> Options {
+        Options::parse(&names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn attributes_are_the_mounts_own_unless_they_are_recursive() {
+        let [(_, own), (_, below), _] = options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes();
+        assert_eq!(own.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID);
+        assert_eq!(below.attr_set, libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV);
+        let [(_, own), (_, below), _] = options(&["rbind", "rro"]).attributes();
+        assert_eq!(own.attr_set, 0);
+        assert_eq!(below.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV);
+    }
+
+    #[test]
+    fn no_option_lets_devices_be_opened() {
+        for name in ["dev", "rdev", "rw"] {
+            let [_, (recursive, below), _] = options(&["rbind", name]).attributes();
+            assert!(recursive, "{name}");
+            assert_eq!(below.attr_set & libc::MOUNT_ATTR_NODEV, libc::MOUNT_ATTR_NODEV, "{name}");
+            assert_eq!(below.attr_clr & libc::MOUNT_ATTR_NODEV, 0, "{name}");
+        }
+    }
+
+    #[test]
+    fn propagation_is_private_unless_the_mount_says_otherwise() {
+        let of = |name: &str| {
+            let [_, _, (recursive, change)] = options(&["rbind", name]).attributes();
+            (recursive, MsFlags::from_bits_retain(change.propagation))
+        };
+        assert_eq!(of("ro"), (true, MsFlags::MS_PRIVATE));
+        assert_eq!(of("rslave"), (true, MsFlags::MS_SLAVE));
+        assert_eq!(of("shared"), (false, MsFlags::MS_SHARED));
+        assert_eq!(of("rprivate"), (true, MsFlags::MS_PRIVATE));
+    }
+
+    #[test]
+    fn access_times_replace_each_other() {
+        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes();
+        assert_eq!(own.attr_set, libc::MOUNT_ATTR_NOATIME);
+        assert_eq!(own.attr_clr, libc::MOUNT_ATTR__ATIME);
+        assert_eq!(options(&["strictatime"]).flags(), MsFlags::MS_STRICTATIME);
+    }
+
+    #[test]
+    fn what_is_no_option_of_mounts_is_the_file_systems() {
+        let options = options(&["defaults", "nosuid", "size=64k", "mode=755"]);
+        assert_eq!(options.data, ["size=64k", "mode=755"]);
+        assert_eq!(options.flags(), MsFlags::MS_NOSUID);
+        assert!(!options.is_bind());
+    }
+}

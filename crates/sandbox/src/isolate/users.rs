@@ -1,0 +1,105 @@
+//! User namespaces: the ids that are mapped in them (user_namespaces(7)), for processes, and for mounts whose files'
+//! owners are to be others than on the disk (mount_setattr(2), "ID-mapped mounts").
+
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
+
+use nix::sys::wait::waitpid;
+use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
+use oci_spec::runtime::LinuxIdMapping;
+
+use super::errors::{Failed, Step};
+use super::{link, syscalls};
+use crate::zygote::exit;
+
+/// Which ids of a user namespace are which of the host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Maps<'a> {
+    /// Of users.
+    pub users: &'a [LinuxIdMapping],
+    /// Of groups.
+    pub groups: &'a [LinuxIdMapping],
+}
+
+impl Maps<'_> {
+    /// Maps the ids in the user namespace of a process, which was made with it. Any number of ranges: they are written by
+    /// the host's root.
+    pub fn write(&self, pid: Pid) -> Result<(), Failed> {
+        if self.users.is_empty() || self.groups.is_empty() {
+            let reason = "a new user namespace needs uidMappings and gidMappings";
+            return Err(Failed::new(Step::MapIds, reason));
+        }
+        for (name, ranges) in [("uid_map", self.users), ("gid_map", self.groups)] {
+            // The kernel takes it in one write.
+            fs::write(format!("/proc/{pid}/{name}"), lines(ranges))
+                .map_err(Failed::at(Step::MapIds))?;
+        }
+        Ok(())
+    }
+
+    /// A user namespace with these ids, for mounts. A process makes it and ends.
+    pub fn namespace(&self) -> Result<OwnedFd, Failed> {
+        let (parent, child) = link::pair().map_err(Failed::at(Step::MapIds))?;
+        // SAFETY: request processes have one thread.
+        let forked = unsafe { syscalls::fork_with(libc::CLONE_NEWUSER as u64, None) };
+        match forked.map_err(Failed::at(Step::MapIds))? {
+            None => {
+                drop(parent);
+                child.wait();
+                exit(0)
+            }
+            Some(pid) => {
+                drop(child);
+                let opened = self.write(pid).and_then(|()| of(pid));
+                drop(parent);
+                let _ = waitpid(pid, None);
+                opened
+            }
+        }
+    }
+}
+
+/// The user namespace of a process.
+pub fn of(pid: Pid) -> Result<OwnedFd, Failed> {
+    let opened = File::open(format!("/proc/{pid}/ns/user"));
+    opened.map(OwnedFd::from).map_err(Failed::at(Step::MapIds))
+}
+
+/// Becomes root in the user namespace that this process is in.
+pub fn become_root() -> nix::Result<()> {
+    let (user, group) = (Uid::from_raw(0), Gid::from_raw(0));
+    setresgid(group, group, group)?;
+    setresuid(user, user, user)
+}
+
+fn lines(ranges: &[LinuxIdMapping]) -> String {
+    let mut text = String::new();
+    for range in ranges {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{} {} {}", range.container_id(), range.host_id(), range.size());
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_range_is_a_line() {
+        let ranges: Vec<LinuxIdMapping> = serde_json::from_value(serde_json::json!([
+            { "containerID": 0, "hostID": 100000, "size": 1000 },
+            { "containerID": 1000, "hostID": 1000, "size": 1 },
+        ]))
+        .expect("ranges");
+        assert_eq!(lines(&ranges), "0 100000 1000\n1000 1000 1\n");
+    }
+
+    #[test]
+    fn a_new_namespace_needs_ids() {
+        let maps = Maps { users: &[], groups: &[] };
+        let refused = maps.write(Pid::from_raw(1)).expect_err("none").to_string();
+        assert!(refused.contains("uidMappings"), "{refused}");
+    }
+}

@@ -1,0 +1,126 @@
+//! What is mounted in a container's root, as the spec has it, and how (OCI runtime spec, "Mounts").
+//!
+//! Volumes are opened by the process that makes the container, which may read any path of the host: as copies of mounts that
+//! are attached nowhere yet. Each has its own attributes and propagation. Where the kernel has no such copies (before 5.12),
+//! the path itself is mounted later (`mounts`).
+
+use std::fs;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use nix::mount::MsFlags;
+use oci_spec::runtime::{LinuxIdMapping, Mount};
+
+use super::errors::{Failed, Step};
+use super::options::{Options, Word};
+use super::users::Maps;
+use super::{syscalls, table};
+
+/// A mount in the container.
+#[derive(Debug)]
+pub struct Volume {
+    /// Path in the container.
+    pub at: PathBuf,
+    /// Path on the host, or the name of a file system.
+    pub from: PathBuf,
+    /// What is mounted there.
+    pub what: What,
+    /// Its options.
+    pub options: Options,
+    users: Vec<LinuxIdMapping>,
+    groups: Vec<LinuxIdMapping>,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub enum What {
+    /// A directory or file of the host.
+    Path {
+        /// A copy of its mount, where the kernel has those.
+        tree: Option<OwnedFd>,
+        /// Whether it is a directory.
+        is_directory: bool,
+    },
+    /// A file system of that type.
+    FileSystem(String),
+}
+
+impl Volume {
+    /// Opens what a mount of the spec names.
+    pub fn open(mount: &Mount, label: Option<&str>) -> Result<Volume, Failed> {
+        let at = mount.destination().clone();
+        let from = mount.source().clone().unwrap_or_else(|| "none".into());
+        let failed = || Step::Mount(at.clone(), from.clone());
+        let kind = mount.typ().as_deref().unwrap_or_default();
+        let options = Options::parse(mount.options().as_deref().unwrap_or_default());
+        let mut volume = Volume {
+            what: What::FileSystem(kind.to_owned()),
+            users: mount.uid_mappings().clone().unwrap_or_default(),
+            groups: mount.gid_mappings().clone().unwrap_or_default(),
+            at: at.clone(),
+            from: from.clone(),
+            options,
+        };
+        if kind == "bind" || volume.options.is_bind() {
+            volume.what = volume.tree().map_err(Failed::at(failed()))?;
+        } else if let Some(label) = label {
+            volume.options.data.push(format!("context=\"{label}\""));
+        }
+        if volume.has_ids() && !matches!(volume.what, What::Path { tree: Some(_), .. }) {
+            let reason = "its ids cannot be mapped: this takes a path, and Linux 5.12";
+            return Err(Failed::new(failed(), reason));
+        }
+        Ok(volume)
+    }
+
+    fn tree(&self) -> std::io::Result<What> {
+        let is_directory = fs::metadata(&self.from)?.is_dir();
+        if !table::has_mounts_by_descriptor() {
+            return Ok(What::Path { tree: None, is_directory });
+        }
+        let tree = syscalls::open_tree(&self.from, self.options.is_recursive())?;
+        for (recursive, attributes) in self.options.attributes() {
+            syscalls::set_attributes(tree.as_fd(), recursive, &attributes)?;
+        }
+        Ok(What::Path { tree: Some(tree), is_directory })
+    }
+
+    /// Whether the owners of its files are to be others than on the disk.
+    fn has_ids(&self) -> bool {
+        !self.users.is_empty() || !self.groups.is_empty()
+    }
+
+    /// Maps the owners of its files, if the spec asks for that. `container` has the ids of the container's own user
+    /// namespace, and that namespace.
+    pub fn map_ids(&self, container: Option<(Maps<'_>, &OwnedFd)>) -> Result<(), Failed> {
+        let What::Path { tree: Some(tree), .. } = &self.what else { return Ok(()) };
+        if !self.has_ids() {
+            return Ok(());
+        }
+        let wanted = Maps { users: &self.users, groups: &self.groups };
+        let own = container.filter(|(maps, _)| *maps == wanted);
+        let made = if own.is_none() { Some(wanted.namespace()?) } else { None };
+        let Some(namespace) = own.map(|(_, namespace)| namespace).or(made.as_ref()) else {
+            return Ok(());
+        };
+        let attributes = syscalls::Attributes {
+            attr_set: libc::MOUNT_ATTR_IDMAP,
+            userns_fd: namespace.as_raw_fd() as u64,
+            ..syscalls::UNCHANGED
+        };
+        let recursive = self.options.has(Word::IdMapRecursive);
+        let mapped = syscalls::set_attributes(tree.as_fd(), recursive, &attributes);
+        mapped.map_err(Failed::at(Step::Mount(self.at.clone(), self.from.clone())))
+    }
+
+    /// Whether it is the directory of devices, as a file system of the container's own.
+    pub fn is_dev(&self) -> bool {
+        self.at == Path::new("/dev") && matches!(self.what, What::FileSystem(_))
+    }
+
+    /// Flags of mount(2). No device node in it can be opened, but for those that this runtime makes in `/dev`.
+    pub fn flags(&self) -> MsFlags {
+        let flags = self.options.flags();
+        if self.is_dev() { flags - MsFlags::MS_RDONLY } else { flags | MsFlags::MS_NODEV }
+    }
+}
