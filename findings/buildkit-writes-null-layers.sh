@@ -32,7 +32,7 @@ timeout 900 go build -o "$folder/" tool
 
 printf 'FROM scratch\nENTRYPOINT ["/app"]\n' >"$folder/context/Dockerfile"
 timeout 120 "$folder/buildkitd" --root "$folder/root" --addr "unix://$folder/socket" --containerd-worker=false \
-    --oci-worker-snapshotter native --oci-worker-net host >"$folder/log" 2>&1 &
+    --otel-socket-path "$folder/traces" --oci-worker-snapshotter native --oci-worker-net host >"$folder/log" 2>&1 &
 daemon=$!
 for _ in $(seq 100); do
     [ ! -S "$folder/socket" ] || break

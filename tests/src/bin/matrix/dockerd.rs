@@ -1,5 +1,6 @@
 //! dockerd on a node's containerd, with its image store: what `docker run` makes of an image.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -17,7 +18,12 @@ use crate::forms::Form;
 pub struct Dockerd {
     folder: PathBuf,
     child: Child,
+    /// Whether another one is or was on the machine.
+    has_plugins: bool,
 }
+
+/// Where it looks for plugins, which it makes wherever its other files are.
+const PLUGINS: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
 
 /// Its programs, which `make matrix` builds.
 fn program(name: &str) -> PathBuf {
@@ -28,8 +34,8 @@ impl Dockerd {
     /// Starts it, with a socket and files in the node's folder.
     pub fn start(node: &Node) -> Result<Self> {
         let folder = node.folder().join("docker");
-        std::fs::create_dir(&folder)?;
-        std::fs::write(folder.join("daemon.json"), "{}")?;
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("daemon.json"), "{}")?;
         let path = |name: &str| folder.join(name).display().to_string();
         let mut dockerd = Command::new(program("dockerd"));
         dockerd.args(["--containerd", &node.socket().display().to_string()]);
@@ -38,8 +44,9 @@ impl Dockerd {
         dockerd.args(["--pidfile", &path("pid"), "--cgroup-parent", &node.cgroup_parent()]);
         dockerd.args(["--bridge", "none", "--iptables=false", "--ip6tables=false"]);
         dockerd.args(["--ip-forward=false", "--userland-proxy=false"]);
+        let has_plugins = Path::new(PLUGINS[1]).exists();
         let child = command::daemon(&mut dockerd, &folder, &folder.join("log"))?;
-        let mut daemon = Self { folder, child };
+        let mut daemon = Self { folder, child, has_plugins };
         wait::until(SOON, "dockerd to answer", || {
             let ended = daemon.child.try_wait()?;
             ensure!(ended.is_none(), "dockerd ended: see its log");
@@ -87,6 +94,12 @@ impl Drop for Dockerd {
         // One that has ended by itself is not there to be killed.
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !self.has_plugins {
+            // What somebody uses is not empty, and stays.
+            for folder in PLUGINS {
+                let _ = fs::remove_dir(folder);
+            }
+        }
     }
 }
 

@@ -144,6 +144,7 @@ containerd, and has its images there. What its users have to know:
 const COMMANDS: &str = "
 ## How each was made
 
-`$IMAGE` is the image's repository, `hello.wasm` a module of WASI 0.1 that says the image's name; the tools are told to
-speak HTTP. `buildctl` and `buildx` have a BuildKit of their own.
+`$IMAGE` is the image's repository, `hello.wasm` a module of WASI 0.1 that says the image's name. `Dockerfile` is `FROM
+scratch`, `COPY hello.wasm /`, `ENTRYPOINT [\"/hello.wasm\"]`. The tools are told to speak HTTP; `buildctl` and `buildx`
+have a BuildKit of their own.
 ";

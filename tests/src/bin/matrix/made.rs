@@ -13,12 +13,14 @@ use crate::forms::Form;
 const GUEST: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write"
         (func $write (param i32 i32 i32 i32) (result i32)))
-    (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
     (memory (export "memory") 1)
     (data (i32.const 0) "\10\00\00\00LENGTH\00\00\00")
     (data (i32.const 16) "NAME")
     (func (export "_start")
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
+
+/// What builders make an image of.
+const DOCKERFILE: &str = "FROM scratch\nCOPY hello.wasm /\nENTRYPOINT [\"/hello.wasm\"]\n";
 
 /// Where tools are below `target`, beside those that the system has.
 const TOOLS: [&str; 4] = ["go/images", "go/buildkit", "go/cosign", "tools/wkg/bin"];
@@ -26,13 +28,14 @@ const TOOLS: [&str; 4] = ["go/images", "go/buildkit", "go/cosign", "tools/wkg/bi
 /// How long making one image may take, in seconds.
 const LIMIT: &str = "60";
 
-/// Runs the lines that make it, in a folder of its own below `folder` with the guest, `hello.wasm`.
+/// Runs the lines that make it, in a folder of its own below `folder` with the guest, `hello.wasm`, and a `Dockerfile`.
 pub fn make(folder: &Path, registry: &str, form: &Form) -> Result<()> {
     let folder = folder.join(form.image);
     fs::create_dir(&folder)?;
     let guest = GUEST.replace("NAME", form.image);
     let guest = guest.replace("LENGTH", &format!("\\{:02x}", form.image.len()));
     fs::write(folder.join("hello.wat"), guest)?;
+    fs::write(folder.join("Dockerfile"), DOCKERFILE)?;
     let target = repository().join("target");
     let tools = TOOLS.map(|it| target.join(it).display().to_string()).join(":");
     let path = std::env::var("PATH").unwrap_or_default();
@@ -76,7 +79,7 @@ containers() { program=$1; shift; command "$program" --storage-driver vfs --root
 buildkit() {
     [ ! -S b.sock ] || return 0
     timeout 50 buildkitd --root "$HOME/buildkit" --addr "unix://$HOME/b.sock" --oci-worker-snapshotter native \
-        --containerd-worker=false --oci-worker-net host > buildkit.log 2>&1 &
+        --otel-socket-path "$HOME/t.sock" --containerd-worker=false --oci-worker-net host > buildkit.log 2>&1 &
     trap 'kill $!; wait' EXIT
     for turn in $(seq 100); do [ ! -S b.sock ] || return 0; sleep 0.1; done
     tail -n 1 buildkit.log >&2

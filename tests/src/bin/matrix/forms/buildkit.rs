@@ -14,8 +14,7 @@ pub static FORMS: [Form; 9] = [
         image: "buildx",
         tool: "buildx",
         form: "`FROM scratch`, `COPY`; index with an attestation",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Dockerfile
-buildx --output "type=registry,name=$IMAGE:1,registry.insecure=true" .
+        make: r#"buildx --output "type=registry,name=$IMAGE:1,registry.insecure=true" .
 crane manifest "$IMAGE:1" | grep -q '"unknown"'"#,
         ..ORDINARY
     },
@@ -23,8 +22,7 @@ crane manifest "$IMAGE:1" | grep -q '"unknown"'"#,
         image: "buildx-docker",
         tool: "buildx",
         form: "the same without an attestation, Docker's media types",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Dockerfile
-buildx --provenance=false --output "type=registry,name=$IMAGE:1,registry.insecure=true,oci-mediatypes=false" .
+        make: r#"buildx --provenance=false --output "type=registry,name=$IMAGE:1,registry.insecure=true,oci-mediatypes=false" .
 crane manifest "$IMAGE:1" | grep -q application/vnd.docker.image.rootfs.diff.tar.gzip"#,
         ..ORDINARY
     },
@@ -32,8 +30,7 @@ crane manifest "$IMAGE:1" | grep -q application/vnd.docker.image.rootfs.diff.tar
         image: "buildx-zstd",
         tool: "buildx",
         form: "the same, zstd",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Dockerfile
-buildx --provenance=false --output "type=registry,name=$IMAGE:1,registry.insecure=true,oci-mediatypes=true,compression=zstd,force-compression=true" .
+        make: r#"buildx --provenance=false --output "type=registry,name=$IMAGE:1,registry.insecure=true,oci-mediatypes=true,compression=zstd,force-compression=true" .
 crane manifest "$IMAGE:1" | grep -q application/vnd.oci.image.layer.v1.tar+zstd"#,
         ..ORDINARY
     },
@@ -41,8 +38,7 @@ crane manifest "$IMAGE:1" | grep -q application/vnd.oci.image.layer.v1.tar+zstd"
         image: "buildx-wasi",
         tool: "buildx",
         form: "`--platform wasi/wasm`; index with an attestation",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Dockerfile
-buildx --platform wasi/wasm --output "type=registry,name=$IMAGE:1,registry.insecure=true" .
+        make: r#"buildx --platform wasi/wasm --output "type=registry,name=$IMAGE:1,registry.insecure=true" .
 crane manifest "$IMAGE:1" | grep -q '"unknown"'"#,
         platform: Some("wasi/wasm"),
         inspect: [Refused("takes no image of the index"); 4],
@@ -53,16 +49,14 @@ crane manifest "$IMAGE:1" | grep -q '"unknown"'"#,
         image: "buildx-wasi-bare",
         tool: "buildx",
         form: "`--platform wasi/wasm`, without an attestation",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Dockerfile
-buildx --platform wasi/wasm --provenance=false --output "type=registry,name=$IMAGE:1,registry.insecure=true" ."#,
+        make: r#"buildx --platform wasi/wasm --provenance=false --output "type=registry,name=$IMAGE:1,registry.insecure=true" ."#,
         ..NOT_UNPACKED
     },
     Form {
         image: "buildx-converted",
         tool: "buildx",
         form: "the same, converted",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Dockerfile
-buildx --platform wasi/wasm --provenance=false --output "type=registry,name=$IMAGE:0,registry.insecure=true" .
+        make: r#"buildx --platform wasi/wasm --provenance=false --output "type=registry,name=$IMAGE:0,registry.insecure=true" .
 wasm_image convert "$IMAGE:0" -t "$IMAGE:1" --push"#,
         ..ORDINARY
     },
@@ -70,8 +64,7 @@ wasm_image convert "$IMAGE:0" -t "$IMAGE:1" --push"#,
         image: "buildctl-index",
         tool: "buildctl",
         form: "index of the node's platform and wasi/wasm",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Dockerfile
-buildctl build --frontend dockerfile.v0 --local context=. --local dockerfile=. --opt "platform=wasi/wasm,linux/$(dpkg --print-architecture)" --output "type=image,name=$IMAGE:1,push=true,registry.insecure=true""#,
+        make: r#"buildctl build --frontend dockerfile.v0 --local context=. --local dockerfile=. --opt "platform=wasi/wasm,linux/$(dpkg --print-architecture)" --output "type=image,name=$IMAGE:1,push=true,registry.insecure=true""#,
         ..ORDINARY
     },
     Form {
@@ -91,8 +84,7 @@ crane manifest "$IMAGE:1" | tr -d ' \n' | grep -q '"layers":null'"#,
         image: "buildx-docker-zstd",
         tool: "buildx",
         form: "zstd, Docker's media types",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Dockerfile
-buildx --provenance=false --output "type=registry,name=$IMAGE:1,registry.insecure=true,oci-mediatypes=false,compression=zstd,force-compression=true" .
+        make: r#"buildx --provenance=false --output "type=registry,name=$IMAGE:1,registry.insecure=true,oci-mediatypes=false,compression=zstd,force-compression=true" .
 crane manifest "$IMAGE:1" | grep -q application/vnd.docker.image.rootfs.diff.tar.zstd"#,
         inspect: [NOT_KNOWN, NOT_KNOWN, Runs, Runs],
         cri: [NO_PROCESSOR, COUNTS, Runs, Runs],

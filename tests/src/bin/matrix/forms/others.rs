@@ -83,8 +83,7 @@ skopeo --format oci --dest-compress-format zstd oci-archive:app.tar "docker://$I
         image: "buildah",
         tool: "buildah",
         form: "`FROM scratch`, `COPY`; gzip",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Containerfile
-containers buildah build --isolation chroot --tag "$IMAGE:1" .
+        make: r#"containers buildah build --isolation chroot --tag "$IMAGE:1" .
 containers buildah push --tls-verify=false "$IMAGE:1""#,
         ..ORDINARY
     },
@@ -92,8 +91,7 @@ containers buildah push --tls-verify=false "$IMAGE:1""#,
         image: "buildah-wasi",
         tool: "buildah",
         form: "the same with `--platform wasi/wasm`",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Containerfile
-containers buildah build --isolation chroot --platform wasi/wasm --tag "$IMAGE:1" .
+        make: r#"containers buildah build --isolation chroot --platform wasi/wasm --tag "$IMAGE:1" .
 containers buildah push --tls-verify=false "$IMAGE:1""#,
         ..NOT_UNPACKED
     },
@@ -101,8 +99,7 @@ containers buildah push --tls-verify=false "$IMAGE:1""#,
         image: "podman-docker",
         tool: "podman",
         form: "`FROM scratch`, `COPY`; Docker's media types",
-        make: r#"printf 'FROM scratch\nCOPY hello.wasm /\nENTRYPOINT ["/hello.wasm"]\n' > Containerfile
-containers podman build --isolation chroot --tag "$IMAGE:1" .
+        make: r#"containers podman build --isolation chroot --tag "$IMAGE:1" .
 containers podman push --tls-verify=false --format v2s2 "$IMAGE:1""#,
         ..ORDINARY
     },
