@@ -13,6 +13,9 @@ unexport CARGO_TARGET_DIR
 # Where the programs are that are measured: of this shim what is shipped.
 CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
 
+# What the matrix of images is tried with, each a Go module in tests.
+IMAGE_TOOLS := images buildkit cosign moby containerd-1.7 containerd-2.2
+
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
 
@@ -80,7 +83,8 @@ chaos: images containerd ## kill, stop and fill up around N=300 Pods (SEED=, MOD
 
 matrix: build containerd ## run images that other tools make on each containerd, and write docs/images.md
 	@scripts/install-deps.sh matrix
-	@scripts/build-go-tools.sh images
+	@for tools in $(IMAGE_TOOLS); do scripts/build-go-tools.sh $$tools || exit; done
+	@scripts/build-wkg.sh
 	@target/release/matrix
 
 bench: contenders cluster-tools ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
@@ -108,7 +112,7 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo clippy"; $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) clippy --release --locked --package tests --test kubernetes -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
-	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh .ci/run
+	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh findings/*.sh .ci/run
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 fmt: ## format the sources

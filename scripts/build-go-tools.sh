@@ -6,6 +6,11 @@
 #   build-go-tools.sh h2spec        target/go/h2spec/h2spec
 #   build-go-tools.sh critest       target/go/critest/{critest,ginkgo}
 #   build-go-tools.sh images        target/go/images/{crane,oras,regctl}
+#   build-go-tools.sh buildkit      target/go/buildkit/{buildctl,buildkitd,buildx}
+#   build-go-tools.sh cosign        target/go/cosign/cosign
+#   build-go-tools.sh moby          target/go/moby/{docker,dockerd}
+#   build-go-tools.sh containerd-1.7, containerd-2.2
+#                                   as containerd, for what differs by version
 #
 # Takes some minutes the first time and nothing when up to date. Without Go it says so and succeeds:
 # then what needs them is left out, or names them.
@@ -28,7 +33,9 @@ main() {
     mkdir -p "$out"
     # Older Go fetches the version that go.mod asks for.
     export GOTOOLCHAIN=auto
-    go build -C "$module" -trimpath -ldflags "-s -w $(versions)" -o "$out/" tool
+    # docker's client has no go.mod, by which it would be compiled as Go 1.16, and is written in a newer one.
+    go build -C "$module" -trimpath -ldflags "-s -w $(versions)" -gcflags=github.com/docker/cli/...=-lang=go1.25 \
+        -o "$out/" tool
     build_test_packages
 }
 

@@ -1,6 +1,8 @@
 //! The versions of containerd that are at hand: the distribution's, and one built by this project.
 
+use std::collections::BTreeMap;
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -48,6 +50,31 @@ impl Containerd {
             bail!("no containerd in PATH, in target/go/containerd or where {OVERRIDE} points");
         }
         Ok(found)
+    }
+
+    /// Those of [`Containerd::available`], and what `scripts` puts into `target/go/containerd-*` beside them, the oldest
+    /// first; of a minor version one.
+    pub fn of_all_releases() -> Result<Vec<Self>> {
+        let mut found: BTreeMap<(u32, u32), Self> = BTreeMap::new();
+        for further in fs::read_dir(repository().join("target/go"))? {
+            let folder = further?.path();
+            let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if name.starts_with("containerd-")
+                && let Some(containerd) = Self::at(&folder.join("containerd"))?
+            {
+                found.insert(containerd.release(), containerd);
+            }
+        }
+        for containerd in Self::available()? {
+            found.insert(containerd.release(), containerd);
+        }
+        Ok(found.into_values().collect())
+    }
+
+    /// Its major and minor version.
+    fn release(&self) -> (u32, u32) {
+        let minor = self.version.split('.').nth(1).and_then(|it| it.parse().ok());
+        (self.major, minor.unwrap_or_default())
     }
 
     /// Whether one of that major version is asked for by name.

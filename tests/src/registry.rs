@@ -81,6 +81,13 @@ impl Daemon {
         Ok(log(&self.folder)?.lines().filter(|line| line.contains(&quoted)).count())
     }
 
+    /// Lets a node's containerd, which looks at `hosts.toml` at each pull, take it for `host`: `_default` is every one.
+    pub fn is_taken_for(&self, node: &Node, host: &str) -> Result<()> {
+        let hosts = config::registries(&node.folder).join(host);
+        fs::create_dir_all(&hosts)?;
+        Ok(fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &self.address))?)
+    }
+
     /// Whether it listens, or has ended; nothing while neither is so. Its log tells: anybody may answer at the address.
     fn is_up(&mut self) -> Result<Option<bool>> {
         if self.child.try_wait()?.is_some() {
@@ -108,8 +115,7 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts one, and lets containerd, which looks at `hosts.toml` at each pull, take it for `host`: `_default` is
-    /// every one.
+    /// Starts one, and lets containerd take it for `host`: see [`Daemon::is_taken_for`].
     pub fn start(node: &Node, host: &str) -> Result<Self> {
         Self::taken_for(node, host, Daemon::start(&node.folder)?)
     }
@@ -120,9 +126,7 @@ impl Registry {
     }
 
     fn taken_for(node: &Node, host: &str, daemon: Daemon) -> Result<Self> {
-        let hosts = config::registries(&node.folder).join(host);
-        fs::create_dir_all(&hosts)?;
-        fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &daemon.address))?;
+        daemon.is_taken_for(node, host)?;
         Ok(Self { address: daemon.address.clone(), _daemon: daemon })
     }
 

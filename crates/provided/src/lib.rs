@@ -56,6 +56,10 @@ pub const LAYERS_LABEL: &str = "wasmtime.shim/layers";
 /// collection follows them.
 pub const CODE_LABEL: &str = "containerd.io/gc.ref.content.wasmtime-shim.";
 
+/// The extension of a container in containerd that has CRI's own record of it, by which the shim knows what its Pod asks
+/// for.
+pub const CRI_RECORD: &str = "io.cri-containerd.container.metadata";
+
 /// How much of a layer's title is told, in characters.
 const TITLE: usize = 80;
 

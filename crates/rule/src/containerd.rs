@@ -89,6 +89,17 @@ pub enum Unusable {
         /// The layer's.
         media_type: String,
     },
+    /// Layers of files of a type that only later releases know.
+    #[error(
+        "containerd {containerd} does not know layers of type {media_type}, which 2.0 and later unpack: write OCI's media \
+         types (for buildx `oci-mediatypes=true`), or compress by gzip"
+    )]
+    NotKnown {
+        /// The layer's.
+        media_type: String,
+        /// The node's.
+        containerd: Containerd,
+    },
     /// A config that counts other layers than there are.
     #[error(
         "containerd cannot unpack it: the config counts {diff_ids} layers of files (`rootfs.diff_ids`), \
@@ -177,6 +188,14 @@ impl Node {
                 (0, Containerd::V2_1 | Containerd::V2_3) => Ok(vec![]),
                 _ => Err(Unusable::Artifact { config: manifest.config.media_type().to_string() }),
             };
+        }
+        let is_newer =
+            |it: &&&Descriptor| Containerd::V2_0.takes_for_files(it.media_type().as_ref());
+        if let Some(layer) = others.iter().find(is_newer)
+            && diff_ids != layers
+        {
+            let (media_type, containerd) = (layer.media_type().to_string(), self.containerd);
+            return Err(Unusable::NotKnown { media_type, containerd });
         }
         if let (Containerd::V1_6, 0, Some(other)) = (self.containerd, layers, others.first()) {
             return Err(Unusable::NotFiles { media_type: other.media_type().to_string() });
@@ -280,6 +299,21 @@ mod tests {
             let refused = unpacked(containerd, IMAGE, "linux/amd64", &[FILES, WASM], 2);
             assert!(refused.unwrap_err().contains("counts 2 layers of files"));
         }
+    }
+
+    #[test]
+    fn docker_s_layers_of_zstd_are_known_since_2_0() {
+        let docker = "application/vnd.docker.container.image.v1+json";
+        let zstd = "application/vnd.docker.image.rootfs.diff.tar.zstd";
+        for containerd in [Containerd::V1_6, Containerd::V1_7] {
+            for layers in [[zstd].as_slice(), &[FILES, zstd]] {
+                let count = layers.len();
+                let refused = unpacked(containerd, docker, "linux/amd64", layers, count);
+                let refused = refused.unwrap_err();
+                assert!(refused.contains(&format!("does not know layers of type {zstd}")));
+            }
+        }
+        assert_eq!(unpacked(Containerd::V2_0, docker, "linux/amd64", &[zstd], 1), Ok(1));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub use entrypoint::{Entrypoint, Process};
 pub use error::{Refusal, within_limit};
 pub use header::{HEAD_BYTES, Head, check_layer};
 pub use links::{LINKS, Stopped, without_links};
-pub use platform::{Platform, by_preference, choose};
+pub use platform::{Platform, by_choice, by_preference};
 
 /// What is at a path of the container.
 #[derive(Debug)]

@@ -119,6 +119,14 @@ pub fn choose<'a>(node: &Platform, index: &'a Index) -> Option<&'a Descriptor> {
     index.manifests.iter().filter(|it| rank(it).is_some()).min_by_key(rank)
 }
 
+/// An index's entries in the order in which the image of a Pod on a node of that platform is looked for: first the one
+/// that CRI takes, then those to prefer. A node that has pulled the first has no other, unless somebody imported it.
+pub fn by_choice<'a>(node: &Platform, index: &'a Index) -> Vec<&'a Descriptor> {
+    let chosen = choose(node, index);
+    let others = by_preference(index).into_iter();
+    chosen.into_iter().chain(others.filter(|it| Some(*it) != chosen)).collect()
+}
+
 /// An index's entries, the ones to prefer first: for wasm, for this machine, for none in particular,
 /// for other machines. Which of them containerd pulled is for its store to say.
 ///
@@ -231,6 +239,18 @@ mod tests {
             assert_eq!(order(&[other, None, here, Some(wasm)]), [3, 2, 1, 0], "{wasm}");
         }
         assert_eq!(order(&[Some("windows/amd64"), here]), [1, 0]);
+    }
+
+    #[test]
+    fn for_a_pod_the_entry_that_cri_takes_comes_before_wasm() {
+        let index = index(&[Some("wasip1/wasm"), Some("linux/arm64"), Some("linux/amd64")]);
+        let order = |node: &str| -> Vec<u64> {
+            let node = node.parse().unwrap();
+            by_choice(&node, &index).into_iter().map(Descriptor::size).collect()
+        };
+        assert_eq!(order("linux/arm64")[..2], [1, 0]);
+        assert_eq!(order("linux/amd64")[..2], [2, 0]);
+        assert_eq!(order("linux/s390x")[0], 0);
     }
 
     #[test]

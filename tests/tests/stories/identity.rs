@@ -17,7 +17,7 @@ static RUNS: AtomicU32 = AtomicU32::new(0);
 const HOST: &str = "registry.tests";
 
 /// A guest that ends with that code, in its text form.
-fn ends_with(code: u8) -> String {
+pub fn ends_with(code: u8) -> String {
     format!(
         r#"(module (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
             (memory (export "memory") 1) (func (export "_start") (call $exit (i32.const {code}))))"#

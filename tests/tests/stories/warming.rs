@@ -7,14 +7,16 @@ use std::process::Command;
 use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::command::{self, Output};
 use tests::containerd::wasm_image;
+use tests::layout::{CONFIG, Layout, WASM};
 use tests::node::KUBERNETES;
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, on_each_containerd};
 
 use crate::composing::{code, packed};
+use crate::identity::ends_with;
 
 fn words(node: &Node, image: &str) -> Vec<String> {
     let socket = node.socket().display().to_string();
@@ -61,6 +63,48 @@ fn the_first_container_after_it_does_not_compile() -> Result<()> {
         let pod = node.run_pod(&Pod::new("warm"))?;
         let _guest = pod.run(&Container::new("app", &image))?;
         assert_eq!(pod.http_get(8080, "/")?.status, 200);
+        assert_eq!(code(node)?, kept, "compiled again");
+        Ok(())
+    })
+}
+
+/// An index of a guest for a platform of wasm and another for the node's, which is the one that its Pods get; returns its
+/// name, and the digest of the latter.
+fn two_platforms(node: &Node) -> Result<(String, String)> {
+    let here = if cfg!(target_arch = "aarch64") { "linux/arm64" } else { "linux/amd64" };
+    let folder = node.volume("two-platforms")?;
+    let layout = Layout::new(&folder)?;
+    let mut images = Vec::new();
+    for (platform, code) in [("wasip1/wasm", 41), (here, 42)] {
+        let (os, architecture) = platform.split_once('/').context("a platform has two parts")?;
+        let config = json!({
+            "os": os, "architecture": architecture, "config": { "Entrypoint": ["/app.wasm"] },
+            "rootfs": { "type": "layers", "diff_ids": [] },
+        });
+        let layer = layout.blob(WASM, ends_with(code).as_bytes())?;
+        images.push((platform, layout.image(CONFIG, &config, json!([layer]))?));
+    }
+    let name = "registry.example/two-platforms:1".to_owned();
+    layout.finish(&name, layout.index(&images)?)?;
+    let archive = folder.with_extension("tar");
+    layout.archive(&archive)?;
+    node.import_archive(KUBERNETES, &archive)?;
+    node.until_known(&name)?;
+    let digest = images[1].1["digest"].as_str().context("no digest")?.to_owned();
+    Ok((name, digest))
+}
+
+#[test]
+fn of_an_index_that_image_is_compiled_which_a_pod_runs() -> Result<()> {
+    on_each_containerd(|node| {
+        let (image, digest) = two_platforms(node)?;
+        let done = warmed(node, &image)?;
+        assert_eq!(done["digest"], digest.as_str(), "{done}");
+        assert_eq!(done["compiled"], true, "{done}");
+        let kept = code(node)?;
+        assert_eq!(kept.len(), 1);
+        let pod = node.run_pod(&Pod::new("index"))?;
+        assert_eq!(pod.run(&Container::new("app", &image))?.wait()?.code, 42);
         assert_eq!(code(node)?, kept, "compiled again");
         Ok(())
     })

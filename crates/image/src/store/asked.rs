@@ -11,9 +11,6 @@ use serde::Deserialize;
 
 use crate::Error;
 
-/// Under which name CRI notes its record of a container.
-const RECORD: &str = "io.cri-containerd.container.metadata";
-
 /// How the digests begin that CRI and registries use.
 const SHA256: &str = "sha256:";
 
@@ -74,7 +71,7 @@ impl Asked {
     /// # Errors
     /// [`Error::Record`].
     pub fn of(record: &Record) -> Result<Option<Self>, Error> {
-        match record.extensions.get(RECORD) {
+        match record.extensions.get(provided::CRI_RECORD) {
             Some(noted) => Self::read(&noted.value).map(Some),
             None => Ok(None),
         }

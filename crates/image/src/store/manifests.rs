@@ -8,7 +8,7 @@ use containerd_client::services::v1::{
     Container as Record, Info, InfoRequest, ListContentRequest, ListImagesRequest,
 };
 use oci_spec::image::{Descriptor, MediaType};
-use rule::{Index, Kind, Manifest, Platform, by_preference, choose, kind};
+use rule::{Index, Kind, Manifest, Platform, by_choice, by_preference, kind};
 use tonic::Response;
 
 use super::asked::{Asked, Name, shown};
@@ -200,7 +200,11 @@ impl Store {
                 }
                 Kind::Index => {
                     let Some(index) = self.json::<Index>(&entry).await? else { continue };
-                    let entries = in_order(&index, config.is_some()).into_iter().rev();
+                    let entries = match config {
+                        Some(_) => by_choice(&Platform::here(), &index),
+                        None => by_preference(&index),
+                    };
+                    let entries = entries.into_iter().rev();
                     pending.extend(entries.map(|entry| (entry.clone(), depth + 1)));
                 }
                 Kind::Other => {}
@@ -208,13 +212,6 @@ impl Store {
         }
         Ok(None)
     }
-}
-
-/// The entries of an index, the ones to look at first: of a container that CRI made, the one that CRI takes.
-fn in_order(index: &Index, is_cri: bool) -> Vec<&Descriptor> {
-    let chosen = choose(&Platform::here(), index).filter(|_| is_cri);
-    let others = by_preference(index).into_iter();
-    chosen.into_iter().chain(others.filter(|it| Some(*it) != chosen)).collect()
 }
 
 fn is_of(manifest: &Manifest, config: Option<&str>) -> bool {

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use oci_spec::image::Descriptor;
-use rule::{Index, Manifest, by_preference};
+use rule::{Index, Manifest, Platform, by_choice};
 use serde::de::DeserializeOwned;
 
 use super::node::Node;
@@ -21,6 +21,8 @@ pub struct Image {
     pub name: String,
     /// The digest of its manifest.
     pub digest: String,
+    /// The digest of its config, by which CRI knows it.
+    pub config: String,
     /// What it is run as; of an artifact, which does not say, a name that leads to its layer.
     pub args: Vec<String>,
     /// Its environment.
@@ -48,9 +50,9 @@ impl Image {
         let found = manifest(node, target).await?;
         let (digest, manifest) =
             found.ok_or_else(|| missing(format!("manifest of {name} for wasm or this machine")))?;
-        let config: Option<Config> = json(node, &manifest.config).await?;
+        let found: Option<Config> = json(node, &manifest.config).await?;
         let Config { config, rootfs, .. } =
-            config.ok_or_else(|| missing(format!("config of {name}")))?;
+            found.ok_or_else(|| missing(format!("config of {name}")))?;
         let mut args = config.args();
         if args.is_empty() {
             args.push("/guest.wasm".to_owned());
@@ -58,6 +60,7 @@ impl Image {
         Ok(Self {
             name: name.to_owned(),
             digest,
+            config: manifest.config.digest().to_string(),
             args,
             env: config.env(),
             cwd: config.cwd().to_owned(),
@@ -80,7 +83,7 @@ impl Image {
     }
 }
 
-/// The manifest to prefer of those that are there, and its digest.
+/// The manifest that a Pod would get of those that are there, and its digest.
 async fn manifest(node: &Node, target: Descriptor) -> Result<Option<(String, Manifest)>> {
     let mut pending = vec![(target, 0)];
     while let Some((entry, depth)) = pending.pop() {
@@ -93,8 +96,8 @@ async fn manifest(node: &Node, target: Descriptor) -> Result<Option<(String, Man
         if depth < limits::INDEX_DEPTH
             && let Some(index) = json::<Index>(node, &entry).await?
         {
-            pending
-                .extend(by_preference(&index).into_iter().rev().map(|it| (it.clone(), depth + 1)));
+            let entries = by_choice(&Platform::here(), &index).into_iter().rev();
+            pending.extend(entries.map(|it| (it.clone(), depth + 1)));
         }
     }
     Ok(None)

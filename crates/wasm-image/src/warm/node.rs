@@ -36,6 +36,9 @@ const RUNTIME: &str = "io.containerd.wasmtime.v1";
 /// How containerd tells a container's spec.
 const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
+/// The type of CRI's record of a container.
+const RECORD: &str = "github.com/containerd/cri/pkg/store/container/Metadata";
+
 /// Of all Linux machines (signal(7)).
 const SIGKILL: u32 = 9;
 
@@ -195,6 +198,7 @@ impl Node {
             spec: Some(Any { type_url: SPEC.into(), value: spec.to_string().into_bytes() }),
             snapshotter: self.snapshotter.clone(),
             snapshot_key: id.to_owned(),
+            extensions: HashMap::from([(provided::CRI_RECORD.to_owned(), record(image))]),
             ..Default::default()
         }
     }
@@ -247,6 +251,15 @@ impl Node {
         request.metadata_mut().insert("containerd-namespace", namespace);
         Ok(request)
     }
+}
+
+/// What CRI notes of a container of that image: of an index's images, the shim then takes the one that a Pod would get.
+/// CRI itself takes no notice of it, for its own containers have a label that says so.
+fn record(image: &Image) -> Any {
+    let asked = json!({ "image": image.config, "user_specified_image": image.name });
+    let metadata = json!({ "ImageRef": image.config, "Config": { "image": asked } });
+    let record = json!({ "Version": "v1", "Metadata": metadata });
+    Any { type_url: RECORD.into(), value: record.to_string().into_bytes() }
 }
 
 /// The answer; none when what was asked for does not exist.

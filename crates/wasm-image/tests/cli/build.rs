@@ -4,6 +4,8 @@ use std::fs;
 
 use serde_json::Value;
 
+use crate::convert::Layout;
+use crate::registry::Registry;
 use crate::support::{COMMAND, UNPROVIDED, Work};
 
 #[test]
@@ -22,6 +24,21 @@ fn the_same_input_gives_the_same_bytes() {
     work.run(&format!("build app.wat -t r.example/app:1 -o other.tar {options} --user 1")).ok();
     assert!(bytes("one.tar") != bytes("other.tar"));
     assert_eq!(work.left(), [""; 0]);
+}
+
+#[test]
+fn an_annotation_is_in_the_manifest_and_goes_where_the_image_goes() {
+    let (work, registry) = (Work::new(), Registry::start());
+    work.file("app.wat", COMMAND);
+    let name = format!("{}/app:1", registry.address);
+    let options = "--annotation org.opencontainers.image.revision=abc --annotation a=b=c";
+    work.run(&format!("build app.wat -t {name} {options} -o app.tar")).ok();
+    work.run("push app.tar --plain-http").ok();
+    work.run(&format!("pull {name} -o pulled --plain-http")).ok();
+    let pulled = work.path("pulled");
+    let annotations = &Layout(&pulled).first()["annotations"];
+    assert_eq!(annotations["org.opencontainers.image.revision"], "abc");
+    assert_eq!(annotations["a"], "b=c");
 }
 
 #[test]

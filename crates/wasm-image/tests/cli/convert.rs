@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::registry::Registry;
 use crate::support::{COMMAND, Work};
 
 const HOST: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
 /// A layout in a folder, as one reads and changes it.
-struct Layout<'a>(&'a Path);
+pub struct Layout<'a>(pub &'a Path);
 
 impl Layout<'_> {
     fn json(&self, descriptor: &Value) -> Value {
@@ -24,7 +25,7 @@ impl Layout<'_> {
     }
 
     /// What is listed first.
-    fn first(&self) -> Value {
+    pub fn first(&self) -> Value {
         self.json(&self.index()["manifests"][0])
     }
 
@@ -185,4 +186,10 @@ fn a_list_that_is_null_is_an_empty_one() {
     layout.list(layout.add(MANIFEST, &manifest));
     let copied = work.run("copy oci:empty x.tar --format json").ok().json();
     assert_eq!(copied["sent"], 1, "the config");
+    let registry = Registry::start();
+    let name = format!("{}/empty:1", registry.address);
+    work.run(&format!("push empty {name} --plain-http")).ok();
+    work.run(&format!("pull {name} -o pulled --plain-http")).ok();
+    let pulled = work.path("pulled");
+    assert_eq!(Layout(&pulled).first(), manifest);
 }

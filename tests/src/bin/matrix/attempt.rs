@@ -1,33 +1,23 @@
-//! One form on one node: made by its tool, judged, pulled and run.
+//! One form on one node: judged, pulled and run.
 
+use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::{fmt, fs};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tests::command::{self, Output};
-use tests::containerd::{repository, wasm_image};
+use tests::containerd::wasm_image;
 use tests::ctr::Run;
-use tests::registry::Registry;
 use tests::{Container, Node, Pod};
 
 use crate::HOST;
 use crate::forms::{Expected, Form};
+use crate::made::last_line;
 
-/// The guest of a form, which says the image's name: that of another would be noticed.
-const GUEST: &str = r#"(module
-    (import "wasi_snapshot_preview1" "fd_write"
-        (func $write (param i32 i32 i32 i32) (result i32)))
-    (memory (export "memory") 1)
-    (data (i32.const 0) "\10\00\00\00LENGTH\00\00\00")
-    (data (i32.const 16) "NAME")
-    (func (export "_start")
-        (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
-
-/// The command of Pods whose image names none.
-const COMMAND: &str = "/hello.wasm";
+/// The command of containers whose image names none.
+pub const COMMAND: &str = "/hello.wasm";
 
 /// What became of one attempt.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// It said what it should, or `inspect` says that it runs.
     Runs,
@@ -47,7 +37,8 @@ impl Outcome {
         }
     }
 
-    fn of(result: Result<()>) -> Self {
+    /// That of an attempt.
+    pub fn of(result: Result<()>) -> Self {
         match result {
             Ok(()) => Outcome::Runs,
             Err(error) => Outcome::Refused(format!("{error:#}").replace('\n', " ")),
@@ -66,8 +57,9 @@ impl fmt::Display for Outcome {
 }
 
 /// What became of a form on a node.
+#[derive(Debug)]
 pub struct Attempt {
-    /// What `wasm-image inspect` says.
+    /// What `wasm-image inspect` says of a node with that containerd.
     pub inspect: Outcome,
     /// Pulled and run as kubelet does.
     pub cri: Outcome,
@@ -75,76 +67,24 @@ pub struct Attempt {
     pub ctr: Outcome,
 }
 
-impl fmt::Display for Attempt {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = |outcome: &Outcome| match outcome {
-            Outcome::Runs => "runs",
-            Outcome::Refused(_) => "refused",
-            Outcome::NotMade(_) => "not made",
-        };
-        let [inspect, cri, ctr] = [&self.inspect, &self.cri, &self.ctr].map(word);
-        write!(f, "inspect {inspect}, CRI {cri}, ctr {ctr}")
+/// Tries an image in each way, or says of each that it was not made.
+pub fn all(node: &Node, registry: &str, form: &Form, made: &Result<(), String>) -> Attempt {
+    if let Err(why) = made {
+        let not_made = || Outcome::NotMade(why.clone());
+        return Attempt { inspect: not_made(), cri: not_made(), ctr: not_made() };
     }
-}
-
-/// Makes the image and tries it in each way.
-pub fn all(node: &Node, registry: &Registry, form: &Form) -> Result<Attempt> {
-    if let Err(error) = make(node, registry, form) {
-        let not_made = || Outcome::NotMade(format!("{error:#}").replace('\n', " "));
-        return Ok(Attempt { inspect: not_made(), cri: not_made(), ctr: not_made() });
-    }
-    let remote = format!("{}/{}:1", registry.address, form.image);
-    Ok(Attempt {
-        inspect: Outcome::of(inspect(&remote)),
+    let remote = format!("{registry}/{}:1", form.image);
+    Attempt {
+        inspect: Outcome::of(inspect(&remote, &node.containerd.version)),
         cri: Outcome::of(by_cri(node, form)),
         ctr: Outcome::of(by_ctr(node, form, &remote)),
-    })
+    }
 }
 
-/// Runs the lines that make it, in a folder of its own with the guest, `hello.wasm`.
-fn make(node: &Node, registry: &Registry, form: &Form) -> Result<()> {
-    let folder = node.volume(&format!("matrix/{}", form.image))?;
-    let guest = GUEST.replace("NAME", form.image);
-    fs::write(
-        folder.join("hello.wat"),
-        guest.replace("LENGTH", &format!("\\{:02x}", form.image.len())),
-    )?;
-    let target = repository().join("target");
-    let path = std::env::var("PATH").unwrap_or_default();
-    let path = format!("{}:{path}", target.join("go/images").display());
-    let variables = [
-        ("PATH", path),
-        ("HOME", folder.display().to_string()),
-        ("TMPDIR", folder.display().to_string()),
-        ("IMAGE", format!("{}/{}", registry.address, form.image)),
-        ("REGISTRY", registry.address.clone()),
-        ("NO_PROXY", "127.0.0.1".to_owned()),
-    ];
-    let preparation = PREPARATION.replace("WASM_IMAGE", &wasm_image().display().to_string());
-    let guest = "command \"$tool\" wat hello.wat -o hello.wasm";
-    let script = format!("cd {}\n{preparation}{guest}\n{}", folder.display(), form.make);
-    let mut words = vec!["120".to_owned(), "env".to_owned(), "-i".to_owned()];
-    words.extend(variables.map(|(key, value)| format!("{key}={value}")));
-    words.extend(["sh", "-euc", &script].map(str::to_owned));
-    command::run("timeout", words)?.success().map(drop)
-}
-
-/// What the lines of all forms may use: each tool as it reaches a registry without TLS, and works without a daemon.
-const PREPARATION: &str = r#"
-tool=WASM_IMAGE
-wasm_image() { command "$tool" "$@" --plain-http; }
-oras() { command oras "$@" --plain-http; }
-crane() { command crane "$@" --insecure; }
-regctl() { command regctl registry set --tls disabled "$REGISTRY"; command regctl "$@"; }
-skopeo() { command skopeo copy --quiet --dest-tls-verify=false "$@"; }
-containers() { program=$1; shift; command "$program" --storage-driver vfs --root "$HOME/root" --runroot "$HOME/run" "$@"; }
-put() { curl --silent --show-error --fail --noproxy '*' --request PUT --header "Content-Type: $2" --data-binary "$3" "http://$REGISTRY/v2/${IMAGE#*/}/manifests/$1"; }
-"#;
-
-fn inspect(remote: &str) -> Result<()> {
-    let done = command::run(wasm_image(), ["inspect", remote, "--plain-http"])?;
-    let reason = done.stderr.lines().last().unwrap_or_default();
-    ensure!(done.code == 0, "{reason}");
+fn inspect(remote: &str, containerd: &str) -> Result<()> {
+    let words = ["inspect", remote, "--plain-http", "--containerd", containerd];
+    let done = command::run(wasm_image(), words)?;
+    ensure!(done.code == 0, "{}", last_line(&done.stderr));
     Ok(())
 }
 
@@ -169,6 +109,8 @@ fn by_cri(node: &Node, form: &Form) -> Result<()> {
     })();
     pod.stop()?;
     pod.remove()?;
+    // Of images with one config, such as artifacts with an empty one, containerd before 2.0 does not say which is asked for.
+    node.cri.remove_image(&image)?;
     ran
 }
 
@@ -178,12 +120,19 @@ fn by_ctr(node: &Node, form: &Form, remote: &str) -> Result<()> {
     // That of 2 has another unpack what it pulls, for which a platform of wasm is none.
     let local: &[&str] = if node.containerd.major == 1 { &[] } else { &["--local"] };
     let words = [&["images", "pull", "--plain-http"], local, platform, &[remote]].concat();
-    node.ctr.run("default", &words)?.success().context("pull")?;
+    let pulled = node.ctr.run("default", &words)?;
+    ensure!(pulled.code == 0, "pull: {}", last_line(&pulled.stderr));
     let mut run = Run::new(remote).flags(platform);
     if form.needs_command {
         run = run.command(&[COMMAND]);
     }
-    let Output { code, stdout, stderr, .. } = node.ctr.run_container(&run)?;
-    ensure!(code == 0 && stdout == form.image, "exit code {code}: {stdout}{stderr}");
+    let done = node.ctr.run_container(&run)?;
+    said(form, &done)
+}
+
+/// Whether the container printed its image's name and ended well.
+pub fn said(form: &Form, done: &Output) -> Result<()> {
+    let Output { code, stdout, stderr, .. } = done;
+    ensure!(*code == 0 && stdout == form.image, "exit code {code}: {stdout}{stderr}");
     Ok(())
 }

@@ -1,38 +1,55 @@
 //! Tries images that other tools make, in all forms that a guest comes in, on each containerd there is: pulled and run by
-//! CRI, run by `ctr`, and judged by `wasm-image inspect`. Writes `docs/images.md` from what came out, and fails when
-//! something is not as expected.
+//! CRI, by `ctr` and by dockerd, and judged by `wasm-image inspect`. Writes `docs/images.md` from what came out, and fails
+//! when something is not as expected.
 //!
-//! [`forms`] is the table of images, [`attempt`] tries one, [`document`] writes.
+//! [`forms`] is the table of images, [`made`] makes them, [`attempt`] and [`dockerd`] try one, [`document`] writes.
 #![forbid(unsafe_code)]
 
 mod attempt;
+mod dockerd;
 mod document;
 mod forms;
+mod made;
 
 use std::env;
 use std::process::ExitCode;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use tests::containerd::Containerd;
-use tests::registry::Registry;
-use tests::{Node, interrupt};
+use tests::traces::Traces;
+use tests::{Node, interrupt, registry};
 
 use attempt::{Attempt, Outcome};
-use forms::{FORMS, Form};
+use dockerd::Dockerd;
+use forms::{Expected, Form, release};
 
 /// The registry's name for the nodes.
 const HOST: &str = "registry.tests";
 
-/// A form, and what became of it on each containerd.
+/// A form, and what became of it.
 struct Row {
     form: &'static Form,
+    made: Result<(), String>,
+    /// On each containerd.
     attempts: Vec<Attempt>,
+    dockerd: Option<Outcome>,
 }
 
-/// A containerd that images were tried on.
-struct Tried {
-    version: String,
-    major: u32,
+/// What was expected and what was seen, for each containerd.
+type Compared<'a> = Vec<(Expected, &'a Outcome)>;
+
+impl Row {
+    /// What was expected of each way to run the image and what was seen, for each containerd; dockerd has one alone.
+    pub fn compared<'a>(&'a self, versions: &[String]) -> [(&'static str, Compared<'a>); 4] {
+        let form = self.form;
+        let tried = || versions.iter().map(|it| release(it)).zip(&self.attempts);
+        [
+            ("inspect", tried().map(|(at, it)| (form.inspect[at], &it.inspect)).collect()),
+            ("CRI", tried().map(|(at, it)| (form.cri[at], &it.cri)).collect()),
+            ("ctr", tried().map(|(at, it)| (form.ctr[at], &it.ctr)).collect()),
+            ("dockerd", self.dockerd.iter().map(|it| (form.dockerd, it)).collect()),
+        ]
+    }
 }
 
 fn main() -> ExitCode {
@@ -45,28 +62,29 @@ fn run() -> Result<()> {
     let is_wanted = |form: &&Form| {
         wanted.is_empty() || wanted.iter().any(|it| form.image.starts_with(it.as_str()))
     };
-    let forms = FORMS.iter().filter(is_wanted);
-    let mut rows: Vec<_> = forms.map(|form| Row { form, attempts: Vec::new() }).collect();
-    let mut tried = Vec::new();
     interrupt::clean_up()?;
-    for containerd in Containerd::available()? {
-        println!("starting a private containerd {}", containerd.version);
-        let (version, major) = (containerd.version.clone(), containerd.major);
-        let node = Node::start(containerd)?;
-        let registry = Registry::start(&node, HOST)?;
-        for row in &mut rows {
-            let attempt = attempt::all(&node, &registry, row.form)?;
-            println!("{}: {attempt}", row.form.image);
-            row.attempts.push(attempt);
-        }
-        drop(registry);
-        node.stop()?;
-        tried.push(Tried { version, major });
+    let folder = tempfile::Builder::new().prefix("matrix-").tempdir_in("/tmp")?;
+    let name = folder.path().file_name().unwrap_or_default().to_string_lossy();
+    interrupt::making().note(&Traces::new(&name, folder.path()));
+    let registry = registry::Daemon::start(folder.path())?;
+    let make = |form| {
+        let made = made::make(folder.path(), &registry.address, form);
+        let made = made.map_err(|error| format!("{error:#}"));
+        println!("{}: {}", form.image, made.as_ref().err().map_or("made", String::as_str));
+        Row { form, made, attempts: Vec::new(), dockerd: None }
+    };
+    let mut rows: Vec<_> = forms::all().filter(is_wanted).map(make).collect();
+    let containerds = Containerd::of_all_releases()?;
+    let newest = containerds.last().context("there is no containerd")?.version.clone();
+    let mut versions = Vec::new();
+    for containerd in containerds {
+        versions.push(containerd.version.clone());
+        on_node(containerd, &registry, &mut rows, &newest)?;
     }
     if wanted.is_empty() {
-        document::write(&tried, &rows)?;
+        document::write(&versions, &rows)?;
     }
-    let surprises = surprises(&tried, &rows);
+    let surprises = surprises(&versions, &rows);
     surprises.iter().for_each(|it| println!("{it}"));
     match surprises.len() {
         0 => Ok(()),
@@ -74,14 +92,40 @@ fn run() -> Result<()> {
     }
 }
 
+fn on_node(
+    containerd: Containerd,
+    registry: &registry::Daemon,
+    rows: &mut [Row],
+    newest: &str,
+) -> Result<()> {
+    println!("starting a private containerd {}", containerd.version);
+    let has_dockerd = containerd.version == newest;
+    let node = Node::start(containerd)?;
+    registry.is_taken_for(&node, HOST)?;
+    for row in &mut *rows {
+        row.attempts.push(attempt::all(&node, &registry.address, row.form, &row.made));
+    }
+    if has_dockerd {
+        println!("starting dockerd on it");
+        let dockerd = Dockerd::start(&node)?;
+        for row in &mut *rows {
+            row.dockerd = Some(dockerd.attempt(&registry.address, row.form, &row.made));
+        }
+        dockerd.stop()?;
+    }
+    node.stop()
+}
+
 /// What is not as expected, a line each.
-fn surprises(tried: &[Tried], rows: &[Row]) -> Vec<String> {
+fn surprises(versions: &[String], rows: &[Row]) -> Vec<String> {
     let mut found = Vec::new();
-    for Row { form, attempts } in rows {
-        for (tried, attempt) in tried.iter().zip(attempts) {
-            for (what, expected, seen) in form.compared(tried.major, attempt) {
+    for row in rows {
+        for (what, cells) in row.compared(versions) {
+            // dockerd is on the last one alone.
+            let versions = &versions[versions.len() - cells.len()..];
+            for ((expected, seen), version) in cells.into_iter().zip(versions) {
                 if !seen.is(expected) {
-                    let (image, version) = (form.image, &tried.version);
+                    let image = row.form.image;
                     found.push(format!(
                         "{image}, {what}, containerd {version}: expected {expected}, seen {seen}"
                     ));
@@ -90,21 +134,4 @@ fn surprises(tried: &[Tried], rows: &[Row]) -> Vec<String> {
         }
     }
     found
-}
-
-impl Form {
-    /// What was expected of each attempt on a containerd of that major version, and what was seen.
-    fn compared<'a>(
-        &self,
-        major: u32,
-        attempt: &'a Attempt,
-    ) -> [(&'static str, forms::Expected, &'a Outcome); 3] {
-        let cri = if major == 1 { self.cri_1 } else { self.cri_2 };
-        let ctr = if major == 1 { self.ctr_1 } else { self.ctr_2 };
-        [
-            ("inspect", self.inspect, &attempt.inspect),
-            ("CRI", cri, &attempt.cri),
-            ("ctr", ctr, &attempt.ctr),
-        ]
-    }
 }
