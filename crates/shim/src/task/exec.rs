@@ -7,6 +7,7 @@ use containerd_shim::api::{DeleteResponse, Empty, ExecProcessRequest, StartRespo
 use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
 use nix::libc::SIGKILL;
 use oci_spec::runtime;
+use sandbox::pidfd::Ticks;
 use sandbox::{Request, Workload};
 
 use super::service::{Caller, Shared, blocking};
@@ -60,14 +61,14 @@ pub async fn start(
     let prepared = prepare(shared, &container, &exec_id, &exec, caller).await?;
     // Until the process is known, nobody else may reap it.
     let forking = shared.forking.read().await;
-    let is_guest = prepared.is_guest;
+    let (is_guest, then) = (prepared.is_guest, Ticks::now());
     let made = prepared.make(shared, &exec.process).await;
     drop(forking);
     // A failure leaves processes too.
     shared.reap_orphans();
     if made.is_err() && !is_guest {
         let (shared, container) = (shared.clone(), container.clone());
-        tokio::spawn(async move { shared.end_strays(&container).await });
+        tokio::spawn(async move { shared.end_strays(&container, then).await });
     }
     made?;
     exec.process.lifecycle().started();
