@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::Error;
 use crate::cgroup::{Cgroup, EMPTY_PAUSE, EMPTY_TRIES};
-use crate::pidfd::{self, PidFd, started};
+use crate::pidfd::{self, PidFd, Ticks, started};
 
 /// Identity of one container's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,14 +74,15 @@ impl Members {
         Err(cgroup.refuse("the container's processes do not end"))
     }
 
-    /// Kills what a killed call of the OCI runtime left in the container: children of this process that head a session, as
-    /// whatever is executed in a container does, and that `is_known` does not claim. To be called when nothing is
-    /// being executed in a container.
-    pub fn kill_strays(&self, is_known: impl Fn(Pid) -> bool) -> Result<(), Error> {
-        let strays = pidfd::children().into_iter().filter(|pid| {
-            let is_elsewhere = self.pids.is_none() && self.mounts.is_none();
-            !is_elsewhere && !is_known(*pid) && self.include(*pid) && pidfd::heads_a_session(*pid)
-        });
+    /// Kills what a killed call of the OCI runtime left in the container: children of this process that were made since
+    /// `then` and head a session, as whatever is executed in a container does, and that `is_known` does not claim. To be
+    /// called when nothing is being executed in a container.
+    pub fn kill_strays(&self, then: Ticks, is_known: impl Fn(Pid) -> bool) -> Result<(), Error> {
+        let is_somewhere = self.pids.is_some() || self.mounts.is_some();
+        let is_new = |pid| started(pid).is_some_and(|started| started >= then.0);
+        let mut strays = pidfd::children();
+        strays.retain(|pid| is_somewhere && !is_known(*pid) && self.include(*pid));
+        strays.retain(|pid| is_new(*pid) && pidfd::heads_a_session(*pid));
         // A child's number is its own until it is reaped.
         strays.into_iter().try_for_each(|pid| pidfd::signal(pid, libc::SIGKILL))
     }

@@ -1,11 +1,13 @@
 //! A process by descriptor, which never names another one (pidfd_open(2)).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
-use nix::unistd::Pid;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::Error;
 
@@ -106,6 +108,22 @@ pub(crate) fn parent(pid: Pid) -> Option<Pid> {
 pub(crate) fn heads_a_session(pid: Pid) -> bool {
     let session = stat(pid).and_then(|after| after.split(' ').nth(3)?.parse().ok());
     session == Some(pid.as_raw())
+}
+
+/// A moment, in ticks since boot, as start times of processes are counted.
+#[derive(Debug, Clone, Copy)]
+pub struct Ticks(pub(crate) u64);
+
+impl Ticks {
+    /// The present; 0 where that cannot be said.
+    pub fn now() -> Ticks {
+        let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+        Ticks(
+            now.as_secs() * per_second as u64
+                + u64::from(now.subsec_millis()) * per_second as u64 / 1000,
+        )
+    }
 }
 
 /// Start time of a process in ticks since boot (proc(5), `stat`, field 22).

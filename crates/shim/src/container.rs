@@ -12,6 +12,7 @@ use oci_spec::image::Descriptor;
 use oci_spec::runtime;
 use sandbox::Members;
 use sandbox::cgroup::Cgroup;
+use sandbox::pidfd::Ticks;
 
 use crate::errors::Error;
 use crate::events::Events;
@@ -117,10 +118,11 @@ impl Container {
         &self.parts.options
     }
 
-    /// Kills what a killed call of the OCI runtime left in it. To be called when nothing is being executed in a container.
-    pub fn kill_strays(&self) {
+    /// Kills what a call of the OCI runtime that began `then` and was killed has left in it. To be called when nothing is
+    /// being executed in a container.
+    pub fn kill_strays(&self, then: Ticks) {
         let Some(members) = self.parts.members else { return };
-        if let Err(error) = members.kill_strays(|pid| self.claims(pid)) {
+        if let Err(error) = members.kill_strays(then, |pid| self.claims(pid)) {
             log::warn!("container {}: {error}", self.id());
         }
     }

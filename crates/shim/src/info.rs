@@ -21,9 +21,6 @@ const RUNTIME: &str = "io.containerd.wasmtime.v1";
 /// The type of the features, as containerd names what it has encoded as JSON (containerd, typeurl).
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
-/// Mount options that a guest's volume cannot have. containerd looks for the first, recursive read-only.
-const NOT_FOR_GUESTS: [&str; 2] = ["rro", "rrw"];
-
 /// Where it is said whether mounts can have other ids than their files (OCI runtime spec, "mountExtensions"), which a
 /// guest's cannot.
 const ID_MAPPED: &str = "/linux/mountExtensions/idmap/enabled";
@@ -56,11 +53,6 @@ fn features(options: &Options, namespace: &str) -> Option<Any> {
 
 /// What of it guests have as well.
 fn for_all(mut features: Value) -> Value {
-    if let Some(Value::Array(options)) = features.get_mut("mountOptions") {
-        let is_for_all =
-            |option: &Value| !option.as_str().is_some_and(|it| NOT_FOR_GUESTS.contains(&it));
-        options.retain(is_for_all);
-    }
     if let Some(enabled) = features.pointer_mut(ID_MAPPED) {
         *enabled = false.into();
     }
@@ -79,7 +71,7 @@ mod tests {
             "linux": { "namespaces": ["user"], "mountExtensions": { "idmap": { "enabled": true } } },
         });
         let merged = for_all(features);
-        assert_eq!(merged["mountOptions"], serde_json::json!(["ro", "bind"]));
+        assert_eq!(merged["mountOptions"], serde_json::json!(["ro", "rro", "bind"]));
         assert_eq!(merged.pointer(ID_MAPPED), Some(&false.into()));
         assert_eq!(merged["linux"]["namespaces"][0], "user");
         let old = serde_json::json!({ "ociVersionMax": "1.0.2" });

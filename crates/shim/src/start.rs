@@ -35,10 +35,12 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     let Some(listener) = listen(socket_path(&address))? else {
         return bootstrap::reply(&address, dialect);
     };
-    let mut child = serve(&request, &address, listener).inspect_err(|_| remove(&address))?;
-    let protected = cgroup::adjust_oom_score(child.id())
+    // The serving process inherits it, and so does what that forks at once.
+    let protected = cgroup::adjust_oom_score(std::process::id())
         .context("raise the shim's oom_score_adj above containerd's");
-    protected.and_then(|()| bootstrap::reply(&address, dialect)).inspect_err(|_| {
+    let served = protected.and_then(|()| serve(&request, &address, listener));
+    let mut child = served.inspect_err(|_| remove(&address))?;
+    bootstrap::reply(&address, dialect).inspect_err(|_| {
         // Nobody knows of it: it would serve for ever.
         let _ = child.kill();
         remove(&address);

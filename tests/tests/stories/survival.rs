@@ -15,6 +15,7 @@ use tests::steps::{Killer, Victim};
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, RunningContainer, RunningPod, cgroups, on_each_containerd};
 
+use crate::programs::state;
 use crate::resources::remove;
 use crate::shim::{ends, granted};
 
@@ -184,8 +185,9 @@ fn left_of(bundle: &Bundle, shim: &Process) -> Result<Vec<String>> {
     family.retain(|process| process.pid != shim.pid && process.name != "wasmtime-zygote");
     let cgroups = cgroups::existing(bundle.cgroup().trim_start_matches('/'))?;
     let root = fs::read_dir(bundle.rootfs())?.flatten().map(|entry| entry.path());
-    let record = Some(bundle.folder.join("wasmtime")).filter(|folder| folder.exists());
-    let paths = cgroups.into_iter().chain(root).chain(record);
+    let records = [bundle.folder.join("wasmtime"), state(bundle)];
+    let records = records.into_iter().filter(|folder| folder.exists());
+    let paths = cgroups.into_iter().chain(root).chain(records);
     let processes = family.iter().map(|process| format!("{process:?}"));
     Ok(processes.chain(paths.map(|path| path.display().to_string())).collect())
 }

@@ -8,6 +8,7 @@ use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
 use nix::libc::SIGKILL;
 use oci_spec::runtime;
 use sandbox::Workload;
+use sandbox::pidfd::Ticks;
 
 use super::service::{Caller, Shared, blocking};
 use super::{config, workload};
@@ -60,14 +61,14 @@ pub async fn start(
     let prepared = prepare(shared, &container, &exec_id, &exec, caller).await?;
     // Until the process is known, nobody else may reap it.
     let forking = shared.forking.read().await;
-    let is_guest = prepared.is_guest;
+    let (is_guest, then) = (prepared.is_guest, Ticks::now());
     let made = prepared.make(shared, &exec.process).await;
     drop(forking);
     // A failure leaves processes too.
     shared.reap_orphans();
     if made.is_err() && !is_guest {
         let (shared, container) = (shared.clone(), container.clone());
-        tokio::spawn(async move { shared.end_strays(&container).await });
+        tokio::spawn(async move { shared.end_strays(&container, then).await });
     }
     made?;
     exec.process.lifecycle().started();

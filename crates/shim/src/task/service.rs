@@ -19,6 +19,7 @@ use containerd_shim::protos::ttrpc::{self, r#async::TtrpcContext};
 use nix::unistd::Pid;
 use oci_spec::runtime::User;
 use sandbox::console::Size;
+use sandbox::pidfd::Ticks;
 use sandbox::{Change, Request, Zygote};
 use tokio::sync::{Notify, OnceCell, RwLock, Semaphore};
 use tokio::task::spawn_blocking;
@@ -218,12 +219,12 @@ impl Shared {
         blocking(move || Ok(shared.zygote.call(&request, &[]).map(drop)?)).await
     }
 
-    /// Kills what was left in a container by a call of the OCI runtime that was killed. What it has begun may show only after
-    /// a while, and is sought only while nothing else is being made.
-    pub async fn end_strays(&self, container: &Container) {
+    /// Kills what was left in a container by a call of the OCI runtime that began `then` and was killed. What it has begun may
+    /// show only after a while, and is sought only while nothing else is being made.
+    pub async fn end_strays(&self, container: &Container, then: Ticks) {
         for _ in 0..STRAYS_TRIES {
             if let Ok(_nobody_forks) = self.forking.try_write() {
-                container.kill_strays();
+                container.kill_strays(then);
             }
             sleep(STRAYS_PAUSE).await;
         }
