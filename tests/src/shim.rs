@@ -30,6 +30,9 @@ use crate::wait::{self, SOON};
 /// containerd's namespace of the containers here.
 const NAMESPACE: &str = "tests";
 
+/// The directory of a guest's image in its bundle.
+const IMAGE: &str = "image";
+
 /// How long a call may take.
 const LIMIT: Duration = Duration::from_secs(60);
 
@@ -98,6 +101,17 @@ impl Bundle {
             "linux": { "cgroupsPath": format!("/{name}/c1"),
                 "namespaces": [{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" }] },
         }))?;
+        Ok(bundle)
+    }
+
+    /// A bundle whose container runs the sample guest of that name, a file of its image.
+    pub fn guest(name: &str) -> Result<Self> {
+        let bundle = Self::shell("")?;
+        let image = bundle.folder.join(IMAGE);
+        fs::create_dir(&image)?;
+        let guest = repository().join(format!("target/images/{name}.wasm"));
+        fs::copy(&guest, image.join("guest.wasm")).with_context(|| format!("copy {guest:?}"))?;
+        bundle.edit_config(|config| config["process"]["args"] = json!(["/guest.wasm"]))?;
         Ok(bundle)
     }
 
@@ -170,13 +184,16 @@ impl Bundle {
         Ok(Shim { tasks: TaskClient::new(client), socket })
     }
 
-    /// A Create for this bundle, its root bound to the files of the image `linux`.
+    /// A Create for this bundle, its root bound to the files of the image `linux`, or of its own.
     pub fn create_request(&self) -> CreateTaskRequest {
-        let files = repository().join("target/images/linux-rootfs");
+        let own = self.folder.join(IMAGE);
+        let is_own = own.is_dir();
+        let files = if is_own { own } else { repository().join("target/images/linux-rootfs") };
         let mut request = CreateTaskRequest::new();
         request.set_id(self.id.clone());
         request.set_bundle(self.folder.display().to_string());
-        request.set_rootfs(vec![mount("bind", &files, &["rbind", "ro"])]);
+        let access = if is_own { "rw" } else { "ro" };
+        request.set_rootfs(vec![mount("bind", &files, &["rbind", access])]);
         request
     }
 

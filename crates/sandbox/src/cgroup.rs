@@ -26,6 +26,7 @@ mod legacy;
 mod make;
 pub mod oom;
 mod owner;
+mod properties;
 mod scope;
 mod systemd;
 mod unified;

@@ -228,8 +228,8 @@ fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
 
 /// Forks a process for every connection.
 fn serve(socket: OwnedFd, guests: &Guests) -> ! {
-    let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     isolate::table::prepare();
+    let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     trace::mark("ready");
     // Request processes are nobody's to wait for: the kernel reaps them.
     // SAFETY: SIG_IGN is no function, and this process has no other handler for SIGCHLD.

@@ -23,7 +23,7 @@ use nix::time::{ClockId, clock_gettime};
 /// The environment variable with the path of the file.
 pub const VARIABLE: &str = "WASMTIME_SHIM_TRACE";
 
-/// The longest name that is written, in characters: libcontainer's messages hold whole specs.
+/// The longest name that is written, in characters: some hold a path.
 const LONGEST: usize = 100;
 
 static ON: AtomicBool = AtomicBool::new(false);

@@ -22,6 +22,7 @@ mod http;
 mod http2;
 mod identity;
 mod inspected;
+mod isolation;
 mod languages;
 mod leftovers;
 mod linux;

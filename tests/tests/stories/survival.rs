@@ -242,12 +242,30 @@ fn take_back(shim: &Shim, bundle: &Bundle, victim: Victim, created: Answer<u32>)
     }
 }
 
+/// The processes that a Create makes: of a guest the one that was asked and the isolated one, of a program one more.
+const OF_GUEST: usize = 2;
+const OF_PROGRAM: usize = 3;
+
+/// A guest whose code is kept, so that a Create makes no worker.
+fn compiled() -> Result<Bundle> {
+    let bundle = Bundle::guest("hello")?;
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    Ok(bundle)
+}
+
 #[test]
 fn a_create_leaves_nothing_whichever_of_its_processes_is_killed_and_when() -> Result<()> {
-    let bundle = Bundle::shell("sleep 1000")?;
+    processes_are_killed(Bundle::shell("sleep 1000")?, OF_PROGRAM)?;
+    processes_are_killed(compiled()?, OF_GUEST)
+}
+
+fn processes_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
     let shim = bundle.start()?;
     let process = shim_of(&bundle.id)?;
-    at_each_step(3, |victim| {
+    at_each_step(processes, |victim| {
         let create = || shim.create(&bundle.create_request());
         let (steps, created) = kill_meanwhile(&process, victim, None, create)?;
         take_back(&shim, &bundle, victim, created)?;
@@ -259,10 +277,14 @@ fn a_create_leaves_nothing_whichever_of_its_processes_is_killed_and_when() -> Re
 
 #[test]
 fn a_create_leaves_nothing_when_the_zygote_is_killed_at_any_moment() -> Result<()> {
-    let bundle = Bundle::shell("sleep 1000")?;
+    zygotes_are_killed(Bundle::shell("sleep 1000")?, OF_PROGRAM)?;
+    zygotes_are_killed(compiled()?, OF_GUEST)
+}
+
+fn zygotes_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
     let shim = bundle.start()?;
     let process = shim_of(&bundle.id)?;
-    at_each_step(3, |victim| {
+    at_each_step(processes, |victim| {
         // It has a zygote again after this.
         granted(shim.create(&bundle.create_request()))?;
         granted(shim.delete(&bundle.id))?;
@@ -279,9 +301,13 @@ fn a_create_leaves_nothing_when_the_zygote_is_killed_at_any_moment() -> Result<(
 #[test]
 fn the_delete_action_leaves_nothing_of_a_create_when_the_shim_is_killed_at_any_moment() -> Result<()>
 {
-    let bundle = Bundle::shell("sleep 1000")?;
+    shims_are_killed(Bundle::shell("sleep 1000")?, OF_PROGRAM)?;
+    shims_are_killed(compiled()?, OF_GUEST)
+}
+
+fn shims_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
     let folder = bundle.folder.display().to_string();
-    at_each_step(3, |victim| {
+    at_each_step(processes, |victim| {
         let shim = bundle.start()?;
         let process = shim_of(&bundle.id)?;
         let create = || shim.create(&bundle.create_request());

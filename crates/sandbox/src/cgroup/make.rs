@@ -62,7 +62,7 @@ impl Cgroup {
     /// [`Error::Limit`] when the kernel refuses one, or does not have it.
     pub(crate) fn limit(&self, resources: &LinuxResources) -> Result<(), Error> {
         self.limit_devices(resources.devices().as_deref().unwrap_or_default())?;
-        self.update(resources)?;
+        self.set_limits(resources)?;
         if let Some(io) = resources.block_io() {
             self.limit_io(io)?;
         }

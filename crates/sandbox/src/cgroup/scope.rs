@@ -10,6 +10,7 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
+    /// Reads one.
     pub fn parse(cgroups_path: &'a Path) -> Option<Scope<'a>> {
         let parts: Vec<_> = cgroups_path.to_str()?.split(':').collect();
         let [slice, prefix, name] = parts[..] else { return None };
@@ -17,7 +18,17 @@ impl<'a> Scope<'a> {
         is_one.then_some(Scope { slice, prefix, name })
     }
 
-    /// `a-b.slice` is in `a.slice` (systemd.slice(5)), and `-.slice` the root.
+    /// The slice that it is in.
+    pub fn slice(&self) -> &'a str {
+        self.slice
+    }
+
+    /// The container's name in it.
+    pub fn name(&self) -> &'a str {
+        self.name
+    }
+
+    /// Path of its cgroup. `a-b.slice` is in `a.slice` (systemd.slice(5)), and `-.slice` the root.
     pub fn path(&self) -> PathBuf {
         let mut path = PathBuf::new();
         let name = self.slice.trim_end_matches(".slice");

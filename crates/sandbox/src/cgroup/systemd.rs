@@ -1,19 +1,241 @@
-//! Scopes that systemd makes on request.
+//! Scopes that systemd makes on request (org.freedesktop.systemd1(5); systemd.resource-control(5)).
+//!
+//! systemd is told the limits that it knows, because it writes them again when it reloads; all of them are also written to the
+//! cgroup's files. While systemd executes itself anew it answers nobody, so that calls are repeated for some seconds.
 
-use nix::unistd::Pid;
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::net::UnixStream;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
 use oci_spec::runtime::LinuxResources;
+use zbus::blocking::Proxy;
+use zbus::blocking::connection::Builder;
+use zbus::zvariant::{OwnedObjectPath, Value};
 
-use super::Cgroup;
-use crate::Error;
+use super::scope::Scope;
+use super::{Cgroup, EMPTY_PAUSE, EMPTY_TRIES, properties};
+use crate::zygote::exit;
+use crate::{Error, wire};
+
+/// How often, and after which pause, a call is repeated: 10 s in all. systemd executes itself anew within a second or two.
+const TRIES: u32 = 40;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// How long systemd may take to answer.
+const ANSWER: Duration = Duration::from_secs(10);
+
+const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
+const MISSING: &str = "org.freedesktop.systemd1.NoSuchUnit";
+
+type Properties = BTreeMap<&'static str, Value<'static>>;
 
 impl Cgroup {
-    /// Has the scope made with a process in it.
-    pub(crate) fn start_scope(&self, _: Pid, _: &LinuxResources) -> Result<(), Error> {
-        Err(self.refuse("not yet"))
+    /// Has the scope made with a process in it, and returns when the process is there. In a process of its own: the library
+    /// starts threads, and the caller goes on to fork.
+    pub(crate) fn start_scope(&self, pid: Pid, resources: &LinuxResources) -> Result<(), Error> {
+        self.by_another(|| self.start(pid, resources))?;
+        for _ in 0..EMPTY_TRIES {
+            if self.pids()?.contains(&pid) {
+                return Ok(());
+            }
+            sleep(EMPTY_PAUSE);
+        }
+        Err(self.refuse("systemd has not moved the container's process there"))
     }
 
-    /// Has the scope removed, if it is there.
+    /// Has the scope removed, unless somebody is still in it.
     pub(crate) fn stop_scope(&self) -> Result<(), Error> {
-        Ok(())
+        if !self.pids()?.is_empty() {
+            return Ok(());
+        }
+        self.by_another(|| {
+            let stopped = call(|manager| {
+                manager.call::<_, _, OwnedObjectPath>("StopUnit", &(self.unit(), "replace"))
+            });
+            match stopped {
+                Err(zbus::Error::MethodError(name, ..)) if *name == MISSING => Ok(()),
+                other => other.map(drop),
+            }
+        })
+    }
+
+    /// Sets the limits that systemd knows.
+    pub(super) fn limit_scope(&self, resources: &LinuxResources) -> Result<(), Error> {
+        let properties: Vec<_> = properties::of(resources).into_iter().collect();
+        let set = call(|manager| {
+            manager.call::<_, _, ()>("SetUnitProperties", &(self.unit(), true, &properties))
+        });
+        set.map_err(|error| self.refuse(&format!("systemd: {error}")))
+    }
+
+    fn start(&self, pid: Pid, resources: &LinuxResources) -> zbus::Result<()> {
+        let (unit, properties) = (self.unit(), self.properties(pid, resources));
+        let properties: Vec<_> = properties.into_iter().collect();
+        let none: [(&str, Vec<(&str, Value<'_>)>); 0] = [];
+        let start = || {
+            call(|manager| {
+                let arguments = (&unit, "replace", &properties, &none[..]);
+                manager.call::<_, _, OwnedObjectPath>("StartTransientUnit", &arguments).map(drop)
+            })
+        };
+        let exists = |started: &zbus::Result<()>| matches!(started, Err(zbus::Error::MethodError(name, ..)) if *name == EXISTS);
+        let started = start();
+        if !exists(&started) {
+            return started;
+        }
+        // One of that name that has failed is in the way; or it runs, for others that share the cgroup.
+        let _ = call(|manager| manager.call::<_, _, ()>("ResetFailedUnit", &(&unit,)));
+        let started = start();
+        if !exists(&started) {
+            return started;
+        }
+        call(|manager| {
+            let pids = vec![pid.as_raw().unsigned_abs()];
+            manager.call::<_, _, ()>("AttachProcessesToUnit", &(&unit, "", pids))
+        })
+    }
+
+    /// As runc's scopes have them. A unit that fails does not stay.
+    fn properties(&self, pid: Pid, resources: &LinuxResources) -> Properties {
+        let path = self.cgroups_path();
+        let (slice, name) = Scope::parse(&path)
+            .map_or_else(Default::default, |it| (it.slice().to_owned(), it.name().to_owned()));
+        let mut properties = properties::of(resources);
+        properties.extend([
+            ("Description", Value::from(format!("libcontainer container {name}"))),
+            ("Slice", Value::from(slice)),
+            ("PIDs", Value::from(vec![pid.as_raw().unsigned_abs()])),
+            ("Delegate", Value::from(true)),
+            ("MemoryAccounting", Value::from(true)),
+            ("CPUAccounting", Value::from(true)),
+            ("IOAccounting", Value::from(true)),
+            ("TasksAccounting", Value::from(true)),
+            ("DefaultDependencies", Value::from(false)),
+            ("CollectMode", Value::from("inactive-or-failed")),
+        ]);
+        properties
+    }
+
+    fn unit(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    /// Forks a process for what is to be called, and waits for it.
+    fn by_another(&self, calls: impl FnOnce() -> zbus::Result<()>) -> Result<(), Error> {
+        let (mut ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair"))?;
+        // SAFETY: request processes have one thread.
+        match unsafe { fork() }.map_err(Error::system("fork to ask systemd"))? {
+            ForkResult::Child => {
+                let reason = calls().err().map(|error| error.to_string());
+                let _ = wire::write(&theirs, &reason.unwrap_or_default());
+                exit(0)
+            }
+            ForkResult::Parent { child } => {
+                drop(theirs);
+                let mut bytes = Vec::new();
+                let read = ours.read_to_end(&mut bytes);
+                let _ = waitpid(child, None);
+                read.map_err(Error::io("wait for systemd's answer"))?;
+                match serde_json::from_slice::<String>(&bytes) {
+                    Ok(reason) if reason.is_empty() => Ok(()),
+                    Ok(reason) => Err(self.refuse(&format!("systemd: {reason}"))),
+                    Err(_) => Err(Error::Gone { process: "request" }),
+                }
+            }
+        }
+    }
+}
+
+/// Calls a method of systemd's.
+fn call<T>(method: impl Fn(&Proxy<'_>) -> zbus::Result<T>) -> zbus::Result<T> {
+    persist(PAUSE, || {
+        let connection = Builder::system()?.method_timeout(ANSWER).build()?;
+        let name = "org.freedesktop.systemd1";
+        let interface = "org.freedesktop.systemd1.Manager";
+        method(&Proxy::new(&connection, name, "/org/freedesktop/systemd1", interface)?)
+    })
+}
+
+/// Repeats what fails because systemd is not there. What it refuses is not repeated.
+fn persist<T>(pause: Duration, mut attempt: impl FnMut() -> zbus::Result<T>) -> zbus::Result<T> {
+    let mut tries = 1;
+    loop {
+        match attempt() {
+            Err(error) if tries < TRIES && is_passing(&error) => sleep(pause),
+            answer => return answer,
+        }
+        tries += 1;
+    }
+}
+
+/// Whether systemd, or the way to it, may be there again in a moment.
+fn is_passing(error: &zbus::Error) -> bool {
+    match error {
+        zbus::Error::MethodError(name, ..) => {
+            let name = name.strip_prefix("org.freedesktop.DBus.Error.").unwrap_or_default();
+            ["NoReply", "Disconnected", "ServiceUnknown", "NameHasNoOwner", "TimedOut", "Timeout"]
+                .contains(&name)
+        }
+        zbus::Error::InputOutput(_) | zbus::Error::Handshake(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Error as IoError, ErrorKind};
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn a_scope_is_asked_for_as_runcs_are_and_with_its_limits() {
+        let host = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
+        let path = Path::new("kubepods-pod1.slice:cri-containerd:c1");
+        let cgroup = Cgroup::in_hierarchies(host.path(), Some(path), "c1", true).expect("a scope");
+        let resources = serde_json::json!({ "memory": { "limit": 4096 } });
+        let resources = serde_json::from_value(resources).expect("resources");
+        let properties = cgroup.properties(Pid::from_raw(7), &resources);
+        assert_eq!(cgroup.unit(), "cri-containerd-c1.scope");
+        for (name, value) in [
+            ("Slice", Value::from("kubepods-pod1.slice")),
+            ("PIDs", Value::from(vec![7_u32])),
+            ("Delegate", Value::from(true)),
+            ("MemoryMax", Value::from(4096_u64)),
+            ("Description", Value::from("libcontainer container c1")),
+            ("CollectMode", Value::from("inactive-or-failed")),
+        ] {
+            assert_eq!(properties.get(name), Some(&value), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_call_is_repeated_while_systemd_is_not_there_and_no_longer() {
+        let gone = || zbus::Error::from(IoError::from(ErrorKind::ConnectionRefused));
+        let mut left = 3;
+        let answer = persist(Duration::ZERO, || {
+            left -= 1;
+            if left > 0 { Err(gone()) } else { Ok(7) }
+        });
+        assert_eq!(answer.expect("answers in the end"), 7);
+        let mut calls = 0;
+        let answer: zbus::Result<()> = persist(Duration::ZERO, || {
+            calls += 1;
+            Err(gone())
+        });
+        assert!(answer.is_err());
+        assert_eq!(calls, TRIES);
+        let mut calls = 0;
+        let answer: zbus::Result<()> = persist(Duration::ZERO, || {
+            calls += 1;
+            Err(zbus::Error::InvalidField)
+        });
+        assert!(answer.is_err());
+        assert_eq!(calls, 1);
     }
 }

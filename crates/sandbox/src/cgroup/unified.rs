@@ -53,7 +53,7 @@ fn above_usage(cgroup: &Cgroup, wanted: i64) -> Result<(), Error> {
 }
 
 /// The limit of swap alone, from that of memory and swap together.
-fn swap_alone(memory: Option<i64>, together: Option<i64>) -> Result<Option<i64>, Error> {
+pub(super) fn swap_alone(memory: Option<i64>, together: Option<i64>) -> Result<Option<i64>, Error> {
     match (memory, together) {
         (Some(UNLIMITED), None) | (_, Some(UNLIMITED)) => Ok(Some(UNLIMITED)),
         (_, None) => Ok(None),
@@ -86,7 +86,7 @@ fn cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
 
 /// The quadratic fit through both ranges' ends and defaults that runc has since 1.3.2, and libcgroups, by which the
 /// container was made: 2 to 1, 1024 to 100, 262144 to 10000.
-fn weight(shares: u64) -> u64 {
+pub(super) fn weight(shares: u64) -> u64 {
     if shares <= *SHARES.start() {
         return *WEIGHTS.start();
     }

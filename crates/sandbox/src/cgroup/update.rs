@@ -1,8 +1,8 @@
 //! Other limits for a container that runs: the resources of the OCI spec, written to the cgroup's files.
 //!
 //! What is not given stays as it is, as `runc update` has it. Memory comes first: it is what a kernel refuses, and
-//! then nothing was changed. systemd's scopes are written to as well; systemd itself is not told, and changes a limit
-//! back only when it is told to reload.
+//! then nothing was changed. systemd's scopes are written to as well, and systemd is told: when it reloads, it would set again
+//! what it knows.
 
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -21,6 +21,12 @@ impl Cgroup {
     /// # Errors
     /// [`Error::Limit`] when the kernel does not take one, or has no such limit.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
+        self.set_limits(resources)?;
+        if self.by_systemd() { self.limit_scope(resources) } else { Ok(()) }
+    }
+
+    /// The same, in its files alone.
+    pub(super) fn set_limits(&self, resources: &LinuxResources) -> Result<(), Error> {
         match self.is_unified() {
             true => unified::update(self, resources),
             false => legacy::update(self, resources),

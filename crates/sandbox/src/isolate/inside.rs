@@ -52,6 +52,8 @@ impl Inside<'_> {
     /// Isolates this process, waits for Start, and runs the workload.
     pub fn run(mut self, link: Child) -> ! {
         trace::process("guest");
+        // Until it runs; so that it can be told from the process that made it.
+        let _ = prctl::set_name(c"wasm-init");
         let ready = self.isolate(&link).map_or_else(Report::Failed, |()| Report::Ready);
         let failed = ready != Report::Ready;
         if !link.send(&ready) || failed {

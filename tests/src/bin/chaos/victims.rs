@@ -88,7 +88,7 @@ fn shim<'a>(processes: &'a [Process], pod: &str) -> Option<&'a Process> {
 }
 
 fn is_builder(process: &Process) -> bool {
-    process.name.starts_with("youki:")
+    process.name.starts_with("youki:") || process.name == "wasm-init"
 }
 
 #[cfg(test)]

@@ -1,0 +1,536 @@
+//! What a guest's process may do and see, fact by fact, beside what was recorded.
+//!
+//! `isolation.txt` has the facts of each container below. With `WASMTIME_SHIM_TEST_RECORD` in the environment it is written
+//! anew: whoever does that reads what has changed.
+
+use std::collections::BTreeSet;
+use std::env;
+use std::fmt::Write;
+use std::fs;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
+use serde_json::{Value, json};
+use tests::shim::{Bundle, Shim};
+use tests::wait::{self, SOON};
+
+use crate::shim::{ends, granted};
+
+/// Tells the story to write the file.
+const RECORD: &str = "WASMTIME_SHIM_TEST_RECORD";
+
+const SIGKILL: u32 = 9;
+
+fn recorded() -> PathBuf {
+    tests::containerd::repository().join("tests/tests/stories/isolation.txt")
+}
+
+/// A server, which stays until it is killed, in namespaces of its own.
+fn server() -> Result<Bundle> {
+    let bundle = Bundle::guest("hello-http")?;
+    bundle.edit_config(|config| {
+        config["linux"]["namespaces"] = json!([{ "type": "pid" }, { "type": "mount" }, { "type": "ipc" },
+            { "type": "uts" }, { "type": "network" }]);
+    })?;
+    Ok(bundle)
+}
+
+/// What of a status (proc(5)) bounds a process.
+const STATUS: [&str; 12] = [
+    "Umask",
+    "Uid",
+    "Gid",
+    "Groups",
+    "CapInh",
+    "CapPrm",
+    "CapEff",
+    "CapBnd",
+    "CapAmb",
+    "NoNewPrivs",
+    "Seccomp",
+    "Threads",
+];
+
+const LIMITS: [&str; 3] = ["Max open files", "Max resident set", "Max pending signals"];
+
+fn facts(pid: u32, bundle: &Bundle, joined: Option<u32>) -> Result<String> {
+    let of =
+        |name: &str| fs::read_to_string(format!("/proc/{pid}/{name}")).context(name.to_owned());
+    let mut facts = String::new();
+    for line in of("status")?.lines().filter(|line| STATUS.iter().any(|it| line.starts_with(it))) {
+        // Other lines begin with the same letters.
+        if STATUS.contains(&line.split(':').next().unwrap_or_default()) {
+            writeln!(facts, "{}", words(line))?;
+        }
+    }
+    for kind in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
+        writeln!(facts, "namespace {kind}: {}", whose(pid, kind, joined)?)?;
+    }
+    for line in of("mountinfo")?.lines() {
+        writeln!(facts, "mount {}", mount(line))?;
+    }
+    for line in
+        of("limits")?.lines().filter(|line| LIMITS[..2].iter().any(|it| line.starts_with(it)))
+    {
+        writeln!(facts, "limit {}", words(line))?;
+    }
+    writeln!(facts, "oom_score_adj: {}", of("oom_score_adj")?.trim())?;
+    let own = of("cgroup")?.lines().filter(|line| line.ends_with(&bundle.cgroup())).count();
+    writeln!(facts, "in its cgroup: {}", own > 0)?;
+    let environment = fs::read(format!("/proc/{pid}/environ"))?;
+    writeln!(facts, "environment: {}", environment.iter().filter(|byte| **byte != 0).count())?;
+    for entry in devices(Path::new(&format!("/proc/{pid}/root/dev")))? {
+        writeln!(facts, "device {entry}")?;
+    }
+    Ok(facts)
+}
+
+fn words(line: &str) -> String {
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn whose(pid: u32, kind: &str, joined: Option<u32>) -> Result<&'static str> {
+    let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/{kind}"));
+    let own = of(&pid.to_string())?;
+    let joined = joined.map(|joined| of(&joined.to_string())).transpose()?;
+    Ok(match () {
+        _ if own == of("self")? => "the node's",
+        _ if joined == Some(own) => "joined",
+        () => "its own",
+    })
+}
+
+/// Where it is, what of its options keeps a process from something, whether it is told of others' mounts, and of what kind
+/// it is, where that does not depend on the machine.
+fn mount(line: &str) -> String {
+    let (own, of_file_system) = line.split_once(" - ").unwrap_or_default();
+    let fields: Vec<&str> = own.split(' ').collect();
+    let kept = ["ro", "rw", "nosuid", "nodev", "noexec"];
+    let options: Vec<&str> = fields[5].split(',').filter(|it| kept.contains(it)).collect();
+    let tags = fields[6..].iter().filter_map(|tag| tag.split(':').next());
+    let kind = of_file_system.split(' ').next().filter(|_| fields[4] == "/dev");
+    let parts = [fields[4].to_owned(), options.join(",")].into_iter();
+    parts.chain(tags.chain(kind).map(str::to_owned)).collect::<Vec<_>>().join(" ")
+}
+
+fn devices(directory: &Path) -> Result<BTreeSet<String>> {
+    let Ok(entries) = fs::read_dir(directory) else { return Ok(BTreeSet::new()) };
+    let nodes = entries.flatten().filter_map(|entry| {
+        let metadata = entry.metadata().ok().filter(|it| it.file_type().is_char_device())?;
+        let (number, mode) = (metadata.rdev(), metadata.permissions().mode() & 0o777);
+        let name = entry.file_name().into_string().ok()?;
+        Some(format!("{name} {}:{} {mode:o}", major(number), minor(number)))
+    });
+    Ok(nodes.collect())
+}
+
+/// What a process that runs has open, by kind: which descriptors there are of each is the engine's business.
+fn descriptors(pid: u32) -> Result<String> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
+    let kinds = entries.filter_map(|entry| fs::read_link(entry.path()).ok()).map(|target| {
+        let target = target.display().to_string();
+        match target.split_once(':') {
+            Some((kind @ ("socket" | "pipe"), _)) => kind.to_owned(),
+            _ if target.starts_with("/memfd:") || target.ends_with(".code") => "code".into(),
+            _ => target,
+        }
+    });
+    Ok(kinds.map(|kind| format!("open {kind}\n")).collect::<BTreeSet<_>>().into_iter().collect())
+}
+
+/// Creates and starts the bundle's container, and takes its facts down.
+fn take_down(bundle: Bundle, joined: Option<u32>) -> Result<String> {
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    let facts = facts(pid, &bundle, joined)?;
+    granted(shim.start(&bundle.id))?;
+    end(&shim, &bundle)?;
+    bundle.close()?;
+    Ok(facts)
+}
+
+fn end(shim: &Shim, bundle: &Bundle) -> Result<()> {
+    granted(shim.kill_all(&bundle.id, SIGKILL))?;
+    granted(shim.wait(&bundle.id))?;
+    granted(shim.delete(&bundle.id))?;
+    ends(shim, bundle)
+}
+
+/// The containers, each with what its spec has beside what all have.
+fn containers() -> Result<Vec<(&'static str, Bundle, Option<Joined>)>> {
+    let plain = server()?;
+    let user = server()?;
+    user.edit_config(|config| {
+        config["process"]["user"] =
+            json!({ "uid": 1000, "gid": 1001, "additionalGids": [10, 20], "umask": 0o027 });
+        config["process"]["capabilities"] = capabilities();
+        config["process"]["oomScoreAdj"] = json!(900);
+        config["process"]["rlimits"] =
+            json!([{ "type": "RLIMIT_NOFILE", "soft": 512, "hard": 1024 }]);
+    })?;
+    let volumes = server()?;
+    volumes.edit_config(|config| add_volumes(config, &volumes.folder))?;
+    let filtered = server()?;
+    filtered.edit_config(|config| {
+        config["linux"]["seccomp"] = json!({ "defaultAction": "SCMP_ACT_ALLOW",
+            "syscalls": [{ "names": ["mkdir", "no_such_call"], "action": "SCMP_ACT_ERRNO" }] });
+        config["process"]["capabilities"] = capabilities();
+    })?;
+    let mapped = server()?;
+    mapped.edit_config(map_ids)?;
+    let joining = server()?;
+    let joined = Joined::new()?;
+    joining.edit_config(|config| {
+        let path = |kind: &str| format!("/proc/{}/ns/{kind}", joined.0.id());
+        config["linux"]["namespaces"] = json!([{ "type": "mount" },
+            { "type": "pid", "path": path("pid_for_children") }, { "type": "ipc", "path": path("ipc") },
+            { "type": "network", "path": path("net") }, { "type": "uts", "path": path("uts") }]);
+    })?;
+    Ok(vec![
+        ("plain", plain, None),
+        ("a user with groups, capabilities and limits", user, None),
+        ("volumes in a root that is read-only", volumes, None),
+        ("a seccomp filter", filtered, None),
+        ("a user namespace", mapped, None),
+        ("joined namespaces", joining, Some(joined)),
+    ])
+}
+
+fn capabilities() -> Value {
+    let all = json!(["CAP_CHOWN", "CAP_MKNOD", "CAP_NET_BIND_SERVICE", "CAP_SYS_ADMIN"]);
+    json!({ "bounding": all, "effective": all, "permitted": all, "inheritable": all, "ambient": all })
+}
+
+fn add_volumes(config: &mut Value, folder: &Path) {
+    let volume = folder.join("volume");
+    fs::create_dir_all(volume.join("below")).expect("made");
+    fs::write(folder.join("hosts"), "").expect("written");
+    let bind = |at: &str, source: &Path, options: &[&str]| {
+        let options: Vec<&str> = ["rbind"].iter().chain(options).copied().collect();
+        json!({ "destination": at, "type": "bind", "source": source, "options": options })
+    };
+    config["root"]["readonly"] = json!(true);
+    config["mounts"] = json!([
+        { "destination": "/proc", "type": "proc", "source": "proc" },
+        { "destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+            "options": ["nosuid", "strictatime", "mode=755", "size=65536k"] },
+        bind("/data", &volume, &["rw"]),
+        bind("/read", &volume, &["ro", "rprivate"]),
+        bind("/part", &volume.join("below"), &["rw", "nosuid", "noexec"]),
+        bind("/etc/hosts", &folder.join("hosts"), &["ro"]),
+        { "destination": "/tmp", "type": "tmpfs", "source": "tmpfs", "options": ["noexec", "mode=1777"] },
+    ]);
+}
+
+fn map_ids(config: &mut Value) {
+    let range = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+    config["linux"]["uidMappings"] = range.clone();
+    config["linux"]["gidMappings"] = range;
+    let kinds = ["user", "pid", "mount", "ipc", "uts", "network"];
+    config["linux"]["namespaces"] =
+        kinds.iter().map(|kind| json!({ "type": kind })).collect::<Value>();
+}
+
+/// A process with namespaces that others join. Killed when the story ends.
+struct Joined(Child);
+
+impl Joined {
+    fn new() -> Result<Joined> {
+        let kinds = ["--net", "--ipc", "--uts", "--pid", "--fork", "sleep", "1000"];
+        let joined = Joined(Command::new("unshare").args(kinds).spawn()?);
+        let pid = joined.0.id();
+        let children = format!("/proc/{pid}/task/{pid}/children");
+        wait::until(SOON, "the namespaces", || {
+            let children = fs::read_to_string(&children)?;
+            Ok((!children.trim().is_empty()).then_some(()))
+        })?;
+        Ok(joined)
+    }
+}
+
+impl Drop for Joined {
+    fn drop(&mut self) {
+        let pid = self.0.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.unwrap_or_default().split_whitespace() {
+            let _ = Command::new("kill").args(["-9", child]).status();
+        }
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_guests_process_has_the_bounds_that_were_recorded() -> Result<()> {
+    let mut all = String::new();
+    for (name, bundle, joined) in containers()? {
+        let facts = take_down(bundle, joined.as_ref().map(|joined| joined.0.id()));
+        write!(all, "# {name}\n{}\n", facts.with_context(|| name.to_owned())?)?;
+    }
+    if env::var_os(RECORD).is_some() {
+        return Ok(fs::write(recorded(), all)?);
+    }
+    let expected = fs::read_to_string(recorded())?;
+    for (expected, found) in expected.split("# ").zip(all.split("# ")) {
+        assert_eq!(found, expected);
+    }
+    assert_eq!(all, expected);
+    Ok(())
+}
+
+#[test]
+fn a_guest_that_runs_has_nothing_open_but_what_it_needs() -> Result<()> {
+    let bundle = server()?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(&bundle.id))?;
+    let serves = || Ok(descriptors(pid)?.contains("socket").then_some(()));
+    wait::until(SOON, "the server to listen", serves)?;
+    let open = descriptors(pid)?;
+    for line in open.lines() {
+        let kinds = [
+            "open /dev/null",
+            "open anon_inode:",
+            "open socket",
+            "open pipe",
+            "open code",
+            "open /",
+        ];
+        assert!(kinds.iter().any(|kind| line.starts_with(kind)), "{line}");
+        // Of the node's files none can be written, and no directory is open but the container's root.
+        let is_file = line.starts_with("open /") && line != "open /" && line != "open /dev/null";
+        assert!(!is_file || line.contains("pagemap") || line.contains("cache"), "{line}");
+    }
+    end(&shim, &bundle)?;
+    bundle.close()
+}
+
+/// The refusal of a Create.
+fn refused(bundle: Bundle) -> Result<String> {
+    let shim = bundle.start()?;
+    let refusal = shim.create(&bundle.create_request()).expect_err("is refused");
+    ends(&shim, &bundle)?;
+    bundle.close()?;
+    Ok(refusal.message)
+}
+
+#[test]
+fn a_create_that_fails_says_at_which_step_and_on_what() -> Result<()> {
+    let cases: [(&dyn Fn(&mut Value), &str); 6] = [
+        (
+            &|config| {
+                config["mounts"][0] = json!({ "destination": "/data", "type": "bind",
+                    "source": "/no/such/volume", "options": ["rbind"] });
+            },
+            r#"cannot mount "/data" from "/no/such/volume": no such file or directory"#,
+        ),
+        (
+            &|config| {
+                config["linux"]["namespaces"][0]["path"] = json!("/no/such/namespace");
+            },
+            r#"cannot join the pid namespace "/no/such/namespace": no such file or directory"#,
+        ),
+        (
+            &|config| config["process"]["cwd"] = json!("/guest.wasm"),
+            r#"cannot enter the working directory "/guest.wasm": not a directory"#,
+        ),
+        (
+            &|config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }),
+            r#"cannot set the kernel parameter "vm.swappiness": it is the whole node's"#,
+        ),
+        (
+            &|config| {
+                config["process"]["rlimits"] =
+                    json!([{ "type": "RLIMIT_NPROC", "soft": 2, "hard": 1 }]);
+            },
+            "cannot set the limit RLIMIT_NPROC: invalid argument",
+        ),
+        (
+            &|config| {
+                config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/false" }] });
+            },
+            r#"cannot run the createRuntime hook "/bin/false": it ended with exit code 1"#,
+        ),
+    ];
+    for (change, expected) in cases {
+        let bundle = server()?;
+        bundle.edit_config(change)?;
+        let message = refused(bundle)?;
+        ensure!(message.contains(expected), "{message} is not {expected}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_volume_is_mounted_inside_the_root_wherever_the_images_links_lead() -> Result<()> {
+    let bundle = server()?;
+    let outside = bundle.folder.join("outside");
+    fs::create_dir(&outside)?;
+    let image = bundle.folder.join("image");
+    symlink(&outside, image.join("away"))?;
+    symlink("../../../../outside", image.join("up"))?;
+    fs::create_dir(image.join("outside"))?;
+    bundle.edit_config(|config| {
+        config["mounts"][0] =
+            json!({ "destination": "/up/data", "type": "tmpfs", "source": "tmpfs" });
+    })?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+    assert!(mounts.contains(" /outside/data "), "{mounts}");
+    assert_eq!(fs::read_dir(&outside)?.count(), 0, "something was made outside of the root");
+    granted(shim.delete(&bundle.id))?;
+    bundle.edit_config(|config| config["mounts"][0]["destination"] = json!("/away/data"))?;
+    let refusal = shim.create(&bundle.create_request()).expect_err("leads to nothing");
+    assert!(refusal.message.contains(r#"cannot mount "/away/data""#), "{refusal:?}");
+    assert_eq!(fs::read_dir(&outside)?.count(), 0, "something was made outside of the root");
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_device_node_in_a_volume_or_the_root_is_on_a_mount_that_opens_none() -> Result<()> {
+    let bundle = server()?;
+    let volume = bundle.folder.join("volume");
+    fs::create_dir(&volume)?;
+    for place in [volume.join("zero"), bundle.folder.join("image/zero")] {
+        mknod(&place, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 5))?;
+    }
+    bundle.edit_config(|config| {
+        config["mounts"] = json!([{ "destination": "/data", "type": "bind", "source": volume,
+            "options": ["rbind", "rw", "dev"] }]);
+    })?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    for place in ["zero", "data/zero"] {
+        let opened = fs::File::open(format!("/proc/{pid}/root/{place}"));
+        let refused = opened.expect_err("is refused").kind();
+        assert_eq!(refused, std::io::ErrorKind::PermissionDenied, "{place}");
+    }
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn hooks_run_at_their_points_and_see_the_container() -> Result<()> {
+    let bundle = server()?;
+    let told = bundle.folder.join("told");
+    let hook = |kind: &str| {
+        let script = format!("echo {kind} $(tr -d '\\n') >>{}", told.display());
+        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }])
+    };
+    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    bundle.edit_config(|config| {
+        for kind in kinds {
+            config["hooks"][kind] = hook(kind);
+        }
+    })?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(&bundle.id))?;
+    granted(shim.kill_all(&bundle.id, SIGKILL))?;
+    granted(shim.wait(&bundle.id))?;
+    granted(shim.delete(&bundle.id))?;
+    let told = fs::read_to_string(&told)?;
+    let order: Vec<&str> = told.lines().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(order, kinds, "{told}");
+    assert!(
+        told.lines().next().is_some_and(|line| line.contains(&format!("\"pid\":{pid}"))),
+        "{told}"
+    );
+    assert!(told.lines().all(|line| line.contains(&bundle.id)), "{told}");
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_user_namespace_has_as_many_ranges_as_the_spec_and_volumes_their_own_ids() -> Result<()> {
+    let bundle = server()?;
+    let volume = bundle.folder.join("volume");
+    fs::create_dir(&volume)?;
+    fs::write(volume.join("file"), "")?;
+    let ranges = json!([{ "containerID": 0, "hostID": 200_000, "size": 1000 },
+        { "containerID": 1000, "hostID": 300_000, "size": 1 }]);
+    bundle.edit_config(|config| {
+        map_ids(config);
+        config["linux"]["uidMappings"] = ranges.clone();
+        config["linux"]["gidMappings"] = ranges.clone();
+        config["process"]["user"] = json!({ "uid": 1000, "gid": 1000, "additionalGids": [5] });
+        let mount = json!({ "destination": "/data", "type": "bind", "source": volume,
+            "options": ["rbind", "rw"], "uidMappings": ranges, "gidMappings": ranges });
+        config["mounts"] = json!([config["mounts"][1], mount]);
+    })?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = |name: &str| words(status.lines().find(|it| it.starts_with(name)).unwrap_or(""));
+    assert_eq!(line("Uid:"), "Uid: 300000 300000 300000 300000");
+    assert_eq!(line("Groups:"), "Groups: 200005");
+    // Root's file is the container's root's.
+    let owner = fs::metadata(format!("/proc/{pid}/root/data/file"))?.uid();
+    assert_eq!(owner, 200_000);
+    let devices = devices(Path::new(&format!("/proc/{pid}/root/dev")))?;
+    assert_eq!(devices.len(), 6, "{devices:?}");
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn each_volume_is_told_of_mounts_as_it_asks_for() -> Result<()> {
+    let bundle = server()?;
+    let volume = bundle.folder.join("volume");
+    fs::create_dir(&volume)?;
+    let mount = |words: &[&str]| Command::new("mount").args(words).arg(&volume).status();
+    ensure!(mount(&["-t", "tmpfs", "tmpfs"])?.success() && mount(&["--make-shared"])?.success());
+    let result = propagated(&bundle, &volume);
+    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
+    result?;
+    bundle.close()
+}
+
+fn propagated(bundle: &Bundle, volume: &Path) -> Result<()> {
+    let bind = |at: &str, words: &[&str]| {
+        let options: Vec<&str> = ["rbind"].iter().chain(words).copied().collect();
+        json!({ "destination": at, "type": "bind", "source": volume, "options": options })
+    };
+    bundle.edit_config(|config| {
+        config["mounts"] = json!([
+            bind("/private", &[]),
+            bind("/slave", &["rslave"]),
+            bind("/shared", &["rshared"]),
+            bind("/all", &["rro"])
+        ]);
+    })?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    let below = volume.join("below");
+    fs::create_dir(&below)?;
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&below).status()?;
+    ensure!(mounted.success());
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+    let has = |place: &str| mounts.contains(&format!(" {place}/below "));
+    let seen = ["/private", "/slave", "/shared", "/all"].map(has);
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, bundle)?;
+    assert_eq!(seen, [false, true, true, false], "{mounts}");
+    Ok(())
+}
+
+#[test]
+fn the_loopback_device_of_a_new_network_is_up() -> Result<()> {
+    let bundle = server()?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?.to_string();
+    let shown =
+        Command::new("nsenter").args(["-t", &pid, "-n", "ip", "link", "show", "lo"]).output()?;
+    let shown = String::from_utf8_lossy(&shown.stdout).into_owned();
+    assert!(shown.contains("LOOPBACK,UP"), "{shown}");
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
