@@ -99,7 +99,7 @@ impl Spans {
     /// Begins the span of a request, within the trace that it is of. What the guest and whom it asks do is within this
     /// one: the request's header says so.
     pub fn begin(&self, request: &mut Request<Incoming>, client: Option<SocketAddr>) -> Span {
-        let parent = Context::new().with_remote_span_context(tracing::extract(request.headers()));
+        let parent = tracing::extract(request.headers());
         let method = known_method(request.method().as_str());
         // There are no routes: a path may hold what is different each time ("Semantic conventions for HTTP spans").
         let name = method.unwrap_or("HTTP");
