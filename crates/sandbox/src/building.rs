@@ -1,8 +1,8 @@
 //! Who builds a container: until they are done, what they make cannot all be found and taken away.
 //!
 //! They hold a lock on a file in the container's folder: the process that was asked, and those that libcontainer forks
-//! from it, which enter the cgroup by themselves; or the OCI runtime that it executes. The container's first process gives it up when it is ready and in
-//! the cgroup, where it is found ([`over`]). Of those who are killed the kernel takes it back.
+//! from it, which enter the cgroup by themselves, or the OCI runtime that it executes. The container's first process gives
+//! it up when it is ready and in the cgroup, where it is found ([`over`]). Of those who are killed the kernel takes it back.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
