@@ -8,7 +8,7 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest chaos matrix bench \
-	bench-quick bench-trace contenders check fuzz fmt clean
+	bench-quick bench-trace contenders check documents fuzz fmt clean
 
 # Where the programs are that are measured: of this shim what is shipped.
 CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
@@ -125,6 +125,9 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh findings/*.sh .ci/run
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+documents: ## write what is generated in docs: settings.md and the picture (a test fails if they are not current)
+	@UPDATE=1 $(CARGO) test --release --locked --workspace --exclude fuzz --test documents -- settings:: picture::
 
 fmt: ## format the sources
 	@$(CARGO) fmt --all
