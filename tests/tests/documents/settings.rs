@@ -11,7 +11,7 @@ use super::{compare, files, root};
 const HEAD: &str = "# Settings
 
 Every annotation, label, environment variable and runtime option. `make documents` writes this page from
-`crates/provided/src/settings.rs`; do not edit it.
+what `crates/provided/src/settings.rs` declares; do not edit it.
 
 Create fails for an annotation, a label, a runtime option, or a variable of compilation or of the HTTP server with a value that
 it cannot have: the error, which `kubectl describe` shows, says what is allowed. Create also fails for an annotation or a label
