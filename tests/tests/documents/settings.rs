@@ -19,7 +19,7 @@ it cannot have: the error, which `kubectl describe` shows, says what is allowed.
 `SSL_CERT_FILE` that cannot be used are reported on the container's stderr, or ignored as the OpenTelemetry specification says.
 
 [HTTP](http.md) explains the settings of servers, [Compiled code](cache.md) those of compilation, [Debugging](debugging.md)
-the core dump, [Installing](install.md) the runtime options.
+the core dump, [On a node](node.md) the runtime options.
 
 | setting | where | sets | allowed | if it is not set |
 |---|---|---|---|---|
