@@ -8,13 +8,17 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest chaos matrix bench \
-	bench-quick bench-trace contenders check fuzz fmt clean
+	bench-quick bench-trace contenders check documents fuzz fmt clean
 
 # Where the programs are that are measured: of this shim what is shipped.
 CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
 
 # What the matrix of images is tried with, each a Go module in tests.
 IMAGE_TOOLS := images buildkit cosign moby containerd-1.7 containerd-2.2
+
+# What `make demo` runs, of all programs and sample images.
+DEMO_PROGRAMS := containerd-shim-wasmtime-v1 wasm-image demo
+DEMO_IMAGES := linux hello hello-http hello-c
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -40,7 +44,14 @@ polyglot: images ## build the sample images with guests in Python and JavaScript
 containerd: deps ## build a containerd 2.x into target/go/containerd, where Go is there
 	@scripts/build-go-tools.sh containerd
 
-demo: images containerd ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
+demo: ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
+	@echo "== 1 of 4: install the Debian packages that are missing"
+	@scripts/install-deps.sh
+	@echo "== 2 of 4: build $(DEMO_PROGRAMS) (about ten minutes of two processors the first time: Wasmtime and Cranelift)"
+	@$(CARGO) build --release --locked $(addprefix --bin ,$(DEMO_PROGRAMS))
+	@echo "== 3 of 4: build the images $(DEMO_IMAGES) (a minute the first time)"
+	@scripts/build-images.sh $(DEMO_IMAGES)
+	@echo "== 4 of 4: run a Pod with them (half a minute)"
 	@target/release/demo
 
 test: images polyglot h2spec cluster-tools ## run every test but the slow ones on Kubernetes
@@ -114,6 +125,9 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh findings/*.sh .ci/run
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+documents: ## write what is generated in docs: settings.md and the picture (a test fails if they are not current)
+	@UPDATE=1 $(CARGO) test --release --locked --workspace --exclude fuzz --test documents -- settings:: picture::
 
 fmt: ## format the sources
 	@$(CARGO) fmt --all
