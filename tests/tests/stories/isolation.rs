@@ -327,39 +327,42 @@ fn refused(bundle: Bundle) -> Result<String> {
     Ok(refusal.message)
 }
 
+/// A change to a bundle's `config.json`.
+type Change = fn(&mut Value);
+
 #[test]
 fn a_create_that_fails_says_at_which_step_and_on_what() -> Result<()> {
-    let cases: [(&dyn Fn(&mut Value), &str); 6] = [
+    let cases: [(Change, &str); 6] = [
         (
-            &|config| {
+            |config| {
                 config["mounts"][0] = json!({ "destination": "/data", "type": "bind",
                     "source": "/no/such/volume", "options": ["rbind"] });
             },
             r#"cannot mount "/data" from "/no/such/volume": no such file or directory"#,
         ),
         (
-            &|config| {
+            |config| {
                 config["linux"]["namespaces"][0]["path"] = json!("/no/such/namespace");
             },
             r#"cannot join the pid namespace "/no/such/namespace": no such file or directory"#,
         ),
         (
-            &|config| config["process"]["cwd"] = json!("/guest.wasm"),
+            |config| config["process"]["cwd"] = json!("/guest.wasm"),
             r#"cannot enter the working directory "/guest.wasm": not a directory"#,
         ),
         (
-            &|config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }),
+            |config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }),
             r#"cannot set the kernel parameter "vm.swappiness": it is the whole node's"#,
         ),
         (
-            &|config| {
+            |config| {
                 config["process"]["rlimits"] =
                     json!([{ "type": "RLIMIT_NPROC", "soft": 2, "hard": 1 }]);
             },
             "cannot set the limit RLIMIT_NPROC: invalid argument",
         ),
         (
-            &|config| {
+            |config| {
                 config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/false" }] });
             },
             r#"cannot run the createRuntime hook "/bin/false": it ended with exit code 1"#,
