@@ -85,6 +85,15 @@ pub enum Error {
         /// Its `runtime_type`.
         runtime: String,
     },
+    /// A handler in a text that is no TOML.
+    #[error(
+        "cannot add the handler \"wasmtime\" to {path:?}: the template has one already; remove it there, and install \
+         again"
+    )]
+    HandlerInTemplate {
+        /// The template.
+        path: PathBuf,
+    },
     /// A service without a file of variables.
     #[error(
         "cannot pass variables to the shims: {distribution} has no file for those of containerd's service"
@@ -188,6 +197,7 @@ impl Error {
             | Error::CriDisabled { .. }
             | Error::ForeignShim { .. }
             | Error::ForeignHandler { .. }
+            | Error::HandlerInTemplate { .. }
             | Error::NoBinDir { .. }
             | Error::NoVariables { .. }
             | Error::NotAccepted { .. }

@@ -122,7 +122,7 @@ fn before(
         Ok(text) if !file.is_ours && environment::is_file(&file.path) => {
             environment::without(text).into()
         }
-        Ok(text) if !file.is_ours => config::without_handler(&file.path, text)?.into(),
+        Ok(text) if !file.is_ours => config::without_our_part(text).into(),
         _ => there,
     };
     store.keep(&original, attributes).map(Some)

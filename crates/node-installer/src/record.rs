@@ -114,6 +114,13 @@ impl Store {
     }
 }
 
+impl Drop for Store {
+    /// Where nothing was installed, or all of it is gone, no empty directory stays.
+    fn drop(&mut self) {
+        files::remove_dirs(&[self.tree.at(Path::new(HOME)), self.dir.clone()]);
+    }
+}
+
 /// SHA-256 in hexadecimal digits.
 pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()

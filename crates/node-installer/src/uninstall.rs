@@ -78,9 +78,12 @@ fn restore(node: &Node, store: &Store, change: &Change) -> Result<(), Error> {
     }
     let attributes = Attributes::of(&path).map_err(Error::file("read", &change.path))?;
     let text = String::from_utf8_lossy(&there);
-    let without = match environment::is_file(&change.path) {
-        true => environment::without(&text),
-        false => config::without_handler(&change.path, &text)?,
+    let without = if environment::is_file(&change.path) {
+        environment::without(&text)
+    } else {
+        let before = change.before.as_ref().map(|before| store.copy(before)).transpose()?;
+        let before = before.and_then(|it| String::from_utf8(it).ok());
+        config::without_handler(&change.path, &text, before.as_deref())?
     };
     if without == text { Ok(()) } else { files::write(&path, without.as_bytes(), &attributes) }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::{Array, DocumentMut, Item, Table, TableLike, value};
 
-use super::{Candidate, Handler};
+use super::{Candidate, Handler, block};
 use crate::errors::Error;
 
 /// The handler's name, as RuntimeClasses have it.
@@ -23,7 +23,7 @@ const ANNOTATIONS: &str = "wasmtime.shim/*";
 pub const PLUGINS: [&str; 2] = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"];
 
 const COMMENT: &str =
-    "# Added by node-installer of wasmtime-shim; `node-installer uninstall` removes it.\n";
+    "# Written by node-installer of wasmtime-shim; `node-installer uninstall` removes it.\n";
 
 /// The version of a configuration, and with it the names of its sections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,24 +41,29 @@ impl Schema {
     /// A file with nothing but the handler. It is of the version of the file that imports it: before 2.3, containerd merges
     /// them first, and then takes the last version for that of the whole.
     pub fn drop_in(self, handler: &Handler, systemd: Option<bool>) -> String {
-        let mut text = format!("{COMMENT}version = {}\n\n{}", self.version, self.tables(handler));
+        format!("{COMMENT}version = {}\n\n{}", self.version, self.tables(handler, systemd))
+    }
+
+    /// The handler's own tables as text.
+    pub fn tables(self, handler: &Handler, systemd: Option<bool>) -> String {
+        let (table, binary) = (self.table(HANDLER), handler.binary.display());
+        let mut text = format!(
+            "[{table}]\n  runtime_type = \"{RUNTIME}\"\n  runtime_path = \"{binary}\"\n  pod_annotations = \
+             [\"{ANNOTATIONS}\"]\n"
+        );
         if let Some(systemd) = systemd {
-            let (plugin, name) = (self.plugin(), HANDLER);
-            text += &format!(
-                "\n[plugins.\"{plugin}\".containerd.runtimes.{name}.options]\n  SystemdCgroup = {systemd}\n"
-            );
+            text += &format!("\n[{table}.options]\n  SystemdCgroup = {systemd}\n");
         }
         text
     }
 
-    /// The handler's own table as text.
-    pub fn tables(self, handler: &Handler) -> String {
-        format!(
-            "[plugins.\"{}\".containerd.runtimes.{HANDLER}]\n  runtime_type = \"{RUNTIME}\"\n  runtime_path = \
-             \"{}\"\n  pod_annotations = [\"{ANNOTATIONS}\"]\n",
-            self.plugin(),
-            handler.binary.display()
-        )
+    /// The handler that there is by default: where a file has a table of handlers, it would not be there any more.
+    fn default_tables(self) -> String {
+        format!("[{}]\n  runtime_type = \"io.containerd.runc.v2\"\n\n", self.table("runc"))
+    }
+
+    fn table(self, name: &str) -> String {
+        format!("plugins.\"{}\".containerd.runtimes.{name}", self.plugin())
     }
 }
 
@@ -66,24 +71,21 @@ impl Schema {
 #[derive(Debug, Clone)]
 pub struct Document {
     path: PathBuf,
+    text: String,
     toml: DocumentMut,
 }
 
 impl Document {
     /// Reads a text.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
-        let broken = |error: toml_edit::TomlError| Error::BrokenConfig {
-            path: path.to_owned(),
-            reason: error.to_string().trim_end().to_owned(),
+        let broken = |error: toml_edit::TomlError| {
+            let before = error.span().map_or(0, |span| span.start.min(text.len()));
+            let line = 1 + text.as_bytes()[..before].iter().filter(|byte| **byte == b'\n').count();
+            let reason = format!("line {line}: {}", error.message().replace('\n', ", "));
+            Error::BrokenConfig { path: path.to_owned(), reason }
         };
-        Ok(Self { path: path.to_owned(), toml: text.parse().map_err(broken)? })
-    }
-
-    /// An empty file of that version.
-    pub fn new(path: &Path, version: i64) -> Self {
-        let mut toml = DocumentMut::new();
-        toml["version"] = value(version);
-        Self { path: path.to_owned(), toml }
+        let toml = text.parse().map_err(broken)?;
+        Ok(Self { path: path.to_owned(), text: text.to_owned(), toml })
     }
 
     /// Where it is.
@@ -91,9 +93,9 @@ impl Document {
         &self.path
     }
 
-    /// All of its text: what was not changed is as it was, byte for byte.
-    pub fn text(&self) -> String {
-        self.toml.to_string()
+    /// All of its text.
+    pub fn text(&self) -> &str {
+        &self.text
     }
 
     /// The version that it states; containerd takes a file without one for version 1.
@@ -142,11 +144,10 @@ impl Document {
             .any(|plugin| self.toml.get("plugins").and_then(|it| it.get(plugin)).is_some())
     }
 
-    /// Whether it has a handler of our name.
-    pub fn has_handler(&self) -> bool {
-        PLUGINS
-            .iter()
-            .any(|plugin| runtimes(&self.toml, plugin).iter().any(|(name, _)| name == HANDLER))
+    /// The type of the handler of our name; none if there is no such handler.
+    pub fn handler(&self) -> Option<String> {
+        let all = PLUGINS.iter().flat_map(|plugin| runtimes(&self.toml, plugin));
+        all.into_iter().find(|(name, _)| name == HANDLER).map(|(_, runtime)| runtime)
     }
 
     /// What it says for the cgroup driver of the default handler.
@@ -160,58 +161,52 @@ impl Document {
         PLUGINS.iter().find_map(of_plugin)
     }
 
-    /// Names the runtime that there is by default, where it is not named: a table of handlers would otherwise replace it.
-    pub fn keep_default_runtime(&mut self) -> Result<(), Error> {
-        let runtimes = self.runtimes()?;
-        if runtimes.is_empty() {
-            let mut runc = Table::new();
-            runc["runtime_type"] = value("io.containerd.runc.v2");
-            runc.decor_mut().set_prefix(format!("\n{COMMENT}"));
-            runtimes.insert("runc", Item::Table(runc));
-        }
-        Ok(())
-    }
-
-    /// Adds the handler, or completes the one that is there.
-    pub fn add_handler(&mut self, handler: &Handler, systemd: Option<bool>) -> Result<(), Error> {
-        let path = self.path.clone();
-        let runtimes = self.runtimes()?;
-        let found = runtimes.get(HANDLER).and_then(Item::as_table_like);
-        let runtime = found.and_then(|it| it.get("runtime_type")).and_then(Item::as_str);
-        let is_foreign = found.is_some() && !matches!(runtime, Some(RUNTIME | OLD_RUNTIME));
-        if is_foreign && !handler.replace {
-            let runtime = runtime.unwrap_or_default().to_owned();
-            return Err(Error::ForeignHandler { path, runtime });
-        }
-        if is_foreign {
-            runtimes.remove(HANDLER);
-        }
-        match runtimes.get_mut(HANDLER).and_then(Item::as_table_like_mut) {
-            Some(table) => complete(table, handler),
-            None => {
-                runtimes.insert(HANDLER, Item::Table(table(handler, systemd)));
+    /// The text with the handler: at its end where that is possible, otherwise completed or inserted where it has to be.
+    /// `defaults` says whether containerd keeps its default handler beside those that a file names.
+    pub fn with_handler(
+        &self,
+        handler: &Handler,
+        systemd: Option<bool>,
+        defaults: bool,
+    ) -> Result<String, Error> {
+        let mut base = Self::parse(&self.path, &block::without(&self.text))?;
+        let schema = base.schema()?;
+        match base.handler() {
+            Some(runtime) if runtime == RUNTIME || runtime == OLD_RUNTIME => {
+                let runtimes = base.runtimes()?;
+                if let Some(table) = runtimes.get_mut(HANDLER).and_then(Item::as_table_like_mut) {
+                    complete(table, handler);
+                }
+                return Ok(base.toml.to_string());
             }
+            Some(runtime) if !handler.replace => {
+                return Err(Error::ForeignHandler { path: self.path.clone(), runtime });
+            }
+            Some(_) => {
+                base.runtimes()?.remove(HANDLER);
+                base.text = base.toml.to_string();
+            }
+            None => {}
         }
-        Ok(())
+        let names_none = runtimes(&base.toml, schema.plugin()).is_empty();
+        let default = if names_none && !defaults { schema.default_tables() } else { String::new() };
+        let tables = default + &schema.tables(handler, systemd);
+        let text = block::with(&base.text, &tables);
+        // Tables that are written in one line cannot be continued further down.
+        if Self::parse(&self.path, &text).is_ok() {
+            return Ok(text);
+        }
+        base.runtimes()?.insert(HANDLER, Item::Table(table(handler, systemd)));
+        Ok(base.toml.to_string())
     }
 
-    /// Removes the handler; whether there was one.
-    pub fn remove_handler(&mut self) -> bool {
-        if !self.has_handler() {
-            return false;
+    /// The text without the handler, wherever it is.
+    pub fn without_handler(mut self) -> Result<String, Error> {
+        if self.handler().is_none() {
+            return Ok(self.text);
         }
-        let Ok(runtimes) = self.runtimes() else { return false };
-        let removed = runtimes.remove(HANDLER).is_some();
-        // One that was named only so as not to be replaced.
-        let is_ours = |item: &Item| {
-            let prefix =
-                item.as_table().and_then(|it| it.decor().prefix()).and_then(|it| it.as_str());
-            prefix.is_some_and(|it| it.contains(COMMENT.trim_end()))
-        };
-        if runtimes.get("runc").is_some_and(is_ours) {
-            runtimes.remove("runc");
-        }
-        removed
+        self.runtimes()?.remove(HANDLER);
+        Ok(self.toml.to_string())
     }
 
     /// The table of handlers, which is made where there is none.
@@ -239,7 +234,6 @@ fn table(handler: &Handler, systemd: Option<bool>) -> Table {
     let mut table = Table::new();
     table["runtime_type"] = value(RUNTIME);
     complete(&mut table, handler);
-    table.decor_mut().set_prefix(format!("\n{COMMENT}"));
     if let Some(systemd) = systemd {
         table["options"] = Item::Table(Table::from_iter([("SystemdCgroup", systemd)]));
     }

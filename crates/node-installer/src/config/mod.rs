@@ -1,9 +1,11 @@
 //! containerd's configuration: from what is there to what is to be there, as text.
 //!
+//! - [`block`]: the part of a file that is ours;
 //! - [`document`]: one file, and the handler in it;
 //! - [`rancher`]: the templates and drop-ins of k3s and RKE2;
 //! - here: which file has to be another. Nothing is written.
 
+mod block;
 mod document;
 mod rancher;
 
@@ -15,7 +17,7 @@ use crate::distribution::{Layout, Place};
 use crate::errors::Error;
 use crate::tree::Tree;
 use crate::version::Version;
-use document::Document;
+use document::{Document, Schema};
 
 pub use document::{HANDLER, RUNTIME};
 
@@ -81,63 +83,59 @@ pub fn plan(
     }
 }
 
-/// The text of a file without the handler; the same text if it has none, and none if nothing else is in it.
-pub fn without_handler(path: &Path, text: &str) -> Result<String, Error> {
-    if path.extension().is_some_and(|it| it == "tmpl") {
-        return Ok(rancher::without_handler(text));
+/// A text without the part that we added, if it has it.
+pub fn without_our_part(text: &str) -> String {
+    block::without(text)
+}
+
+/// A text without the handler, where `before` had none: somebody has changed the file since we did.
+pub fn without_handler(path: &Path, text: &str, before: Option<&str>) -> Result<String, Error> {
+    if block::is_in(text) {
+        return Ok(block::without(text));
     }
-    let mut document = Document::parse(path, text)?;
-    Ok(if document.remove_handler() { document.text() } else { text.to_owned() })
+    let is_template = path.extension().is_some_and(|it| it == "tmpl");
+    let was_there = match before {
+        Some(before) if !is_template => Document::parse(path, before)?.handler().is_some(),
+        _ => false,
+    };
+    if is_template || was_there {
+        Ok(text.to_owned())
+    } else {
+        Document::parse(path, text)?.without_handler()
+    }
 }
 
 fn of_file(tree: &Tree, path: &Path, version: &Version, handler: &Handler) -> Result<Plan, Error> {
-    let Some(text) = tree.text(path)? else { return Ok(new_file(path, version, handler)) };
+    let found = tree.text(path)?;
+    let is_ours = found.is_none();
+    let text = found.unwrap_or_else(|| format!("version = {}\n", version.config_version()));
     let main = Document::parse(path, &text)?;
     main.check()?;
     let imported = imports(tree, &main)?;
     let systemd = systemd_cgroup(&main, &imported);
-    if version.merges_imports() && !main.has_handler() {
+    if version.merges_imports() && main.handler().is_none() {
         if let Some(dir) = main.drop_in_dir() {
-            let found = main.schema()?.drop_in(handler, systemd);
-            return drop_in(tree, &dir.join(DROP_IN), found, Some(&main));
+            let text = main.schema()?.drop_in(handler, systemd);
+            return drop_in(tree, &dir.join(DROP_IN), text, Some(&main));
         }
     }
     // Where imports replace sections, only the last file with the section counts.
     let last = match version.merges_imports() {
         true => None,
-        false => imported.into_iter().rfind(Document::has_section),
+        false => imported.iter().rfind(|it| it.has_section()),
     };
-    let (is_main, mut document) = last.map_or((true, main.clone()), |it| (false, it));
-    let before = document.text();
-    if !version.keeps_default_runtimes() {
-        document.keep_default_runtime()?;
-    }
-    document.add_handler(handler, systemd)?;
-    let text = document.text();
-    let candidate = is_main.then(|| main.candidate(text.clone(), None));
-    let edit = Edit { path: document.path().to_owned(), text, is_ours: false };
-    let edits = if edit.text == before { Vec::new() } else { vec![edit] };
-    Ok(Plan { edits, candidate })
-}
-
-/// The configuration where there was none, and containerd had its defaults.
-fn new_file(path: &Path, version: &Version, handler: &Handler) -> Plan {
-    let mut document = Document::new(path, version.config_version());
-    let made = match version.keeps_default_runtimes() {
-        true => Ok(()),
-        false => document.keep_default_runtime(),
-    };
-    let made = made.and_then(|()| document.add_handler(handler, None));
-    debug_assert!(made.is_ok(), "an empty document takes every table");
-    let text = document.text();
-    let candidate = Some(document.candidate(text.clone(), None));
-    Plan { edits: vec![Edit { path: path.to_owned(), text, is_ours: true }], candidate }
+    let document = last.unwrap_or(&main);
+    let text = document.with_handler(handler, systemd, version.keeps_default_runtimes())?;
+    let candidate = last.is_none().then(|| main.candidate(text.clone(), None));
+    let is_there = !is_ours && text == document.text();
+    let edit = Edit { path: document.path().to_owned(), text, is_ours };
+    Ok(Plan { edits: if is_there { Vec::new() } else { vec![edit] }, candidate })
 }
 
 /// A drop-in beside the file that imports it.
 fn drop_in(tree: &Tree, path: &Path, text: String, main: Option<&Document>) -> Result<Plan, Error> {
     let is_there = tree.text(path)?.is_some_and(|found| found == text);
-    let candidate = main.map(|main| main.candidate(main.text(), Some(text.clone())));
+    let candidate = main.map(|main| main.candidate(main.text().to_owned(), Some(text.clone())));
     let edit = Edit { path: path.to_owned(), text, is_ours: true };
     Ok(Plan { edits: if is_there { Vec::new() } else { vec![edit] }, candidate })
 }
@@ -147,7 +145,7 @@ fn drop_in(tree: &Tree, path: &Path, text: String, main: Option<&Document>) -> R
 fn of_k0s(tree: &Tree, version: &Version, handler: &Handler) -> Result<Plan, Error> {
     let config = Path::new(K0S_CONFIG);
     let Some(text) = tree.text(config)? else {
-        let schema = Document::new(config, version.config_version()).schema()?;
+        let schema = Schema { version: version.config_version() };
         return drop_in(
             tree,
             &Path::new(K0S_DROP_INS).join(DROP_IN),

@@ -5,14 +5,10 @@
 use std::path::{Path, PathBuf};
 
 use super::document::{Document, HANDLER, Schema};
-use super::{DROP_IN, Edit, Handler, Plan, drop_in, imports, systemd_cgroup};
+use super::{DROP_IN, Edit, Handler, Plan, block, drop_in, imports, systemd_cgroup};
 use crate::errors::Error;
 use crate::tree::Tree;
 use crate::version::Version;
-
-/// What is between these lines is ours, in a template that is no TOML.
-const BEGIN: &str = "# begin of what node-installer of wasmtime-shim added";
-const END: &str = "# end of what node-installer of wasmtime-shim added";
 
 /// A template of nothing but the text that k3s has by itself.
 const BASE: &str = "{{ template \"base\" . }}\n";
@@ -40,7 +36,7 @@ pub fn plan(tree: &Tree, dir: &Path, version: &Version, handler: &Handler) -> Re
         let text = schema.drop_in(handler, systemd);
         return drop_in(tree, &drop_ins.join(DROP_IN), text, generated.as_ref());
     }
-    in_template(tree, template(dir, schema), schema, handler)
+    in_template(tree, template(dir, schema), schema, handler, systemd)
 }
 
 /// The version of the configuration that is generated: that of the template, if there is one.
@@ -70,38 +66,25 @@ fn in_template(
     path: PathBuf,
     schema: Schema,
     handler: &Handler,
+    systemd: Option<bool>,
 ) -> Result<Plan, Error> {
     let found = tree.text(&path)?;
-    let before = without_handler(found.as_deref().unwrap_or(BASE));
+    let before = block::without(found.as_deref().unwrap_or(BASE));
     if names_handler(&before) {
-        // Written by hand, perhaps with conditions: not ours to judge, and a second table would be an error.
-        return Err(Error::ForeignHandler { path, runtime: "of the template".into() });
+        // Perhaps with conditions: not ours to judge, and a second table would be an error.
+        return Err(Error::HandlerInTemplate { path });
     }
-    let text = format!(
-        "{}\n{BEGIN}\n{}{END}\n",
-        before.trim_end_matches('\n').to_owned() + "\n",
-        schema.tables(handler)
-    );
-    let edits = match found {
-        Some(found) if found == text => Vec::new(),
-        found => vec![Edit { path, text, is_ours: found.is_none() }],
-    };
-    Ok(Plan { edits, candidate: None })
+    let text = block::with(&before, &schema.tables(handler, systemd));
+    let is_there = found.as_ref() == Some(&text);
+    let edit = Edit { path, text, is_ours: found.is_none() };
+    Ok(Plan { edits: if is_there { Vec::new() } else { vec![edit] }, candidate: None })
 }
 
 fn names_handler(template: &str) -> bool {
-    let name = |line: &str| {
-        line.contains(&format!("runtimes.{HANDLER}]"))
-            || line.contains(&format!("runtimes.\"{HANDLER}\"]"))
-    };
-    template.lines().any(name)
-}
-
-/// A template without what we added.
-pub fn without_handler(template: &str) -> String {
-    let Some((before, rest)) = template.split_once(&format!("\n{BEGIN}\n")) else {
-        return template.to_owned();
-    };
-    let after = rest.split_once(&format!("{END}\n")).map_or("", |(_, after)| after);
-    format!("{before}{after}")
+    let names = [
+        format!("runtimes.{HANDLER}]"),
+        format!("runtimes.\"{HANDLER}\"]"),
+        format!("runtimes.'{HANDLER}']"),
+    ];
+    names.iter().any(|name| template.contains(name))
 }
