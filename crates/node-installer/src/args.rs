@@ -52,6 +52,14 @@ pub struct NodeArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
+    /// The data directory of k3s or RKE2, where it is not below /var/lib/rancher
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Where copies of what was there before are kept
+    #[arg(long, value_name = "DIR", default_value = crate::record::DIR)]
+    pub state_dir: PathBuf,
+
     /// containerd's socket, instead of the distribution's
     #[arg(long, value_name = "FILE")]
     pub socket: Option<PathBuf>,
@@ -71,6 +79,10 @@ pub struct NodeArgs {
     /// Do not restart containerd
     #[arg(long)]
     pub no_restart: bool,
+
+    /// How long containerd may take to come back, in seconds: k3s starts a whole control plane first
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    pub restart_timeout: u64,
 
     /// Print what would change, and change nothing
     #[arg(long)]

@@ -29,6 +29,13 @@ pub struct Served {
     pub path: PathBuf,
 }
 
+impl Served {
+    /// The shim: what the configuration names, by path or as type; not a path where containerd looks for it in PATH.
+    pub fn program(&self) -> &Path {
+        if self.path.as_os_str().is_empty() { Path::new(&self.runtime) } else { &self.path }
+    }
+}
+
 /// Asks the containerd at that socket for our handler; none if it has none.
 ///
 /// # Errors

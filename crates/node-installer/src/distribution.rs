@@ -108,19 +108,24 @@ const PROGRAMS: [&str; 3] =
     ["/usr/bin/containerd", "/usr/local/bin/containerd", "/opt/bin/containerd"];
 
 impl Layout {
-    /// The layout of the distribution that a tree of files is of.
-    pub fn of(tree: &Tree) -> Self {
-        let distribution = Distribution::of(tree);
+    /// The layout of the distribution that a tree of files is of; that of k3s or RKE2 with this data directory, where one is
+    /// named.
+    pub fn of(tree: &Tree, data_dir: Option<&Path>) -> Self {
+        let distribution =
+            data_dir.map_or_else(|| Distribution::of(tree), |dir| Distribution::at(tree, dir));
+        let rancher = |name| {
+            data_dir.map_or_else(|| Path::new("/var/lib/rancher").join(name), Path::to_owned)
+        };
         let mut layout = Self::usual(distribution);
         match distribution {
-            Distribution::K3s { server: true } => layout.rancher("k3s", "k3s"),
-            Distribution::K3s { server: false } => layout.rancher("k3s", "k3s-agent"),
+            Distribution::K3s { server: true } => layout.rancher(&rancher("k3s"), "k3s"),
+            Distribution::K3s { server: false } => layout.rancher(&rancher("k3s"), "k3s-agent"),
             Distribution::K3d => {
-                layout.rancher("k3s", "k3s");
+                layout.rancher(&rancher("k3s"), "k3s");
                 layout.service = Service::Container;
             }
-            Distribution::Rke2 { server: true } => layout.rancher("rke2", "rke2-server"),
-            Distribution::Rke2 { server: false } => layout.rancher("rke2", "rke2-agent"),
+            Distribution::Rke2 { server: true } => layout.rancher(&rancher("rke2"), "rke2-server"),
+            Distribution::Rke2 { server: false } => layout.rancher(&rancher("rke2"), "rke2-agent"),
             Distribution::K0s => layout.k0s(),
             Distribution::MicroK8s => layout.microk8s(),
             Distribution::Gke => layout.bin_dirs = vec!["/home/kubernetes/bin".into()],
@@ -141,8 +146,7 @@ impl Layout {
     }
 
     /// `k3s-killall.sh` and `rke2-killall.sh` end the shims below `data/*/bin` and no others.
-    fn rancher(&mut self, name: &str, unit: &'static str) {
-        let home = Path::new("/var/lib/rancher").join(name);
+    fn rancher(&mut self, home: &Path, unit: &'static str) {
         self.place = Place::Rancher(home.join("agent/etc/containerd"));
         self.socket = "/run/k3s/containerd/containerd.sock".into();
         self.programs = vec![home.join("data/current/bin/containerd"), home.join("bin/containerd")];
@@ -169,6 +173,15 @@ impl Layout {
 const MICROK8S: &str = "/var/snap/microk8s/current/args/containerd-template.toml";
 
 impl Distribution {
+    /// The one with that data directory, by its name.
+    fn at(tree: &Tree, data_dir: &Path) -> Self {
+        let server = tree.exists(&data_dir.join("server"));
+        match data_dir.file_name().is_some_and(|name| name == "rke2") {
+            true => Distribution::Rke2 { server },
+            false => Distribution::K3s { server },
+        }
+    }
+
     /// Those that build on others come first: a kind node has kubeadm's files as well.
     fn of(tree: &Tree) -> Self {
         let has = |path: &str| tree.exists(Path::new(path));

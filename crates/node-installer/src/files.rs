@@ -71,14 +71,26 @@ pub fn unfinished(path: &Path) -> PathBuf {
 
 /// Replaces a file, or makes it. A link is followed: what it points at is replaced.
 pub fn write(path: &Path, bytes: &[u8], attributes: &Attributes) -> Result<(), Error> {
+    write_if(path, bytes, attributes, |_| Ok(()))
+}
+
+/// The same, unless a look at what is about to take the file's place says otherwise.
+pub fn write_if(
+    path: &Path,
+    bytes: &[u8],
+    attributes: &Attributes,
+    check: impl FnOnce(&Path) -> Result<(), Error>,
+) -> Result<(), Error> {
     let path = &fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let new = unfinished(path);
-    let prepared = prepare(&new, bytes, attributes).and_then(|()| fs::rename(&new, path));
-    if prepared.is_err() {
+    let write = || Error::file("write", path);
+    let prepared = prepare(&new, bytes, attributes).map_err(write()).and_then(|()| check(&new));
+    let replaced = prepared.and_then(|()| fs::rename(&new, path).map_err(write()));
+    if replaced.is_err() {
         // It is what had no room, or cannot be there at all.
         let _ = fs::remove_file(&new);
     }
-    prepared.and_then(|()| sync_dir(path)).map_err(Error::file("write", path))
+    replaced.and_then(|()| sync_dir(path).map_err(write()))
 }
 
 fn prepare(new: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {

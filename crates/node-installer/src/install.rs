@@ -3,13 +3,10 @@
 //! Nothing is remembered but what is on disk: after a kill at any step the next `install` finds which files are as they
 //! should be and whether containerd has the handler, and does what is missing.
 
-use std::thread;
-use std::time::{Duration, Instant};
-
 use anyhow::Result;
 
 use crate::args::Install;
-use crate::config::{self, RUNTIME};
+use crate::config;
 use crate::cri;
 use crate::environment;
 use crate::errors::Error;
@@ -20,21 +17,16 @@ use crate::restart::Restart;
 use crate::shim::{self, Shim};
 use crate::target::{Target, Targets};
 
-/// How long containerd may take to answer after a restart: k3s starts a whole control plane first.
-const COMES_BACK: Duration = Duration::from_secs(120);
-
-const INTERVAL: Duration = Duration::from_millis(250);
-
 /// Installs, and prints what was done.
 pub fn run(options: &Install, shim: &Shim) -> Result<()> {
     let node = Node::find(&options.node)?;
     if options.node.dry_run {
-        let record = Store::peek(&node.tree)?;
+        let record = Store::peek(&node.tree, &options.node.state_dir)?;
         let targets = Targets::of(&node, options, shim, record.as_ref())?;
         print!("{}", targets.diff(&node.tree)?);
         return Ok(());
     }
-    let store = Store::open(&node.tree)?;
+    let store = Store::open(&node.tree, &options.node.state_dir)?;
     let record = store.read()?;
     let targets = Targets::of(&node, options, shim, record.as_ref())?;
     println!("{}, containerd {}", node.layout.distribution, node.version);
@@ -44,34 +36,66 @@ pub fn run(options: &Install, shim: &Shim) -> Result<()> {
             path.display()
         );
     }
-    let is_served = || node.restart == Restart::Later || is_served(&node, &targets);
-    let mut record = record.unwrap_or_default();
-    if targets.files.is_empty() && record.is_complete && is_served() {
-        println!(
-            "{} is installed as {}: there is nothing to do",
-            shim.version,
-            targets.binary.display()
-        );
+    let is_complete = record.as_ref().is_some_and(|it| it.is_complete);
+    let is_known = node.restart == Restart::Later || is_served(&node, &targets);
+    if targets.files.is_empty() && is_complete && is_known {
+        println!("{} is up to date: there is nothing to do", targets.binary.display());
         return Ok(());
     }
     if let (Some(program), Some(candidate)) = (&node.program, &targets.candidate) {
         program.check(candidate)?;
     }
     node.restart.check()?;
-    prepare(&node, &store, &mut record, &targets)?;
-    let former = write(&node, &targets)?;
+    change(&node, store, record, shim, &targets)
+}
+
+/// Makes the node what it is to be, or leaves it as it was.
+fn change(
+    node: &Node,
+    store: Store,
+    earlier: Option<Record>,
+    shim: &Shim,
+    targets: &Targets,
+) -> Result<()> {
+    let mut record = earlier.clone().unwrap_or_default();
+    prepare(node, &store, &mut record, targets)?;
+    let former = match write(node, shim, targets) {
+        Ok(former) => former,
+        Err(error) => {
+            forget(node, store, earlier, &record)?;
+            return Err(error.into());
+        }
+    };
     let is_shim = |file: &Target| file.path == targets.binary;
-    if !targets.files.iter().all(is_shim) || !is_served() {
-        restart(&node, &targets)
-            .map_err(|reason| roll_back(&node, &former, &format!("{reason:#}")))?;
+    if !targets.files.iter().all(is_shim) || !is_served(node, targets) {
+        restart(node, targets)
+            .map_err(|reason| roll_back(node, &former, &format!("{reason:#}")))?;
     }
     record.is_complete = true;
     store.write(&record)?;
-    println!("{} is installed as {}", shim.version, targets.binary.display());
+    println!("{} is installed", targets.binary.display());
     if node.restart == Restart::Later {
         println!("containerd has to be restarted to know the handler");
     }
     Ok(())
+}
+
+/// Takes back the record of what was not changed after all.
+fn forget(
+    node: &Node,
+    store: Store,
+    earlier: Option<Record>,
+    record: &Record,
+) -> Result<(), Error> {
+    match earlier {
+        Some(earlier) => store.write(&earlier),
+        None => {
+            store.clear()?;
+            let dirs: Vec<_> = record.dirs.iter().map(|it| node.tree.at(it)).collect();
+            files::remove_dirs(&dirs);
+            Ok(())
+        }
+    }
 }
 
 /// Keeps copies of the files as they were before the first installation, and writes down which will be changed.
@@ -135,15 +159,20 @@ struct Former {
 }
 
 /// Replaces the files. If one cannot be written, those before are put back.
-fn write(node: &Node, targets: &Targets) -> Result<Vec<Former>, Error> {
+fn write(node: &Node, shim: &Shim, targets: &Targets) -> Result<Vec<Former>, Error> {
     let mut former = Vec::new();
     for file in &targets.files {
         let path = node.tree.at(&file.path);
         let there = node.tree.bytes(&file.path)?;
         let before = there.zip(Attributes::of(&path).ok());
         let written = path.parent().map_or(Ok(Vec::new()), files::make_dirs);
-        let written =
-            written.and_then(|_| files::write(&path, &file.bytes, &file.attributes(&node.tree)));
+        let attributes = file.attributes(&node.tree);
+        let written = written.and_then(|_| match file.path == targets.binary {
+            true => {
+                files::write_if(&path, &file.bytes, &attributes, |new| shim.try_on(new).map(drop))
+            }
+            false => files::write(&path, &file.bytes, &attributes),
+        });
         if let Err(error) = written {
             put_back(node, &former)?;
             return Err(error);
@@ -170,29 +199,17 @@ fn restart(node: &Node, targets: &Targets) -> Result<()> {
     }
     println!("restarting containerd");
     node.restart.run()?;
-    until(|| is_served(node, targets)).ok_or_else(|| match cri::handler(&node.layout.socket) {
+    node.until(|| is_served(node, targets)).ok_or_else(|| match cri::handler(&node.layout.socket) {
         Err(error) => error,
         Ok(Some(served)) => anyhow::anyhow!("its handler is {served:?}"),
         Ok(None) => anyhow::anyhow!("containerd answers, and does not have it"),
     })
 }
 
-/// Waits until something is so.
-pub fn until(is_so: impl Fn() -> bool) -> Option<()> {
-    let start = Instant::now();
-    while !is_so() {
-        if start.elapsed() > COMES_BACK {
-            return None;
-        }
-        thread::sleep(INTERVAL);
-    }
-    Some(())
-}
-
 /// Whether containerd has the handler, with this shim.
 fn is_served(node: &Node, targets: &Targets) -> bool {
     let served = cri::handler(&node.layout.socket).ok().flatten();
-    served.is_some_and(|it| it.runtime == RUNTIME && it.path == targets.binary)
+    served.is_some_and(|it| it.program() == targets.binary)
 }
 
 /// Makes everything as it was a moment ago, and has containerd read that.
@@ -202,7 +219,7 @@ fn roll_back(node: &Node, former: &[Former], reason: &str) -> Error {
     if let Err(error) = restarted {
         return Error::NotRolledBack { reason: format!("{reason}; {error}") };
     }
-    match until(|| cri::handler(&node.layout.socket).is_ok()) {
+    match node.until(|| cri::handler(&node.layout.socket).is_ok()) {
         Some(()) => Error::RolledBack { reason: reason.to_owned() },
         None => Error::NotRolledBack { reason: reason.to_owned() },
     }

@@ -1,5 +1,8 @@
 //! What is known about a node before anything is decided.
 
+use std::thread;
+use std::time::{Duration, Instant};
+
 use crate::args::NodeArgs;
 use crate::containerd::Program;
 use crate::distribution::{Layout, Place};
@@ -21,13 +24,29 @@ pub struct Node {
     pub version: Version,
     /// Who restarts containerd.
     pub restart: Restart,
+    /// How long it may take to come back.
+    pub comes_back: Duration,
 }
 
+const INTERVAL: Duration = Duration::from_millis(250);
+
 impl Node {
+    /// Waits for something that containerd does after a restart.
+    pub fn until(&self, is_so: impl Fn() -> bool) -> Option<()> {
+        let start = Instant::now();
+        while !is_so() {
+            if start.elapsed() > self.comes_back {
+                return None;
+            }
+            thread::sleep(INTERVAL);
+        }
+        Some(())
+    }
+
     /// Looks at a node.
     pub fn find(args: &NodeArgs) -> Result<Self, Error> {
         let tree = Tree::new(&args.root);
-        let mut layout = Layout::of(&tree);
+        let mut layout = Layout::of(&tree, args.data_dir.as_deref());
         if let Some(config) = &args.config {
             layout.place = Place::File(config.clone());
         }
@@ -54,6 +73,7 @@ impl Node {
         let restart = Restart::of(&tree, &layout, args);
         // What only looks at the node needs nobody who restarts.
         let restart = if args.dry_run { restart.unwrap_or(Restart::Later) } else { restart? };
-        Ok(Self { tree, layout, program, version, restart })
+        let comes_back = Duration::from_secs(args.restart_timeout);
+        Ok(Self { tree, layout, program, version, restart, comes_back })
     }
 }

@@ -14,10 +14,11 @@ use crate::tree::Tree;
 /// The shim's own directory, with the compiled code of guests that are files.
 const HOME: &str = "/var/lib/wasmtime-shim";
 
-const DIR: &str = "/var/lib/wasmtime-shim/installer";
+/// Where the record is, unless another directory is named.
+pub const DIR: &str = "/var/lib/wasmtime-shim/installer";
 
 /// What is on disk.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Record {
     /// The installer's version.
     pub version: String,
@@ -61,8 +62,8 @@ pub struct Store {
 
 impl Store {
     /// Opens the record, and makes its directory where there is none.
-    pub fn open(tree: &Tree) -> Result<Self, Error> {
-        let dir = tree.at(Path::new(DIR));
+    pub fn open(tree: &Tree, dir: &Path) -> Result<Self, Error> {
+        let dir = tree.at(dir);
         files::make_dirs(&dir)?;
         let lock = File::open(&dir).map_err(Error::file("open", &dir))?;
         match lock.try_lock() {
@@ -73,8 +74,8 @@ impl Store {
     }
 
     /// The record, read without leaving a trace; none if nothing is installed.
-    pub fn peek(tree: &Tree) -> Result<Option<Record>, Error> {
-        let path = Path::new(DIR).join("record.json");
+    pub fn peek(tree: &Tree, dir: &Path) -> Result<Option<Record>, Error> {
+        let path = dir.join("record.json");
         let Some(bytes) = tree.bytes(&path)? else { return Ok(None) };
         let broken = |error: serde_json::Error| Error::file("read", &path)(error.into());
         serde_json::from_slice(&bytes).map(Some).map_err(broken)
@@ -82,7 +83,7 @@ impl Store {
 
     /// The record; none if nothing is installed.
     pub fn read(&self) -> Result<Option<Record>, Error> {
-        Self::peek(&self.tree)
+        Self::peek(&Tree::new(Path::new("/")), &self.dir)
     }
 
     /// Writes the record.
@@ -110,14 +111,16 @@ impl Store {
     pub fn clear(self) -> Result<(), Error> {
         files::remove(&self.dir.join("record.json"))?;
         let home = self.tree.at(Path::new(HOME));
-        fs::remove_dir_all(&home).map_err(Error::file("delete", &home))
+        let all = if self.dir.starts_with(&home) { &home } else { &self.dir };
+        fs::remove_dir_all(all).map_err(Error::file("delete", all))
     }
 }
 
 impl Drop for Store {
     /// Where nothing was installed, or all of it is gone, no empty directory stays.
     fn drop(&mut self) {
-        files::remove_dirs(&[self.tree.at(Path::new(HOME)), self.dir.clone()]);
+        let parent = self.dir.parent().unwrap_or(&self.dir).to_owned();
+        files::remove_dirs(&[parent, self.dir.clone()]);
     }
 }
 

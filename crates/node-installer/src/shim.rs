@@ -26,8 +26,7 @@ pub const LABEL: &str = "system_u:object_r:container_runtime_exec_t:s0";
 pub struct Shim {
     /// All of it.
     pub bytes: Vec<u8>,
-    /// Its version.
-    pub version: String,
+    path: PathBuf,
 }
 
 /// What a binary says about itself.
@@ -40,32 +39,43 @@ pub enum Identity {
 }
 
 impl Shim {
-    /// Reads one, and has it say its version: one that cannot be executed is no use on the node either.
+    /// Reads one.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = fs::read(path).map_err(Error::file("read", path))?;
-        let bad = |reason: String| Error::BadShim { path: path.to_owned(), reason };
-        match identify(path) {
-            Some(Identity::Ours(version)) => Ok(Self { bytes, version }),
-            Some(Identity::Others(words)) => {
-                Err(bad(format!("it is not {NAME} of this project ({words})")))
-            }
-            None => Err(bad("it cannot be executed here".into())),
+        Ok(Self { bytes, path: path.to_owned() })
+    }
+
+    /// Has a copy of it say its version where it is to be: one that cannot be executed on the node is no use there.
+    pub fn try_on(&self, copy: &Path) -> Result<String, Error> {
+        let bad = |reason: String| Error::BadShim { path: self.path.clone(), reason };
+        match run::output(copy, &["-v"]) {
+            Err(reason) => Err(bad(format!("it cannot be executed on this node: {reason}"))),
+            Ok(output) => match identity(&output) {
+                Identity::Ours(version) => Ok(version),
+                Identity::Others(words) => {
+                    Err(bad(format!("it is not {NAME} of this project ({words})")))
+                }
+            },
         }
     }
 }
 
-/// What a binary prints for `-v`: ours one line with name and version.
+/// What a binary says about itself; none if it cannot be executed.
 pub fn identify(path: &Path) -> Option<Identity> {
-    let output = run::output(path, &["-v"]).ok()?;
+    run::output(path, &["-v"]).ok().map(|output| identity(&output))
+}
+
+/// What `-v` prints: ours one line with name and version.
+fn identity(output: &str) -> Identity {
     let words = output.split_whitespace().collect::<Vec<_>>().join(" ");
     let version = words.strip_prefix(NAME).and_then(|it| it.strip_prefix(' '));
-    let ours = version
-        .filter(|it| it.starts_with(|first: char| first.is_ascii_digit()) && !it.contains(' '));
-    Some(match ours {
+    let is_number =
+        |it: &&str| it.starts_with(|first: char| first.is_ascii_digit()) && !it.contains(' ');
+    match version.filter(is_number) {
         Some(version) => Identity::Ours(version.to_owned()),
         None if words.is_empty() => Identity::Others("it does not say which".into()),
         None => Identity::Others(words),
-    })
+    }
 }
 
 /// Whose a file is: the user, and the package, where there is a package manager that knows it.

@@ -18,7 +18,7 @@ pub fn run(options: &Status) -> Result<u8> {
     let node = Node::find(&args)?;
     let (layout, tree) = (&node.layout, &node.tree);
     println!("node:       {}, containerd {}", layout.distribution, node.version);
-    let record = Store::peek(tree)?;
+    let record = Store::peek(tree, &args.state_dir)?;
     let files = record.iter().flat_map(|it| &it.changes).filter(|it| tree.exists(&it.path));
     for change in files {
         let identity = match change.path.ends_with(shim::NAME) {
@@ -34,7 +34,7 @@ pub fn run(options: &Status) -> Result<u8> {
     }
     let served = cri::handler(&layout.socket);
     match &served {
-        Ok(Some(served)) => println!("containerd: has the handler, {}", served.path.display()),
+        Ok(Some(served)) => println!("containerd: has the handler, {}", served.program().display()),
         Ok(None) => println!("containerd: does not have the handler"),
         Err(error) => println!("containerd: {error:#}"),
     }

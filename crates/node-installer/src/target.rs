@@ -58,7 +58,8 @@ impl Targets {
             let bytes = shim.bytes.clone();
             files.push(Target { path: binary.clone(), bytes, mode: PROGRAM, is_ours: true });
         }
-        let handler = Handler { binary: binary.clone(), replace: options.replace };
+        let path_is_type = !node.version.heeds_runtime_path();
+        let handler = Handler { binary: binary.clone(), path_is_type, replace: options.replace };
         let plan = config::plan(&node.tree, &node.layout, &node.version, &handler)?;
         for edit in plan.edits {
             files.push(Target {

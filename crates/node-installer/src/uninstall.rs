@@ -10,7 +10,6 @@ use crate::cri;
 use crate::environment;
 use crate::errors::Error;
 use crate::files::{self, Attributes};
-use crate::install::until;
 use crate::node::Node;
 use crate::record::{Change, Record, Store, digest};
 use crate::restart::Restart;
@@ -19,7 +18,7 @@ use crate::shim;
 /// Uninstalls, and prints what was done.
 pub fn run(options: &Uninstall) -> Result<()> {
     let node = Node::find(&options.node)?;
-    let Some(record) = Store::peek(&node.tree)? else {
+    let Some(record) = Store::peek(&node.tree, &options.node.state_dir)? else {
         println!("nothing is installed");
         return Ok(());
     };
@@ -27,7 +26,7 @@ pub fn run(options: &Uninstall) -> Result<()> {
         record.changes.iter().for_each(|it| println!("{}", it.path.display()));
         return Ok(());
     }
-    let store = Store::open(&node.tree)?;
+    let store = Store::open(&node.tree, &options.node.state_dir)?;
     if !options.force {
         refuse_with_pods(&node)?;
     }
@@ -96,7 +95,7 @@ fn restart(node: &Node, changes: &[&Change]) -> Result<(), Error> {
     node.restart.run()?;
     let answers = || cri::handler(&node.layout.socket).is_ok();
     let reason = || "it does not answer without the handler".to_owned();
-    until(answers).ok_or_else(|| Error::NotRolledBack { reason: reason() })
+    node.until(answers).ok_or_else(|| Error::NotRolledBack { reason: reason() })
 }
 
 fn finish(node: &Node, store: Store, record: &Record) -> Result<(), Error> {

@@ -8,6 +8,7 @@ use std::str::FromStr;
 pub struct Version {
     /// 1 or 2.
     pub major: u32,
+    minor: u32,
     text: String,
 }
 
@@ -28,6 +29,11 @@ impl Version {
         self.major >= 2
     }
 
+    /// Whether `runtime_path` has an effect. Until 1.6 it has none, and the path has to be the type.
+    pub fn heeds_runtime_path(&self) -> bool {
+        (self.major, self.minor) > (1, 6)
+    }
+
     /// Whether a table of runtimes in the configuration leaves the default ones there. Before 2.0 it replaces them.
     pub fn keeps_default_runtimes(&self) -> bool {
         self.major >= 2
@@ -42,8 +48,8 @@ impl FromStr for Version {
         let text = text.trim_start_matches('v');
         let mut numbers = text.split('.').map(|number| number.parse::<u32>());
         match (numbers.next(), numbers.next()) {
-            (Some(Ok(major)), Some(Ok(_))) if major >= 1 => {
-                Ok(Self { major, text: text.to_owned() })
+            (Some(Ok(major)), Some(Ok(minor))) if major >= 1 => {
+                Ok(Self { major, minor, text: text.to_owned() })
             }
             _ => Err(format!(
                 "{text:?} is not a version of containerd; allowed is one such as 1.7.27 or 2.1.4"

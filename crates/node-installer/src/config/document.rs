@@ -46,11 +46,12 @@ impl Schema {
 
     /// The handler's own tables as text.
     pub fn tables(self, handler: &Handler, systemd: Option<bool>) -> String {
-        let (table, binary) = (self.table(HANDLER), handler.binary.display());
-        let mut text = format!(
-            "[{table}]\n  runtime_type = \"{RUNTIME}\"\n  runtime_path = \"{binary}\"\n  pod_annotations = \
-             [\"{ANNOTATIONS}\"]\n"
-        );
+        let table = self.table(HANDLER);
+        let mut text = format!("[{table}]\n");
+        for (key, path) in handler.keys() {
+            text += &format!("  {key} = \"{path}\"\n");
+        }
+        text += &format!("  pod_annotations = [\"{ANNOTATIONS}\"]\n");
         if let Some(systemd) = systemd {
             text += &format!("\n[{table}.options]\n  SystemdCgroup = {systemd}\n");
         }
@@ -64,6 +65,22 @@ impl Schema {
 
     fn table(self, name: &str) -> String {
         format!("plugins.\"{}\".containerd.runtimes.{name}", self.plugin())
+    }
+}
+
+impl Handler {
+    /// What names the shim.
+    fn keys(&self) -> Vec<(&'static str, String)> {
+        let path = self.binary.display().to_string();
+        match self.path_is_type {
+            true => vec![("runtime_type", path)],
+            false => vec![("runtime_type", RUNTIME.to_owned()), ("runtime_path", path)],
+        }
+    }
+
+    /// Whether a handler of that type is this shim's.
+    fn is_of(&self, runtime: &str) -> bool {
+        [RUNTIME, OLD_RUNTIME].contains(&runtime) || Path::new(runtime) == self.binary
     }
 }
 
@@ -172,7 +189,7 @@ impl Document {
         let mut base = Self::parse(&self.path, &block::without(&self.text))?;
         let schema = base.schema()?;
         match base.handler() {
-            Some(runtime) if runtime == RUNTIME || runtime == OLD_RUNTIME => {
+            Some(runtime) if handler.is_of(&runtime) => {
                 let runtimes = base.runtimes()?;
                 if let Some(table) = runtimes.get_mut(HANDLER).and_then(Item::as_table_like_mut) {
                     complete(table, handler);
@@ -232,7 +249,6 @@ fn implicit() -> Item {
 
 fn table(handler: &Handler, systemd: Option<bool>) -> Table {
     let mut table = Table::new();
-    table["runtime_type"] = value(RUNTIME);
     complete(&mut table, handler);
     if let Some(systemd) = systemd {
         table["options"] = Item::Table(Table::from_iter([("SystemdCgroup", systemd)]));
@@ -242,9 +258,10 @@ fn table(handler: &Handler, systemd: Option<bool>) -> Table {
 
 /// Sets what has to be so, and leaves everything else as it is.
 fn complete(table: &mut dyn TableLike, handler: &Handler) {
-    let path = handler.binary.display().to_string();
-    if table.get("runtime_path").and_then(Item::as_str) != Some(path.as_str()) {
-        table.insert("runtime_path", value(path));
+    for (key, wanted) in handler.keys() {
+        if table.get(key).and_then(Item::as_str) != Some(wanted.as_str()) {
+            table.insert(key, value(wanted));
+        }
     }
     let annotations = table.entry("pod_annotations").or_insert(value(Array::new()));
     let Some(annotations) = annotations.as_array_mut() else { return };

@@ -19,7 +19,7 @@ use crate::tree::Tree;
 use crate::version::Version;
 use document::{Document, Schema};
 
-pub use document::{HANDLER, RUNTIME};
+pub use document::HANDLER;
 
 /// The name of our drop-in. It is read after those of distributions, which begin with 0, and before 99-….
 const DROP_IN: &str = "10-wasmtime-shim.toml";
@@ -34,6 +34,8 @@ const K0S_MANAGED: &str = "k0s_managed=true";
 pub struct Handler {
     /// The shim's path.
     pub binary: PathBuf,
+    /// Whether the path is the type: what containerd 1.6 heeds.
+    pub path_is_type: bool,
     /// Whether a handler of another shim may be replaced.
     pub replace: bool,
 }
