@@ -51,9 +51,8 @@ impl<'node> Installer<'node> {
     }
 
     fn common(&self) -> Vec<String> {
-        let (folder, request) = (self.node.folder(), self.request());
-        let restart =
-            format!("touch {0} && while [ -e {0} ]; do sleep 0.02; done", request.display());
+        let folder = self.node.folder();
+        let restart = self.restart_command();
         vec![
             format!("--socket={}", self.node.socket().display()),
             format!("--containerd={}", self.node.containerd.program.display()),
@@ -61,6 +60,11 @@ impl<'node> Installer<'node> {
             format!("--restart-command={restart}"),
             "--restart-timeout=5".into(),
         ]
+    }
+
+    /// What a node's administrator would type to restart containerd, in place of systemctl.
+    pub fn restart_command(&self) -> String {
+        format!("touch {0} && while [ -e {0} ]; do sleep 0.02; done", self.request().display())
     }
 
     fn request(&self) -> PathBuf {

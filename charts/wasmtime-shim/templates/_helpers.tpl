@@ -6,8 +6,6 @@
 app.kubernetes.io/name: wasmtime-shim
 app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version }}
 {{- end }}
 
 {{- define "wasmtime-shim.selector" -}}
@@ -29,7 +27,7 @@ true
 
 {{- /* What install and uninstall both have to know of the node. */}}
 {{- define "wasmtime-shim.nodeArgs" -}}
-- --host
+- --host={{ .Values.hostProcess }}
 {{- with .Values.containerd.config }}
 - --config={{ . }}
 {{- end }}

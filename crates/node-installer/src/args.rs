@@ -35,6 +35,9 @@ pub enum Command {
     Retire(Retire),
     /// Wait for SIGTERM: what is left to do in a DaemonSet whose init container has installed
     Stay,
+    /// Write man pages and completions, for packages
+    #[command(hide = true)]
+    Pages(pages::Pages),
 }
 
 /// Which node.
@@ -44,9 +47,10 @@ pub struct NodeArgs {
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 
-    /// Work on the node that this container runs on: enters the mount namespace of process 1, which has to be the node's
-    #[arg(long)]
-    pub host: bool,
+    /// Work on the node that this container runs on: enters the mount namespace of a process of the node, 1 unless another
+    /// is named; with hostPID it can be seen
+    #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
+    pub host: Option<u32>,
 
     /// The file that containerd reads, instead of the distribution's
     #[arg(long, value_name = "FILE")]

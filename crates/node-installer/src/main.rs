@@ -33,7 +33,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use args::{Args, Command, Install};
 use daemon::Daemon;
@@ -73,11 +73,15 @@ fn run(command: Command) -> Result<u8> {
         }
         Command::Retire(options) => cluster::retire(&options).map(|()| 0),
         Command::Stay => daemon::stay().map(|()| 0),
+        Command::Pages(pages) => {
+            pages.write(Args::command())?;
+            Ok(0)
+        }
     }
 }
 
-fn enter(host: bool) -> Result<()> {
-    if host { host::enter() } else { Ok(()) }
+fn enter(process: Option<u32>) -> Result<()> {
+    process.map_or(Ok(()), host::enter)
 }
 
 /// The shim to install.

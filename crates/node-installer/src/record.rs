@@ -106,6 +106,11 @@ impl Store {
         fs::read(&path).map_err(Error::file("read", &path))
     }
 
+    /// Deletes copies that no record names.
+    pub fn sweep(self) -> Result<(), Error> {
+        fs::remove_dir_all(&self.dir).map_err(Error::file("delete", &self.dir))
+    }
+
     /// Deletes all that the shim and its installer have kept on the node. The record goes first: without it nothing is
     /// installed, whatever else is still there.
     pub fn clear(self) -> Result<(), Error> {

@@ -19,6 +19,10 @@ use crate::shim;
 pub fn run(options: &Uninstall) -> Result<()> {
     let node = Node::find(&options.node)?;
     let Some(record) = Store::peek(&node.tree, &options.node.state_dir)? else {
+        // One that was killed before it had written anything down has changed nothing.
+        if node.tree.exists(&options.node.state_dir) && !options.node.dry_run {
+            Store::open(&node.tree, &options.node.state_dir)?.sweep()?;
+        }
         println!("nothing is installed");
         return Ok(());
     };

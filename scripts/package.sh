@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Packs what `make dist` has built into target/packages, for one machine:
+#
+#   wasmtime-shim-VERSION-MACHINE.tar.gz   the three programs, man pages, shell completions, licence
+#   wasmtime-shim_VERSION_ARCHITECTURE.deb the same (cargo-deb), where it is built for this machine
+#   wasmtime-shim-VERSION.cdx.json         the bill of materials (CycloneDX), of Cargo.lock
+#   SHA256SUMS
+#
+#   package.sh [TARGET]    of cargo; this machine's by default. PROFILE (dist) as for build-dist.sh
+#
+# Times and owners in the archive are the same whoever packs it, and when.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+profile=${PROFILE:-dist}
+host=$(rustc -vV | sed -n 's/^host: //p')
+target=${1:-$host}
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+machine=${target%%-*}
+programs=target/$profile
+[ "$target" = "$host" ] || programs=target/$target/$profile
+out=target/packages
+name=wasmtime-shim-$version-$machine
+tree=$out/$name
+
+# The oldest glibc of the distributions that are supported: Debian 12's, RHEL 9's is 2.34.
+GLIBC=${GLIBC:-2.36}
+
+main() {
+    mkdir -p "$out"
+    check
+    collect
+    archive
+    bill_of_materials
+    [ "$target" != "$host" ] || deb
+    checksums
+    ls -l "$out"
+}
+
+checksums() {
+    local sums
+    rm -f "$out/SHA256SUMS"
+    sums=$(cd "$out" && find . -maxdepth 1 -type f -printf '%f\n' | LC_ALL=C sort | xargs sha256sum)
+    printf '%s\n' "$sums" > "$out/SHA256SUMS"
+}
+
+check() {
+    local program
+    for program in containerd-shim-wasmtime-v1 wasm-image; do
+        printf '%s: glibc %s\n' "$program" "$(scripts/glibc-floor.sh "$programs/$program" "$GLIBC")"
+    done
+    [ "$(scripts/glibc-floor.sh "$programs/node-installer")" = static ]
+}
+
+collect() {
+    local program
+    rm -rf "$tree"
+    mkdir -p "$tree"/{bin,man,completions}
+    install -m 755 "$programs"/{containerd-shim-wasmtime-v1,wasm-image,node-installer} "$tree/bin/"
+    install -m 644 LICENSE README.md CHANGELOG.md docs/install.md "$tree/"
+    # Of this machine's programs, whose words are the same.
+    for program in wasm-image node-installer; do
+        "${WORDS:-target/$profile}/$program" pages "$tree/man" "$tree/completions"
+    done
+    gzip --no-name --best "$tree"/man/*
+}
+
+archive() {
+    tar --create --file - --directory "$out" --sort=name --owner=0 --group=0 --numeric-owner \
+        --mtime="@${SOURCE_DATE_EPOCH:-0}" --format=ustar "$name" | gzip --no-name --best > "$tree.tar.gz"
+}
+
+bill_of_materials() {
+    tool cargo-cyclonedx 0.5.9
+    cargo cyclonedx --quiet --format json --manifest-path crates/shim/Cargo.toml --override-filename shim.cdx \
+        --target "$target"
+    mv crates/shim/shim.cdx.json "$out/wasmtime-shim-$version.cdx.json"
+    find crates fuzz tests -name shim.cdx.json -delete
+}
+
+deb() {
+    tool cargo-deb 3.6.3
+    cargo deb --quiet --no-build --no-strip --package containerd-shim-wasmtime-v1 --profile "$profile" --output "$out/"
+}
+
+# tool NAME VERSION: a subcommand of cargo, built into target/tools if it is missing.
+tool() {
+    command -v "$1" >/dev/null || [ -x "target/tools/bin/$1" ] || cargo install --quiet --locked --root target/tools "$1@$2"
+    export PATH=$PWD/target/tools/bin:$PATH
+}
+
+main
