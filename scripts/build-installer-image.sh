@@ -1,40 +1,42 @@
 #!/usr/bin/env bash
-# Packs the image of the chart's DaemonSet, target/images/node-installer.tar: the installer, which is static, the shim that it
-# puts on the node, and a guest for `helm test`.
+# Packs the image of the chart's DaemonSet: the installer, which is static, the shim that it puts on the node, and a guest for
+# `helm test`.
 #
-#   build-installer-image.sh [PROFILE]    of cargo: release (by default) or dist
-#
-# The installer is built for the same machine by name, with flags of its own, so that nothing else is built anew.
+#   build-installer-image.sh                      target/images/node-installer.tar, of what `make build` has built
+#   build-installer-image.sh dist                 the same of what `make dist` has built
+#   build-installer-image.sh dist arm64           target/images/node-installer-arm64.tar, of `make dist-arm64`
 set -euo pipefail
 
 # shellcheck source=scripts/guest-steps.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
 
 profile=${1:-release}
-target=$(rustc -vV | sed -n 's/^host: //p')
-installer=$root/target/static/$target/$profile/node-installer
-shim=$root/target/$profile/containerd-shim-wasmtime-v1
-rootfs=$out/node-installer-rootfs
+architecture=${2:-}
+name=node-installer${architecture:+-$architecture}
+programs=$root/target/$profile
+[ "$architecture" != arm64 ] || programs=$root/target/aarch64-unknown-linux-gnu/$profile
+shim=$programs/containerd-shim-wasmtime-v1
+installer=$programs/node-installer
+rootfs=$out/$name-rootfs
 
 main() {
     packer
-    say "crates/node-installer, static ($profile)"
-    build
+    # `make dist` has built a static one; the other is the test's own.
+    [ "$profile" != release ] || static
     [ -e "$shim" ] || die "$shim is not built: make build or make dist"
-    fresh "$out/node-installer.tar" "$installer" "$shim" "$out/hello.wasm" "$wasm_image" && return
+    fresh "$out/$name.tar" "$installer" "$shim" "$out/hello.wasm" "$wasm_image" && return
     rm -rf "$rootfs"
     mkdir -p "$rootfs/tmp" "$rootfs/proc" "$rootfs/sys" "$rootfs/dev"
     cp "$installer" "$shim" "$out/hello.wasm" "$rootfs/"
-    say "target/images/node-installer.tar"
-    "$wasm_image" build -t registry.example/wasmtime-shim/node-installer:0.1.0 -o "$out/node-installer.tar" \
-        --rootfs "$rootfs" --entrypoint /node-installer >/dev/null
+    say "target/images/$name.tar"
+    "$wasm_image" build -t registry.example/wasmtime-shim/node-installer:0.1.0 -o "$out/$name.tar" \
+        --rootfs "$rootfs" --entrypoint /node-installer ${architecture:+--platform "linux/$architecture"} >/dev/null
 }
 
-build() {
-    local variable
-    variable=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<< "$target")_RUSTFLAGS
-    (cd "$root" && env "$variable=-Ctarget-feature=+crt-static" cargo build --quiet --locked --profile "$profile" \
-        --package node-installer --target "$target" --target-dir target/static)
+static() {
+    installer=$root/target/static/node-installer
+    say "crates/node-installer, static"
+    (cd "$root" && PROFILE=release PACKAGES='' scripts/build-dist.sh)
 }
 
-main "$@"
+main

@@ -53,16 +53,16 @@ check() {
 }
 
 collect() {
-    local program
-    rm -rf "$tree"
-    mkdir -p "$tree"/{bin,man,completions}
-    install -m 755 "$programs"/{containerd-shim-wasmtime-v1,wasm-image,node-installer} "$tree/bin/"
-    install -m 644 LICENSE README.md CHANGELOG.md docs/install.md "$tree/"
+    rm -rf "$tree" "$out/share"
+    mkdir -p "$tree/bin" "$out"/share/{man,completions}
     # Of this machine's programs, whose words are the same.
     for program in wasm-image node-installer; do
-        "${WORDS:-target/$profile}/$program" pages "$tree/man" "$tree/completions"
+        "target/$profile/$program" pages "$out"/share/{man,completions}
     done
-    gzip --no-name --best "$tree"/man/*
+    gzip --no-name --best "$out"/share/man/*
+    cp -r "$out/share" "$tree/"
+    install -m 755 "$programs"/{containerd-shim-wasmtime-v1,wasm-image,node-installer} "$tree/bin/"
+    install -m 644 LICENSE README.md CHANGELOG.md docs/install.md "$tree/"
 }
 
 archive() {
@@ -80,7 +80,7 @@ bill_of_materials() {
 
 deb() {
     tool cargo-deb 3.6.3
-    cargo deb --quiet --no-build --no-strip --package containerd-shim-wasmtime-v1 --profile "$profile" --output "$out/"
+    cargo deb --quiet --no-build --no-strip --package node-installer --profile "$profile" --output "$out/"
 }
 
 # tool NAME VERSION: a subcommand of cargo, built into target/tools if it is missing.

@@ -84,6 +84,25 @@ fn an_installed_handler_runs_pods_and_uninstall_leaves_the_node_as_it_was() -> R
 }
 
 #[test]
+fn make_install_ends_with_a_guest_that_ran() -> Result<()> {
+    on_each_containerd(|node| {
+        let installer = Installer::new(node)?;
+        let script = repository().join("scripts/install.sh");
+        let words = installer.words(&["install"]);
+        // On a machine containerd and its client are found by themselves.
+        let places = [
+            format!("CONTAINERD_ADDRESS={}", node.socket().display()),
+            format!("CTR={}", node.containerd.ctr.display()),
+            script.display().to_string(),
+        ];
+        let line = places.iter().chain(&words[1..]);
+        let done = installer.while_restarting(|| command::run("env", line))?.success()?;
+        assert!(done.stdout.ends_with("== a guest\nhello from wasi\n"), "{done:?}");
+        installer.must(&["uninstall"]).map(drop)
+    })
+}
+
+#[test]
 fn a_configuration_that_containerd_does_not_accept_is_not_written() -> Result<()> {
     on_each_containerd(|node| {
         let installer = Installer::new(node)?;
