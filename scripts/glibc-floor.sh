@@ -3,7 +3,7 @@
 #
 #   glibc-floor.sh PROGRAM [LIMIT]    prints it, and fails if it is newer than LIMIT
 set -euo pipefail
-floor=$(objdump -T "$1" 2>/dev/null | grep -o 'GLIBC_[0-9.]*' | sort -uV | tail -n 1 | cut -d_ -f2)
+floor=$(objdump -T "$1" 2>/dev/null | sed -n 's/.*GLIBC_\([0-9.]*\).*/\1/p' | sort -uV | tail -n 1)
 echo "${floor:-static}"
 if [ -n "${2:-}" ] && [ -n "$floor" ] && [ "$(printf '%s\n' "$floor" "$2" | sort -V | tail -n 1)" != "$2" ]; then
     echo "error: $1 wants glibc $floor; $2 is promised" >&2

@@ -23,8 +23,8 @@ out=target/packages
 name=wasmtime-shim-$version-$machine
 tree=$out/$name
 
-# The oldest glibc of the distributions that are supported: Debian 12's, RHEL 9's is 2.34.
-GLIBC=${GLIBC:-2.36}
+# The oldest glibc of the distributions that are supported: that of RHEL 9. Debian 12 has 2.36, Ubuntu 22.04 2.35.
+GLIBC=${GLIBC:-2.34}
 
 main() {
     mkdir -p "$out"
@@ -79,7 +79,7 @@ bill_of_materials() {
 }
 
 deb() {
-    tool cargo-deb 3.6.3
+    tool cargo-deb 3.8.0
     cargo deb --quiet --no-build --no-strip --package node-installer --profile "$profile" --output "$out/"
 }
 

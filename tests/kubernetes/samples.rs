@@ -96,8 +96,9 @@ fn gateway(namespace: &Namespace<'_>) -> Result<()> {
     let pod = namespace.pod("backend")?;
     // There need not be Services.
     let address = pod["status"]["podIP"].as_str().unwrap_or_default();
-    let path = format!("/fetch?url=http://{address}:8080/");
-    assert_eq!(namespace.http_get(&gateway, 8080, &path)?, "200\nhello from wasi:http\n");
+    let url = format!("http://localhost:8080/fetch?url=http://{address}:8080/");
+    let answer = namespace.must(&["exec", &gateway, "--", "wget", "-qO-", &url])?;
+    assert_eq!(answer, "200\nhello from wasi:http\n");
     let log = namespace.must(&["logs", &gateway])?;
     ensure!(log.contains("\"target\":\"/fetch?url="), "{log}");
     let metrics = namespace.http_get(&gateway, 9090, "/metrics")?;
@@ -116,9 +117,9 @@ fn configuration(namespace: &Namespace<'_>) -> Result<()> {
     namespace.until_ready("configured")?;
     let get = |path: &str| namespace.http_get("configured", 8080, path);
     assert_eq!(get("/env/GREETING")?.trim_end(), "hello from a ConfigMap");
-    assert_eq!(get("/file?path=/etc/password/password")?, "from a Secret");
-    assert_eq!(get("/file?path=/data/note")?, "kept");
-    assert_eq!(fs::read_to_string(folder.join("note"))?, "kept");
+    assert_eq!(get("/file?path=/etc/password/password")?.trim_end(), "from a Secret");
+    assert_eq!(get("/file?path=/data/note")?.trim_end(), "kept");
+    assert_eq!(fs::read_to_string(folder.join("note"))?.trim_end(), "kept");
     namespace.must(&["delete", "pod", "configured", "--grace-period=1"])?;
     namespace.must(&["delete", "pvc", "data"])?;
     namespace.must(&["delete", "pv", "sample-configuration"]).map(drop)

@@ -26,9 +26,9 @@ pub struct Args {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Install the shim and the handler, or bring them up to date; does nothing where they are
-    Install(Install),
+    Install(Box<Install>),
     /// Make everything as it was before
-    Uninstall(Uninstall),
+    Uninstall(Box<Uninstall>),
     /// Print what is installed, and whether containerd knows it
     Status(Status),
     /// Have a DaemonSet of this installer do something else on all its nodes, and wait until it is done there
