@@ -22,10 +22,8 @@ main() {
         build target "$(paths)" "${packages[@]/#/--package=}"
     fi
     build target/static "$(paths) -Ctarget-feature=+crt-static" --package=node-installer --target "$target"
-    # The tests' own installer is another one, that of the workspace.
-    [ "$profile" != release ] || out=target/static
-    mkdir -p "$out"
-    cp "target/static/$target/$profile/node-installer" "$out/"
+    # In target/release is the workspace's own.
+    [ "$profile" = release ] || install -D "target/static/$target/$profile/node-installer" "$out/node-installer"
 }
 
 # build DIRECTORY FLAGS ARGUMENT...

@@ -34,7 +34,7 @@ main() {
 }
 
 static() {
-    installer=$root/target/static/node-installer
+    installer=$root/target/static/$(rustc -vV | sed -n 's/^host: //p')/release/node-installer
     say "crates/node-installer, static"
     (cd "$root" && PROFILE=release PACKAGES='' scripts/build-dist.sh)
 }

@@ -102,16 +102,16 @@ fn prepare(new: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> 
 
 /// Deletes a file, if it is there.
 pub fn remove(path: &Path) -> Result<(), Error> {
-    for path in [path, &unfinished(path)] {
-        match fs::remove_file(path) {
-            Err(error) if !is_absent(&error) => return Err(Error::file("delete", path)(error)),
-            _ => {}
-        }
-    }
-    match sync_dir(path) {
+    match fs::remove_file(path).and_then(|()| sync_dir(path)) {
         Err(error) if !is_absent(&error) => Err(Error::file("delete", path)(error)),
         _ => Ok(()),
     }
+}
+
+/// Deletes what a killed installer has left beside a file.
+pub fn remove_unfinished(path: &Path) -> Result<(), Error> {
+    let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    remove(&unfinished(&path))
 }
 
 /// Makes a directory and those above it, and returns the ones that were not there, the outermost first.

@@ -28,6 +28,9 @@ pub fn run(options: &Install, shim: &Shim) -> Result<()> {
     }
     let store = Store::open(&node.tree, &options.node.state_dir)?;
     let record = store.read()?;
+    for change in record.iter().flat_map(|it| &it.changes) {
+        files::remove_unfinished(&node.tree.at(&change.path))?;
+    }
     let targets = Targets::of(&node, options, shim, record.as_ref())?;
     println!("{}, containerd {}", node.layout.distribution, node.version);
     for (path, words) in shim::others(&node.tree, &targets.binary) {

@@ -65,7 +65,7 @@ fn refuse_with_pods(node: &Node) -> Result<(), Error> {
 fn restore(node: &Node, store: &Store, change: &Change) -> Result<(), Error> {
     let path = node.tree.at(&change.path);
     // Nothing that was killed meanwhile is left.
-    files::remove(&files::unfinished(&path))?;
+    files::remove_unfinished(&path)?;
     let Some(there) = node.tree.bytes(&change.path)? else {
         return match (&change.before, change.is_ours) {
             (Some(before), true) => files::write(&path, &store.copy(before)?, &before.attributes),
