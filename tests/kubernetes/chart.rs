@@ -136,7 +136,8 @@ fn tell(namespace: &Namespace<'_>, installer: &Installer<'_>) -> Result<()> {
     ensure!(class.contains("podFixed") && class.contains("wasmtime.shim/ready"), "{class}");
 
     // Without --logs: a Pod that has succeeded is gone by then.
-    let tested = helm(&["test", RELEASE, "--timeout=60s"])?.success()?;
+    let tested = helm(&["test", RELEASE, "--timeout=60s"])?;
+    let tested = tested.success().with_context(|| installer_log(namespace))?;
     ensure!(tested.stdout.contains("Succeeded"), "{tested:?}");
 
     namespace.apply(IN_THE_WAY)?;

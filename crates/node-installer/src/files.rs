@@ -1,8 +1,8 @@
 //! Changing a file so that at each moment, whoever is killed, it is all old or all new.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 
 use crate::errors::Error;
@@ -94,7 +94,9 @@ pub fn write_if(
 }
 
 fn prepare(new: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
-    let mut file = File::create(new)?;
+    // Nobody else is to read it before it has its owner and permissions.
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new)?;
     file.write_all(bytes)?;
     attributes.give(new)?;
     file.sync_all()
