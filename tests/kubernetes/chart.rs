@@ -178,7 +178,7 @@ spec:
 fn installer_log(namespace: &Namespace<'_>) -> String {
     let ours = format!("--selector=app.kubernetes.io/instance={RELEASE}");
     let log = namespace.kubectl(&["logs", &ours, "--container=install", "--tail=20"]);
-    let described = namespace.kubectl(&["describe", "pods"]);
+    let described = namespace.kubectl(&["get", "events,pods", "--output=yaml"]);
     let text = |output: Result<tests::command::Output>| output.map(|it| it.stdout + &it.stderr);
     format!("{}\n{}", text(log).unwrap_or_default(), text(described).unwrap_or_default())
 }

@@ -8,9 +8,11 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- end }}
 
+{{- /* Only Pods of the DaemonSet have the component: it would take others that match for its own, and delete them. */}}
 {{- define "wasmtime-shim.selector" -}}
 app.kubernetes.io/name: wasmtime-shim
 app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/component: installer
 {{- end }}
 
 {{- define "wasmtime-shim.image" -}}
