@@ -71,8 +71,11 @@ fn change(
     };
     let is_shim = |file: &Target| file.path == targets.binary;
     if !targets.files.iter().all(is_shim) || !is_served(node, targets) {
-        restart(node, targets)
-            .map_err(|reason| roll_back(node, &former, &format!("{reason:#}")))?;
+        if let Err(reason) = restart(node, targets) {
+            roll_back(node, &former, &format!("{reason:#}"))?;
+            forget(node, store, earlier, &record)?;
+            return Err(Error::RolledBack { reason: format!("{reason:#}") }.into());
+        }
     }
     record.is_complete = true;
     store.write(&record)?;
@@ -93,7 +96,7 @@ fn forget(
     match earlier {
         Some(earlier) => store.write(&earlier),
         None => {
-            store.clear()?;
+            store.sweep()?;
             let dirs: Vec<_> = record.dirs.iter().map(|it| node.tree.at(it)).collect();
             files::remove_dirs(&dirs);
             Ok(())
@@ -216,14 +219,10 @@ fn is_served(node: &Node, targets: &Targets) -> bool {
 }
 
 /// Makes everything as it was a moment ago, and has containerd read that.
-fn roll_back(node: &Node, former: &[Former], reason: &str) -> Error {
+fn roll_back(node: &Node, former: &[Former], reason: &str) -> Result<(), Error> {
     println!("containerd did not come back with the handler; going back");
-    let restarted = put_back(node, former).and_then(|()| node.restart.run());
-    if let Err(error) = restarted {
-        return Error::NotRolledBack { reason: format!("{reason}; {error}") };
-    }
-    match node.until(|| cri::handler(&node.layout.socket).is_ok()) {
-        Some(()) => Error::RolledBack { reason: reason.to_owned() },
-        None => Error::NotRolledBack { reason: reason.to_owned() },
-    }
+    let failed = |error: Error| Error::NotRolledBack { reason: format!("{reason}; {error}") };
+    put_back(node, former).and_then(|()| node.restart.run()).map_err(failed)?;
+    let answers = || cri::handler(&node.layout.socket).is_ok();
+    node.until(answers).ok_or_else(|| Error::NotRolledBack { reason: reason.to_owned() })
 }

@@ -106,8 +106,9 @@ impl Store {
         fs::read(&path).map_err(Error::file("read", &path))
     }
 
-    /// Deletes copies that no record names.
+    /// Deletes the record and its copies.
     pub fn sweep(self) -> Result<(), Error> {
+        files::remove(&self.dir.join("record.json"))?;
         fs::remove_dir_all(&self.dir).map_err(Error::file("delete", &self.dir))
     }
 

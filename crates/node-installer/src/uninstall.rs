@@ -18,19 +18,19 @@ use crate::shim;
 /// Uninstalls, and prints what was done.
 pub fn run(options: &Uninstall) -> Result<()> {
     let node = Node::find(&options.node)?;
-    let Some(record) = Store::peek(&node.tree, &options.node.state_dir)? else {
-        // One that was killed before it had written anything down has changed nothing.
-        if node.tree.exists(&options.node.state_dir) && !options.node.dry_run {
-            Store::open(&node.tree, &options.node.state_dir)?.sweep()?;
-        }
-        println!("nothing is installed");
-        return Ok(());
-    };
     if options.node.dry_run {
-        record.changes.iter().for_each(|it| println!("{}", it.path.display()));
+        let record = Store::peek(&node.tree, &options.node.state_dir)?;
+        let changes = record.iter().flat_map(|it| &it.changes);
+        changes.for_each(|it| println!("{}", it.path.display()));
         return Ok(());
     }
     let store = Store::open(&node.tree, &options.node.state_dir)?;
+    let Some(record) = store.read()? else {
+        // One that was killed before it had written anything down has changed nothing.
+        store.sweep()?;
+        println!("nothing is installed");
+        return Ok(());
+    };
     if !options.force {
         refuse_with_pods(&node)?;
     }
