@@ -3,7 +3,7 @@
 #
 #   wasmtime-shim-VERSION-MACHINE.tar.gz   the three programs, man pages, shell completions, licence
 #   wasmtime-shim_VERSION_ARCHITECTURE.deb the same (cargo-deb), where it is built for this machine
-#   wasmtime-shim-VERSION.cdx.json         the bill of materials (CycloneDX), of Cargo.lock
+#   PROGRAM-VERSION.cdx.json               the bill of materials of each program (CycloneDX), of Cargo.lock
 #   SHA256SUMS
 #
 #   package.sh [TARGET]    of cargo; this machine's by default. PROFILE (dist) as for build-dist.sh
@@ -31,7 +31,7 @@ main() {
     check
     collect
     archive
-    bill_of_materials
+    bills_of_materials
     [ "$target" != "$host" ] || deb
     checksums
     ls -l "$out"
@@ -70,12 +70,18 @@ archive() {
         --mtime="@${SOURCE_DATE_EPOCH:-0}" --format=ustar "$name" | gzip --no-name --best > "$tree.tar.gz"
 }
 
-bill_of_materials() {
+# It is written beside each crate's manifest.
+bills_of_materials() {
+    local crate program
     tool cargo-cyclonedx 0.5.9
-    cargo cyclonedx --quiet --format json --manifest-path crates/shim/Cargo.toml --override-filename shim.cdx \
-        --target "$target"
-    mv crates/shim/shim.cdx.json "$out/wasmtime-shim-$version.cdx.json"
-    find crates fuzz tests -name shim.cdx.json -delete
+    SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-0} cargo cyclonedx --quiet --format json --override-filename bill.cdx --target "$target"
+    for crate in shim wasm-image node-installer; do
+        program=$crate
+        [ "$crate" != shim ] || program=containerd-shim-wasmtime-v1
+        # Where sources are on this machine is nobody's business.
+        sed "s|file://$PWD|file:///build|g" "crates/$crate/bill.cdx.json" > "$out/$program-$version.cdx.json"
+    done
+    find crates fuzz tests -name bill.cdx.json -delete
 }
 
 deb() {

@@ -27,7 +27,9 @@ impl Pages {
     ///
     /// # Errors
     /// When a directory is not there or cannot be written to.
-    pub fn write(&self, mut command: Command) -> io::Result<()> {
+    pub fn write(&self, command: Command) -> io::Result<()> {
+        // That `help` has a page of each command as well is no help.
+        let mut command = command.disable_help_subcommand(true);
         let name = command.get_name().to_owned();
         for shell in SHELLS {
             clap_complete::generate_to(shell, &mut command, &name, &self.completions)?;
