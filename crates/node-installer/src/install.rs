@@ -70,12 +70,11 @@ fn change(
         }
     };
     let is_shim = |file: &Target| file.path == targets.binary;
-    if !targets.files.iter().all(is_shim) || !is_served(node, targets) {
-        if let Err(reason) = restart(node, targets) {
-            roll_back(node, &former, &format!("{reason:#}"))?;
-            forget(node, store, earlier, &record)?;
-            return Err(Error::RolledBack { reason: format!("{reason:#}") }.into());
-        }
+    let needs_restart = !targets.files.iter().all(is_shim) || !is_served(node, targets);
+    if needs_restart && let Err(reason) = restart(node, targets) {
+        roll_back(node, &former, &format!("{reason:#}"))?;
+        forget(node, store, earlier, &record)?;
+        return Err(Error::RolledBack { reason: format!("{reason:#}") }.into());
     }
     record.is_complete = true;
     store.write(&record)?;
@@ -140,10 +139,10 @@ fn before(
     earlier: Option<Change>,
 ) -> Result<Option<Before>, Error> {
     let Some(there) = node.tree.bytes(&file.path)? else { return Ok(None) };
-    if let Some(earlier) = earlier {
-        if earlier.is_ours || earlier.after == digest(&there) {
-            return Ok(earlier.before);
-        }
+    if let Some(earlier) = earlier
+        && (earlier.is_ours || earlier.after == digest(&there))
+    {
+        return Ok(earlier.before);
     }
     let attributes =
         Attributes::of(&node.tree.at(&file.path)).map_err(Error::file("read", &file.path))?;

@@ -115,11 +115,12 @@ fn of_file(tree: &Tree, path: &Path, version: &Version, handler: &Handler) -> Re
     main.check()?;
     let imported = imports(tree, &main)?;
     let systemd = systemd_cgroup(&main, &imported);
-    if version.merges_imports() && main.handler().is_none() {
-        if let Some(dir) = main.drop_in_dir() {
-            let text = main.schema()?.drop_in(handler, systemd);
-            return drop_in(tree, &dir.join(DROP_IN), text, Some(&main));
-        }
+    if version.merges_imports()
+        && main.handler().is_none()
+        && let Some(dir) = main.drop_in_dir()
+    {
+        let text = main.schema()?.drop_in(handler, systemd);
+        return drop_in(tree, &dir.join(DROP_IN), text, Some(&main));
     }
     // Where imports replace sections, only the last file with the section counts.
     let last = match version.merges_imports() {
@@ -180,7 +181,7 @@ fn imports(tree: &Tree, main: &Document) -> Result<Vec<Document>, Error> {
 /// What the handler of Linux containers has for the cgroup driver; none where it has nothing.
 fn systemd_cgroup(main: &Document, imported: &[Document]) -> Option<bool> {
     let documents = std::iter::once(main).chain(imported);
-    documents.filter_map(Document::systemd_cgroup).last()
+    documents.filter_map(Document::systemd_cgroup).next_back()
 }
 
 /// The runtimes by name, and the type of each, in a configuration that containerd has completed.
