@@ -130,8 +130,8 @@ fn tell(namespace: &Namespace<'_>, installer: &Installer<'_>) -> Result<()> {
     helm(&["install", RELEASE, &chart(), "--values", &values, "--wait", "--timeout=80s"])?
         .success()
         .with_context(|| installer_log(namespace))?;
-    let label = format!("--output=jsonpath={{.metadata.labels.wasmtime\\.shim/ready}}");
-    assert_eq!(cluster.must(&["get", "node", NODE, &label])?, "true");
+    let label = "--output=jsonpath={.metadata.labels.wasmtime\\.shim/ready}";
+    assert_eq!(cluster.must(&["get", "node", NODE, label])?, "true");
     let class = cluster.must(&["get", "runtimeclass", CLASS, "--output=json"])?;
     ensure!(class.contains("podFixed") && class.contains("wasmtime.shim/ready"), "{class}");
 
@@ -152,7 +152,7 @@ fn tell(namespace: &Namespace<'_>, installer: &Installer<'_>) -> Result<()> {
     helm(&["uninstall", RELEASE, "--wait", "--timeout=80s"])?
         .success()
         .with_context(|| installer_log(namespace))?;
-    assert_eq!(cluster.must(&["get", "node", NODE, &label])?, "");
+    assert_eq!(cluster.must(&["get", "node", NODE, label])?, "");
     let kinds = "daemonsets,jobs,pods,serviceaccounts,roles,rolebindings,configmaps,clusterroles,\
                  clusterrolebindings,runtimeclasses";
     let ours = format!("--selector=app.kubernetes.io/instance={RELEASE}");
