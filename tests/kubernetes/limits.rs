@@ -43,12 +43,13 @@ fn a_busy_guest_keeps_to_its_cpu_limit(namespace: &Namespace<'_>) -> Result<()> 
     let limits = limits(namespace, "busy")?;
     assert_eq!(limits.cpu()?, (QUOTA, PERIOD));
     let first = limits.throttling()?;
-    namespace.until("some periods to pass", || {
-        Ok(limits.throttling()?.periods >= first.periods + PERIODS)
+    // On a machine with much else to do, it does not use its quota in every period.
+    namespace.until("some periods to pass, and it to be throttled", || {
+        let now = limits.throttling()?;
+        Ok(now.periods >= first.periods + PERIODS && now.throttled > first.throttled)
     })?;
     let last = limits.throttling()?;
     let periods = last.periods - first.periods;
-    assert!(last.throttled > first.throttled, "never throttled: {first:?}, {last:?}");
     // One may have begun before the first reading and not ended at the second, and each CPU takes a slice of
     // the quota at a time.
     let allowed = (periods + 2) * QUOTA + QUOTA;

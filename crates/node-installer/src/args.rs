@@ -218,7 +218,9 @@ mod tests {
         let parse =
             |env: &str| Args::try_parse_from(["node-installer", "install", "--env", env]).is_ok();
         assert!(parse("WASMTIME_SHIM_COMPILE_TIME=120s"));
-        for env in ["PATH=/tmp", "WASMTIME_SHIM_X", "WASMTIME_SHIM_x=1", "WASMTIME_SHIM_X=a\nb"] {
+        for env in
+            ["PATH=/tmp", "WASMTIME_SHIM_CACHE", "WASMTIME_SHIM_x=1", "WASMTIME_SHIM_CACHE=a\nb"]
+        {
             assert!(!parse(env), "{env}");
         }
     }

@@ -59,9 +59,10 @@ fn page() -> String {
     HEAD.to_owned() + &rows.collect::<String>()
 }
 
-/// Names of variables of this project's own in a source text, in quotation marks, without those of its tests.
+/// Names of variables of this project's own in a source text, in quotation marks, without the prefix of all and those of its
+/// tests.
 fn own_variables(text: &str) -> impl Iterator<Item = &str> {
     let literals = text.split('"').filter(|literal| literal.starts_with("WASMTIME_"));
     let is_name = |it: &&str| it.chars().all(|it| it.is_ascii_uppercase() || it == '_');
-    literals.filter(is_name).filter(|name| !name.contains("_TEST_"))
+    literals.filter(is_name).filter(|name| !name.contains("_TEST_") && !name.ends_with('_'))
 }
