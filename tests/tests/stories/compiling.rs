@@ -265,7 +265,10 @@ fn most_at_work(ids: [&str; 2], done: impl Fn() -> bool) -> usize {
     let shims: Vec<Process> = ids.into_iter().filter_map(|id| shim_of(id).ok()).collect();
     let mut most = 0;
     while !done() {
-        most = most.max(shims.iter().filter(|shim| worker_of(shim).is_some()).count());
+        let seen: Vec<Process> = shims.iter().filter_map(worker_of).collect();
+        // The first may have ended while the next was looked for.
+        let still = seen.iter().filter(|worker| Process::at(worker.pid).is_some());
+        most = most.max(still.count());
         thread::sleep(Duration::from_millis(20));
     }
     most
