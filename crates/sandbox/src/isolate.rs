@@ -156,6 +156,14 @@ impl<'a> Isolation<'a> {
         let mounts = spec.mounts().iter().flatten();
         let volumes =
             mounts.map(|mount| Volume::open(mount, label)).collect::<Result<Vec<_>, _>>()?;
+        // No filter of devices is attached to a v2 cgroup: there a guest opens none because all that it has is `nodev`.
+        if let Some(volume) = volumes.iter().find(|it| cgroup.is_unified() && it.receives_mounts())
+        {
+            let step = Step::Mount(volume.at.clone(), volume.from.clone());
+            let reason =
+                "a guest cannot have mounts propagated to it on cgroup v2; allowed is private";
+            return Err(Failed::new(step, reason).into());
+        }
         let binds_devices = namespaces.has_user() && volumes.iter().any(Volume::is_dev);
         Ok(Isolation {
             devices: if binds_devices { Devices::open()? } else { Devices::default() },

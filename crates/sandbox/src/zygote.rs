@@ -136,11 +136,14 @@ impl Zygote {
         Ok(version.clone().unwrap_or_default())
     }
 
-    /// Has a container taken away, and returns what went wrong without keeping it from going. Blocks. Where the
-    /// zygote is gone, it is done here.
+    /// Has a container taken away, and returns what went wrong without keeping it from going. Blocks. If the process that
+    /// does it is killed, another one goes on; only where there is none is it done here.
     pub fn destroy(&self, bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         let request = Request::Destroy { bundle: bundle.to_owned(), id: id.to_owned() };
-        match self.call(&request, &[]) {
+        let first = self.call(&request, &[]);
+        let answer =
+            if let Err(Error::Gone { .. }) = first { self.call(&request, &[]) } else { first };
+        match answer {
             Ok(Reply::Destroyed { warning }) => Ok(warning),
             Ok(_) | Err(Error::Gone { .. }) => create::destroy(bundle, id),
             Err(error) => Err(error),

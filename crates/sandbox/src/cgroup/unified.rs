@@ -1,5 +1,5 @@
-//! The limits of v2 (kernel, cgroup-v2.rst), converted from those of v1 in which the OCI spec has them, as runc and
-//! libcgroups do.
+//! The limits of v2 (kernel, cgroup-v2.rst), converted from those of v1 in which the OCI spec has them, as runc
+//! does.
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
@@ -84,8 +84,7 @@ fn cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
     cpu.idle().map_or(Ok(()), |idle| cgroup.set("cpu", "cpu.idle", idle))
 }
 
-/// The quadratic fit through both ranges' ends and defaults that runc has since 1.3.2, and libcgroups, by which the
-/// container was made: 2 to 1, 1024 to 100, 262144 to 10000.
+/// The quadratic fit through both ranges' ends and defaults that runc has since 1.3.2: 2 to 1, 1024 to 100, 262144 to 10000.
 pub(super) fn weight(shares: u64) -> u64 {
     if shares <= *SHARES.start() {
         return *WEIGHTS.start();

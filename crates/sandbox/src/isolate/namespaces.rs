@@ -100,7 +100,7 @@ impl Namespaces {
     /// Makes the process, a child of this one in either case. `None` in that process.
     pub fn clone(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Failed> {
         if self.user.is_some() {
-            return self.clone_by_another(cgroup);
+            return self.clone_by_another();
         }
         let back = Back::open(self).map_err(Failed::at(Step::Clone))?;
         let made = self.enter(&self.joined).and_then(|()| self.fork(cgroup, 0));
@@ -137,14 +137,15 @@ impl Namespaces {
         }
     }
 
-    /// In another process, which ends: it enters the user namespace, and from then on may do nothing outside of it.
-    fn clone_by_another(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Failed> {
+    /// In another process, which ends: it enters the user namespace, and from then on may do nothing outside of it, such as
+    /// make a process in a cgroup of the node. The new process is moved there before it goes on.
+    fn clone_by_another(&self) -> Result<Option<Pid>, Failed> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(Failed::at(Step::Clone))?;
         // SAFETY: request processes have one thread.
         match unsafe { fork() }.map_err(Failed::at(Step::Clone))? {
             ForkResult::Child => {
                 drop(reader);
-                match self.enter_with_user().and_then(|()| self.fork(cgroup, SIBLING)) {
+                match self.enter_with_user().and_then(|()| self.fork(None, SIBLING)) {
                     Ok(None) => return Ok(None),
                     Ok(Some(pid)) => tell(&writer, pid.as_raw()),
                     Err(errno) => tell(&writer, -(errno as i32)),

@@ -75,7 +75,12 @@ fn path(name: &str) -> String {
 }
 
 fn check(name: &str, linux: &Linux) -> Result<(), &'static str> {
-    let name = path(name).replace('/', ".");
+    let path = path(name);
+    // It would lead to another directory's parameters.
+    if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
+        return Err("it is no name of one");
+    }
+    let name = path.replace('/', ".");
     let has = |kind| namespace(linux, kind).is_some();
     let of_ipc = OF_IPC.contains(&name.as_str()) || name.starts_with("fs.mqueue.");
     match name.as_str() {
@@ -137,6 +142,9 @@ mod tests {
         }
         for name in ["vm.swappiness", "kernel.hostname", "kernel.core_pattern"] {
             assert!(refused(name, own("uts")).is_some(), "{name} was set for the node");
+        }
+        for name in ["net/../vm/swappiness", "net//core", "net/./core/somaxconn"] {
+            assert!(refused(name, own("network")).is_some(), "{name} was taken");
         }
         let text = refused("net.core.somaxconn", nodes_network).expect("the node's");
         assert!(text.contains("net.core.somaxconn") && text.contains("network"), "{text}");

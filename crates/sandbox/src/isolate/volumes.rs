@@ -113,6 +113,11 @@ impl Volume {
         mapped.map_err(Failed::at(Step::Mount(self.at.clone(), self.from.clone())))
     }
 
+    /// Whether mounts that the host makes below it later appear in the container. They are as the host makes them, not `nodev`.
+    pub fn receives_mounts(&self) -> bool {
+        self.options.propagation().0.intersects(MsFlags::MS_SLAVE | MsFlags::MS_SHARED)
+    }
+
     /// Whether it is the directory of devices, as a file system of the container's own.
     pub fn is_dev(&self) -> bool {
         self.at == Path::new("/dev") && matches!(self.what, What::FileSystem(_))
