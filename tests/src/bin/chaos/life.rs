@@ -328,7 +328,7 @@ impl<'a> Life<'a> {
     /// What the strike may have done to its containers.
     fn struck_fate(&self) -> Fate {
         Fate {
-            // What libcontainer forks last becomes the container.
+            // A guest's process is built by itself, and the OCI runtime's last process becomes the program.
             killed: self.has_met(&[Victim::Container, Victim::Builder]),
             unwatched: self.has_met(&[Victim::Shim]),
             ..Fate::default()

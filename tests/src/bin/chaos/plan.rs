@@ -85,7 +85,7 @@ pub enum Victim {
     Zygote,
     /// A process that carries out one request.
     Request,
-    /// A process of libcontainer's between the request's and the container's.
+    /// A process between the request's and the container's: a guest's before it is ready, or the OCI runtime.
     Builder,
     /// The process that compiles.
     Compiler,

@@ -57,7 +57,7 @@ fn find(
         Victim::Shim => Some(shim),
         Victim::Zygote => zygote(),
         Victim::Request => requests.next(),
-        // libcontainer's processes are the request's children, and orphaned to the shim.
+        // Those that build are the request's children, and orphaned to the shim.
         Victim::Builder => requests.flat_map(below).chain(below(shim)).find(|it| is_builder(it)),
         Victim::Compiler => zygote().and_then(|zygote| {
             let mut forked = below(zygote).chain(below(zygote).flat_map(below));
