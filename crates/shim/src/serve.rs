@@ -46,6 +46,13 @@ const BUNDLE_CHECK: Duration = Duration::from_secs(1);
 
 /// Serves until containerd shuts the empty service down.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
+    begin(flags).inspect_err(|_| {
+        // The bundle, with the log in it, may be gone before this process has begun. Its error goes nowhere then.
+        let _ = std::fs::remove_file(socket_path(&flags.socket));
+    })
+}
+
+fn begin(flags: &Flags) -> anyhow::Result<()> {
     let beginning = trace::span("begin to serve");
     let listener = sandbox::inherit::listener_on_stdin().context(
         "without an action this process serves; containerd runs it with the action start",

@@ -13,7 +13,7 @@ use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::Code;
 use nix::sys::signal::Signal;
 use serde_json::json;
-use tests::processes::shim_of;
+use tests::processes::{Process, shim_of};
 use tests::shim::{Answer, Bundle, Refusal, Shim, mount};
 use tests::wait::{self, SOON};
 
@@ -77,9 +77,10 @@ fn a_container_lives_and_ends_while_containerd_is_away() -> Result<()> {
 fn a_shim_that_containerd_has_lost_ends_when_its_bundle_is_removed() -> Result<()> {
     let bundle = Bundle::shell("sleep 1000")?;
     let shim = bundle.start()?;
+    let process = wait::until(SOON, "the shim", || Ok(shim_of(&bundle.id).ok()))?;
     // containerd was killed before it kept the shim's address: it removes the bundle and calls nobody.
     fs::remove_dir_all(&bundle.folder)?;
-    wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
+    wait::until(SOON, "the shim to end", || Ok(Process::at(process.pid).is_none().then_some(())))?;
     assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
     bundle.close()
 }
