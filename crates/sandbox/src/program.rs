@@ -9,8 +9,10 @@
 use std::fs;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxResources, Spec};
@@ -27,6 +29,9 @@ use crate::{Create, Error, Exec, building, limits, pidfd, spec};
 
 /// The fifo by which the first process is started, in the directory of its state: runc and crun have it.
 const EXEC_FIFO: &str = "exec.fifo";
+
+/// Pause between two looks whether the program is executed.
+const EXECUTION_PAUSE: Duration = Duration::from_micros(200);
 
 /// A change to a container that the runtime carries out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -122,7 +127,22 @@ fn read_pid(path: &Path) -> Result<Pid, Error> {
 /// Starts the created container's program: it is executed when this returns.
 pub fn start(recorded: &Recorded, id: &str) -> Result<(), Error> {
     let _span = trace::span("OCI runtime: start");
-    by_id(recorded, "start", id)?.run().map(drop)
+    let waiting = read_pid(&create::folder(&recorded.record.create.bundle).join(PID))?;
+    let before = executable(waiting);
+    by_id(recorded, "start", id)?.run()?;
+    // A runtime may answer when its process is about to execute the program. A signal that comes before that is lost, because
+    // runc's process catches all of them.
+    let end = Instant::now() + limits::EXECUTION_TIME;
+    while before.is_some() && executable(waiting) == before && Instant::now() < end {
+        sleep(EXECUTION_PAUSE);
+    }
+    Ok(())
+}
+
+/// Device and inode of what a process executes; `None` if it has ended.
+fn executable(pid: Pid) -> Option<(u64, u64)> {
+    let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+    Some((file.dev(), file.ino()))
 }
 
 /// Carries out a change.
