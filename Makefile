@@ -19,7 +19,8 @@ IMAGE_TOOLS := images buildkit cosign moby containerd-1.7 containerd-2.2
 
 # What `make demo` runs, of all programs and sample images.
 DEMO_PROGRAMS := containerd-shim-wasmtime-v1 wasm-image demo
-DEMO_IMAGES := linux hello hello-http hello-c
+# Every node needs pause.
+DEMO_IMAGES := pause linux hello hello-http hello-c
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
