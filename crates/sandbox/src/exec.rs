@@ -17,16 +17,15 @@ use std::os::unix::fs::OpenOptionsExt;
 use nix::fcntl::OFlag;
 use nix::sched::{CloneFlags, setns};
 use nix::sys::prctl;
-use nix::sys::stat::{Mode, umask};
 use nix::sys::wait::waitpid;
-use nix::unistd::{
-    ForkResult, chdir, chroot, dup2_stderr, dup2_stdin, dup2_stdout, fchdir, fork, getcwd, getpid,
-    pipe2, setsid,
-};
-use oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use nix::unistd::{ForkResult, chdir, chroot, fchdir, fork, getcwd, getpid, pipe2, setsid};
+use oci_spec::runtime::{Process, Spec};
 
 use crate::create::{self, Record, Recorded};
-use crate::isolate::process::{become_user, drop_capabilities, set_limits};
+use crate::isolate::namespaces::flag;
+use crate::isolate::process::{
+    become_user, connect_stdio, drop_capabilities, set_limits, set_umask,
+};
 use crate::isolate::seccomp;
 use crate::isolate::users::become_root;
 use crate::pidfd::PidFd;
@@ -38,9 +37,6 @@ use crate::{Error, Exec, Workload, inherit, limits, spec};
 
 /// The process could not be made (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
-
-/// What a process may not take away from the files it creates, unless it says otherwise (runc's).
-const UMASK: u32 = 0o022;
 
 /// Pipes of the exec process: `report` carries the reason why the workload cannot run to the request process, `release` a
 /// byte from the shim when it may run.
@@ -116,19 +112,6 @@ fn join(first: &PidFd, spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
-fn flag(kind: LinuxNamespaceType) -> CloneFlags {
-    match kind {
-        LinuxNamespaceType::Mount => CloneFlags::CLONE_NEWNS,
-        LinuxNamespaceType::Cgroup => CloneFlags::CLONE_NEWCGROUP,
-        LinuxNamespaceType::Uts => CloneFlags::CLONE_NEWUTS,
-        LinuxNamespaceType::Ipc => CloneFlags::CLONE_NEWIPC,
-        LinuxNamespaceType::User => CloneFlags::CLONE_NEWUSER,
-        LinuxNamespaceType::Pid => CloneFlags::CLONE_NEWPID,
-        LinuxNamespaceType::Network => CloneFlags::CLONE_NEWNET,
-        LinuxNamespaceType::Time => CloneFlags::from_bits_retain(libc::CLONE_NEWTIME),
-    }
-}
-
 /// In the new process: confines it and runs the workload; returns why that could not be.
 fn run(
     spec: &Spec,
@@ -163,42 +146,24 @@ fn close(descriptor: &OwnedFd) {
 
 fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
-    let no_new_privileges = process.no_new_privileges().unwrap_or(false);
     setsid().map_err(Error::system("new session"))?;
-    connect_stdio(given)?;
+    connect_stdio(std::mem::take(&mut given.stdio))
+        .map_err(Error::system("connect stdin, stdout and stderr"))?;
     // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
     let files = given.files.iter().map(AsRawFd::as_raw_fd);
     let pipes = [&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd);
     inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>());
     set_limits(getpid(), process.rlimits().as_deref().unwrap_or_default())?;
-    if no_new_privileges {
-        prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
-    }
-    umask(Mode::from_bits_truncate(process.user().umask().unwrap_or(UMASK)));
+    prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
+    set_umask(process.user());
     // With the rights of the container's root first; where those do not reach, the user's may.
     let entered = chdir(process.cwd());
     become_user(process.user())?;
-    if !no_new_privileges {
-        filter(spec)?;
-    }
     if let Some(granted) = process.capabilities() {
         drop_capabilities(granted)?;
     }
     enter_working_directory(process, entered)?;
-    if no_new_privileges { filter(spec) } else { Ok(()) }
-}
-
-fn connect_stdio(given: &mut Given) -> Result<(), Error> {
-    let [stdin, stdout, stderr] = std::mem::take(&mut given.stdio);
-    let connected = stdin.map_or(Ok(()), dup2_stdin);
-    let connected = connected.and_then(|()| stdout.map_or(Ok(()), dup2_stdout));
-    let connected = connected.and_then(|()| stderr.map_or(Ok(()), dup2_stderr));
-    connected.map_err(Error::system("connect stdin, stdout and stderr"))
-}
-
-fn filter(spec: &Spec) -> Result<(), Error> {
-    let filter = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-    Ok(filter.map_or(Ok(()), seccomp::load)?)
+    Ok(seccomp::load(spec)?)
 }
 
 /// Where it is in fact inside the container's root: a path of the caller's choice may lead to a descriptor, and so

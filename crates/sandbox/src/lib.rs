@@ -35,6 +35,7 @@ pub mod rootfs;
 pub mod runtime;
 mod spec;
 pub mod stack;
+mod syscalls;
 mod unneeded;
 pub mod unwritable;
 mod wire;

@@ -7,8 +7,9 @@ use std::path::Path;
 use nix::sys::stat::{Mode, SFlag, makedev, mknodat};
 
 use super::errors::{Failed, Step};
+use super::table;
 use super::targets::Root;
-use super::{syscalls, table};
+use crate::syscalls;
 
 /// Names and minor numbers; all but the terminal have major number 1.
 const DEVICES: [(&str, u64, u64); 6] = [

@@ -9,7 +9,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, dup2_stderr, dup2_stdin, dup2_stdout, getcwd, setsid};
+use nix::unistd::{chdir, getcwd, setsid};
 use oci_spec::runtime::{ContainerState, Hooks, Process, Spec};
 
 use super::devices::Devices;
@@ -26,9 +26,6 @@ use super::{network, process, seccomp, users};
 use crate::workload::Isolated;
 use crate::zygote::exit;
 use crate::{building, inherit};
-
-/// What a process may not take away from the files it creates, unless it says otherwise (runc's).
-const UMASK: u32 = 0o022;
 
 /// Exit code of a process that could not be isolated, or that nobody waits for any more.
 const NOT_ISOLATED: i32 = 125;
@@ -100,7 +97,7 @@ impl Inside<'_> {
         {
             process::set_personality(personality)?;
         }
-        umask(Mode::from_bits_truncate(self.process.user().umask().unwrap_or(UMASK)));
+        process::set_umask(self.process.user());
         self.confine(link)?;
         self.workload.ready().map_err(Failed::at(Step::Property("signals".into())))
     }
@@ -116,11 +113,8 @@ impl Inside<'_> {
         setsid().map_err(Failed::at(Step::Property("session".into())))?;
         self.process.io_priority().as_ref().map_or(Ok(()), process::set_io_priority)?;
         self.process.scheduler().as_ref().map_or(Ok(()), process::set_scheduler)?;
-        let [stdin, stdout, stderr] = std::mem::take(&mut self.stdio);
-        let connected = stdin.map_or(Ok(()), dup2_stdin);
-        let connected = connected.and_then(|()| stdout.map_or(Ok(()), dup2_stdout));
-        let connected = connected.and_then(|()| stderr.map_or(Ok(()), dup2_stderr));
-        connected.map_err(Failed::at(Step::Property("stdin, stdout and stderr".into())))?;
+        process::connect_stdio(std::mem::take(&mut self.stdio))
+            .map_err(Failed::at(Step::Property("stdin, stdout and stderr".into())))?;
         if self.namespaces.makes(CloneFlags::CLONE_NEWUTS) {
             self.take_names()?;
         }
@@ -174,8 +168,7 @@ impl Inside<'_> {
         // It has to be inside the container's root.
         let entered = entered.or_else(|_| chdir(place)).and_then(|()| getcwd().map(drop));
         entered.map_err(Failed::at(Step::WorkingDirectory(place.clone())))?;
-        let filter = self.spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref());
-        filter.map_or(Ok(()), seccomp::load)
+        seccomp::load(self.spec)
     }
 
     /// Closes what is not the workload's. From here on the process is found by its pid and its cgroup.

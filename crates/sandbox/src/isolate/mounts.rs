@@ -11,9 +11,10 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::errors::{Failed, Step};
+use super::table;
 use super::targets::Root;
 use super::volumes::{Volume, What};
-use super::{syscalls, table};
+use crate::syscalls;
 
 const NONE: Option<&str> = None;
 

@@ -17,7 +17,8 @@ use nix::unistd::{ForkResult, Pid, chdir, chroot, fchdir, fork, pipe2, write};
 use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset, Spec};
 
 use super::errors::{Failed, Step};
-use super::{syscalls, table, users};
+use super::{table, users};
+use crate::syscalls;
 use crate::zygote::exit;
 
 /// What an isolated process's namespaces are to be.
@@ -220,6 +221,11 @@ impl Back {
         }
         Ok(())
     }
+}
+
+/// Flag of unshare(2) and setns(2) for that kind of namespace.
+pub fn flag(of: LinuxNamespaceType) -> CloneFlags {
+    kind(of).0
 }
 
 fn kind(kind: LinuxNamespaceType) -> (CloneFlags, &'static str) {

@@ -3,7 +3,7 @@
 use nix::libc;
 use nix::mount::MsFlags;
 
-use super::syscalls::{Attributes, UNCHANGED};
+use crate::syscalls::{Attributes, UNCHANGED};
 
 /// An option that is no attribute.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -2,18 +2,37 @@
 //! container, and for those that are executed in it.
 
 use std::collections::HashSet;
+use std::os::fd::OwnedFd;
 
 use caps::{CapSet, CapsHashSet};
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl;
-use nix::unistd::{Gid, Pid, Uid, setgroups, setresgid, setresuid};
+use nix::sys::stat::{Mode, umask};
+use nix::unistd::{
+    Gid, Pid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, setgroups, setresgid, setresuid,
+};
 use oci_spec::runtime::{
     Capability, IOPriorityClass, LinuxCapabilities, LinuxIOPriority, LinuxPersonality,
     LinuxPersonalityDomain, LinuxSchedulerFlag, LinuxSchedulerPolicy, PosixRlimit, Scheduler, User,
 };
 
 use super::errors::{Failed, Step};
+
+/// What a process may not take away from the files it creates, unless it says otherwise (runc's).
+const UMASK: u32 = 0o022;
+
+/// Sets what is taken away from the files that the process creates (umask(2)).
+pub fn set_umask(user: &User) {
+    umask(Mode::from_bits_truncate(user.umask().unwrap_or(UMASK)));
+}
+
+/// Connects stdin, stdout and stderr; one that is `None` stays as it is.
+pub fn connect_stdio([stdin, stdout, stderr]: [Option<OwnedFd>; 3]) -> nix::Result<()> {
+    stdin.map_or(Ok(()), dup2_stdin)?;
+    stdout.map_or(Ok(()), dup2_stdout)?;
+    stderr.map_or(Ok(()), dup2_stderr)
+}
 
 /// Sets limits of a process, a child of this one or itself.
 pub fn set_limits(pid: Pid, limits: &[PosixRlimit]) -> Result<(), Failed> {

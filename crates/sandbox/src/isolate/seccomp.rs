@@ -6,13 +6,16 @@ use libseccomp::{
 };
 use oci_spec::runtime::{
     Arch, LinuxSeccomp, LinuxSeccompAction, LinuxSeccompArg, LinuxSeccompFilterFlag,
-    LinuxSeccompOperator, LinuxSyscall,
+    LinuxSeccompOperator, LinuxSyscall, Spec,
 };
 
 use super::errors::{Failed, Step};
 
-/// Loads the filter: from here on it is in force for this process, and for those that it makes.
-pub fn load(filter: &LinuxSeccomp) -> Result<(), Failed> {
+/// Loads the filter, if the spec has one: from here on it is in force for this process, and for those that it makes.
+pub fn load(spec: &Spec) -> Result<(), Failed> {
+    let Some(filter) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
+        return Ok(());
+    };
     let asks = |action: LinuxSeccompAction| action == LinuxSeccompAction::ScmpActNotify;
     let mut syscalls = filter.syscalls().iter().flatten();
     if asks(filter.default_action()) || syscalls.any(|syscall| asks(syscall.action())) {

@@ -15,7 +15,7 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, chdir, mkdir, pivot_root};
 
 use super::link::{self, Child};
-use super::syscalls;
+use crate::syscalls;
 use crate::zygote::exit;
 
 /// Where in the namespace a container's root is attached.

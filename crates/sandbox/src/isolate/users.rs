@@ -10,7 +10,8 @@ use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
 use oci_spec::runtime::LinuxIdMapping;
 
 use super::errors::{Failed, Step};
-use super::{link, syscalls};
+use super::link;
+use crate::syscalls;
 use crate::zygote::exit;
 
 /// Which ids of a user namespace are which of the host.

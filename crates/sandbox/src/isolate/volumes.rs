@@ -13,8 +13,9 @@ use oci_spec::runtime::{LinuxIdMapping, Mount};
 
 use super::errors::{Failed, Step};
 use super::options::{Options, Word};
+use super::table;
 use super::users::Maps;
-use super::{syscalls, table};
+use crate::syscalls;
 
 /// A mount in the container.
 #[derive(Debug)]
