@@ -353,8 +353,13 @@ fn there_are_fewer_connections_than_descriptors_and_who_comes_then_is_told_so() 
     let how = Start { env: &env, files: Some(160), ..AS_IT_IS };
     let server = Server { child: start(&proxy(""), &how), address };
     assert!(server.answer().starts_with("HTTP/1.1 500 "));
-    let silent: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
+    let mut silent: Vec<TcpStream> = (0..40).map(|_| server.connect()).collect();
     std::thread::sleep(Duration::from_millis(200));
+    if status(&server.request()).ends_with("500") {
+        // The first request's place was not free yet for one of them.
+        silent.push(server.connect());
+        std::thread::sleep(Duration::from_millis(200));
+    }
     for _ in 0..200 {
         assert_eq!(status(&server.request()), "HTTP/1.1 503");
     }
