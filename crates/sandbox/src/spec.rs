@@ -66,6 +66,10 @@ pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload, cgroup: &Cgroup) 
     if let Workload::Guest { .. } = workload {
         rights::tell_memory_limit(&mut spec, None);
     }
+    if matches!(workload, Workload::Pause) && spec.hooks().is_none() {
+        // Nothing looks at its files, and its root is an empty directory that containerd expects to find empty.
+        spec.set_mounts(None);
+    }
     reduce(&mut spec);
     spec
 }
