@@ -7,14 +7,19 @@ export CARGO_TERM_COLOR ?= auto
 unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist images polyglot containerd demo test h2spec cluster-tools cluster cluster-down e2e critest chaos matrix bench \
-	bench-quick bench-trace contenders check fuzz fmt clean
+.PHONY: help deps build dist dist-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
+	h2spec cluster-tools cluster cluster-down e2e test-k3s critest chaos matrix bench bench-quick bench-trace contenders check documents \
+	fuzz fmt clean
 
 # Where the programs are that are measured: of this shim what is shipped.
 CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
 
 # What the matrix of images is tried with, each a Go module in tests.
 IMAGE_TOOLS := images buildkit cosign moby containerd-1.7 containerd-2.2
+
+# What `make demo` runs, of all programs and sample images.
+DEMO_PROGRAMS := containerd-shim-wasmtime-v1 wasm-image demo
+DEMO_IMAGES := linux hello hello-http hello-c
 
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
@@ -28,7 +33,28 @@ build: deps ## build the shim and the tools into target/release
 
 dist: deps ## build what is shipped into target/dist: LTO, stripped, debug information in a .dwp beside it
 	@echo "== build what is shipped (the first time takes half an hour: Wasmtime and Cranelift with LTO)"
-	@$(CARGO) build --profile dist --locked --package containerd-shim-wasmtime-v1 --package wasm-image
+	@scripts/build-dist.sh
+
+dist-arm64: deps ## the same for aarch64, into target/aarch64-unknown-linux-gnu/dist
+	@scripts/install-deps.sh arm64
+	@scripts/build-dist.sh aarch64-unknown-linux-gnu
+
+packages: dist ## pack what was built into target/packages: tar.gz, .deb, bill of materials, checksums
+	@scripts/package.sh
+
+install: images ## put the shim on this machine (as root), and run a guest; ARGS are the installer's
+	@scripts/install.sh $(ARGS)
+
+uninstall: ## make this machine what it was before (as root)
+	@target/release/node-installer uninstall $(ARGS)
+
+installer-image: images ## pack the image of the chart as an OCI archive into target/images
+	@scripts/build-installer-image.sh
+
+manifests: ## make the plain YAML of the chart
+	@scripts/build-go-tools.sh charts
+	@{ echo "# Made of charts/wasmtime-shim by \`make manifests\`."; target/go/charts/helm template --no-hooks wasmtime-shim \
+		charts/wasmtime-shim --namespace kube-system; } > manifests/installer.yaml
 
 images: build ## build the sample guests and pack them as OCI archives into target/images
 	@scripts/build-images.sh
@@ -40,10 +66,17 @@ polyglot: images ## build the sample images with guests in Python and JavaScript
 containerd: deps ## build a containerd 2.x into target/go/containerd, where Go is there
 	@scripts/build-go-tools.sh containerd
 
-demo: images containerd ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
+demo: ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
+	@echo "== 1 of 4: install the Debian packages that are missing"
+	@scripts/install-deps.sh
+	@echo "== 2 of 4: build $(DEMO_PROGRAMS) (about ten minutes of two processors the first time: Wasmtime and Cranelift)"
+	@$(CARGO) build --release --locked $(addprefix --bin ,$(DEMO_PROGRAMS))
+	@echo "== 3 of 4: build the images $(DEMO_IMAGES) (a minute the first time)"
+	@scripts/build-images.sh $(DEMO_IMAGES)
+	@echo "== 4 of 4: run a Pod with them (half a minute)"
 	@target/release/demo
 
-test: images polyglot h2spec cluster-tools ## run every test but the slow ones on Kubernetes
+test: images polyglot installer-image h2spec cluster-tools ## run every test but the slow ones on Kubernetes
 	@echo "== chaos"
 	@target/release/chaos --pods 300 --seed 1
 	@echo "== test on Kubernetes"
@@ -61,6 +94,7 @@ h2spec: deps ## build a client that checks servers of HTTP/2 into target/go/h2sp
 cluster-tools: containerd ## build Kubernetes into target/go/cluster, and install etcd
 	@scripts/install-deps.sh cluster
 	@scripts/build-go-tools.sh cluster
+	@scripts/build-go-tools.sh charts
 
 cluster: images cluster-tools ## start a Kubernetes of one node on this machine, and leave it running
 	@target/release/cluster up
@@ -68,9 +102,12 @@ cluster: images cluster-tools ## start a Kubernetes of one node on this machine,
 cluster-down: build ## end it, with all that runs on it
 	@target/release/cluster down
 
-e2e: images cluster-tools ## run every test on Kubernetes
+e2e: images installer-image cluster-tools ## run every test on Kubernetes
 	@echo "== e2e"
 	@$(CARGO) test --release --locked --workspace --test kubernetes -- --include-ignored
+
+test-k3s: images containerd ## k3s: its directories, its configuration and its killall script, on a containerd 2.x
+	@$(CARGO) test --release --locked --package tests --test stories -- k3s::
 
 critest: images containerd ## run Kubernetes' tests of CRI with runc and with the shim, and write docs/conformance.md
 	@scripts/install-deps.sh critest
@@ -113,7 +150,12 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 	@$(CARGO) clippy --release --locked --package tests --test kubernetes -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh findings/*.sh .ci/run
+	@echo "== actionlint"; scripts/build-go-tools.sh charts; ! [ -x target/go/charts/actionlint ] || target/go/charts/actionlint \
+		.github/workflows/*.yaml manifests/ci/github-actions.yaml
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+documents: ## write what is generated in docs: settings.md and the picture (a test fails if they are not current)
+	@UPDATE=1 $(CARGO) test --release --locked --workspace --exclude fuzz --test documents -- settings:: picture::
 
 fmt: ## format the sources
 	@$(CARGO) fmt --all

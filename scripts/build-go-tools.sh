@@ -3,6 +3,7 @@
 #
 #   build-go-tools.sh containerd    target/go/containerd/{containerd,ctr,…}, beside the distribution's
 #   build-go-tools.sh cluster       target/go/cluster/{kube-apiserver,kubelet,kubectl,…}
+#   build-go-tools.sh charts        target/go/charts/{helm,actionlint}
 #   build-go-tools.sh h2spec        target/go/h2spec/h2spec
 #   build-go-tools.sh critest       target/go/critest/{critest,ginkgo}
 #   build-go-tools.sh images        target/go/images/{crane,oras,regctl}

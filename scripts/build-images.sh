@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the sample guests of images/ and packs them as OCI image archives.
+# Builds the sample guests of images/ and packs them as OCI image archives: all of them, or those whose names it is given.
 #
 #   target/images/<name>.wasm   the guests (pause: a static Linux program)
 #   target/images/<name>.tar    archives for `ctr image import`, as registry.example/samples/<name>:1
@@ -11,21 +11,81 @@ set -euo pipefail
 # shellcheck source=scripts/guest-steps.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
 
+all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-c hello-go hello-wat hello-module calc composed
+    unknown-import trap exports not-wasm truncated corrupt precompiled pause linux critest)
+
 main() {
+    local name
+    [ "$#" -gt 0 ] || set -- "${all[@]}"
     mkdir -p "$out"
     packer
-    rust_guest hello bin
-    rust_guest hello-http lib
-    rust_guest hello-p3 lib
-    rust_guest hello-http-p3 lib
-    c_guest
-    go_guest
-    text_guests
-    broken_guests
-    pause_program
-    linux_rootfs
-    critest_rootfs
-    pack_all
+    for name in "$@"; do
+        image "$name"
+    done
+}
+
+# image NAME: builds what the image is made of, and packs it.
+image() {
+    local name=$1
+    case $name in
+        hello)
+            rust_guest hello bin
+            pack_file hello "$out/hello.wasm" /hello.wasm
+            ;;
+        hello-layer)
+            rust_guest hello bin
+            pack_layer hello-layer "$out/hello.wasm"
+            ;;
+        hello-artifact)
+            rust_guest hello bin
+            pack hello-artifact "$out/hello.wasm" --artifact "$out/hello.wasm"
+            ;;
+        hello-http | hello-http-p3)
+            rust_guest "$name" lib
+            pack_layer "$name" "$out/$name.wasm"
+            ;;
+        hello-p3)
+            rust_guest hello-p3 lib
+            pack_file hello-p3 "$out/hello-p3.wasm" /hello-p3.wasm
+            ;;
+        hello-c)
+            c_guest
+            pack_file hello-c "$out/hello-c.wasm" /hello-c.wasm
+            ;;
+        hello-go)
+            go_guest
+            [ ! -e "$out/hello-go.wasm" ] || pack_file hello-go "$out/hello-go.wasm" /hello-go.wasm
+            ;;
+        hello-wat) pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat ;;
+        hello-module)
+            text_guest hello-module "$src/hello-wat/hello.wat"
+            pack_layer hello-module "$out/hello-module.wasm" hello-module.wasm
+            ;;
+        calc) pack_file calc "$src/calc/calc.wat" /calc.wat ;;
+        composed) pack composed "$src/composed" "$src"/composed/{app,tax,rates}.wat --entrypoint '/app.wasm#gross' ;;
+        unknown-import | trap | exports)
+            text_guest "$name" "$src/hostile/$name.wat"
+            pack_file "$name" "$out/$name.wasm" /app.wasm
+            ;;
+        not-wasm | truncated | corrupt | precompiled)
+            rust_guest hello bin
+            broken_guests
+            pack_file "$name" "$out/$name.wasm" /app.wasm
+            ;;
+        pause)
+            pause_program
+            pack_file pause "$out/pause" /pause
+            ;;
+        linux)
+            linux_rootfs
+            pack linux "$out/linux-rootfs" --rootfs "$out/linux-rootfs" --cmd /bin/sh --env PATH=/bin
+            ;;
+        critest)
+            linux_rootfs
+            critest_rootfs
+            ;;
+        *) die "there is no $name among ${all[*]}" ;;
+    esac
 }
 
 # ---- guests in C and in text ---------------------------------------------------------------------
@@ -52,16 +112,11 @@ go_guest() {
     GOOS=wasip1 GOARCH=wasm go build -C "$src/hello-go" -trimpath -ldflags '-s -w' -o "$out/hello-go.wasm" .
 }
 
-text_guests() {
-    local source name
-    for source in "$src"/hostile/*.wat; do
-        name=$(basename "$source" .wat)
-        fresh "$out/$name.wasm" "$source" && continue
-        say "images/hostile/$name: WebAssembly text"
-        "$wasm_image" wat "$source" -o "$out/$name.wasm"
-    done
-    source=$src/hello-wat/hello.wat
-    fresh "$out/hello-module.wasm" "$source" || "$wasm_image" wat "$source" -o "$out/hello-module.wasm"
+# text_guest NAME SOURCE: a guest that is written as WebAssembly text, in binary.
+text_guest() {
+    fresh "$out/$1.wasm" "$2" && return
+    say "${2#"$root/"}: WebAssembly text"
+    "$wasm_image" wat "$2" -o "$out/$1.wasm"
 }
 
 # What a registry or a broken disk could hand to a node instead of a guest.
@@ -123,29 +178,6 @@ critest_rootfs() {
     cp -r "$src"/critest/rootfs/. "$rootfs"
     cc -static -Os -s -Wall -Wextra -Werror "$src/critest/nnp.c" -o "$rootfs/bin/nnp"
     chmod u+s "$rootfs/bin/nnp"
-}
-
-# ---- images --------------------------------------------------------------------------------------
-
-pack_all() {
-    local name
-    pack_file hello "$out/hello.wasm" /hello.wasm
-    pack_layer hello-layer "$out/hello.wasm"
-    pack hello-artifact "$out/hello.wasm" --artifact "$out/hello.wasm"
-    pack_layer hello-http "$out/hello-http.wasm"
-    pack_file hello-p3 "$out/hello-p3.wasm" /hello-p3.wasm
-    pack_layer hello-http-p3 "$out/hello-http-p3.wasm"
-    pack_file hello-c "$out/hello-c.wasm" /hello-c.wasm
-    [ ! -e "$out/hello-go.wasm" ] || pack_file hello-go "$out/hello-go.wasm" /hello-go.wasm
-    pack_file hello-wat "$src/hello-wat/hello.wat" /hello.wat
-    pack_layer hello-module "$out/hello-module.wasm" hello-module.wasm
-    pack_file calc "$src/calc/calc.wat" /calc.wat
-    pack composed "$src/composed" "$src"/composed/{app,tax,rates}.wat --entrypoint '/app.wasm#gross'
-    for name in unknown-import trap exports not-wasm truncated corrupt precompiled; do
-        pack_file "$name" "$out/$name.wasm" /app.wasm
-    done
-    pack_file pause "$out/pause" /pause
-    pack linux "$out/linux-rootfs" --rootfs "$out/linux-rootfs" --cmd /bin/sh --env PATH=/bin
 }
 
 main "$@"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`,
-# `critest`, `matrix`, `bench` or `polyglot` also what that target does.
+# `critest`, `matrix`, `bench`, `polyglot` or `arm64` also what that target does.
 #
 # On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
 # what is missing and fails. Nothing is downloaded or printed when everything is there.
@@ -22,6 +22,7 @@ main() {
         matrix) look_for_image_tools ;;
         bench) look_for_bench_tools ;;
         polyglot) need_venv ;;
+        arm64) look_for_arm64_tools ;;
     esac
     [ "${#missing[@]}" -gt 0 ] || return 0
     if ! command -v apt-get >/dev/null; then
@@ -105,6 +106,21 @@ look_for_test_tools() {
 
 look_for_cluster_tools() {
     need_command etcd etcd-server
+}
+
+# A linker, libseccomp and, where rustup's target cannot be had, Debian's own std for aarch64.
+look_for_arm64_tools() {
+    need_command aarch64-linux-gnu-gcc crossbuild-essential-arm64
+    dpkg --print-foreign-architectures | grep -qx arm64 || as_root dpkg --add-architecture arm64
+    [ -e /usr/lib/aarch64-linux-gnu/libseccomp.so ] || need "library libseccomp for arm64" libseccomp-dev:arm64
+    rust_for_arm64 || need "Rust's target aarch64-unknown-linux-gnu" rustc-web libstd-rust-web-dev:arm64
+    need_command qemu-aarch64-static qemu-user-static
+}
+
+rust_for_arm64() {
+    local target=aarch64-unknown-linux-gnu
+    [ -d "$(rustc --print sysroot)/lib/rustlib/$target" ] || [ -d "/usr/lib/rustlib/$target" ] \
+        || rustup --quiet target add "$target" 2>/dev/null
 }
 
 look_for_critest_tools() {

@@ -12,6 +12,6 @@ fuzz_target!(|bytes: &[u8]| {
     }
     if let Ok(index) = serde_json::from_slice::<Index>(bytes) {
         let _ = rule::by_preference(&index);
-        let _ = rule::choose(&Platform::here(), &index);
+        let _ = rule::by_choice(&Platform::here(), &index);
     }
 });

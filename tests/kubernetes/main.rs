@@ -6,6 +6,7 @@
 //! cluster may be left on the machine.
 #![forbid(unsafe_code)]
 
+mod chart;
 mod crowd;
 mod faults;
 mod given;
@@ -16,6 +17,7 @@ mod lives;
 mod pods;
 mod refusals;
 mod rollout;
+mod samples;
 mod seen;
 mod sharing;
 mod volumes;
@@ -24,7 +26,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use anyhow::Result;
-use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use libtest_mimic::{Arguments, Failed, Trial};
 use tests::cluster::Cluster;
 use tests::namespace::Namespace;
 
@@ -38,24 +40,28 @@ type Stories = &'static [(&'static str, Story)];
 const IMAGES: [&str; 5] = ["hello", "hello-http", "hello-c", "linux", "unknown-import"];
 
 /// Stories for any cluster.
-const ANYWHERE: [Stories; 9] = [
+const ANYWHERE: [Stories; 10] = [
     given::STORIES,
     interactive::STORIES,
     lives::STORIES,
     pods::STORIES,
     refusals::STORIES,
     rollout::STORIES,
+    samples::STORIES,
     seen::STORIES,
     sharing::STORIES,
     volumes::STORIES,
 ];
 
 /// Stories that look at the node as well, and for that it has to be this machine.
-const HERE: [Stories; 5] =
-    [images::STORIES, limits::STORIES, refusals::HERE, seen::HERE, volumes::HERE];
+const HERE: [Stories; 6] =
+    [images::STORIES, limits::STORIES, refusals::HERE, samples::HERE, seen::HERE, volumes::HERE];
 
 /// Stories that have such a node for themselves.
 const ONE_BY_ONE: [Stories; 2] = [crowd::STORIES, faults::STORIES];
+
+/// Stories that have it for themselves and are short: at the end.
+const LAST: [Stories; 1] = [chart::STORIES];
 
 /// How many stories are told at a time: most of their time is waiting.
 const AT_A_TIME: usize = 4;
@@ -73,18 +79,22 @@ fn main() -> Result<ExitCode> {
     println!("starting a cluster, or asking one that is there");
     let cluster = Arc::new(Cluster::existing_or_new()?);
     let mut stories = ANYWHERE.concat();
-    let mut one_by_one = Vec::new();
+    let (mut one_by_one, mut last) = (Vec::new(), Vec::new());
     if let Ok(node) = cluster.node() {
         IMAGES.iter().try_for_each(|image| node.image(image).map(drop))?;
         stories.extend(HERE.concat());
         one_by_one.extend(ONE_BY_ONE.concat());
+        last.extend(LAST.concat());
     } else {
-        let left_out = [HERE.concat(), ONE_BY_ONE.concat()].concat();
+        let left_out = [HERE.concat(), ONE_BY_ONE.concat(), LAST.concat()].concat();
         let names: Vec<_> = left_out.into_iter().map(|(name, _)| name).collect();
         println!("left out, because the node is not this machine: {}", names.join(", "));
     }
     let conclusion = libtest_mimic::run(&args, trials(&cluster, &stories, false));
-    let alone = tell_one_by_one(&args, &cluster, &one_by_one);
+    let mut alone = trials(&cluster, &one_by_one, true);
+    alone.extend(trials(&cluster, &last, false));
+    let one_by_one = Arguments { test_threads: Some(1), ..args.clone() };
+    let alone = libtest_mimic::run(&one_by_one, alone);
     let is_local = cluster.is_local();
     Arc::into_inner(cluster).expect("every story has ended").stop()?;
     if is_local {
@@ -94,15 +104,6 @@ fn main() -> Result<ExitCode> {
     let passed = conclusion.num_passed + alone.num_passed;
     println!("{passed} passed, {failed} failed");
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-fn tell_one_by_one(
-    args: &Arguments,
-    cluster: &Arc<Cluster>,
-    stories: &[(&'static str, Story)],
-) -> Conclusion {
-    let args = Arguments { test_threads: Some(1), ..args.clone() };
-    libtest_mimic::run(&args, trials(cluster, stories, true))
 }
 
 fn trials(cluster: &Arc<Cluster>, stories: &[(&'static str, Story)], are_slow: bool) -> Vec<Trial> {

@@ -49,7 +49,7 @@ impl Disk {
     }
 
     /// Takes it away with all that is on it, once nobody uses it.
-    pub(crate) fn unmount(self) -> Result<()> {
+    pub fn unmount(self) -> Result<()> {
         wait::until(SOON, "the disk to be nobody's", || {
             match umount2(&self.folder, MntFlags::empty()) {
                 Err(Errno::EBUSY) => Ok(None),

@@ -11,6 +11,7 @@
 //! - [`shim`]: the shim by itself, without any containerd.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves;
 //!   [`registry`]: where images are pulled from; [`layout`]: images of any form; [`certificates`]: for servers that speak TLS.
+//! - [`installer`]: `node-installer` on such a node.
 //! - [`interrupt`]: what ctrl-C does; [`steps`]: a process killed at a chosen one; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
 //!   consists of on the machine, and what it has left there.
 //!
@@ -29,6 +30,7 @@ pub mod ctr;
 pub mod disk;
 pub mod events;
 pub mod http;
+pub mod installer;
 pub mod interrupt;
 pub mod kubelet;
 pub mod layout;

@@ -57,15 +57,24 @@ pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
 impl Node {
     /// Starts a containerd of that version and waits until Pods can be run.
     pub fn start(containerd: Containerd) -> Result<Self> {
-        Self::start_on(containerd, None)
+        Self::start_on(containerd, None, str::to_owned)
+    }
+
+    /// The same with another configuration: what `change` makes of the usual one.
+    pub fn start_with(containerd: Containerd, change: fn(&str) -> String) -> Result<Self> {
+        Self::start_on(containerd, None, change)
     }
 
     /// The same with all files on a disk of its own, of so many bytes.
     pub fn start_with_disk(containerd: Containerd, bytes: u64) -> Result<Self> {
-        Self::start_on(containerd, Some(bytes))
+        Self::start_on(containerd, Some(bytes), str::to_owned)
     }
 
-    fn start_on(containerd: Containerd, disk: Option<u64>) -> Result<Self> {
+    fn start_on(
+        containerd: Containerd,
+        disk: Option<u64>,
+        change: fn(&str) -> String,
+    ) -> Result<Self> {
         let making = interrupt::making();
         let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
         let name = folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -84,6 +93,8 @@ impl Node {
         making.note(&node.traces);
         node.disk = disk.map(|bytes| Disk::mount(&node.folder, bytes)).transpose()?;
         config::write(&node.containerd, &node.folder, &network::plugins()?)?;
+        let config = node.folder.join("config.toml");
+        fs::write(&config, change(&fs::read_to_string(&config)?))?;
         node.bridge = Some(Bridge::create(&node.name, &node.folder)?);
         node.start_containerd()?;
         node.image("pause")?;
@@ -116,6 +127,15 @@ impl Node {
             child.wait()?;
         }
         ended.map(drop)
+    }
+
+    /// Takes note that containerd has ended by itself.
+    pub fn forget_containerd(&self) {
+        if let Some(mut child) = self.daemon().take() {
+            // It may be about to end.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
     }
 
     /// The process number of containerd, while it runs.

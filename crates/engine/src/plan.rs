@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use wasmtime::AsContextMut;
 
-use crate::http::settings::{ADDRESS, HttpSettings};
+use crate::http::settings::HttpSettings;
 use crate::http::spans;
 use crate::{Error, Remains, World};
 
 /// The variable that sets the address of the HTTP server, as in runwasi.
-pub const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
+pub const LISTEN: &str = provided::LISTEN.key;
 
 /// The variable that sets the length of its accept queue, as in runwasi.
-const BACKLOG: &str = "WASMTIME_HTTP_BACKLOG";
+const BACKLOG: &str = provided::BACKLOG.key;
 
 /// The variable with the working directory (POSIX, "Environment Variables"). Go for WASI 0.1 takes it from there, because
 /// that has no function for it.
@@ -106,7 +106,7 @@ fn listen(value: &str) -> Result<SocketAddr, Error> {
     value.parse().map_err(|_| Error::Setting {
         key: LISTEN,
         value: value.to_owned(),
-        allowed: ADDRESS,
+        allowed: provided::LISTEN.allowed,
     })
 }
 
@@ -114,7 +114,7 @@ fn backlog(value: &str) -> Result<u32, Error> {
     value.parse().ok().filter(|backlog| *backlog > 0).ok_or_else(|| Error::Setting {
         key: BACKLOG,
         value: value.to_owned(),
-        allowed: "a whole number of at least 1",
+        allowed: provided::BACKLOG.allowed,
     })
 }
 

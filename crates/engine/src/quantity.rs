@@ -2,12 +2,6 @@
 
 use std::time::Duration;
 
-/// What a duration may be.
-pub const DURATION: &str = "a whole number with ms, s, m or h, such as 30s";
-
-/// What a size may be.
-pub const SIZE: &str = "a number of bytes, or one with Ki, Mi or Gi, such as 10Mi";
-
 /// `250ms`, `30s`, `5m`, `1h`; not zero.
 pub fn duration(text: &str) -> Option<Duration> {
     let digits = text.find(|c: char| !c.is_ascii_digit())?;

@@ -49,14 +49,14 @@ pub enum Error {
         reason: String,
     },
     /// A label of the image with a value that it cannot have.
-    #[error("label {key} of the image: {value:?}: {expected} is expected")]
+    #[error("label {key} of the image: {value:?} is not valid; allowed is {allowed}")]
     Label {
         /// Its name.
         key: &'static str,
         /// Its value.
         value: String,
         /// What it can have.
-        expected: &'static str,
+        allowed: &'static str,
     },
     /// containerd, when asked for the labels that a container has of its image.
     #[error("containerd at {} cannot be asked for the image's labels: {reason}", .socket.display())]

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest};
 use oci_spec::runtime::Mount;
-use provided::{PREINIT, PREINIT_VALUES};
+use provided::{PREINIT, SWITCH};
 use rule::{Entry, Entrypoint, Process, Step};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
@@ -315,7 +315,7 @@ fn preinit(container: &Container<'_>, labels: &HashMap<String, String>) -> Resul
         (None, Some(value)) => value.parse().map_err(|_| Error::Label {
             key: PREINIT,
             value: value.clone(),
-            expected: PREINIT_VALUES,
+            allowed: SWITCH,
         }),
     }
 }

@@ -1,77 +1,8 @@
-//! The annotations of a Pod that set something here: one table, from which an unknown key is refused with the nearest
-//! known one.
+//! Refuses the key of an annotation or a label that is in no table of settings, and names the nearest key that is.
 
 use std::fmt;
 
-use crate::LAYERS_LABEL;
-
-/// What the key of each begins with.
-pub const PREFIX: &str = "wasmtime.shim/";
-
-/// The annotation of a Pod, or the label of an image, that asks for a guest's initialisation before it is compiled.
-pub const PREINIT: &str = "wasmtime.shim/preinit";
-
-/// What [`PREINIT`] can be.
-pub const PREINIT_VALUES: &str = "true or false";
-
-/// The annotation that asks for a core dump of a guest that traps.
-pub const CORE_DUMP: &str = "wasmtime.shim/coredump";
-
-/// What [`CORE_DUMP`] can be.
-pub const CORE_DUMP_VALUES: &str = "an absolute path in the container";
-
-/// An annotation of a Pod.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Annotation {
-    /// Its key.
-    pub key: &'static str,
-    /// What it sets.
-    pub sets: &'static str,
-}
-
-/// Every annotation there is, in the order of their keys.
-pub const ANNOTATIONS: [Annotation; 13] = [
-    Annotation {
-        key: CORE_DUMP,
-        sets: "the file or directory for a core dump of a guest that traps",
-    },
-    Annotation {
-        key: "wasmtime.shim/http-access-log",
-        sets: "whether each response is a line of JSON on stdout",
-    },
-    Annotation {
-        key: "wasmtime.shim/http-idle-timeout",
-        sets: "how long a client of the HTTP server may be silent",
-    },
-    Annotation {
-        key: "wasmtime.shim/http-instances",
-        sets: "how many requests one instance serves",
-    },
-    Annotation {
-        key: "wasmtime.shim/http-listen",
-        sets: "the address and port of the HTTP server",
-    },
-    Annotation { key: "wasmtime.shim/http-max-body", sets: "the largest body of a request" },
-    Annotation {
-        key: "wasmtime.shim/http-max-connections",
-        sets: "the most connections at a time",
-    },
-    Annotation { key: "wasmtime.shim/http-max-header", sets: "the largest head of a request" },
-    Annotation { key: "wasmtime.shim/http-max-requests", sets: "the most instances at a time" },
-    Annotation {
-        key: "wasmtime.shim/http-request-ids",
-        sets: "whether the guest's lines begin with the id of their request",
-    },
-    Annotation {
-        key: "wasmtime.shim/http-request-timeout",
-        sets: "how long a guest may take until its response begins",
-    },
-    Annotation {
-        key: "wasmtime.shim/metrics-listen",
-        sets: "the address and port where metrics are served",
-    },
-    Annotation { key: PREINIT, sets: "whether a guest is initialised before it is compiled" },
-];
+use crate::settings::{ANNOTATIONS, LABELS, PREFIX, Setting};
 
 /// A key with [`PREFIX`] that sets nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -85,7 +16,7 @@ pub struct Unknown {
 /// # Errors
 /// [`Unknown`].
 pub fn check_annotation(key: &str) -> Result<(), Unknown> {
-    check(key, &KEYS)
+    check(key, &ANNOTATION_KEYS)
 }
 
 /// Refuses a key that begins with [`PREFIX`] and is not the key of a label of an image.
@@ -93,19 +24,22 @@ pub fn check_annotation(key: &str) -> Result<(), Unknown> {
 /// # Errors
 /// [`Unknown`].
 pub fn check_label(key: &str) -> Result<(), Unknown> {
-    check(key, &[LAYERS_LABEL, PREINIT])
+    check(key, &LABEL_KEYS)
 }
 
-/// The keys of [`ANNOTATIONS`].
-const KEYS: [&str; ANNOTATIONS.len()] = {
-    let mut keys = [""; ANNOTATIONS.len()];
+const ANNOTATION_KEYS: [&str; ANNOTATIONS.len()] = keys(&ANNOTATIONS);
+
+const LABEL_KEYS: [&str; LABELS.len()] = keys(&LABELS);
+
+const fn keys<const N: usize>(settings: &[Setting; N]) -> [&'static str; N] {
+    let mut keys = [""; N];
     let mut at = 0;
-    while at < keys.len() {
-        keys[at] = ANNOTATIONS[at].key;
+    while at < N {
+        keys[at] = settings[at].key;
         at += 1;
     }
     keys
-};
+}
 
 fn check(key: &str, allowed: &'static [&'static str]) -> Result<(), Unknown> {
     if !key.starts_with(PREFIX) || allowed.contains(&key) {
@@ -154,16 +88,16 @@ impl fmt::Display for Unknown {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{LAYERS_LABEL, PREINIT};
 
     fn refusal(key: &str) -> String {
         check_annotation(&format!("{PREFIX}{key}")).expect_err("is refused").to_string()
     }
 
     #[test]
-    fn each_key_is_there_once_in_its_order_and_passes() {
-        assert!(KEYS.is_sorted() && KEYS.windows(2).all(|two| two[0] != two[1]), "{KEYS:?}");
-        for Annotation { key, sets } in ANNOTATIONS {
-            assert!(key.starts_with(PREFIX) && !sets.is_empty());
+    fn each_key_of_the_table_passes_and_a_key_of_others() {
+        for Setting { key, .. } in ANNOTATIONS {
+            assert!(key.starts_with(PREFIX));
             assert_eq!(check_annotation(key), Ok(()));
         }
         assert_eq!(check_annotation("example.org/http-listne"), Ok(()));
@@ -190,7 +124,7 @@ mod tests {
     fn a_key_that_is_like_none_is_refused_with_all_there_are() {
         let text = refusal("xyz");
         assert!(!text.contains("did you mean"), "{text}");
-        for key in KEYS {
+        for key in ANNOTATION_KEYS {
             assert!(text.contains(key), "no {key} in {text}");
         }
     }

@@ -6,12 +6,14 @@
 #![forbid(unsafe_code)]
 
 mod annotations;
+mod settings;
 mod version;
 pub mod wasm;
 
-pub use annotations::{
-    ANNOTATIONS, Annotation, CORE_DUMP, CORE_DUMP_VALUES, PREFIX, PREINIT, PREINIT_VALUES, Unknown,
-    check_annotation, check_label,
+pub use annotations::{Unknown, check_annotation, check_label};
+pub use settings::{
+    ANNOTATIONS, BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, CORE_DUMP, CORE_DUMP_VALUES, Group,
+    LISTEN, PREFIX, PREINIT, RUNTIME_OPTIONS, SETTINGS, SWITCH, Setting, Unset, allowed,
 };
 pub use version::Version;
 

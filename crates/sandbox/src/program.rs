@@ -196,6 +196,7 @@ pub fn destroy(
     let runtime = runtime_of(&record.create)?;
     let state = runtime.state(id);
     building::end(directory)?;
+    // `delete` would kill it as well, and then wait for the shim to reap it, which waits for this.
     building::end_holders(&state.join(EXEC_FIFO));
     match create::members(directory, spec) {
         Some(members) => members.kill(cgroup)?,

@@ -1,6 +1,6 @@
 //! Gives back the memory that a process was forked with, once it does nothing but wait.
 //!
-//! A pause is a copy of the zygote, and of what the request left in it: most of what a Pod costs that has done
+//! A pause is a copy of the zygote, and of what isolating it left: most of what a Pod costs that has done
 //! nothing yet. It needs the stack it stands on alone.
 
 use std::fs;

@@ -22,6 +22,10 @@ const CANNOT_EXECUTE: i32 = 126;
 const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
 /// What an isolated process does once it is released.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the pause gives back its heap, so what it reads then is on its stack"
+)]
 pub enum Isolated {
     /// [`crate::Workload::Pause`].
     Pause(Pause),

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use engine::HttpSettings;
-use provided::{CORE_DUMP, CORE_DUMP_VALUES, PREFIX, PREINIT, PREINIT_VALUES};
+use provided::{CORE_DUMP, CORE_DUMP_VALUES, PREFIX, PREINIT, SWITCH};
 
 /// An annotation that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -13,14 +13,14 @@ pub enum Error {
     #[error("annotation: {0}")]
     Unknown(#[from] provided::Unknown),
     /// One with a value that it cannot have.
-    #[error("annotation {key}: {value:?}: {expected} is expected")]
+    #[error("annotation {key}: {value:?} is not valid; allowed is {allowed}")]
     Value {
         /// Its key.
         key: &'static str,
         /// Its value.
         value: String,
         /// What it can have.
-        expected: &'static str,
+        allowed: &'static str,
     },
     /// One of a server.
     #[error(transparent)]
@@ -77,7 +77,7 @@ pub fn is_ours(key: &str) -> bool {
 }
 
 fn preinit(value: &str) -> Result<bool, Error> {
-    value.parse().map_err(|_| refused(PREINIT, value, PREINIT_VALUES))
+    value.parse().map_err(|_| refused(PREINIT, value, SWITCH))
 }
 
 fn core_dump(value: &str) -> Result<PathBuf, Error> {
@@ -88,8 +88,8 @@ fn core_dump(value: &str) -> Result<PathBuf, Error> {
     }
 }
 
-fn refused(key: &'static str, value: &str, expected: &'static str) -> Error {
-    Error::Value { key, value: value.to_owned(), expected }
+fn refused(key: &'static str, value: &str, allowed: &'static str) -> Error {
+    Error::Value { key, value: value.to_owned(), allowed }
 }
 
 #[cfg(test)]
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn every_annotation_of_the_table_is_one_that_can_be_set() {
-        for provided::Annotation { key, .. } in provided::ANNOTATIONS {
+        for provided::Setting { key, .. } in provided::ANNOTATIONS {
             let text = parse(key, "\0").expect_err("no annotation has such a value");
             assert!(text.contains(key) && !text.contains("unknown"), "{text}");
         }
@@ -126,8 +126,12 @@ mod tests {
     #[test]
     fn a_value_that_an_annotation_cannot_have_is_refused_with_what_it_can() {
         for (key, value, part) in [
-            ("preinit", "yes", "preinit: \"yes\": true or false is expected"),
-            ("coredump", "dumps", "coredump: \"dumps\": an absolute path in the container is"),
+            ("preinit", "yes", "preinit: \"yes\" is not valid; allowed is true or false"),
+            (
+                "coredump",
+                "dumps",
+                "coredump: \"dumps\" is not valid; allowed is an absolute path in the container",
+            ),
             ("http-max-requests", "0", "a whole number of at least 1"),
         ] {
             let text = parse(&format!("{PREFIX}{key}"), value).expect_err("is refused");

@@ -73,14 +73,14 @@ pub enum Error {
     #[error(transparent)]
     Annotations(#[from] annotations::Error),
     /// A variable of containerd's environment.
-    #[error("{key}={value:?} in containerd's environment: {expected} is expected")]
+    #[error("{key}={value:?} in containerd's environment is not valid; allowed is {allowed}")]
     Setting {
         /// Its name.
         key: &'static str,
         /// Its value.
         value: String,
         /// What it can have.
-        expected: &'static str,
+        allowed: &'static str,
     },
     /// The args, env or settings of a guest.
     #[error(transparent)]

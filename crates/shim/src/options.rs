@@ -32,7 +32,7 @@ pub enum Error {
     )]
     Type(String),
     /// A key that no runtime option has.
-    #[error("runtime options: unknown key {0:?}; allowed are {list}", list = KNOWN.join(", "))]
+    #[error("runtime options: unknown key {0:?}; allowed are {list}", list = known().join(", "))]
     Key(String),
     /// The TOML text, or a value in it.
     #[error("runtime options in containerd's config: {}", .0.message())]
@@ -84,25 +84,6 @@ struct RuntimeOptions {
     config_body: Vec<u8>,
 }
 
-/// Every option runc's shim knows, in containerd 1.6 to 2.4, and those of `runtimeoptions.v1.Options` itself.
-const KNOWN: [&str; 15] = [
-    "BinaryName",
-    "ConfigPath",
-    "CriuImagePath",
-    "CriuPath",
-    "CriuWorkPath",
-    "IoGid",
-    "IoUid",
-    "NoNewKeyring",
-    "NoPivotRoot",
-    "Root",
-    "ShimCgroup",
-    "SystemdCgroup",
-    "TaskApiAddress",
-    "TaskApiVersion",
-    "TypeUrl",
-];
-
 impl Options {
     /// Reads what containerd attached to Create, or nothing.
     pub fn parse(any: Option<&Any>) -> Result<Options, Error> {
@@ -152,7 +133,7 @@ impl Options {
 
     fn from_toml(text: &str) -> Result<Options, Error> {
         let table: toml::Table = toml::from_str(text)?;
-        if let Some(key) = table.keys().find(|key| !KNOWN.contains(&key.as_str())) {
+        if let Some(key) = table.keys().find(|key| !known().contains(&key.as_str())) {
             return Err(Error::Key(key.clone()));
         }
         Ok(table.try_into()?)
@@ -172,6 +153,10 @@ impl From<RuncOptions> for Options {
             io_gid: options.io_gid,
         }
     }
+}
+
+fn known() -> [&'static str; provided::RUNTIME_OPTIONS.len()] {
+    provided::RUNTIME_OPTIONS.map(|option| option.key)
 }
 
 fn toml_text(options: RuntimeOptions, any: &Any) -> Result<String, Error> {
@@ -264,6 +249,15 @@ mod tests {
     fn another_runtimes_options_are_refused_by_type() {
         let error = Options::parse(Some(&any("io.kata.Options", vec![]))).expect_err("not ours");
         assert!(error.to_string().contains("io.kata.Options"), "{error}");
+    }
+
+    #[test]
+    fn the_default_that_the_table_says_is_the_default() {
+        for provided::Setting { key, unset, .. } in provided::RUNTIME_OPTIONS {
+            let provided::Unset::Is(value) = unset else { continue };
+            let options = Options::parse(Some(&toml_options(&format!("{key} = {value}"))));
+            assert_eq!(options.expect("parses"), Options::default(), "{key}");
+        }
     }
 
     #[test]

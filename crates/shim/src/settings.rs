@@ -7,29 +7,22 @@ use std::thread;
 use engine::quantity;
 use image::cache::Allowed;
 use nix::sys::sysinfo::sysinfo;
+use provided::Setting;
 use sandbox::Bounds;
 
 use crate::errors::Error;
 
-/// Where code is kept that containerd's content store does not take.
-const CACHE: &str = "WASMTIME_SHIM_CACHE";
+/// How long a compilation may take.
+pub const COMPILE_TIME: &str = provided::COMPILE_TIME.key;
 
-/// Where that is without the variable.
+/// How much memory a compilation may use.
+pub const COMPILE_MEMORY: &str = provided::COMPILE_MEMORY.key;
+
+/// Where code is kept that containerd's content store does not take, without the variable.
 const DEFAULT_CACHE: &str = "/var/lib/wasmtime-shim/cache";
 
-/// What [`CACHE`] can be: the shim's own working directory is a bundle, which is removed with its container.
-const CACHES: &str = "an absolute path";
-
-/// How long a compilation may take.
-pub const COMPILE_TIME: &str = "WASMTIME_SHIM_COMPILE_TIME";
-
-/// How much memory a compilation may take.
-pub const COMPILE_MEMORY: &str = "WASMTIME_SHIM_COMPILE_MEMORY";
-
-/// The least that [`COMPILE_MEMORY`] can be: a guest of some hundred KiB takes 40 MiB, and the stack of each of the
-/// worker's threads, of which there is one for each processor, 2 MiB.
+/// The least memory of a compilation, as the text of [`provided::COMPILE_MEMORY`] says.
 const LEAST_MEMORY: u64 = 256 << 20;
-const MEMORIES: &str = "a size of at least 256Mi, such as 4Gi,";
 
 /// What compilations may use.
 #[derive(Debug, Clone, Copy)]
@@ -46,7 +39,7 @@ pub struct Compilations {
 /// [`Error::Setting`] for a path that is not absolute.
 pub fn cache() -> Result<PathBuf, Error> {
     let absolute = |text: &str| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
-    Ok(setting(CACHE, absolute, CACHES)?.unwrap_or_else(|| DEFAULT_CACHE.into()))
+    Ok(setting(&provided::CACHE, absolute)?.unwrap_or_else(|| DEFAULT_CACHE.into()))
 }
 
 /// What compilations may use.
@@ -56,8 +49,8 @@ pub fn cache() -> Result<PathBuf, Error> {
 pub fn compilations() -> Result<Compilations, Error> {
     let Bounds { time, memory } = Bounds::default();
     let enough = |text: &str| quantity::size(text).filter(|size| *size >= LEAST_MEMORY);
-    let time = setting(COMPILE_TIME, quantity::duration, quantity::DURATION)?.unwrap_or(time);
-    let memory = setting(COMPILE_MEMORY, enough, MEMORIES)?.unwrap_or(memory);
+    let time = setting(&provided::COMPILE_TIME, quantity::duration)?.unwrap_or(time);
+    let memory = setting(&provided::COMPILE_MEMORY, enough)?.unwrap_or(memory);
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let node = sysinfo().map_or(0, |node| node.ram_total());
     let allowed = Allowed { at_a_time: at_a_time(processors, node, memory), time };
@@ -71,18 +64,20 @@ fn at_a_time(processors: usize, node: u64, memory: u64) -> u32 {
 }
 
 fn setting<T>(
-    key: &'static str,
+    setting: &Setting,
     parse: impl FnOnce(&str) -> Option<T>,
-    expected: &'static str,
 ) -> Result<Option<T>, Error> {
+    let Setting { key, allowed, .. } = *setting;
     let Some(value) = env::var_os(key) else { return Ok(None) };
     let value = value.to_string_lossy().into_owned();
     let parsed = parse(&value);
-    parsed.map(Some).ok_or(Error::Setting { key, value, expected })
+    parsed.map(Some).ok_or(Error::Setting { key, value, allowed })
 }
 
 #[cfg(test)]
 mod tests {
+    use provided::Unset;
+
     use super::*;
 
     const GIB: u64 = 1 << 30;
@@ -94,5 +89,17 @@ mod tests {
         assert_eq!(at_a_time(4, 8 * GIB - 1, 4 * GIB), 1);
         assert_eq!(at_a_time(4, GIB, 4 * GIB), 1);
         assert_eq!(at_a_time(4, 0, 4 * GIB), 1);
+    }
+
+    #[test]
+    fn the_default_that_the_table_says_is_the_default() {
+        let value = |setting: Setting| match setting.unset {
+            Unset::Is(value) => value,
+            Unset::Means(text) => panic!("{text} is no value"),
+        };
+        let Bounds { time, memory } = Bounds::default();
+        assert_eq!(quantity::duration(value(provided::COMPILE_TIME)), Some(time));
+        assert_eq!(quantity::size(value(provided::COMPILE_MEMORY)), Some(memory));
+        assert_eq!(value(provided::CACHE), DEFAULT_CACHE);
     }
 }

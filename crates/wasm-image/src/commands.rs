@@ -4,11 +4,13 @@ use std::fmt::Display;
 use std::io::{self, Write};
 
 use anyhow::{Context, Result};
+use clap::CommandFactory;
 use oci_client::Reference;
 use serde::Serialize;
 
 use crate::args::{
-    Build, Command, Convert, Copy, Destination, Format, Inspect, Kind, Pull, Push, Turn, tagged,
+    Args, Build, Command, Convert, Copy, Destination, Format, Inspect, Kind, Pull, Push, Turn,
+    tagged,
 };
 use crate::compose::{self, Part};
 use crate::errors::Error;
@@ -32,6 +34,7 @@ pub async fn run(command: Command) -> Result<()> {
             say(&in_form(&compose::run(&it).await?, it.format)?, output::is_stdout(&it.output))
         }
         Command::Componentize(it) => turn(&it, "a component", componentize::componentize),
+        Command::Pages(pages) => Ok(pages.write(Args::command())?),
         Command::Wat(it) => turn(&it, "a module", |text| Ok(wat::parse_bytes(text)?.into())),
     }
 }

@@ -7,7 +7,7 @@
 //! | `GET /args` | the arguments, one per line |
 //! | `GET /file?path=PATH` | the file's content, or 404 with the operating system's error |
 //! | `/echo`, by any method | the request's body, streamed back |
-//! | `GET /log?text=MESSAGE` | `logged`, after writing the message to stdout and stderr |
+//! | `GET /log?text=MESSAGE` | `logged`, after writing the message, which may be percent-encoded, to stdout and stderr |
 //! | `GET /trap` | none: the guest traps |
 //! | `GET /spin` | none: the guest is in a loop |
 //! | `GET /fetch?url=URL` | the status and body of what is there, or 502 with the reason |
@@ -26,6 +26,7 @@ mod rows;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
+use percent_encoding::percent_decode_str;
 use wasip2::exports::http::incoming_handler::Guest;
 use wasip2::http::types::{Fields, IncomingRequest, OutgoingResponse, ResponseOutparam, Scheme};
 
@@ -95,6 +96,7 @@ fn read_file(path: &str) -> Result<String, String> {
 }
 
 fn log(message: &str) -> String {
+    let message = percent_decode_str(message).decode_utf8_lossy();
     println!("stdout: {message}");
     eprintln!("stderr: {message}");
     "logged\n".into()

@@ -97,9 +97,9 @@ fn last_words(log: &str) -> String {
 
 /// A program of the cluster: built from `tests/cluster`, or the distribution's.
 pub fn program(name: &str) -> Result<PathBuf> {
-    let built = repository().join("target/go/cluster").join(name);
-    let paths = [built, Path::new("/usr/bin").join(name)];
-    let found = paths.into_iter().find(|path| path.exists());
+    let built = ["cluster", "charts"].map(|module| repository().join("target/go").join(module));
+    let dirs = built.into_iter().chain(["/usr/bin".into()]);
+    let found = dirs.map(|dir| dir.join(name)).find(|path| path.exists());
     found.with_context(|| format!("{name} is not there; `make cluster-tools` gets it"))
 }
 

@@ -29,6 +29,8 @@ impl Cluster {
         let mut controllers = common(ports.controllers);
         let key = self.path("service-accounts.key")?;
         controllers.push(format!("--service-account-private-key-file={key}"));
+        // For Pods that do talk to the API server.
+        controllers.push(format!("--root-ca-file={}", self.path("api/apiserver.crt")?));
         self.start_component("kube-controller-manager", controllers)?;
         self.start_component("kube-scheduler", common(ports.scheduler))
     }

@@ -49,8 +49,15 @@ const SAMPLES: &str = "registry.example/samples";
 const MADE_HERE: &str = "wasmtime-shim-tests=true";
 
 /// What a cluster consists of, beside its containerd.
-const PROGRAMS: [&str; 6] =
-    ["etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"];
+const PROGRAMS: [&str; 7] = [
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kubectl",
+    "helm",
+];
 
 /// A cluster. As a node: whoever started it calls [`Cluster::stop`].
 #[derive(Debug)]
@@ -147,6 +154,17 @@ impl Cluster {
         cgroups::remove_tree(&node.cgroup_parent())?;
         node.remove_pods()?;
         node.stop()
+    }
+
+    /// The API server's URL.
+    pub fn server(&self) -> Result<String> {
+        self.must(&["config", "view", "--output=jsonpath={.clusters[0].cluster.server}"])
+    }
+
+    /// Runs Helm.
+    pub fn helm(&self, words: &[&str]) -> Result<Output> {
+        let kubeconfig = format!("--kubeconfig={}", self.kubeconfig.display());
+        command::run(program("helm")?, [kubeconfig.as_str()].iter().chain(words).copied())
     }
 
     /// Runs kubectl.

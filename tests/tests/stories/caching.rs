@@ -56,7 +56,12 @@ const FUNCTIONS: usize = 20;
 pub fn kill(bundle: &Bundle, processes: &[Process]) -> Result<()> {
     processes.iter().for_each(|process| drop(process.kill(Signal::SIGKILL)));
     // A container that is made already stays, for the delete action.
-    let gone = |process: &Process| Process::at(process.pid).is_none();
+    // While one of its threads is still in a system call, it has its socket open: whoever starts another shim would be given
+    // that one's address.
+    let threads = |process: &Process| {
+        fs::read_dir(format!("/proc/{}/task", process.pid)).map_or(0, |threads| threads.count())
+    };
+    let gone = |process: &Process| Process::at(process.pid).is_none() && threads(process) <= 1;
     wait::until(SOON, "the shim to end", || Ok(processes.iter().all(gone).then_some(())))?;
     let folder = bundle.folder.display().to_string();
     let deleted = bundle.execute(&["-bundle", &folder, "delete"])?;

@@ -452,9 +452,13 @@ fn what_a_compilation_may_use_is_set_and_told() -> Result<()> {
     for (variable, value, words) in [
         (time, "1s", ["/app.wat: ", "cannot be compiled within 1s", time]),
         (memory, "300Mi", ["/app.wat: ", "cannot be compiled in 300 MiB of memory", memory]),
-        (time, "soon", [time, "\"soon\"", "such as 30s is expected"]),
-        (memory, "1", [memory, "\"1\"", "a size of at least 256Mi, such as 4Gi, is expected"]),
-        (cache, "cache", [cache, "\"cache\"", "an absolute path is expected"]),
+        (
+            time,
+            "soon",
+            [time, "\"soon\"", "allowed is a whole number with ms, s, m or h, such as 30s"],
+        ),
+        (memory, "1", [memory, "\"1\"", "allowed is a size of at least 256Mi, such as 4Gi"]),
+        (cache, "cache", [cache, "\"cache\"", "allowed is an absolute path"]),
     ] {
         let refusal = refusal(variable, value)?;
         for word in words {

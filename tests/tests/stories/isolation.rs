@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 
@@ -54,7 +54,8 @@ const STATUS: [&str; 12] = [
     "Threads",
 ];
 
-const LIMITS: [&str; 3] = ["Max open files", "Max resident set", "Max pending signals"];
+/// The soft and the hard limit of open files in a spec; where there is none, it is the shim's.
+const OPEN_FILES: [u32; 2] = [512, 1024];
 
 fn facts(pid: u32, bundle: &Bundle, joined: Option<u32>) -> Result<String> {
     let of =
@@ -69,15 +70,18 @@ fn facts(pid: u32, bundle: &Bundle, joined: Option<u32>) -> Result<String> {
     for kind in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
         writeln!(facts, "namespace {kind}: {}", whose(pid, kind, joined)?)?;
     }
-    for line in of("mountinfo")?.lines() {
-        writeln!(facts, "mount {}", mount(line))?;
+    // In no order: those of a user namespace come in the order in which they are opened.
+    let mounts: BTreeSet<String> = of("mountinfo")?.lines().map(mount).collect();
+    for mount in mounts {
+        writeln!(facts, "mount {mount}")?;
     }
-    for line in
-        of("limits")?.lines().filter(|line| LIMITS[..2].iter().any(|it| line.starts_with(it)))
-    {
-        writeln!(facts, "limit {}", words(line))?;
+    let limit = of("limits")?.lines().find(|line| line.starts_with("Max open files")).map(words);
+    let limit = limit.filter(|line| line.contains(&format!(" {} ", OPEN_FILES[0])));
+    writeln!(facts, "limit {}", limit.as_deref().unwrap_or("none of its own"))?;
+    // Without one in the spec it is the shim's, which is near the test's.
+    if let Some(score) = of("oom_score_adj")?.trim().parse::<i32>().ok().filter(|it| *it > 100) {
+        writeln!(facts, "oom_score_adj: {score}")?;
     }
-    writeln!(facts, "oom_score_adj: {}", of("oom_score_adj")?.trim())?;
     let own = of("cgroup")?.lines().filter(|line| line.ends_with(&bundle.cgroup())).count();
     writeln!(facts, "in its cgroup: {}", own > 0)?;
     let environment = fs::read(format!("/proc/{pid}/environ"))?;
@@ -169,7 +173,7 @@ fn containers() -> Result<Vec<(&'static str, Bundle, Option<Joined>)>> {
         config["process"]["capabilities"] = capabilities();
         config["process"]["oomScoreAdj"] = json!(900);
         config["process"]["rlimits"] =
-            json!([{ "type": "RLIMIT_NOFILE", "soft": 512, "hard": 1024 }]);
+            json!([{ "type": "RLIMIT_NOFILE", "soft": OPEN_FILES[0], "hard": OPEN_FILES[1] }]);
     })?;
     let volumes = server()?;
     volumes.edit_config(|config| add_volumes(config, &volumes.folder))?;
@@ -181,6 +185,7 @@ fn containers() -> Result<Vec<(&'static str, Bundle, Option<Joined>)>> {
     })?;
     let mapped = server()?;
     mapped.edit_config(map_ids)?;
+    give_root_to(&mapped, 100_000)?;
     let joining = server()?;
     let joined = Joined::new()?;
     joining.edit_config(|config| {
@@ -232,6 +237,11 @@ fn map_ids(config: &mut Value) {
     let kinds = ["user", "pid", "mount", "ipc", "uts", "network"];
     config["linux"]["namespaces"] =
         kinds.iter().map(|kind| json!({ "type": kind })).collect::<Value>();
+}
+
+/// As a snapshotter does for a container in a user namespace.
+fn give_root_to(bundle: &Bundle, id: u32) -> Result<()> {
+    Ok(chown(bundle.folder.join("image"), Some(id), Some(id))?)
 }
 
 /// A process with namespaces that others join. Killed when the story ends.
@@ -317,39 +327,42 @@ fn refused(bundle: Bundle) -> Result<String> {
     Ok(refusal.message)
 }
 
+/// A change to a bundle's `config.json`.
+type Change = fn(&mut Value);
+
 #[test]
 fn a_create_that_fails_says_at_which_step_and_on_what() -> Result<()> {
-    let cases: [(&dyn Fn(&mut Value), &str); 6] = [
+    let cases: [(Change, &str); 6] = [
         (
-            &|config| {
+            |config| {
                 config["mounts"][0] = json!({ "destination": "/data", "type": "bind",
                     "source": "/no/such/volume", "options": ["rbind"] });
             },
             r#"cannot mount "/data" from "/no/such/volume": no such file or directory"#,
         ),
         (
-            &|config| {
+            |config| {
                 config["linux"]["namespaces"][0]["path"] = json!("/no/such/namespace");
             },
             r#"cannot join the pid namespace "/no/such/namespace": no such file or directory"#,
         ),
         (
-            &|config| config["process"]["cwd"] = json!("/guest.wasm"),
+            |config| config["process"]["cwd"] = json!("/guest.wasm"),
             r#"cannot enter the working directory "/guest.wasm": not a directory"#,
         ),
         (
-            &|config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }),
+            |config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }),
             r#"cannot set the kernel parameter "vm.swappiness": it is the whole node's"#,
         ),
         (
-            &|config| {
+            |config| {
                 config["process"]["rlimits"] =
                     json!([{ "type": "RLIMIT_NPROC", "soft": 2, "hard": 1 }]);
             },
             "cannot set the limit RLIMIT_NPROC: invalid argument",
         ),
         (
-            &|config| {
+            |config| {
                 config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/false" }] });
             },
             r#"cannot run the createRuntime hook "/bin/false": it ended with exit code 1"#,
@@ -453,6 +466,7 @@ fn a_user_namespace_has_as_many_ranges_as_the_spec_and_volumes_their_own_ids() -
     let volume = bundle.folder.join("volume");
     fs::create_dir(&volume)?;
     fs::write(volume.join("file"), "")?;
+    give_root_to(&bundle, 200_000)?;
     let ranges = json!([{ "containerID": 0, "hostID": 200_000, "size": 1000 },
         { "containerID": 1000, "hostID": 300_000, "size": 1 }]);
     bundle.edit_config(|config| {

@@ -100,7 +100,7 @@ fn a_guest_that_cannot_be_initialised_ahead_is_refused_with_the_reason() -> Resu
 
         let error = node.run_pod(&Pod::new("mistaken").annotation(PREINIT, "yes"));
         let text = format!("{:#}", error.err().context("was run")?);
-        assert!(text.contains("\"yes\": true or false is expected"), "{text}");
+        assert!(text.contains("\"yes\" is not valid; allowed is true or false"), "{text}");
         Ok(())
     })
 }

@@ -50,8 +50,7 @@ fn printed(node: &Node, handler: &str, flags: &[&str], script: &str) -> Result<S
 #[test]
 fn a_program_finds_what_it_finds_under_runc() -> Result<()> {
     on_each_containerd(|node| {
-        let flags: [&[&str]; 4] =
-            [&[], &["--net-host"], &["--privileged"], &["--user", "1000:2000", "--read-only"]];
+        let flags: [&[&str]; 4] = [&[], &["--net-host"], &["--privileged"], &["--read-only"]];
         for flags in flags {
             let [ours, runcs] = [&*tests::spec::handler(), "runc"]
                 .map(|handler| printed(node, handler, flags, LOOK));
@@ -68,13 +67,15 @@ fn a_program_of_a_pod_finds_what_it_finds_under_runc() -> Result<()> {
     on_each_containerd(|node| {
         let [ours, runcs] = [&*tests::spec::handler(), "runc"].map(|handler| {
             let pod = node.run_pod(&Pod::new(&format!("look-{handler}")).handler(handler))?;
-            let look = Container::shell("app", &node.image("linux")?, LOOK);
-            let look = pod.run(&look.runtime_default_seccomp().memory_limit(64 << 20))?;
-            look.wait()?;
-            let executed =
-                pod.run(&Container::shell("other", &node.image("linux")?, "sleep 1000"))?;
-            let executed = executed.exec(&["sh", "-c", LOOK])?.stdout;
-            let text = format!("{}{executed}", look.logs()?.stdout);
+            let linux = node.image("linux")?;
+            let look = |name| Container::shell(name, &linux, LOOK).memory_limit(64 << 20);
+            let first = pod.run(&look("first").runtime_default_seccomp())?;
+            let user = pod.run(&look("user").user(1000, 2000))?;
+            first.wait()?;
+            user.wait()?;
+            let other = pod.run(&Container::shell("other", &linux, "sleep 1000"))?;
+            let executed = other.exec(&["sh", "-c", LOOK])?.stdout;
+            let text = format!("{}{}{executed}", first.logs()?.stdout, user.logs()?.stdout);
             Ok(text.replace(&pod.id, "POD")) as Result<String>
         });
         assert_eq!(ours?, runcs?);

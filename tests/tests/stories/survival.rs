@@ -312,10 +312,13 @@ fn shims_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
         let process = shim_of(&bundle.id)?;
         let create = || shim.create(&bundle.create_request());
         let (steps, created) = kill_meanwhile(&process, victim, Some(&process), create)?;
-        if Process::at(process.pid).is_some() {
+        // At the last steps Create has answered.
+        if steps < victim.step {
             take_back(&shim, &bundle, victim, created)?;
             kill(&process)?;
         }
+        let is_gone = || Ok(Process::at(process.pid).is_none().then_some(()));
+        wait::until(SOON, "the shim to end", is_gone)?;
         bundle.execute(&["-bundle", &folder, "delete"])?.success()?;
         nothing_is_left_of(&bundle, &process).map(|()| steps)
     })?;

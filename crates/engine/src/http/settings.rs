@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::quantity::{DURATION, SIZE, duration, size};
+use crate::quantity::{duration, size};
 use crate::{Error, World, memory};
 
 /// What the annotations begin with, but [`METRICS`].
@@ -112,13 +112,13 @@ impl HttpSettings {
     /// # Errors
     /// [`Error::Annotation`] for one that there is not, or a value that it cannot have.
     pub fn annotate(&mut self, key: &str, value: &str) -> Result<(), Error> {
-        let refused =
-            |allowed| Error::Annotation { key: key.to_owned(), value: value.to_owned(), allowed };
-        let count = || {
-            let count = value.parse().ok().filter(|count| *count > 0);
-            count.ok_or_else(|| refused("a whole number of at least 1"))
+        let refused = || Error::Annotation {
+            key: key.to_owned(),
+            value: value.to_owned(),
+            allowed: provided::allowed(key),
         };
-        let address = || value.parse().map_err(|_| refused(ADDRESS));
+        let count = || value.parse().ok().filter(|count| *count > 0).ok_or_else(refused);
+        let address = || value.parse().map_err(|_| refused());
         match key.strip_prefix(PREFIX) {
             None if key == METRICS => self.metrics = Some(address()?),
             Some("listen") => self.listen = Some(address()?),
@@ -126,24 +126,21 @@ impl HttpSettings {
                 self.has_access_log = match value {
                     "json" => true,
                     "off" => false,
-                    _ => return Err(refused("json or off")),
+                    _ => return Err(refused()),
                 }
             }
             Some("request-ids") => {
-                self.has_request_ids = value.parse().map_err(|_| refused("true or false"))?;
+                self.has_request_ids = value.parse().map_err(|_| refused())?;
             }
             Some("request-timeout") => {
-                self.request_time = duration(value).ok_or_else(|| refused(DURATION))?;
+                self.request_time = duration(value).ok_or_else(refused)?;
             }
-            Some("idle-timeout") => {
-                self.idle_time = duration(value).ok_or_else(|| refused(DURATION))?;
-            }
+            Some("idle-timeout") => self.idle_time = duration(value).ok_or_else(refused)?,
             Some("max-header") => {
                 let head = size(value).filter(|size| HEADS.contains(size));
-                self.head =
-                    head.and_then(|it| it.try_into().ok()).ok_or_else(|| refused(HEADER))?;
+                self.head = head.and_then(|it| it.try_into().ok()).ok_or_else(refused)?;
             }
-            Some("max-body") => self.body = size(value).ok_or_else(|| refused(SIZE))?,
+            Some("max-body") => self.body = size(value).ok_or_else(refused)?,
             Some("max-requests") => self.instances = Some(count()?),
             Some("max-connections") => self.connections = count()?,
             Some("instances") => {
@@ -151,9 +148,9 @@ impl HttpSettings {
                     None if value == "per-request" => 1,
                     Some(("reuse", requests)) => {
                         let requests = requests.parse().ok().filter(|requests| *requests > 0);
-                        requests.ok_or_else(|| refused(POLICY))?
+                        requests.ok_or_else(refused)?
                     }
-                    _ => return Err(refused(POLICY)),
+                    _ => return Err(refused()),
                 });
             }
             // What is in the table and not here is not for a server.
@@ -183,13 +180,10 @@ impl HttpSettings {
     }
 }
 
-/// What an address may be.
-pub const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
-const POLICY: &str = "per-request, or reuse=N with a whole number of at least 1";
-const HEADER: &str = "a size from 8Ki to 1Mi";
-
 #[cfg(test)]
 mod tests {
+    use provided::Unset;
+
     use super::*;
 
     fn annotated(key: &str, value: &str) -> Result<HttpSettings, String> {
@@ -250,10 +244,24 @@ mod tests {
 
     #[test]
     fn each_key_of_the_table_that_is_for_a_server_is_taken() {
-        for provided::Annotation { key, .. } in provided::ANNOTATIONS {
+        for provided::Setting { key, allowed, .. } in provided::ANNOTATIONS {
             // No setting has such a value: who does not know the key, takes it.
-            let taken = HttpSettings::default().annotate(key, "\0").is_ok();
-            assert_eq!(taken, !HttpSettings::knows(key), "{key}");
+            let taken = HttpSettings::default().annotate(key, "\0");
+            assert_eq!(taken.is_ok(), !HttpSettings::knows(key), "{key}");
+            let text = taken.err().map(|error| error.to_string());
+            assert!(text.is_none_or(|text| text.ends_with(allowed)), "{key}");
         }
+    }
+
+    #[test]
+    fn the_default_that_the_table_says_is_the_default() {
+        for provided::Setting { key, unset, .. } in provided::ANNOTATIONS {
+            let Unset::Is(value) = unset else { continue };
+            let mut settings = HttpSettings::default();
+            settings.annotate(key, value).expect("taken");
+            assert_eq!(settings, HttpSettings::default(), "{key}");
+        }
+        let Unset::Is(backlog) = provided::BACKLOG.unset else { panic!("no value") };
+        assert_eq!(backlog, BACKLOG.to_string());
     }
 }

@@ -14,8 +14,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{HOST, USER_AGENT};
 use hyper::http::uri::Authority;
 use hyper::{Request, Response, Version};
-use opentelemetry::trace::{Span as _, SpanKind, Status, TraceContextExt, Tracer, TracerProvider};
-use opentelemetry::{Context, Key, KeyValue};
+use opentelemetry::trace::{Span as _, SpanKind, Status, Tracer, TracerProvider};
+use opentelemetry::{Key, KeyValue};
 use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
@@ -99,7 +99,7 @@ impl Spans {
     /// Begins the span of a request, within the trace that it is of. What the guest and whom it asks do is within this
     /// one: the request's header says so.
     pub fn begin(&self, request: &mut Request<Incoming>, client: Option<SocketAddr>) -> Span {
-        let parent = Context::new().with_remote_span_context(tracing::extract(request.headers()));
+        let parent = tracing::extract(request.headers());
         let method = known_method(request.method().as_str());
         // There are no routes: a path may hold what is different each time ("Semantic conventions for HTTP spans").
         let name = method.unwrap_or("HTTP");

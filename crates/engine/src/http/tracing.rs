@@ -16,11 +16,10 @@ const STATE: HeaderName = HeaderName::from_static("tracestate");
 /// The longest state that is passed on, in bytes. The least that must be passed on is 512 (section 3.3.1.5).
 const LONGEST_STATE: usize = 1 << 10;
 
-/// Reads the headers of a request; the context is invalid if they have none.
-pub fn extract(headers: &HeaderMap) -> SpanContext {
-    let context = TraceContextPropagator::new()
-        .extract_with_context(&Context::new(), &Bounded(HeaderExtractor(headers)));
-    context.span().span_context().clone()
+/// Reads the headers of a request. The context has no span if they have no valid one.
+pub fn extract(headers: &HeaderMap) -> Context {
+    TraceContextPropagator::new()
+        .extract_with_context(&Context::new(), &Bounded(HeaderExtractor(headers)))
 }
 
 /// Writes the headers of a request in place of those that it has.
@@ -54,7 +53,8 @@ pub struct Trace(SpanContext);
 impl Trace {
     /// None if the headers have no valid trace.
     pub fn of(headers: &HeaderMap) -> Option<Trace> {
-        Some(extract(headers)).filter(SpanContext::is_valid).map(Trace)
+        let context = extract(headers);
+        context.has_active_span().then(|| Trace(context.span().span_context().clone()))
     }
 
     /// Trace id, 32 hexadecimal digits.

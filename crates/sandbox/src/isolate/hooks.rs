@@ -149,6 +149,8 @@ mod tests {
             stdio: [false; 3],
             console: false,
             workload: Workload::Pause,
+            runtime: None,
+            time: crate::limits::RUNTIME_TIME,
         };
         let spec = json!({ "ociVersion": "1.0.2", "annotations": { "a": "b" } });
         let spec: Spec = serde_json::from_value(spec).expect("a spec");

@@ -167,8 +167,10 @@ impl Inside<'_> {
         let entered = chdir(place);
         process::become_user(self.process.user())?;
         self.close(link);
-        let none = Default::default();
-        process::drop_capabilities(self.process.capabilities().as_ref().unwrap_or(&none))?;
+        let Some(capabilities) = self.process.capabilities() else {
+            return Err(Failed::new(Step::Capabilities, "the spec names none to keep"));
+        };
+        process::drop_capabilities(capabilities)?;
         // It has to be inside the container's root.
         let entered = entered.or_else(|_| chdir(place)).and_then(|()| getcwd().map(drop));
         entered.map_err(Failed::at(Step::WorkingDirectory(place.clone())))?;

@@ -133,8 +133,9 @@ impl Volume {
     fn bind(&self, root: Root<'_>, is_directory: bool) -> nix::Result<()> {
         let recursive =
             if self.options.is_recursive() { MsFlags::MS_REC } else { MsFlags::empty() };
-        let target = by_descriptor(&self.target(root, is_directory)?);
-        mount(Some(&self.from), target.as_str(), NONE, MsFlags::MS_BIND | recursive, NONE)?;
+        let target = self.target(root, is_directory)?;
+        let path = by_descriptor(&target);
+        mount(Some(&self.from), path.as_str(), NONE, MsFlags::MS_BIND | recursive, NONE)?;
         let mounted = root.at(&self.at)?;
         let (propagation, below) = self.options.propagation();
         let below = if below { MsFlags::MS_REC } else { MsFlags::empty() };
@@ -182,4 +183,80 @@ fn open_path(path: &Path) -> nix::Result<OwnedFd> {
 
 fn by_descriptor(file: &OwnedFd) -> String {
     format!("/proc/self/fd/{}", file.as_raw_fd())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs::{self, File};
+
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+
+    use super::*;
+    use crate::zygote::exit;
+
+    /// What becomes of a container's mounts where the kernel has none by descriptor.
+    fn mount_by_path(folder: &Path) -> Result<String, Failed> {
+        let failed = || Failed::at::<nix::Error>(Step::ChangeRoot);
+        unshare(CloneFlags::CLONE_NEWNS).map_err(failed())?;
+        let root = RootTree {
+            path: folder.join("root"),
+            tree: None,
+            in_short_table: false,
+            is_read_only: true,
+            no_pivot_root: false,
+            propagation: None,
+        };
+        let opened = root.attach()?;
+        let volume = |at: &str, options: &[&str]| {
+            let source = folder.join("volume").display().to_string();
+            let mount = serde_json::json!({ "destination": at, "type": "bind", "source": source,
+                "options": options });
+            let mount = serde_json::from_value(mount).expect("a mount");
+            let mut volume = Volume::open(&mount, None)?;
+            volume.what = What::Path { tree: None, is_directory: true };
+            volume.attach(Root::new(&opened))
+        };
+        volume("/data", &["rbind", "rw"])?;
+        volume("/read", &["bind", "ro", "noexec"])?;
+        forbid_devices(&root.path)?;
+        root.protect(&opened)?;
+        let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(Failed::at(Step::Start))?;
+        root.enter(&opened)?;
+        Ok(mounts)
+    }
+
+    #[test]
+    fn an_old_kernel_mounts_paths_with_the_same_bounds() {
+        let folder = tempfile::tempdir().expect("temporary directory");
+        fs::create_dir_all(folder.path().join("root/data")).expect("made");
+        fs::create_dir_all(folder.path().join("root/read")).expect("made");
+        fs::create_dir(folder.path().join("volume")).expect("made");
+        let told = File::create(folder.path().join("told")).expect("made");
+        // SAFETY: the child has the heap of the C library as fork(2) leaves it, and ends without handlers.
+        match unsafe { fork() }.expect("forked") {
+            ForkResult::Child => {
+                let text = mount_by_path(folder.path()).unwrap_or_else(|failed| failed.to_string());
+                let written = std::io::Write::write_all(&mut &told, text.as_bytes());
+                exit(i32::from(written.is_err() || !Path::new("/data").is_dir()))
+            }
+            ForkResult::Parent { child } => {
+                let told = folder.path().join("told");
+                let status = waitpid(child, None).expect("ended");
+                let text = fs::read_to_string(told).expect("told");
+                assert_eq!(status, WaitStatus::Exited(child, 0), "{text}");
+                let options = |place: &str| {
+                    let place = folder.path().join(place).display().to_string();
+                    let line = text.lines().find(|line| line.contains(&format!(" {place} ")));
+                    line.and_then(|line| line.split(' ').nth(5)).unwrap_or_default().to_owned()
+                };
+                assert!(options("root").starts_with("ro,") && options("root").contains("nodev"));
+                assert!(options("root/data").starts_with("rw,"), "{text}");
+                assert!(options("root/data").contains("nodev"), "{text}");
+                assert!(options("root/read").contains("nodev,noexec"), "{text}");
+                assert!(options("root/read").starts_with("ro,"), "{text}");
+            }
+        }
+    }
 }

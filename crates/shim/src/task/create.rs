@@ -130,7 +130,7 @@ async fn prepare(
     let is_program = kind == Kind::Program;
     let mut user = config.process().user().clone();
     if is_program {
-        rootfs.allow_devices()?;
+        rootfs.allow_devices().await?;
         user = options.owner_of_stdio(&user);
     }
     let connection = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
@@ -221,9 +221,10 @@ struct Rootfs {
 
 impl Rootfs {
     /// For a program, whose devices are the OCI runtime's to decide on.
-    fn allow_devices(&self) -> Result<(), Error> {
-        let Some(path) = &self.path else { return Ok(()) };
-        Ok(rootfs::allow_devices(&self.mounts, path)?)
+    async fn allow_devices(&self) -> Result<(), Error> {
+        let Some(path) = self.path.clone() else { return Ok(()) };
+        let mounts = self.mounts.clone();
+        blocking(move || Ok(rootfs::allow_devices(&mounts, &path)?)).await
     }
 
     fn keep(mut self) -> PathBuf {

@@ -66,6 +66,9 @@ pub enum Command {
     Componentize(Turn),
     /// Turn WebAssembly text (.wat) into its binary form
     Wat(Turn),
+    /// Write man pages and completions, for packages
+    #[command(hide = true)]
+    Pages(pages::Pages),
 }
 
 /// In which form a command reports.
@@ -221,20 +224,15 @@ nothing is started. The image has to be on the node. To be run there as root, by
 
 Examples:
   wasm-image warm registry.example/you/app:1
-  wasm-image warm registry.example/you/app:1 --address /run/k3s/containerd/containerd.sock")]
+  wasm-image warm registry.example/you/app:1 --address /run/other/containerd.sock")]
 pub struct Warm {
     /// The image, as the node has it
     #[arg(value_name = "REF")]
     pub image: String,
 
-    /// containerd's socket
-    #[arg(
-        long,
-        value_name = "SOCKET",
-        env = "CONTAINERD_ADDRESS",
-        default_value = "/run/containerd/containerd.sock"
-    )]
-    pub address: PathBuf,
+    /// containerd's socket; by default the first there is of those of containerd, k3s and RKE2, k0s, and MicroK8s
+    #[arg(long, value_name = "SOCKET", env = "CONTAINERD_ADDRESS")]
+    pub address: Option<PathBuf>,
 
     /// containerd's namespace; Kubernetes' is the default
     #[arg(long, value_name = "NAME", default_value = "k8s.io")]

@@ -12,7 +12,7 @@ mod node;
 
 use std::fmt;
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, bail};
@@ -65,11 +65,12 @@ impl fmt::Display for Warmed {
 /// container, as it is.
 pub async fn run(asked: &Warm) -> Result<Warmed> {
     let name = place::reference(&asked.image)?.whole();
-    let node = Node::connect(&asked.address, &asked.namespace, asked.snapshotter.clone()).await?;
+    let address = asked.address.clone().unwrap_or_else(|| socket(Path::new("/")));
+    let node = Node::connect(&address, &asked.namespace, asked.snapshotter.clone()).await?;
     let image = Image::of(&node, &name).await?;
     let stem = format!("{PREFIX}-{}-", &blob::digest(name.as_bytes())["sha256:".len()..][..DIGITS]);
     // Two of one image would take each other's containers for leftovers.
-    let _alone = alone(&asked.address).await?;
+    let _alone = alone(&address).await?;
     for left in node.containers(&stem).await? {
         progress::note(&format!("removing {left}, which an earlier run has left"));
         node.remove(&left).await?;
@@ -80,6 +81,20 @@ pub async fn run(asked: &Warm) -> Result<Warmed> {
     let compiled = before.zip(image.codes(&node).await?).map(|(before, after)| before != after);
     let (digest, seconds) = (image.digest, started.elapsed().as_secs_f64());
     Ok(Warmed { image: name, digest, compiled, seconds })
+}
+
+/// Where distributions have containerd's socket, below the root directory; the first is the usual one.
+const SOCKETS: [&str; 4] = [
+    "run/containerd/containerd.sock",
+    "run/k3s/containerd/containerd.sock",
+    "run/k0s/containerd.sock",
+    "var/snap/microk8s/common/run/containerd.sock",
+];
+
+/// The socket that there is; the usual one if there is none.
+fn socket(root: &Path) -> PathBuf {
+    let there = SOCKETS.iter().map(|path| root.join(path)).find(|path| path.exists());
+    there.unwrap_or_else(|| root.join(SOCKETS[0]))
 }
 
 /// Creates a container, and removes all of it whatever comes of that.
@@ -123,4 +138,23 @@ async fn alone(socket: &Path) -> Result<File> {
         }
     }
     bail!("another `wasm-image warm` works on this node, and does not end")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::{SOCKETS, socket};
+
+    #[test]
+    fn the_socket_of_each_distribution_is_found_and_a_missing_one_is_the_usual() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(socket(root.path()), root.path().join("run/containerd/containerd.sock"));
+        for path in SOCKETS.iter().rev() {
+            let path = root.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            assert_eq!(socket(root.path()), path);
+        }
+    }
 }

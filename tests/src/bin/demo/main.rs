@@ -78,7 +78,7 @@ fn show_containers<'node>(
 fn show_start_times(node: &Node, pod: &RunningPod<'_>) -> Result<()> {
     println!("\nFrom the request to the guest's first output, as seen from outside:");
     let cases = [
-        ("hello-c", "a guest, compiled unless known here"),
+        ("hello-c", "a guest, compiled if it is new here"),
         ("hello-c", "the same guest again"),
         ("linux", "a Linux container, for comparison"),
     ];

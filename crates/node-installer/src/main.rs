@@ -1,0 +1,95 @@
+//! `node-installer` puts the shim on a node: its binary, and the handler in containerd's configuration.
+//!
+//! To read in this order: [`args`] is what can be asked; [`node`] and [`distribution`] are what is found; [`config`] decides
+//! which text has to be another, and touches nothing; [`target`] has all files that are to be written; [`install`] and
+//! [`uninstall`] write them by way of [`files`], with the way back in [`record`]; [`containerd`] and [`cri`] ask the node's
+//! containerd, and [`restart`] has it restarted. [`daemon`] and [`cluster`] are for the DaemonSet of the chart.
+#![forbid(unsafe_code)]
+
+mod args;
+mod cluster;
+mod config;
+mod containerd;
+mod cri;
+mod daemon;
+mod distribution;
+mod environment;
+mod errors;
+mod files;
+mod host;
+mod install;
+mod node;
+mod record;
+mod restart;
+mod run;
+mod shim;
+mod status;
+mod target;
+mod tree;
+mod uninstall;
+mod version;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::{CommandFactory, Parser};
+
+use args::{Args, Command, Install};
+use daemon::Daemon;
+use shim::Shim;
+
+fn main() -> ExitCode {
+    match run(Args::parse().command) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("node-installer: {error:#}");
+            ExitCode::from(errors::exit_code(&error))
+        }
+    }
+}
+
+fn run(command: Command) -> Result<u8> {
+    match command {
+        Command::Install(options) => {
+            let shim = Shim::read(&source(&options)?)?;
+            let daemon = Daemon::prepare(&options.daemon)?;
+            enter(options.node.host)?;
+            install::run(&options, &shim)?;
+            daemon.label(true)?;
+            Ok(0)
+        }
+        Command::Uninstall(options) => {
+            let daemon = Daemon::prepare(&options.daemon)?;
+            enter(options.node.host)?;
+            // Before anything is gone, so that no Pod is sent here any more.
+            daemon.label(false)?;
+            uninstall::run(&options)?;
+            Ok(0)
+        }
+        Command::Status(options) => {
+            enter(options.node.host)?;
+            status::run(&options)
+        }
+        Command::Retire(options) => cluster::retire(&options).map(|()| 0),
+        Command::Stay => daemon::stay().map(|()| 0),
+        Command::Pages(pages) => {
+            pages.write(Args::command())?;
+            Ok(0)
+        }
+    }
+}
+
+fn enter(process: Option<u32>) -> Result<()> {
+    process.map_or(Ok(()), host::enter)
+}
+
+/// The shim to install.
+fn source(options: &Install) -> Result<PathBuf> {
+    if let Some(path) = &options.shim {
+        return Ok(path.clone());
+    }
+    let program = std::env::current_exe()
+        .context("cannot find the shim beside this program; name it by --shim")?;
+    Ok(program.with_file_name(shim::NAME))
+}

@@ -1,0 +1,79 @@
+//! What is known about a node before anything is decided.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::args::NodeArgs;
+use crate::containerd::Program;
+use crate::distribution::{Layout, Place};
+use crate::errors::Error;
+use crate::restart::Restart;
+use crate::tree::Tree;
+use crate::version::Version;
+
+/// A node.
+#[derive(Debug)]
+pub struct Node {
+    /// Its files.
+    pub tree: Tree,
+    /// Where its containerd has what.
+    pub layout: Layout,
+    /// containerd's program, where it can be run.
+    pub program: Option<Program>,
+    /// containerd's version.
+    pub version: Version,
+    /// Who restarts containerd.
+    pub restart: Restart,
+    /// How long it may take to come back.
+    pub comes_back: Duration,
+}
+
+const INTERVAL: Duration = Duration::from_millis(250);
+
+impl Node {
+    /// Waits for something that containerd does after a restart.
+    pub fn until(&self, is_so: impl Fn() -> bool) -> Option<()> {
+        let start = Instant::now();
+        while !is_so() {
+            if start.elapsed() > self.comes_back {
+                return None;
+            }
+            thread::sleep(INTERVAL);
+        }
+        Some(())
+    }
+
+    /// Looks at a node.
+    pub fn find(args: &NodeArgs) -> Result<Self, Error> {
+        let tree = Tree::new(&args.root);
+        let mut layout = Layout::of(&tree, args.data_dir.as_deref());
+        if let Some(config) = &args.config {
+            layout.place = Place::File(config.clone());
+        }
+        if let Some(socket) = &args.socket {
+            layout.socket.clone_from(socket);
+        }
+        // Programs of another tree may be for another machine.
+        let is_runnable = tree.is_live() || args.containerd.is_some();
+        let program = match is_runnable {
+            true => Program::find(&tree, &layout, args.containerd.as_deref()).map(Some),
+            false => Ok(None),
+        };
+        let (program, version) = match (program, &args.containerd_version) {
+            (program, Some(version)) => (program.ok().flatten(), version.clone()),
+            (program, None) => {
+                let nothing = || Error::NoContainerd {
+                    looked: format!("programs below {}", args.root.display()),
+                };
+                let program = program?.ok_or_else(nothing)?;
+                let version = program.version()?;
+                (Some(program), version)
+            }
+        };
+        let restart = Restart::of(&tree, &layout, args);
+        // What only looks at the node needs nobody who restarts.
+        let restart = if args.dry_run { restart.unwrap_or(Restart::Later) } else { restart? };
+        let comes_back = Duration::from_secs(args.restart_timeout);
+        Ok(Self { tree, layout, program, version, restart, comes_back })
+    }
+}

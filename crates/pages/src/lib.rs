@@ -1,0 +1,60 @@
+//! Man pages and shell completions, made of a program's own command line, for whoever packages it.
+#![forbid(unsafe_code)]
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::Command;
+use clap_complete::Shell;
+
+/// Shells whose completions are packaged.
+const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Fish, Shell::Zsh];
+
+/// Where to put them.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Pages {
+    /// The directory for man pages
+    #[arg(value_name = "MAN_DIR")]
+    pub man: PathBuf,
+
+    /// The directory for completions of bash, fish and zsh
+    #[arg(value_name = "COMPLETIONS_DIR")]
+    pub completions: PathBuf,
+}
+
+impl Pages {
+    /// Writes the pages of a program and of each of its commands.
+    ///
+    /// # Errors
+    /// When a directory is not there or cannot be written to.
+    pub fn write(&self, command: Command) -> io::Result<()> {
+        // That `help` has a page of each command as well is no help.
+        let mut command = command.disable_help_subcommand(true);
+        let name = command.get_name().to_owned();
+        for shell in SHELLS {
+            clap_complete::generate_to(shell, &mut command, &name, &self.completions)?;
+        }
+        clap_mangen::generate_to(command, &self.man)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[test]
+    fn a_program_and_each_of_its_commands_has_a_page() {
+        let dir = tempfile::tempdir().unwrap();
+        let pages = Pages { man: dir.path().into(), completions: dir.path().into() };
+        let command = Command::new("tool").subcommand(Command::new("make").about("Make it"));
+        pages.write(command).unwrap();
+        let mut files: Vec<_> = fs::read_dir(dir.path())
+            .unwrap()
+            .map(|it| it.unwrap().file_name().into_string().unwrap())
+            .collect();
+        files.sort();
+        assert_eq!(files, ["_tool", "tool-make.1", "tool.1", "tool.bash", "tool.fish"]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Every setting: what it is called, what it sets, what its value can be, and what holds without it.
+//!
+//! Parsers take the keys and the texts of their errors from here. `docs/settings.md` is made of these tables, and a test in
+//! `tests/tests/documents` fails if the page is not current.
+
+mod options;
+mod variables;
+
+pub use options::RUNTIME_OPTIONS;
+pub use variables::{BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, LISTEN};
+use variables::{CONTAINER_VARIABLES, NODE_VARIABLES, TOOL_VARIABLES};
+
+use crate::LAYERS_LABEL;
+
+/// A setting.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Setting {
+    /// Its key or name.
+    pub key: &'static str,
+    /// What it sets.
+    pub sets: &'static str,
+    /// What its value can be, as the error for another value says it.
+    pub allowed: &'static str,
+    /// What holds if it is not set.
+    pub unset: Unset,
+}
+
+/// What holds if a setting is not set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unset {
+    /// The same as with this value.
+    Is(&'static str),
+    /// What this text says.
+    Means(&'static str),
+}
+
+/// Settings that are given in the same place.
+#[derive(Debug, Clone, Copy)]
+pub struct Group {
+    /// Where they are given.
+    pub place: &'static str,
+    /// The settings, in the order of their keys.
+    pub settings: &'static [Setting],
+}
+
+/// Every setting there is.
+pub const SETTINGS: [Group; 6] = [
+    Group { place: "annotation of a Pod", settings: &ANNOTATIONS },
+    Group { place: "label of an image", settings: &LABELS },
+    Group { place: "environment of a container", settings: &CONTAINER_VARIABLES },
+    Group { place: "environment of containerd", settings: &NODE_VARIABLES },
+    Group { place: "runtime option", settings: &RUNTIME_OPTIONS },
+    Group { place: "environment of `wasm-image`", settings: &TOOL_VARIABLES },
+];
+
+/// What the key of each annotation and label begins with.
+pub const PREFIX: &str = "wasmtime.shim/";
+
+/// The annotation of a Pod, or the label of an image, that asks for a guest's initialisation before it is compiled.
+pub const PREINIT: &str = "wasmtime.shim/preinit";
+
+/// What a switch can be.
+pub const SWITCH: &str = "true or false";
+
+/// The annotation that asks for a core dump of a guest that traps.
+pub const CORE_DUMP: &str = "wasmtime.shim/coredump";
+
+/// What [`CORE_DUMP`] can be.
+pub const CORE_DUMP_VALUES: &str = "an absolute path in the container";
+
+/// What an address can be.
+const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
+
+/// What a duration can be.
+const DURATION: &str = "a whole number with ms, s, m or h, such as 30s";
+
+/// What a size can be.
+const SIZE: &str = "a number of bytes, or one with Ki, Mi or Gi, such as 10Mi";
+
+/// What a number of things can be.
+const COUNT: &str = "a whole number of at least 1";
+
+const URL: &str = "a URL, http:// or https://";
+const PATH: &str = "an absolute path";
+const FILE: &str = "the path of a file";
+const DIRECTORY: &str = "the path of a directory";
+const TEXT: &str = "a text";
+const ANY: &str = "any value";
+
+/// Annotations of a Pod.
+pub const ANNOTATIONS: [Setting; 13] = [
+    Setting {
+        key: CORE_DUMP,
+        sets: "the file or directory for a core dump of a guest that traps",
+        allowed: CORE_DUMP_VALUES,
+        unset: Unset::Means("no core dump"),
+    },
+    Setting {
+        key: "wasmtime.shim/http-access-log",
+        sets: "whether the server writes a line of JSON to stdout for each response",
+        allowed: "json or off",
+        unset: Unset::Is("off"),
+    },
+    Setting {
+        key: "wasmtime.shim/http-idle-timeout",
+        sets: "how long a client of the HTTP server may be silent",
+        allowed: DURATION,
+        unset: Unset::Is("60s"),
+    },
+    Setting {
+        key: "wasmtime.shim/http-instances",
+        sets: "how many requests one instance serves",
+        allowed: "per-request, or reuse=N with a whole number of at least 1",
+        unset: Unset::Means("`per-request`, and for `wasi:http` 0.3 `reuse=128`"),
+    },
+    Setting {
+        key: "wasmtime.shim/http-listen",
+        sets: "the address and port of the HTTP server",
+        allowed: ADDRESS,
+        unset: Unset::Means(
+            "`WASMTIME_HTTP_PROXY_SOCKET_ADDR`, or else all addresses, with the port that the image exposes or 8080",
+        ),
+    },
+    Setting {
+        key: "wasmtime.shim/http-max-body",
+        sets: "the largest body of a request",
+        allowed: SIZE,
+        unset: Unset::Is("100Mi"),
+    },
+    Setting {
+        key: "wasmtime.shim/http-max-connections",
+        sets: "the most connections at a time",
+        allowed: COUNT,
+        unset: Unset::Is("1024"),
+    },
+    Setting {
+        key: "wasmtime.shim/http-max-header",
+        sets: "the largest head of a request",
+        allowed: "a size from 8Ki to 1Mi",
+        unset: Unset::Is("64Ki"),
+    },
+    Setting {
+        key: "wasmtime.shim/http-max-requests",
+        sets: "the most instances at a time",
+        allowed: COUNT,
+        unset: Unset::Means(
+            "128, or if that is fewer, one for each MiB of the memory that guests may use, and at least 4",
+        ),
+    },
+    Setting {
+        key: "wasmtime.shim/http-request-ids",
+        sets: "whether each line that the guest writes begins with the id of its request",
+        allowed: SWITCH,
+        unset: Unset::Is("false"),
+    },
+    Setting {
+        key: "wasmtime.shim/http-request-timeout",
+        sets: "how long a guest may take until its response begins",
+        allowed: DURATION,
+        unset: Unset::Is("60s"),
+    },
+    Setting {
+        key: "wasmtime.shim/metrics-listen",
+        sets: "the address and port where metrics are served",
+        allowed: ADDRESS,
+        unset: Unset::Means("no metrics"),
+    },
+    Setting {
+        key: PREINIT,
+        sets: "whether a guest is initialised before it is compiled",
+        allowed: SWITCH,
+        unset: Unset::Means("what the label of the image says"),
+    },
+];
+
+/// Labels of an image.
+pub const LABELS: [Setting; 2] = [
+    Setting {
+        key: LAYERS_LABEL,
+        sets: "nothing on a node: `wasm-image` writes it, so that images with other wasm layers have other configs",
+        allowed: "the ChainID of the digests of the wasm layers",
+        unset: Unset::Means("no such label"),
+    },
+    Setting {
+        key: PREINIT,
+        sets: "whether a guest is initialised before it is compiled",
+        allowed: SWITCH,
+        unset: Unset::Is("false"),
+    },
+];
+
+/// What the annotation with that key can be, or any value if there is none.
+pub fn allowed(key: &str) -> &'static str {
+    ANNOTATIONS.iter().find(|it| it.key == key).map_or(ANY, |it| it.allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_setting_is_there_once_in_the_order_of_the_keys() {
+        for Group { place, settings } in SETTINGS {
+            assert!(settings.is_sorted_by(|one, next| one.key < next.key), "{place}");
+        }
+    }
+
+    #[test]
+    fn each_setting_says_what_it_is() {
+        for setting in SETTINGS.iter().flat_map(|group| group.settings) {
+            let (Unset::Is(unset) | Unset::Means(unset)) = setting.unset;
+            for text in [setting.key, setting.sets, setting.allowed, unset] {
+                assert!(!text.is_empty() && !text.contains(['|', '\n']), "{setting:?}");
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! Environment variables.
+
+use super::{ADDRESS, COUNT, DIRECTORY, DURATION, FILE, PATH, SWITCH, Setting, TEXT, URL, Unset};
+
+/// The length of the accept queue of an HTTP server, as in runwasi.
+pub const BACKLOG: Setting = Setting {
+    key: "WASMTIME_HTTP_BACKLOG",
+    sets: "how many connections of the HTTP server wait to be accepted; the guest does not see it",
+    allowed: COUNT,
+    unset: Unset::Is("128"),
+};
+
+/// The address of an HTTP server, as in runwasi.
+pub const LISTEN: Setting = Setting {
+    key: "WASMTIME_HTTP_PROXY_SOCKET_ADDR",
+    sets: "the address and port of the HTTP server; the guest does not see it",
+    allowed: ADDRESS,
+    unset: Unset::Means("all addresses, with the port that the image exposes or 8080"),
+};
+
+/// Variables of a container's environment.
+pub const CONTAINER_VARIABLES: [Setting; 16] = [
+    Setting {
+        key: "OTEL_BSP_MAX_EXPORT_BATCH_SIZE",
+        sets: "how many spans are sent at once",
+        allowed: COUNT,
+        unset: Unset::Is("512"),
+    },
+    Setting {
+        key: "OTEL_BSP_MAX_QUEUE_SIZE",
+        sets: "how many spans wait to be sent before further ones are lost",
+        allowed: COUNT,
+        unset: Unset::Is("2048"),
+    },
+    Setting {
+        key: "OTEL_BSP_SCHEDULE_DELAY",
+        sets: "how long spans wait for others to be sent with, in milliseconds",
+        allowed: COUNT,
+        unset: Unset::Is("5000"),
+    },
+    Setting {
+        key: "OTEL_EXPORTER_OTLP_ENDPOINT, OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+        sets: "the OpenTelemetry collector that spans are sent to",
+        allowed: URL,
+        unset: Unset::Means("no spans"),
+    },
+    Setting {
+        key: "OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TRACES_HEADERS",
+        sets: "headers of the requests to the collector",
+        allowed: "key=value, and further ones after commas",
+        unset: Unset::Means("none"),
+    },
+    Setting {
+        key: "OTEL_EXPORTER_OTLP_PROTOCOL, OTEL_EXPORTER_OTLP_TRACES_PROTOCOL",
+        sets: "the protocol of the collector",
+        allowed: "http/protobuf",
+        unset: Unset::Is("http/protobuf"),
+    },
+    Setting {
+        key: "OTEL_EXPORTER_OTLP_TIMEOUT, OTEL_EXPORTER_OTLP_TRACES_TIMEOUT",
+        sets: "how long the collector may take, in milliseconds",
+        allowed: COUNT,
+        unset: Unset::Is("10000"),
+    },
+    Setting {
+        key: "OTEL_RESOURCE_ATTRIBUTES",
+        sets: "attributes of all spans",
+        allowed: "key=value, and further ones after commas",
+        unset: Unset::Means("none"),
+    },
+    Setting {
+        key: "OTEL_SDK_DISABLED",
+        sets: "whether there are no spans, wherever the collector is",
+        allowed: SWITCH,
+        unset: Unset::Is("false"),
+    },
+    Setting {
+        key: "OTEL_SERVICE_NAME",
+        sets: "the name of the service in all spans",
+        allowed: TEXT,
+        unset: Unset::Means("the name of the guest"),
+    },
+    Setting {
+        key: "OTEL_TRACES_EXPORTER",
+        sets: "whether spans are sent: not if it is none",
+        allowed: "otlp or none",
+        unset: Unset::Is("otlp"),
+    },
+    Setting {
+        key: "OTEL_TRACES_SAMPLER",
+        sets: "of which requests there are spans",
+        allowed: "a sampler of the OpenTelemetry specification",
+        unset: Unset::Is("parentbased_always_on"),
+    },
+    Setting {
+        key: "OTEL_TRACES_SAMPLER_ARG",
+        sets: "the share of requests, for samplers that take one",
+        allowed: "a number from 0 to 1",
+        unset: Unset::Is("1"),
+    },
+    Setting {
+        key: "SSL_CERT_FILE",
+        sets: "a file of certificates in the container that the guest's requests over TLS trust",
+        allowed: "the path of a file in PEM",
+        unset: Unset::Means("the certificates that the node trusts, or else Mozilla's list"),
+    },
+    BACKLOG,
+    LISTEN,
+];
+
+/// Where code is kept that containerd's content store does not take. The shim's own working directory is a bundle, which is
+/// removed with its container: the path has to be absolute.
+pub const CACHE: Setting = Setting {
+    key: "WASMTIME_SHIM_CACHE",
+    sets: "where compiled code is kept that is not in containerd's content store",
+    allowed: PATH,
+    unset: Unset::Is("/var/lib/wasmtime-shim/cache"),
+};
+
+/// How much memory a compilation may use. A guest of some hundred KiB takes 40 MiB, and the stack of each of the worker's
+/// threads, of which there is one for each processor, 2 MiB.
+pub const COMPILE_MEMORY: Setting = Setting {
+    key: "WASMTIME_SHIM_COMPILE_MEMORY",
+    sets: "how much memory one compilation may use",
+    allowed: "a size of at least 256Mi, such as 4Gi",
+    unset: Unset::Is("4Gi"),
+};
+
+/// How long a compilation may take.
+pub const COMPILE_TIME: Setting = Setting {
+    key: "WASMTIME_SHIM_COMPILE_TIME",
+    sets: "how long one compilation may take",
+    allowed: DURATION,
+    unset: Unset::Is("300s"),
+};
+
+/// Variables of containerd's environment, which shims inherit.
+pub const NODE_VARIABLES: [Setting; 5] = [
+    Setting {
+        key: "PATH",
+        sets: "where the OCI runtime for Linux programs is looked for",
+        allowed: "absolute paths, with colons between them",
+        unset: Unset::Means("no OCI runtime but one that `BinaryName` names by its path"),
+    },
+    CACHE,
+    COMPILE_MEMORY,
+    COMPILE_TIME,
+    Setting {
+        key: "WASMTIME_SHIM_TRACE",
+        sets: "the file to which the shim's processes append a line for each step of a start, for `make bench-trace`",
+        allowed: PATH,
+        unset: Unset::Means("no trace"),
+    },
+];
+
+/// Variables of the environment of `wasm-image`.
+pub const TOOL_VARIABLES: [Setting; 7] = [
+    Setting {
+        key: "CONTAINERD_ADDRESS",
+        sets: "containerd's socket for `warm`, as `--address` does",
+        allowed: FILE,
+        unset: Unset::Is("/run/containerd/containerd.sock"),
+    },
+    Setting {
+        key: "DOCKER_CONFIG",
+        sets: "where `docker login` has left credentials, in `config.json`",
+        allowed: DIRECTORY,
+        unset: Unset::Means("`~/.docker`"),
+    },
+    Setting {
+        key: "HTTP_PROXY, HTTPS_PROXY, NO_PROXY",
+        sets: "the proxy for requests to registries; `--plain-http` uses none",
+        allowed: URL,
+        unset: Unset::Means("no proxy"),
+    },
+    Setting {
+        key: "REGISTRY_AUTH_FILE",
+        sets: "the file with credentials that is looked at first",
+        allowed: FILE,
+        unset: Unset::Means("the files of `docker login` and `podman login`"),
+    },
+    Setting {
+        key: "SSL_CERT_FILE",
+        sets: "the certificates that are trusted",
+        allowed: "the path of a file in PEM",
+        unset: Unset::Means("the certificates that the system trusts"),
+    },
+    Setting {
+        key: "XDG_CONFIG_HOME",
+        sets: "where `podman login` has left credentials, in `containers/auth.json`; it is looked at last",
+        allowed: DIRECTORY,
+        unset: Unset::Means("`~/.config`"),
+    },
+    Setting {
+        key: "XDG_RUNTIME_DIR",
+        sets: "where `podman login` has left credentials, in `containers/auth.json`",
+        allowed: DIRECTORY,
+        unset: Unset::Means("it is not looked at"),
+    },
+];
