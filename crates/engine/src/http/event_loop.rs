@@ -210,6 +210,31 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_while_the_thread_ends_is_in_time_or_starts_another() {
+        let decide = |event_loop: &EventLoop, entered| {
+            runtime().unwrap().block_on(async { event_loop.end_unless_used_since(entered) })
+        };
+        let entered = |event_loop: &EventLoop| event_loop.state().entered;
+        let event_loop = EventLoop::new(&Arc::default());
+        drop(event_loop.enter().unwrap());
+        let before = entered(&event_loop);
+        drop(event_loop.enter_live().unwrap());
+        assert!(!decide(&event_loop, before), "one came and went");
+        let in_time = event_loop.enter().unwrap();
+        assert!(!decide(&event_loop, entered(&event_loop)), "one is there");
+        drop(in_time);
+        assert!(decide(&event_loop, entered(&event_loop)));
+        // The thread itself is still there.
+        assert!(!is_live(&event_loop));
+        assert_eq!(event_loop.live.count.load(Ordering::SeqCst), 1);
+        let (told, done) = mpsc::channel();
+        let late = event_loop.enter().unwrap();
+        late.handle().spawn(async move { told.send(()) });
+        done.recv_timeout(5 * LINGER).unwrap();
+        assert_eq!(event_loop.live.count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
     fn a_task_that_goes_on_keeps_the_thread() {
         let event_loop = EventLoop::new(&Arc::default());
         let (release, released) = tokio::sync::oneshot::channel::<()>();
