@@ -109,7 +109,7 @@ impl Loaded {
 /// for a while.
 pub fn serve(
     plan: &Plan,
-    loaded: &Loaded,
+    loaded: Loaded,
     outgoing: Arc<Outgoing>,
     signals: SigSet,
     profiled: Option<Profiled>,
@@ -131,7 +131,9 @@ pub fn serve(
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
     let live = Arc::new(Live::default());
     let first = EventLoop::new(&live);
-    let guest = Guest::new(loaded, plan.clone(), outgoing, clock, metrics.clone(), first.clone())?;
+    let guest = Guest::new(&loaded, plan.clone(), outgoing, clock, metrics.clone(), first.clone())?;
+    // What the guest does not import is not needed from here on: most of the linker.
+    drop(loaded);
     let others = (1..processors(&plan)).map(|_| EventLoop::new(&live));
     let handler =
         |event_loop: Arc<EventLoop>| (event_loop.clone(), ProxyHandler::new(guest.on(event_loop)));

@@ -64,7 +64,7 @@ impl Runtime {
             let loaded = http::Loaded::new(plan, &code, given.page_map)?;
             drop(loading);
             let profiled = profiled(&Guest::Component(loaded.component.clone()));
-            return http::serve(plan, &loaded, outgoing, signals, profiled, idle);
+            return http::serve(plan, loaded, outgoing, signals, profiled, idle);
         }
         let guest = code.load(&self.engine, plan.world)?;
         drop(loading);
