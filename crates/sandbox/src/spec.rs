@@ -66,6 +66,10 @@ pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload, cgroup: &Cgroup) 
     if let Workload::Guest { .. } = workload {
         rights::tell_memory_limit(&mut spec, None);
     }
+    if matches!(workload, Workload::Pause) && spec.hooks().is_none() {
+        // Nothing looks at its files, and its root is an empty directory that containerd expects to find empty.
+        spec.set_mounts(None);
+    }
     reduce(&mut spec);
     spec
 }
@@ -173,6 +177,16 @@ mod tests {
     }
 
     #[test]
+    fn a_pause_has_mounts_only_for_hooks_that_may_look_there() {
+        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Pause, &cgroup());
+        assert_eq!(fitted.mounts(), &None);
+        let mut json = serde_json::to_value(pod_spec()).expect("encodes");
+        json["hooks"] = serde_json::json!({ "createRuntime": [{ "path": "/hook" }] });
+        let fitted = fit(spec(json), Path::new("/b"), &Workload::Pause, &cgroup());
+        assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
+    }
+
+    #[test]
     fn a_guest_keeps_no_capability_but_low_ports() {
         let fitted = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         let process = fitted.process().as_ref().expect("process");
@@ -216,7 +230,7 @@ mod tests {
         if let Some(process) = labelled.process_mut() {
             process.set_apparmor_profile(Some("cri-containerd.apparmor.d".into()));
         }
-        let fitted = fit(labelled, Path::new("/b"), &Workload::Pause, &cgroup());
+        let fitted = fit(labelled, Path::new("/b"), &guest(), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         let process = fitted.process().as_ref().expect("process");
         assert_eq!(process.apparmor_profile(), &None);
