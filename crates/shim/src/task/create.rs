@@ -13,7 +13,7 @@ use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
 use sandbox::{Request, Workload};
-use tokio::try_join;
+use tokio::join;
 
 use super::service::{Caller, Shared, blocking};
 use super::{config, workload};
@@ -109,8 +109,10 @@ async fn prepare(
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
     // containerd answers while the kernel mounts.
     let annotated = config::annotations(shared, &config);
-    let (rootfs, annotations) = try_join!(mount(request, &config), annotated)?;
-    if let Some(annotations) = annotations {
+    let (rootfs, annotations) = join!(mount(request, &config), annotated);
+    // Both are waited for, so that a Create that is refused has left no mount.
+    let rootfs = rootfs?;
+    if let Some(annotations) = annotations? {
         config.annotate(annotations);
     }
     let finding = trace::span("find the workload");
