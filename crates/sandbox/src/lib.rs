@@ -151,6 +151,14 @@ pub enum Error {
 }
 
 fn ended(end: &End) -> String {
+    /// Ids of a mount's files that cannot be mapped.
+    #[error("cannot carry out mount option {option:?}: {reason}")]
+    IdMap {
+        /// The option.
+        option: String,
+        /// What is allowed.
+        reason: &'static str,
+    },
     match end {
         End::Time => "was ended when its time was up".to_owned(),
         End::OutOfMemory => "was killed because memory ran out".to_owned(),
