@@ -305,6 +305,17 @@ impl Shim {
         let stdout = stdout.display().to_string();
         let request = ExecProcessRequest { id, exec_id, spec, stdout, ..Default::default() };
         self.tasks.exec(limit(), &request).map(drop).map_err(refusal)
+        self.exec_process(id, exec_id, &process, stdout)
+    }
+
+    /// The same of a process of the OCI spec.
+    pub fn exec_process(
+        &self,
+        id: &str,
+        exec_id: &str,
+        process: &Value,
+        stdout: &Path,
+    ) -> Answer<()> {
     }
 
     /// Start of an exec process.

@@ -55,6 +55,8 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     let Recorded { record: Record { create, .. }, spec } = create::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
     let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
+    let process =
+        serde_json::from_value(process).map_err(Error::malformed("read the process to execute"))?;
     let mut spec = spec::fit_exec(spec, process, &cgroup);
     let descriptors = Descriptors::withhold(&mut spec);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;

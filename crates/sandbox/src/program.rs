@@ -15,7 +15,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,8 +40,8 @@ pub enum Change {
     Pause,
     /// Lets them continue.
     Resume,
-    /// Sets other limits.
-    Update(Box<LinuxResources>),
+    /// Sets other limits: `LinuxResources` of the OCI runtime spec, as the client wrote them.
+    Update(Value),
 }
 
 /// Creates the container and returns its first process, which waits for Start. On failure nothing is left.
@@ -269,8 +269,8 @@ fn runtime_of(request: &Create) -> Result<&Runtime, Error> {
     request.runtime.as_ref().ok_or(Error::Gone { process: "container" })
 }
 
-/// A file in memory with a value as JSON.
-fn in_file(value: &impl Serialize) -> Result<fs::File, Error> {
+/// A file in memory with JSON.
+fn in_file(value: &Value) -> Result<fs::File, Error> {
     let bytes = serde_json::to_vec(value).map_err(Error::malformed("encode for the runtime"))?;
     let mut file = runtime::in_memory(c"runtime-input")?;
     file.write_all(&bytes).map_err(Error::io("write for the runtime"))?;

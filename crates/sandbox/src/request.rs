@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Bounds, Change, Charged, End, Error, Runtime, limits};
 
@@ -49,7 +49,7 @@ pub enum Request {
     /// then those that are handed to the job, in order.
     Job {
         /// What is handed to it.
-        value: serde_json::Value,
+        value: Value,
         /// What it may use.
         bounds: Bounds,
         /// The container in whose cgroup it is; none for the zygote's own.
@@ -90,8 +90,9 @@ pub struct Exec {
     pub bundle: PathBuf,
     /// The container's first process.
     pub pid: i32,
-    /// Its args, user, working directory, env and rights (OCI runtime spec, "Process").
-    pub process: Process,
+    /// Its args, user, working directory, env and rights (OCI runtime spec, "Process"). For a program, the OCI runtime is
+    /// given it as the client wrote it, with what only a later spec knows.
+    pub process: Value,
     /// Which of stdin, stdout and stderr come as descriptors; the others are `/dev/null`.
     pub stdio: [bool; 3],
     /// As in [`Create::console`].
@@ -142,7 +143,7 @@ pub enum Workload {
     /// [`crate::Guests::run`] with a value and the files that come with the request.
     Guest {
         /// What it is handed.
-        value: serde_json::Value,
+        value: Value,
         /// Whether a first process has its own page map (proc(5)) as its last file, where the kernel has any.
         page_map: bool,
     },
@@ -166,7 +167,7 @@ pub enum Reply {
         warning: Option<String>,
     },
     /// What the job returned.
-    Job(serde_json::Value),
+    Job(Value),
     /// The job's worker ended and has not answered.
     Ended(End),
     /// The request failed.

@@ -13,6 +13,7 @@ use oci_spec::runtime;
 use sandbox::Members;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::Ticks;
+use serde_json::Value;
 
 use crate::errors::Error;
 use crate::events::Events;
@@ -64,6 +65,8 @@ pub enum Kind {
 pub struct Exec {
     /// What containerd asked for.
     pub spec: Arc<runtime::Process>,
+    /// All of it.
+    pub json: Arc<Value>,
     /// The process, once it is started.
     pub process: Arc<Process>,
 }

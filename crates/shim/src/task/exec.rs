@@ -9,6 +9,8 @@ use nix::libc::SIGKILL;
 use oci_spec::runtime;
 use sandbox::Workload;
 use sandbox::pidfd::Ticks;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::service::{Caller, Shared, blocking};
 use super::{config, workload};
@@ -27,15 +29,17 @@ pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, 
         return Err(Error::Sandboxed);
     }
     container.first().lifecycle().may_exec()?;
-    let spec: runtime::Process = serde_json::from_slice(&request.spec.value)
-        .map_err(|error| Error::Process(error.to_string()))?;
+    let unreadable = |error: serde_json::Error| Error::Process(error.to_string());
+    let json: Value = serde_json::from_slice(&request.spec.value).map_err(unreadable)?;
+    let spec = runtime::Process::deserialize(&json).map_err(unreadable)?;
     let stdio = Paths {
         terminal: request.terminal,
         stdin: request.stdin,
         stdout: request.stdout,
         stderr: request.stderr,
     };
-    let exec = Exec { spec: Arc::new(spec), process: Arc::new(Process::new(stdio)) };
+    let process = Arc::new(Process::new(stdio));
+    let exec = Exec { spec: Arc::new(spec), json: Arc::new(json), process };
     container.add(&request.exec_id, exec)?;
     shared.events.publish(TaskExecAdded {
         container_id: request.id,
@@ -136,7 +140,7 @@ async fn prepare(
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
         pid: first.pid().as_raw(),
-        process: (*exec.spec).clone(),
+        process: (*exec.json).clone(),
         stdio: connection.announced(),
         console: connection.console.is_some(),
         time: caller.time(),
