@@ -123,9 +123,28 @@ pub enum Error {
     },
     /// A request failed: the reason that its process reported.
     #[error("{0}")]
+    /// The OCI runtime was killed on the way.
+    #[error("OCI runtime {verb} failed: {reason}")]
+    RuntimeKilled {
+        /// What it was to do.
+        verb: &'static str,
+        /// By what, or the last error that it logged.
+        reason: String,
+    },
     Container(String),
     /// A step of a guest's isolation failed.
     #[error(transparent)]
+    /// The same, where the OCI runtime was killed on the way.
+    #[error("{0}")]
+    Killed(String),
+    /// The process forked for a request did not answer in time.
+    #[error(
+        "no answer within {seconds} s: its process was killed; does a file system of the node hang?"
+    )]
+    Late {
+        /// How long it was waited for.
+        seconds: u64,
+    },
     Isolation(#[from] Failed),
     /// A mount option that only a newer runtime knows what to do with.
     #[error("mount option {0:?} is not supported")]
@@ -173,6 +192,17 @@ fn ended(end: &End) -> String {
 impl Error {
     pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(nix::Error) -> Error {
         let action = action.into();
+    /// Whether a process was killed on the way that may have begun others, which nobody else knows of.
+    pub fn may_have_left_processes(&self) -> bool {
+        matches!(
+            self,
+            Error::RuntimeKilled { .. }
+                | Error::Killed(_)
+                | Error::Late { .. }
+                | Error::Gone { .. }
+        )
+    }
+
         move |source| Error::System { action, source }
     }
 

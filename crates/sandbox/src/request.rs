@@ -180,3 +180,5 @@ pub struct Failure {
     /// The reason, one line where it can be.
     pub message: String,
 }
+    /// [`Error::may_have_left_processes`].
+    pub was_killed: bool,

@@ -88,7 +88,7 @@ impl Runtime {
         call.stdio = [None, Some(stdout.into()), None];
         match call.run() {
             Ok(_) => {}
-            Err(Error::Runtime { .. }) => return Ok(None),
+            Err(Error::Runtime { .. } | Error::RuntimeKilled { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
         let text = read_back(&mut output, limits::SPEC_BYTES);
@@ -136,7 +136,8 @@ impl<'a> Call<'a> {
     /// Carries it out. Returns what the runtime logged as errors although it succeeded, such as a hook that failed.
     ///
     /// # Errors
-    /// [`Error::NoRuntime`]; [`Error::Runtime`] with the last error of its log when it failed or was killed.
+    /// [`Error::NoRuntime`]; with the last error of its log, [`Error::Runtime`] when it failed and
+    /// [`Error::RuntimeKilled`] when it was killed.
     pub fn run(mut self) -> Result<Vec<String>, Error> {
         let program = self.runtime.locate()?;
         let mut log = in_memory(c"runtime-log")?;
@@ -152,9 +153,13 @@ impl<'a> Call<'a> {
         let child = spawned.map_err(Error::io(format!("execute {}", program.display())))?;
         let ended = wait(child, self.limit);
         let errors = errors(&read_back(&mut log, limits::RUNTIME_LOG_BYTES));
+        let killed = |reason| Error::RuntimeKilled { verb: self.verb, reason };
         let failed = |reason| Error::Runtime { verb: self.verb, reason };
         match ended.map_err(Error::io(format!("wait for {}", program.display())))? {
-            Ended::Late => Err(failed(self.is_late(&program, errors))),
+            Ended::Late => Err(killed(self.is_late(&program, errors))),
+            Ended::With(status) if status.signal().is_some() => {
+                Err(killed(errors.last().cloned().unwrap_or_else(|| describe(&program, status))))
+            }
             Ended::With(status) if !status.success() => {
                 Err(failed(errors.last().cloned().unwrap_or_else(|| describe(&program, status))))
             }

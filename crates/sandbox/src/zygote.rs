@@ -194,7 +194,8 @@ impl Zygote {
             let _ = (&ours).read_to_end(&mut Vec::new());
         }
         match reply {
-            Ok(Reply::Failed(failure)) => Err(Error::Container(failure.message)),
+            Ok(Reply::Failed(Failure { message, was_killed: true })) => Err(Error::Killed(message)),
+            Ok(Reply::Failed(Failure { message, .. })) => Err(Error::Container(message)),
             Ok(Reply::Ended(end)) => Err(Error::Worker(end)),
             reply => reply,
         }
@@ -269,7 +270,10 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
     }
     let reply = wire::read(&connection)
         .and_then(|request| carry_out(request, fds, guests, &connection))
-        .unwrap_or_else(|error| Reply::Failed(Failure { message: error.to_string() }));
+        .unwrap_or_else(|error| {
+            let was_killed = error.may_have_left_processes();
+            Reply::Failed(Failure { message: error.to_string(), was_killed })
+        });
     let sent = wire::write(&connection, &reply);
     exit(i32::from(sent.is_err()))
 }

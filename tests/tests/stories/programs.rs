@@ -457,6 +457,67 @@ fn the_runtime_is_given_the_bundle_as_containerd_wrote_it() -> Result<()> {
 }
 
 #[test]
+fn what_a_client_asks_for_later_reaches_the_runtime_as_it_was_written() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let script = "cd ${0%/*}; for word in \"$@\"; do case $before in --process | --resources) \
+                  cat $word >given$before;; esac; before=$word; done; exec runc \"$@\"";
+    let request = with_options(&bundle, &fake(&bundle, script)?)?;
+    let (id, shim) = (bundle.id.as_str(), bundle.start()?);
+    granted(shim.create(&request))?;
+    granted(shim.start(id))?;
+    let process = json!({ "cwd": "/", "args": ["/bin/true"], "user": { "uid": 0, "gid": 0 },
+        "inTheFuture": { "key": [1, 2] } });
+    granted(shim.exec_process(id, "exec", &process, Path::new("")))?;
+    granted(shim.start_exec(id, "exec"))?;
+    assert_eq!(granted(shim.wait_exec(id, "exec"))?, 0);
+    let resources =
+        json!({ "memory": { "limit": 64 << 20, "inTheFuture": true }, "inTheFuture": { "a": 1 } });
+    granted(shim.update(id, &resources))?;
+    let given = |option: &str| -> Result<Value> {
+        Ok(serde_json::from_str(&fs::read_to_string(
+            bundle.folder.join(format!("given{option}")),
+        )?)?)
+    };
+    assert_eq!(given("--process")?, process);
+    assert_eq!(given("--resources")?, resources);
+    end(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn an_exec_that_fails_ends_no_daemon_of_a_container_in_the_nodes_pid_namespace() -> Result<()> {
+    const DAEMONS: usize = 60;
+    let script = "read go </go; i=0; while [ $i -lt 60 ]; do (setsid sleep 1234 &); i=$((i+1)); \
+                  sleep 0.03; done; sleep 1000";
+    let bundle = Bundle::shell(script)?;
+    let go = bundle.fifo("go")?;
+    bundle.edit_config(|config| {
+        config["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": "ipc" }]);
+        let mounts = config["mounts"].as_array_mut().expect("mounts");
+        mounts.push(json!({ "destination": "/dev/go", "type": "bind", "source": go,
+            "options": ["bind"] }));
+        let args = script.replace("/go", "/dev/go");
+        config["process"]["args"] = json!(["/bin/sh", "-c", args]);
+    })?;
+    let (id, shim) = (bundle.id.as_str(), bundle.start()?);
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(id))?;
+    fs::write(&go, "go\n")?;
+    for number in 0..5 {
+        let exec_id = format!("exec-{number}");
+        granted(shim.exec(id, &exec_id, &["/no/such/program"]))?;
+        shim.start_exec(id, &exec_id).expect_err("is not there");
+    }
+    wait::until(SOON, "all daemons to be there", || {
+        let family = processes::family(&shim_of(id)?);
+        let daemons = family.iter().filter(|it| it.command.contains("sleep 1234")).count();
+        Ok((daemons == DAEMONS).then_some(()))
+    })?;
+    end(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
 fn systemd_is_asked_for_a_cgroup_where_the_options_say_so() -> Result<()> {
     let bundle = Bundle::shell("true")?;
     let scope = format!("a.slice:cri-containerd:{}", bundle.id);

@@ -70,9 +70,15 @@ pub async fn start(
     drop(forking);
     // A failure leaves processes too.
     shared.reap_orphans();
-    if made.is_err() && !is_guest {
-        let (shared, container) = (shared.clone(), container.clone());
-        tokio::spawn(async move { shared.end_strays(&container, then).await });
+    // An OCI runtime that fails by itself leaves nothing.
+    let was_killed =
+        |error: &Error| matches!(error, Error::Sandbox(error) if error.may_have_left_processes());
+    if made.as_ref().is_err_and(was_killed) && !is_guest {
+        let (shared, container, exec) = (shared.clone(), container.clone(), exec.clone());
+        tokio::spawn(async move {
+            let args = exec.spec.args().as_deref().unwrap_or_default();
+            shared.end_strays(&container, then, args).await;
+        });
     }
     made?;
     exec.process.lifecycle().started();
