@@ -10,7 +10,7 @@
 //! ```
 //! Whatever is of the host is opened before the fork and comes to the isolated process by descriptor, so that this one needs
 //! neither the host's mounts nor its rights. Read in this order: `namespaces` and `table`, `volumes` and `options`, then
-//! `inside` with what it uses: `mounts`, `targets`, `devices`, `process`, `seccomp`, `sysctl`, `network`; `link`, `gate`
+//! `inside` with what it uses: `mounts`, `targets`, `copy_up`, `devices`, `process`, `seccomp`, `sysctl`, `network`; `link`, `gate`
 //! and `hooks` are what goes on between the two.
 //!
 //! The process can be found at any moment: its pid is on disk ([`PID`]) before it goes on from the fork, and until it is ready it
@@ -36,6 +36,7 @@ use crate::zygote::Guests;
 use crate::{Create, Error, Workload, page_map, syscalls};
 
 mod devices;
+mod copy_up;
 mod errors;
 mod gate;
 mod hooks;

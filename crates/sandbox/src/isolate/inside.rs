@@ -153,6 +153,9 @@ impl Inside<'_> {
         let _ = inside.directory(self.process.cwd());
         self.root.protect(&root)?;
         Ok(root)
+        for volume in self.volumes {
+            volume.protect(inside)?;
+        }
     }
 
     fn confine(&mut self, link: &Child) -> Result<(), Failed> {
