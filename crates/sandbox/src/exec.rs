@@ -33,7 +33,7 @@ use crate::request::Given;
 use crate::rlimit::Descriptors;
 use crate::workload::Isolated;
 use crate::zygote::{Guests, exit};
-use crate::{Error, Exec, Workload, inherit, limits, spec};
+use crate::{Error, Exec, Workload, inherit, keyring, limits, spec};
 
 /// The process could not be made (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -67,6 +67,8 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
             .map_err(Error::io("write /proc/self/oom_score_adj"))?;
     }
     cgroup.enter()?;
+    // Before it is another user, as for a first process.
+    keyring::leave().map_err(Error::system("leave the session keyring"))?;
     join(&first, &spec)?;
     let (reader, report) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.

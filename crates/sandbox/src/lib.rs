@@ -8,7 +8,7 @@
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
 //! 5. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
 //! 6. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
-//!    [`unwritable`], `page_map`, `unneeded`: one file per kernel mechanism.
+//!    [`unwritable`], `keyring`, `page_map`, `ready`, `unneeded`: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
@@ -22,6 +22,7 @@ mod exec;
 pub mod heap;
 pub mod inherit;
 mod isolate;
+mod keyring;
 mod limits;
 mod members;
 mod page_map;

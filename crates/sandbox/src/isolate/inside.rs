@@ -25,7 +25,7 @@ use super::volumes::Volume;
 use super::{network, process, seccomp, users};
 use crate::workload::Isolated;
 use crate::zygote::exit;
-use crate::{building, inherit};
+use crate::{building, inherit, keyring};
 
 /// Exit code of a process that could not be isolated, or that nobody waits for any more.
 const NOT_ISOLATED: i32 = 125;
@@ -107,6 +107,8 @@ impl Inside<'_> {
         if self.namespaces.makes(CloneFlags::CLONE_NEWUSER) {
             users::become_root().map_err(Failed::at(Step::MapIds))?;
         }
+        // Before it is another user, because users but root may have few keyrings (keyrings(7)).
+        keyring::leave().map_err(Failed::at(Step::Property("session keyring".into())))?;
         if self.namespaces.makes(CloneFlags::CLONE_NEWCGROUP) {
             unshare(CloneFlags::CLONE_NEWCGROUP).map_err(Failed::at(Step::Clone))?;
         }
