@@ -156,7 +156,8 @@ fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
     // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
     let files = given.files.iter().map(AsRawFd::as_raw_fd);
     let pipes = [&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd);
-    inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>());
+    inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>())
+        .map_err(Error::system("close the runtime's descriptors"))?;
     set_limits(getpid(), process.rlimits().as_deref().unwrap_or_default())?;
     prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
     set_umask(process.user());

@@ -42,6 +42,7 @@ mod gate;
 mod hooks;
 mod inside;
 mod link;
+mod kernel;
 mod mounts;
 pub mod namespaces;
 mod network;
@@ -145,6 +146,7 @@ impl<'a> Isolation<'a> {
     ) -> Result<Isolation<'a>, Error> {
         check(spec)?;
         let missing = |field: &str| Failed::new(Step::Spec(field.to_owned()), "it is missing");
+        kernel::check()?;
         let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
         let mut namespaces = Namespaces::open(spec)?;

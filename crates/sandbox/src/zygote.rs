@@ -221,7 +221,9 @@ pub fn run_on_stdin(guests: impl FnOnce() -> Guests) -> Result<Infallible, Error
 /// Makes the guests and serves until the shim is gone.
 fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
     // The shim's listener among them: it must not outlive the shim in one of its children.
-    inherit::close_all_but(&[socket.as_raw_fd()]);
+    if inherit::close_all_but(&[socket.as_raw_fd()]).is_err() {
+        exit(1)
+    }
     // That of the shim is the Pod's bundle, which goes with the pause while other containers may be in the making.
     let _ = std::env::set_current_dir("/");
     trace::process("zygote");

@@ -165,7 +165,7 @@ impl Inside<'_> {
         // With the rights of the container's root first; where those do not reach, the user's may.
         let entered = chdir(place);
         process::become_user(self.process.user())?;
-        self.close(link);
+        self.close(link, hooks).map_err(Failed::at(Step::Property("descriptors".into())))?;
         let Some(capabilities) = self.process.capabilities() else {
             return Err(Failed::new(Step::Capabilities, "the spec names none to keep"));
         };
@@ -177,13 +177,13 @@ impl Inside<'_> {
     }
 
     /// Closes what is not the workload's. From here on the process is found by its pid and its cgroup.
-    fn close(&self, link: &Child) {
+    fn close(&self, link: &Child, hooks: &Prepared<'_>) -> nix::Result<()> {
         building::over();
         let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
         let null = hooks.map(|_| self.state.descriptor());
         let own = [link.descriptor(), self.gate.descriptor()];
-        let kept = self.workload.descriptors().into_iter().chain(own).chain(null);
-        inherit::close_unlisted(&kept.collect::<Vec<RawFd>>());
+        let kept = self.workload.descriptors().into_iter().chain(own).chain(hooks.descriptors());
+        inherit::close_unlisted(&kept.collect::<Vec<RawFd>>())
     }
 }
 
