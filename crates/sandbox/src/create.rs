@@ -8,13 +8,14 @@
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
-use crate::isolate::PID;
+use crate::isolate::{Made, PID};
 use crate::members::Members;
 use crate::zygote::Guests;
 use crate::{Create, Error, Workload, building, isolate, program, spec};
@@ -27,6 +28,7 @@ const MEMBERS: &str = "members.json";
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
 pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
     let reading = trace::span("spec");
+    let until = Instant::now() + request.time;
     let folder = folder(&request.bundle);
     let original = spec::load(&request.bundle.join("config.json"))?;
     let cgroup = cgroup(&original, &request.id, request.systemd_cgroup)?;
@@ -36,12 +38,17 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
     let building = building::begin(&folder)?;
     let record = begin(request, &spec, &cgroup, &folder)?;
     drop(reading);
-    let made = isolate::isolate(&record.create, spec.clone(), &folder, fds, guests, &cgroup)
-        .and_then(|pid| note(pid, &spec, &folder, &cgroup).map(|()| pid));
+    let made = isolate::isolate(&record.create, spec.clone(), &folder, fds, guests, &cgroup, until)
+        .and_then(|made| note(made.pid, &spec, &folder, &cgroup).map(|()| made));
     drop(building);
-    made.map(Pid::as_raw).inspect_err(|_| {
+    let Made { pid, page_map } = made.inspect_err(|_| {
         let _ = destroy(&record.create.bundle, &record.create.id);
-    })
+    })?;
+    // Last, because this process gives up a capability for it: from here on nothing is taken back.
+    if let Some(sender) = page_map {
+        sender.send(pid.as_raw());
+    }
+    Ok(pid.as_raw())
 }
 
 /// Records what was asked for, before the first process exists.
@@ -64,11 +71,11 @@ pub fn note(pid: Pid, spec: &Spec, folder: &Path, cgroup: &Cgroup) -> Result<(),
     saved.or_else(|error| members.kill(cgroup).and(Err(error)))
 }
 
-/// Releases a created container.
-pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
+/// Releases a created container, within `time`.
+pub fn start(bundle: &Path, id: &str, time: Duration) -> Result<(), Error> {
     match recorded(bundle).filter(Recorded::is_program) {
-        Some(recorded) => program::start(&recorded, id),
-        None => isolate::start(bundle, &folder(bundle)),
+        Some(recorded) => program::start(&recorded, id, time),
+        None => isolate::start(bundle, &folder(bundle), Instant::now() + time),
     }
 }
 
@@ -96,10 +103,7 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     }
     cgroup.remove(&record.not_ours)?;
     let stopped = if cgroup.by_systemd() { cgroup.stop_scope() } else { Ok(()) };
-    // Nothing was made as far as a hook could know of it if the members were not noted.
-    let is_made = folder.join(MEMBERS).exists();
-    let told = if is_made { isolate::after(&record.create, &spec, &folder) } else { Ok(()) };
-    let undone = stopped.and(told);
+    let undone = stopped.and(isolate::after(&record.create, &spec, &folder));
     remove(&folder).map(|()| undone.err().map(|error| error.to_string()))
 }
 

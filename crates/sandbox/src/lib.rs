@@ -29,6 +29,7 @@ mod page_map;
 pub mod pidfd;
 pub mod pipe;
 mod program;
+mod ready;
 pub mod request;
 mod rights;
 pub mod rlimit;
@@ -122,8 +123,6 @@ pub enum Error {
         /// The last error that it logged.
         reason: String,
     },
-    /// A request failed: the reason that its process reported.
-    #[error("{0}")]
     /// The OCI runtime was killed on the way.
     #[error("OCI runtime {verb} failed: {reason}")]
     RuntimeKilled {
@@ -132,9 +131,9 @@ pub enum Error {
         /// By what, or the last error that it logged.
         reason: String,
     },
+    /// A request failed: the reason that its process reported.
+    #[error("{0}")]
     Container(String),
-    /// A step of a guest's isolation failed.
-    #[error(transparent)]
     /// The same, where the OCI runtime was killed on the way.
     #[error("{0}")]
     Killed(String),
@@ -146,10 +145,20 @@ pub enum Error {
         /// How long it was waited for.
         seconds: u64,
     },
+    /// A step of a guest's isolation failed.
+    #[error(transparent)]
     Isolation(#[from] Failed),
     /// A mount option that only a newer runtime knows what to do with.
     #[error("mount option {0:?} is not supported")]
     MountOption(String),
+    /// Ids of a mount's files that cannot be mapped.
+    #[error("cannot carry out mount option {option:?}: {reason}")]
+    IdMap {
+        /// The option.
+        option: String,
+        /// What is allowed.
+        reason: &'static str,
+    },
     /// A limit that cannot be set.
     #[error("{what} cannot be {value}: {reason}")]
     Limit {
@@ -171,14 +180,6 @@ pub enum Error {
 }
 
 fn ended(end: &End) -> String {
-    /// Ids of a mount's files that cannot be mapped.
-    #[error("cannot carry out mount option {option:?}: {reason}")]
-    IdMap {
-        /// The option.
-        option: String,
-        /// What is allowed.
-        reason: &'static str,
-    },
     match end {
         End::Time => "was ended when its time was up".to_owned(),
         End::OutOfMemory => "was killed because memory ran out".to_owned(),
@@ -191,8 +192,6 @@ fn ended(end: &End) -> String {
 }
 
 impl Error {
-    pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(nix::Error) -> Error {
-        let action = action.into();
     /// Whether a process was killed on the way that may have begun others, which nobody else knows of.
     pub fn may_have_left_processes(&self) -> bool {
         matches!(
@@ -204,6 +203,8 @@ impl Error {
         )
     }
 
+    pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(nix::Error) -> Error {
+        let action = action.into();
         move |source| Error::System { action, source }
     }
 

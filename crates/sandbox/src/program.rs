@@ -125,11 +125,13 @@ fn read_pid(path: &Path) -> Result<Pid, Error> {
 }
 
 /// Starts the created container's program: it is executed when this returns.
-pub fn start(recorded: &Recorded, id: &str) -> Result<(), Error> {
+pub fn start(recorded: &Recorded, id: &str, time: Duration) -> Result<(), Error> {
     let _span = trace::span("OCI runtime: start");
     let waiting = read_pid(&create::folder(&recorded.record.create.bundle).join(PID))?;
     let before = executable(waiting);
-    by_id(recorded, "start", id)?.run()?;
+    let mut call = by_id(recorded, "start", id)?;
+    call.limit = time;
+    call.run()?;
     // A runtime may answer when its process is about to execute the program. A signal that comes before that is lost, because
     // runc's process catches all of them.
     let end = Instant::now() + limits::EXECUTION_TIME;

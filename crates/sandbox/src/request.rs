@@ -37,6 +37,8 @@ pub enum Request {
         bundle: PathBuf,
         /// The container's id.
         id: String,
+        /// How long the OCI runtime, or a guest's hooks, may take ([`time`]).
+        time: Duration,
     },
     /// End a container's processes and take away its cgroup and state ([`crate::destroy`]).
     Destroy {
@@ -70,7 +72,7 @@ pub struct Create {
     pub no_pivot_root: bool,
     /// The OCI runtime, for a [`Workload::Linux`].
     pub runtime: Option<Runtime>,
-    /// How long the OCI runtime may take ([`time`]).
+    /// How long it may take, hooks included ([`time`]).
     pub time: Duration,
     /// Which of stdin, stdout and stderr come as descriptors; the others are `/dev/null`.
     pub stdio: [bool; 3],
@@ -103,7 +105,19 @@ pub struct Exec {
     pub workload: Workload,
 }
 
-/// How long the OCI runtime may take for a caller who waits for `patience`, if not for ever.
+impl Request {
+    /// How long its process may take; `None` for what has other bounds.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        match self {
+            Request::Create(create) => Some(create.time),
+            Request::Exec(exec) => Some(exec.time),
+            Request::Start { time, .. } => Some(*time),
+            Request::Change { .. } | Request::Destroy { .. } | Request::Job { .. } => None,
+        }
+    }
+}
+
+/// How long a request may take for a caller who waits for `patience`, if not for ever.
 pub fn time(patience: Option<Duration>) -> Duration {
     let patience = patience.unwrap_or(limits::RUNTIME_TIME);
     patience.clamp(limits::RUNTIME_LEAST_TIME, limits::RUNTIME_TIME)
@@ -179,6 +193,6 @@ pub enum Reply {
 pub struct Failure {
     /// The reason, one line where it can be.
     pub message: String,
-}
     /// [`Error::may_have_left_processes`].
     pub was_killed: bool,
+}

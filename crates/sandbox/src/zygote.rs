@@ -31,8 +31,8 @@ use serde_json::Value;
 
 use crate::pidfd::PidFd;
 use crate::{
-    Error, Exec, Failure, Reply, Request, Workload, create, exec, inherit, isolate, program,
-    unwritable, wire, worker,
+    Error, Exec, Failure, Reply, Request, Workload, create, exec, inherit, isolate, limits,
+    program, unwritable, wire, worker,
 };
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
@@ -179,7 +179,7 @@ impl Zygote {
     ///
     /// # Errors
     /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when a job's worker ended
-    /// without an answer; [`Error::Container`] with the reason when the request failed.
+    /// without an answer; [`Error::Container`] or [`Error::Killed`] with the reason when the request failed; [`Error::Late`].
     pub fn call(&self, request: &Request, fds: &[OwnedFd]) -> Result<Reply, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair of a request"))?;
         let mut all = vec![theirs.as_raw_fd()];
@@ -188,7 +188,9 @@ impl Zygote {
         drop(theirs);
         // If the request process is gone, reading the reply says so.
         let _ = wire::write(&ours, request);
-        let reply = wire::read_reply(&ours);
+        // What bounds the request's work bounds it in its process; this is for what hangs there, such as a volume.
+        let limit = request.time().map(|time| time + limits::CLEANUP_TIME);
+        let reply = wire::read_reply(&ours, limit);
         if matches!(request, Request::Job { .. }) {
             // A worker has its memory until it has ended, and its parent holds the connection until then.
             let _ = (&ours).read_to_end(&mut Vec::new());
@@ -305,9 +307,9 @@ fn carry_out(
             trace::end();
             exec::exec(*request, fds, guests).map(|pid| Reply::Created { pid })
         }
-        Request::Start { bundle, id } => {
+        Request::Start { bundle, id, time } => {
             let _span = trace::span("release");
-            create::start(&bundle, &id).map(|()| Reply::Started)
+            create::start(&bundle, &id, time).map(|()| Reply::Started)
         }
         Request::Destroy { bundle, id } => {
             let _span = trace::span("destroy");

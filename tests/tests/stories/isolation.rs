@@ -10,10 +10,12 @@ use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
 use serde_json::{Value, json};
+use tests::processes::{self, shim_of};
 use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 
@@ -156,7 +158,8 @@ fn take_down(bundle: Bundle, joined: Option<u32>) -> Result<String> {
     Ok(facts)
 }
 
-fn end(shim: &Shim, bundle: &Bundle) -> Result<()> {
+/// Kills a container and takes it away, and sees its shim end.
+pub fn end(shim: &Shim, bundle: &Bundle) -> Result<()> {
     granted(shim.kill_all(&bundle.id, SIGKILL))?;
     granted(shim.wait(&bundle.id))?;
     granted(shim.delete(&bundle.id))?;
@@ -297,8 +300,9 @@ fn a_guest_that_runs_has_nothing_open_but_what_it_needs() -> Result<()> {
     let shim = bundle.start()?;
     let pid = granted(shim.create(&bundle.create_request()))?;
     granted(shim.start(&bundle.id))?;
-    let serves = || Ok(descriptors(pid)?.contains("socket").then_some(()));
-    wait::until(SOON, "the server to listen", serves)?;
+    // It has an event loop, which it begins with once it was released.
+    let serves = || Ok(descriptors(pid)?.contains("eventpoll").then_some(()));
+    wait::until(SOON, "the server to begin", serves)?;
     let open = descriptors(pid)?;
     for line in open.lines() {
         let kinds = [
@@ -428,23 +432,46 @@ fn a_device_node_in_a_volume_or_the_root_is_on_a_mount_that_opens_none() -> Resu
     bundle.close()
 }
 
+/// The shell of the image `linux`, which needs no other file.
+fn shell() -> PathBuf {
+    tests::containerd::repository().join("target/images/linux-rootfs/bin/sh")
+}
+
+fn bind(at: &str, source: &Path) -> Value {
+    json!({ "destination": at, "type": "bind", "source": source, "options": ["rbind", "rw"] })
+}
+
+/// A hook that runs a script.
+fn hook(script: &str) -> Value {
+    let path = ["PATH=/usr/bin:/bin"];
+    json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": path }])
+}
+
 #[test]
 fn hooks_run_at_their_points_and_see_the_container() -> Result<()> {
     let bundle = server()?;
-    let told = bundle.folder.join("told");
-    let hook = |kind: &str| {
-        let script = format!("echo {kind} $(tr -d '\\n') >>{}", told.display());
-        json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"] }])
-    };
-    let kinds = ["prestart", "createRuntime", "createContainer", "poststart", "poststop"];
+    let seen = bundle.folder.join("seen");
+    fs::create_dir(&seen)?;
+    let [outside, inside] = [seen.as_path(), Path::new("/seen")].map(|seen| {
+        move |kind: &str| {
+            hook(&format!("read -r state; echo {kind} $state >>{}/log", seen.display()))
+        }
+    });
+    let kinds =
+        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
     bundle.edit_config(|config| {
         for kind in kinds {
-            config["hooks"][kind] = hook(kind);
+            config["hooks"][kind] = outside(kind);
         }
+        config["hooks"]["startContainer"] = inside("startContainer");
+        let mounts = config["mounts"].as_array_mut().expect("mounts");
+        mounts.extend([bind("/seen", &seen), bind("/bin/sh", &shell())]);
     })?;
     let shim = bundle.start()?;
     let pid = granted(shim.create(&bundle.create_request()))?;
     granted(shim.start(&bundle.id))?;
+    let log = || -> Result<String> { Ok(fs::read_to_string(seen.join("log"))?) };
+    wait::until(SOON, "the hooks", || Ok(log()?.contains("startContainer").then_some(())))?;
     granted(shim.kill_all(&bundle.id, SIGKILL))?;
     granted(shim.wait(&bundle.id))?;
     granted(shim.delete(&bundle.id))?;
