@@ -1,7 +1,7 @@
 //! From an OCI bundle to an isolated process that waits for Start, and back to nothing.
 //!
-//! Everything kept about a container is in `<bundle>/wasmtime`: what was asked for (`create.json`), the
-//! spec as it was carried out (`config.json`), its first process (`pid`) and how to recognise the others
+//! Everything kept about a container is in `<bundle>/wasmtime`: what was asked for, with the spec as it was carried out
+//! (`create.json`), its first process (`pid`) and how to recognise the others
 //! (`members.json`), and where a guest waits for Start (`start`). What was asked for is written before the first process is
 //! made, so that [`destroy`] finds what to clean whoever was killed, and it goes with the bundle, which containerd removes.
 
@@ -20,9 +20,8 @@ use crate::members::Members;
 use crate::zygote::Guests;
 use crate::{Create, Error, Workload, building, isolate, program, spec};
 
-/// Files of the [`Record`], of the spec as it was carried out, and of the [`Members`].
+/// Files of what is [`Recorded`], and of the [`Members`].
 const RECORD: &str = "create.json";
-const CONFIG: &str = "config.json";
 const MEMBERS: &str = "members.json";
 
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
@@ -36,7 +35,7 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
     // Not the bundle as well: containerd may have given up and removed it meanwhile.
     fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     let building = building::begin(&folder)?;
-    let record = begin(request, &spec, &cgroup, &folder)?;
+    let Recorded { record, spec } = begin(request, spec, &cgroup, &folder)?;
     drop(reading);
     let made = isolate::isolate(&record.create, spec.clone(), &folder, fds, guests, &cgroup, until)
         .and_then(|made| note(made.pid, &spec, &folder, &cgroup).map(|()| made));
@@ -54,14 +53,14 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
 /// Records what was asked for, before the first process exists.
 pub fn begin(
     request: Create,
-    spec: &Spec,
+    spec: Spec,
     cgroup: &Cgroup,
     folder: &Path,
-) -> Result<Record, Error> {
+) -> Result<Recorded, Error> {
     let record = Record { not_ours: cgroup.not_ours()?, create: request };
-    spec::save(spec, &folder.join(CONFIG))?;
-    spec::save(&record, &folder.join(RECORD))?;
-    Ok(record)
+    let recorded = Recorded { record, spec };
+    spec::save(&recorded, &folder.join(RECORD))?;
+    Ok(recorded)
 }
 
 /// Records which processes are the container's.
@@ -138,6 +137,7 @@ impl Record {
 }
 
 /// What was asked for, and the spec as it was carried out.
+#[derive(Serialize, Deserialize)]
 pub struct Recorded {
     pub record: Record,
     pub spec: Spec,
@@ -152,9 +152,7 @@ impl Recorded {
 
 /// The record of a container; none where it was not begun, or is gone.
 pub fn recorded(bundle: &Path) -> Option<Recorded> {
-    let folder = folder(bundle);
-    let record = serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()?;
-    Some(Recorded { record, spec: spec::load(&folder.join(CONFIG)).ok()? })
+    serde_json::from_slice(&fs::read(folder(bundle).join(RECORD)).ok()?).ok()
 }
 
 /// The cgroup of a container's spec.

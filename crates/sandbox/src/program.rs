@@ -56,7 +56,7 @@ pub fn create(request: Create, fds: Vec<OwnedFd>) -> Result<i32, Error> {
         if is_by_systemd(&request, &cgroup) { spec } else { name_cgroup(&config, spec, &cgroup)? };
     fs::create_dir(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
     let building = building::begin(&directory)?;
-    let record = create::begin(request, &spec, &cgroup, &directory)?;
+    let Recorded { record, spec } = create::begin(request, spec, &cgroup, &directory)?;
     let made = make(&record, &spec, &directory, fds, &cgroup, building.as_fd());
     drop(building);
     made.map(Pid::as_raw).inspect_err(|_| {

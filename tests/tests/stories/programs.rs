@@ -207,8 +207,7 @@ fn with_ids(bundle: &Bundle, layers: [&Path; 2]) -> Result<CreateTaskRequest> {
 
 #[test]
 fn a_root_in_a_user_namespace_is_the_container_roots_as_the_snapshotter_asks_for() -> Result<()> {
-    let script = "set -e; id -u; stat -c %u /bin/sh; touch /made; stat -c %u /made; cat /layer; \
-                  [ $(grep -c ' / ' /proc/self/mountinfo) = 1 ]";
+    let script = "set -e; id -u; stat -c %u /bin/sh; touch /made; stat -c %u /made; cat /layer";
     let bundle = Bundle::shell(&format!("({script}) >/output 2>&1"))?;
     let_pass(&bundle)?;
     let layer = bundle.folder.join("layers/other");
@@ -234,11 +233,11 @@ fn a_root_in_a_user_namespace_is_the_container_roots_as_the_snapshotter_asks_for
     let shim = bundle.start()?;
     let pid = granted(shim.create(&request))?;
     assert_eq!(fs::metadata(format!("/proc/{pid}/root/guest.wasm"))?.uid(), 100_000);
+    // Of the layers with other ids nothing is left on the node.
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    let of_bundle = mounts.matches(&bundle.folder.display().to_string()).count();
-    let root = format!(" {} ", bundle.rootfs().display());
-    assert_eq!(mounts.matches(&root).count(), 1, "{mounts}");
-    assert!(of_bundle >= 1, "{mounts}");
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let own: Vec<&str> = points.filter(|it| Path::new(it).starts_with(&bundle.folder)).collect();
+    assert_eq!(own, [bundle.rootfs().as_os_str()], "{mounts}");
     granted(shim.delete(&bundle.id))?;
     ends(&shim, &bundle)?;
     bundle.close()
@@ -256,7 +255,8 @@ fn runc_with_ids(directory: &Path) -> Result<String> {
     let program = directory.join("runc");
     fs::write(&program, script)?;
     fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
-    Ok(format!("{}:{}", directory.display(), env::var("PATH")?))
+    let built = tests::shim::built()?;
+    Ok(format!("{}:{}:{}", directory.display(), built.display(), env::var("PATH")?))
 }
 
 #[test]
