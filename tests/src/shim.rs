@@ -245,8 +245,13 @@ impl Shim {
 
     /// Start.
     pub fn start(&self, id: &str) -> Answer<()> {
+        self.start_within(LIMIT, id)
+    }
+
+    /// The same for a caller with that much patience.
+    pub fn start_within(&self, limit: Duration, id: &str) -> Answer<()> {
         let request = StartRequest { id: id.into(), ..Default::default() };
-        self.tasks.start(limit(), &request).map(drop).map_err(refusal)
+        self.tasks.start(context::with_duration(limit), &request).map(drop).map_err(refusal)
     }
 
     /// State; answers with the status.
@@ -300,8 +305,19 @@ impl Shim {
     /// The same with a fifo for its stdout.
     pub fn exec_to(&self, id: &str, exec_id: &str, command: &[&str], stdout: &Path) -> Answer<()> {
         let process = json!({ "cwd": "/", "args": command, "user": { "uid": 0, "gid": 0 } });
+        self.exec_process(id, exec_id, &process, stdout)
+    }
+
+    /// The same of a process of the OCI spec.
+    pub fn exec_process(
+        &self,
+        id: &str,
+        exec_id: &str,
+        process: &Value,
+        stdout: &Path,
+    ) -> Answer<()> {
         let (id, exec_id) = (id.into(), exec_id.into());
-        let spec = any("Process", &process);
+        let spec = any("Process", process);
         let stdout = stdout.display().to_string();
         let request = ExecProcessRequest { id, exec_id, spec, stdout, ..Default::default() };
         self.tasks.exec(limit(), &request).map(drop).map_err(refusal)

@@ -22,6 +22,9 @@ pub fn runtime_of(handler: &str) -> String {
     }
 }
 
+/// Id on the node of who is root in a Pod with a user namespace.
+pub const HOST_ID: u32 = 131_072;
+
 /// A Pod to be run.
 #[derive(Debug, Clone)]
 pub struct Pod {
@@ -62,6 +65,12 @@ impl Pod {
     /// Its containers see each other's processes (`shareProcessNamespace`): those that ask for it as well.
     pub fn shared_processes(mut self) -> Self {
         self.namespaces.pid = NamespaceMode::Pod.into();
+        self
+    }
+
+    /// In a user namespace (`hostUsers: false`): those of its containers that ask for it as well have to be.
+    pub fn user_namespace(mut self) -> Self {
+        self.namespaces.userns_options = Some(user_namespace());
         self
     }
 
@@ -220,6 +229,13 @@ impl Container {
         self
     }
 
+    /// In the Pod's user namespace.
+    pub fn user_namespace(mut self) -> Self {
+        let namespaces = self.security.namespace_options.get_or_insert_default();
+        namespaces.userns_options = Some(user_namespace());
+        self
+    }
+
     /// Runs as this user and group.
     pub fn user(mut self, uid: i64, gid: i64) -> Self {
         self.security.run_as_user = Some(Int64Value { value: uid });
@@ -275,6 +291,12 @@ impl Container {
 }
 
 /// A Pod's containers share network and IPC; each has processes of its own.
+/// As kubelet gives one to a Pod.
+fn user_namespace() -> UserNamespace {
+    let ids = vec![IdMapping { host_id: HOST_ID, container_id: 0, length: 65536 }];
+    UserNamespace { mode: NamespaceMode::Pod.into(), uids: ids.clone(), gids: ids }
+}
+
 fn namespaces() -> NamespaceOption {
     NamespaceOption { pid: NamespaceMode::Container.into(), ..Default::default() }
 }

@@ -14,13 +14,13 @@ use std::fs::File;
 use std::sync::Arc;
 
 use nix::sys::signal::SigSet;
-use tokio::runtime::Handle;
 use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
 use wasmtime::error::Context as _;
 use wasmtime_wasi_http::handler::ProxyHandler;
 
 use crate::code::Code;
+use crate::profile::Profiled;
 use crate::report::{one_line, tell};
 use crate::serving::Serving;
 use crate::serving::slots::Slots;
@@ -31,6 +31,7 @@ mod body;
 mod clock;
 mod connection;
 pub mod errors;
+mod event_loop;
 mod head;
 mod instances;
 mod listen;
@@ -49,6 +50,7 @@ pub mod tracing;
 mod wire;
 
 use clock::Clock;
+use event_loop::{EventLoop, Live};
 use instances::Guest;
 use metrics::Metrics;
 use observe::Observer;
@@ -107,23 +109,35 @@ impl Loaded {
 /// for a while.
 pub fn serve(
     plan: &Plan,
-    loaded: &Loaded,
+    loaded: Loaded,
     outgoing: Arc<Outgoing>,
     signals: SigSet,
+    profiled: Option<Profiled>,
     idle: fn(),
 ) -> wasmtime::Result<u8> {
     let metrics = plan.http.metrics.map(|_| Metrics::new());
     let plan = Arc::new(plan.clone());
-    let clock = Clock::start(loaded.serving.engine.clone(), loaded.slots.clone(), idle)?;
-    let stop = signals::tell_the_first(signals).context("wait for signals")?;
-    let tokio = threads::event_loop().context("start the event loop")?;
+    let for_clock = outgoing.clone();
+    let clock = Clock::new(loaded.serving.engine.clone(), loaded.slots.clone(), move || {
+        for_clock.release();
+        idle();
+    });
+    let tokio = event_loop::runtime().context("start the event loop")?;
+    let stop = {
+        let _entered = tokio.enter();
+        signals::tell_the_first(signals).context("wait for signals")?
+    };
     let spans = Spans::new(&plan, outgoing.clone(), tokio.handle()).map(Arc::new);
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
-    let guest = Guest::new(loaded, plan.clone(), outgoing, clock, metrics.clone())?;
-    let event_loops = threads::event_loops(&tokio, processors(&plan));
-    let event_loops = event_loops.context("start the threads that serve HTTP")?;
-    let handler = |event_loop: Handle| (event_loop, ProxyHandler::new(guest.clone()));
-    let handlers: Vec<_> = event_loops.into_iter().map(handler).collect();
+    let live = Arc::new(Live::default());
+    let first = EventLoop::new(&live);
+    let guest = Guest::new(&loaded, plan.clone(), outgoing, clock, metrics.clone(), first.clone())?;
+    // What the guest does not import is not needed from here on: most of the linker.
+    drop(loaded);
+    let others = (1..processors(&plan)).map(|_| EventLoop::new(&live));
+    let handler =
+        |event_loop: Arc<EventLoop>| (event_loop.clone(), ProxyHandler::new(guest.on(event_loop)));
+    let handlers: Vec<_> = [first].into_iter().chain(others).map(handler).collect();
     let room = plan.http.instances() as usize * instances::at_a_time(&plan);
     let room = Room::new(room);
     let service = |thread| {
@@ -136,8 +150,11 @@ pub fn serve(
         let (settings, observer, spans) = (plan.http.clone(), observer.clone(), spans.clone());
         (event_loop, Service { handlers, settings, room: room.clone(), observer, spans })
     };
-    let threads = Threads::new((0..handlers.len()).map(service));
+    let threads = Threads::new((0..handlers.len()).map(service), live);
     let served = tokio.block_on(async {
+        if let Some(profiled) = profiled {
+            tokio::spawn(profiled.serve());
+        }
         if let (Some(metrics), Some(address)) = (metrics, plan.http.metrics) {
             match listen::for_metrics(address) {
                 Ok(listener) => drop(tokio::spawn(metrics.serve(listener))),

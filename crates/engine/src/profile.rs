@@ -15,6 +15,7 @@ use std::ffi::c_void;
 use std::io::{self, BufWriter, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 use std::thread::{Builder, sleep};
 use std::time::{Duration, Instant, SystemTime};
@@ -28,6 +29,7 @@ use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::time::{ClockId, clock_gettime};
+use tokio::task::spawn_blocking;
 use wasmtime::ModuleFunction;
 
 use crate::code::Guest;
@@ -66,28 +68,65 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// After accept(2) failed for want of descriptors or memory: others end meanwhile.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
-/// From now on the process can be asked for profiles of the guest, by [`ask`].
-///
-/// # Errors
-/// Of pthread_create(3).
-pub fn serve(name: &str, guest: &Guest, listener: UnixListener) -> io::Result<()> {
-    let (name, guest) = (name.to_owned(), guest.clone());
-    let thread = Builder::new().name("profile".into()).stack_size(THREAD_STACK);
-    let serve = move || {
-        loop {
-            match listener.accept() {
-                Ok((asking, _)) => {
-                    if let Err(error) = answer(&name, &guest, &asking) {
-                        // Whoever asked has gone, or is told.
-                        let _ = (&asking).write_all(error.to_string().as_bytes());
-                    }
+/// A guest whose profile can be asked for by [`ask`].
+pub struct Profiled {
+    name: String,
+    guest: Guest,
+    listener: UnixListener,
+}
+
+impl Profiled {
+    /// The guest of this process.
+    pub fn new(name: &str, guest: &Guest, listener: UnixListener) -> Profiled {
+        Profiled { name: name.to_owned(), guest: guest.clone(), listener }
+    }
+
+    /// Serves from a thread, for a guest that has the first one.
+    ///
+    /// # Errors
+    /// Of pthread_create(3).
+    pub fn serve_in_thread(self) -> io::Result<()> {
+        let thread = Builder::new().name("profile".into()).stack_size(THREAD_STACK);
+        let serve = move || {
+            loop {
+                match self.listener.accept() {
+                    Ok((asking, _)) => self.answer(&asking),
+                    Err(error) if is_lasting(&error) => return,
+                    Err(_) => sleep(ACCEPT_PAUSE),
                 }
-                Err(error) if is_lasting(&error) => return,
-                Err(_) => sleep(ACCEPT_PAUSE),
+            }
+        };
+        thread.spawn(serve).map(drop)
+    }
+
+    /// Serves from an event loop: there is a thread only while a profile is taken.
+    ///
+    /// # Errors
+    /// Of epoll_ctl(2).
+    pub async fn serve(self) -> io::Result<()> {
+        self.listener.set_nonblocking(true)?;
+        let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
+        let profiled = Arc::new(self);
+        loop {
+            match listener.accept().await {
+                Ok((asking, _)) => {
+                    let (profiled, asking) = (profiled.clone(), asking.into_std()?);
+                    asking.set_nonblocking(false)?;
+                    // One at a time: they share the process's timer.
+                    let _ = spawn_blocking(move || profiled.answer(&asking)).await;
+                }
+                Err(error) if is_lasting(&error) => return Ok(()),
+                Err(_) => tokio::time::sleep(ACCEPT_PAUSE).await,
             }
         }
-    };
-    thread.spawn(serve).map(drop)
+    }
+
+    fn answer(&self, mut asking: &UnixStream) {
+        if let Err(error) = answer(&self.name, &self.guest, asking) {
+            // The client has gone, or reads this.
+            let _ = asking.write_all(error.to_string().as_bytes());
+        }
+    }
 }
 
 /// A filter of system calls that knows no accept4(2): there is nothing to wait for.

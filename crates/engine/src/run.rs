@@ -11,12 +11,12 @@ use wasmtime::{Instance, Module, Store};
 use crate::code::{Code, Guest};
 use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
+use crate::profile::Profiled;
 use crate::report::{self, tell, trapped};
 use crate::state::{ModuleState, State};
 use crate::world::{INITIALIZE, START};
 use crate::{
-    Error, Given, Plan, Runtime, World, host_calls, http, numbers, profile, signals, stderr, wave,
-    world,
+    Error, Given, Plan, Runtime, World, host_calls, http, numbers, signals, stderr, wave, world,
 };
 
 /// A command whose `run` returned an error.
@@ -56,21 +56,20 @@ impl Runtime {
         let loading = trace::span("map and load the code");
         let code = Code::map(&given.code).context("map the compiled code")?;
         let profiled = |guest: &Guest| {
-            let served =
-                given.profiles.map(|listener| profile::serve(plan.name(), guest, listener));
-            served.transpose().context("wait for who asks for a profile")
+            given.profiles.map(|listener| Profiled::new(plan.name(), guest, listener))
         };
         let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
         let outgoing = Arc::new(Outgoing::new(roots));
         if plan.world.serves_http() {
             let loaded = http::Loaded::new(plan, &code, given.page_map)?;
             drop(loading);
-            profiled(&Guest::Component(loaded.component.clone()))?;
-            return http::serve(plan, &loaded, outgoing, signals, idle);
+            let profiled = profiled(&Guest::Component(loaded.component.clone()));
+            return http::serve(plan, loaded, outgoing, signals, profiled, idle);
         }
         let guest = code.load(&self.engine, plan.world)?;
         drop(loading);
-        profiled(&guest)?;
+        let profiled = profiled(&guest).map(Profiled::serve_in_thread).transpose();
+        profiled.context("wait for who asks for a profile")?;
         signals::end_at_the_first(signals).context("wait for signals")?;
         // One guest, one thread: it blocks in its own calls.
         let tokio = Builder::new_current_thread().enable_all().build();

@@ -7,6 +7,8 @@
 use std::io;
 
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
 /// What ends a process by default and may be sent to end one on purpose: an image's `STOPSIGNAL`, a user's
@@ -40,12 +42,25 @@ pub fn end_at_the_first(signals: SigSet) -> io::Result<()> {
     wait_in_thread(move || end_at_the_next(&signals))
 }
 
-/// From now on the first signal is told, for a graceful end; the second, N, ends the process with 128 + N.
+/// From now on the first signal is told, for a graceful end; the second, N, ends the process with 128 + N. The event loop
+/// that this is called in waits for the first one, and must never block. Without signalfd(2), as behind a filter of system
+/// calls, a thread does.
 ///
 /// # Errors
 /// Of pthread_create(3).
 pub fn tell_the_first(signals: SigSet) -> io::Result<oneshot::Receiver<Signal>> {
     let (sender, first) = oneshot::channel();
+    let file = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
+    if let Ok(file) = file.map_err(io::Error::from).and_then(watched) {
+        tokio::spawn(async move {
+            if let Ok(signal) = next(&file).await {
+                // Before it is told: from then on the next one must not be missed.
+                let _ = wait_in_thread(move || end_at_the_next(&signals));
+                let _ = sender.send(signal);
+            }
+        });
+        return Ok(first);
+    }
     wait_in_thread(move || {
         if let Ok(signal) = signals.wait() {
             let _ = sender.send(signal);
@@ -53,6 +68,24 @@ pub fn tell_the_first(signals: SigSet) -> io::Result<oneshot::Receiver<Signal>> 
         }
     })?;
     Ok(first)
+}
+
+fn watched(file: SignalFd) -> io::Result<AsyncFd<SignalFd>> {
+    #[expect(
+        deprecated,
+        reason = "unsound for types that give another descriptor later; SignalFd does not"
+    )]
+    AsyncFd::new(file)
+}
+
+async fn next(file: &AsyncFd<SignalFd>) -> io::Result<Signal> {
+    loop {
+        let mut ready = file.readable().await?;
+        match file.get_ref().read_signal()? {
+            Some(told) => return Ok(Signal::try_from(told.ssi_signo.cast_signed())?),
+            None => ready.clear_ready(),
+        }
+    }
 }
 
 /// Blocks the signals waited for, which it returns, and SIGPIPE: a guest is told of a reader that went away by its

@@ -4,14 +4,16 @@
 //! processes on a socket. A guest's container has no devpts: the shim makes one and hands a side over as stdio.
 
 use std::io::IsTerminal;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
 
-use crate::{Error, wire};
+use crate::ready::is_readable_by;
+use crate::{Error, limits, wire};
 
 /// The socket in a container's folder on which a terminal is handed over by who makes it.
 const SOCKET: &str = "console.sock";
@@ -88,11 +90,41 @@ impl Console {
         format!("/proc/{}/cwd/{SOCKET}", std::process::id()).into()
     }
 
-    /// Sends on what was sent while the container was made.
+    /// Sends on what the OCI runtime sent while the container was made.
     pub fn forward(self) -> Result<(), Error> {
+        let until = Instant::now() + limits::CONSOLE_TIME;
+        let missing = || Error::Container("the OCI runtime has sent no terminal".into());
+        let is_there =
+            |fd: BorrowedFd<'_>| is_readable_by(fd, until).then_some(()).ok_or_else(missing);
+        is_there(self.listener.as_fd())?;
         let (sender, _) = self.listener.accept().map_err(Error::io("receive the terminal"))?;
-        let master = receive(sender)?;
+        is_there(sender.as_fd())?;
+        let master = receive(sender).map_err(|_| missing())?;
         let _ = std::fs::remove_file(&self.path);
         wire::send_fds(&self.shim, &[master.as_raw_fd()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn console() -> (tempfile::TempDir, Console) {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join(SOCKET);
+        let listener = UnixListener::bind(&path).expect("listens");
+        let (shim, _) = pair().expect("a pair");
+        (directory, Console { path, listener, shim: shim.into() })
+    }
+
+    #[test]
+    fn a_terminal_that_does_not_come_is_not_waited_for() {
+        let refused = console().1.forward().expect_err("nobody connects").to_string();
+        assert_eq!(refused, "the OCI runtime has sent no terminal");
+        let (_directory, console) = console();
+        let silent = UnixStream::connect(&console.path).expect("connects");
+        let refused = console.forward().expect_err("nothing is sent").to_string();
+        assert_eq!(refused, "the OCI runtime has sent no terminal");
+        drop(silent);
     }
 }

@@ -1,32 +1,33 @@
 //! From an OCI bundle to an isolated process that waits for Start, and back to nothing.
 //!
-//! Everything kept about a container is in `<bundle>/wasmtime`: what was asked for (`create.json`), the
-//! spec as it was carried out (`config.json`), its first process (`pid`) and how to recognise the others
+//! Everything kept about a container is in `<bundle>/wasmtime`: what was asked for, with the spec as it was carried out
+//! (`create.json`), its first process (`pid`) and how to recognise the others
 //! (`members.json`), and where a guest waits for Start (`start`). What was asked for is written before the first process is
 //! made, so that [`destroy`] finds what to clean whoever was killed, and it goes with the bundle, which containerd removes.
 
 use std::fs;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
-use crate::isolate::PID;
+use crate::isolate::{Made, PID};
 use crate::members::Members;
 use crate::zygote::Guests;
 use crate::{Create, Error, Workload, building, isolate, program, spec};
 
-/// Files of the [`Record`], of the spec as it was carried out, and of the [`Members`].
+/// Files of what is [`Recorded`], and of the [`Members`].
 const RECORD: &str = "create.json";
-const CONFIG: &str = "config.json";
 const MEMBERS: &str = "members.json";
 
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
 pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
     let reading = trace::span("spec");
+    let until = Instant::now() + request.time;
     let folder = folder(&request.bundle);
     let original = spec::load(&request.bundle.join("config.json"))?;
     let cgroup = cgroup(&original, &request.id, request.systemd_cgroup)?;
@@ -34,27 +35,32 @@ pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32
     // Not the bundle as well: containerd may have given up and removed it meanwhile.
     fs::create_dir(&folder).map_err(Error::io(format!("create {}", folder.display())))?;
     let building = building::begin(&folder)?;
-    let record = begin(request, &spec, &cgroup, &folder)?;
+    let Recorded { record, spec } = begin(request, spec, &cgroup, &folder)?;
     drop(reading);
-    let made = isolate::isolate(&record.create, spec.clone(), &folder, fds, guests, &cgroup)
-        .and_then(|pid| note(pid, &spec, &folder, &cgroup).map(|()| pid));
+    let made = isolate::isolate(&record.create, spec.clone(), &folder, fds, guests, &cgroup, until)
+        .and_then(|made| note(made.pid, &spec, &folder, &cgroup).map(|()| made));
     drop(building);
-    made.map(Pid::as_raw).inspect_err(|_| {
+    let Made { pid, page_map } = made.inspect_err(|_| {
         let _ = destroy(&record.create.bundle, &record.create.id);
-    })
+    })?;
+    // Last, because this process gives up a capability for it: from here on nothing is taken back.
+    if let Some(sender) = page_map {
+        sender.send(pid.as_raw());
+    }
+    Ok(pid.as_raw())
 }
 
 /// Records what was asked for, before the first process exists.
 pub fn begin(
     request: Create,
-    spec: &Spec,
+    spec: Spec,
     cgroup: &Cgroup,
     folder: &Path,
-) -> Result<Record, Error> {
+) -> Result<Recorded, Error> {
     let record = Record { not_ours: cgroup.not_ours()?, create: request };
-    spec::save(spec, &folder.join(CONFIG))?;
-    spec::save(&record, &folder.join(RECORD))?;
-    Ok(record)
+    let recorded = Recorded { record, spec };
+    spec::save(&recorded, &folder.join(RECORD))?;
+    Ok(recorded)
 }
 
 /// Records which processes are the container's.
@@ -64,11 +70,11 @@ pub fn note(pid: Pid, spec: &Spec, folder: &Path, cgroup: &Cgroup) -> Result<(),
     saved.or_else(|error| members.kill(cgroup).and(Err(error)))
 }
 
-/// Releases a created container.
-pub fn start(bundle: &Path, id: &str) -> Result<(), Error> {
+/// Releases a created container, within `time`.
+pub fn start(bundle: &Path, id: &str, time: Duration) -> Result<(), Error> {
     match recorded(bundle).filter(Recorded::is_program) {
-        Some(recorded) => program::start(&recorded, id),
-        None => isolate::start(bundle, &folder(bundle)),
+        Some(recorded) => program::start(&recorded, id, time),
+        None => isolate::start(bundle, &folder(bundle), Instant::now() + time),
     }
 }
 
@@ -96,10 +102,7 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     }
     cgroup.remove(&record.not_ours)?;
     let stopped = if cgroup.by_systemd() { cgroup.stop_scope() } else { Ok(()) };
-    // Nothing was made as far as a hook could know of it if the members were not noted.
-    let is_made = folder.join(MEMBERS).exists();
-    let told = if is_made { isolate::after(&record.create, &spec, &folder) } else { Ok(()) };
-    let undone = stopped.and(told);
+    let undone = stopped.and(isolate::after(&record.create, &spec, &folder));
     remove(&folder).map(|()| undone.err().map(|error| error.to_string()))
 }
 
@@ -134,6 +137,7 @@ impl Record {
 }
 
 /// What was asked for, and the spec as it was carried out.
+#[derive(Serialize, Deserialize)]
 pub struct Recorded {
     pub record: Record,
     pub spec: Spec,
@@ -148,9 +152,7 @@ impl Recorded {
 
 /// The record of a container; none where it was not begun, or is gone.
 pub fn recorded(bundle: &Path) -> Option<Recorded> {
-    let folder = folder(bundle);
-    let record = serde_json::from_slice(&fs::read(folder.join(RECORD)).ok()?).ok()?;
-    Some(Recorded { record, spec: spec::load(&folder.join(CONFIG)).ok()? })
+    serde_json::from_slice(&fs::read(folder(bundle).join(RECORD)).ok()?).ok()
 }
 
 /// The cgroup of a container's spec.

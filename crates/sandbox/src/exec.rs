@@ -33,7 +33,7 @@ use crate::request::Given;
 use crate::rlimit::Descriptors;
 use crate::workload::Isolated;
 use crate::zygote::{Guests, exit};
-use crate::{Error, Exec, Workload, inherit, limits, spec};
+use crate::{Error, Exec, Workload, inherit, keyring, limits, spec};
 
 /// The process could not be made (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -55,6 +55,8 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     let Recorded { record: Record { create, .. }, spec } = create::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
     let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
+    let process =
+        serde_json::from_value(process).map_err(Error::malformed("read the process to execute"))?;
     let mut spec = spec::fit_exec(spec, process, &cgroup);
     let descriptors = Descriptors::withhold(&mut spec);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
@@ -65,6 +67,8 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
             .map_err(Error::io("write /proc/self/oom_score_adj"))?;
     }
     cgroup.enter()?;
+    // Before it is another user, as for a first process.
+    keyring::leave().map_err(Error::system("leave the session keyring"))?;
     join(&first, &spec)?;
     let (reader, report) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
@@ -152,7 +156,8 @@ fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
     // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
     let files = given.files.iter().map(AsRawFd::as_raw_fd);
     let pipes = [&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd);
-    inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>());
+    inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>())
+        .map_err(Error::system("close the runtime's descriptors"))?;
     set_limits(getpid(), process.rlimits().as_deref().unwrap_or_default())?;
     prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
     set_umask(process.user());

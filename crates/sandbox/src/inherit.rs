@@ -4,6 +4,7 @@ use std::fs;
 use std::os::fd::{AsFd, RawFd};
 use std::os::unix::net::UnixListener;
 
+use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
 use crate::{Error, unwritable};
@@ -26,8 +27,8 @@ pub fn listener_on_stdin() -> Result<UnixListener, Error> {
     Ok(UnixListener::from(listener))
 }
 
-/// Closes every descriptor above stderr but those in `kept` and the trace's. What cannot be listed stays open.
-pub(crate) fn close_all_but(kept: &[RawFd]) {
+/// Closes every descriptor above stderr but those in `kept` and the trace's.
+pub(crate) fn close_all_but(kept: &[RawFd]) -> nix::Result<()> {
     let kept = with_trace(kept);
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
         return close_unlisted(&kept);
@@ -35,10 +36,12 @@ pub(crate) fn close_all_but(kept: &[RawFd]) {
     let open: Vec<RawFd> =
         entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
     close(open.into_iter().filter(|fd| !kept.contains(fd)));
+    Ok(())
 }
 
-/// The same by range, between the kept ones: where there is no /proc, or one that is not to be believed.
-pub(crate) fn close_unlisted(kept: &[RawFd]) {
+/// The same by range, between the kept ones: where there is no /proc, or one that is not to be believed. Fails on kernels
+/// before 5.9.
+pub(crate) fn close_unlisted(kept: &[RawFd]) -> nix::Result<()> {
     let mut kept = with_trace(kept);
     kept.retain(|fd| *fd > 2);
     kept.sort_unstable();
@@ -47,10 +50,13 @@ pub(crate) fn close_unlisted(kept: &[RawFd]) {
         if first < fd {
             // SAFETY: close_range takes numbers; the descriptors closed belong to values of the process this
             // one is a copy of, which are never used nor dropped here: it goes on to `_exit`.
-            unsafe { libc::syscall(libc::SYS_close_range, first, fd.saturating_sub(1), 0) };
+            let closed =
+                unsafe { libc::syscall(libc::SYS_close_range, first, fd.saturating_sub(1), 0) };
+            Errno::result(closed)?;
         }
         first = fd.saturating_add(1);
     }
+    Ok(())
 }
 
 fn with_trace(kept: &[RawFd]) -> Vec<RawFd> {

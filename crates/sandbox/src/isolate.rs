@@ -10,7 +10,7 @@
 //! ```
 //! Whatever is of the host is opened before the fork and comes to the isolated process by descriptor, so that this one needs
 //! neither the host's mounts nor its rights. Read in this order: `namespaces` and `table`, `volumes` and `options`, then
-//! `inside` with what it uses: `mounts`, `targets`, `devices`, `process`, `seccomp`, `sysctl`, `network`; `link`, `gate`
+//! `inside` with what it uses: `mounts`, `targets`, `copy_up`, `devices`, `process`, `seccomp`, `sysctl`, `network`; `link`, `gate`
 //! and `hooks` are what goes on between the two.
 //!
 //! The process can be found at any moment: its pid is on disk ([`PID`]) before it goes on from the fork, and until it is ready it
@@ -19,13 +19,14 @@
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::time::Instant;
 
 use nix::mount::MsFlags;
 use nix::sched::CloneFlags;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::Pid;
-use oci_spec::runtime::{ContainerState, Hooks, Linux, Process, Spec};
+use oci_spec::runtime::{ContainerState, Linux, Process, Spec};
 
 use crate::cgroup::Cgroup;
 use crate::create::{self, Recorded};
@@ -33,13 +34,15 @@ use crate::request::Given;
 use crate::rlimit::Descriptors;
 use crate::workload::Isolated;
 use crate::zygote::Guests;
-use crate::{Create, Error, Workload, page_map, syscalls};
+use crate::{Create, Error, Workload, limits, page_map, syscalls};
 
+mod copy_up;
 mod devices;
 mod errors;
 mod gate;
 mod hooks;
 mod inside;
+mod kernel;
 mod link;
 mod mounts;
 pub mod namespaces;
@@ -67,7 +70,15 @@ use volumes::Volume;
 /// File in the container's directory with the pid of its first process.
 pub const PID: &str = "pid";
 
-/// Makes the process of `spec` in `cgroup` and returns its pid. Its files go to `directory`.
+/// An isolated process.
+pub struct Made {
+    /// Its pid.
+    pub pid: Pid,
+    /// By which it gets its page map, if it is to have one.
+    pub page_map: Option<page_map::Sender>,
+}
+
+/// Makes the process of `spec` in `cgroup`, by `until`. Its files go to `directory`.
 pub fn isolate(
     request: &Create,
     mut spec: Spec,
@@ -75,49 +86,38 @@ pub fn isolate(
     fds: Vec<OwnedFd>,
     guests: &Guests,
     cgroup: &Cgroup,
-) -> Result<Pid, Error> {
+    until: Instant,
+) -> Result<Made, Error> {
     let Given { stdio, files, .. } = Given::take(request.stdio, request.console, fds)?;
     let has_page_map = matches!(request.workload, Workload::Guest { page_map: true, .. });
     let (sender, receiver) = has_page_map.then(page_map::channel).transpose()?.unzip();
     let descriptors = Descriptors::withhold(&mut spec);
     let workload = Isolated::new(&request.workload, guests, files, receiver, descriptors)?;
     let opening = trace::span("open root and volumes");
-    let isolation = Isolation::open(request, &spec, directory, cgroup)?;
+    let isolation = Isolation::open(request, &spec, directory, cgroup, until)?;
     drop(opening);
     let pid = isolation.make(stdio, workload)?;
-    if let Some(sender) = sender {
-        sender.send(pid.as_raw());
-    }
-    Ok(pid)
+    Ok(Made { pid, page_map: sender })
 }
 
-/// Releases the process, and runs the hooks that are for then.
-pub fn start(bundle: &Path, directory: &Path) -> Result<(), Error> {
+/// Releases the process, and runs the hooks that are for then, by `until`.
+pub fn start(bundle: &Path, directory: &Path, until: Instant) -> Result<(), Error> {
     gate::open(directory)?;
     let Some(Recorded { record, spec }) = create::recorded(bundle) else { return Ok(()) };
-    let (of, status) = (Hooks::poststart, ContainerState::Running);
-    run_hooks("poststart", of, &record.create, &spec, directory, status)
-}
-
-/// Runs the hooks for when the container is gone.
-pub fn after(request: &Create, spec: &Spec, directory: &Path) -> Result<(), Error> {
-    run_hooks("poststop", Hooks::poststop, request, spec, directory, ContainerState::Stopped)
-}
-
-fn run_hooks(
-    kind: &str,
-    of: impl Fn(&Hooks) -> &Option<Vec<oci_spec::runtime::Hook>>,
-    request: &Create,
-    spec: &Spec,
-    directory: &Path,
-    status: ContainerState,
-) -> Result<(), Error> {
-    let Some(hooks) = spec.hooks().as_ref().and_then(|hooks| of(hooks).as_ref()) else {
+    let Some(hooks) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) else {
         return Ok(());
     };
     let pid = fs::read_to_string(directory.join(PID)).ok().and_then(|it| it.trim().parse().ok());
-    let pid = pid.filter(|_| status != ContainerState::Stopped).map(Pid::from_raw);
-    Ok(State::new(request, spec)?.run(kind, Some(hooks), status, pid, &[])?)
+    let (pid, state) = (pid.map(Pid::from_raw), State::new(&record.create, &spec)?);
+    Ok(state.run("poststart", Some(hooks), ContainerState::Running, pid, Some(until))?)
+}
+
+/// Runs the hooks for when the container is gone, if its process had been made: as runc does, although Create failed later.
+pub fn after(request: &Create, spec: &Spec, directory: &Path) -> Result<(), Error> {
+    let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
+    let Some(hooks) = hooks.filter(|_| directory.join(PID).exists()) else { return Ok(()) };
+    let (status, until) = (ContainerState::Stopped, Instant::now() + limits::DELETE_TIME);
+    Ok(State::new(request, spec)?.run("poststop", Some(hooks), status, None, Some(until))?)
 }
 
 /// What the request process has ready before the fork.
@@ -133,6 +133,8 @@ struct Isolation<'a> {
     devices: Devices,
     sysctls: Option<Sysctls>,
     state: State<'a>,
+    /// When the process has to be ready.
+    until: Instant,
 }
 
 impl<'a> Isolation<'a> {
@@ -141,8 +143,10 @@ impl<'a> Isolation<'a> {
         spec: &'a Spec,
         directory: &'a Path,
         cgroup: &'a Cgroup,
+        until: Instant,
     ) -> Result<Isolation<'a>, Error> {
         check(spec)?;
+        kernel::check()?;
         let missing = |field: &str| Failed::new(Step::Spec(field.to_owned()), "it is missing");
         let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
@@ -176,6 +180,7 @@ impl<'a> Isolation<'a> {
             namespaces,
             root,
             volumes,
+            until,
         })
     }
 
@@ -238,7 +243,7 @@ impl<'a> Isolation<'a> {
         parent.go_on();
         let _waiting = trace::span("wait until it is isolated");
         loop {
-            match parent.report()? {
+            match parent.report_by(self.until)? {
                 Report::Hooks => self.run_hooks(pid)?,
                 _ => return Ok(()),
             }
@@ -277,7 +282,8 @@ impl<'a> Isolation<'a> {
         for (kind, hooks) in
             [("prestart", hooks.prestart()), ("createRuntime", hooks.create_runtime())]
         {
-            self.state.run(kind, hooks.as_ref(), ContainerState::Creating, Some(pid), &[])?;
+            let status = ContainerState::Creating;
+            self.state.run(kind, hooks.as_ref(), status, Some(pid), Some(self.until))?;
         }
         Ok(())
     }

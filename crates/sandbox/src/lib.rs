@@ -8,7 +8,7 @@
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
 //! 5. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
 //! 6. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
-//!    [`unwritable`], `page_map`, `unneeded`: one file per kernel mechanism.
+//!    [`unwritable`], `keyring`, `page_map`, `ready`, `unneeded`: one file per kernel mechanism.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
@@ -22,12 +22,14 @@ mod exec;
 pub mod heap;
 pub mod inherit;
 mod isolate;
+mod keyring;
 mod limits;
 mod members;
 mod page_map;
 pub mod pidfd;
 pub mod pipe;
 mod program;
+mod ready;
 pub mod request;
 mod rights;
 pub mod rlimit;
@@ -121,15 +123,42 @@ pub enum Error {
         /// The last error that it logged.
         reason: String,
     },
+    /// The OCI runtime was killed on the way.
+    #[error("OCI runtime {verb} failed: {reason}")]
+    RuntimeKilled {
+        /// What it was to do.
+        verb: &'static str,
+        /// By what, or the last error that it logged.
+        reason: String,
+    },
     /// A request failed: the reason that its process reported.
     #[error("{0}")]
     Container(String),
+    /// The same, where the OCI runtime was killed on the way.
+    #[error("{0}")]
+    Killed(String),
+    /// The process forked for a request did not answer in time.
+    #[error(
+        "no answer within {seconds} s: its process was killed; does a file system of the node hang?"
+    )]
+    Late {
+        /// How long it was waited for.
+        seconds: u64,
+    },
     /// A step of a guest's isolation failed.
     #[error(transparent)]
     Isolation(#[from] Failed),
     /// A mount option that only a newer runtime knows what to do with.
     #[error("mount option {0:?} is not supported")]
     MountOption(String),
+    /// Ids of a mount's files that cannot be mapped.
+    #[error("cannot carry out mount option {option:?}: {reason}")]
+    IdMap {
+        /// The option.
+        option: String,
+        /// What is allowed.
+        reason: &'static str,
+    },
     /// A limit that cannot be set.
     #[error("{what} cannot be {value}: {reason}")]
     Limit {
@@ -163,6 +192,17 @@ fn ended(end: &End) -> String {
 }
 
 impl Error {
+    /// Whether a process was killed on the way that may have begun others, which nobody else knows of.
+    pub fn may_have_left_processes(&self) -> bool {
+        matches!(
+            self,
+            Error::RuntimeKilled { .. }
+                | Error::Killed(_)
+                | Error::Late { .. }
+                | Error::Gone { .. }
+        )
+    }
+
     pub(crate) fn system(action: impl Into<String>) -> impl FnOnce(nix::Error) -> Error {
         let action = action.into();
         move |source| Error::System { action, source }

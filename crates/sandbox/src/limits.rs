@@ -46,15 +46,22 @@ pub const DESCRIPTORS: u64 = 256;
 /// needs.
 pub const EXECUTION_TIME: Duration = Duration::from_secs(1);
 
-/// How long one call of the OCI runtime may take, unless its caller has less time: as long as kubelet waits for an answer
-/// (`runtimeRequestTimeout`). Hooks of the container are part of it.
+/// How long one call of the OCI runtime may take, or a guest's Create, unless its caller has less time: as long as kubelet
+/// waits for an answer (`runtimeRequestTimeout`). Hooks of the container are part of it.
 pub const RUNTIME_TIME: Duration = Duration::from_secs(120);
 
 /// How long it may take at least: what is nearly done is done, although its caller has lost patience, who then has it deleted.
 pub const RUNTIME_LEAST_TIME: Duration = Duration::from_secs(5);
 
-/// How long its `delete` may take. The container's processes have ended before.
+/// How long its `delete` may take, or a guest's hooks for the end. The container's processes have ended before.
 pub const DELETE_TIME: Duration = Duration::from_secs(20);
+
+/// How long a request's process may take, when its time is up, to take back what it has made: the processes end, and then
+/// there are hooks or the OCI runtime's `delete`.
+pub const CLEANUP_TIME: Duration = Duration::from_secs(60);
+
+/// How long a terminal is waited for after the OCI runtime has ended, which sends it before.
+pub const CONSOLE_TIME: Duration = Duration::from_secs(5);
 
 /// How long its `features` may take: containerd waits for them while it starts.
 pub const FEATURES_TIME: Duration = Duration::from_secs(10);

@@ -7,6 +7,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::thread::sleep;
 
 use nix::unistd::Pid;
@@ -77,12 +78,21 @@ impl Members {
     /// Kills what a killed call of the OCI runtime left in the container: children of this process that were made since
     /// `then` and head a session, as whatever is executed in a container does, and that `is_known` does not claim. To be
     /// called when nothing is being executed in a container.
-    pub fn kill_strays(&self, then: Ticks, is_known: impl Fn(Pid) -> bool) -> Result<(), Error> {
+    ///
+    /// In a pid namespace of the container's own those are nothing else, because its own orphans stay in it. Without one its
+    /// daemons come to this process as well: there, what is killed has to have the `args` of what was executed.
+    pub fn kill_strays(
+        &self,
+        then: Ticks,
+        args: &[String],
+        is_known: impl Fn(Pid) -> bool,
+    ) -> Result<(), Error> {
         let is_somewhere = self.pids.is_some() || self.mounts.is_some();
         let is_new = |pid| started(pid).is_some_and(|started| started >= then.0);
         let mut strays = pidfd::children();
         strays.retain(|pid| is_somewhere && !is_known(*pid) && self.include(*pid));
         strays.retain(|pid| is_new(*pid) && pidfd::heads_a_session(*pid));
+        strays.retain(|pid| self.pids.is_some() || executes(*pid, args));
         // A child's number is its own until it is reaped.
         strays.into_iter().try_for_each(|pid| pidfd::signal(pid, libc::SIGKILL))
     }
@@ -130,6 +140,20 @@ pub fn is_made(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     namespaces.any(|namespace| namespace.typ() == kind && namespace.path().is_none())
 }
 
+/// Whether a process executes a program with those args, or a script, which the kernel executes with its interpreter's args
+/// before its own (execve(2)).
+fn executes(pid: Pid, args: &[String]) -> bool {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let words: Vec<_> = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+    // Each ends with a zero.
+    let words = &words[..words.len() - 1];
+    let Some((program, rest)) = args.split_first() else { return false };
+    let Some(at) = words.len().checked_sub(args.len()) else { return false };
+    let name = |path: &str| Path::new(path).file_name().map(|name| name.to_owned());
+    name(&words[at]) == name(program)
+        && words[at + 1..].iter().zip(rest).all(|(word, arg)| word == arg)
+}
+
 /// Inode of a namespace of a process (namespaces(7)).
 fn namespace(pid: Pid, name: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{pid}/ns/{name}")).ok().map(|namespace| namespace.ino())
@@ -137,7 +161,6 @@ fn namespace(pid: Pid, name: &str) -> Option<u64> {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
     use std::process::{Child, Command};
 
     use super::*;
@@ -196,6 +219,26 @@ mod tests {
         members.kill(&cgroup).expect("has ended long ago");
         members.signal(&cgroup, libc::SIGKILL).expect("there is nobody");
         assert!(other.0.try_wait().expect("asked").is_none(), "another's process was killed");
+    }
+
+    #[test]
+    fn what_was_executed_is_told_from_a_daemon_by_its_args() {
+        let mut own = sleeping();
+        let is_it = |args: &[&str]| {
+            let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
+            executes(pid(&own), &args)
+        };
+        // As a script it would have its interpreter's args before.
+        for args in [&["sleep", "1000"][..], &["/bin/sleep", "1000"], &["1000"]] {
+            assert!(is_it(args), "{args:?}");
+        }
+        for args in [&["sleep"][..], &["sleep", "1"], &["sh", "1000"], &["a", "sleep", "1000"], &[]]
+        {
+            assert!(!is_it(args), "{args:?}");
+        }
+        own.0.kill().expect("killed");
+        own.0.wait().expect("ended");
+        assert!(!executes(pid(&own), &["sleep".into()]));
     }
 
     #[test]

@@ -27,7 +27,7 @@ pub fn channel() -> Result<(Sender, Receiver), Error> {
 
 impl Sender {
     /// Sends the page map of a process that waits to be released; none where the kernel has none, or the process was
-    /// killed meanwhile, which others tell. To be called last: it gives up `CAP_SYS_ADMIN`, with which the file would
+    /// killed meanwhile, which others report. To be called last: it gives up `CAP_SYS_ADMIN`, with which the file would
     /// tell where in the machine's memory pages are.
     pub fn send(self, pid: i32) {
         if caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).is_err() {

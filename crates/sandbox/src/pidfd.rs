@@ -1,7 +1,7 @@
 //! A process by descriptor, which never names another one (pidfd_open(2)).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -10,6 +10,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
 
 use crate::Error;
+use crate::ready::is_readable_by;
 
 /// A child of this process. Readable once the child has ended.
 #[derive(Debug)]
@@ -58,6 +59,11 @@ impl PidFd {
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
     }
 
+    /// Waits until all its threads have ended. Returns false if they have not by `until`.
+    pub(crate) fn ends_by(&self, until: Instant) -> bool {
+        is_readable_by(self.fd.as_fd(), until)
+    }
+
     /// The exit code of the ended child, which is reaped by this: its own, or 128 + N when signal N ended it.
     /// `None` while it runs, and while another process is still its parent.
     pub fn try_wait(&self) -> Result<Option<u8>, Error> {
@@ -86,6 +92,13 @@ impl PidFd {
             }),
         }
     }
+}
+
+/// Kills a process that another one has opened.
+pub(crate) fn kill(process: &OwnedFd) -> Result<(), Error> {
+    let process = process.try_clone().map_err(Error::io("duplicate a process's descriptor"))?;
+    // Its number is for errors alone.
+    PidFd::received(0, process).signal(libc::SIGKILL).map(drop)
 }
 
 /// Sends a signal, real-time ones included, to a process by number; one that has ended is passed over.

@@ -15,7 +15,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
-use oci_spec::runtime::{LinuxResources, Spec};
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -40,8 +40,8 @@ pub enum Change {
     Pause,
     /// Lets them continue.
     Resume,
-    /// Sets other limits.
-    Update(Box<LinuxResources>),
+    /// Sets other limits: `LinuxResources` of the OCI runtime spec, as the client wrote them.
+    Update(Value),
 }
 
 /// Creates the container and returns its first process, which waits for Start. On failure nothing is left.
@@ -56,7 +56,7 @@ pub fn create(request: Create, fds: Vec<OwnedFd>) -> Result<i32, Error> {
         if is_by_systemd(&request, &cgroup) { spec } else { name_cgroup(&config, spec, &cgroup)? };
     fs::create_dir(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
     let building = building::begin(&directory)?;
-    let record = create::begin(request, &spec, &cgroup, &directory)?;
+    let Recorded { record, spec } = create::begin(request, spec, &cgroup, &directory)?;
     let made = make(&record, &spec, &directory, fds, &cgroup, building.as_fd());
     drop(building);
     made.map(Pid::as_raw).inspect_err(|_| {
@@ -125,11 +125,13 @@ fn read_pid(path: &Path) -> Result<Pid, Error> {
 }
 
 /// Starts the created container's program: it is executed when this returns.
-pub fn start(recorded: &Recorded, id: &str) -> Result<(), Error> {
+pub fn start(recorded: &Recorded, id: &str, time: Duration) -> Result<(), Error> {
     let _span = trace::span("OCI runtime: start");
     let waiting = read_pid(&create::folder(&recorded.record.create.bundle).join(PID))?;
     let before = executable(waiting);
-    by_id(recorded, "start", id)?.run()?;
+    let mut call = by_id(recorded, "start", id)?;
+    call.limit = time;
+    call.run()?;
     // A runtime may answer when its process is about to execute the program. A signal that comes before that is lost, because
     // runc's process catches all of them.
     let end = Instant::now() + limits::EXECUTION_TIME;
@@ -269,8 +271,8 @@ fn runtime_of(request: &Create) -> Result<&Runtime, Error> {
     request.runtime.as_ref().ok_or(Error::Gone { process: "container" })
 }
 
-/// A file in memory with a value as JSON.
-fn in_file(value: &impl Serialize) -> Result<fs::File, Error> {
+/// A file in memory with JSON.
+fn in_file(value: &Value) -> Result<fs::File, Error> {
     let bytes = serde_json::to_vec(value).map_err(Error::malformed("encode for the runtime"))?;
     let mut file = runtime::in_memory(c"runtime-input")?;
     file.write_all(&bytes).map_err(Error::io("write for the runtime"))?;

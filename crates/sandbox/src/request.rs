@@ -6,8 +6,8 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use oci_spec::runtime::Process;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::{Bounds, Change, Charged, End, Error, Runtime, limits};
 
@@ -37,6 +37,8 @@ pub enum Request {
         bundle: PathBuf,
         /// The container's id.
         id: String,
+        /// How long the OCI runtime, or a guest's hooks, may take ([`time`]).
+        time: Duration,
     },
     /// End a container's processes and take away its cgroup and state ([`crate::destroy`]).
     Destroy {
@@ -49,7 +51,7 @@ pub enum Request {
     /// then those that are handed to the job, in order.
     Job {
         /// What is handed to it.
-        value: serde_json::Value,
+        value: Value,
         /// What it may use.
         bounds: Bounds,
         /// The container in whose cgroup it is; none for the zygote's own.
@@ -70,7 +72,7 @@ pub struct Create {
     pub no_pivot_root: bool,
     /// The OCI runtime, for a [`Workload::Linux`].
     pub runtime: Option<Runtime>,
-    /// How long the OCI runtime may take ([`time`]).
+    /// How long it may take, hooks included ([`time`]).
     pub time: Duration,
     /// Which of stdin, stdout and stderr come as descriptors; the others are `/dev/null`.
     pub stdio: [bool; 3],
@@ -90,8 +92,9 @@ pub struct Exec {
     pub bundle: PathBuf,
     /// The container's first process.
     pub pid: i32,
-    /// Its args, user, working directory, env and rights (OCI runtime spec, "Process").
-    pub process: Process,
+    /// Its args, user, working directory, env and rights (OCI runtime spec, "Process"). For a program, the OCI runtime is
+    /// given it as the client wrote it, with what only a later spec knows.
+    pub process: Value,
     /// Which of stdin, stdout and stderr come as descriptors; the others are `/dev/null`.
     pub stdio: [bool; 3],
     /// As in [`Create::console`].
@@ -102,7 +105,19 @@ pub struct Exec {
     pub workload: Workload,
 }
 
-/// How long the OCI runtime may take for a caller who waits for `patience`, if not for ever.
+impl Request {
+    /// How long its process may take; `None` for what has other bounds.
+    pub(crate) fn time(&self) -> Option<Duration> {
+        match self {
+            Request::Create(create) => Some(create.time),
+            Request::Exec(exec) => Some(exec.time),
+            Request::Start { time, .. } => Some(*time),
+            Request::Change { .. } | Request::Destroy { .. } | Request::Job { .. } => None,
+        }
+    }
+}
+
+/// How long a request may take for a caller who waits for `patience`, if not for ever.
 pub fn time(patience: Option<Duration>) -> Duration {
     let patience = patience.unwrap_or(limits::RUNTIME_TIME);
     patience.clamp(limits::RUNTIME_LEAST_TIME, limits::RUNTIME_TIME)
@@ -142,7 +157,7 @@ pub enum Workload {
     /// [`crate::Guests::run`] with a value and the files that come with the request.
     Guest {
         /// What it is handed.
-        value: serde_json::Value,
+        value: Value,
         /// Whether a first process has its own page map (proc(5)) as its last file, where the kernel has any.
         page_map: bool,
     },
@@ -166,7 +181,7 @@ pub enum Reply {
         warning: Option<String>,
     },
     /// What the job returned.
-    Job(serde_json::Value),
+    Job(Value),
     /// The job's worker ended and has not answered.
     Ended(End),
     /// The request failed.
@@ -178,4 +193,6 @@ pub enum Reply {
 pub struct Failure {
     /// The reason, one line where it can be.
     pub message: String,
+    /// [`Error::may_have_left_processes`].
+    pub was_killed: bool,
 }

@@ -9,6 +9,10 @@ use nix::unistd::{SysconfVar, sysconf};
 
 use crate::Error;
 
+mod id_mapped;
+
+use id_mapped::Ids;
+
 /// One mount, as containerd's `types.Mount` has it.
 #[derive(Debug, Clone)]
 pub struct Mount {
@@ -47,7 +51,10 @@ const FLAGS: [(&str, MsFlags, bool); 22] = [
 ];
 
 /// Options that are neither: containerd's own mount code does something for them first.
-const UNSUPPORTED: [&str; 4] = ["loop", "uidmap=", "gidmap=", "X-containerd."];
+const UNSUPPORTED: [&str; 2] = ["loop", "X-containerd."];
+
+/// Option of an overlay.
+const LOWER_DIR: &str = "lowerdir=";
 
 /// Mounts `mounts` in order on `target`, which is made when missing. On failure none of them stays.
 pub fn mount(mounts: &[Mount], target: &Path) -> Result<(), Error> {
@@ -93,6 +100,10 @@ fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
     // Device nodes of an image are not to be opened while the shim looks at its files, nor by a guest. A Linux program
     // gets them back (`allow_devices`): what it may open is the OCI runtime's to decide.
     flags |= MsFlags::MS_NODEV;
+    let ids = Ids::take(&mut data)?;
+    if let Some(ids) = ids.as_ref().filter(|_| mount.kind == "overlay") {
+        return id_mapped::overlay(mount, flags, &data, target, ids);
+    }
     let mut parent = None;
     if data.iter().map(|option| option.len() + 1).sum::<usize>() >= page_size() {
         parent = shorten_lower_dirs(&mut data)?;
@@ -110,7 +121,7 @@ fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
         mount_one(None::<&str>, target, None::<&str>, again, None::<&str>)
             .map_err(Error::system(format!("{} with its options", action())))?;
     }
-    Ok(())
+    ids.map_or(Ok(()), |ids| id_mapped::map(target, &ids))
 }
 
 fn split(options: &[String]) -> (MsFlags, Vec<String>) {
@@ -129,10 +140,10 @@ fn split(options: &[String]) -> (MsFlags, Vec<String>) {
 /// mount(2) takes one page of options, which an image of many layers overflows: names the layers from
 /// a descriptor of their common parent folder, which must stay open until the mount is made.
 fn shorten_lower_dirs(data: &mut [String]) -> Result<Option<File>, Error> {
-    let Some(option) = data.iter_mut().find(|option| option.starts_with("lowerdir=")) else {
+    let Some(dirs) = lower_dirs(data) else { return Ok(None) };
+    let Some(option) = data.iter_mut().find(|option| option.starts_with(LOWER_DIR)) else {
         return Ok(None);
     };
-    let dirs: Vec<PathBuf> = option["lowerdir=".len()..].split(':').map(PathBuf::from).collect();
     let Some(parent) = common_parent(&dirs) else {
         return Ok(None);
     };
@@ -142,8 +153,13 @@ fn shorten_lower_dirs(data: &mut [String]) -> Result<Option<File>, Error> {
         .filter_map(|dir| dir.strip_prefix(&parent).ok())
         .map(|rest| format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), rest.display()))
         .collect();
-    *option = format!("lowerdir={}", short.join(":"));
+    *option = format!("{LOWER_DIR}{}", short.join(":"));
     Ok(Some(folder))
+}
+
+fn lower_dirs(data: &[String]) -> Option<Vec<PathBuf>> {
+    let dirs = data.iter().find_map(|option| option.strip_prefix(LOWER_DIR))?;
+    Some(dirs.split(':').map(PathBuf::from).collect())
 }
 
 fn common_parent(dirs: &[PathBuf]) -> Option<PathBuf> {

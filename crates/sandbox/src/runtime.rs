@@ -15,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl::set_pdeathsig;
@@ -88,7 +87,7 @@ impl Runtime {
         call.stdio = [None, Some(stdout.into()), None];
         match call.run() {
             Ok(_) => {}
-            Err(Error::Runtime { .. }) => return Ok(None),
+            Err(Error::Runtime { .. } | Error::RuntimeKilled { .. }) => return Ok(None),
             Err(error) => return Err(error),
         }
         let text = read_back(&mut output, limits::SPEC_BYTES);
@@ -136,7 +135,8 @@ impl<'a> Call<'a> {
     /// Carries it out. Returns what the runtime logged as errors although it succeeded, such as a hook that failed.
     ///
     /// # Errors
-    /// [`Error::NoRuntime`]; [`Error::Runtime`] with the last error of its log when it failed or was killed.
+    /// [`Error::NoRuntime`]; with the last error of its log, [`Error::Runtime`] when it failed and
+    /// [`Error::RuntimeKilled`] when it was killed.
     pub fn run(mut self) -> Result<Vec<String>, Error> {
         let program = self.runtime.locate()?;
         let mut log = in_memory(c"runtime-log")?;
@@ -153,8 +153,12 @@ impl<'a> Call<'a> {
         let ended = wait(child, self.limit);
         let errors = errors(&read_back(&mut log, limits::RUNTIME_LOG_BYTES));
         let failed = |reason| Error::Runtime { verb: self.verb, reason };
+        let killed = |reason| Error::RuntimeKilled { verb: self.verb, reason };
         match ended.map_err(Error::io(format!("wait for {}", program.display())))? {
-            Ended::Late => Err(failed(self.is_late(&program, errors))),
+            Ended::Late => Err(killed(self.is_late(&program, errors))),
+            Ended::With(status) if status.signal().is_some() => {
+                Err(killed(errors.last().cloned().unwrap_or_else(|| describe(&program, status))))
+            }
             Ended::With(status) if !status.success() => {
                 Err(failed(errors.last().cloned().unwrap_or_else(|| describe(&program, status))))
             }
@@ -218,7 +222,8 @@ enum Ended {
 }
 
 fn wait(mut child: Child, limit: Duration) -> io::Result<Ended> {
-    let ended = PidFd::open(Pid::from_raw(child.id() as i32)).map(|process| ends(&process, limit));
+    let until = Instant::now() + limit;
+    let ended = PidFd::open(Pid::from_raw(child.id() as i32)).map(|it| it.ends_by(until));
     // One that cannot be opened is gone.
     if !ended.unwrap_or(true) {
         child.kill()?;
@@ -229,19 +234,6 @@ fn wait(mut child: Child, limit: Duration) -> io::Result<Ended> {
         Ok(status) => Ok(Ended::With(status)),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Ended::Unseen),
         Err(error) => Err(error),
-    }
-}
-
-fn ends(process: &PidFd, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], left) {
-            Ok(0) if Instant::now() < end => {}
-            Err(nix::Error::EINTR) => {}
-            ready => return ready.is_ok_and(|ready| ready > 0),
-        }
     }
 }
 

@@ -16,6 +16,9 @@ use crate::{Error, Workload, limits, rights};
 /// Kernel file systems that only a Linux program could read.
 const LINUX_ONLY: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"];
 
+/// Annotation with the Pod's id in containerd.
+const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
 /// Where the kernel has SELinux: without it, labels mean nothing, and containerd may write them all the same.
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
@@ -66,6 +69,10 @@ pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload, cgroup: &Cgroup) 
     if let Workload::Guest { .. } = workload {
         rights::tell_memory_limit(&mut spec, None);
     }
+    if matches!(workload, Workload::Pause) && spec.hooks().is_none() {
+        // Nothing looks at its files, and its root is an empty directory that containerd expects to find empty.
+        spec.set_mounts(None);
+    }
     reduce(&mut spec);
     spec
 }
@@ -103,8 +110,9 @@ fn is_every_device(rule: &LinuxDeviceCgroup) -> bool {
 }
 
 fn reduce(spec: &mut Spec) {
+    let sandbox = spec.annotations().as_ref().and_then(|it| it.get(SANDBOX_ID).cloned());
     if let Some(mounts) = spec.mounts_mut() {
-        mounts.retain(is_observable);
+        mounts.retain(|mount| is_observable(mount, sandbox.as_deref()));
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_devices(None);
@@ -117,9 +125,18 @@ fn reduce(spec: &mut Spec) {
     rights::reduce(process);
 }
 
-fn is_observable(mount: &Mount) -> bool {
+fn is_observable(mount: &Mount, sandbox: Option<&str>) -> bool {
     let linux_only = mount.typ().as_deref().is_some_and(|typ| LINUX_ONLY.contains(&typ));
-    !linux_only && mount.destination() != Path::new("/dev/shm")
+    !linux_only && !is_shared_memory(mount, sandbox)
+}
+
+/// Whether it is what every container has at `/dev/shm`, for programs that share memory: a tmpfs of that name, or that of
+/// the Pod, `sandboxes/ID/shm` of containerd. A volume that the user has mounted there is one like others.
+fn is_shared_memory(mount: &Mount, sandbox: Option<&str>) -> bool {
+    let Some(source) = mount.source().as_deref() else { return false };
+    let of_pod =
+        sandbox.is_some_and(|id| source.ends_with(Path::new("sandboxes").join(id).join("shm")));
+    mount.destination() == Path::new("/dev/shm") && (source == Path::new("shm") || of_pod)
 }
 
 #[cfg(test)]
@@ -143,12 +160,14 @@ mod tests {
         spec(serde_json::json!({
             "ociVersion": "1.0.2",
             "root": { "path": "rootfs" },
+            "annotations": { "io.kubernetes.cri.sandbox-id": "p1" },
             "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["a"],
                 "capabilities": { "effective": ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"] } },
             "mounts": [
                 { "destination": "/proc", "type": "proc", "source": "proc" },
                 { "destination": "/dev", "type": "tmpfs", "source": "tmpfs" },
-                { "destination": "/dev/shm", "type": "bind", "source": "/run/shm" },
+                { "destination": "/dev/shm", "type": "bind", "source": "/run/c/sandboxes/p1/shm" },
+                { "destination": "/dev/shm", "type": "tmpfs", "source": "shm" },
                 { "destination": "/etc/hosts", "type": "bind", "source": "/pods/hosts" },
                 { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup" }
             ],
@@ -170,6 +189,32 @@ mod tests {
         let fitted = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
+    }
+
+    #[test]
+    fn a_volume_of_the_users_at_dev_shm_is_kept() {
+        for source in [
+            "/var/lib/kubelet/pods/u/volumes/kubernetes.io~empty-dir/shm",
+            "/dev/shm",
+            "/other/sandboxes/p2/shm",
+        ] {
+            let mut json = serde_json::to_value(pod_spec()).expect("encodes");
+            json["mounts"] = serde_json::json!([
+                { "destination": "/dev/shm", "type": "bind", "source": source, "options": ["rbind"] }
+            ]);
+            let fitted = fit(spec(json), Path::new("/b"), &guest(), &cgroup());
+            assert_eq!(destinations(&fitted), ["/dev/shm"], "{source}");
+        }
+    }
+
+    #[test]
+    fn a_pause_has_mounts_only_for_hooks_that_may_look_there() {
+        let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Pause, &cgroup());
+        assert_eq!(fitted.mounts(), &None);
+        let mut json = serde_json::to_value(pod_spec()).expect("encodes");
+        json["hooks"] = serde_json::json!({ "createRuntime": [{ "path": "/hook" }] });
+        let fitted = fit(spec(json), Path::new("/b"), &Workload::Pause, &cgroup());
+        assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
     }
 
     #[test]
@@ -216,7 +261,7 @@ mod tests {
         if let Some(process) = labelled.process_mut() {
             process.set_apparmor_profile(Some("cri-containerd.apparmor.d".into()));
         }
-        let fitted = fit(labelled, Path::new("/b"), &Workload::Pause, &cgroup());
+        let fitted = fit(labelled, Path::new("/b"), &guest(), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
         let process = fitted.process().as_ref().expect("process");
         assert_eq!(process.apparmor_profile(), &None);

@@ -73,7 +73,7 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Result<()> 
 /// Forks with flags of clone3(2), into a cgroup of v2 if one is given. `None` in the child.
 ///
 /// # Safety
-/// This process must have one thread, because the child goes on to allocate.
+/// This process must have one thread, unless the child allocates nothing and takes no lock.
 pub unsafe fn fork_with(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Option<Pid>> {
     // A sibling has the exit signal of its parent.
     let is_sibling = flags & libc::CLONE_PARENT as u64 != 0;

@@ -8,6 +8,7 @@ use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use nix::cmsg_space;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -17,8 +18,8 @@ use nix::sys::socket::{
 use nix::unistd::getpid;
 use serde::{Serialize, de::DeserializeOwned};
 
-use crate::pidfd::PidFd;
-use crate::{Error, limits};
+use crate::pidfd::{self, PidFd};
+use crate::{Error, limits, ready};
 
 /// Name of the process that answers, for errors.
 const REQUEST: &str = "request";
@@ -113,18 +114,27 @@ pub fn announce(connection: &UnixStream) -> Result<(), Error> {
     send_fds(connection, &[itself.as_fd().as_raw_fd()])
 }
 
-/// Reads the reply of a request process.
+/// Reads the reply of a request process, which is killed if there is none within `limit`.
 ///
 /// # Errors
-/// [`Error::Gone`] when the process ended before it answered.
-pub fn read_reply<T: DeserializeOwned>(mut connection: &UnixStream) -> Result<T, Error> {
+/// [`Error::Gone`] when the process ended before it answered; [`Error::Late`].
+pub fn read_reply<T: DeserializeOwned>(
+    mut connection: &UnixStream,
+    limit: Option<Duration>,
+) -> Result<T, Error> {
+    let until = limit.map(|limit| Instant::now() + limit);
     let gone = || Error::Gone { process: REQUEST };
     let announced = receive_fds(connection).map_err(|_| gone())?;
     let process = announced.and_then(|mut fds| fds.pop()).ok_or_else(gone)?;
     let (mut bytes, mut chunk) = (Vec::new(), vec![0; CHUNK_BYTES]);
     while bytes.len() as u64 <= limits::MESSAGE_BYTES {
-        if !is_readable_or_gone(connection, &process)? {
-            return Err(gone());
+        match wait(connection, &process, until)? {
+            Waited::Readable => {}
+            Waited::Gone => return Err(gone()),
+            Waited::Late => {
+                pidfd::kill(&process)?;
+                return Err(Error::Late { seconds: limit.unwrap_or_default().as_secs() });
+            }
         }
         match connection.read(&mut chunk) {
             Ok(0) => break,
@@ -138,9 +148,22 @@ pub fn read_reply<T: DeserializeOwned>(mut connection: &UnixStream) -> Result<T,
     decode(&bytes, REQUEST)
 }
 
-/// Waits until there is something to read. Returns false if the process has ended and there is nothing to read.
-fn is_readable_or_gone(connection: &UnixStream, process: &OwnedFd) -> Result<bool, Error> {
-    let wait = |timeout: PollTimeout| {
+/// What was waited for.
+enum Waited {
+    /// There is something to read.
+    Readable,
+    /// The process has ended, and there is nothing to read.
+    Gone,
+    /// The time is up.
+    Late,
+}
+
+fn wait(
+    connection: &UnixStream,
+    process: &OwnedFd,
+    until: Option<Instant>,
+) -> Result<Waited, Error> {
+    let look = |timeout: PollTimeout| {
         let mut fds =
             [connection.as_fd(), process.as_fd()].map(|it| PollFd::new(it, PollFlags::POLLIN));
         match poll(&mut fds, timeout) {
@@ -150,10 +173,14 @@ fn is_readable_or_gone(connection: &UnixStream, process: &OwnedFd) -> Result<boo
         Ok(fds.map(|fd| fd.any().unwrap_or(false)))
     };
     loop {
-        match wait(PollTimeout::NONE)? {
-            [true, _] => return Ok(true),
+        let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+        let timeout = left.map_or(PollTimeout::NONE, ready::timeout);
+        match look(timeout)? {
+            [true, _] => return Ok(Waited::Readable),
             // The last message may have arrived after poll(2) looked at the connection.
-            [_, true] => return wait(PollTimeout::ZERO).map(|[readable, _]| readable),
+            [_, true] if look(PollTimeout::ZERO)?[0] => return Ok(Waited::Readable),
+            [_, true] => return Ok(Waited::Gone),
+            [false, false] if left.is_some_and(|left| left.is_zero()) => return Ok(Waited::Late),
             [false, false] => {}
         }
     }
@@ -187,7 +214,7 @@ mod tests {
         thread::scope(|scope| {
             scope
                 .spawn(|| announce(&theirs).and_then(|()| write(&theirs, &text)).expect("written"));
-            assert_eq!(read_reply::<String>(&ours).expect("read"), text);
+            assert_eq!(read_reply::<String>(&ours, None).expect("read"), text);
         });
     }
 
@@ -198,7 +225,7 @@ mod tests {
         let process = PidFd::open(Pid::from_raw(killed.id() as i32)).expect("opened");
         send_fds(&theirs, &[process.as_fd().as_raw_fd()]).expect("sent");
         let gone = thread::scope(|scope| {
-            let reading = scope.spawn(|| read_reply::<String>(&ours));
+            let reading = scope.spawn(|| read_reply::<String>(&ours, None));
             killed.kill().and_then(|()| killed.wait()).expect("killed");
             reading.join().expect("no panic")
         });
@@ -212,7 +239,7 @@ mod tests {
         write(&ours, &"a request").expect("written");
         announce(&theirs).expect("announced");
         drop(theirs);
-        let gone = read_reply::<String>(&ours);
+        let gone = read_reply::<String>(&ours, None);
         assert!(matches!(gone, Err(Error::Gone { process: REQUEST })), "{gone:?}");
     }
 
@@ -220,7 +247,18 @@ mod tests {
     fn who_never_was_there_is_gone() {
         let (ours, theirs) = pair();
         drop(theirs);
-        let gone = read_reply::<String>(&ours);
+        let gone = read_reply::<String>(&ours, None);
         assert!(matches!(gone, Err(Error::Gone { process: REQUEST })), "{gone:?}");
+    }
+
+    #[test]
+    fn who_does_not_answer_in_time_is_killed() {
+        let (ours, theirs) = pair();
+        let mut slow = Command::new("sleep").arg("1000").spawn().expect("is executed");
+        let process = PidFd::open(Pid::from_raw(slow.id() as i32)).expect("opened");
+        send_fds(&theirs, &[process.as_fd().as_raw_fd()]).expect("sent");
+        let late = read_reply::<String>(&ours, Some(Duration::from_millis(50)));
+        assert!(matches!(late, Err(Error::Late { .. })), "{late:?}");
+        assert!(slow.wait().expect("ended").code().is_none(), "it was not killed");
     }
 }

@@ -67,7 +67,7 @@ pub fn confine(
     let fds: Vec<OwnedFd> = fds.collect();
     let mut kept: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
     kept.extend([connection.as_raw_fd(), leash.as_raw_fd()]);
-    inherit::close_all_but(&kept);
+    inherit::close_all_but(&kept).map_err(Error::system("close the runtime's descriptors"))?;
     let cgroup = charged.map(cgroup).transpose()?;
     let counted = cgroup.map(|cgroup| {
         let kills = cgroup.oom_kills().unwrap_or_default();

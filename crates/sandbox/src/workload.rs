@@ -91,7 +91,8 @@ impl Pause {
     fn run(self) -> ! {
         let _ = nix::sys::prctl::set_name(c"pause");
         trace::last("pauses");
-        inherit::close_unlisted(&[]);
+        // What is not the pause's was closed before; now a filter may refuse it.
+        let _ = inherit::close_unlisted(&[]);
         // SAFETY: what follows waits for signals, reaps and ends: system calls with arguments on the stack.
         unsafe { self.unneeded.give_back() };
         exit(hold().map_or(1, |never| match never {}))
@@ -148,8 +149,8 @@ impl Guest {
         let _ = nix::sys::prctl::set_name(c"wasm");
         trace::mark("released");
         console::take();
-        // What the image has at /proc is not to be believed.
-        inherit::close_unlisted(&self.descriptors());
+        // Those of the isolation; all others were closed before. Now a filter may refuse it.
+        let _ = inherit::close_unlisted(&self.descriptors());
         let mut files = self.files;
         files.extend(self.page_map.and_then(Receiver::receive));
         // Nothing that a guest may find under a /proc is its own to write, its memory least of all.

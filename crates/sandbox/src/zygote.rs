@@ -31,8 +31,8 @@ use serde_json::Value;
 
 use crate::pidfd::PidFd;
 use crate::{
-    Error, Exec, Failure, Reply, Request, Workload, create, exec, inherit, isolate, program,
-    unwritable, wire, worker,
+    Error, Exec, Failure, Reply, Request, Workload, create, exec, inherit, isolate, limits,
+    program, unwritable, wire, worker,
 };
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
@@ -179,7 +179,7 @@ impl Zygote {
     ///
     /// # Errors
     /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when a job's worker ended
-    /// without an answer; [`Error::Container`] with the reason when the request failed.
+    /// without an answer; [`Error::Container`] or [`Error::Killed`] with the reason when the request failed; [`Error::Late`].
     pub fn call(&self, request: &Request, fds: &[OwnedFd]) -> Result<Reply, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair of a request"))?;
         let mut all = vec![theirs.as_raw_fd()];
@@ -188,13 +188,16 @@ impl Zygote {
         drop(theirs);
         // If the request process is gone, reading the reply says so.
         let _ = wire::write(&ours, request);
-        let reply = wire::read_reply(&ours);
+        // What bounds the request's work bounds it in its process; this is for what hangs there, such as a volume.
+        let limit = request.time().map(|time| time + limits::CLEANUP_TIME);
+        let reply = wire::read_reply(&ours, limit);
         if matches!(request, Request::Job { .. }) {
             // A worker has its memory until it has ended, and its parent holds the connection until then.
             let _ = (&ours).read_to_end(&mut Vec::new());
         }
         match reply {
-            Ok(Reply::Failed(failure)) => Err(Error::Container(failure.message)),
+            Ok(Reply::Failed(Failure { message, was_killed: true })) => Err(Error::Killed(message)),
+            Ok(Reply::Failed(Failure { message, .. })) => Err(Error::Container(message)),
             Ok(Reply::Ended(end)) => Err(Error::Worker(end)),
             reply => reply,
         }
@@ -220,7 +223,9 @@ pub fn run_on_stdin(guests: impl FnOnce() -> Guests) -> Result<Infallible, Error
 /// Makes the guests and serves until the shim is gone.
 fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
     // The shim's listener among them: it must not outlive the shim in one of its children.
-    inherit::close_all_but(&[socket.as_raw_fd()]);
+    if inherit::close_all_but(&[socket.as_raw_fd()]).is_err() {
+        exit(1)
+    }
     // That of the shim is the Pod's bundle, which goes with the pause while other containers may be in the making.
     let _ = std::env::set_current_dir("/");
     trace::process("zygote");
@@ -269,7 +274,10 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
     }
     let reply = wire::read(&connection)
         .and_then(|request| carry_out(request, fds, guests, &connection))
-        .unwrap_or_else(|error| Reply::Failed(Failure { message: error.to_string() }));
+        .unwrap_or_else(|error| {
+            let was_killed = error.may_have_left_processes();
+            Reply::Failed(Failure { message: error.to_string(), was_killed })
+        });
     let sent = wire::write(&connection, &reply);
     exit(i32::from(sent.is_err()))
 }
@@ -299,9 +307,9 @@ fn carry_out(
             trace::end();
             exec::exec(*request, fds, guests).map(|pid| Reply::Created { pid })
         }
-        Request::Start { bundle, id } => {
+        Request::Start { bundle, id, time } => {
             let _span = trace::span("release");
-            create::start(&bundle, &id).map(|()| Reply::Started)
+            create::start(&bundle, &id, time).map(|()| Reply::Started)
         }
         Request::Destroy { bundle, id } => {
             let _span = trace::span("destroy");

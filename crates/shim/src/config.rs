@@ -70,6 +70,11 @@ impl ContainerConfig {
         self.annotation(CONTAINER_TYPE) == Some(CONTAINER_TYPE_SANDBOX)
     }
 
+    /// Whether nothing of its root is used: the built-in pause has no files, but hooks may look there for some.
+    pub fn needs_no_root(&self) -> bool {
+        self.is_sandbox() && self.spec.hooks().is_none()
+    }
+
     /// What groups containers into one shim: the Pod's sandbox id, where there is a Pod.
     pub fn sandbox_id(&self) -> Option<&str> {
         self.annotation(SANDBOX_ID)

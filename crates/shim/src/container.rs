@@ -13,6 +13,7 @@ use oci_spec::runtime;
 use sandbox::Members;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::Ticks;
+use serde_json::Value;
 
 use crate::errors::Error;
 use crate::events::Events;
@@ -62,8 +63,10 @@ pub enum Kind {
 /// A process that was, or is to be, executed in a container.
 #[derive(Clone)]
 pub struct Exec {
-    /// What containerd asked for.
+    /// What containerd asked for, as far as it is understood here.
     pub spec: Arc<runtime::Process>,
+    /// All of it.
+    pub json: Arc<Value>,
     /// The process, once it is started.
     pub process: Arc<Process>,
 }
@@ -118,11 +121,11 @@ impl Container {
         &self.parts.options
     }
 
-    /// Kills what a call of the OCI runtime that began `then` and was killed has left in it. To be called when nothing is
-    /// being executed in a container.
-    pub fn kill_strays(&self, then: Ticks) {
+    /// Kills what a call of the OCI runtime that began `then`, was to execute `args` and was killed has left in it. To be called
+    /// when nothing is being executed in a container.
+    pub fn kill_strays(&self, then: Ticks, args: &[String]) {
         let Some(members) = self.parts.members else { return };
-        if let Err(error) = members.kill_strays(then, |pid| self.claims(pid)) {
+        if let Err(error) = members.kill_strays(then, args, |pid| self.claims(pid)) {
             log::warn!("container {}: {error}", self.id());
         }
     }

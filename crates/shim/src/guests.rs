@@ -222,7 +222,7 @@ fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>)
                 drop(reading);
                 sandbox::heap::merge_at_once();
                 environment::put(plan.telemetry());
-                return runtime.run(&plan, given, sandbox::heap::trim);
+                return runtime.run(&plan, given, release_memory);
             }
             None => "the guest's code did not arrive".to_owned(),
         },
@@ -230,6 +230,12 @@ fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>)
     };
     eprintln!("error: {failure}");
     engine::CANNOT_RUN
+}
+
+/// Gives back what a server needs no more when it waits: called on its first thread, also of the stack.
+fn release_memory() {
+    sandbox::heap::trim();
+    sandbox::stack::trim();
 }
 
 /// None without code.

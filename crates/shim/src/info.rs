@@ -1,7 +1,7 @@
 //! `-info`: describes the runtime to containerd 2.x before any shim exists (containerd, api/types/introspection.proto).
 //!
-//! Its features are those of the OCI runtime that runs Linux programs, without those that a container here cannot have: containerd
-//! passes on to kubelet what a Pod may ask for, whatever its containers run.
+//! Its features are those of the OCI runtime that runs Linux programs. Guests have those as well that containerd and kubelet ask
+//! about before they let a Pod have something: recursive read-only mounts and mounts with other ids.
 
 use std::io::Write;
 
@@ -10,7 +10,6 @@ use containerd_shim::Flags;
 use containerd_shim::protos::protobuf::Message;
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use containerd_shim::protos::types::introspection::{RuntimeInfo, RuntimeVersion};
-use serde_json::Value;
 
 use crate::bootstrap;
 use crate::options::Options;
@@ -20,10 +19,6 @@ const RUNTIME: &str = "io.containerd.wasmtime.v1";
 
 /// The type of the features, as containerd names what it has encoded as JSON (containerd, typeurl).
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
-
-/// Where it is said whether mounts can have other ids than their files (OCI runtime spec, "mountExtensions"). containerd would
-/// then have such a root mounted, and the shim mounts none.
-const ID_MAPPED: &str = "/linux/mountExtensions/idmap/enabled";
 
 /// Reads the runtime options from stdin, and writes `RuntimeInfo` to stdout. Options that would fail in
 /// Create fail here.
@@ -47,34 +42,6 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
 fn features(options: &Options, namespace: &str) -> Option<Any> {
     let features = options.runtime(namespace).features();
     let features = features.inspect_err(|error| eprintln!("containerd-shim-wasmtime-v1: {error}"));
-    let value = for_all(features.ok()??).to_string().into_bytes();
+    let value = features.ok()??.to_string().into_bytes();
     Some(Any { type_url: FEATURES.into(), value, ..Default::default() })
-}
-
-/// What of it every container here has.
-fn for_all(mut features: Value) -> Value {
-    if let Some(enabled) = features.pointer_mut(ID_MAPPED) {
-        *enabled = false.into();
-    }
-    features
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn only_what_guests_have_as_well_is_a_feature() {
-        let features = serde_json::json!({
-            "ociVersionMax": "1.2.0",
-            "mountOptions": ["ro", "rro", "bind"],
-            "linux": { "namespaces": ["user"], "mountExtensions": { "idmap": { "enabled": true } } },
-        });
-        let merged = for_all(features);
-        assert_eq!(merged["mountOptions"], serde_json::json!(["ro", "rro", "bind"]));
-        assert_eq!(merged.pointer(ID_MAPPED), Some(&false.into()));
-        assert_eq!(merged["linux"]["namespaces"][0], "user");
-        let old = serde_json::json!({ "ociVersionMax": "1.0.2" });
-        assert_eq!(for_all(old.clone()), old, "nothing is added");
-    }
 }

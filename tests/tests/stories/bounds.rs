@@ -138,7 +138,7 @@ fn a_mount_option_that_is_not_understood_is_refused_by_name() -> Result<()> {
     let bundle = Bundle::shell("true")?;
     let shim = bundle.start()?;
     let mut request = bundle.create_request();
-    let option = "uidmap=0:100000:65536";
+    let option = "X-containerd.mkdir.path=/a";
     request.set_rootfs(vec![mount("bind", Path::new("/"), &["rbind", option])]);
     let refusal = shim.create(&request).expect_err("is refused");
     assert!(refusal.message.contains(option), "{refusal:?}");

@@ -10,9 +10,10 @@ use std::time::Duration;
 use anyhow::{Result, anyhow, ensure};
 use tests::containerd::repository;
 use tests::network::within;
-use tests::wait::{self, SOON};
+use tests::wait::{self, EVENTUALLY, SOON};
 use tests::{Container, Pod, RunningPod, command, on_each_containerd};
 
+use crate::clients;
 use crate::pod::{LISTEN, PORT};
 
 #[test]
@@ -42,6 +43,61 @@ fn a_server_has_the_containers_arguments_environment_and_files() -> Result<()> {
         // A container has no /proc: its page map was handed over.
         let stderr = server.logs()?.stderr;
         assert!(!stderr.contains("page map"), "{stderr}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_server_that_nobody_asks_has_one_thread_and_others_come_back_with_a_connection() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("idle"))?;
+        let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        let process = server.process()?;
+        let is_alone = || -> Result<()> {
+            wait::until(EVENTUALLY, "the server's threads to end", || {
+                Ok((process.threads()? == 1).then_some(()))
+            })
+        };
+        for _ in 0..2 {
+            pod.http_get(PORT, "/")?;
+            assert!(process.threads()? > 1);
+            is_alone()?;
+            let switches = || fs::read_to_string(format!("/proc/{}/status", process.pid));
+            let before = switches()?;
+            thread::sleep(Duration::from_secs(3));
+            let of = |status: &str| -> Vec<String> {
+                let lines = status.lines().filter(|line| line.contains("ctxt_switches"));
+                lines.map(str::to_owned).collect()
+            };
+            assert_eq!(of(&before), of(&switches()?), "it wakes while nobody asks");
+        }
+        let exit = server.stop(SOON)?;
+        assert_eq!(exit.code, 0, "the first thread is told of signals");
+        Ok(())
+    })
+}
+
+#[test]
+fn no_connection_is_lost_while_threads_end() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("ending"))?;
+        let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        let process = server.process()?;
+        pod.http_get(PORT, "/")?;
+        let mut ended = 0;
+        // The pauses are about as long as an unused thread lingers.
+        for round in 0..10_u64 {
+            thread::sleep(Duration::from_millis(1990 + 5 * round));
+            let before = process.threads()?;
+            for number in 0..100 {
+                let request = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+                let mut answer = String::new();
+                clients::send(&pod, request)?.read_to_string(&mut answer)?;
+                assert!(answer.starts_with("HTTP/1.1 200"), "{round} {number}: {answer}");
+            }
+            ended += usize::from(before < process.threads()?);
+        }
+        assert!(ended > 0, "no thread ended meanwhile");
         Ok(())
     })
 }

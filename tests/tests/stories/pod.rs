@@ -1,5 +1,6 @@
 //! Pods of WASI guests, alone, beside each other and beside Linux containers.
 
+use std::fs;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -25,6 +26,31 @@ fn a_log_is_rotated_under_a_container() -> Result<()> {
         say("after")?;
         server.wait_for_output("stdout: after\n")?;
         assert!(!server.logs()?.stdout.contains("before"), "{:?}", server.logs()?);
+        Ok(())
+    })
+}
+
+#[test]
+fn the_root_of_a_pause_is_not_mounted_and_nothing_is_made_there() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("rootless"))?;
+        let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        let bundles = node.bundles_of("k8s.io");
+        let root = bundles.join(&pod.id).join("rootfs");
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        let is_mounted = |id: &str| {
+            let root = bundles.join(id).join("rootfs");
+            mounts.lines().any(|line| line.split(' ').nth(4) == root.to_str())
+        };
+        assert!(is_mounted(&server.id), "{mounts}");
+        assert!(!is_mounted(&pod.id), "{mounts}");
+        assert_eq!(fs::read_dir(&root)?.count(), 0);
+        let pause = pod.process()?;
+        let inside = fs::read_dir(format!("/proc/{}/root", pause.pid))?.count();
+        assert_eq!(inside, 0);
+        pod.stop()?;
+        pod.remove()?;
+        assert!(!bundles.join(&pod.id).exists());
         Ok(())
     })
 }

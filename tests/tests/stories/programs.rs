@@ -1,7 +1,8 @@
 //! Linux programs, held to what the node's default handler makes of them, and what comes of an OCI runtime that fails.
 
+use std::env;
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -13,14 +14,17 @@ use containerd_shim_protos::shim::oci::Options;
 use containerd_shim_protos::ttrpc::Code;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use serde_json::{Value, json};
+use tests::containerd::Containerd;
 use tests::ctr::Run;
 use tests::processes::{self, Process, shim_of};
 use tests::shim::Bundle;
-use tests::spec::MountPropagation;
+use tests::spec::{HOST_ID, MountPropagation};
 use tests::wait::{self, SOON};
-use tests::{Container, Node, Pod, on_each_containerd};
+use tests::{Container, Node, Pod, command, on_each_containerd};
 
 use crate::compiling::guest;
+use crate::isolation::end;
+use crate::pod::PORT;
 use crate::shim::{ends, granted};
 
 const SIGTERM: u32 = 15;
@@ -170,6 +174,111 @@ fn a_user_namespace_may_have_several_ranges() -> Result<()> {
     })?;
     assert_eq!(output(&bundle)?, "0\n 0 100000 1\n 1 300000 1000\n 1001 500000 5\n");
     bundle.close()
+}
+
+/// A Create with an overlay whose lower directories have other ids than on the disk, as containerd 2 asks for it where the
+/// container is in a user namespace.
+fn with_ids(bundle: &Bundle, layers: [&Path; 2]) -> Result<CreateTaskRequest> {
+    bundle.edit_config(|config| {
+        let ranges = json!([{ "containerID": 0, "hostID": 100_000, "size": 65536 }]);
+        config["linux"]["uidMappings"] = ranges.clone();
+        config["linux"]["gidMappings"] = ranges;
+        let namespaces = config["linux"]["namespaces"].as_array_mut().expect("namespaces");
+        namespaces.push(json!({ "type": "user" }));
+    })?;
+    let [upper, work] = ["upper", "work"].map(|name| bundle.folder.join(name));
+    [&upper, &work].into_iter().try_for_each(fs::create_dir)?;
+    chown(&upper, Some(100_000), Some(100_000))?;
+    let ids = "0:100000:65536";
+    let layers = layers.map(|layer| layer.display().to_string()).join(":");
+    let options = [
+        "index=off".to_owned(),
+        format!("uidmap={ids}"),
+        format!("gidmap={ids}"),
+        format!("workdir={}", work.display()),
+        format!("upperdir={}", upper.display()),
+        format!("lowerdir={layers}"),
+    ];
+    let options: Vec<&str> = options.iter().map(String::as_str).collect();
+    let mut request = bundle.create_request();
+    request.set_rootfs(vec![tests::shim::mount("overlay", Path::new("overlay"), &options)]);
+    Ok(request)
+}
+
+#[test]
+fn a_root_in_a_user_namespace_is_the_container_roots_as_the_snapshotter_asks_for() -> Result<()> {
+    let script = "set -e; id -u; stat -c %u /bin/sh; touch /made; stat -c %u /made; cat /layer";
+    let bundle = Bundle::shell(&format!("({script}) >/output 2>&1"))?;
+    let_pass(&bundle)?;
+    let layer = bundle.folder.join("layers/other");
+    fs::create_dir_all(&layer)?;
+    fs::write(layer.join("layer"), "1\n")?;
+    let layers = bundle.folder.join("layers");
+    let image = tests::containerd::repository().join("target/images/linux-rootfs");
+    let copied = command::run("cp", ["-a".into(), image, layers.join("image")])?;
+    copied.success()?;
+    let request = with_ids(&bundle, [&layer, &layers.join("image")])?;
+    let code = runs(&bundle, &request)?;
+    let output = fs::read_to_string(bundle.folder.join("upper/output"))?;
+    assert_eq!((code, output.as_str()), (0, "0\n0\n0\n1\n"));
+    assert_eq!(fs::metadata(bundle.folder.join("upper/made"))?.uid(), 100_000);
+    assert_eq!(fs::metadata(layer.join("layer"))?.uid(), 0);
+    // A guest's as well.
+    let bundle = Bundle::guest("hello-http")?;
+    let image = bundle.folder.join("layers/image");
+    fs::create_dir(bundle.folder.join("layers"))?;
+    fs::rename(bundle.folder.join("image"), &image)?;
+    fs::create_dir(bundle.folder.join("layers/other"))?;
+    let request = with_ids(&bundle, [&image, &bundle.folder.join("layers/other")])?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&request))?;
+    assert_eq!(fs::metadata(format!("/proc/{pid}/root/guest.wasm"))?.uid(), 100_000);
+    // Of the layers with other ids nothing is left on the node.
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    let own: Vec<&str> = points.filter(|it| Path::new(it).starts_with(&bundle.folder)).collect();
+    assert_eq!(own, [bundle.rootfs().as_os_str()], "{mounts}");
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+/// A directory for PATH with a runc that reports, as runc does from 1.2 on, that it can give mounts other ids: containerd asks
+/// for that before it runs a Pod in a user namespace.
+fn runc_with_ids(directory: &Path) -> Result<String> {
+    let reported =
+        r#"s/"linux": {/"linux": { "mountExtensions": { "idmap": { "enabled": true } },/"#;
+    let script = format!(
+        "#!/bin/sh\nPATH=${{PATH#*:}}\ncase $* in *features) runc features | sed '{reported}';; \
+         *) exec runc \"$@\";; esac\n"
+    );
+    let program = directory.join("runc");
+    fs::write(&program, script)?;
+    fs::set_permissions(&program, fs::Permissions::from_mode(0o755))?;
+    let built = tests::shim::built()?;
+    Ok(format!("{}:{}:{}", directory.display(), built.display(), env::var("PATH")?))
+}
+
+#[test]
+fn a_pod_in_a_user_namespace_runs_guests() -> Result<()> {
+    // Earlier releases have none.
+    for mut containerd in Containerd::available()?.into_iter().filter(|it| it.major >= 2) {
+        let directory = tempfile::tempdir()?;
+        containerd.environment.push(("PATH".into(), runc_with_ids(directory.path())?));
+        let node = Node::start(containerd)?;
+        let pod = node.run_pod(&Pod::new("users").user_namespace())?;
+        let volume = node.volume("data")?;
+        let server = Container::new("server", &node.image("hello-http")?).user_namespace();
+        let server = pod.run(&server.mount(&volume, "/data"))?;
+        pod.http_get(PORT, "/")?;
+        let process = PathBuf::from(format!("/proc/{}", server.process()?.pid));
+        let ids = fs::read_to_string(process.join("uid_map"))?;
+        let ids: Vec<&str> = ids.split_whitespace().collect();
+        assert_eq!(ids, ["0", &HOST_ID.to_string(), "65536"]);
+        assert_eq!(fs::metadata(process.join("root"))?.uid(), HOST_ID);
+        node.stop()?;
+    }
+    Ok(())
 }
 
 /// A directory that is a mount, in which another one is mounted; until it is dropped.
@@ -348,6 +457,67 @@ fn the_runtime_is_given_the_bundle_as_containerd_wrote_it() -> Result<()> {
 }
 
 #[test]
+fn what_a_client_asks_for_later_reaches_the_runtime_as_it_was_written() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    let script = "cd ${0%/*}; for word in \"$@\"; do case $before in --process | --resources) \
+                  cat $word >given$before;; esac; before=$word; done; exec runc \"$@\"";
+    let request = with_options(&bundle, &fake(&bundle, script)?)?;
+    let (id, shim) = (bundle.id.as_str(), bundle.start()?);
+    granted(shim.create(&request))?;
+    granted(shim.start(id))?;
+    let process = json!({ "cwd": "/", "args": ["/bin/true"], "user": { "uid": 0, "gid": 0 },
+        "inTheFuture": { "key": [1, 2] } });
+    granted(shim.exec_process(id, "exec", &process, Path::new("")))?;
+    granted(shim.start_exec(id, "exec"))?;
+    assert_eq!(granted(shim.wait_exec(id, "exec"))?, 0);
+    let resources =
+        json!({ "memory": { "limit": 64 << 20, "inTheFuture": true }, "inTheFuture": { "a": 1 } });
+    granted(shim.update(id, &resources))?;
+    let given = |option: &str| -> Result<Value> {
+        Ok(serde_json::from_str(&fs::read_to_string(
+            bundle.folder.join(format!("given{option}")),
+        )?)?)
+    };
+    assert_eq!(given("--process")?, process);
+    assert_eq!(given("--resources")?, resources);
+    end(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn an_exec_that_fails_ends_no_daemon_of_a_container_in_the_nodes_pid_namespace() -> Result<()> {
+    const DAEMONS: usize = 60;
+    let script = "read go </go; i=0; while [ $i -lt 60 ]; do (setsid sleep 1234 &); i=$((i+1)); \
+                  sleep 0.03; done; sleep 1000";
+    let bundle = Bundle::shell(script)?;
+    let go = bundle.fifo("go")?;
+    bundle.edit_config(|config| {
+        config["linux"]["namespaces"] = json!([{ "type": "mount" }, { "type": "ipc" }]);
+        let mounts = config["mounts"].as_array_mut().expect("mounts");
+        mounts.push(json!({ "destination": "/dev/go", "type": "bind", "source": go,
+            "options": ["bind"] }));
+        let args = script.replace("/go", "/dev/go");
+        config["process"]["args"] = json!(["/bin/sh", "-c", args]);
+    })?;
+    let (id, shim) = (bundle.id.as_str(), bundle.start()?);
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(id))?;
+    fs::write(&go, "go\n")?;
+    for number in 0..5 {
+        let exec_id = format!("exec-{number}");
+        granted(shim.exec(id, &exec_id, &["/no/such/program"]))?;
+        shim.start_exec(id, &exec_id).expect_err("is not there");
+    }
+    wait::until(SOON, "all daemons to be there", || {
+        let family = processes::family(&shim_of(id)?);
+        let daemons = family.iter().filter(|it| it.command.contains("sleep 1234")).count();
+        Ok((daemons == DAEMONS).then_some(()))
+    })?;
+    end(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
 fn systemd_is_asked_for_a_cgroup_where_the_options_say_so() -> Result<()> {
     let bundle = Bundle::shell("true")?;
     let scope = format!("a.slice:cri-containerd:{}", bundle.id);
@@ -447,7 +617,7 @@ fn a_trap_in_a_container_keeps_whoever_executes_something_no_longer_than_it_wait
 }
 
 #[test]
-fn what_runc_can_do_is_told_as_far_as_guests_can_too() -> Result<()> {
+fn what_runc_reports_of_itself_is_reported() -> Result<()> {
     let mut bundle = Bundle::shell("true")?;
     let info = bundle.execute(&["-info"])?.success()?.stdout;
     for word in ["features/Features", "\"mountOptions\"", "\"rprivate\"", "\"namespaces\""] {

@@ -9,7 +9,7 @@ use super::Step;
 /// How many characters the longest bar has.
 const WIDTH: i64 = 50;
 
-/// How many characters of a step's name are shown: libcontainer's messages go on with paths.
+/// How many characters of a step's name are shown: some go on with paths.
 const NAME: usize = 70;
 
 /// The first of a container's steps and its last.

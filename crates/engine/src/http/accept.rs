@@ -65,6 +65,8 @@ pub async fn accept(
                 Err(error) => spare.refuse(&listener, &error).await,
             },
             _ = &mut stop => break,
+            // What they had in memory is free now.
+            () = threads.none_left() => idle(),
         }
     }
     end.send_replace(true);

@@ -15,6 +15,7 @@ use wasmtime_wasi_http::handler::{
 
 use super::Loaded;
 use super::clock::{Clock, Running};
+use super::event_loop::{EventLoop, Use};
 use super::metrics::Metrics;
 use super::outgoing::Outgoing;
 use super::response::{EndedInstance, Exchange};
@@ -81,10 +82,11 @@ pub struct Guest {
     free: Arc<Semaphore>,
     requests: usize,
     metrics: Option<Arc<Metrics>>,
+    event_loop: Arc<EventLoop>,
 }
 
 impl Guest {
-    /// A component whose code is loaded.
+    /// A component whose code is loaded, with its instances on that event loop.
     ///
     /// # Errors
     /// Of a component that is not what the plan says.
@@ -94,6 +96,7 @@ impl Guest {
         outgoing: Arc<Outgoing>,
         clock: Clock,
         metrics: Option<Arc<Metrics>>,
+        event_loop: Arc<EventLoop>,
     ) -> wasmtime::Result<Guest> {
         let pre = serving.linker.instantiate_pre(component)?;
         let pre = match plan.world {
@@ -106,7 +109,12 @@ impl Guest {
         let free = Arc::new(Semaphore::new(plan.http.instances() as usize));
         let requests = plan.http.requests(plan.world) as usize;
         let (pre, clock) = (Arc::new(pre), Arc::new(clock));
-        Ok(Guest { engine, plan, outgoing, pre, clock, free, requests, metrics })
+        Ok(Guest { engine, plan, outgoing, pre, clock, free, requests, metrics, event_loop })
+    }
+
+    /// The same guest, with instances on another event loop.
+    pub fn on(&self, event_loop: Arc<EventLoop>) -> Guest {
+        Guest { event_loop, ..self.clone() }
     }
 }
 
@@ -118,8 +126,9 @@ impl HandlerState for Guest {
     async fn instantiate(&self) -> wasmtime::Result<Instance<State, Expiration, Served>> {
         // What this thread did for the request before is not this one's.
         host_calls::forget();
-        let place = self.free.clone().try_acquire_owned().map_err(|_| Busy)?;
-        let running = self.clock.running();
+        let permit = self.free.clone().try_acquire_owned().map_err(|_| Busy)?;
+        let place = Place { _permit: permit, _used: self.event_loop.enter()? };
+        let running = self.clock.running()?;
         let mut store = State::store(&self.engine, &self.plan, &self.outgoing)?;
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
@@ -145,6 +154,12 @@ impl HandlerState for Guest {
         let expiration = Expiration { time, idle, exchanges, is_single, sent: None, timer: None };
         Ok(Instance { store, proxy, view: State::http, expiration, state })
     }
+}
+
+/// Permit of an instance, and the thread that it is on.
+pub struct Place {
+    _permit: OwnedSemaphorePermit,
+    _used: Use,
 }
 
 /// When an instance ends: one that does not come back, and one that is not needed any more.
@@ -232,7 +247,7 @@ pub struct Served {
     /// All in all.
     requests: usize,
     at_a_time: usize,
-    place: Mutex<Option<OwnedSemaphorePermit>>,
+    place: Mutex<Option<Place>>,
     _running: Running,
 }
 

@@ -13,7 +13,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use tokio::sync::{OnceCell, Semaphore};
+use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
@@ -41,8 +41,8 @@ pub struct Outgoing {
     roots: Arc<Roots>,
     /// Whoever reads them.
     reader: Arc<Semaphore>,
-    /// From the first request on: most guests send none.
-    connections: OnceCell<Connections>,
+    /// From the first request until the server is idle: most guests send none.
+    connections: Mutex<Option<Connections>>,
 }
 
 /// An instance's own: as `wasi:http` asks for it.
@@ -100,8 +100,23 @@ impl Outgoing {
         Outgoing {
             roots: Arc::new(roots),
             reader: Arc::new(Semaphore::new(1)),
-            connections: OnceCell::new(),
+            connections: Mutex::default(),
         }
+    }
+
+    /// Closes connections that are kept, when no guest runs. With the last request that uses them their tasks end.
+    pub fn release(&self) {
+        if let Ok(mut connections) = self.connections.try_lock() {
+            *connections = None;
+        }
+    }
+
+    async fn connections(&self) -> Result<Connections, Error> {
+        let mut connections = self.connections.lock().await;
+        if let Some(connections) = &*connections {
+            return Ok(connections.clone());
+        }
+        Ok(connections.insert(self.connect().await?).clone())
     }
 
     async fn connect(&self) -> Result<Connections, Error> {
@@ -164,9 +179,8 @@ impl Outgoing {
         }
         let patience = options.connect_timeout.unwrap_or(STEP);
         let mut connection = capture_connection(&mut request);
-        let connections = self.connections.get_or_try_init(|| self.connect());
-        let connections =
-            timeout(patience, connections).await.map_err(|_| Error::ConnectionTimeout)??;
+        let connections = timeout(patience, self.connections()).await;
+        let connections = connections.map_err(|_| Error::ConnectionTimeout)??;
         // A guest that has computed for long had nobody see which connections were closed meanwhile.
         yield_now().await;
         let mut response = std::pin::pin!(connections.request(request));

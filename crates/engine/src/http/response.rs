@@ -13,12 +13,12 @@ use http_body_util::BodyExt;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::CONTENT_LENGTH;
 use hyper::{Method, Response, StatusCode, Version};
-use tokio::sync::OwnedSemaphorePermit;
 use wasmtime::Store;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::body::{self, Ended};
 use super::connection::Client;
+use super::instances::Place;
 use super::observe::Observed;
 use super::share::Share;
 use super::streams;
@@ -42,16 +42,16 @@ struct Progress {
     ended: Option<Arc<EndedInstance>>,
 }
 
-/// An instance that does not run any more, with its permit.
+/// An instance that does not run any more, with its place.
 pub struct EndedInstance {
     _store: Mutex<Store<State>>,
-    _permit: Option<OwnedSemaphorePermit>,
+    _place: Option<Place>,
 }
 
 impl EndedInstance {
     /// Of a store that is not used again.
-    pub fn new(store: Store<State>, permit: Option<OwnedSemaphorePermit>) -> EndedInstance {
-        EndedInstance { _store: Mutex::new(store), _permit: permit }
+    pub fn new(store: Store<State>, place: Option<Place>) -> EndedInstance {
+        EndedInstance { _store: Mutex::new(store), _place: place }
     }
 }
 

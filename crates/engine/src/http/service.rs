@@ -9,7 +9,6 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Scheme;
 use hyper::{Request, Response, StatusCode, Version};
-use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi_http::WasiBody;
@@ -17,6 +16,7 @@ use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHand
 
 use super::body::{self, Ended};
 use super::connection::Client;
+use super::event_loop::EventLoop;
 use super::head::{self, Unfit};
 use super::instances::{Asked, Busy, Guest};
 use super::observe::{Observed, Observer};
@@ -55,7 +55,7 @@ enum Refusal {
 /// What answers requests.
 pub struct Service {
     /// The guest on this thread, with its event loop, and then on each other, where instances wait for requests.
-    pub handlers: Vec<(Handle, ProxyHandler<Guest>)>,
+    pub handlers: Vec<(Arc<EventLoop>, ProxyHandler<Guest>)>,
     /// How.
     pub settings: HttpSettings,
     /// What each connection may have of it.
@@ -75,11 +75,16 @@ impl Service {
         mut request: Request<WasiBody>,
     ) -> wasmtime::Result<Response<WasiBody>> {
         for (number, (event_loop, handler)) in self.handlers.iter().enumerate() {
+            // One without a thread has no instance that waits.
+            let other = if number == 0 { None } else { event_loop.enter_live() };
+            if number > 0 && other.is_none() {
+                continue;
+            }
             let handler = handler.clone();
             let handled = async move { handler.handle(asked, request).await };
-            let handled = match number {
-                0 => handled.await,
-                _ => elsewhere(event_loop, handled).await.unwrap_or(Err(Busy.into())),
+            let handled = match &other {
+                None => handled.await,
+                Some(used) => elsewhere(used, handled).await.unwrap_or(Err(Busy.into())),
             };
             let error = match handled {
                 Ok(response) => return Ok(response),

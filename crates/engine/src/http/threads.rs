@@ -6,31 +6,29 @@
 //! many, and a request for which only another thread has an instance left.
 
 use std::convert::Infallible;
-use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::thread;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::task::JoinSet;
 use wasmtime_wasi_http::WasiBody;
 
 use super::connection::{Client, Connection};
+use super::event_loop::{EventLoop, Live, Use};
 use super::service::{self, Service};
-use crate::host_calls;
 use crate::report::tell;
 
 /// The threads.
 pub struct Threads {
     all: Vec<Thread>,
+    live: Arc<Live>,
 }
 
 struct Thread {
-    event_loop: Handle,
+    event_loop: Arc<EventLoop>,
     service: Arc<Service>,
     /// There is another one for each of its connections, and for each request of HTTP/2 until its response begins.
     busy: Arc<()>,
@@ -38,19 +36,27 @@ struct Thread {
 
 impl Threads {
     /// One for each service, with the event loop that it runs on.
-    pub fn new(services: impl IntoIterator<Item = (Handle, Service)>) -> Arc<Threads> {
+    pub fn new(
+        services: impl IntoIterator<Item = (Arc<EventLoop>, Service)>,
+        live: Arc<Live>,
+    ) -> Arc<Threads> {
         let thread = |(event_loop, service)| Thread {
             event_loop,
             service: Arc::new(service),
             busy: Arc::default(),
         };
-        Arc::new(Threads { all: services.into_iter().map(thread).collect() })
+        Arc::new(Threads { all: services.into_iter().map(thread).collect(), live })
+    }
+
+    /// Waits until all of them have ended, because nothing used them for a while.
+    pub async fn none_left(&self) {
+        self.live.none_left().await;
     }
 
     /// Serves a connection on the thread that has the least to do.
     ///
     /// # Errors
-    /// Of epoll_ctl(2).
+    /// Of epoll_ctl(2), and if no thread can be started.
     pub fn serve(
         self: &Arc<Threads>,
         stream: TcpStream,
@@ -59,16 +65,16 @@ impl Threads {
     ) -> io::Result<()> {
         // Its events are those of the thread's own loop from here on.
         let stream = stream.into_std()?;
-        let number = self.least_busy(None);
-        let thread = &self.all[number];
-        let busy = thread.busy.clone();
+        let (number, used) = self.enter_least_busy()?;
+        let busy = self.all[number].busy.clone();
+        let handle = used.handle().clone();
         let connection = Connection { threads: self.clone(), thread: number, ending };
-        thread.event_loop.spawn(async move {
+        handle.spawn(async move {
             match TcpStream::from_std(stream) {
                 Ok(stream) => connection.serve(stream).await,
                 Err(error) => tell(&format!("warning: serve a connection: {error}")),
             }
-            drop((place, busy));
+            drop((place, busy, used));
         });
         Ok(())
     }
@@ -86,13 +92,28 @@ impl Threads {
         request: Request<Incoming>,
     ) -> Result<Response<WasiBody>, Infallible> {
         let number = self.least_busy(Some(own));
-        let thread = &self.all[number];
+        let other = (number != own).then(|| self.all[number].event_loop.enter().ok()).flatten();
+        let thread = &self.all[if other.is_some() { number } else { own }];
         let _busy = thread.busy.clone();
         let response = service::respond(thread.service.clone(), client, request);
-        if number == own {
-            return response.await;
+        match other {
+            None => response.await,
+            Some(used) => {
+                let response = elsewhere(&used, response).await;
+                response.unwrap_or_else(|| Ok(service::failed()))
+            }
         }
-        elsewhere(&thread.event_loop, response).await.unwrap_or_else(|| Ok(service::failed()))
+    }
+
+    /// If the one with the least to do has no thread and cannot start one, another that has.
+    fn enter_least_busy(&self) -> io::Result<(usize, Use)> {
+        let number = self.least_busy(None);
+        self.all[number].event_loop.enter().map(|used| (number, used)).or_else(|error| {
+            let live = |(number, thread): (usize, &Thread)| {
+                thread.event_loop.enter_live().map(|used| (number, used))
+            };
+            self.all.iter().enumerate().find_map(live).ok_or(error)
+        })
     }
 
     /// A thread's own connection is not in the way of its own requests.
@@ -107,39 +128,10 @@ impl Threads {
 
 /// Has another event loop do it, as long as the future lives; none where that failed.
 pub async fn elsewhere<T: Send + 'static>(
-    event_loop: &Handle,
+    event_loop: &Use,
     work: impl Future<Output = T> + Send + 'static,
 ) -> Option<T> {
     let mut there = JoinSet::new();
-    there.spawn_on(work, event_loop);
+    there.spawn_on(work, event_loop.handle());
     there.join_next().await?.ok()
-}
-
-/// As many as there are to be. One is the caller's own; of several each has a thread, as long as the process lives.
-///
-/// # Errors
-/// Where there can be no further thread or event loop.
-pub fn event_loops(own: &Runtime, count: usize) -> io::Result<Vec<Handle>> {
-    match count {
-        1 => Ok(vec![own.handle().clone()]),
-        _ => (0..count).map(|_| start()).collect(),
-    }
-}
-
-fn start() -> io::Result<Handle> {
-    let event_loop = event_loop()?;
-    let handle = event_loop.handle().clone();
-    thread::Builder::new().name("http".into()).spawn(move || {
-        let _noted = host_calls::note();
-        event_loop.block_on(pending::<()>());
-    })?;
-    Ok(handle)
-}
-
-/// Of one thread.
-///
-/// # Errors
-/// Of epoll_create(2) and the like.
-pub fn event_loop() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
 }

@@ -81,18 +81,12 @@ impl Server {
         read(self.request())
     }
 
-    /// How often each of its threads that serve has gone to sleep so far (proc(5)).
-    fn turns(&self) -> Vec<u64> {
+    /// Number of its threads that serve (proc(5)).
+    fn serving_threads(&self) -> usize {
         let threads = std::fs::read_dir(format!("/proc/{}/task", self.child.id()));
         let threads = threads.expect("its threads").map(|thread| thread.expect("a thread").path());
-        let read = |file| std::fs::read_to_string(file).expect("of a thread");
-        let serves = threads.filter(|thread| read(thread.join("comm")).trim() == "http");
-        let turns = serves.map(|thread| {
-            let status = read(thread.join("status"));
-            let line = status.lines().find_map(|it| it.strip_prefix("voluntary_ctxt_switches:"));
-            line.and_then(|turns| turns.trim().parse().ok()).expect("turns")
-        });
-        turns.collect()
+        let name = |thread: &std::path::PathBuf| std::fs::read_to_string(thread.join("comm"));
+        threads.filter(|thread| name(thread).is_ok_and(|name| name.trim() == "http")).count()
     }
 
     /// Ends it, which it does in good order.
@@ -433,25 +427,19 @@ fn the_requests_of_one_connection_of_http_2_are_served_by_all_threads() {
     let mut stream = server.connect();
     stream.write_all(PREFACE).expect("sent");
     stream.read_exact(&mut [0; 9]).expect("a frame");
-    let processors = std::thread::available_parallelism().expect("processors").get();
-    let threads = if processors == 1 { 0 } else { processors.min(4) };
-    let start = Instant::now();
-    let before = loop {
-        let turns = server.turns();
-        // Each has gone to sleep once it has begun.
-        if turns.len() == threads && turns.iter().all(|turns| *turns > 0) {
-            break turns;
-        }
-        assert!(start.elapsed() < PATIENCE, "{turns:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    };
+    let threads = std::thread::available_parallelism().expect("processors").get().min(4);
+    assert_eq!(
+        server.serving_threads(),
+        1,
+        "the connection's own, and no further one without need"
+    );
     for number in (1..32).step_by(2) {
         stream.write_all(&[HEADERS, &[number], FIELDS].concat()).expect("sent");
     }
     let start = Instant::now();
-    // A thread without a task sleeps.
-    while server.turns().iter().zip(&before).any(|(now, before)| now <= before) {
-        assert!(start.elapsed() < PATIENCE, "{before:?}");
+    // A thread starts with the first request that it is given.
+    while server.serving_threads() < threads {
+        assert!(start.elapsed() < PATIENCE, "{}", server.serving_threads());
         std::thread::sleep(Duration::from_millis(10));
     }
     drop(stream);

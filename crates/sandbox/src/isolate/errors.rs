@@ -45,6 +45,8 @@ pub enum Step {
     Capabilities,
     /// Loading the seccomp filter.
     Seccomp,
+    /// All of the isolated process's own steps, up to where it waits for Start.
+    Isolate,
     /// Running a hook of that kind.
     Hook(String, PathBuf),
     /// Releasing the process.
@@ -72,6 +74,7 @@ impl fmt::Display for Step {
             Step::Groups => write!(to, "join the supplementary groups"),
             Step::Capabilities => write!(to, "drop capabilities"),
             Step::Seccomp => write!(to, "load the seccomp filter"),
+            Step::Isolate => write!(to, "isolate the container's process"),
             Step::Hook(kind, path) => write!(to, "run the {kind} hook {path:?}"),
             Step::Start => write!(to, "start the container"),
         }
@@ -87,6 +90,8 @@ pub enum Reason {
     Refused(String),
     /// The process ended before it answered.
     Ended,
+    /// It did not answer in time.
+    Late,
 }
 
 impl fmt::Display for Reason {
@@ -99,6 +104,7 @@ impl fmt::Display for Reason {
                 write!(to, "{first}{}", letters.as_str())
             }
             Reason::Refused(text) => write!(to, "{text}"),
+            Reason::Late => write!(to, "it was not ready in time; does a mount or a hook hang?"),
             Reason::Ended => write!(to, "its process ended before it was ready; was it killed?"),
         }
     }

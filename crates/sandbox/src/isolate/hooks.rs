@@ -1,25 +1,28 @@
 //! Programs that the spec has run at points of a container's life (OCI runtime spec, "POSIX-platform Hooks").
 //!
-//! Each is handed the container's state as JSON on its stdin, and has a bound of time if it asks for one.
+//! Each has the container's state as JSON on its stdin. It is killed when its time is up, which it may bound itself and
+//! which Create, Start and Delete bound, and when the process ends that waits for it.
 
 use std::fs::File;
-use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use std::io::{self, Seek, Write};
+use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus};
 use std::time::{Duration, Instant};
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::unistd::Pid;
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::prctl::set_pdeathsig;
+use nix::sys::signal::Signal;
+use nix::unistd::{Pid, getpid, getppid};
 use oci_spec::runtime::{ContainerState, Hook, Spec};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::errors::{Failed, Step};
 use crate::pidfd::PidFd;
 use crate::{Create, Error, unwritable};
 
-/// What hooks are told of a container.
+/// State of a container, for its hooks.
 #[derive(Debug)]
 pub struct State<'a> {
     create: &'a Create,
@@ -28,104 +31,155 @@ pub struct State<'a> {
     null: File,
 }
 
+/// Hooks of one kind that can be run without opening anything but their programs.
+pub struct Prepared<'a> {
+    kind: &'a str,
+    /// Each with its stdin.
+    hooks: Vec<(&'a Hook, File)>,
+    null: &'a File,
+}
+
 impl<'a> State<'a> {
     /// Of the container that was asked for.
     pub fn new(create: &'a Create, spec: &'a Spec) -> Result<State<'a>, Error> {
         Ok(State { create, spec, null: unwritable::null()?.into() })
     }
 
-    /// What is not to be closed before hooks run.
-    pub fn descriptor(&self) -> RawFd {
-        self.null.as_raw_fd()
-    }
-
-    /// Runs hooks in their order, up to the first that fails. `environment` is that of hooks that name none.
+    /// Runs hooks in their order, up to the first that fails or is not done by `until`. `pid` is the container's first
+    /// process in the pid namespace of the hooks; `None` when it has ended.
     pub fn run(
         &self,
         kind: &str,
         hooks: Option<&Vec<Hook>>,
         status: ContainerState,
         pid: Option<Pid>,
-        environment: &[String],
+        until: Option<Instant>,
     ) -> Result<(), Failed> {
-        let state = json!({
+        self.prepare(kind, hooks, status, pid)?.run(&[], until)
+    }
+
+    /// The same hooks, to be run later.
+    pub fn prepare<'b>(
+        &'b self,
+        kind: &'b str,
+        hooks: Option<&'b Vec<Hook>>,
+        status: ContainerState,
+        pid: Option<Pid>,
+    ) -> Result<Prepared<'b>, Failed> {
+        let hooks = hooks.map(Vec::as_slice).unwrap_or_default();
+        let state =
+            if hooks.is_empty() { String::new() } else { self.json(status, pid).to_string() };
+        let with_stdin = |hook: &'b Hook| {
+            let stdin = in_memory(&state).map_err(Failed::at(step(kind, hook)))?;
+            Ok((hook, stdin))
+        };
+        let hooks = hooks.iter().map(with_stdin).collect::<Result<_, _>>()?;
+        Ok(Prepared { kind, hooks, null: &self.null })
+    }
+
+    fn json(&self, status: ContainerState, pid: Option<Pid>) -> Value {
+        let mut state = json!({
             "ociVersion": self.spec.version(),
             "id": self.create.id,
             "status": status,
-            "pid": pid.map(Pid::as_raw),
             "bundle": self.create.bundle,
-            "annotations": self.spec.annotations(),
         });
-        let state = state.to_string();
-        hooks.into_iter().flatten().try_for_each(|hook| {
-            let step = || Step::Hook(kind.to_owned(), hook.path().clone());
-            let status = self.run_one(hook, &state, environment).map_err(Failed::at(step()))?;
-            match status {
-                None => Err(Failed::new(step(), "its time was up")),
-                Some(status) if status.success() => Ok(()),
-                Some(status) => Err(Failed::new(step(), how(status))),
-            }
-        })
-    }
-
-    /// `None` if its time was up.
-    fn run_one(
-        &self,
-        hook: &Hook,
-        state: &str,
-        environment: &[String],
-    ) -> io::Result<Option<ExitStatus>> {
-        let args = hook.args().as_deref().unwrap_or_default();
-        let (name, args) = match args.split_first() {
-            Some((name, args)) => (Path::new(name), args),
-            None => (hook.path().as_path(), args),
-        };
-        let environment = hook.env().as_deref().unwrap_or(environment);
-        let child = Command::new(hook.path())
-            .arg0(name)
-            .args(args)
-            .env_clear()
-            .envs(environment.iter().filter_map(|it| it.split_once('=')))
-            .stdin(Stdio::piped())
-            .stdout(self.null.try_clone()?)
-            .spawn()?;
-        let timeout = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
-        wait(child, state, timeout.map(Duration::from_secs))
+        if let Some(annotations) = self.spec.annotations() {
+            state["annotations"] = json!(annotations);
+        }
+        if let Some(pid) = pid {
+            state["pid"] = pid.as_raw().into();
+        }
+        state
     }
 }
 
-fn wait(
-    mut child: Child,
-    state: &str,
-    timeout: Option<Duration>,
-) -> io::Result<Option<ExitStatus>> {
-    if let Some(mut stdin) = child.stdin.take() {
-        match stdin.write_all(state.as_bytes()) {
-            // It need not read.
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-                let _ = child.kill();
-                let _ = child.wait();
-                return Err(error);
+impl Prepared<'_> {
+    /// What is not to be closed before they run.
+    pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
+        let null = (!self.hooks.is_empty()).then_some(self.null);
+        self.hooks.iter().map(|(_, stdin)| stdin).chain(null).map(AsRawFd::as_raw_fd)
+    }
+
+    /// Runs them as [`State::run`] does. `environment` is that of hooks that name none.
+    pub fn run(self, environment: &[String], until: Option<Instant>) -> Result<(), Failed> {
+        let (kind, null) = (self.kind, self.null);
+        self.hooks.into_iter().try_for_each(|(hook, stdin)| {
+            let step = || step(kind, hook);
+            let limit = limit(hook, until);
+            let ended = execute(hook, environment, stdin, null).and_then(|it| wait(it, limit));
+            match ended.map_err(Failed::at(step()))? {
+                Ended::With(status) if status.success() => Ok(()),
+                Ended::With(status) => Err(Failed::new(step(), how(status))),
+                Ended::Late(limit) => {
+                    let seconds = limit.as_secs_f32().round();
+                    let reason = format!("it did not end within {seconds} s and was killed");
+                    Err(Failed::new(step(), reason))
+                }
             }
-            _ => {}
+        })
+    }
+}
+
+fn step(kind: &str, hook: &Hook) -> Step {
+    Step::Hook(kind.to_owned(), hook.path().clone())
+}
+
+/// A file in memory, because a hook need not read what a pipe does not hold.
+fn in_memory(state: &str) -> io::Result<File> {
+    let mut file = File::from(memfd_create(c"container-state", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(state.as_bytes())?;
+    file.rewind()?;
+    Ok(file)
+}
+
+/// How long a hook may take: for as long as it asks for, and no longer than there is time.
+fn limit(hook: &Hook, until: Option<Instant>) -> Option<Duration> {
+    let own = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
+    let left = until.map(|until| until.saturating_duration_since(Instant::now()));
+    own.map(Duration::from_secs).into_iter().chain(left).min()
+}
+
+fn execute(hook: &Hook, environment: &[String], stdin: File, null: &File) -> io::Result<Child> {
+    let args = hook.args().as_deref().unwrap_or_default();
+    let (name, args) = match args.split_first() {
+        Some((name, args)) => (Path::new(name), args),
+        None => (hook.path().as_path(), args),
+    };
+    let environment = hook.env().as_deref().unwrap_or(environment);
+    let mut command = Command::new(hook.path());
+    command.arg0(name).args(args).stdin(stdin).stdout(null.try_clone()?);
+    command.env_clear().envs(environment.iter().filter_map(|it| it.split_once('=')));
+    let caller = getpid();
+    let end_with_caller = move || {
+        // A filter of system calls may refuse it.
+        let _ = set_pdeathsig(Signal::SIGKILL);
+        if getppid() == caller { Ok(()) } else { Err(nix::Error::ESRCH.into()) }
+    };
+    // SAFETY: between fork and execve it makes system calls with numbers: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(end_with_caller) };
+    command.spawn()
+}
+
+/// How a hook ended.
+enum Ended {
+    With(ExitStatus),
+    /// It was killed after that time.
+    Late(Duration),
+}
+
+fn wait(mut child: Child, limit: Option<Duration>) -> io::Result<Ended> {
+    if let Some(limit) = limit {
+        let until = Instant::now() + limit;
+        let process = PidFd::open(Pid::from_raw(child.id() as i32));
+        // One that cannot be opened is waited for.
+        if process.is_ok_and(|process| !process.ends_by(until)) {
+            child.kill()?;
+            child.wait()?;
+            return Ok(Ended::Late(limit));
         }
     }
-    let Some(timeout) = timeout else { return child.wait().map(Some) };
-    let until = Instant::now() + timeout;
-    let process = PidFd::open(Pid::from_raw(child.id() as i32)).map_err(io::Error::other)?;
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            let _ = child.kill();
-            return child.wait().map(|_| None);
-        }
-        let milliseconds = left.as_millis().clamp(1, 60_000) as u16;
-        let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
-        let _ = poll(&mut fds, PollTimeout::from(milliseconds));
-        if process.has_ended() {
-            return child.wait().map(Some);
-        }
-    }
+    child.wait().map(Ended::With)
 }
 
 fn how(status: ExitStatus) -> String {
@@ -140,7 +194,11 @@ mod tests {
     use super::*;
     use crate::Workload;
 
-    fn run(hooks: serde_json::Value) -> Result<(), Failed> {
+    fn run(hooks: Value) -> Result<(), Failed> {
+        run_with(json!({ "a": "b" }), hooks, None)
+    }
+
+    fn run_with(annotations: Value, hooks: Value, until: Option<Instant>) -> Result<(), Failed> {
         let create = Create {
             id: "c1".into(),
             bundle: "/bundle".into(),
@@ -152,15 +210,16 @@ mod tests {
             runtime: None,
             time: crate::limits::RUNTIME_TIME,
         };
-        let spec = json!({ "ociVersion": "1.0.2", "annotations": { "a": "b" } });
+        let spec = json!({ "ociVersion": "1.0.2", "annotations": annotations });
         let spec: Spec = serde_json::from_value(spec).expect("a spec");
         let hooks: Vec<Hook> = serde_json::from_value(hooks).expect("hooks");
         let state = State::new(&create, &spec).expect("a state");
         let pid = Some(Pid::from_raw(7));
-        state.run("prestart", Some(&hooks), ContainerState::Creating, pid, &["X=of all".into()])
+        let prepared = state.prepare("prestart", Some(&hooks), ContainerState::Creating, pid)?;
+        prepared.run(&["X=of all".into()], until)
     }
 
-    fn shell(script: &str) -> serde_json::Value {
+    fn shell(script: &str) -> Value {
         json!([{ "path": "/bin/sh", "args": ["sh", "-c", script] }])
     }
 
@@ -190,11 +249,26 @@ mod tests {
 
     #[test]
     fn a_hook_has_its_time_and_no_more() {
-        let slow =
-            json!([{ "path": "/bin/sh", "args": ["sh", "-c", "exec sleep 60"], "timeout": 1 }]);
+        let mut slow = shell("exec sleep 60");
         let begin = Instant::now();
+        let failed = run_with(json!({}), slow.clone(), Some(begin + Duration::from_secs(1)));
+        let failed = failed.expect_err("is too slow").to_string();
+        assert!(failed.contains("did not end within 1 s and was killed"), "{failed}");
+        slow[0]["timeout"] = 1.into();
         let failed = run(slow).expect_err("is too slow").to_string();
-        assert!(failed.contains("its time was up"), "{failed}");
+        assert!(failed.contains("did not end within 1 s and was killed"), "{failed}");
+        assert!(begin.elapsed() < Duration::from_secs(30));
+    }
+
+    #[test]
+    fn a_large_state_is_read_whole_and_need_not_be_read() {
+        let annotations = json!({ "large": "a".repeat(1 << 20) });
+        let hook = shell("test $(wc -c) -gt 1048576");
+        run_with(annotations.clone(), hook, None).expect("reads all");
+        let mut slow = shell("exec sleep 60");
+        slow[0]["timeout"] = 1.into();
+        let begin = Instant::now();
+        run_with(annotations, slow, None).expect_err("is too slow");
         assert!(begin.elapsed() < Duration::from_secs(30));
     }
 }

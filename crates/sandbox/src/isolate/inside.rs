@@ -9,13 +9,13 @@ use std::os::fd::{OwnedFd, RawFd};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::stat::{Mode, umask};
-use nix::unistd::{chdir, getcwd, setsid};
+use nix::unistd::{chdir, getcwd, getpid, setsid};
 use oci_spec::runtime::{ContainerState, Hooks, Process, Spec};
 
 use super::devices::Devices;
 use super::errors::{Failed, Step};
 use super::gate::Gate;
-use super::hooks::State;
+use super::hooks::{Prepared, State};
 use super::link::{Child, Report};
 use super::mounts::{self, RootTree};
 use super::namespaces::Namespaces;
@@ -25,7 +25,7 @@ use super::volumes::Volume;
 use super::{network, process, seccomp, users};
 use crate::workload::Isolated;
 use crate::zygote::exit;
-use crate::{building, inherit};
+use crate::{building, inherit, keyring};
 
 /// Exit code of a process that could not be isolated, or that nobody waits for any more.
 const NOT_ISOLATED: i32 = 125;
@@ -45,25 +45,27 @@ pub struct Inside<'a> {
     pub workload: Isolated,
 }
 
-impl Inside<'_> {
+impl<'a> Inside<'a> {
     /// Isolates this process, waits for Start, and runs the workload.
     pub fn run(mut self, link: Child) -> ! {
         trace::process("guest");
         // Until it runs; so that it can be told from the process that made it.
         let _ = prctl::set_name(c"wasm-init");
-        let ready = self.isolate(&link).map_or_else(Report::Failed, |()| Report::Ready);
-        let failed = ready != Report::Ready;
-        if !link.send(&ready) || failed {
-            exit(NOT_ISOLATED)
-        }
+        let hooks = match self.isolate(&link) {
+            Ok(hooks) if link.send(&Report::Ready) => hooks,
+            Ok(_) => exit(NOT_ISOLATED),
+            Err(failed) => {
+                link.send(&Report::Failed(failed));
+                exit(NOT_ISOLATED)
+            }
+        };
         drop(link);
         if self.gate.wait().is_err() {
             exit(NOT_ISOLATED)
         }
-        let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
         let environment = self.process.env().as_deref().unwrap_or_default();
-        let status = ContainerState::Created;
-        if let Err(failed) = self.state.run("startContainer", hooks, status, None, environment) {
+        // Nobody waits for them: like the workload, they run until they end or the container is ended.
+        if let Err(failed) = hooks.run(environment, None) {
             // Start has answered by now: the container's log is where the user looks.
             eprintln!("{failed}");
             exit(NOT_ISOLATED)
@@ -71,7 +73,8 @@ impl Inside<'_> {
         self.workload.run()
     }
 
-    fn isolate(&mut self, link: &Child) -> Result<(), Failed> {
+    /// Returns the hooks for when it is started.
+    fn isolate(&mut self, link: &Child) -> Result<Prepared<'a>, Failed> {
         wait(link);
         let outer = trace::span("namespaces, root and volumes");
         self.begin()?;
@@ -80,14 +83,9 @@ impl Inside<'_> {
         if let Some(hooks) = self.spec.hooks().as_ref().filter(|hooks| run_outside(hooks)) {
             link.send(&Report::Hooks);
             wait(link);
-            let status = ContainerState::Creating;
-            self.state.run(
-                "createContainer",
-                hooks.create_container().as_ref(),
-                status,
-                None,
-                &[],
-            )?;
+            let (hooks, status) = (hooks.create_container().as_ref(), ContainerState::Creating);
+            // The request process ends this one when the time is up, and the hook with it.
+            self.state.run("createContainer", hooks, status, Some(getpid()), None)?;
         }
         let _inner = trace::span("root, user and rights");
         self.root.enter(&root)?;
@@ -98,12 +96,19 @@ impl Inside<'_> {
             process::set_personality(personality)?;
         }
         process::set_umask(self.process.user());
-        self.confine(link)?;
-        self.workload.ready().map_err(Failed::at(Step::Property("signals".into())))
+        let (spec, state) = (self.spec, self.state);
+        let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
+        let status = ContainerState::Created;
+        let hooks = state.prepare("startContainer", hooks, status, Some(getpid()))?;
+        self.confine(link, &hooks)?;
+        self.workload.ready().map_err(Failed::at(Step::Property("signals".into())))?;
+        Ok(hooks)
     }
 
     /// What is the process's own from its first moment on.
     fn begin(&mut self) -> Result<(), Failed> {
+        // Before it is another user, because users but root may have few keyrings (keyrings(7)).
+        keyring::leave().map_err(Failed::at(Step::Property("session keyring".into())))?;
         if self.namespaces.makes(CloneFlags::CLONE_NEWUSER) {
             users::become_root().map_err(Failed::at(Step::MapIds))?;
         }
@@ -148,6 +153,9 @@ impl Inside<'_> {
         if self.root.tree.is_none() {
             mounts::forbid_devices(&self.root.path)?;
         }
+        for volume in self.volumes {
+            volume.protect(inside)?;
+        }
         // An image's working directory need not exist; runc makes it as well. Whether it is there after all, on a volume or in a
         // root that cannot be written, is seen when it is entered.
         let _ = inside.directory(self.process.cwd());
@@ -155,12 +163,12 @@ impl Inside<'_> {
         Ok(root)
     }
 
-    fn confine(&mut self, link: &Child) -> Result<(), Failed> {
+    fn confine(&self, link: &Child, hooks: &Prepared<'_>) -> Result<(), Failed> {
         let place = self.process.cwd();
         // With the rights of the container's root first; where those do not reach, the user's may.
         let entered = chdir(place);
         process::become_user(self.process.user())?;
-        self.close(link);
+        self.close(link, hooks).map_err(Failed::at(Step::Property("descriptors".into())))?;
         let Some(capabilities) = self.process.capabilities() else {
             return Err(Failed::new(Step::Capabilities, "the spec names none to keep"));
         };
@@ -172,13 +180,11 @@ impl Inside<'_> {
     }
 
     /// Closes what is not the workload's. From here on the process is found by its pid and its cgroup.
-    fn close(&self, link: &Child) {
+    fn close(&self, link: &Child, hooks: &Prepared<'_>) -> nix::Result<()> {
         building::over();
-        let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.start_container().as_ref());
-        let null = hooks.map(|_| self.state.descriptor());
         let own = [link.descriptor(), self.gate.descriptor()];
-        let kept = self.workload.descriptors().into_iter().chain(own).chain(null);
-        inherit::close_unlisted(&kept.collect::<Vec<RawFd>>());
+        let kept = self.workload.descriptors().into_iter().chain(own).chain(hooks.descriptors());
+        inherit::close_unlisted(&kept.collect::<Vec<RawFd>>())
     }
 }
 

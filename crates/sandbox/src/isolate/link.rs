@@ -13,13 +13,15 @@
 //! ```
 //! If either of them is killed, the other one finds the end of the connection.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::time::Instant;
 
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{read, write};
 use serde::{Deserialize, Serialize};
 
 use super::errors::{Failed, Reason, Step};
+use crate::ready::is_readable_by;
 
 /// The longest message: a failure with two paths (`PATH_MAX` is 4096).
 const MESSAGE_BYTES: usize = 32 << 10;
@@ -52,6 +54,14 @@ impl Parent {
     /// Lets the isolated process go on. If it is gone, its report says so.
     pub fn go_on(&self) {
         let _ = write(&self.0, b"g");
+    }
+
+    /// The next report, which has to come by `until`.
+    pub fn report_by(&self, until: Instant) -> Result<Report, Failed> {
+        if !is_readable_by(self.0.as_fd(), until) {
+            return Err(Failed::new(Step::Isolate, Reason::Late));
+        }
+        self.report()
     }
 
     /// The next report.
@@ -108,8 +118,10 @@ mod tests {
         let failed = Failed::new(Step::ChangeRoot, nix::Error::EINVAL);
         assert!(child.send(&Report::Failed(failed.clone())));
         assert_eq!(parent.report(), Err(failed));
+        let late = parent.report_by(Instant::now()).expect_err("nothing comes").to_string();
+        assert!(late.contains("not ready in time"), "{late}");
         drop(child);
-        let ended = parent.report().expect_err("nobody is there").to_string();
+        let ended = parent.report_by(Instant::now()).expect_err("nobody is there").to_string();
         assert!(ended.contains("was it killed?"), "{ended}");
         let (parent, child) = pair().expect("made");
         drop(parent);

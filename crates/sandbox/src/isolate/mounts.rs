@@ -11,9 +11,10 @@ use nix::sys::statvfs::fstatvfs;
 use nix::unistd::{chdir, chroot, fchdir, pivot_root};
 
 use super::errors::{Failed, Step};
-use super::table;
+use super::options::Word;
 use super::targets::Root;
 use super::volumes::{Volume, What};
+use super::{copy_up, table};
 use crate::syscalls;
 
 const NONE: Option<&str> = None;
@@ -105,14 +106,19 @@ fn move_to(root: &OwnedFd) -> nix::Result<()> {
 impl Volume {
     /// Attaches it in the container's root.
     pub fn attach(&self, root: Root<'_>) -> Result<(), Failed> {
+        let step = || Step::Mount(self.at.clone(), self.from.clone());
         let attached = match &self.what {
+            What::Path { tree: None, .. } if self.options.is_recursively_changed() => {
+                let reason = "a recursive option, such as rro, takes Linux 5.12";
+                return Err(Failed::new(step(), reason));
+            }
             What::Path { tree: Some(tree), is_directory } => self
                 .target(root, *is_directory)
                 .and_then(|target| syscalls::attach(tree.as_fd(), target.as_fd())),
             What::Path { tree: None, is_directory } => self.bind(root, *is_directory),
             What::FileSystem(kind) => self.mount(root, kind),
         };
-        attached.map_err(Failed::at(Step::Mount(self.at.clone(), self.from.clone())))
+        attached.map_err(Failed::at(step()))
     }
 
     fn target(&self, root: Root<'_>, is_directory: bool) -> nix::Result<OwnedFd> {
@@ -122,12 +128,30 @@ impl Volume {
     fn mount(&self, root: Root<'_>, kind: &str) -> nix::Result<()> {
         // There may be no /proc by which a path to the target could be had.
         fchdir(root.directory(&self.at)?)?;
-        let (data, flags) = (self.options.data.join(","), self.flags());
+        let data = self.options.data.join(",");
         let data = (!data.is_empty()).then_some(data.as_str());
-        mount(Some(&self.from), ".", Some(kind), flags, data)?;
-        fchdir(root.directory(&self.at)?)?;
+        let later = if self.is_read_only_later() { MsFlags::MS_RDONLY } else { MsFlags::empty() };
+        let below = open_path(Path::new("."))?;
+        mount(Some(&self.from), ".", Some(kind), self.flags() - later, data)?;
+        let mounted = root.directory(&self.at)?;
+        if self.options.has(Word::CopyUp) {
+            copy_up::copy(&below, &mounted)?;
+        }
+        fchdir(mounted)?;
         mount(NONE, ".", NONE, self.options.propagation().0, NONE)?;
         chdir("/")
+    }
+
+    /// Makes it read-only, if it had something written to it before.
+    pub fn protect(&self, root: Root<'_>) -> Result<(), Failed> {
+        if !self.is_read_only_later() {
+            return Ok(());
+        }
+        let flags = self.flags() | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+        let protected = root.directory(&self.at).and_then(fchdir);
+        let protected = protected.and_then(|()| mount(NONE, ".", NONE, flags, NONE));
+        let protected = protected.and_then(|()| chdir("/"));
+        protected.map_err(Failed::at(Step::Mount(self.at.clone(), self.from.clone())))
     }
 
     /// For kernels before 5.12: the path is seen here, and so is the host's /proc.
@@ -219,6 +243,10 @@ mod tests {
             volume.what = What::Path { tree: None, is_directory: true };
             volume.attach(Root::new(&opened))
         };
+        let refused = volume("/data", &["rbind", "rro"]).err().map(|failed| failed.to_string());
+        if !refused.is_some_and(|refused| refused.ends_with("takes Linux 5.12")) {
+            return Err(Failed::new(Step::Start, "what is to be read-only below is not"));
+        }
         volume("/data", &["rbind", "rw"])?;
         volume("/read", &["bind", "ro", "noexec"])?;
         forbid_devices(&root.path)?;

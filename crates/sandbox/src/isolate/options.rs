@@ -16,6 +16,8 @@ pub enum Word {
     IdMap,
     /// Those of the mounts below it, too.
     IdMapRecursive,
+    /// A file system in memory begins with the files of the directory that it is mounted on.
+    CopyUp,
 }
 
 /// A mount's options, in the order in which they are given.
@@ -85,11 +87,12 @@ const OF_FILE_SYSTEMS: [(&str, MsFlags, bool); 5] = [
     ("nomand", MsFlags::MS_MANDLOCK, false),
 ];
 
-const WORDS: [(&str, Word); 4] = [
+const WORDS: [(&str, Word); 5] = [
     ("bind", Word::Bind),
     ("rbind", Word::BindRecursive),
     ("idmap", Word::IdMap),
     ("ridmap", Word::IdMapRecursive),
+    ("tmpcopyup", Word::CopyUp),
 ];
 
 impl Options {
@@ -143,6 +146,11 @@ impl Options {
     /// Whether what is mounted below the path is mounted with it.
     pub fn is_recursive(&self) -> bool {
         self.has(Word::BindRecursive)
+    }
+
+    /// Whether attributes of the mounts below are to be others than they have.
+    pub fn is_recursively_changed(&self) -> bool {
+        !self.below.is_empty()
     }
 
     /// Changes of a path's mount, in their order, and whether each is made to the mounts below, too. A mount that names no

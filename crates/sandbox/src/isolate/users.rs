@@ -5,12 +5,13 @@ use std::fmt::Write;
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
 
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
 use nix::sys::wait::waitpid;
-use nix::unistd::{Gid, Pid, Uid, setresgid, setresuid};
+use nix::unistd::{Gid, Pid, Uid, pipe2, read, setresgid, setresuid};
 use oci_spec::runtime::LinuxIdMapping;
 
 use super::errors::{Failed, Step};
-use super::link;
 use crate::syscalls;
 use crate::zygote::exit;
 
@@ -41,19 +42,18 @@ impl Maps<'_> {
 
     /// A user namespace with these ids, for mounts. A process makes it and ends.
     pub fn namespace(&self) -> Result<OwnedFd, Failed> {
-        let (parent, child) = link::pair().map_err(Failed::at(Step::MapIds))?;
-        // SAFETY: request processes have one thread.
+        let (waits, release) = pipe2(OFlag::O_CLOEXEC).map_err(Failed::at(Step::MapIds))?;
+        // SAFETY: the child makes system calls with values on its stack, and ends: it allocates nothing and takes no lock.
         let forked = unsafe { syscalls::fork_with(libc::CLONE_NEWUSER as u64, None) };
         match forked.map_err(Failed::at(Step::MapIds))? {
             None => {
-                drop(parent);
-                child.wait();
+                drop(release);
+                while read(&waits, &mut [0]) == Err(Errno::EINTR) {}
                 exit(0)
             }
             Some(pid) => {
-                drop(child);
                 let opened = self.write(pid).and_then(|()| of(pid));
-                drop(parent);
+                drop(release);
                 let _ = waitpid(pid, None);
                 opened
             }

@@ -67,6 +67,9 @@ impl Volume {
         } else if let Some(label) = label {
             volume.options.data.push(format!("context=\"{label}\""));
         }
+        if volume.options.has(Word::CopyUp) && kind != "tmpfs" {
+            return Err(Failed::new(failed(), "its option tmpcopyup takes a tmpfs"));
+        }
         if volume.has_ids() && !matches!(volume.what, What::Path { tree: Some(_), .. }) {
             let reason = "its ids cannot be mapped: this takes a path, and Linux 5.12";
             return Err(Failed::new(failed(), reason));
@@ -127,6 +130,12 @@ impl Volume {
     /// Flags of mount(2). No device node in it can be opened, but for those that this runtime makes in `/dev`.
     pub fn flags(&self) -> MsFlags {
         let flags = self.options.flags();
-        if self.is_dev() { flags - MsFlags::MS_RDONLY } else { flags | MsFlags::MS_NODEV }
+        if self.is_dev() { flags } else { flags | MsFlags::MS_NODEV }
+    }
+
+    /// Whether it is to be read-only, but first has something written to it.
+    pub fn is_read_only_later(&self) -> bool {
+        let is_written = self.is_dev() || self.options.has(Word::CopyUp);
+        is_written && self.options.flags().contains(MsFlags::MS_RDONLY)
     }
 }

@@ -64,8 +64,9 @@ pub struct Keeper<'a> {
 impl Keeper<'_> {
     /// Returns never: this process ends with the worker.
     pub fn keep(self, worker: Pid) -> ! {
-        inherit::close_all_but(&[self.leash.as_raw_fd(), self.connection.as_raw_fd()]);
-        let in_time = self.ends_by_itself(worker);
+        let kept = [self.leash.as_raw_fd(), self.connection.as_raw_fd()];
+        let closed = inherit::close_all_but(&kept).map_err(Error::system("close descriptors"));
+        let in_time = closed.and_then(|()| self.ends_by_itself(worker));
         if !matches!(in_time, Ok(true)) {
             let _ = kill(worker, Signal::SIGKILL);
         }

@@ -11,19 +11,31 @@ use crate::errors::Error;
 /// Reads the config of a bundle.
 ///
 /// # Errors
-/// [`Error::Config`], and where containerd has to be asked for the annotations, [`Error::Image`] and
-/// [`Error::Annotations`].
+/// [`Error::Config`], and those of [`annotations`].
 pub async fn read(shared: &Arc<Shared>, bundle: &Path) -> Result<ContainerConfig, Error> {
     let mut config = ContainerConfig::read(bundle)?;
-    let Some(sandbox) = config.lacks_annotations_of().map(str::to_owned) else { return Ok(config) };
-    if config.is_sandbox() {
-        // Nothing is set for it. Its containers come soon, and then it is known.
-        let shared = shared.clone();
-        tokio::spawn(async move { drop(of_pod(&shared, &sandbox).await) });
-    } else {
-        config.annotate(of_pod(shared, &sandbox).await?);
+    if let Some(annotations) = annotations(shared, &config).await? {
+        config.annotate(annotations);
     }
     Ok(config)
+}
+
+/// What the Pod's annotations set, where the config has none of them.
+///
+/// # Errors
+/// Where containerd has to be asked for them, [`Error::Image`] and [`Error::Annotations`].
+pub async fn annotations(
+    shared: &Arc<Shared>,
+    config: &ContainerConfig,
+) -> Result<Option<Annotations>, Error> {
+    let Some(sandbox) = config.lacks_annotations_of() else { return Ok(None) };
+    if config.is_sandbox() {
+        // Nothing is set for it. Its containers come soon, and then it is known.
+        let (shared, sandbox) = (shared.clone(), sandbox.to_owned());
+        tokio::spawn(async move { drop(of_pod(&shared, &sandbox).await) });
+        return Ok(None);
+    }
+    of_pod(shared, sandbox).await.map(Some)
 }
 
 /// What the annotations of the Pod set, as containerd has them of its sandbox: asked for once.

@@ -13,6 +13,7 @@ use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
 use sandbox::{Request, Workload};
+use tokio::join;
 
 use super::service::{Caller, Shared, blocking};
 use super::{config, workload};
@@ -104,9 +105,16 @@ async fn prepare(
     if !request.checkpoint.is_empty() {
         return Err(Error::Checkpoint);
     }
-    let config = config::read(shared, &bundle).await?;
+    let mut config = ContainerConfig::read(&bundle)?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
-    let rootfs = mount(request, config.rootfs()).await?;
+    // containerd answers while the kernel mounts.
+    let annotated = config::annotations(shared, &config);
+    let (rootfs, annotations) = join!(mount(request, &config), annotated);
+    // Both are waited for, so that a Create that is refused has left no mount.
+    let rootfs = rootfs?;
+    if let Some(annotations) = annotations? {
+        config.annotate(annotations);
+    }
     let finding = trace::span("find the workload");
     let found = workload::find(shared, &request.id, &bundle, &config, caller).await?;
     drop(finding);
@@ -236,7 +244,7 @@ impl Drop for Rootfs {
     }
 }
 
-async fn mount(request: &CreateTaskRequest, rootfs: &Path) -> Result<Rootfs, Error> {
+async fn mount(request: &CreateTaskRequest, config: &ContainerConfig) -> Result<Rootfs, Error> {
     let mounts: Vec<Mount> = request
         .rootfs
         .iter()
@@ -246,11 +254,11 @@ async fn mount(request: &CreateTaskRequest, rootfs: &Path) -> Result<Rootfs, Err
             options: mount.options.clone(),
         })
         .collect();
-    if mounts.is_empty() {
-        // The caller's own folder (`ctr run --rootfs`): nothing of ours to unmount.
+    if mounts.is_empty() || config.needs_no_root() {
+        // The caller's own folder (`ctr run --rootfs`): nothing of ours to unmount. And of a pause's image nothing is used.
         return Ok(Rootfs { path: None, mounts });
     }
-    let path = rootfs.to_owned();
+    let path = config.rootfs().to_owned();
     let _span = trace::span("mount the root");
     blocking(move || {
         rootfs::mount(&mounts, &path)?;

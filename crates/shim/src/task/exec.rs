@@ -9,6 +9,8 @@ use nix::libc::SIGKILL;
 use oci_spec::runtime;
 use sandbox::Workload;
 use sandbox::pidfd::Ticks;
+use serde::Deserialize;
+use serde_json::Value;
 
 use super::service::{Caller, Shared, blocking};
 use super::{config, workload};
@@ -27,15 +29,17 @@ pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, 
         return Err(Error::Sandboxed);
     }
     container.first().lifecycle().may_exec()?;
-    let spec: runtime::Process = serde_json::from_slice(&request.spec.value)
-        .map_err(|error| Error::Process(error.to_string()))?;
+    let unreadable = |error: serde_json::Error| Error::Process(error.to_string());
+    let json: Value = serde_json::from_slice(&request.spec.value).map_err(unreadable)?;
+    let spec = runtime::Process::deserialize(&json).map_err(unreadable)?;
     let stdio = Paths {
         terminal: request.terminal,
         stdin: request.stdin,
         stdout: request.stdout,
         stderr: request.stderr,
     };
-    let exec = Exec { spec: Arc::new(spec), process: Arc::new(Process::new(stdio)) };
+    let process = Arc::new(Process::new(stdio));
+    let exec = Exec { spec: Arc::new(spec), json: Arc::new(json), process };
     container.add(&request.exec_id, exec)?;
     shared.events.publish(TaskExecAdded {
         container_id: request.id,
@@ -66,9 +70,15 @@ pub async fn start(
     drop(forking);
     // A failure leaves processes too.
     shared.reap_orphans();
-    if made.is_err() && !is_guest {
-        let (shared, container) = (shared.clone(), container.clone());
-        tokio::spawn(async move { shared.end_strays(&container, then).await });
+    // An OCI runtime that fails by itself leaves nothing.
+    let was_killed =
+        |error: &Error| matches!(error, Error::Sandbox(error) if error.may_have_left_processes());
+    if made.as_ref().is_err_and(was_killed) && !is_guest {
+        let (shared, container, exec) = (shared.clone(), container.clone(), exec.clone());
+        tokio::spawn(async move {
+            let args = exec.spec.args().as_deref().unwrap_or_default();
+            shared.end_strays(&container, then, args).await;
+        });
     }
     made?;
     exec.process.lifecycle().started();
@@ -136,7 +146,7 @@ async fn prepare(
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
         pid: first.pid().as_raw(),
-        process: (*exec.spec).clone(),
+        process: (*exec.json).clone(),
         stdio: connection.announced(),
         console: connection.console.is_some(),
         time: caller.time(),

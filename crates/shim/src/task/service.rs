@@ -219,12 +219,12 @@ impl Shared {
         blocking(move || Ok(shared.zygote.call(&request, &[]).map(drop)?)).await
     }
 
-    /// Kills what was left in a container by a call of the OCI runtime that began `then` and was killed. What it has begun may
-    /// show only after a while, and is sought only while nothing else is being made.
-    pub async fn end_strays(&self, container: &Container, then: Ticks) {
+    /// Kills what was left in a container by a call of the OCI runtime that began `then`, was to execute `args` and was killed.
+    /// What it has begun may show only after a while, and is sought only while nothing else is being made.
+    pub async fn end_strays(&self, container: &Container, then: Ticks, args: &[String]) {
         for _ in 0..STRAYS_TRIES {
             if let Ok(_nobody_forks) = self.forking.try_write() {
-                container.kill_strays(then);
+                container.kill_strays(then, args);
             }
             sleep(STRAYS_PAUSE).await;
         }

@@ -25,7 +25,8 @@ pub async fn start(
     let _span = trace::span("Start");
     let _starting = container.first().starting.lock().await;
     container.first().lifecycle().may_start()?;
-    let release = Request::Start { bundle: container.bundle().to_owned(), id: request.id.clone() };
+    let (bundle, id) = (container.bundle().to_owned(), request.id.clone());
+    let release = Request::Start { bundle, id, time: caller.time() };
     let zygote = shared.clone();
     blocking(move || Ok(zygote.zygote.call(&release, &[]).map(drop)?)).await?;
     container.first().lifecycle().started();

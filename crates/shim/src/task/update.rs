@@ -6,6 +6,7 @@ use containerd_shim::api::{Empty, UpdateTaskRequest};
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::LinuxResources;
 use sandbox::Change;
+use serde_json::Value;
 
 use super::service::{Shared, blocking};
 use crate::container::{Container, Kind};
@@ -18,21 +19,24 @@ const RESOURCES: &str = "LinuxResources";
 pub async fn update(shared: Arc<Shared>, request: UpdateTaskRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
     container.first().lifecycle().may_update()?;
-    let resources = resources(request.resources.as_ref())?;
+    let (resources, json) = resources(request.resources.as_ref())?;
     if container.kind() == Kind::Program {
         // runc also keeps them in its state, and has systemd keep them.
-        shared.change(&container, Change::Update(Box::new(resources.clone()))).await?;
+        shared.change(&container, Change::Update(json)).await?;
     }
     blocking(move || set(&container, &resources)).await?;
     Ok(Empty::new())
 }
 
-fn resources(any: Option<&Any>) -> Result<LinuxResources, Error> {
+/// The limits as far as they are understood here, and all of them.
+fn resources(any: Option<&Any>) -> Result<(LinuxResources, Value), Error> {
     let any = any.ok_or_else(|| Error::Resources("there are none in the request".into()))?;
     if !any.type_url.ends_with(RESOURCES) {
         return Err(Error::Resources(format!("they are of type {:?}", any.type_url)));
     }
-    serde_json::from_slice(&any.value).map_err(|error| Error::Resources(error.to_string()))
+    let unreadable = |error: serde_json::Error| Error::Resources(error.to_string());
+    let resources = serde_json::from_slice(&any.value).map_err(unreadable)?;
+    Ok((resources, serde_json::from_slice(&any.value).map_err(unreadable)?))
 }
 
 fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
@@ -69,9 +73,10 @@ mod tests {
     #[test]
     fn what_containerd_encodes_is_read() {
         let type_url = "types.containerd.io/opencontainers/runtime-spec/1/LinuxResources";
-        let any = any(type_url, r#"{"devices":[],"memory":{"limit":4096},"cpu":{"shares":2}}"#);
-        let resources = resources(Some(&any)).expect("are read");
+        let json = r#"{"devices":[],"memory":{"limit":4096,"inTheFuture":[1]},"cpu":{"shares":2}}"#;
+        let (resources, all) = resources(Some(&any(type_url, json))).expect("are read");
         assert_eq!(resources.memory().expect("memory").limit(), Some(4096));
+        assert_eq!(all["memory"]["inTheFuture"][0], 1, "what is not understood is lost");
     }
 
     #[test]

@@ -31,18 +31,11 @@ pub const LEFT_OUT: [LeftOut; 3] = [
 struct Cause(&'static str, &'static str, &'static str);
 
 /// The first whose parts are there says it. An empty part is in everything.
-const CAUSES: [Cause; 2] = [
-    Cause(
-        "recursive readonly mount",
-        "does not implement",
-        "not among the features that the shim tells of",
-    ),
-    Cause(
-        "UserNamespaces",
-        "no runtime handler",
-        "the runtime tells of no support for user namespaces",
-    ),
-];
+const CAUSES: [Cause; 1] = [Cause(
+    "UserNamespaces",
+    "no runtime handler",
+    "runc before 1.2 does not report that it can give mounts other ids, without which containerd offers no user namespaces",
+)];
 
 /// How much of an unknown message is worth a cell of a table, in characters.
 const READABLE: usize = 160;

@@ -1,0 +1,36 @@
+//! What a guest's isolation takes of the kernel and cannot be done without.
+
+use std::fs;
+
+use nix::errno::Errno;
+use nix::libc;
+
+use super::errors::{Failed, Step};
+
+/// Refuses a kernel on which a guest's process would have less bounds than on others. Files are found within the root by
+/// openat2(2) (Linux 5.6), and descriptors of the runtime's are closed by close_range(2) (5.9).
+pub fn check() -> Result<(), Failed> {
+    // SAFETY: numbers; no descriptor is as large.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) };
+    refuse(Errno::result(closed).err())
+}
+
+fn refuse(missing: Option<Errno>) -> Result<(), Failed> {
+    let Some(Errno::ENOSYS) = missing else { return Ok(()) };
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let reason = format!("it takes Linux 5.9 or later, and this node has {}", release.trim());
+    Err(Failed::new(Step::Isolate, reason))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_that_is_too_old_is_named() {
+        check().expect("this one is new enough");
+        let refused = refuse(Some(Errno::ENOSYS)).expect_err("is too old").to_string();
+        let begin = "cannot isolate the container's process: it takes Linux 5.9 or later, and this node has ";
+        assert!(refused.starts_with(begin) && refused.len() > begin.len(), "{refused}");
+    }
+}
