@@ -8,7 +8,8 @@
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
 //! 5. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
 //! 6. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
-//!    [`unwritable`], `page_map`, `unneeded`: one file per kernel mechanism.
+//!    [`unwritable`], `page_map`, `single_thread`, `unneeded`: one file per kernel mechanism;
+//! 7. `wait`: how to look again for what cannot be waited for.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
@@ -39,6 +40,7 @@ mod syscalls;
 mod unneeded;
 pub mod unwritable;
 mod wire;
+mod wait;
 mod worker;
 mod workload;
 pub mod zygote;
