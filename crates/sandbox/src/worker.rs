@@ -132,8 +132,8 @@ fn enter_empty_root() -> Result<(), Error> {
 }
 
 fn limit_resources(bounds: Bounds) -> Result<(), Error> {
-    // SAFETY: nice(2) takes a number and returns one. Where it fails, the worker is only in somebody's way.
-    unsafe { libc::nice(limits::WORKER_NICENESS) };
+    // If it fails, the worker takes time from others, no more.
+    let _ = rustix::process::nice(limits::WORKER_NICENESS);
     // Its keeper ends it earlier, unless that one was stopped.
     let seconds = bounds.time.as_secs().saturating_add(1);
     let processors = thread::available_parallelism().map_or(1, |it| it.get() as u64);
