@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::create::{self, Recorded};
-use crate::{Error, environment, inherit, limits};
+use crate::{Error, SingleThread, environment, inherit, limits};
 
 mod keeper;
 
@@ -79,7 +79,8 @@ pub fn confine(
     }
     drop(keeper);
     let _ = nix::sys::prctl::set_name(c"wasm-compile");
-    environment::clear();
+    // SAFETY: this process was forked from one with one thread, and has started none.
+    environment::clear(&unsafe { SingleThread::assume() });
     // While there is a /proc.
     fs::write("/proc/self/oom_score_adj", limits::WORKER_OOM_SCORE_ADJ)
         .map_err(Error::io("make the worker the first to go when memory runs out"))?;

@@ -19,7 +19,7 @@ use containerd_shim::protos::shim_async::create_task;
 use containerd_shim::protos::ttrpc::asynchronous::{
     Server, Service as TtrpcService, transport::Listener,
 };
-use sandbox::{Zygote, zygote};
+use sandbox::{SingleThread, Zygote, zygote};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::events;
@@ -63,7 +63,8 @@ fn begin(flags: &Flags) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;
     let forking = trace::span("fork the zygote");
-    let zygote = Zygote::fork(ZYGOTE, guests::guests)?;
+    let single = SingleThread::check().context("fork the zygote")?;
+    let zygote = Zygote::fork(single, ZYGOTE, guests::guests)?;
     drop(forking);
     // Not the guests', which have threads that allocate all the time.
     sandbox::heap::share();
