@@ -1,5 +1,11 @@
 //! The linkers hold what the crate `provided` says, and the engine compiles what it says, so that `wasm-image inspect` can
 //! judge as the shim does.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 use engine::{Layer, Runtime};
 use provided::{Interface, MODULE, MODULE_FUNCTIONS, interfaces};

@@ -1,5 +1,11 @@
 //! What a container runs, as far as its root file system and volumes tell, and what is said when
 //! containerd is gone.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 use std::fs;
 use std::io::{Read, Seek};

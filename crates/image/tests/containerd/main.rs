@@ -1,4 +1,10 @@
 //! Wasm layers from a real containerd: needs `containerd`, of any version, and its `ctr` in PATH.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod archive;
 mod asked;
