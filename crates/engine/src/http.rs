@@ -28,9 +28,11 @@ use crate::{Plan, signals};
 
 mod accept;
 mod body;
+mod client;
 mod clock;
 mod connection;
 pub mod errors;
+mod event_loop;
 mod head;
 mod instances;
 mod listen;
@@ -116,11 +118,11 @@ pub fn serve(
     let plan = Arc::new(plan.clone());
     let clock = Clock::start(loaded.serving.engine.clone(), loaded.slots.clone(), idle)?;
     let stop = signals::tell_the_first(signals).context("wait for signals")?;
-    let tokio = threads::event_loop().context("start the event loop")?;
+    let tokio = event_loop::event_loop().context("start the event loop")?;
     let spans = Spans::new(&plan, outgoing.clone(), tokio.handle()).map(Arc::new);
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
     let guest = Guest::new(loaded, plan.clone(), outgoing, clock, metrics.clone())?;
-    let event_loops = threads::event_loops(&tokio, processors(&plan));
+    let event_loops = event_loop::event_loops(&tokio, processors(&plan));
     let event_loops = event_loops.context("start the threads that serve HTTP")?;
     let handler = |event_loop: Handle| (event_loop, ProxyHandler::new(guest.clone()));
     let handlers: Vec<_> = event_loops.into_iter().map(handler).collect();

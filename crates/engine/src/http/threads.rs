@@ -6,22 +6,20 @@
 //! many, and a request for which only another thread has an instance left.
 
 use std::convert::Infallible;
-use std::future::pending;
 use std::io;
 use std::sync::Arc;
-use std::thread;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tokio::net::TcpStream;
-use tokio::runtime::{Builder, Handle, Runtime};
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::task::JoinSet;
 use wasmtime_wasi_http::WasiBody;
 
-use super::connection::{Client, Connection};
+use super::client::Client;
+use super::connection::{Connection, Responding};
+use super::event_loop::elsewhere;
 use super::service::{self, Service};
-use crate::host_calls;
 use crate::report::tell;
 
 /// The threads.
@@ -62,7 +60,12 @@ impl Threads {
         let number = self.least_busy(None);
         let thread = &self.all[number];
         let busy = thread.busy.clone();
-        let connection = Connection { threads: self.clone(), thread: number, ending };
+        let threads = self.clone();
+        let respond = move |client, request| -> Responding {
+            let threads = threads.clone();
+            Box::pin(async move { threads.respond(number, client, request).await })
+        };
+        let connection = Connection { service: thread.service.clone(), respond, ending };
         thread.event_loop.spawn(async move {
             match TcpStream::from_std(stream) {
                 Ok(stream) => connection.serve(stream).await,
@@ -73,13 +76,8 @@ impl Threads {
         Ok(())
     }
 
-    /// What a thread answers its requests with.
-    pub fn service(&self, thread: usize) -> &Arc<Service> {
-        &self.all[thread].service
-    }
-
     /// Answers a request of a connection that has many at a time, on the thread that has the least to do.
-    pub async fn respond(
+    async fn respond(
         &self,
         own: usize,
         client: Arc<Client>,
@@ -103,43 +101,4 @@ impl Threads {
         };
         (0..self.all.len()).min_by_key(busy).unwrap_or_default()
     }
-}
-
-/// Has another event loop do it, as long as the future lives; none where that failed.
-pub async fn elsewhere<T: Send + 'static>(
-    event_loop: &Handle,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
-    let mut there = JoinSet::new();
-    there.spawn_on(work, event_loop);
-    there.join_next().await?.ok()
-}
-
-/// As many as there are to be. One is the caller's own; of several each has a thread, as long as the process lives.
-///
-/// # Errors
-/// Where there can be no further thread or event loop.
-pub fn event_loops(own: &Runtime, count: usize) -> io::Result<Vec<Handle>> {
-    match count {
-        1 => Ok(vec![own.handle().clone()]),
-        _ => (0..count).map(|_| start()).collect(),
-    }
-}
-
-fn start() -> io::Result<Handle> {
-    let event_loop = event_loop()?;
-    let handle = event_loop.handle().clone();
-    thread::Builder::new().name("http".into()).spawn(move || {
-        let _noted = host_calls::note();
-        event_loop.block_on(pending::<()>());
-    })?;
-    Ok(handle)
-}
-
-/// Of one thread.
-///
-/// # Errors
-/// Of epoll_create(2) and the like.
-pub fn event_loop() -> io::Result<Runtime> {
-    Builder::new_current_thread().enable_all().build()
 }
