@@ -8,7 +8,7 @@ use wit_component::DecodedWasm;
 use wit_parser::{Interface, InterfaceId, Resolve, TypeDefKind, WorldItem, WorldKey};
 
 use super::grants::{self, Grant};
-use crate::compose::Part;
+use crate::composition::Part;
 
 /// What was found in a module or component.
 #[derive(Debug, Default, Serialize)]
