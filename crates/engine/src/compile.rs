@@ -153,7 +153,7 @@ fn binary(layer: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, Error> {
     }
     wat::parse_str(text)
         .map(Cow::Owned)
-        .map_err(|error| Refusal::Invalid(report::on_one_line(&error.to_string())).into())
+        .map_err(|error| Refusal::Invalid(text::on_one_line(&error.to_string())).into())
 }
 
 /// How much of a file that is not wasm is shown: enough to tell what it is.

@@ -69,34 +69,14 @@ pub enum Error {
     /// Several layers that cannot be composed.
     #[error(transparent)]
     Compose(#[from] compose::Error),
-    /// A setting among the Pod's annotations.
-    #[error("annotation {key}: {value:?} is not valid; allowed is {allowed}")]
-    Annotation {
-        /// The annotation.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        allowed: &'static str,
-    },
-    /// An annotation that there is not.
-    #[error("annotation: {0}")]
-    UnknownAnnotation(#[from] provided::Unknown),
+    /// An annotation of the Pod, or a variable of the container's environment.
+    #[error(transparent)]
+    Setting(#[from] provided::SettingError),
     /// A component that cannot be initialised before it is compiled.
     #[error(
         "it cannot be initialised ahead, as wasmtime.shim/preinit asks, by its export wizer-initialize: {0}"
     )]
     Initialise(String),
-    /// A setting in the container's env.
-    #[error("env {key}={value:?} is not valid; allowed is {allowed}")]
-    Setting {
-        /// The variable.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        allowed: &'static str,
-    },
 }
 
 impl Error {

@@ -48,16 +48,9 @@ pub enum Error {
         /// Its answer, or what became of it.
         reason: String,
     },
-    /// A label of the image with a value that it cannot have.
-    #[error("label {key} of the image: {value:?} is not valid; allowed is {allowed}")]
-    Label {
-        /// Its name.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it can have.
-        allowed: &'static str,
-    },
+    /// A label of the image.
+    #[error(transparent)]
+    Label(#[from] provided::SettingError),
     /// containerd, when asked for the labels that a container has of its image.
     #[error("containerd at {} cannot be asked for the image's labels: {reason}", .socket.display())]
     Labels {
@@ -66,9 +59,6 @@ pub enum Error {
         /// Its answer, or what became of it.
         reason: String,
     },
-    /// A label of the image that there is not.
-    #[error("label of the image: {0}")]
-    UnknownLabel(#[from] provided::Unknown),
     /// containerd, when asked for the annotations of a container's Pod.
     #[error("containerd at {} cannot be asked for the Pod's annotations: {reason}", .socket.display())]
     Annotations {

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest};
 use oci_spec::runtime::Mount;
-use provided::{PREINIT, SWITCH};
+use provided::{OF_IMAGE, PREFIX, PREINIT};
 use rule::{Entry, Entrypoint, Process, Step};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
@@ -158,7 +158,7 @@ impl Component {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
-        blob::hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 
     /// What they are.
@@ -308,15 +308,12 @@ async fn labels(
 
 /// As the Pod says, or else the image: a container has the labels of its image in containerd.
 fn preinit(container: &Container<'_>, labels: &HashMap<String, String>) -> Result<bool, Error> {
-    labels.keys().try_for_each(|key| provided::check_label(key))?;
+    let mut ours = labels.keys().filter(|key| key.starts_with(PREFIX));
+    ours.try_for_each(|key| OF_IMAGE.check(key))?;
     match (container.preinit, labels.get(PREINIT)) {
         (Some(said), _) => Ok(said),
         (None, None) => Ok(false),
-        (None, Some(value)) => value.parse().map_err(|_| Error::Label {
-            key: PREINIT,
-            value: value.clone(),
-            allowed: SWITCH,
-        }),
+        (None, Some(value)) => Ok(value.parse().map_err(|_| OF_IMAGE.refused(PREINIT, value))?),
     }
 }
 

@@ -3,12 +3,11 @@
 //! containerd tells them apart by code: it takes NOT_FOUND of Kill and Delete for done, and shows the text
 //! of the others to the user.
 
-use std::error::Error as _;
-
 use containerd_shim::protos::ttrpc;
+use provided::{Place, SettingError};
 
 use crate::lifecycle::Refusal;
-use crate::{annotations, config, options, stdio};
+use crate::{config, options, stdio};
 
 /// Why a call to the task service failed.
 #[derive(Debug, thiserror::Error)]
@@ -71,17 +70,7 @@ pub enum Error {
     GivenUp(String),
     /// The Pod's annotations.
     #[error(transparent)]
-    Annotations(#[from] annotations::Error),
-    /// A variable of containerd's environment.
-    #[error("{key}={value:?} in containerd's environment is not valid; allowed is {allowed}")]
-    Setting {
-        /// Its name.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it can have.
-        allowed: &'static str,
-    },
+    Setting(#[from] SettingError),
     /// The args, env or settings of a guest.
     #[error(transparent)]
     Plan(#[from] engine::Error),
@@ -130,13 +119,13 @@ impl Error {
             Error::Exists(_) => Code::ALREADY_EXISTS,
             Error::Refused(_)
             | Error::Busy
-            | Error::Setting { .. }
+            | Error::Setting(SettingError::Value { place: Place::Node, .. })
             | Error::Sandboxed
             | Error::Sandbox(sandbox::Error::Limit { .. }) => Code::FAILED_PRECONDITION,
             Error::GivenUp(_) => Code::CANCELLED,
             Error::Image(image::Error::NoTurn { .. }) => Code::UNAVAILABLE,
             Error::Config(_)
-            | Error::Annotations(_)
+            | Error::Setting(_)
             | Error::Options(_)
             | Error::Image(_)
             | Error::Guest(_)
@@ -154,16 +143,31 @@ impl Error {
 
 impl From<Error> for ttrpc::Error {
     fn from(error: Error) -> ttrpc::Error {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let part = cause.to_string();
-            if !text.contains(&part) {
-                text = format!("{text}: {part}");
-            }
-            source = cause.source();
-        }
+        let text = text::with_causes(&error);
         log::error!("{text}");
         ttrpc::Error::RpcStatus(ttrpc::get_status(error.code(), text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_written_once() {
+        let broken = options::Options::from_toml("SystemdCgroup = true =").expect_err("no TOML");
+        let missing = stdio::Error::Open {
+            what: "stdout",
+            path: "/x".into(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        for (error, reason) in
+            [(Error::from(broken), "expected newline"), (Error::from(missing), "entity not found")]
+        {
+            let ttrpc::Error::RpcStatus(status) = ttrpc::Error::from(error) else {
+                panic!("no status")
+            };
+            assert_eq!(status.message.matches(reason).count(), 1, "{}", status.message);
+        }
     }
 }
