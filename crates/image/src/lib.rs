@@ -66,9 +66,9 @@ pub struct Container<'a> {
 #[derive(Debug)]
 pub enum Workload {
     /// A program for the kernel to execute, or for it to say why not.
-    Linux,
+    Program,
     /// A guest.
-    Wasm(Component),
+    Guest(Component),
 }
 
 /// A guest's code and how it is called.
@@ -191,13 +191,13 @@ impl<'a> Container<'a> {
 ///
 /// # Errors
 /// See [`Error`]; each names the file, the digest or containerd's socket. A Linux program that is not
-/// there is none: that is [`Workload::Linux`], and starting it says so.
+/// there is none: that is [`Workload::Program`], and starting it says so.
 pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     let process = container.process();
     let (entrypoint, entry) = find(container).await?;
     match entry.step(&entrypoint)? {
         Step::Guest(file) => return of_file(file, &entrypoint, container).await,
-        Step::Program(_) => return Ok(Workload::Linux),
+        Step::Program(_) => return Ok(Workload::Program),
         Step::Layers => {}
     }
     let layers = match store::wasm_layers(container, process.name(), Patience::default()).await? {
@@ -210,7 +210,7 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
             let source = Source::Content { store, layers, config };
             Ok(guest(source, &entrypoint, container, preinit))
         }
-        None => Ok(Workload::Linux),
+        None => Ok(Workload::Program),
     }
 }
 
@@ -226,7 +226,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
             let container = Container { preinit: Some(false), ..*container };
             Some(of_file(file, &entrypoint, &container).await?)
         }
-        Entry::Program(_) => Some(Workload::Linux),
+        Entry::Program(_) => Some(Workload::Program),
         Entry::Other { .. } | Entry::Nothing => None,
     })
 }
@@ -328,5 +328,5 @@ fn guest(
         *first = entrypoint.path.to_owned();
     }
     let export = entrypoint.export.map(str::to_owned);
-    Workload::Wasm(Component { source, export, preinit, args })
+    Workload::Guest(Component { source, export, preinit, args })
 }

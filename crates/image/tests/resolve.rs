@@ -68,7 +68,7 @@ impl Fixture {
 
     async fn component(&self, entrypoint: &str) -> Component {
         match self.resolve(entrypoint).await {
-            Ok(Workload::Wasm(component)) => component,
+            Ok(Workload::Guest(component)) => component,
             other => panic!("{entrypoint}: {other:?}"),
         }
     }
@@ -104,7 +104,7 @@ async fn a_program_is_linuxs_and_containerd_is_not_asked() {
     let fixture = Fixture::new(&[("root/bin/sh", NATIVE), ("root/bin/c#", b"#!/bin/sh\n")]);
     for entrypoint in ["sh", "/bin/sh", "/bin/c#", "c#"] {
         let workload = fixture.resolve(entrypoint).await.unwrap();
-        assert!(matches!(workload, Workload::Linux), "{entrypoint}");
+        assert!(matches!(workload, Workload::Program), "{entrypoint}");
     }
 }
 
@@ -152,8 +152,8 @@ async fn what_cannot_run_is_refused_by_its_name() {
 #[tokio::test]
 async fn without_a_containerd_there_are_no_layers() {
     let fixture = Fixture::new(&[]);
-    assert!(matches!(fixture.resolve_with(&["sh"], None).await.unwrap(), Workload::Linux));
-    assert!(matches!(fixture.resolve_with(&[], None).await.unwrap(), Workload::Linux));
+    assert!(matches!(fixture.resolve_with(&["sh"], None).await.unwrap(), Workload::Program));
+    assert!(matches!(fixture.resolve_with(&[], None).await.unwrap(), Workload::Program));
     for entrypoint in ["app.wasm", "app#run", "#run"] {
         let error = fixture.resolve_with(&[entrypoint], None).await.unwrap_err();
         assert_eq!(error.exit_code(), 127);

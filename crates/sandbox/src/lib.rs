@@ -52,7 +52,7 @@ pub use create::destroy;
 pub use isolate::{Failed, Step};
 pub use members::Members;
 pub use program::Change;
-pub use request::{Create, Exec, Failure, Reply, Request, Workload};
+pub use request::{Create, Exec, Failure, Kind, Reply, Request, Workload};
 pub use runtime::Runtime;
 pub use single_thread::SingleThread;
 pub use spec::load as load_spec;

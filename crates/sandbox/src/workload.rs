@@ -47,7 +47,7 @@ impl Isolated {
             Workload::Guest { value, .. } => {
                 Ok(Isolated::Guest(Guest::new(guests, value, files, page_map, descriptors)))
             }
-            Workload::Linux => Err(Error::Container("a program is not a guest".into())),
+            Workload::Program => Err(Error::Container("a program is not a guest".into())),
         }
     }
 

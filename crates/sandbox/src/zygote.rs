@@ -289,12 +289,12 @@ fn carry_out(
         Request::Create(create) => {
             let _span = trace::span("create");
             let pid = match create.workload {
-                Workload::Linux => program::create(create, fds)?,
+                Workload::Program => program::create(create, fds)?,
                 Workload::Pause | Workload::Guest { .. } => create::create(create, fds, guests)?,
             };
             Ok(Reply::Created { pid })
         }
-        Request::Exec(request) if matches!(request.workload, Workload::Linux) => {
+        Request::Exec(request) if matches!(request.workload, Workload::Program) => {
             program::exec(*request, fds).map(|pid| Reply::Created { pid })
         }
         Request::Change { bundle, id, change } => {

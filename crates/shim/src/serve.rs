@@ -130,13 +130,13 @@ async fn until_done(service: &Service) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             // A container that came after the shutdown was asked for is served.
-            () = service.wait() => if service.is_empty() { return Ok(()) },
-            () = &mut given_up, if !given_up.is_elapsed() => if service.is_empty() { return Ok(()) },
+            () = service.pod().done() => if service.pod().is_empty() { return Ok(()) },
+            () = &mut given_up, if !given_up.is_elapsed() => if service.pod().is_empty() { return Ok(()) },
             () = &mut lost => {
                 log::warn!("no container, and containerd has removed the bundle: this shim ends");
                 return Ok(());
             }
-            _ = children.recv() => service.reap_orphans(),
+            _ = children.recv() => service.pod().reap_orphans(),
             _ = terminate.recv() => log::warn!("SIGTERM ignored: stop the Pod through containerd"),
         }
     }
@@ -147,11 +147,11 @@ async fn until_done(service: &Service) -> anyhow::Result<()> {
 /// address to a full disk. It then never calls this shim, nor ends it.
 async fn lost(service: &Service) {
     loop {
-        service.emptied().await;
+        service.pod().emptied().await;
         tokio::time::sleep(BUNDLE_CHECK).await;
         let bundle = std::env::current_dir();
         let is_removed = bundle.is_err_and(|error| error.kind() == ErrorKind::NotFound);
-        if is_removed && service.is_empty() {
+        if is_removed && service.pod().is_empty() {
             return;
         }
     }
