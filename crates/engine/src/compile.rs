@@ -241,7 +241,7 @@ mod tests {
             let (code, text) = refusal(module, Some(name));
             assert_eq!(code, 127);
             assert!(text.contains(&format!("{name:?}")), "{text}");
-            assert!(text.ends_with("there are: greet(), add(i32, i64) -> i32"), "{text}");
+            assert!(text.ends_with("allowed is greet(), add(i32, i64) -> i32"), "{text}");
         }
         assert!(refusal(module, None).1.contains("_start"));
     }

@@ -262,7 +262,7 @@ mod tests {
         let error = world(r#"(export "check" (func $run))"#, None).expect_err("is refused");
         let text = error.to_string();
         assert_eq!(error.exit_code(), 127);
-        assert!(text.contains("wasi:cli/run") && text.ends_with("there are: check"), "{text}");
+        assert!(text.contains("wasi:cli/run") && text.ends_with("allowed is check"), "{text}");
     }
 
     #[test]
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(world(exports, Some("check")).expect("compiles"), World::Export);
         assert_eq!(world(exports, Some("with-parameters")).expect("compiles"), World::Export);
         let error = world(exports, Some("chekc")).expect_err("is refused").to_string();
-        assert!(error.contains("there are: check: func() -> result, with-parameters: "), "{error}");
+        assert!(error.contains("allowed is check: func() -> result, with-parameters: "), "{error}");
     }
 
     #[test]
@@ -280,7 +280,7 @@ mod tests {
         let wanted = "acme:jobs/nightly@1.0.0#run";
         assert_eq!(world(exports, Some(wanted)).expect("compiles"), World::Export);
         let error = world(exports, Some("acme:jobs/nightly@1.0.0")).expect_err("is refused");
-        assert!(error.to_string().contains(&format!("there are: {wanted}: func()")), "{error}");
+        assert!(error.to_string().contains(&format!("allowed is {wanted}: func()")), "{error}");
     }
 
     #[test]

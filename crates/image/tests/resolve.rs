@@ -124,7 +124,7 @@ async fn a_file_that_is_written_to_after_it_was_found_is_not_taken_for_what_it_w
     for text in [b"(modula)", &b"(mod"[..]] {
         fs::write(fixture.path("root/app.wat"), text).unwrap();
         let error = component.layers().await.unwrap_err();
-        assert_eq!(error.to_string(), "/app.wat was changed while it was read");
+        assert_eq!(error.to_string(), "cannot read /app.wat: it was changed while it was read");
     }
 }
 

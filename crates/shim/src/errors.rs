@@ -15,22 +15,22 @@ pub enum Error {
     /// No container of that id in this shim.
     #[error("container {0:?} is not in this Pod's shim")]
     NoSuchContainer(String),
-    /// No process was executed under that id.
-    #[error("there is no exec {0:?} in this container")]
+    /// No exec process of that id.
+    #[error("this container has no exec process {0:?}")]
     NoSuchExec(String),
     /// Nothing to execute has that name.
     #[error(
-        "exec: {0:?}: no such file in the container; `help` tells what can be executed without one"
+        "cannot execute {0:?}: no such file in the container; the built-in command `help` lists the others"
     )]
     NoSuchFile(String),
     /// Exec in the Pod's sandbox.
-    #[error("the Pod's sandbox runs no programs")]
+    #[error("cannot execute in the Pod's sandbox: it runs no programs")]
     Sandboxed,
-    /// What is to be executed cannot be read.
-    #[error("the process to execute: {0}")]
+    /// The process to execute, as the request describes it.
+    #[error("cannot read the process to execute: {0}")]
     Process(String),
     /// A profile is being taken of the guest.
-    #[error("profile: another one of this guest is being taken, and somebody waits already")]
+    #[error("cannot take a profile: one of this guest is being taken, and another is waiting")]
     Busy,
     /// Create or Exec of an id in use.
     #[error("{0:?} exists already")]
@@ -50,25 +50,25 @@ pub enum Error {
     /// The guest cannot be compiled or linked.
     #[error("{0}")]
     Guest(String),
-    /// It takes longer than the caller waits.
+    /// Compilation takes longer than the caller waits.
     #[error(
         "{names}: still {} after {seconds} s; this continues in the background, and the next attempt will use its result",
         if *has_begun { "being compiled" } else { "waiting for others to be compiled" }
     )]
     Compiling {
-        /// What is compiled.
+        /// The names of what is compiled.
         names: String,
-        /// How long it was waited for.
+        /// Time since the call, in seconds.
         seconds: u64,
-        /// Whether it had its turn.
+        /// Whether a worker compiles it already.
         has_begun: bool,
     },
-    /// Nobody waits for the container any more that was being made.
+    /// The caller of Create is gone.
     #[error(
-        "container {0:?} was given up while it was created: its caller is gone, or has asked for its deletion"
+        "cannot create the container of {0}: its caller is gone, or has asked for its deletion"
     )]
     GivenUp(String),
-    /// The Pod's annotations.
+    /// An annotation of the Pod, or a variable of containerd's environment.
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// The args, env or settings of a guest.
@@ -81,16 +81,16 @@ pub enum Error {
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
     /// A signal this kernel does not have.
-    #[error("signal {0} does not exist; allowed are 1 to 64")]
+    #[error("cannot send signal {0}: it does not exist; allowed is 1 to 64")]
     Signal(u32),
     /// The limits of an Update.
     #[error(
-        "the resources to be set cannot be read: {0}; allowed is LinuxResources of the OCI runtime spec, as JSON"
+        "cannot read the resources: {0}; allowed is LinuxResources of the OCI runtime spec, as JSON"
     )]
     Resources(String),
     /// Checkpoint, or Create from one.
     #[error(
-        "checkpoints are not supported: they take CRIU, which this runtime does not use, and what a guest is in the middle of has no form that another process could take up"
+        "checkpoints are not supported: they need CRIU, which this runtime does not use, and the state of a guest has no form from which another process could continue"
     )]
     Checkpoint,
     /// A file or task of the shim's own.

@@ -188,7 +188,7 @@ fn exports_of_a_core_module_are_called_with_numbers() -> Result<()> {
             "argument 2, column 1: not a number of type i32; the function is add(i32, i32) -> i32";
         assert!(typo.code == 2 && typo.stderr.contains(reason), "{typo:?}");
         let error = format!("{:#}", app.exec(&["#_initialize"]).expect_err("is none to call"));
-        assert!(error.contains("there are: _start(), add(i32, i32) -> i32"), "{error}");
+        assert!(error.contains("allowed is _start(), add(i32, i32) -> i32"), "{error}");
         Ok(())
     })
 }
