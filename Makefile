@@ -8,8 +8,8 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist dist-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
-	h2spec cluster-tools cluster cluster-down e2e test-k3s critest chaos matrix bench bench-quick bench-trace contenders check documents \
-	fuzz fmt clean
+	h2spec cluster-tools cluster cluster-down e2e test-k3s critest chaos matrix bench bench-quick bench-trace contenders check \
+	advisories documents fuzz fmt clean
 
 # Where the programs are that are measured: of this shim what is shipped.
 CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
@@ -149,11 +149,16 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 	@$(CARGO) fmt --all --check --manifest-path benches/peer/Cargo.toml
 	@echo "== cargo clippy"; $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) clippy --release --locked --package tests --test kubernetes -- -D warnings
+	@# Not benches/peer: it is one file, on another Wasmtime that would have to be compiled for it.
+	@$(CARGO) clippy --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches --all-targets -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh findings/*.sh .ci/run
 	@echo "== actionlint"; scripts/build-go-tools.sh charts; ! [ -x target/go/charts/actionlint ] || target/go/charts/actionlint \
 		.github/workflows/*.yaml manifests/ci/github-actions.yaml
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
+
+advisories: ## known vulnerabilities of what is linked (fetches the database of RustSec)
+	@scripts/cargo-deny.sh check advisories
 
 documents: ## write what is generated in docs: settings.md and the picture (a test fails if they are not current)
 	@UPDATE=1 $(CARGO) test --release --locked --workspace --exclude fuzz --test documents -- settings:: picture::

@@ -1,5 +1,11 @@
 //! Two component layers that become one: the result is a valid component, or there is an error on one line.
 #![no_main]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a target reports"
+)]
 
 use compose::Layer;
 use libfuzzer_sys::fuzz_target;

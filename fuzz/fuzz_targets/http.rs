@@ -3,6 +3,12 @@
 //! The server is in this process, so that the fuzzer sees which of its code an input reaches. Its guest is the component
 //! that the environment names.
 #![no_main]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a target reports"
+)]
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};

@@ -1,5 +1,11 @@
 //! A request to the zygote: what is understood says the same when it is written again.
 #![no_main]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a target reports"
+)]
 
 use libfuzzer_sys::fuzz_target;
 use sandbox::Request;

@@ -5,6 +5,7 @@
 //! of it. These take a while, and are told only where `--include-ignored` asks for them. At the end nothing of the
 //! cluster may be left on the machine.
 #![forbid(unsafe_code)]
+#![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 
 mod chart;
 mod crowd;

@@ -17,6 +17,7 @@
 //!
 //! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
 #![forbid(unsafe_code)]
+#![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 
 pub mod background;
 pub mod certificates;

@@ -3,7 +3,8 @@
 use anyhow::Result;
 use tests::{Container, Node};
 
-use crate::serving::PORT;
+/// The port that each server listens on.
+pub const PORT: u16 = 8080;
 
 /// A shim, as its containerd and CRI know it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,10 +6,10 @@ use anyhow::Result;
 use tests::cluster::Cluster;
 use tests::namespace::Namespace;
 
+use crate::contender::PORT;
 use crate::contender::{self, Contender};
 use crate::effort::Bench;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
-use crate::serving::PORT;
 use crate::statistics::{Times, in_turn};
 
 /// The scenario.

@@ -11,13 +11,14 @@ use serde::Serialize;
 use tests::{Pod, RunningContainer, RunningPod};
 
 use crate::contender::Contender;
+use crate::contender::PORT;
 use crate::effort::{self, Bench};
 use crate::http::{self, CONNECTIONS, LOADS, Place, SERVERS};
 use crate::load::{self, Pace};
 use crate::native;
 use crate::report::machine::MB;
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
-use crate::serving::{self, OWN_NETWORK, PORT};
+use crate::serving::{self, OWN_NETWORK};
 use crate::statistics::{Times, in_turn};
 
 /// The scenario.

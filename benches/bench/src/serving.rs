@@ -10,11 +10,8 @@ use anyhow::{Context, Result, anyhow, ensure};
 use tests::network::within;
 use tests::{Container, Node, Pod, RunningContainer, RunningPod};
 
-use crate::contender::Contender;
+use crate::contender::{Contender, PORT};
 use crate::effort::tried;
-
-/// The port that each server listens on.
-pub const PORT: u16 = 8080;
 
 /// How long a server may take to its first answer.
 const LIMIT: Duration = Duration::from_secs(60);

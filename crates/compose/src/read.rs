@@ -98,10 +98,8 @@ fn names_of(
 }
 
 fn invalid<E: ToString>(layer: &Layer<'_>) -> impl Fn(E) -> Error {
-    move |error| Error::Invalid { layer: layer.name.to_owned(), reason: on_one_line(&error) }
-}
-
-/// What others say of a component, without line breaks.
-pub fn on_one_line(text: &impl ToString) -> String {
-    text.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
+    move |error| Error::Invalid {
+        layer: layer.name.to_owned(),
+        reason: text::on_one_line(&error.to_string()),
+    }
 }

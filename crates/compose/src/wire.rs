@@ -1,13 +1,12 @@
 //! Puts components together, as it was chosen.
 
 use std::collections::BTreeMap;
-use std::error::Error as _;
 
 use wac_graph::{EncodeError, EncodeOptions, InstantiationArgumentError, NodeId};
 
 use crate::Error;
 use crate::choose::Wire;
-use crate::read::{Parts, bounded, on_one_line};
+use crate::read::{Parts, bounded};
 
 /// The component that exports what the first of `parts` does. Each component that has a wire is instantiated once.
 ///
@@ -48,18 +47,17 @@ fn connect(
             import: wire.import.clone(),
             exporter: parts.names[wire.exporter].name.clone(),
             export: wire.export.clone(),
-            reason: on_one_line(&format!("{source:#}")),
+            reason: text::on_one_line(&format!("{source:#}")),
         },
         other => composition(other),
     })
 }
 
 fn composition(error: impl ToString) -> Error {
-    Error::Composition(on_one_line(&error))
+    Error::Composition(text::on_one_line(&error.to_string()))
 }
 
-/// With what lies below it: that says which interface it is about.
+/// With its causes: they say which interface it is about.
 fn reason(error: &EncodeError) -> String {
-    let below = error.source().map(|source| format!(": {source}")).unwrap_or_default();
-    on_one_line(&format!("{error}{below}"))
+    text::on_one_line(&text::with_causes(error))
 }

@@ -1,5 +1,11 @@
 //! Components of a few lines, composed.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -153,7 +153,7 @@ fn binary(layer: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, Error> {
     }
     wat::parse_str(text)
         .map(Cow::Owned)
-        .map_err(|error| Refusal::Invalid(report::on_one_line(&error.to_string())).into())
+        .map_err(|error| Refusal::Invalid(text::on_one_line(&error.to_string())).into())
 }
 
 /// How much of a file that is not wasm is shown: enough to tell what it is.
@@ -241,7 +241,7 @@ mod tests {
             let (code, text) = refusal(module, Some(name));
             assert_eq!(code, 127);
             assert!(text.contains(&format!("{name:?}")), "{text}");
-            assert!(text.ends_with("there are: greet(), add(i32, i64) -> i32"), "{text}");
+            assert!(text.ends_with("allowed is greet(), add(i32, i64) -> i32"), "{text}");
         }
         assert!(refusal(module, None).1.contains("_start"));
     }

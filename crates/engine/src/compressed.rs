@@ -54,7 +54,7 @@ fn foreign(error: &FrameDecoderError) -> Option<usize> {
 }
 
 fn damaged(error: &impl ToString) -> Error {
-    Error::Compressed(crate::report::on_one_line(&error.to_string()))
+    Error::Compressed(text::on_one_line(&error.to_string()))
 }
 
 #[cfg(test)]

@@ -6,40 +6,42 @@ use crate::{CANNOT_RUN, MISUSED, NOT_FOUND};
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Wasmtime does not start: a setting this machine does not support.
-    #[error("wasmtime: {0}")]
+    #[error("cannot start Wasmtime: {0}")]
     Engine(String),
     /// Neither a module nor a component, in binary or text; with how it begins.
     #[error(
         "the image's entrypoint is not wasm: it begins with \"{0}\"; allowed are modules and components, as .wasm or .wat"
     )]
     NotWasm(String),
-    /// Memory ran out while it was compiled.
-    #[error("there is not enough memory to compile it")]
+    /// Memory ran out while the guest was compiled.
+    #[error("cannot compile the guest: not enough memory")]
     Memory,
     /// Truncated, damaged, or of a WebAssembly proposal that is not supported.
-    #[error("the image's wasm cannot run: {0}")]
+    #[error("cannot run the image's wasm: {0}")]
     Wasm(#[from] provided::wasm::Refusal),
-    /// Beyond what Wasmtime compiles, of memory for instance; with its reason.
-    #[error("the image's wasm cannot be compiled: {0}")]
+    /// Beyond Wasmtime's limits, such as those of memory; with Wasmtime's reason.
+    #[error("cannot compile the image's wasm: {0}")]
     Compile(String),
-    /// A layer that is compressed, and not as it should be.
-    #[error("the image's layer cannot be unpacked from Zstandard: {0}")]
+    /// A compressed layer that is damaged.
+    #[error("cannot unpack the image's layer from Zstandard: {0}")]
     Compressed(String),
     /// Native code that was compiled elsewhere.
     #[error(
         "the image's entrypoint is native or precompiled code, which is never run as wasm; ship the .wasm it was made from"
     )]
     Precompiled,
-    /// An import nothing here provides.
+    /// An import that this runtime does not provide.
     #[error("{reason}; provided are {provided}")]
     Import {
         /// Wasmtime's reason, which names interface and version.
         reason: String,
-        /// What this runtime has instead.
+        /// The interfaces that this runtime provides.
         provided: &'static str,
     },
     /// No such export.
-    #[error("no export {wanted:?} that can be called; there are: {found}")]
+    #[error(
+        "cannot call {wanted:?}: there is no export of that name that can be called; allowed is {found}"
+    )]
     Export {
         /// The export asked for.
         wanted: String,
@@ -55,7 +57,7 @@ pub enum Error {
         column: usize,
         /// What is wrong there.
         reason: String,
-        /// What the function takes.
+        /// The function's name and types.
         signature: String,
     },
     /// An export with the name of a world's entry, which is not what that world says.
@@ -69,34 +71,14 @@ pub enum Error {
     /// Several layers that cannot be composed.
     #[error(transparent)]
     Compose(#[from] compose::Error),
-    /// A setting among the Pod's annotations.
-    #[error("annotation {key}: {value:?} is not valid; allowed is {allowed}")]
-    Annotation {
-        /// The annotation.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        allowed: &'static str,
-    },
-    /// An annotation that there is not.
-    #[error("annotation: {0}")]
-    UnknownAnnotation(#[from] provided::Unknown),
+    /// An annotation of the Pod, or a variable of the container's environment.
+    #[error(transparent)]
+    Setting(#[from] provided::SettingError),
     /// A component that cannot be initialised before it is compiled.
     #[error(
-        "it cannot be initialised ahead, as wasmtime.shim/preinit asks, by its export wizer-initialize: {0}"
+        "cannot call the guest's export \"wizer-initialize\" before it is compiled, as wasmtime.shim/preinit asks: {0}"
     )]
     Initialise(String),
-    /// A setting in the container's env.
-    #[error("env {key}={value:?} is not valid; allowed is {allowed}")]
-    Setting {
-        /// The variable.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it may be.
-        allowed: &'static str,
-    },
 }
 
 impl Error {

@@ -1,4 +1,5 @@
 //! What the fuzz targets call of this crate that is no interface of it.
+#![allow(clippy::expect_used, reason = "a panic is how a target reports")]
 
 use std::sync::OnceLock;
 

@@ -28,6 +28,7 @@ use crate::{Plan, signals};
 
 mod accept;
 mod body;
+mod client;
 mod clock;
 mod connection;
 pub mod errors;

@@ -110,7 +110,7 @@ impl Runtime {
         let mut hasher = Hasher(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
         hasher.0.update(serving::SETTINGS);
         self.engine.precompile_compatibility_hash().hash(&mut hasher);
-        hasher.0.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex::encode(hasher.0.finalize())
     }
 }
 

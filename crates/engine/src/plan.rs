@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use provided::{Place, SettingError};
 use serde::{Deserialize, Serialize};
 use wasmtime::AsContextMut;
 
@@ -102,20 +103,13 @@ fn variable(entry: &str) -> (&str, &str) {
     entry.split_once('=').unwrap_or((entry, ""))
 }
 
-fn listen(value: &str) -> Result<SocketAddr, Error> {
-    value.parse().map_err(|_| Error::Setting {
-        key: LISTEN,
-        value: value.to_owned(),
-        allowed: provided::LISTEN.allowed,
-    })
+fn listen(value: &str) -> Result<SocketAddr, SettingError> {
+    value.parse().map_err(|_| provided::LISTEN.refused(Place::Container, value))
 }
 
-fn backlog(value: &str) -> Result<u32, Error> {
-    value.parse().ok().filter(|backlog| *backlog > 0).ok_or_else(|| Error::Setting {
-        key: BACKLOG,
-        value: value.to_owned(),
-        allowed: provided::BACKLOG.allowed,
-    })
+fn backlog(value: &str) -> Result<u32, SettingError> {
+    let backlog = value.parse().ok().filter(|backlog| *backlog > 0);
+    backlog.ok_or_else(|| provided::BACKLOG.refused(Place::Container, value))
 }
 
 #[cfg(test)]

@@ -9,12 +9,7 @@ use crate::{CANNOT_RUN, Error, TRAPPED, host_calls, output};
 
 /// An error and its causes on one line, for Create's error.
 pub fn one_line(error: &wasmtime::Error) -> String {
-    on_one_line(&causes(error).join(": "))
-}
-
-/// A text without its line ends and indentation.
-pub fn on_one_line(text: &str) -> String {
-    text.split_whitespace().collect::<Vec<_>>().join(" ")
+    text::on_one_line(&causes(error).join(": "))
 }
 
 /// The exit code of a run that ended in an error, and what to tell.

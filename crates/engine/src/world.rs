@@ -29,14 +29,16 @@ pub enum World {
     Export,
 }
 
-/// Exports that make a world, by the beginning of their versioned names; the newest first, and servers before
-/// commands: `wasi:http/proxy` may come with a `run` for tests.
-const WORLDS: [(&str, World); 4] = [
-    ("wasi:http/handler@0.3.", World::HttpService03),
-    ("wasi:http/incoming-handler@0.2.", World::HttpProxy02),
-    ("wasi:cli/run@0.3.", World::Command03),
-    ("wasi:cli/run@0.2.", World::Command02),
-];
+impl From<provided::World> for World {
+    fn from(world: provided::World) -> World {
+        match world {
+            provided::World::HttpService03 => World::HttpService03,
+            provided::World::HttpProxy02 => World::HttpProxy02,
+            provided::World::Command03 => World::Command03,
+            provided::World::Command02 => World::Command02,
+        }
+    }
+}
 
 /// What a component without the export asked for could have had.
 const ENTRIES: &str =
@@ -57,10 +59,10 @@ impl World {
     fn name(self) -> &'static str {
         match self {
             World::Module => "a command module",
-            World::Command02 => "wasi:cli/command@0.2",
-            World::Command03 => "wasi:cli/command@0.3",
-            World::HttpProxy02 => "wasi:http/proxy@0.2",
-            World::HttpService03 => "wasi:http/service@0.3",
+            World::Command02 => provided::World::Command02.name(),
+            World::Command03 => provided::World::Command03.name(),
+            World::HttpProxy02 => provided::World::HttpProxy02.name(),
+            World::HttpService03 => provided::World::HttpService03.name(),
             World::Export => "a function",
         }
     }
@@ -111,13 +113,8 @@ pub fn of_component(
         };
     }
     let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-    of_names(&names).ok_or_else(|| missing(ENTRIES, &names))
-}
-
-/// The world of a component with such exports.
-fn of_names(names: &[&str]) -> Option<World> {
-    let exported = |prefix| names.iter().any(|name| name.starts_with(prefix));
-    WORLDS.into_iter().find_map(|(prefix, world)| exported(prefix).then_some(world))
+    let world = provided::World::of_exports(&names).map(World::from);
+    world.ok_or_else(|| missing(ENTRIES, &names))
 }
 
 /// Whether a component's own world is one that serves HTTP, which is to be known before it is compiled. What is
@@ -136,7 +133,7 @@ pub fn serves_http(component: &[u8]) -> bool {
             Err(_) => return false,
         }
     }
-    of_names(&names).is_some_and(World::serves_http)
+    provided::World::of_exports(&names).is_some_and(|it| World::from(it).serves_http())
 }
 
 /// The functions it exports: those of an interface as `interface#function`.
@@ -265,7 +262,7 @@ mod tests {
         let error = world(r#"(export "check" (func $run))"#, None).expect_err("is refused");
         let text = error.to_string();
         assert_eq!(error.exit_code(), 127);
-        assert!(text.contains("wasi:cli/run") && text.ends_with("there are: check"), "{text}");
+        assert!(text.contains("wasi:cli/run") && text.ends_with("allowed is check"), "{text}");
     }
 
     #[test]
@@ -274,7 +271,7 @@ mod tests {
         assert_eq!(world(exports, Some("check")).expect("compiles"), World::Export);
         assert_eq!(world(exports, Some("with-parameters")).expect("compiles"), World::Export);
         let error = world(exports, Some("chekc")).expect_err("is refused").to_string();
-        assert!(error.contains("there are: check: func() -> result, with-parameters: "), "{error}");
+        assert!(error.contains("allowed is check: func() -> result, with-parameters: "), "{error}");
     }
 
     #[test]
@@ -283,7 +280,7 @@ mod tests {
         let wanted = "acme:jobs/nightly@1.0.0#run";
         assert_eq!(world(exports, Some(wanted)).expect("compiles"), World::Export);
         let error = world(exports, Some("acme:jobs/nightly@1.0.0")).expect_err("is refused");
-        assert!(error.to_string().contains(&format!("there are: {wanted}: func()")), "{error}");
+        assert!(error.to_string().contains(&format!("allowed is {wanted}: func()")), "{error}");
     }
 
     #[test]

@@ -58,7 +58,7 @@ impl<W: Write> Checked<W> {
         if self.copied < self.size {
             return Err(self.damaged(format!("{} of its {} bytes", self.copied, self.size)));
         }
-        let found = hex(&self.hash.finalize_reset());
+        let found = hex::encode(self.hash.finalize_reset());
         if found != self.digest.digest() {
             return Err(self.damaged(format!("content of sha256:{found}")));
         }
@@ -91,7 +91,7 @@ pub fn seal(file: File) -> io::Result<File> {
 /// # Errors
 /// Of reading them.
 pub fn digest(file: &File, size: u64) -> io::Result<Digest> {
-    let found = hex(&hash(file, size)?.finalize());
+    let found = hex::encode(hash(file, size)?.finalize());
     format!("sha256:{found}").parse().map_err(io::Error::other)
 }
 
@@ -129,11 +129,6 @@ pub fn parts(file: File, size: u64) -> impl Iterator<Item = io::Result<Vec<u8>>>
         file.read_exact_at(&mut part, at)?;
         Ok(part)
     })
-}
-
-/// In hexadecimal digits.
-pub fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@ use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use crate::{Component, Error, Source, blob, limits};
+use crate::{Component, Error, Source, limits};
 use artefact::{Artefact, Whole};
 use directory::Directory;
 
@@ -84,7 +84,7 @@ struct Key {
 impl Key {
     fn new(component: &Component, engine: &str) -> Key {
         let what = format!("{FORM} {}", component.identity());
-        let name = blob::hex(&Sha256::digest(what))[..KEY_DIGITS].to_owned();
+        let name = hex::encode(Sha256::digest(what))[..KEY_DIGITS].to_owned();
         Key { name, engine: engine.to_owned() }
     }
 

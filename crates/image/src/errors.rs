@@ -22,13 +22,13 @@ pub enum Error {
         source: io::Error,
     },
     /// A file that was written to while it was read.
-    #[error("{name} was changed while it was read")]
+    #[error("cannot read {name}: it was changed while it was read")]
     Changed {
         /// As in [`Refusal::NotWasm`].
         name: String,
     },
     /// A file that did not open in time.
-    #[error("entrypoint {entrypoint:?} could not be read within {} s; is its volume's server gone?", .limit.as_secs())]
+    #[error("cannot read entrypoint {entrypoint:?} within {} s: its volume may have lost its server", .limit.as_secs())]
     Stuck {
         /// `process.args[0]`.
         entrypoint: String,
@@ -38,7 +38,7 @@ pub enum Error {
     /// containerd, when asked for the image's layers.
     #[error(
         "entrypoint {entrypoint:?} is not a file in the container, \
-         and containerd at {} cannot be asked for wasm layers: {reason}", .socket.display()
+         and containerd at {} cannot be asked for the image's wasm layers: {reason}", .socket.display()
     )]
     Containerd {
         /// `process.args[0]`.
@@ -48,16 +48,9 @@ pub enum Error {
         /// Its answer, or what became of it.
         reason: String,
     },
-    /// A label of the image with a value that it cannot have.
-    #[error("label {key} of the image: {value:?} is not valid; allowed is {allowed}")]
-    Label {
-        /// Its name.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it can have.
-        allowed: &'static str,
-    },
+    /// A label of the image.
+    #[error(transparent)]
+    Label(#[from] provided::SettingError),
     /// containerd, when asked for the labels that a container has of its image.
     #[error("containerd at {} cannot be asked for the image's labels: {reason}", .socket.display())]
     Labels {
@@ -66,9 +59,6 @@ pub enum Error {
         /// Its answer, or what became of it.
         reason: String,
     },
-    /// A label of the image that there is not.
-    #[error("label of the image: {0}")]
-    UnknownLabel(#[from] provided::Unknown),
     /// containerd, when asked for the annotations of a container's Pod.
     #[error("containerd at {} cannot be asked for the Pod's annotations: {reason}", .socket.display())]
     Annotations {
@@ -77,10 +67,10 @@ pub enum Error {
         /// Its answer, or what became of it.
         reason: String,
     },
-    /// Others compile, as many as may at a time.
+    /// As many guests as allowed are being compiled.
     #[error(
-        "{at_a_time} guests are being compiled on this node, as many as may be at a time, and none of them was done \
-         within {} s", .within.as_secs()
+        "cannot compile the guest: {at_a_time} others are being compiled on this node, which is the limit, and none of \
+         them was done within {} s", .within.as_secs()
     )]
     NoTurn {
         /// How many.

@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use oci_spec::image::{Descriptor, Digest};
 use oci_spec::runtime::Mount;
-use provided::{PREINIT, SWITCH};
+use provided::{OF_IMAGE, PREFIX, PREINIT};
 use rule::{Entry, Entrypoint, Process, Step};
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
@@ -66,9 +66,9 @@ pub struct Container<'a> {
 #[derive(Debug)]
 pub enum Workload {
     /// A program for the kernel to execute, or for it to say why not.
-    Linux,
+    Program,
     /// A guest.
-    Wasm(Component),
+    Guest(Component),
 }
 
 /// A guest's code and how it is called.
@@ -158,7 +158,7 @@ impl Component {
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
-        blob::hex(&hash.finalize())
+        hex::encode(hash.finalize())
     }
 
     /// What they are.
@@ -191,13 +191,13 @@ impl<'a> Container<'a> {
 ///
 /// # Errors
 /// See [`Error`]; each names the file, the digest or containerd's socket. A Linux program that is not
-/// there is none: that is [`Workload::Linux`], and starting it says so.
+/// there is none: that is [`Workload::Program`], and starting it says so.
 pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     let process = container.process();
     let (entrypoint, entry) = find(container).await?;
     match entry.step(&entrypoint)? {
         Step::Guest(file) => return of_file(file, &entrypoint, container).await,
-        Step::Program(_) => return Ok(Workload::Linux),
+        Step::Program(_) => return Ok(Workload::Program),
         Step::Layers => {}
     }
     let layers = match store::wasm_layers(container, process.name(), Patience::default()).await? {
@@ -210,7 +210,7 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
             let source = Source::Content { store, layers, config };
             Ok(guest(source, &entrypoint, container, preinit))
         }
-        None => Ok(Workload::Linux),
+        None => Ok(Workload::Program),
     }
 }
 
@@ -226,7 +226,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
             let container = Container { preinit: Some(false), ..*container };
             Some(of_file(file, &entrypoint, &container).await?)
         }
-        Entry::Program(_) => Some(Workload::Linux),
+        Entry::Program(_) => Some(Workload::Program),
         Entry::Other { .. } | Entry::Nothing => None,
     })
 }
@@ -308,15 +308,12 @@ async fn labels(
 
 /// As the Pod says, or else the image: a container has the labels of its image in containerd.
 fn preinit(container: &Container<'_>, labels: &HashMap<String, String>) -> Result<bool, Error> {
-    labels.keys().try_for_each(|key| provided::check_label(key))?;
+    let mut ours = labels.keys().filter(|key| key.starts_with(PREFIX));
+    ours.try_for_each(|key| OF_IMAGE.check(key))?;
     match (container.preinit, labels.get(PREINIT)) {
         (Some(said), _) => Ok(said),
         (None, None) => Ok(false),
-        (None, Some(value)) => value.parse().map_err(|_| Error::Label {
-            key: PREINIT,
-            value: value.clone(),
-            allowed: SWITCH,
-        }),
+        (None, Some(value)) => Ok(value.parse().map_err(|_| OF_IMAGE.refused(PREINIT, value))?),
     }
 }
 
@@ -331,5 +328,5 @@ fn guest(
         *first = entrypoint.path.to_owned();
     }
     let export = entrypoint.export.map(str::to_owned);
-    Workload::Wasm(Component { source, export, preinit, args })
+    Workload::Guest(Component { source, export, preinit, args })
 }

@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use tonic::Response;
 use tonic::transport::Channel;
 
-use calls::{failed, with_sources};
+use calls::failed;
 pub use pod::annotations as pod_annotations;
 
 use crate::blob::{self, Checked};
@@ -138,7 +138,7 @@ async fn asked<T>(
                 let namespace = namespace.to_owned();
                 ask(Store { channel, socket, namespace, entrypoint, patience }).await
             }
-            Ok(Err(error)) => Err(failed(&with_sources(&error))),
+            Ok(Err(error)) => Err(failed(&text::with_causes(&error))),
             Err(_) => Err(failed("it does not accept a connection")),
         }
     };

@@ -1,5 +1,11 @@
 //! What a container runs, as far as its root file system and volumes tell, and what is said when
 //! containerd is gone.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 use std::fs;
 use std::io::{Read, Seek};
@@ -62,7 +68,7 @@ impl Fixture {
 
     async fn component(&self, entrypoint: &str) -> Component {
         match self.resolve(entrypoint).await {
-            Ok(Workload::Wasm(component)) => component,
+            Ok(Workload::Guest(component)) => component,
             other => panic!("{entrypoint}: {other:?}"),
         }
     }
@@ -98,7 +104,7 @@ async fn a_program_is_linuxs_and_containerd_is_not_asked() {
     let fixture = Fixture::new(&[("root/bin/sh", NATIVE), ("root/bin/c#", b"#!/bin/sh\n")]);
     for entrypoint in ["sh", "/bin/sh", "/bin/c#", "c#"] {
         let workload = fixture.resolve(entrypoint).await.unwrap();
-        assert!(matches!(workload, Workload::Linux), "{entrypoint}");
+        assert!(matches!(workload, Workload::Program), "{entrypoint}");
     }
 }
 
@@ -118,7 +124,7 @@ async fn a_file_that_is_written_to_after_it_was_found_is_not_taken_for_what_it_w
     for text in [b"(modula)", &b"(mod"[..]] {
         fs::write(fixture.path("root/app.wat"), text).unwrap();
         let error = component.layers().await.unwrap_err();
-        assert_eq!(error.to_string(), "/app.wat was changed while it was read");
+        assert_eq!(error.to_string(), "cannot read /app.wat: it was changed while it was read");
     }
 }
 
@@ -146,8 +152,8 @@ async fn what_cannot_run_is_refused_by_its_name() {
 #[tokio::test]
 async fn without_a_containerd_there_are_no_layers() {
     let fixture = Fixture::new(&[]);
-    assert!(matches!(fixture.resolve_with(&["sh"], None).await.unwrap(), Workload::Linux));
-    assert!(matches!(fixture.resolve_with(&[], None).await.unwrap(), Workload::Linux));
+    assert!(matches!(fixture.resolve_with(&["sh"], None).await.unwrap(), Workload::Program));
+    assert!(matches!(fixture.resolve_with(&[], None).await.unwrap(), Workload::Program));
     for entrypoint in ["app.wasm", "app#run", "#run"] {
         let error = fixture.resolve_with(&[entrypoint], None).await.unwrap_err();
         assert_eq!(error.exit_code(), 127);

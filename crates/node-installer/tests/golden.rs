@@ -3,6 +3,12 @@
 //! `tests/golden/NAME` has a node's files in `root`, its `containerd-version`, further `args` if any, and what `install
 //! --dry-run` prints: `expected.diff`, or `expected.error` where it is refused. The texts have the shape of what the
 //! distributions document or generate. With `NODE_INSTALLER_GOLDEN=write` the expectations are written anew, to be read.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Permissions};

@@ -5,17 +5,20 @@
 //! say, and nothing else of the same interfaces, and that it compiles what [`wasm::check`] says.
 #![forbid(unsafe_code)]
 
-mod annotations;
 mod settings;
+mod unknown;
 mod version;
 pub mod wasm;
+mod world;
 
-pub use annotations::{Unknown, check_annotation, check_label};
 pub use settings::{
-    ANNOTATIONS, BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, CORE_DUMP, CORE_DUMP_VALUES, Group,
-    LISTEN, PREFIX, PREINIT, RUNTIME_OPTIONS, SETTINGS, SWITCH, Setting, Unset, allowed,
+    ANNOTATIONS, BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, CORE_DUMP, Group, LISTEN, OF_IMAGE,
+    OF_POD, OF_RUNTIME, PREFIX, PREINIT, Place, RUNTIME_OPTIONS, SETTINGS, Setting, SettingError,
+    Table, Unset,
 };
+pub use unknown::Unknown;
 pub use version::Version;
+pub use world::World;
 
 /// All wasm layers of an image together, in bytes, or the one file in a root file system. Layers
 /// are held in memory until they are compiled, which takes about 30 times their size; the largest
@@ -36,15 +39,6 @@ pub const WASM_LAYERS: [&str; 4] = [
     ZSTD_LAYER,
     "application/vnd.wasm.content.layer.v1+wasm",
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
-];
-
-/// Exports that make a world, by the beginning of their versioned names, and how that world is called; the newest
-/// first, and servers before commands: `wasi:http/proxy` may come with a `run` for tests.
-pub const WORLDS: [(&str, &str); 4] = [
-    ("wasi:http/handler@0.3.", "wasi:http/service@0.3"),
-    ("wasi:http/incoming-handler@0.2.", "wasi:http/proxy@0.2"),
-    ("wasi:cli/run@0.3.", "wasi:cli/command@0.3"),
-    ("wasi:cli/run@0.2.", "wasi:cli/command@0.2"),
 ];
 
 /// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").

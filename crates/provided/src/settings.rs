@@ -3,10 +3,14 @@
 //! Parsers take the keys and the texts of their errors from here. `docs/settings.md` is made of these tables, and a test in
 //! `tests/tests/documents` fails if the page is not current.
 
+mod error;
 mod options;
+mod table;
 mod variables;
 
+pub use error::{Place, SettingError};
 pub use options::RUNTIME_OPTIONS;
+pub use table::{OF_IMAGE, OF_POD, OF_RUNTIME, Table};
 pub use variables::{BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, LISTEN};
 use variables::{CONTAINER_VARIABLES, NODE_VARIABLES, TOOL_VARIABLES};
 
@@ -60,13 +64,10 @@ pub const PREFIX: &str = "wasmtime.shim/";
 pub const PREINIT: &str = "wasmtime.shim/preinit";
 
 /// What a switch can be.
-pub const SWITCH: &str = "true or false";
+const SWITCH: &str = "true or false";
 
 /// The annotation that asks for a core dump of a guest that traps.
 pub const CORE_DUMP: &str = "wasmtime.shim/coredump";
-
-/// What [`CORE_DUMP`] can be.
-pub const CORE_DUMP_VALUES: &str = "an absolute path in the container";
 
 /// What an address can be.
 const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
@@ -85,14 +86,13 @@ const PATH: &str = "an absolute path";
 const FILE: &str = "the path of a file";
 const DIRECTORY: &str = "the path of a directory";
 const TEXT: &str = "a text";
-const ANY: &str = "any value";
 
 /// Annotations of a Pod.
 pub const ANNOTATIONS: [Setting; 13] = [
     Setting {
         key: CORE_DUMP,
         sets: "the file or directory for a core dump of a guest that traps",
-        allowed: CORE_DUMP_VALUES,
+        allowed: "an absolute path in the container",
         unset: Unset::Means("no core dump"),
     },
     Setting {
@@ -188,11 +188,6 @@ pub const LABELS: [Setting; 2] = [
         unset: Unset::Is("false"),
     },
 ];
-
-/// What the annotation with that key can be, or any value if there is none.
-pub fn allowed(key: &str) -> &'static str {
-    ANNOTATIONS.iter().find(|it| it.key == key).map_or(ANY, |it| it.allowed)
-}
 
 #[cfg(test)]
 mod tests {

@@ -11,20 +11,19 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicI32, Ordering};
-use std::thread::sleep;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
 use crate::Error;
 use crate::pidfd::PidFd;
+use crate::wait::{self, Tries};
 
 /// The file in the container's folder.
 const NAME: &str = "building";
 
 /// How long, and how often, the end is waited for: it takes milliseconds, unless a mount hangs.
-const TRIES: u32 = 1000;
-const PAUSE: Duration = Duration::from_millis(10);
+const TRIES: Tries = Tries { count: 1000, pause: Duration::from_millis(10) };
 
 /// The descriptor that forked processes have of the lock.
 static INHERITED: AtomicI32 = AtomicI32::new(-1);
@@ -56,16 +55,15 @@ pub fn end(folder: &Path) -> Result<(), Error> {
         opened => opened.map_err(Error::io(format!("open {}", path.display())))?,
     };
     let mut killed = Vec::new();
-    for _ in 0..TRIES {
+    let _ = wait::until(TRIES, || {
         // Shared, so that two processes that clean up do not take each other for builders.
-        match file.try_lock_shared() {
-            Err(TryLockError::WouldBlock) => killed.extend(kill_holders(&file)),
-            // The kernel takes the lock back before the process leaves its cgroup.
-            _ if killed.iter().all(PidFd::has_ended) => break,
-            _ => {}
+        if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
+            killed.extend(kill_holders(&file));
+            return None;
         }
-        sleep(PAUSE);
-    }
+        // The kernel takes the lock back before the process leaves its cgroup.
+        killed.iter().all(PidFd::has_ended).then_some(())
+    });
     Ok(())
 }
 
@@ -80,13 +78,7 @@ pub fn end_holders(path: &Path) {
         let is_named_so = fs::read_link(&link).is_ok_and(|it| it.file_name() == Some(&name));
         is_named_so && link.metadata().is_ok_and(|it| (it.dev(), it.ino()) == file)
     };
-    for _ in 0..TRIES {
-        let killed = kill_where(is_it);
-        if killed.iter().all(PidFd::has_ended) {
-            return;
-        }
-        sleep(PAUSE);
-    }
+    let _ = wait::until(TRIES, || kill_where(is_it).iter().all(PidFd::has_ended).then_some(()));
 }
 
 /// A file by name, and by device and inode.

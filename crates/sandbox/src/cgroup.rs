@@ -10,11 +10,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{ErrorKind, Write};
 use std::path::{Component, Path, PathBuf};
-use std::thread::sleep;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 
+use crate::wait::{self, Tries};
 use crate::{Error, pidfd};
 
 mod ancestors;
@@ -42,8 +42,7 @@ const NO_LIMIT: u64 = 1 << 62;
 
 /// How often, and after which pause, a killed cgroup is looked at again: 2 s in all. A process in an
 /// uninterruptible wait outlives that; the cgroup then stays and is named in the error.
-pub(crate) const EMPTY_TRIES: u32 = 200;
-pub(crate) const EMPTY_PAUSE: Duration = Duration::from_millis(10);
+pub(crate) const EMPTY: Tries = Tries { count: 200, pause: Duration::from_millis(10) };
 
 /// Who makes a cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -189,10 +188,10 @@ impl Cgroup {
 
     /// Kills every process in the cgroup, and returns once it is empty. A missing cgroup is empty.
     pub(crate) fn kill(&self) -> Result<(), Error> {
-        for _ in 0..EMPTY_TRIES {
+        let emptied = wait::try_until(EMPTY, || {
             let pids = self.pids()?;
             if pids.is_empty() {
-                return Ok(());
+                return Ok(Some(()));
             }
             // Linux 5.14 and later kill a whole v2 cgroup at once, whatever forks meanwhile.
             let all = below(&self.hierarchies, &self.path).join("cgroup.kill");
@@ -200,9 +199,9 @@ impl Cgroup {
                 pids.into_iter().try_for_each(|pid| pidfd::signal(pid, libc::SIGKILL))?;
                 self.thaw_for_kill();
             }
-            sleep(EMPTY_PAUSE);
-        }
-        Err(self.refuse("processes in it do not end"))
+            Ok(None)
+        })?;
+        emptied.ok_or_else(|| self.refuse("processes in it do not end"))
     }
 
     /// The cgroup's folder in each hierarchy where it is.

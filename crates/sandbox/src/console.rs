@@ -11,14 +11,15 @@ use std::time::Instant;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::pty::{OpenptyResult, openpty};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::ready::is_readable_by;
-use crate::{Error, limits, wire};
+use crate::{Error, limits, syscalls, wire};
 
 /// The socket in a container's folder on which a terminal is handed over by who makes it.
 const SOCKET: &str = "console.sock";
 
-/// What a terminal is as large as.
+/// Terminal window size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Size {
     /// In characters.
@@ -52,18 +53,15 @@ pub fn open() -> Result<(OwnedFd, OwnedFd), Error> {
 
 /// Tells the processes in a terminal how large it is.
 pub fn resize(master: &OwnedFd, size: Size) -> Result<(), Error> {
-    let size =
-        libc::winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the kernel reads a winsize at the address, which is one, and lives.
-    let set = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
-    nix::errno::Errno::result(set).map(drop).map_err(Error::system("resize the terminal"))
+    let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
+    syscalls::result(tcsetwinsize(master, size)).map_err(Error::system("resize the terminal"))
 }
 
 /// Makes the terminal on stdin, if that is one, the session's: ctrl-C reaches it then.
 pub(crate) fn take() {
     if std::io::stdin().is_terminal() {
-        // SAFETY: the request takes a number and touches no memory. Without it ctrl-C does nothing, no more.
-        unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+        // Without it ctrl-C does nothing, no more.
+        let _ = rustix::process::ioctl_tiocsctty(std::io::stdin());
     }
 }
 

@@ -146,7 +146,7 @@ pub struct Recorded {
 impl Recorded {
     /// Whether its first process is a program, which the OCI runtime has made.
     pub fn is_program(&self) -> bool {
-        matches!(self.record.create.workload, Workload::Linux)
+        matches!(self.record.create.workload, Workload::Program)
     }
 }
 

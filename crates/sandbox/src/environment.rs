@@ -3,6 +3,8 @@
 use std::ffi::c_char;
 use std::ptr;
 
+use crate::SingleThread;
+
 unsafe extern "C" {
     /// The C library's list of variables (environ(7)).
     static environ: *mut *mut c_char;
@@ -10,11 +12,10 @@ unsafe extern "C" {
 
 /// Forgets every variable, and overwrites what was in it: `/proc/<pid>/environ` shows that memory, whether it is
 /// still in use or not, to whoever may trace the process.
-pub fn clear() {
-    // SAFETY: this process was forked from a single-threaded one and has no thread of its own, so nobody else
-    // uses the list meanwhile. It ends with a null pointer, and each of its entries is a C string in memory that
-    // is this process's own to write: the stack it was started with, or what setenv allocated. Rust has copies
-    // of values only, and no reference into them.
+pub fn clear(_: &SingleThread) {
+    // SAFETY: there is no other thread that could use the list. It ends with a null pointer, and each of its entries is a C
+    // string in memory that is this process's own to write: the stack it was started with, or what setenv allocated. Rust
+    // has copies of values only, and no reference into them.
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {
@@ -25,12 +26,11 @@ pub fn clear() {
     }
 }
 
-/// Adds variables. To be called before there is a second thread. What cannot be one is left out: an empty name, one with
-/// `=`, a NUL byte.
-pub fn put<'a>(variables: impl Iterator<Item = (&'a str, &'a str)>) {
+/// Adds variables. What cannot be one is left out: an empty name, one with `=`, a NUL byte.
+pub fn put<'a>(_: &SingleThread, variables: impl Iterator<Item = (&'a str, &'a str)>) {
     for (key, value) in variables {
         if !key.is_empty() && !key.contains('=') && !format!("{key}{value}").contains('\0') {
-            // SAFETY: nobody else uses the list meanwhile (documented above).
+            // SAFETY: there is no other thread that could use the list.
             unsafe { std::env::set_var(key, value) };
         }
     }
@@ -41,6 +41,8 @@ mod tests {
     use std::process::Command;
     use std::{env, fs};
 
+    use crate::SingleThread;
+
     /// Set in the process of its own in which the test is made: it has no threads but its own.
     const INSIDE: &str = "WASMTIME_SHIM_TEST_ENVIRONMENT";
 
@@ -49,11 +51,13 @@ mod tests {
         if env::var_os(INSIDE).is_some() {
             let shown = || fs::read_to_string("/proc/self/environ").expect("read");
             assert!(shown().contains(INSIDE));
-            super::clear();
+            // SAFETY: libtest makes the one test that it was asked for in the thread of `main`.
+            let single = unsafe { SingleThread::assume() };
+            super::clear(&single);
             assert_eq!(env::vars_os().count(), 0);
             assert_eq!(shown().trim_matches('\0'), "");
             let given = [("A", "b=c"), ("", "d"), ("E=", "f"), ("G", "h\0"), ("I\0", "j")];
-            super::put(given.into_iter());
+            super::put(&single, given.into_iter());
             assert_eq!(env::vars().collect::<Vec<_>>(), [("A".to_owned(), "b=c".to_owned())]);
             return;
         }

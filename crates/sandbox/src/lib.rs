@@ -8,7 +8,8 @@
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
 //! 5. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
 //! 6. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
-//!    [`unwritable`], `keyring`, `page_map`, `ready`, `unneeded`: one file per kernel mechanism.
+//!    [`unwritable`], `keyring`, `page_map`, `ready`, `single_thread`, `unneeded`: one file per kernel mechanism;
+//! 7. `wait`: how to look again for what cannot be waited for.
 //!
 //! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
 //! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
@@ -35,11 +36,13 @@ mod rights;
 pub mod rlimit;
 pub mod rootfs;
 pub mod runtime;
+mod single_thread;
 mod spec;
 pub mod stack;
 mod syscalls;
 mod unneeded;
 pub mod unwritable;
+mod wait;
 mod wire;
 mod worker;
 mod workload;
@@ -51,8 +54,9 @@ pub use create::destroy;
 pub use isolate::{Failed, Step};
 pub use members::Members;
 pub use program::Change;
-pub use request::{Create, Exec, Failure, Reply, Request, Workload};
+pub use request::{Create, Exec, Failure, Kind, Reply, Request, Workload};
 pub use runtime::Runtime;
+pub use single_thread::SingleThread;
 pub use spec::load as load_spec;
 pub use worker::{Bounds, Charged, End, Leash};
 pub use zygote::{Guests, Zygote};

@@ -42,10 +42,6 @@ pub const WORKER_ID: u32 = 65534;
 /// Limit of open files, at least, while a process is set up: it inherits a few tens of descriptors.
 pub const DESCRIPTORS: u64 = 256;
 
-/// How long Start waits, after the OCI runtime has answered, for the program to be executed: far longer than a loaded machine
-/// needs.
-pub const EXECUTION_TIME: Duration = Duration::from_secs(1);
-
 /// How long one call of the OCI runtime may take, or a guest's Create, unless its caller has less time: as long as kubelet
 /// waits for an answer (`runtimeRequestTimeout`). Hooks of the container are part of it.
 pub const RUNTIME_TIME: Duration = Duration::from_secs(120);

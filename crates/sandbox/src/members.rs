@@ -8,15 +8,14 @@
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::thread::sleep;
 
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
-use crate::Error;
-use crate::cgroup::{Cgroup, EMPTY_PAUSE, EMPTY_TRIES};
+use crate::cgroup::{Cgroup, EMPTY};
 use crate::pidfd::{self, PidFd, Ticks, started};
+use crate::{Error, wait};
 
 /// Identity of one container's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,20 +58,20 @@ impl Members {
         if self.pids.is_none() && cgroup.is_named_after_container() {
             return cgroup.kill();
         }
-        for _ in 0..EMPTY_TRIES {
+        let ended = wait::try_until(EMPTY, || {
             let first_ended = self.kill_first()?;
             // No process of a pid namespace outlives its first one.
             let has_ended = first_ended && (self.pids.is_some() || self.inside(cgroup)?.is_empty());
             if has_ended {
-                return Ok(());
+                return Ok(Some(()));
             }
             if self.pids.is_none() {
                 self.signal(cgroup, libc::SIGKILL)?;
             }
             cgroup.thaw_for_kill();
-            sleep(EMPTY_PAUSE);
-        }
-        Err(cgroup.refuse("the container's processes do not end"))
+            Ok(None)
+        })?;
+        ended.ok_or_else(|| cgroup.refuse("the container's processes do not end"))
     }
 
     /// Kills what a killed call of the OCI runtime left in the container: children of this process that were made since

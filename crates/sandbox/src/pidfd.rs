@@ -1,6 +1,6 @@
 //! A process by descriptor, which never names another one (pidfd_open(2)).
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -8,9 +8,10 @@ use nix::sys::signal::Signal;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, SysconfVar, sysconf};
+use rustix::process::{PidfdFlags, pidfd_open};
 
-use crate::Error;
 use crate::ready::is_readable_by;
+use crate::{Error, syscalls};
 
 /// A child of this process. Readable once the child has ended.
 #[derive(Debug)]
@@ -28,12 +29,9 @@ impl AsFd for PidFd {
 impl PidFd {
     /// Opens a child that has not been waited for.
     pub fn open(pid: Pid) -> Result<PidFd, Error> {
-        // SAFETY: pidfd_open takes a number and flags and touches no memory of ours.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) };
-        let fd =
-            nix::errno::Errno::result(fd).map_err(Error::system(format!("open process {pid}")))?;
-        // SAFETY: the kernel just made this descriptor, close-on-exec, for us alone.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd as RawFd) };
+        let opened = syscalls::pid(pid)
+            .and_then(|pid| syscalls::result(pidfd_open(pid, PidfdFlags::empty())));
+        let fd = opened.map_err(Error::system(format!("open process {pid}")))?;
         Ok(PidFd { pid, fd })
     }
 

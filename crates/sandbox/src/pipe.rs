@@ -1,13 +1,10 @@
 //! Unread bytes in a pipe or fifo (pipe(7)).
 
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsFd;
 
 /// Number of unread bytes; 0 if `end` is not a pipe.
 pub fn unread(end: &impl AsFd) -> usize {
-    let mut bytes: libc::c_int = 0;
-    // SAFETY: the request writes an int to the address, which is one, and lives.
-    let asked = unsafe { libc::ioctl(end.as_fd().as_raw_fd(), libc::FIONREAD, &raw mut bytes) };
-    if asked == 0 { usize::try_from(bytes).unwrap_or_default() } else { 0 }
+    rustix::io::ioctl_fionread(end).ok().and_then(|bytes| bytes.try_into().ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -11,8 +11,7 @@ use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
@@ -25,13 +24,15 @@ use crate::create::{self, Record, Recorded};
 use crate::isolate::PID;
 use crate::request::Given;
 use crate::runtime::{self, Call, Runtime};
+use crate::wait::{self, Tries};
 use crate::{Create, Error, Exec, building, limits, pidfd, spec};
 
 /// The fifo by which the first process is started, in the directory of its state: runc and crun have it.
 const EXEC_FIFO: &str = "exec.fifo";
 
-/// Pause between two looks whether the program is executed.
-const EXECUTION_PAUSE: Duration = Duration::from_micros(200);
+/// How long Start waits, after the OCI runtime has answered, for the program to be executed: a second, which is far longer than
+/// a loaded machine needs.
+const EXECUTION: Tries = Tries { count: 5000, pause: Duration::from_micros(200) };
 
 /// A change to a container that the runtime carries out.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -134,10 +135,8 @@ pub fn start(recorded: &Recorded, id: &str, time: Duration) -> Result<(), Error>
     call.run()?;
     // A runtime may answer when its process is about to execute the program. A signal that comes before that is lost, because
     // runc's process catches all of them.
-    let end = Instant::now() + limits::EXECUTION_TIME;
-    while before.is_some() && executable(waiting) == before && Instant::now() < end {
-        sleep(EXECUTION_PAUSE);
-    }
+    let is_executed = || before.is_none() || executable(waiting) != before;
+    let _ = wait::until(EXECUTION, || is_executed().then_some(()));
     Ok(())
 }
 

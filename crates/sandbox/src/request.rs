@@ -22,7 +22,7 @@ pub enum Request {
     /// ([`crate::Zygote::exec`]). Descriptors: the pipe, the container's first process ([`crate::pidfd`]), those of stdin, stdout and stderr that [`Exec::stdio`] announces, the files of a
     /// [`Workload::Guest`], and the console of [`Exec::console`].
     Exec(Box<Exec>),
-    /// Have the OCI runtime change the container of a [`Workload::Linux`].
+    /// Have the OCI runtime change the container of a [`Workload::Program`].
     Change {
         /// The OCI bundle the container was created from.
         bundle: PathBuf,
@@ -70,7 +70,7 @@ pub struct Create {
     pub systemd_cgroup: bool,
     /// Whether to change the root with `chroot` in place of `pivot_root` (runtime option `NoPivotRoot`).
     pub no_pivot_root: bool,
-    /// The OCI runtime, for a [`Workload::Linux`].
+    /// The OCI runtime, for a [`Workload::Program`].
     pub runtime: Option<Runtime>,
     /// How long it may take, hooks included ([`time`]).
     pub time: Duration,
@@ -153,7 +153,9 @@ pub enum Workload {
     /// Holds a Pod's namespaces: waits for SIGTERM or SIGINT and reaps what is orphaned to it.
     Pause,
     /// The program that `process.args` of the OCI spec names, in a container that the node's OCI runtime makes.
-    Linux,
+    // What an older shim has written of a container is read when a newer one deletes it.
+    #[serde(alias = "Linux")]
+    Program,
     /// [`crate::Guests::run`] with a value and the files that come with the request.
     Guest {
         /// What it is handed.
@@ -161,6 +163,28 @@ pub enum Workload {
         /// Whether a first process has its own page map (proc(5)) as its last file, where the kernel has any.
         page_map: bool,
     },
+}
+
+/// The kind of a [`Workload`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// [`Workload::Pause`].
+    Pause,
+    /// [`Workload::Program`].
+    Program,
+    /// [`Workload::Guest`].
+    Guest,
+}
+
+impl Workload {
+    /// Its kind.
+    pub fn kind(&self) -> Kind {
+        match self {
+            Workload::Pause => Kind::Pause,
+            Workload::Program => Kind::Program,
+            Workload::Guest { .. } => Kind::Guest,
+        }
+    }
 }
 
 /// The answer to a [`Request`].

@@ -3,9 +3,10 @@
 
 use nix::sys::resource::{Resource, setrlimit};
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType, Spec};
+use rustix::process::{Rlimit, prlimit};
 
 use crate::pidfd::PidFd;
-use crate::{Error, limits};
+use crate::{Error, limits, syscalls};
 
 /// Low limit of open files, applied as the last step before the workload, because setting up a process takes more
 /// descriptors than its workload may have.
@@ -44,12 +45,11 @@ impl Descriptors {
 /// # Errors
 /// [`Error::System`] with EPERM where the process is another user's and this one has no CAP_SYS_RESOURCE.
 pub fn tell_memory_limit(process: &PidFd, limit: Option<u64>) -> Result<(), Error> {
-    let soft = limit.unwrap_or(libc::RLIM_INFINITY);
-    let new = libc::rlimit { rlim_cur: soft, rlim_max: libc::RLIM_INFINITY };
     let pid = process.pid();
-    // SAFETY: `new` is read by the call and lives as long; a null pointer for the old limits is allowed.
-    let set = unsafe { libc::prlimit(pid.as_raw(), libc::RLIMIT_RSS, &new, std::ptr::null_mut()) };
-    match nix::errno::Errno::result(set) {
+    let new = Rlimit { current: limit, maximum: None };
+    let set = syscalls::pid(pid)
+        .and_then(|pid| syscalls::result(prlimit(Some(pid), rustix::process::Resource::Rss, new)));
+    match set {
         Ok(_) | Err(nix::Error::ESRCH) => Ok(()),
         Err(source) => Err(Error::system(format!("tell process {pid} its memory limit"))(source)),
     }

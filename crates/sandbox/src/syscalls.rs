@@ -1,14 +1,14 @@
-//! System calls that the libraries in use do not have: clone3(2), and mounts by descriptor (open_tree(2), mount_setattr(2),
-//! move_mount(2); Linux 5.12).
+//! Mounts by descriptor (open_tree(2), mount_setattr(2), move_mount(2); Linux 5.12), and clone3(2): of these, `rustix` has
+//! neither mount_setattr(2) nor clone3(2), and `nix` none.
 
-use std::ffi::CString;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::OsStrExt;
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::unistd::Pid;
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags};
 
 /// Attributes of mounts to set and to clear.
 pub use libc::mount_attr as Attributes;
@@ -20,16 +20,9 @@ pub const UNCHANGED: Attributes =
 /// A copy of the mount that `path` is on, attached nowhere, with that path as its root; with the mounts below if
 /// `recursive`.
 pub fn open_tree(path: &Path, recursive: bool) -> nix::Result<OwnedFd> {
-    let path = CString::new(path.as_os_str().as_bytes()).map_err(|_| Errno::EINVAL)?;
-    let mut flags = libc::OPEN_TREE_CLONE | libc::OPEN_TREE_CLOEXEC;
-    if recursive {
-        flags |= libc::AT_RECURSIVE as libc::c_uint;
-    }
-    // SAFETY: the path is a C string that outlives the call.
-    let fd = unsafe { libc::syscall(libc::SYS_open_tree, libc::AT_FDCWD, path.as_ptr(), flags) };
-    let fd = Errno::result(fd)?;
-    // SAFETY: the kernel has just made it, for nobody else.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
+    result(rustix::mount::open_tree(CWD, path, flags))
 }
 
 /// Changes a mount, and those below it if `recursive`.
@@ -55,19 +48,18 @@ pub fn set_attributes(
 
 /// Attaches a mount that is attached nowhere.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Result<()> {
-    let flags = libc::MOVE_MOUNT_F_EMPTY_PATH | libc::MOVE_MOUNT_T_EMPTY_PATH;
-    // SAFETY: two descriptors and empty paths.
-    let moved = unsafe {
-        libc::syscall(
-            libc::SYS_move_mount,
-            mount.as_raw_fd(),
-            c"".as_ptr(),
-            target.as_raw_fd(),
-            c"".as_ptr(),
-            flags,
-        )
-    };
-    Errno::result(moved).map(drop)
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    result(rustix::mount::move_mount(mount, c"", target, c"", flags))
+}
+
+/// A process id as `rustix` has it, which takes 0 for no process.
+pub fn pid(pid: Pid) -> nix::Result<rustix::process::Pid> {
+    rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::EINVAL)
+}
+
+/// The answer of a call of `rustix`, as `nix` has it.
+pub fn result<T>(answer: rustix::io::Result<T>) -> nix::Result<T> {
+    answer.map_err(|errno| Errno::from_raw(errno.raw_os_error()))
 }
 
 /// Forks with flags of clone3(2), into a cgroup of v2 if one is given. `None` in the child.

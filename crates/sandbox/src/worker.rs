@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
 use crate::create::{self, Recorded};
-use crate::{Error, environment, inherit, limits};
+use crate::{Error, SingleThread, environment, inherit, limits};
 
 mod keeper;
 
@@ -79,7 +79,8 @@ pub fn confine(
     }
     drop(keeper);
     let _ = nix::sys::prctl::set_name(c"wasm-compile");
-    environment::clear();
+    // SAFETY: this process was forked from one with one thread, and has started none.
+    environment::clear(&unsafe { SingleThread::assume() });
     // While there is a /proc.
     fs::write("/proc/self/oom_score_adj", limits::WORKER_OOM_SCORE_ADJ)
         .map_err(Error::io("make the worker the first to go when memory runs out"))?;
@@ -132,8 +133,8 @@ fn enter_empty_root() -> Result<(), Error> {
 }
 
 fn limit_resources(bounds: Bounds) -> Result<(), Error> {
-    // SAFETY: nice(2) takes a number and returns one. Where it fails, the worker is only in somebody's way.
-    unsafe { libc::nice(limits::WORKER_NICENESS) };
+    // If it fails, the worker takes time from others, no more.
+    let _ = rustix::process::nice(limits::WORKER_NICENESS);
     // Its keeper ends it earlier, unless that one was stopped.
     let seconds = bounds.time.as_secs().saturating_add(1);
     let processors = thread::available_parallelism().map_or(1, |it| it.get() as u64);

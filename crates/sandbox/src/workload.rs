@@ -13,7 +13,7 @@ use crate::page_map::Receiver;
 use crate::rlimit::Descriptors;
 use crate::unneeded::Unneeded;
 use crate::zygote::{Guests, exit};
-use crate::{Error, Workload, console, environment, inherit};
+use crate::{Error, SingleThread, Workload, console, environment, inherit};
 
 /// The guest could not be run (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -47,7 +47,7 @@ impl Isolated {
             Workload::Guest { value, .. } => {
                 Ok(Isolated::Guest(Guest::new(guests, value, files, page_map, descriptors)))
             }
-            Workload::Linux => Err(Error::Container("a program is not a guest".into())),
+            Workload::Program => Err(Error::Container("a program is not a guest".into())),
         }
     }
 
@@ -55,7 +55,8 @@ impl Isolated {
     pub fn ready(&self) -> nix::Result<()> {
         trace::mark("confined");
         // A guest's env is part of its value; the process keeps nothing of containerd's.
-        environment::clear();
+        // SAFETY: this process was forked from one with one thread, and has started none.
+        environment::clear(&unsafe { SingleThread::assume() });
         match self {
             Isolated::Pause(_) => Ok(()),
             // From before Create answers: a signal sent while the guest is still being loaded waits for whoever
@@ -159,6 +160,8 @@ impl Guest {
             eprintln!("limit the guest's process: {}", errno.desc());
             exit(CANNOT_EXECUTE)
         }
-        exit((self.guests.run)(self.value, files).into())
+        // SAFETY: this process was forked from one with one thread, and has started none.
+        let single = unsafe { SingleThread::assume() };
+        exit((self.guests.run)(self.value, files, single).into())
     }
 }

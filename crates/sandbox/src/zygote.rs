@@ -31,8 +31,8 @@ use serde_json::Value;
 
 use crate::pidfd::PidFd;
 use crate::{
-    Error, Exec, Failure, Reply, Request, Workload, create, exec, inherit, isolate, limits,
-    program, unwritable, wire, worker,
+    Error, Exec, Failure, Reply, Request, SingleThread, Workload, create, exec, inherit, isolate,
+    limits, program, unwritable, wire, worker,
 };
 
 /// What the zygote can do with guests; made in the zygote, after the fork.
@@ -41,8 +41,8 @@ pub struct Guests {
     /// Runs in a worker without privileges: a request's value and descriptors in, a value out.
     pub job: Rc<dyn Fn(Value, Vec<File>) -> Value>,
     /// Runs in the isolated process, in place of a program: the workload's value and its files in, an exit code
-    /// out.
-    pub run: Rc<dyn Fn(Value, Vec<File>) -> u8>,
+    /// out. It starts with one thread.
+    pub run: Rc<dyn Fn(Value, Vec<File>, SingleThread) -> u8>,
     /// The signals that `run` takes: blocked from before Create answers, so that one may be pending.
     pub signals: SigSet,
     /// What the results of jobs depend on beside what they are given ([`Zygote::version`]).
@@ -66,13 +66,18 @@ struct Link {
 }
 
 impl Zygote {
-    /// Forks the zygote.
+    /// Forks the zygote, which goes on to use the allocator. `action` is the argument with which this program calls
+    /// [`run_on_stdin`].
     ///
-    /// To be called before the process has a second thread: the child goes on to use the allocator. `action` is the argument
-    /// with which this program calls [`run_on_stdin`].
-    pub fn fork(action: &'static str, guests: impl FnOnce() -> Guests) -> Result<Zygote, Error> {
+    /// # Errors
+    /// [`Error::System`] if the process cannot be forked.
+    pub fn fork(
+        _: SingleThread,
+        action: &'static str,
+        guests: impl FnOnce() -> Guests,
+    ) -> Result<Zygote, Error> {
         let (ours, theirs) = socket_pair()?;
-        // SAFETY: this process has one thread (documented above), so the child finds every lock free.
+        // SAFETY: this process has one thread, so the child finds every lock free.
         match unsafe { fork() }.map_err(Error::system("fork the zygote"))? {
             ForkResult::Parent { child } => {
                 let link = Mutex::new(Link { pid: child, socket: Arc::new(ours) });
@@ -292,12 +297,12 @@ fn carry_out(
         Request::Create(create) => {
             let _span = trace::span("create");
             let pid = match create.workload {
-                Workload::Linux => program::create(create, fds)?,
+                Workload::Program => program::create(create, fds)?,
                 Workload::Pause | Workload::Guest { .. } => create::create(create, fds, guests)?,
             };
             Ok(Reply::Created { pid })
         }
-        Request::Exec(request) if matches!(request.workload, Workload::Linux) => {
+        Request::Exec(request) if matches!(request.workload, Workload::Program) => {
             program::exec(*request, fds).map(|pid| Reply::Created { pid })
         }
         Request::Change { bundle, id, change } => {

@@ -4,28 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use engine::HttpSettings;
-use provided::{CORE_DUMP, CORE_DUMP_VALUES, PREFIX, PREINIT, SWITCH};
-
-/// An annotation that cannot be used.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// One that there is not.
-    #[error("annotation: {0}")]
-    Unknown(#[from] provided::Unknown),
-    /// One with a value that it cannot have.
-    #[error("annotation {key}: {value:?} is not valid; allowed is {allowed}")]
-    Value {
-        /// Its key.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it can have.
-        allowed: &'static str,
-    },
-    /// One of a server.
-    #[error(transparent)]
-    Http(#[from] engine::Error),
-}
+use provided::{CORE_DUMP, OF_POD, PREFIX, PREINIT, SettingError};
 
 /// The annotations that are for this runtime.
 #[derive(Debug, Clone, Default)]
@@ -42,14 +21,14 @@ impl Annotations {
     /// Takes those that are for this runtime.
     ///
     /// # Errors
-    /// [`Error`] for one that there is not, or with a value that it cannot have.
-    pub fn parse(all: &HashMap<String, String>) -> Result<Annotations, Error> {
+    /// For one that there is not, or with a value that it cannot have.
+    pub fn parse(all: &HashMap<String, String>) -> Result<Annotations, SettingError> {
         let mut annotations = Annotations::default();
         let mut ours: Vec<_> = all.iter().filter(|(key, _)| is_ours(key)).collect();
         // Of several mistakes always the same is told.
         ours.sort();
         for (key, value) in ours {
-            provided::check_annotation(key)?;
+            OF_POD.check(key)?;
             match key.as_str() {
                 PREINIT => annotations.preinit = Some(preinit(value)?),
                 CORE_DUMP => annotations.core_dump = Some(core_dump(value)?),
@@ -66,7 +45,7 @@ impl Annotations {
     ///
     /// # Errors
     /// None: all were checked.
-    pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), engine::Error> {
+    pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), SettingError> {
         self.http.iter().try_for_each(|(key, value)| settings.annotate(key, value))
     }
 }
@@ -76,20 +55,16 @@ pub fn is_ours(key: &str) -> bool {
     key.starts_with(PREFIX)
 }
 
-fn preinit(value: &str) -> Result<bool, Error> {
-    value.parse().map_err(|_| refused(PREINIT, value, SWITCH))
+fn preinit(value: &str) -> Result<bool, SettingError> {
+    value.parse().map_err(|_| OF_POD.refused(PREINIT, value))
 }
 
-fn core_dump(value: &str) -> Result<PathBuf, Error> {
+fn core_dump(value: &str) -> Result<PathBuf, SettingError> {
     let path = PathBuf::from(value);
     match path.is_absolute() {
         true => Ok(path),
-        false => Err(refused(CORE_DUMP, value, CORE_DUMP_VALUES)),
+        false => Err(OF_POD.refused(CORE_DUMP, value)),
     }
-}
-
-fn refused(key: &'static str, value: &str, allowed: &'static str) -> Error {
-    Error::Value { key, value: value.to_owned(), allowed }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use engine::{HttpSettings, Remains};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+use provided::SettingError;
 use sandbox::Members;
 
 use crate::annotations::{self, Annotations};
@@ -37,7 +38,7 @@ pub enum Error {
     },
     /// An annotation.
     #[error(transparent)]
-    Annotations(#[from] annotations::Error),
+    Annotation(#[from] SettingError),
 }
 
 /// A container as its bundle describes it.
@@ -135,8 +136,8 @@ impl ContainerConfig {
     /// Takes over how HTTP is served: the Pod's annotations, and the processors that its limit of CPU time is worth.
     ///
     /// # Errors
-    /// [`engine::Error::Annotation`].
-    pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), engine::Error> {
+    /// For an annotation that cannot be used.
+    pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), SettingError> {
         self.annotations.serve_http(settings)?;
         settings.processors = self.processors();
         Ok(())

@@ -10,9 +10,9 @@ use containerd_shim::protos::events::task::TaskIO;
 use nix::unistd::Pid;
 use oci_spec::image::Descriptor;
 use oci_spec::runtime;
-use sandbox::Members;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::Ticks;
+use sandbox::{Kind, Members};
 use serde_json::Value;
 
 use crate::errors::Error;
@@ -47,17 +47,6 @@ pub struct Parts {
     pub layers: Vec<Descriptor>,
     /// The runtime options of its Create.
     pub options: Options,
-}
-
-/// What a container's first process is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// The Pod's sandbox, which runs nothing of an image.
-    Sandbox,
-    /// A program of the image.
-    Program,
-    /// A guest.
-    Guest,
 }
 
 /// A process that was, or is to be, executed in a container.

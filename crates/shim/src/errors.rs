@@ -3,12 +3,11 @@
 //! containerd tells them apart by code: it takes NOT_FOUND of Kill and Delete for done, and shows the text
 //! of the others to the user.
 
-use std::error::Error as _;
-
 use containerd_shim::protos::ttrpc;
+use provided::{Place, SettingError};
 
 use crate::lifecycle::Refusal;
-use crate::{annotations, config, options, stdio};
+use crate::{config, options, stdio};
 
 /// Why a call to the task service failed.
 #[derive(Debug, thiserror::Error)]
@@ -16,22 +15,22 @@ pub enum Error {
     /// No container of that id in this shim.
     #[error("container {0:?} is not in this Pod's shim")]
     NoSuchContainer(String),
-    /// No process was executed under that id.
-    #[error("there is no exec {0:?} in this container")]
+    /// No exec process of that id.
+    #[error("this container has no exec process {0:?}")]
     NoSuchExec(String),
     /// Nothing to execute has that name.
     #[error(
-        "exec: {0:?}: no such file in the container; `help` tells what can be executed without one"
+        "cannot execute {0:?}: no such file in the container; the built-in command `help` lists the others"
     )]
     NoSuchFile(String),
     /// Exec in the Pod's sandbox.
-    #[error("the Pod's sandbox runs no programs")]
+    #[error("cannot execute in the Pod's sandbox: it runs no programs")]
     Sandboxed,
-    /// What is to be executed cannot be read.
-    #[error("the process to execute: {0}")]
+    /// The process to execute, as the request describes it.
+    #[error("cannot read the process to execute: {0}")]
     Process(String),
     /// A profile is being taken of the guest.
-    #[error("profile: another one of this guest is being taken, and somebody waits already")]
+    #[error("cannot take a profile: one of this guest is being taken, and another is waiting")]
     Busy,
     /// Create or Exec of an id in use.
     #[error("{0:?} exists already")]
@@ -51,37 +50,27 @@ pub enum Error {
     /// The guest cannot be compiled or linked.
     #[error("{0}")]
     Guest(String),
-    /// It takes longer than the caller waits.
+    /// Compilation takes longer than the caller waits.
     #[error(
         "{names}: still {} after {seconds} s; this continues in the background, and the next attempt will use its result",
         if *has_begun { "being compiled" } else { "waiting for others to be compiled" }
     )]
     Compiling {
-        /// What is compiled.
+        /// The names of what is compiled.
         names: String,
-        /// How long it was waited for.
+        /// Time since the call, in seconds.
         seconds: u64,
-        /// Whether it had its turn.
+        /// Whether a worker compiles it already.
         has_begun: bool,
     },
-    /// Nobody waits for the container any more that was being made.
+    /// The caller of Create is gone.
     #[error(
-        "container {0:?} was given up while it was created: its caller is gone, or has asked for its deletion"
+        "cannot create the container of {0}: its caller is gone, or has asked for its deletion"
     )]
     GivenUp(String),
-    /// The Pod's annotations.
+    /// An annotation of the Pod, or a variable of containerd's environment.
     #[error(transparent)]
-    Annotations(#[from] annotations::Error),
-    /// A variable of containerd's environment.
-    #[error("{key}={value:?} in containerd's environment is not valid; allowed is {allowed}")]
-    Setting {
-        /// Its name.
-        key: &'static str,
-        /// Its value.
-        value: String,
-        /// What it can have.
-        allowed: &'static str,
-    },
+    Setting(#[from] SettingError),
     /// The args, env or settings of a guest.
     #[error(transparent)]
     Plan(#[from] engine::Error),
@@ -92,16 +81,16 @@ pub enum Error {
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
     /// A signal this kernel does not have.
-    #[error("signal {0} does not exist; allowed are 1 to 64")]
+    #[error("cannot send signal {0}: it does not exist; allowed is 1 to 64")]
     Signal(u32),
     /// The limits of an Update.
     #[error(
-        "the resources to be set cannot be read: {0}; allowed is LinuxResources of the OCI runtime spec, as JSON"
+        "cannot read the resources: {0}; allowed is LinuxResources of the OCI runtime spec, as JSON"
     )]
     Resources(String),
     /// Checkpoint, or Create from one.
     #[error(
-        "checkpoints are not supported: they take CRIU, which this runtime does not use, and what a guest is in the middle of has no form that another process could take up"
+        "checkpoints are not supported: they need CRIU, which this runtime does not use, and the state of a guest has no form from which another process could continue"
     )]
     Checkpoint,
     /// A file or task of the shim's own.
@@ -130,13 +119,13 @@ impl Error {
             Error::Exists(_) => Code::ALREADY_EXISTS,
             Error::Refused(_)
             | Error::Busy
-            | Error::Setting { .. }
+            | Error::Setting(SettingError::Value { place: Place::Node, .. })
             | Error::Sandboxed
             | Error::Sandbox(sandbox::Error::Limit { .. }) => Code::FAILED_PRECONDITION,
             Error::GivenUp(_) => Code::CANCELLED,
             Error::Image(image::Error::NoTurn { .. }) => Code::UNAVAILABLE,
             Error::Config(_)
-            | Error::Annotations(_)
+            | Error::Setting(_)
             | Error::Options(_)
             | Error::Image(_)
             | Error::Guest(_)
@@ -154,16 +143,31 @@ impl Error {
 
 impl From<Error> for ttrpc::Error {
     fn from(error: Error) -> ttrpc::Error {
-        let mut text = error.to_string();
-        let mut source = error.source();
-        while let Some(cause) = source {
-            let part = cause.to_string();
-            if !text.contains(&part) {
-                text = format!("{text}: {part}");
-            }
-            source = cause.source();
-        }
+        let text = text::with_causes(&error);
         log::error!("{text}");
         ttrpc::Error::RpcStatus(ttrpc::get_status(error.code(), text))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_reason_is_written_once() {
+        let broken = options::Options::from_toml("SystemdCgroup = true =").expect_err("no TOML");
+        let missing = stdio::Error::Open {
+            what: "stdout",
+            path: "/x".into(),
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        for (error, reason) in
+            [(Error::from(broken), "expected newline"), (Error::from(missing), "entity not found")]
+        {
+            let ttrpc::Error::RpcStatus(status) = ttrpc::Error::from(error) else {
+                panic!("no status")
+            };
+            assert_eq!(status.message.matches(reason).count(), 1, "{}", status.message);
+        }
     }
 }

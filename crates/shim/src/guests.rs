@@ -10,7 +10,7 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Given, Layer, Plan, Runtime, World};
-use sandbox::{Guests, Reply, Request, Zygote, environment, unwritable};
+use sandbox::{Guests, Reply, Request, SingleThread, Zygote, environment, unwritable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -154,7 +154,7 @@ pub fn guests() -> Guests {
     let for_run = runtime.clone();
     Guests {
         job: Rc::new(move |value, files| answer(&runtime, value, files)),
-        run: Rc::new(move |value, files| run(&for_run, value, files)),
+        run: Rc::new(move |value, files, single| run(&for_run, value, files, &single)),
         signals: engine::ending_signals(),
         version,
     }
@@ -211,7 +211,12 @@ fn refused(action: &str, error: &io::Error) -> Refused {
     }
 }
 
-fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> u8 {
+fn run(
+    runtime: &Result<Runtime, engine::Error>,
+    value: Value,
+    files: Vec<File>,
+    single: &SingleThread,
+) -> u8 {
     let reading = trace::span("plan");
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
@@ -221,7 +226,7 @@ fn run(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>)
             Some(given) => {
                 drop(reading);
                 sandbox::heap::merge_at_once();
-                environment::put(plan.telemetry());
+                environment::put(single, plan.telemetry());
                 return runtime.run(&plan, given, release_memory);
             }
             None => "the guest's code did not arrive".to_owned(),

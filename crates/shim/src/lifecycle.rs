@@ -1,12 +1,12 @@
 //! A container's life, without I/O.
 //!
 //! ```text
-//!            start              exit
-//! Created ───────────▶ Running ──────▶ Stopped ──▶ (deleted: the service forgets it)
-//!    │           resume ▲  │ pause       ▲  ▲
-//!    │                  │  ▼        exit │  │
-//!    │              Pausing, Paused ─────┘  │
-//!    └──────────── exit (killed) ───────────┘
+//!           start                       exit
+//! Created ────────▶ Starting ──▶ Running ──────▶ Stopped ──▶ (deleted: the service forgets it)
+//!    │  ◀──failed──    │      resume ▲  │ pause     ▲  ▲
+//!    │                 │             │  ▼      exit │  │
+//!    │                 │         Pausing, Paused ───┘  │
+//!    └─────────────────┴── exit (killed) ──────────────┘
 //! ```
 //! Each method answers what containerd may do in that state, with the refusal that runc's shim gives.
 
@@ -26,6 +26,8 @@ pub struct Exit {
 pub enum State {
     /// Isolated and waiting for Start.
     Created,
+    /// Being released.
+    Starting,
     /// Released.
     Running,
     /// Its processes are being frozen.
@@ -79,13 +81,17 @@ impl Lifecycle {
         self.state
     }
 
-    /// Whether it may be started now.
-    pub fn may_start(&self) -> Result<(), Refusal> {
+    /// It is to be started.
+    ///
+    /// # Errors
+    /// [`Refusal`] if that is not possible now; then nothing has changed.
+    pub fn start(&mut self) -> Result<(), Refusal> {
         match self.state {
-            State::Created => Ok(()),
-            State::Running | State::Pausing | State::Paused => Err(Refusal::Started),
-            State::Stopped(_) => Err(Refusal::Finished),
+            State::Created => self.state = State::Starting,
+            State::Stopped(_) => return Err(Refusal::Finished),
+            _ => return Err(Refusal::Started),
         }
+        Ok(())
     }
 
     /// Whether a process may be executed in the container whose first process this is.
@@ -93,14 +99,21 @@ impl Lifecycle {
         match self.state {
             State::Running => Ok(()),
             State::Pausing | State::Paused => Err(Refusal::Paused),
-            State::Created | State::Stopped(_) => Err(Refusal::NotRunning),
+            State::Created | State::Starting | State::Stopped(_) => Err(Refusal::NotRunning),
         }
     }
 
-    /// It was started.
+    /// It runs.
     pub fn started(&mut self) {
-        if self.state == State::Created {
+        if self.state == State::Starting {
             self.state = State::Running;
+        }
+    }
+
+    /// It could not be started.
+    pub fn start_failed(&mut self) {
+        if self.state == State::Starting {
+            self.state = State::Created;
         }
     }
 
@@ -117,21 +130,18 @@ impl Lifecycle {
         self.may_kill()
     }
 
-    /// Whether it may be paused now.
-    pub fn may_pause(&self) -> Result<(), Refusal> {
+    /// It is to be paused.
+    ///
+    /// # Errors
+    /// [`Refusal`] if that is not possible now; then nothing has changed.
+    pub fn pause(&mut self) -> Result<(), Refusal> {
         match self.state {
-            State::Created => Err(Refusal::NotRunning),
-            State::Running => Ok(()),
-            State::Pausing | State::Paused => Err(Refusal::Paused),
-            State::Stopped(_) => Err(Refusal::Finished),
+            State::Running => self.state = State::Pausing,
+            State::Created | State::Starting => return Err(Refusal::NotRunning),
+            State::Pausing | State::Paused => return Err(Refusal::Paused),
+            State::Stopped(_) => return Err(Refusal::Finished),
         }
-    }
-
-    /// It is being paused.
-    pub fn pausing(&mut self) {
-        if self.state == State::Running {
-            self.state = State::Pausing;
-        }
+        Ok(())
     }
 
     /// It was paused.
@@ -146,7 +156,7 @@ impl Lifecycle {
         match self.state {
             State::Paused => Ok(()),
             State::Stopped(_) => Err(Refusal::Finished),
-            State::Created | State::Running | State::Pausing => Err(Refusal::NotPaused),
+            _ => Err(Refusal::NotPaused),
         }
     }
 
@@ -170,7 +180,7 @@ impl Lifecycle {
     pub fn may_delete(&self) -> Result<(), Refusal> {
         match self.state {
             State::Running | State::Pausing | State::Paused => Err(Refusal::Running),
-            State::Created | State::Stopped(_) => Ok(()),
+            State::Created | State::Starting | State::Stopped(_) => Ok(()),
         }
     }
 }
@@ -185,22 +195,45 @@ mod tests {
 
     fn running() -> Lifecycle {
         let mut life = Lifecycle::created();
+        assert_eq!(life.start(), Ok(()));
         life.started();
         life
     }
 
     #[test]
     fn a_created_container_can_be_started_killed_or_deleted() {
-        let life = Lifecycle::created();
-        assert_eq!(life.may_start(), Ok(()));
+        let mut life = Lifecycle::created();
         assert_eq!(life.may_kill(), Ok(()));
         assert_eq!(life.may_delete(), Ok(()));
+        assert_eq!(life.start(), Ok(()));
+    }
+
+    #[test]
+    fn a_container_that_is_being_started_can_be_killed_or_deleted_and_runs_nothing_else() {
+        let mut life = Lifecycle::created();
+        assert_eq!(life.start(), Ok(()));
+        assert_eq!(life.start(), Err(Refusal::Started));
+        assert_eq!(life.may_exec(), Err(Refusal::NotRunning));
+        assert_eq!(life.pause(), Err(Refusal::NotRunning));
+        assert_eq!((life.may_kill(), life.may_delete()), (Ok(()), Ok(())));
+    }
+
+    #[test]
+    fn what_could_not_be_started_can_be_started_again() {
+        let mut life = Lifecycle::created();
+        assert_eq!(life.start(), Ok(()));
+        life.start_failed();
+        assert_eq!(life.state(), State::Created);
+        assert_eq!(life.start(), Ok(()));
+        life.started();
+        life.start_failed();
+        assert_eq!(life.state(), State::Running);
     }
 
     #[test]
     fn a_running_container_is_neither_started_again_nor_deleted() {
-        let life = running();
-        assert_eq!(life.may_start(), Err(Refusal::Started));
+        let mut life = running();
+        assert_eq!(life.start(), Err(Refusal::Started));
         assert_eq!(life.may_delete(), Err(Refusal::Running));
         assert_eq!(life.may_kill(), Ok(()));
     }
@@ -209,12 +242,12 @@ mod tests {
     fn a_paused_container_is_resumed_or_killed_and_not_deleted() {
         let mut life = running();
         assert_eq!(life.may_resume(), Err(Refusal::NotPaused));
-        life.pausing();
+        assert_eq!(life.pause(), Ok(()));
         assert_eq!(life.state(), State::Pausing);
         life.paused();
         assert_eq!(life.state(), State::Paused);
-        assert_eq!(life.may_pause(), Err(Refusal::Paused));
-        assert_eq!(life.may_start(), Err(Refusal::Started));
+        assert_eq!(life.pause(), Err(Refusal::Paused));
+        assert_eq!(life.start(), Err(Refusal::Started));
         assert_eq!(life.may_delete(), Err(Refusal::Running));
         assert_eq!((life.may_kill(), life.may_update()), (Ok(()), Ok(())));
         assert_eq!(life.may_resume(), Ok(()));
@@ -224,14 +257,14 @@ mod tests {
 
     #[test]
     fn only_what_runs_is_paused() {
-        assert_eq!(Lifecycle::created().may_pause(), Err(Refusal::NotRunning));
+        assert_eq!(Lifecycle::created().pause(), Err(Refusal::NotRunning));
         let mut life = running();
-        life.pausing();
+        assert_eq!(life.pause(), Ok(()));
         assert!(life.exited(exit(137)), "killed meanwhile");
         life.paused();
         life.resumed();
         assert_eq!(life.state(), State::Stopped(exit(137)));
-        assert_eq!(life.may_pause(), Err(Refusal::Finished));
+        assert_eq!(life.pause(), Err(Refusal::Finished));
         assert_eq!(life.may_resume(), Err(Refusal::Finished));
     }
 
@@ -239,7 +272,7 @@ mod tests {
     fn a_stopped_container_can_only_be_deleted() {
         let mut life = running();
         assert!(life.exited(exit(3)));
-        assert_eq!(life.may_start(), Err(Refusal::Finished));
+        assert_eq!(life.start(), Err(Refusal::Finished));
         assert_eq!(life.may_kill(), Err(Refusal::Finished));
         assert_eq!(life.may_delete(), Ok(()));
     }
@@ -255,8 +288,10 @@ mod tests {
     #[test]
     fn a_container_killed_before_it_was_started_stays_stopped() {
         let mut life = Lifecycle::created();
+        assert_eq!(life.start(), Ok(()));
         assert!(life.exited(exit(137)));
         life.started();
+        life.start_failed();
         assert_eq!(life.state(), State::Stopped(exit(137)));
     }
 }

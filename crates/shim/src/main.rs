@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 mod annotations;
 mod bootstrap;
+mod compilation;
 mod config;
 mod connection;
 mod container;
@@ -23,8 +24,10 @@ mod logger;
 mod oom;
 mod options;
 mod packed;
+mod pod;
 mod process;
 mod profiles;
+mod ready;
 mod relay;
 mod roots;
 mod serve;

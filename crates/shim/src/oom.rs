@@ -12,7 +12,7 @@ use sandbox::cgroup::{Cgroup, oom};
 
 use crate::errors::Error;
 use crate::events::Events;
-use crate::process::ready_fd;
+use crate::ready::ready_fd;
 
 /// A second for the kernel to kill what it was about to kill. Where it was for another cgroup, it does not come.
 const TRIES: u32 = 50;

@@ -12,6 +12,7 @@ use containerd_shim::protos::protobuf::Message as _;
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::User;
 use prost::Message as _;
+use provided::{OF_RUNTIME, SettingError};
 use sandbox::runtime::{self, Runtime};
 use serde::Deserialize;
 
@@ -31,12 +32,12 @@ pub enum Error {
         "runtime options of type {0:?} are not understood; allowed are containerd.runc.v1.Options and runtimeoptions.v1.Options"
     )]
     Type(String),
-    /// A key that no runtime option has.
-    #[error("runtime options: unknown key {0:?}; allowed are {list}", list = known().join(", "))]
-    Key(String),
-    /// The TOML text, or a value in it.
-    #[error("runtime options in containerd's config: {}", .0.message())]
-    Toml(#[from] toml::de::Error),
+    /// A key that no runtime option has, or a value that it cannot have.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// The text in containerd's configuration; with the parser's reason.
+    #[error("the runtime options in containerd's configuration are not valid TOML: {0}")]
+    Toml(String),
     /// `ConfigPath` names a file that cannot be read.
     #[error("runtime options: ConfigPath {path:?}: {source}")]
     Path {
@@ -131,12 +132,16 @@ impl Options {
         owner
     }
 
-    fn from_toml(text: &str) -> Result<Options, Error> {
-        let table: toml::Table = toml::from_str(text)?;
-        if let Some(key) = table.keys().find(|key| !known().contains(&key.as_str())) {
-            return Err(Error::Key(key.clone()));
+    pub(crate) fn from_toml(text: &str) -> Result<Options, Error> {
+        let table: toml::Table =
+            toml::from_str(text).map_err(|error| Error::Toml(error.message().to_owned()))?;
+        for (key, value) in &table {
+            OF_RUNTIME.check(key)?;
+            // By itself, because the parser does not say which of several has the value that it refuses.
+            let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
+            alone.try_into::<Options>().map_err(|_| OF_RUNTIME.refused(key, &shown(value)))?;
         }
-        Ok(table.try_into()?)
+        table.try_into().map_err(|error: toml::de::Error| Error::Toml(error.message().to_owned()))
     }
 }
 
@@ -155,8 +160,9 @@ impl From<RuncOptions> for Options {
     }
 }
 
-fn known() -> [&'static str; provided::RUNTIME_OPTIONS.len()] {
-    provided::RUNTIME_OPTIONS.map(|option| option.key)
+/// A value as somebody has written it.
+fn shown(value: &toml::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 
 fn toml_text(options: RuntimeOptions, any: &Any) -> Result<String, Error> {
@@ -235,14 +241,23 @@ mod tests {
     fn an_unknown_key_is_named_with_those_allowed() {
         let error =
             Options::parse(Some(&toml_options("SystemdCGroup = true"))).expect_err("a typo");
-        assert!(error.to_string().contains("SystemdCGroup"), "{error}");
-        assert!(error.to_string().contains("SystemdCgroup,"), "{error}");
+        let begin =
+            "runtime option: unknown key \"SystemdCGroup\", did you mean \"SystemdCgroup\"?";
+        assert!(error.to_string().starts_with(begin), "{error}");
+        assert!(error.to_string().contains("BinaryName, "), "{error}");
     }
 
     #[test]
-    fn a_bad_value_is_told_with_its_line() {
-        let error = Options::parse(Some(&toml_options("SystemdCgroup = 3"))).expect_err("a number");
-        assert!(error.to_string().contains("boolean"), "{error}");
+    fn a_bad_value_is_refused_with_its_key_and_what_is_allowed() {
+        for (key, value, expected) in [
+            ("SystemdCgroup", "3", "SystemdCgroup: \"3\" is not valid; allowed is true or false"),
+            ("Root", "true", "Root: \"true\" is not valid; allowed is "),
+            ("IoUid", "\"me\"", "IoUid: \"me\" is not valid; allowed is a user id"),
+        ] {
+            let options = toml_options(&format!("NoPivotRoot = true\n{key} = {value}"));
+            let error = Options::parse(Some(&options)).expect_err("a wrong type").to_string();
+            assert!(error.starts_with(&format!("runtime option {expected}")), "{error}");
+        }
     }
 
     #[test]

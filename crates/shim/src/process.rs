@@ -1,6 +1,6 @@
 //! One process of a container: its first, which is the container's life, or one that was executed in it later.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, SystemTime};
@@ -9,7 +9,6 @@ use containerd_shim::protos::events::task::TaskExit;
 use nix::unistd::Pid;
 use sandbox::console::Size;
 use sandbox::pidfd::PidFd;
-use tokio::io::unix::AsyncFd;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{Instant, sleep};
 
@@ -17,6 +16,7 @@ use crate::connection::Held;
 use crate::errors::Error;
 use crate::events::{Events, timestamp};
 use crate::lifecycle::{Exit, Lifecycle, Refusal, State};
+use crate::ready::ready_fd;
 use crate::stdio::Paths;
 
 /// How long the shim waits for the output of an ended process to be read (2 s as in runc's shim), and how often it looks.
@@ -30,6 +30,24 @@ const READS_WITHIN: Duration = Duration::from_millis(250);
 const ADOPTION_TRIES: u32 = 5000;
 const ADOPTION_PAUSE: Duration = Duration::from_millis(1);
 
+/// A start that was begun. If it is dropped before it has succeeded, the process can be started again.
+pub struct Start<'a> {
+    process: &'a Process,
+}
+
+impl Start<'_> {
+    /// The process runs.
+    pub fn succeeded(self) {
+        self.process.lifecycle().started();
+    }
+}
+
+impl Drop for Start<'_> {
+    fn drop(&mut self) {
+        self.process.lifecycle().start_failed();
+    }
+}
+
 /// A process of a container.
 pub struct Process {
     stdio: Paths,
@@ -41,7 +59,7 @@ pub struct Process {
     lifecycle: Mutex<Lifecycle>,
     exit: watch::Sender<Option<Exit>>,
     /// Held while Start, Pause or Resume is carried out, so that an exit is told after it.
-    pub starting: AsyncMutex<()>,
+    pub transition: AsyncMutex<()>,
 }
 
 impl Process {
@@ -55,7 +73,7 @@ impl Process {
             stdin_closed: AtomicBool::new(false),
             lifecycle: Mutex::new(Lifecycle::created()),
             exit: watch::Sender::new(None),
-            starting: AsyncMutex::new(()),
+            transition: AsyncMutex::new(()),
         }
     }
 
@@ -99,6 +117,15 @@ impl Process {
     pub fn lifecycle(&self) -> MutexGuard<'_, Lifecycle> {
         // A panic cannot leave it half changed: its methods assign once.
         self.lifecycle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Begins its start.
+    ///
+    /// # Errors
+    /// [`Refusal`] if it cannot be started now.
+    pub fn begin_start(&self) -> Result<Start<'_>, Refusal> {
+        self.lifecycle().start()?;
+        Ok(Start { process: self })
     }
 
     /// Sends a signal.
@@ -180,7 +207,7 @@ impl Process {
     /// It has ended with that code: containerd and everyone who waits are told, once. `id` is the container's, or
     /// that of the exec.
     pub async fn finish(&self, container: &str, id: &str, code: u8, events: &Events) {
-        let _started = self.starting.lock().await;
+        let _transition = self.transition.lock().await;
         let exit = Exit { code, at: SystemTime::now() };
         if !self.lifecycle().exited(exit) {
             return;
@@ -215,13 +242,4 @@ impl Process {
         }
         Err(sandbox::Error::Gone { process: "container" }.into())
     }
-}
-
-/// A descriptor whose readiness the runtime watches.
-pub fn ready_fd(fd: OwnedFd) -> std::io::Result<AsyncFd<OwnedFd>> {
-    #[expect(
-        deprecated,
-        reason = "unsound for types that give another descriptor later; OwnedFd does not"
-    )]
-    AsyncFd::new(fd)
 }

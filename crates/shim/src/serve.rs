@@ -19,7 +19,7 @@ use containerd_shim::protos::shim_async::create_task;
 use containerd_shim::protos::ttrpc::asynchronous::{
     Server, Service as TtrpcService, transport::Listener,
 };
-use sandbox::{Zygote, zygote};
+use sandbox::{SingleThread, Zygote, zygote};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::events;
@@ -63,7 +63,8 @@ fn begin(flags: &Flags) -> anyhow::Result<()> {
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;
     let forking = trace::span("fork the zygote");
-    let zygote = Zygote::fork(ZYGOTE, guests::guests)?;
+    let single = SingleThread::check().context("fork the zygote")?;
+    let zygote = Zygote::fork(single, ZYGOTE, guests::guests)?;
     drop(forking);
     // Not the guests', which have threads that allocate all the time.
     sandbox::heap::share();
@@ -129,13 +130,13 @@ async fn until_done(service: &Service) -> anyhow::Result<()> {
     loop {
         tokio::select! {
             // A container that came after the shutdown was asked for is served.
-            () = service.wait() => if service.is_empty() { return Ok(()) },
-            () = &mut given_up, if !given_up.is_elapsed() => if service.is_empty() { return Ok(()) },
+            () = service.pod().done() => if service.pod().is_empty() { return Ok(()) },
+            () = &mut given_up, if !given_up.is_elapsed() => if service.pod().is_empty() { return Ok(()) },
             () = &mut lost => {
                 log::warn!("no container, and containerd has removed the bundle: this shim ends");
                 return Ok(());
             }
-            _ = children.recv() => service.reap_orphans(),
+            _ = children.recv() => service.pod().reap_orphans(),
             _ = terminate.recv() => log::warn!("SIGTERM ignored: stop the Pod through containerd"),
         }
     }
@@ -146,11 +147,11 @@ async fn until_done(service: &Service) -> anyhow::Result<()> {
 /// address to a full disk. It then never calls this shim, nor ends it.
 async fn lost(service: &Service) {
     loop {
-        service.emptied().await;
+        service.pod().emptied().await;
         tokio::time::sleep(BUNDLE_CHECK).await;
         let bundle = std::env::current_dir();
         let is_removed = bundle.is_err_and(|error| error.kind() == ErrorKind::NotFound);
-        if is_removed && service.is_empty() {
+        if is_removed && service.pod().is_empty() {
             return;
         }
     }

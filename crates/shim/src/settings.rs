@@ -7,10 +7,8 @@ use std::thread;
 use engine::quantity;
 use image::cache::Allowed;
 use nix::sys::sysinfo::sysinfo;
-use provided::Setting;
+use provided::{Place, Setting, SettingError};
 use sandbox::Bounds;
-
-use crate::errors::Error;
 
 /// How long a compilation may take.
 pub const COMPILE_TIME: &str = provided::COMPILE_TIME.key;
@@ -36,8 +34,8 @@ pub struct Compilations {
 /// The directory of the cache.
 ///
 /// # Errors
-/// [`Error::Setting`] for a path that is not absolute.
-pub fn cache() -> Result<PathBuf, Error> {
+/// For a path that is not absolute.
+pub fn cache() -> Result<PathBuf, SettingError> {
     let absolute = |text: &str| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
     Ok(setting(&provided::CACHE, absolute)?.unwrap_or_else(|| DEFAULT_CACHE.into()))
 }
@@ -45,8 +43,8 @@ pub fn cache() -> Result<PathBuf, Error> {
 /// What compilations may use.
 ///
 /// # Errors
-/// [`Error::Setting`] for a variable with a value that it cannot have.
-pub fn compilations() -> Result<Compilations, Error> {
+/// For a variable with a value that it cannot have.
+pub fn compilations() -> Result<Compilations, SettingError> {
     let Bounds { time, memory } = Bounds::default();
     let enough = |text: &str| quantity::size(text).filter(|size| *size >= LEAST_MEMORY);
     let time = setting(&provided::COMPILE_TIME, quantity::duration)?.unwrap_or(time);
@@ -66,12 +64,11 @@ fn at_a_time(processors: usize, node: u64, memory: u64) -> u32 {
 fn setting<T>(
     setting: &Setting,
     parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<Option<T>, Error> {
-    let Setting { key, allowed, .. } = *setting;
-    let Some(value) = env::var_os(key) else { return Ok(None) };
-    let value = value.to_string_lossy().into_owned();
+) -> Result<Option<T>, SettingError> {
+    let Some(value) = env::var_os(setting.key) else { return Ok(None) };
+    let value = value.to_string_lossy();
     let parsed = parse(&value);
-    parsed.map(Some).ok_or(Error::Setting { key, value, allowed })
+    parsed.map(Some).ok_or_else(|| setting.refused(Place::Node, &value))
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@ use tokio::task::JoinHandle;
 
 use crate::errors::Error;
 use crate::logger::Whose;
-use crate::process::ready_fd;
+use crate::ready::ready_fd;
 use crate::stdio::{self, Owner, Paths, Reader};
 
 /// What a terminal passes on at once (N_TTY_BUF_SIZE).

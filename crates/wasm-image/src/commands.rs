@@ -12,7 +12,8 @@ use crate::args::{
     Args, Build, Command, Convert, Copy, Destination, Format, Inspect, Kind, Pull, Push, Turn,
     tagged,
 };
-use crate::compose::{self, Part};
+use crate::compose;
+use crate::composition::Part;
 use crate::errors::Error;
 use crate::place::{self, Place};
 use crate::registry::Options;

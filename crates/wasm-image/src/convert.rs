@@ -8,11 +8,12 @@ use serde_json::{Value, json};
 use wasmparser::Parser;
 
 use crate::args::{self, Build};
-use crate::build::config::{self, Layers, Platform};
+use crate::build::config::{self, Layers};
 use crate::build::{self, entitle, index, media_type};
 use crate::config::{Config, is_wasm};
 use crate::limits;
 use crate::manifest::{Index, Manifest, platform};
+use crate::platform::Platform;
 use crate::store::{Layout, compressed};
 use crate::transfer::Source;
 use crate::transfer::parts::is_index;

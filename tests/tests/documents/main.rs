@@ -2,6 +2,12 @@
 //!
 //! `make documents` writes anew what is generated.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod figures;
 mod links;

@@ -2,6 +2,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::Path;
 
 use anyhow::Result;
 use tests::logs::Logs;
@@ -44,24 +45,30 @@ fn config_maps_and_secrets_are_read_through_kubelets_links() -> Result<()> {
     })
 }
 
+/// A file, a directory, and links to them, for a volume at `/data`.
+fn make_links(volume: &Path) -> Result<()> {
+    fs::create_dir(volume.join("real"))?;
+    fs::write(volume.join("real/file"), "found\n")?;
+    for (target, link) in [
+        ("/data/real/file", "file"),
+        ("/data/real", "folder"),
+        ("/data/file", "chain"),
+        ("/../../data/real/file", "up"),
+        ("../etc/hostname", "sideways"),
+        ("/proc/self/root/data/real/file", "process"),
+        ("/data/nowhere", "nowhere"),
+    ] {
+        symlink(target, volume.join(link))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn links_lead_a_guest_where_they_lead_a_program() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("links"))?;
         let volume = node.volume("links")?;
-        fs::create_dir(volume.join("real"))?;
-        fs::write(volume.join("real/file"), "found\n")?;
-        for (target, link) in [
-            ("/data/real/file", "file"),
-            ("/data/real", "folder"),
-            ("/data/file", "chain"),
-            ("/../../data/real/file", "up"),
-            ("../etc/hostname", "sideways"),
-            ("/proc/self/root/data/real/file", "process"),
-            ("/data/nowhere", "nowhere"),
-        ] {
-            symlink(target, volume.join(link))?;
-        }
+        make_links(&volume)?;
         let paths = ["file", "folder/file", "chain", "up", "sideways", "process", "nowhere"];
         // What a guest reads there; nothing is what it cannot.
         let read = |image: &str, command: &str| -> Result<Vec<String>> {

@@ -83,6 +83,22 @@ impl fmt::Display for Sample {
     }
 }
 
+/// Entrypoints of samples; some are there several times, to be more likely.
+const ENTRYPOINTS: [&[&str]; 12] = [
+    &["/app.wasm"],
+    &["/app.wasm"],
+    &["/app.wasm"],
+    &["/app.wasm"],
+    &["/app.wasm"],
+    &["app.wasm"],
+    &["app.wasm"],
+    &["/usr/bin/app.wasm"],
+    &["/bin/sh", "-c", "/app.wasm"],
+    &["/app.wasm#greet"],
+    &["/bin/run"],
+    &[],
+];
+
 impl Sample {
     fn random(random: &mut Random) -> Self {
         let guest = match random.of(&[true, true, true, false]) {
@@ -113,20 +129,6 @@ impl Sample {
             true => random.of(&[HERE, HERE, HERE, HERE, HERE, "wasi/wasm", "linux/riscv64"]),
             false => random.of(&[HERE, "wasip1/wasm"]),
         };
-        let entrypoints: [&[&str]; 12] = [
-            &["/app.wasm"],
-            &["/app.wasm"],
-            &["/app.wasm"],
-            &["/app.wasm"],
-            &["/app.wasm"],
-            &["app.wasm"],
-            &["app.wasm"],
-            &["/usr/bin/app.wasm"],
-            &["/bin/sh", "-c", "/app.wasm"],
-            &["/app.wasm#greet"],
-            &["/bin/run"],
-            &[],
-        ];
         let indexes: [&[&str]; 9] = [
             &[],
             &[],
@@ -139,7 +141,7 @@ impl Sample {
             &["linux/s390x", "wasi/wasm"],
         ];
         Self {
-            entrypoint: random.of(&entrypoints).to_vec(),
+            entrypoint: random.of(&ENTRYPOINTS).to_vec(),
             platform,
             config_type: random.of(&[CONFIG, CONFIG, CONFIG, CONFIG, CONFIG, CONFIG, EMPTY]),
             compression: random.of(&["", "gzip", "gzip", "zstd"]),

@@ -4,6 +4,12 @@
 //! node may be left on the machine. Those in `linux` need no guest, and can be told with runc as well:
 //! `WASMTIME_SHIM_TEST_HANDLER=runc cargo test --release -p tests linux::`.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod annotations;
 mod bad_input;

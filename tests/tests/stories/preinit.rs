@@ -69,7 +69,7 @@ fn an_image_s_label_asks_for_it_and_the_annotation_decides() -> Result<()> {
         let image = labelled(node, "mistaken", "yes", true)?;
         let error = pod.run(&Container::new("mistaken", &image)).err().context("was run")?;
         let text = format!("{error:#}");
-        assert!(text.contains("label wasmtime.shim/preinit of the image: \"yes\""), "{text}");
+        assert!(text.contains("image label wasmtime.shim/preinit: \"yes\""), "{text}");
         Ok(())
     })
 }

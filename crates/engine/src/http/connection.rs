@@ -1,9 +1,7 @@
 //! A connection: which HTTP it speaks, how long it may be silent, and how it ends.
 
-use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use hyper::body::Incoming;
@@ -16,12 +14,12 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use wasmtime_wasi_http::WasiBody;
 
+use super::client::Client;
 use super::head::MAX_HEADERS;
 use super::service::{Service, respond};
 use super::settings::HttpSettings;
 use super::share::Requests;
 use super::streams::Streams;
-use super::threads::Threads;
 use super::wire::{First, Wire};
 
 /// How long a client may be silent when the server was told to end.
@@ -31,57 +29,36 @@ const LAST_SILENCE: Duration = Duration::from_secs(1);
 /// larger ones.
 const LARGER_HEAD: u32 = 2;
 
-/// A connection that a client has made.
-pub struct Connection {
-    /// The threads that serve.
-    pub threads: Arc<Threads>,
-    /// The number of its own.
-    pub thread: usize,
+/// A connection that a client has made. `R` answers a request of HTTP/2, wherever that is best done.
+pub struct Connection<R> {
+    /// The service of its own thread.
+    pub service: Arc<Service>,
+    /// Answers a request of a connection that has many at a time.
+    pub respond: R,
     /// Whether the server was told to end.
     pub ending: watch::Receiver<bool>,
 }
 
-/// Properties of a connection that its requests share.
-#[derive(Default)]
-pub struct Client {
-    /// Its address; none if no observer needs it.
-    pub address: Option<SocketAddr>,
-    /// The server's address on this connection.
-    pub local: Option<SocketAddr>,
-    /// Its requests in flight; none for HTTP/1.1.
-    pub requests: Option<Requests>,
-    is_reset: AtomicBool,
-}
-
-impl Client {
-    /// Makes the connection end with a reset.
-    pub fn reset(&self) {
-        self.is_reset.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether the connection must end with a reset.
-    pub fn is_reset(&self) -> bool {
-        self.is_reset.load(Ordering::Relaxed)
-    }
-}
-
 /// A request in flight, boxed so that an idle connection needs no memory for one.
-type Responding =
+pub type Responding =
     Pin<Box<dyn Future<Output = Result<Response<WasiBody>, std::convert::Infallible>> + Send>>;
 
-impl Connection {
+impl<R> Connection<R>
+where
+    R: Fn(Arc<Client>, Request<Incoming>) -> Responding,
+{
     /// Serves it until either side ends it.
     pub async fn serve(mut self, mut stream: TcpStream) {
         // Responses are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
         // A client that says nothing, or is gone.
         let Some(first) = self.first_bytes(&mut stream).await else { return };
-        let service = self.threads.service(self.thread).clone();
+        let service = self.service.clone();
         let address = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
         let local = stream.local_addr().ok();
         let is_http2 = first.is_http2();
         let requests = is_http2.then(Requests::default);
-        let client = Arc::new(Client { address, local, requests, ..Client::default() });
+        let client = Arc::new(Client::new(address, local, requests));
         let wire = Wire::new(stream, first, service.settings.idle_time, client.clone());
         match is_http2 {
             true => self.serve_http2(wire, &service, client).await,
@@ -120,11 +97,8 @@ impl Connection {
     async fn serve_http2(mut self, wire: Wire, service: &Service, client: Arc<Client>) {
         let HttpSettings { idle_time, head, .. } = service.settings;
         let streams = Streams::new(idle_time);
-        let (threads, thread) = (self.threads, self.thread);
-        let respond = |request: Request<Incoming>| -> Responding {
-            let (threads, client) = (threads.clone(), client.clone());
-            Box::pin(async move { threads.respond(thread, client, request).await })
-        };
+        let respond = self.respond;
+        let respond = |request: Request<Incoming>| respond(client.clone(), request);
         let mut builder = http2::Builder::new(streams.clone());
         builder
             .timer(TokioTimer::new())
@@ -170,7 +144,7 @@ impl Connection {
     /// None where there are none in time.
     async fn first_bytes(&mut self, stream: &mut TcpStream) -> Option<First> {
         let mut first = pin!(First::read(stream));
-        let silence = self.threads.service(self.thread).settings.idle_time;
+        let silence = self.service.settings.idle_time;
         let is_ending = *self.ending.borrow_and_update();
         if !is_ending {
             tokio::select! {

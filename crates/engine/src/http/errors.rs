@@ -4,6 +4,7 @@ use std::error::Error as StdError;
 use std::io;
 
 use hyper_util::client::legacy::Error as ClientError;
+use text::causes;
 use wasmtime_wasi_http::Error;
 use wasmtime_wasi_http::p2::bindings::http::types::{
     DnsErrorPayload, ErrorCode, TlsAlertReceivedPayload,
@@ -112,16 +113,8 @@ fn of_connection(error: &io::Error) -> Option<Error> {
     })
 }
 
-fn causes<'a>(
-    error: &'a (dyn StdError + 'static),
-) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
-    std::iter::successors(error.source(), |cause| (*cause).source())
-}
-
 fn unknown(error: &(dyn StdError + 'static)) -> Error {
-    let causes = causes(error).map(ToString::to_string);
-    let whole: Vec<_> = [error.to_string()].into_iter().chain(causes).collect();
-    Error::InternalError(Some(whole.join(": ")))
+    Error::InternalError(Some(text::with_causes(error)))
 }
 
 /// The code that `http-error-code` of 0.2 returns for an error of a stream. `wasmtime-wasi-http` has this conversion, but not

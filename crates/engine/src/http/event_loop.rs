@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
+use tokio::task::JoinSet;
 use tokio::time::sleep;
 
 use crate::host_calls;
@@ -158,6 +159,16 @@ impl Drop for Use {
             self.event_loop.unused.notify_one();
         }
     }
+}
+
+/// Has another event loop do it, as long as the future lives; none where that failed.
+pub async fn elsewhere<T: Send + 'static>(
+    event_loop: &Use,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Option<T> {
+    let mut there = JoinSet::new();
+    there.spawn_on(work, event_loop.handle());
+    there.join_next().await?.ok()
 }
 
 /// Event loop for one thread.

@@ -17,7 +17,7 @@ use wasmtime::Store;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::body::{self, Ended};
-use super::connection::Client;
+use super::client::Client;
 use super::instances::Place;
 use super::observe::Observed;
 use super::share::Share;
@@ -320,7 +320,7 @@ mod tests {
     use super::*;
 
     fn asking(version: Version) -> Asking {
-        Asking { method: Method::GET, version, client: Arc::default() }
+        Asking { method: Method::GET, version, client: Arc::new(Client::new(None, None, None)) }
     }
 
     fn frames(response: Response<WasiBody>) -> Vec<Result<usize, ()>> {

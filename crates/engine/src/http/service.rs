@@ -15,8 +15,8 @@ use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
 use super::body::{self, Ended};
-use super::connection::Client;
-use super::event_loop::EventLoop;
+use super::client::Client;
+use super::event_loop::{EventLoop, elsewhere};
 use super::head::{self, Unfit};
 use super::instances::{Asked, Busy, Guest};
 use super::observe::{Observed, Observer};
@@ -24,7 +24,6 @@ use super::response::{Asking, Exchange, Origin, ResponseBody};
 use super::settings::HttpSettings;
 use super::share::Room;
 use super::spans::Spans;
-use super::threads::elsewhere;
 use super::tracing::Trace;
 use crate::report::{self, tell};
 

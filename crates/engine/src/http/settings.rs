@@ -4,10 +4,11 @@ use std::net::SocketAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use provided::{OF_POD, SettingError};
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::{duration, size};
-use crate::{Error, World, memory};
+use crate::{World, memory};
 
 /// What the annotations begin with, but [`METRICS`].
 pub const PREFIX: &str = "wasmtime.shim/http-";
@@ -110,13 +111,9 @@ impl HttpSettings {
     /// Takes over an annotation.
     ///
     /// # Errors
-    /// [`Error::Annotation`] for one that there is not, or a value that it cannot have.
-    pub fn annotate(&mut self, key: &str, value: &str) -> Result<(), Error> {
-        let refused = || Error::Annotation {
-            key: key.to_owned(),
-            value: value.to_owned(),
-            allowed: provided::allowed(key),
-        };
+    /// For one that there is not, or a value that it cannot have.
+    pub fn annotate(&mut self, key: &str, value: &str) -> Result<(), SettingError> {
+        let refused = || OF_POD.refused(key, value);
         let count = || value.parse().ok().filter(|count| *count > 0).ok_or_else(refused);
         let address = || value.parse().map_err(|_| refused());
         match key.strip_prefix(PREFIX) {
@@ -154,7 +151,7 @@ impl HttpSettings {
                 });
             }
             // What is in the table and not here is not for a server.
-            _ => provided::check_annotation(key)?,
+            _ => OF_POD.check(key)?,
         }
         Ok(())
     }

@@ -13,11 +13,11 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, watch};
-use tokio::task::JoinSet;
 use wasmtime_wasi_http::WasiBody;
 
-use super::connection::{Client, Connection};
-use super::event_loop::{EventLoop, Live, Use};
+use super::client::Client;
+use super::connection::{Connection, Responding};
+use super::event_loop::{EventLoop, Live, Use, elsewhere};
 use super::service::{self, Service};
 use crate::report::tell;
 
@@ -66,9 +66,15 @@ impl Threads {
         // Its events are those of the thread's own loop from here on.
         let stream = stream.into_std()?;
         let (number, used) = self.enter_least_busy()?;
-        let busy = self.all[number].busy.clone();
+        let thread = &self.all[number];
+        let busy = thread.busy.clone();
         let handle = used.handle().clone();
-        let connection = Connection { threads: self.clone(), thread: number, ending };
+        let threads = self.clone();
+        let respond = move |client, request| -> Responding {
+            let threads = threads.clone();
+            Box::pin(async move { threads.respond(number, client, request).await })
+        };
+        let connection = Connection { service: thread.service.clone(), respond, ending };
         handle.spawn(async move {
             match TcpStream::from_std(stream) {
                 Ok(stream) => connection.serve(stream).await,
@@ -79,13 +85,8 @@ impl Threads {
         Ok(())
     }
 
-    /// What a thread answers its requests with.
-    pub fn service(&self, thread: usize) -> &Arc<Service> {
-        &self.all[thread].service
-    }
-
     /// Answers a request of a connection that has many at a time, on the thread that has the least to do.
-    pub async fn respond(
+    async fn respond(
         &self,
         own: usize,
         client: Arc<Client>,
@@ -124,14 +125,4 @@ impl Threads {
         };
         (0..self.all.len()).min_by_key(busy).unwrap_or_default()
     }
-}
-
-/// Has another event loop do it, as long as the future lives; none where that failed.
-pub async fn elsewhere<T: Send + 'static>(
-    event_loop: &Use,
-    work: impl Future<Output = T> + Send + 'static,
-) -> Option<T> {
-    let mut there = JoinSet::new();
-    there.spawn_on(work, event_loop.handle());
-    there.join_next().await?.ok()
 }

@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tokio_io_timeout::TimeoutWriter;
 
-use super::connection::Client;
+use super::client::Client;
 
 /// Preface of an HTTP/2 connection (RFC 9113, section 3.4); no HTTP/1.1 request begins like it. hyper would wait for all of
 /// it without a time limit, also during shutdown.

@@ -181,29 +181,47 @@ fn a_link_that_leads_out_of_an_open_directory_is_followed_and_a_path_is_not() {
     assert_eq!(run(&[&path("links/file")], &calls).code, Some(BADF));
 }
 
+/// What a call with paths below the guest's root returns.
+fn done(path: &impl Fn(&str) -> String, texts: &[&str], call: &str) -> i32 {
+    let texts: Vec<String> = texts.iter().map(|text| path(text)).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    errno(&texts, call)
+}
+
+/// A call of a function that takes a path.
+fn one(function: &str) -> String {
+    format!("(call ${function} {ROOT} {{0}})")
+}
+
 #[test]
-fn whatever_is_done_to_a_path_is_done_where_its_links_lead() {
+fn what_is_done_to_a_directory_is_done_where_its_links_lead() {
     let (folder, path) = tree();
     let at = |path: &str| folder.path().join(path);
-    let done = |texts: &[&str], call: &str| {
-        let texts: Vec<String> = texts.iter().map(|text| path(text)).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        errno(&texts, call)
-    };
-    let one = |function: &str| format!("(call ${function} {ROOT} {{0}})");
-    let two = format!("{ROOT} {{0}} {ROOT} {{1}}");
+    let done = |texts: &[&str], call: &str| done(&path, texts, call);
 
-    assert_eq!(done(&["links/new"], &make("{0}")), 0);
-    assert!(at("real/new").is_file(), "the file that a link names is made");
     assert_eq!(done(&["links/folder/made/"], &one("path_create_directory")), 0);
     assert!(at("real/made").is_dir());
     assert_eq!(done(&["links/folder/made"], &one("path_remove_directory")), 0);
     assert!(!at("real/made").exists());
+    assert_eq!(done(&["links/folder"], &one("path_remove_directory")), NOTDIR);
+    assert_eq!(done(&["links/new"], &make("{0}")), 0);
+    let renamed = format!("(call $path_rename {ROOT} {{0}} {ROOT} {{1}})");
+    assert_eq!(done(&["links/folder/new", "links/folder/deep/moved"], &renamed), 0);
+    assert_eq!(done(&["links/folder/deep"], &one("path_remove_directory")), NOTEMPTY);
+}
+
+#[test]
+fn what_is_done_to_a_file_is_done_where_its_links_lead() {
+    let (folder, path) = tree();
+    let at = |path: &str| folder.path().join(path);
+    let done = |texts: &[&str], call: &str| done(&path, texts, call);
+    let two = format!("{ROOT} {{0}} {ROOT} {{1}}");
+
+    assert_eq!(done(&["links/new"], &make("{0}")), 0);
+    assert!(at("real/new").is_file(), "the file that a link names is made");
     let renamed = format!("(call $path_rename {two})");
     assert_eq!(done(&["links/folder/new", "links/folder/deep/moved"], &renamed), 0);
     assert!(at("real/deep/moved").is_file());
-    assert_eq!(done(&["links/folder"], &one("path_remove_directory")), NOTDIR);
-    assert_eq!(done(&["links/folder/deep"], &one("path_remove_directory")), NOTEMPTY);
     let linked = format!("(call $path_link {ROOT} (i32.const 0) {{0}} {ROOT} {{1}})");
     assert_eq!(done(&["links/folder/deep/moved", "links/folder/second"], &linked), 0);
     assert!(at("real/second").is_file());

@@ -1,6 +1,12 @@
 //! Guests that run to their end, each in a process of its own as in a container: exit codes, stderr, signals.
 //!
 //! A test starts this very binary again, with [`guest`] as the only test and the guest in the environment.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod command;
 mod files;

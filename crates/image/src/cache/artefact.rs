@@ -15,7 +15,7 @@ use serde_json::Value;
 use sha2::Digest as _;
 use xattr::FileExt as _;
 
-use crate::blob::{hash, hex, parts};
+use crate::blob::{hash, parts};
 
 /// How a file of compiled code ends.
 const MAGIC: &[u8; 8] = b"wasmcode";
@@ -68,11 +68,11 @@ impl Artefact {
     pub fn new(code: File, about: Value, engine: &str) -> io::Result<(Artefact, Whole)> {
         let length = code.metadata()?.len();
         let mut hash = hash(&code, length)?;
-        let sha256 = hex(&hash.clone().finalize());
+        let sha256 = hex::encode(hash.clone().finalize());
         let trailer = Trailer { about, engine: engine.to_owned(), length, sha256 };
         let end = trailer.write()?;
         hash.update(&end);
-        let whole = Whole { size: length + end.len() as u64, sha256: hex(&hash.finalize()) };
+        let whole = Whole { size: length + end.len() as u64, sha256: hex::encode(hash.finalize()) };
         Ok((Artefact { code, trailer }, whole))
     }
 
@@ -163,7 +163,7 @@ fn check(code: &File, trailer: &Trailer) -> io::Result<()> {
     if code.get_xattr(CHECKED).ok().flatten().as_ref() == Some(&boot) {
         return Ok(());
     }
-    if hex(&hash(code, trailer.length)?.finalize()) != trailer.sha256 {
+    if hex::encode(hash(code, trailer.length)?.finalize()) != trailer.sha256 {
         return Err(invalid("its code is not what was compiled"));
     }
     // Where the file system keeps no notes, it is compared each time.

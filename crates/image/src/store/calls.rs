@@ -39,7 +39,7 @@ impl Store {
         match timeout(self.patience.answer, call).await {
             Ok(Ok(response)) => Ok(Ok(response.into_inner())),
             Ok(Err(status)) if codes.contains(&status.code()) => Ok(Err(status.code())),
-            Ok(Err(status)) => Err(self.failed(&with_sources(&status))),
+            Ok(Err(status)) => Err(self.failed(&text::with_causes(&status))),
             Err(_) => Err(self.failed("it does not answer")),
         }
     }
@@ -54,15 +54,4 @@ impl Store {
 pub fn failed(socket: &Path, entrypoint: &str, reason: &str) -> Error {
     let (entrypoint, reason) = (entrypoint.to_owned(), reason.to_owned());
     Error::Containerd { entrypoint, socket: socket.to_owned(), reason }
-}
-
-/// An error and its causes on one line.
-pub fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        text = format!("{text}: {error}");
-        source = error.source();
-    }
-    text
 }

@@ -87,8 +87,8 @@ async fn of_file(folder: &Path, text: &[u8]) -> Component {
         layers: &[],
     };
     match resolve(&container).await.unwrap() {
-        Workload::Wasm(component) => component,
-        Workload::Linux => panic!("taken for a Linux program"),
+        Workload::Guest(component) => component,
+        Workload::Program => panic!("taken for a Linux program"),
     }
 }
 

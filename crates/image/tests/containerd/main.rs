@@ -1,4 +1,10 @@
 //! Wasm layers from a real containerd: needs `containerd`, of any version, and its `ctr` in PATH.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod archive;
 mod asked;
@@ -59,8 +65,8 @@ fn import(daemon: &Daemon, config: &str, layers: &[(&str, &[u8])]) {
 
 fn component(workload: Workload) -> Component {
     match workload {
-        Workload::Wasm(component) => component,
-        Workload::Linux => panic!("taken for a Linux program"),
+        Workload::Guest(component) => component,
+        Workload::Program => panic!("taken for a Linux program"),
     }
 }
 
@@ -118,22 +124,22 @@ async fn without_wasm_layers_a_guest_is_not_found_and_a_program_is_linuxs_to_mis
     for words in ["\"/app.wasm\" not found", "no file /app.wasm", "no wasm layers"] {
         assert!(error.to_string().contains(words), "{error}");
     }
-    assert!(matches!(resolved(&daemon, "/bin/missing").await.unwrap(), Workload::Linux));
+    assert!(matches!(resolved(&daemon, "/bin/missing").await.unwrap(), Workload::Program));
 }
 
 #[tokio::test]
 async fn a_container_or_image_unknown_to_containerd_has_no_wasm_layers() {
     let daemon = with_image(CONFIG, &[(WASM, MODULE)]).await;
-    assert!(matches!(in_namespace(&daemon, "sh", "other").await.unwrap(), Workload::Linux));
+    assert!(matches!(in_namespace(&daemon, "sh", "other").await.unwrap(), Workload::Program));
     let error = in_namespace(&daemon, "sh#run", "other").await.unwrap_err();
     assert!(error.to_string().contains("knows no image of this container"), "{error}");
 
     let daemon = Daemon::start();
     daemon.container("c", "registry.example/gone:1").await;
-    assert!(matches!(resolved(&daemon, "sh").await.unwrap(), Workload::Linux));
+    assert!(matches!(resolved(&daemon, "sh").await.unwrap(), Workload::Program));
     let daemon = Daemon::start();
     daemon.container("c", "").await;
-    assert!(matches!(resolved(&daemon, "sh").await.unwrap(), Workload::Linux));
+    assert!(matches!(resolved(&daemon, "sh").await.unwrap(), Workload::Program));
 }
 
 #[tokio::test]
@@ -144,7 +150,7 @@ async fn layers_that_are_null_are_none() {
     let daemon = Daemon::start();
     daemon.import(&archive.finish(NAME, null), &["--all-platforms"]);
     daemon.container("c", NAME).await;
-    assert!(matches!(resolved(&daemon, "/bin/sh").await.unwrap(), Workload::Linux));
+    assert!(matches!(resolved(&daemon, "/bin/sh").await.unwrap(), Workload::Program));
     let error = resolved(&daemon, "/app.wasm").await.unwrap_err();
     assert!(error.to_string().contains("the image has no wasm layers"), "{error}");
 }
@@ -173,7 +179,7 @@ async fn of_an_index_only_what_was_pulled_is_taken() {
     let daemon = Daemon::start();
     daemon.import(&archive.finish(NAME, index), &["--platform", "linux/amd64"]);
     daemon.container("c", NAME).await;
-    assert!(matches!(resolved(&daemon, "sh").await.unwrap(), Workload::Linux));
+    assert!(matches!(resolved(&daemon, "sh").await.unwrap(), Workload::Program));
     let error = resolved(&daemon, "app.wasm").await.unwrap_err();
     assert!(error.to_string().contains("the image has no wasm layers"), "{error}");
 }

@@ -2,11 +2,11 @@
 
 use std::fs;
 use std::path::Path;
-use std::thread::sleep;
 use std::time::Duration;
 
 use super::{Cgroup, refuse};
 use crate::Error;
+use crate::wait::{self, Tries};
 
 /// v1: one of the states below is written and read (kernel, cgroup-v1/freezer-subsystem.rst).
 const STATE: &str = "freezer.state";
@@ -19,8 +19,7 @@ const FREEZE: &str = "cgroup.freeze";
 const EVENTS: &str = "cgroup.events";
 
 /// 2 s in all. A process in an uninterruptible wait outlives that, and then nothing stays frozen.
-const TRIES: u32 = 200;
-const PAUSE: Duration = Duration::from_millis(10);
+const TRIES: Tries = Tries { count: 200, pause: Duration::from_millis(10) };
 
 impl Cgroup {
     /// Freezes its processes, and returns once the last has stopped.
@@ -31,14 +30,14 @@ impl Cgroup {
         self.freeze_within(TRIES)
     }
 
-    fn freeze_within(&self, tries: u32) -> Result<(), Error> {
-        for _ in 0..tries {
+    fn freeze_within(&self, tries: Tries) -> Result<(), Error> {
+        let frozen = wait::try_until(tries, || {
             // On v1 again each time: a process that is made meanwhile may not have been seen.
             self.set_frozen(true)?;
-            if self.is_frozen() {
-                return Ok(());
-            }
-            sleep(PAUSE);
+            Ok(self.is_frozen().then_some(()))
+        })?;
+        if frozen.is_some() {
+            return Ok(());
         }
         self.thaw()?;
         Err(refuse(&self.path, "its processes do not stop in time; they go on as before"))
@@ -102,7 +101,7 @@ mod tests {
     #[test]
     fn on_v2_frozen_is_what_the_events_say() {
         let (_host, cgroup) = unified("populated 1\nfrozen 1\n");
-        cgroup.freeze_within(1).expect("is frozen");
+        cgroup.freeze_within(Tries { count: 1, ..TRIES }).expect("is frozen");
         assert_eq!(cgroup.read("", FREEZE).as_deref(), Some("1"));
         cgroup.thaw().expect("goes on");
         assert_eq!(cgroup.read("", FREEZE).as_deref(), Some("0"));
@@ -111,7 +110,10 @@ mod tests {
     #[test]
     fn a_cgroup_that_does_not_freeze_in_time_goes_on() {
         let (_host, cgroup) = unified("populated 1\nfrozen 0\n");
-        let error = cgroup.freeze_within(2).expect_err("does not freeze").to_string();
+        let error = cgroup
+            .freeze_within(Tries { count: 2, ..TRIES })
+            .expect_err("does not freeze")
+            .to_string();
         assert!(error.contains("do not stop in time"), "{error}");
         assert_eq!(cgroup.read("", FREEZE).as_deref(), Some("0"));
     }

@@ -7,12 +7,11 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
-use std::thread::sleep;
 
 use nix::unistd::{Pid, getpid, getppid};
 
-use super::{Cgroup, EMPTY_PAUSE, EMPTY_TRIES, is_gone};
-use crate::{Error, pidfd};
+use super::{Cgroup, EMPTY, is_gone};
+use crate::{Error, pidfd, wait};
 
 /// Extended attribute of a cgroup directory that this runtime made (xattr(7); cgroupfs of both versions has them).
 const OURS: &str = "trusted.wasmtime-shim";
@@ -78,19 +77,17 @@ impl Cgroup {
         for child in self.children(folder)?.iter().filter(|child| !is_ours(child)) {
             self.remove_folder(child)?;
         }
-        for _ in 0..EMPTY_TRIES {
-            match fs::remove_dir(folder) {
-                Ok(()) => return Ok(true),
-                Err(error) if is_gone(&error) => return Ok(true),
-                Err(error) if error.kind() == ErrorKind::ResourceBusy => {
-                    if self.occupants(folder)? == Occupants::Others {
-                        return Ok(false);
-                    }
-                    // An ended process counts until the kernel has put it away.
-                    sleep(EMPTY_PAUSE);
-                }
-                Err(error) => return Err(self.failed(error)),
+        let removed = wait::try_until(EMPTY, || match fs::remove_dir(folder) {
+            Ok(()) => Ok(Some(true)),
+            Err(error) if is_gone(&error) => Ok(Some(true)),
+            // An ended process counts until the kernel has put it away.
+            Err(error) if error.kind() == ErrorKind::ResourceBusy => {
+                Ok((self.occupants(folder)? == Occupants::Others).then_some(false))
             }
+            Err(error) => Err(self.failed(error)),
+        })?;
+        if let Some(is_removed) = removed {
+            return Ok(is_removed);
         }
         if self.occupants(folder)? == Occupants::Orphans {
             return Ok(false);

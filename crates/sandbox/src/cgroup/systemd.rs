@@ -17,9 +17,9 @@ use zbus::blocking::connection::Builder;
 use zbus::zvariant::{OwnedObjectPath, Value};
 
 use super::scope::Scope;
-use super::{Cgroup, EMPTY_PAUSE, EMPTY_TRIES, properties};
+use super::{Cgroup, EMPTY, properties};
 use crate::zygote::exit;
-use crate::{Error, wire};
+use crate::{Error, wait, wire};
 
 /// How often, and after which pause, a call is repeated: 10 s in all. systemd executes itself anew within a second or two.
 const TRIES: u32 = 40;
@@ -38,13 +38,8 @@ impl Cgroup {
     /// starts threads, and the caller goes on to fork.
     pub(crate) fn start_scope(&self, pid: Pid, resources: &LinuxResources) -> Result<(), Error> {
         self.by_another(|| self.start(pid, resources))?;
-        for _ in 0..EMPTY_TRIES {
-            if self.pids()?.contains(&pid) {
-                return Ok(());
-            }
-            sleep(EMPTY_PAUSE);
-        }
-        Err(self.refuse("systemd has not moved the container's process there"))
+        let moved = wait::try_until(EMPTY, || Ok(self.pids()?.contains(&pid).then_some(())))?;
+        moved.ok_or_else(|| self.refuse("systemd has not moved the container's process there"))
     }
 
     /// Has the scope removed, unless somebody is still in it.

@@ -7,6 +7,7 @@ use nix::libc;
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
 
 use super::errors::{Failed, Step};
+use crate::syscalls;
 
 /// Brings it up (netdevice(7)), in this process's network namespace.
 pub fn start_loopback() -> Result<(), Failed> {
@@ -15,16 +16,12 @@ pub fn start_loopback() -> Result<(), Failed> {
 
 /// Sets the host name (sethostname(2)).
 pub fn set_host_name(name: &str) -> nix::Result<()> {
-    // SAFETY: the kernel reads as many bytes as the name has.
-    let set = unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) };
-    Errno::result(set).map(drop)
+    syscalls::result(rustix::system::sethostname(name.as_bytes()))
 }
 
 /// Sets the NIS domain name (setdomainname(2)).
 pub fn set_domain_name(name: &str) -> nix::Result<()> {
-    // SAFETY: the kernel reads as many bytes as the name has.
-    let set = unsafe { libc::setdomainname(name.as_ptr().cast(), name.len()) };
-    Errno::result(set).map(drop)
+    syscalls::result(rustix::system::setdomainname(name.as_bytes()))
 }
 
 fn try_start() -> nix::Result<()> {

@@ -1,25 +1,23 @@
 //! Has a guest compiled: in its turn, within bounds, logged when it takes long, and continued when the caller's time is
 //! up.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::future::pending;
-use std::pin::{Pin, pin};
+use std::pin::pin;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use engine::World;
 use image::Component;
 use image::cache::{Cache, Turn};
 use sandbox::Bounds;
-use tokio::task::JoinHandle;
 use tokio::time::{Instant, interval_at, sleep_until};
 
-use super::service::{Caller, Shared, blocking};
+use crate::compilation::{Compilation, Compiled};
 use crate::errors::Error;
 use crate::guests;
+use crate::pod::{Caller, Shared, blocking};
 use crate::settings;
 use crate::worker::Worker;
 
@@ -28,54 +26,6 @@ const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What is waited for at least: code that is there already is found by then.
 const LEAST: Duration = Duration::from_millis(200);
-
-/// Compilations that nobody waits for any more, by what is compiled. What one has come to is for the next who asks.
-#[derive(Default)]
-pub struct Abandoned(Mutex<HashMap<String, Compilation>>);
-
-impl Abandoned {
-    fn take(&self, what: &str) -> Option<Compilation> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(what)
-    }
-
-    /// Of two of the same, one compiles and the other waits for it: the first is enough.
-    fn leave(&self, what: String, compilation: Compilation) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(what).or_insert(compilation);
-    }
-}
-
-type Compiled = Result<(World, File), Error>;
-
-/// One that goes on beside whoever waits for it. It ends when this is dropped, and with it its worker.
-struct Compilation {
-    task: JoinHandle<Compiled>,
-    /// Whether it has its turn.
-    at_work: Arc<AtomicBool>,
-}
-
-impl Compilation {
-    fn start(shared: &Arc<Shared>, component: &Arc<Component>) -> Compilation {
-        let at_work = Arc::new(AtomicBool::new(false));
-        let work = find_or_compile(shared.clone(), component.clone(), at_work.clone());
-        Compilation { task: tokio::spawn(work), at_work }
-    }
-}
-
-impl Future for Compilation {
-    type Output = Compiled;
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Compiled> {
-        let ended = Pin::new(&mut self.task).poll(context);
-        ended.map(|code| code.unwrap_or_else(|ended| Err(Error::io("compile")(ended.into()))))
-    }
-}
-
-impl Drop for Compilation {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
-}
 
 /// The code of a component, as the cache has it, or as a worker makes it for the cache. Where this is dropped, the worker
 /// ends.
@@ -90,7 +40,7 @@ pub async fn code(
     caller: &Caller,
 ) -> Result<(World, File), Error> {
     let (since, what) = (Instant::now(), component.identity());
-    let start = || Compilation::start(shared, component);
+    let start = || begin(shared, component);
     let mut compiling = shared.abandoned.take(&what).unwrap_or_else(start);
     let time_is_up = async {
         match caller.deadline {
@@ -143,6 +93,13 @@ pub async fn describe(shared: &Arc<Shared>, component: &Component) -> Result<Str
         guests::describe(&shared.zygote, worker, names, layers)
     })
     .await
+}
+
+/// Begins it beside its caller.
+fn begin(shared: &Arc<Shared>, component: &Arc<Component>) -> Compilation {
+    let at_work = Arc::new(AtomicBool::new(false));
+    let work = find_or_compile(shared.clone(), component.clone(), at_work.clone());
+    Compilation { task: tokio::spawn(work), at_work }
 }
 
 /// Has a worker do what blocks until it is done. Where this is dropped before, the worker ends. The turn is given back

@@ -3,10 +3,10 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::service::Shared;
 use crate::annotations::Annotations;
 use crate::config::ContainerConfig;
 use crate::errors::Error;
+use crate::pod::Shared;
 
 /// Reads the config of a bundle.
 ///

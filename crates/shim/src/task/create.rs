@@ -12,16 +12,16 @@ use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Request, Workload};
+use sandbox::{Kind, Request};
 use tokio::join;
 
-use super::service::{Caller, Shared, blocking};
 use super::{config, workload};
 use crate::config::ContainerConfig;
 use crate::connection::{Held, Pending};
-use crate::container::{Container, Kind, Parts};
+use crate::container::{Container, Parts};
 use crate::errors::Error;
 use crate::options::Options;
+use crate::pod::{Caller, Shared, blocking};
 use crate::process::Process;
 use crate::stdio::{Owner, Paths};
 
@@ -124,11 +124,7 @@ async fn prepare(
         stdout: request.stdout.clone(),
         stderr: request.stderr.clone(),
     };
-    let kind = match found.workload {
-        Workload::Pause => Kind::Sandbox,
-        Workload::Linux => Kind::Program,
-        Workload::Guest { .. } => Kind::Guest,
-    };
+    let kind = found.workload.kind();
     let is_program = kind == Kind::Program;
     let mut user = config.process().user().clone();
     if is_program {

@@ -7,11 +7,11 @@ use containerd_shim::protos::events::task::TaskDelete;
 use nix::libc::SIGKILL;
 
 use super::exec;
-use super::service::{Shared, blocking};
 use crate::container::Container;
 use crate::errors::Error;
 use crate::events::timestamp;
 use crate::lifecycle::State;
+use crate::pod::{Shared, blocking};
 
 /// Carries out Delete, and tells of it.
 pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<DeleteResponse, Error> {
@@ -22,7 +22,7 @@ pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<Delet
     let first = container.first();
     first.lifecycle().may_delete()?;
     let state = first.lifecycle().state();
-    if state == State::Created {
+    if matches!(state, State::Created | State::Starting) {
         first.signal(SIGKILL)?;
     }
     let exit = first.wait().await;

@@ -7,25 +7,25 @@ use containerd_shim::api::{DeleteResponse, Empty, ExecProcessRequest, StartRespo
 use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
 use nix::libc::SIGKILL;
 use oci_spec::runtime;
-use sandbox::Workload;
+use sandbox::Kind;
 use sandbox::pidfd::Ticks;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::service::{Caller, Shared, blocking};
 use super::{config, workload};
 use crate::connection::Pending;
-use crate::container::{Container, Exec, Kind};
+use crate::container::{Container, Exec};
 use crate::errors::Error;
 use crate::events::timestamp;
 use crate::lifecycle::{Refusal, State};
+use crate::pod::{Caller, Shared, blocking};
 use crate::process::Process;
 use crate::stdio::{Owner, Paths};
 
 /// Carries out Exec: notes what is to be executed, and tells of it. Nothing runs before Start.
 pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
-    if container.kind() == Kind::Sandbox {
+    if container.kind() == Kind::Pause {
         return Err(Error::Sandboxed);
     }
     container.first().lifecycle().may_exec()?;
@@ -57,10 +57,10 @@ pub async fn start(
     caller: &Caller,
 ) -> Result<StartResponse, Error> {
     let exec = container.exec(&exec_id)?;
-    let _starting = exec.process.starting.lock().await;
+    let _transition = exec.process.transition.lock().await;
     // It may have been deleted meanwhile.
     container.exec(&exec_id)?;
-    exec.process.lifecycle().may_start()?;
+    let begun = exec.process.begin_start()?;
     container.first().lifecycle().may_exec()?;
     let prepared = prepare(shared, &container, &exec_id, &exec, caller).await?;
     // Until the process is known, nobody else may reap it.
@@ -81,7 +81,7 @@ pub async fn start(
         });
     }
     made?;
-    exec.process.lifecycle().started();
+    begun.succeeded();
     let pid = exec.process.number();
     shared.events.publish(TaskExecStarted {
         container_id: container.id().into(),
@@ -97,7 +97,7 @@ pub async fn start(
 pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteResponse, Error> {
     let process = container.process(exec_id)?;
     // Not while it is being started, which goes on when nobody waits for it any more.
-    let _starting = process.starting.lock().await;
+    let _transition = process.transition.lock().await;
     process.lifecycle().may_delete()?;
     process.read_to_the_end().await;
     let mut response = DeleteResponse { pid: process.number(), ..Default::default() };
@@ -132,8 +132,8 @@ async fn prepare(
         // What takes long is of no use any more.
         _ = container.first().wait() => return Err(Refusal::NotRunning.into()),
     };
-    let is_program = matches!(found.workload, Workload::Linux);
-    let is_guest = matches!(found.workload, Workload::Guest { .. });
+    let kind = found.workload.kind();
+    let (is_program, is_guest) = (kind == Kind::Program, kind == Kind::Guest);
     // A terminal of the container's own is in its devpts, which only a program's container has.
     let own_terminal = is_program && container.kind() == Kind::Program;
     let stdio = exec.process.stdio();

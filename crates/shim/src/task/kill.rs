@@ -6,8 +6,8 @@ use std::sync::Arc;
 use containerd_shim::api::{Empty, KillRequest};
 use nix::libc::SIGKILL;
 
-use super::service::{Shared, blocking};
 use crate::errors::Error;
+use crate::pod::{Shared, blocking};
 
 /// Carries out Kill. One that comes too late is NotFound, which containerd takes for done.
 pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, Error> {
@@ -19,7 +19,7 @@ pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, E
     let signal = request.signal as i32;
     if !request.exec_id.is_empty() {
         // One that is being started can be killed once it is.
-        drop(process.starting.lock().await);
+        drop(process.transition.lock().await);
     }
     process.lifecycle().may_kill()?;
     if request.all && request.exec_id.is_empty() {

@@ -4,22 +4,20 @@ use std::sync::Arc;
 
 use containerd_shim::api::{Empty, PauseRequest, ResumeRequest};
 use containerd_shim::protos::events::task::{TaskPaused, TaskResumed};
-use sandbox::Change;
+use sandbox::{Change, Kind};
 
-use super::service::{Shared, blocking};
-use crate::container::Kind;
 use crate::errors::Error;
+use crate::pod::{Shared, blocking};
 
 /// Carries out Pause, and tells of it.
 pub async fn pause(shared: Arc<Shared>, request: PauseRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
-    let _alone = container.first().starting.lock().await;
-    container.first().lifecycle().may_pause()?;
-    container.first().lifecycle().pausing();
+    let _transition = container.first().transition.lock().await;
+    container.first().lifecycle().pause()?;
     let freezing = container.clone();
     let frozen = match container.kind() {
         Kind::Program => shared.change(&container, Change::Pause).await,
-        Kind::Sandbox | Kind::Guest => blocking(move || Ok(freezing.cgroup().freeze()?)).await,
+        Kind::Pause | Kind::Guest => blocking(move || Ok(freezing.cgroup().freeze()?)).await,
     };
     if let Err(error) = frozen {
         // The OCI runtime may have been killed on the way.
@@ -35,12 +33,12 @@ pub async fn pause(shared: Arc<Shared>, request: PauseRequest) -> Result<Empty, 
 /// Carries out Resume, and tells of it.
 pub async fn resume(shared: Arc<Shared>, request: ResumeRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
-    let _alone = container.first().starting.lock().await;
+    let _transition = container.first().transition.lock().await;
     container.first().lifecycle().may_resume()?;
     let thawing = container.clone();
     match container.kind() {
         Kind::Program => shared.change(&container, Change::Resume).await?,
-        Kind::Sandbox | Kind::Guest => blocking(move || Ok(thawing.cgroup().thaw()?)).await?,
+        Kind::Pause | Kind::Guest => blocking(move || Ok(thawing.cgroup().thaw()?)).await?,
     }
     container.first().lifecycle().resumed();
     shared.events.publish(TaskResumed { container_id: request.id, ..Default::default() });

@@ -6,10 +6,10 @@ use containerd_shim::api::{
 };
 use containerd_shim::protos::types::task::ProcessInfo;
 
-use super::service::Shared;
 use crate::errors::Error;
 use crate::events::timestamp;
 use crate::lifecycle::State;
+use crate::pod::Shared;
 use crate::stats;
 
 /// State: where in its life a process is.
@@ -29,7 +29,7 @@ pub fn state(shared: &Shared, request: StateRequest) -> Result<StateResponse, Er
         ..Default::default()
     };
     let status = match process.lifecycle().state() {
-        State::Created => Status::CREATED,
+        State::Created | State::Starting => Status::CREATED,
         State::Running => Status::RUNNING,
         State::Pausing => Status::PAUSING,
         State::Paused => Status::PAUSED,

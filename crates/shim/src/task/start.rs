@@ -4,12 +4,11 @@ use std::sync::Arc;
 
 use containerd_shim::api::{StartRequest, StartResponse};
 use containerd_shim::protos::events::task::TaskStart;
-use sandbox::Request;
+use sandbox::{Kind, Request};
 
 use super::exec;
-use super::service::{Caller, Shared, blocking};
-use crate::container::Kind;
 use crate::errors::Error;
+use crate::pod::{Caller, Shared, blocking};
 
 /// Carries out Start, and tells of it before the container's end can be told. Start of an exec process that is still being
 /// compiled at the deadline is refused.
@@ -23,14 +22,14 @@ pub async fn start(
         return exec::start(&shared, container, request.exec_id, &caller).await;
     }
     let _span = trace::span("Start");
-    let _starting = container.first().starting.lock().await;
-    container.first().lifecycle().may_start()?;
+    let _transition = container.first().transition.lock().await;
+    let begun = container.first().begin_start()?;
     let (bundle, id) = (container.bundle().to_owned(), request.id.clone());
     let release = Request::Start { bundle, id, time: caller.time() };
     let zygote = shared.clone();
     blocking(move || Ok(zygote.zygote.call(&release, &[]).map(drop)?)).await?;
-    container.first().lifecycle().started();
-    if container.kind() == Kind::Sandbox {
+    begun.succeeded();
+    if container.kind() == Kind::Pause {
         // A Pod's first container comes next.
         shared.expect_join();
     }

@@ -5,12 +5,12 @@ use std::sync::Arc;
 use containerd_shim::api::{Empty, UpdateTaskRequest};
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::LinuxResources;
-use sandbox::Change;
+use sandbox::{Change, Kind};
 use serde_json::Value;
 
-use super::service::{Shared, blocking};
-use crate::container::{Container, Kind};
+use crate::container::Container;
 use crate::errors::Error;
+use crate::pod::{Shared, blocking};
 
 /// The type of the limits, as containerd names what it has encoded as JSON (containerd, typeurl).
 const RESOURCES: &str = "LinuxResources";

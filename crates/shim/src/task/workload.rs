@@ -7,14 +7,14 @@ use std::sync::Arc;
 use engine::{Plan, Remains, World};
 use oci_spec::image::Descriptor;
 use oci_spec::runtime::Process;
-use sandbox::{Workload, unwritable};
+use sandbox::{Kind, Workload, unwritable};
 
 use super::compile;
-use super::service::{Caller, Shared};
 use crate::config::ContainerConfig;
-use crate::container::{Container, Kind};
+use crate::container::Container;
 use crate::errors::Error;
 use crate::guests::{self, Handed, Task};
+use crate::pod::{Caller, Shared};
 use crate::toolbox::{Word, answers};
 use crate::{profiles, roots};
 
@@ -80,7 +80,7 @@ pub async fn find_exec(
     }
     match image::resolve_file(&of_created(shared, executed_in, config, process)).await? {
         Some(found) => prepare(shared, found, process, caller, None).await,
-        None if executed_in.kind() == Kind::Program => Ok(Found::without_files(Workload::Linux)),
+        None if executed_in.kind() == Kind::Program => Ok(Found::without_files(Workload::Program)),
         None => match args(process) {
             [word, call] if word == INVOKE => {
                 let (export, arguments) = split_call(call);
@@ -108,7 +108,7 @@ async fn find_word(
         "grants" => answers::grants(config),
         "wit" => {
             let own = of_created(shared, executed_in, config, config.process());
-            let image::Workload::Wasm(component) = image::resolve(&own).await? else {
+            let image::Workload::Guest(component) = image::resolve(&own).await? else {
                 return Ok(None);
             };
             compile::describe(shared, &component).await?
@@ -195,8 +195,8 @@ async fn prepare(
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
-        image::Workload::Linux => Ok(Found::without_files(Workload::Linux)),
-        image::Workload::Wasm(component) => guest(shared, component, process, caller, first).await,
+        image::Workload::Program => Ok(Found::without_files(Workload::Program)),
+        image::Workload::Guest(component) => guest(shared, component, process, caller, first).await,
     }
 }
 

@@ -6,9 +6,9 @@ use oci_client::Reference;
 
 use super::values::{FileCopy, KeyValue, Port};
 use super::{Destination, Format, Registry};
-use crate::build::config::Platform;
 use crate::errors::Error;
 use crate::place;
+use crate::platform::Platform;
 
 /// Examples are what `--help` teaches with.
 pub const EXAMPLES: &str = "\

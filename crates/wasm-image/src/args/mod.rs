@@ -13,8 +13,8 @@ pub use build::{Build, tagged};
 pub use moving::{Copy, Pull, Push};
 pub use values::{FileCopy, KeyValue, Port};
 
-use crate::build::config::Platform;
 use crate::place::Place;
+use crate::platform::Platform;
 pub use crate::registry::Options as Registry;
 
 const EXIT_CODES: &str = "\

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail, ensure};
 use wasmparser::Parser;
 
-use super::config::Platform;
 use crate::errors::within;
+use crate::platform::Platform;
 
 /// How native code begins, Wasmtime's own `.cwasm` too (ELF, "File header").
 const ELF_MAGIC: &[u8] = b"\x7fELF";

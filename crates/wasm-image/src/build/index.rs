@@ -6,9 +6,9 @@ use anyhow::Result;
 use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
-use super::config::Platform;
 use super::media_type;
 use crate::errors::Error;
+use crate::platform::Platform;
 use crate::store::Layout;
 
 /// The image that `image` makes for the one platform, or an index of those for several.

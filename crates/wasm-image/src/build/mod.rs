@@ -14,8 +14,8 @@ use oci_spec::image::Descriptor;
 use serde_json::{Value, json};
 
 use crate::args::Build;
+use crate::platform::Platform;
 use crate::store::{Layout, blob, compressed};
-use config::Platform;
 use guest::Guest;
 
 /// Media types this program writes, beside those of its caller.

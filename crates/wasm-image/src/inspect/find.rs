@@ -14,7 +14,7 @@ use super::layers::Layer;
 use super::tree::{File, Tree};
 use super::{Report, program, report};
 use crate::build::guest::binary;
-use crate::compose::Part;
+use crate::composition::Part;
 use crate::errors::Error;
 use crate::limits;
 use crate::store::compressed;

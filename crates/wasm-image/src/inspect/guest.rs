@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use provided::World;
 use serde::Serialize;
 use wasmparser::{KnownCustom, Parser, Payload};
 use wit_component::DecodedWasm;
 use wit_parser::{Interface, InterfaceId, Resolve, TypeDefKind, WorldItem, WorldKey};
 
 use super::grants::{self, Grant};
-use crate::compose::Part;
+use crate::composition::Part;
 
 /// What was found in a module or component.
 #[derive(Debug, Default, Serialize)]
@@ -84,10 +85,7 @@ impl Guest {
                 self.invalid = Some(format!("it is not valid WebAssembly: {error:#}"));
             }
         }
-        self.world = provided::WORLDS
-            .into_iter()
-            .find(|(prefix, _)| self.exports.iter().any(|it| it.starts_with(prefix)))
-            .map(|(_, world)| world);
+        self.world = World::of_exports(&self.exports).map(World::name);
     }
 
     fn read_module(&mut self, wasm: &[u8]) {

@@ -95,8 +95,7 @@ impl Layer {
                 }
             })
             .context(cannot_read)?;
-        let digits: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(format!("sha256:{digits}"))
+        Ok(format!("sha256:{}", hex::encode(hash.finalize())))
     }
 }
 

@@ -20,7 +20,7 @@ use rule::{Containerd, Entrypoint, Node, Platform};
 
 use crate::args::Inspect;
 use crate::build::guest::binary;
-use crate::compose::Part;
+use crate::composition::Part;
 use crate::errors::{Error, within};
 use crate::place::Place;
 use crate::transfer::Source;

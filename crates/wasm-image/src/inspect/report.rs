@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::guest::Guest;
 use super::verdict;
-use crate::compose::{self, Composition, Part};
+use crate::composition::{self, Composition, Part};
 use crate::progress::size;
 
 /// All that was found.
@@ -85,7 +85,7 @@ impl Report {
         let reason = match self.guests.as_slice() {
             [] => None,
             [application] => verdict::reason(application, export),
-            [_, ..] => match compose::compose(parts) {
+            [_, ..] => match composition::compose(parts) {
                 Ok((whole, composition)) => {
                     self.composition = Some(composition);
                     verdict::reason(&Guest::of(&whole), export)

@@ -146,8 +146,7 @@ pub fn digest_of(mut source: impl Read) -> io::Result<(String, u64)> {
 }
 
 fn written(hash: Sha256) -> String {
-    let digits = hash.finalize();
-    digits.iter().fold("sha256:".into(), |text, byte| format!("{text}{byte:02x}"))
+    format!("sha256:{}", hex::encode(hash.finalize()))
 }
 
 #[cfg(test)]

@@ -8,12 +8,12 @@ use oci_spec::image::Descriptor;
 
 use super::parts::is_index;
 use super::referrers::is_tag;
-use crate::build::config::Platform;
 use crate::config::Config;
 use crate::errors::{Error, within};
 use crate::limits;
 use crate::manifest::{self, Index, Manifest};
 use crate::place::{self, Place};
+use crate::platform::Platform;
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
 use crate::scratch::Folder;

@@ -4,6 +4,12 @@
 //! that stands before it and misbehaves: what no registry does on request (429, cut lines, wrong content, web pages) it
 //! does.
 #![forbid(unsafe_code)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod bad_registry;
 mod bad_upload;

@@ -1,57 +1,25 @@
-//! Refuses the key of an annotation or a label that is in no table of settings, and names the nearest key that is.
+//! A key that is in no table of settings, and the nearest key that is.
 
 use std::fmt;
 
-use crate::settings::{ANNOTATIONS, LABELS, PREFIX, Setting};
+use crate::settings::PREFIX;
 
-/// A key with [`PREFIX`] that sets nothing.
+/// A key that no setting has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unknown {
     key: String,
-    allowed: &'static [&'static str],
-}
-
-/// Refuses a key that begins with [`PREFIX`] and is not the key of an annotation of a Pod.
-///
-/// # Errors
-/// [`Unknown`].
-pub fn check_annotation(key: &str) -> Result<(), Unknown> {
-    check(key, &ANNOTATION_KEYS)
-}
-
-/// Refuses a key that begins with [`PREFIX`] and is not the key of a label of an image.
-///
-/// # Errors
-/// [`Unknown`].
-pub fn check_label(key: &str) -> Result<(), Unknown> {
-    check(key, &LABEL_KEYS)
-}
-
-const ANNOTATION_KEYS: [&str; ANNOTATIONS.len()] = keys(&ANNOTATIONS);
-
-const LABEL_KEYS: [&str; LABELS.len()] = keys(&LABELS);
-
-const fn keys<const N: usize>(settings: &[Setting; N]) -> [&'static str; N] {
-    let mut keys = [""; N];
-    let mut at = 0;
-    while at < N {
-        keys[at] = settings[at].key;
-        at += 1;
-    }
-    keys
-}
-
-fn check(key: &str, allowed: &'static [&'static str]) -> Result<(), Unknown> {
-    if !key.starts_with(PREFIX) || allowed.contains(&key) {
-        return Ok(());
-    }
-    Err(Unknown { key: key.to_owned(), allowed })
+    allowed: Vec<&'static str>,
 }
 
 /// How alike a key and the known one must be to be taken for a slip (1 is the same, 0 has nothing in common).
 const ALIKE: f64 = 0.5;
 
 impl Unknown {
+    /// With the keys that there are.
+    pub(crate) fn new(key: &str, allowed: Vec<&'static str>) -> Unknown {
+        Unknown { key: key.to_owned(), allowed }
+    }
+
     /// The known key that was most likely meant.
     fn nearest(&self) -> Option<&'static str> {
         let own = plain(&self.key);
@@ -76,7 +44,7 @@ impl fmt::Display for Unknown {
         if let Some(nearest) = self.nearest() {
             write!(f, ", did you mean {nearest:?}?")?;
         }
-        match self.allowed {
+        match self.allowed.as_slice() {
             [others @ .., last] if !others.is_empty() => {
                 write!(f, "; allowed is {} or {last}", others.join(", "))
             }
@@ -88,19 +56,10 @@ impl fmt::Display for Unknown {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{LAYERS_LABEL, PREINIT};
+    use crate::OF_POD;
 
     fn refusal(key: &str) -> String {
-        check_annotation(&format!("{PREFIX}{key}")).expect_err("is refused").to_string()
-    }
-
-    #[test]
-    fn each_key_of_the_table_passes_and_a_key_of_others() {
-        for Setting { key, .. } in ANNOTATIONS {
-            assert!(key.starts_with(PREFIX));
-            assert_eq!(check_annotation(key), Ok(()));
-        }
-        assert_eq!(check_annotation("example.org/http-listne"), Ok(()));
+        OF_POD.check(&format!("{PREFIX}{key}")).expect_err("is refused").to_string()
     }
 
     #[test]
@@ -124,19 +83,8 @@ mod tests {
     fn a_key_that_is_like_none_is_refused_with_all_there_are() {
         let text = refusal("xyz");
         assert!(!text.contains("did you mean"), "{text}");
-        for key in ANNOTATION_KEYS {
+        for crate::Setting { key, .. } in crate::ANNOTATIONS {
             assert!(text.contains(key), "no {key} in {text}");
         }
-    }
-
-    #[test]
-    fn a_label_of_an_image_is_known_only_where_an_image_may_have_it() {
-        assert_eq!(check_label(PREINIT), Ok(()));
-        assert_eq!(check_label(LAYERS_LABEL), Ok(()));
-        let text = check_label("wasmtime.shim/http-listen").expect_err("is refused").to_string();
-        assert!(
-            text.ends_with("; allowed is wasmtime.shim/layers or wasmtime.shim/preinit"),
-            "{text}"
-        );
     }
 }

@@ -1,0 +1,70 @@
+//! Waits for what the kernel or another process does a moment later, and cannot be waited for by a descriptor.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use crate::Error;
+
+/// How often to look, and how long to wait after each time.
+#[derive(Debug, Clone, Copy)]
+pub struct Tries {
+    /// At the most.
+    pub count: u32,
+    /// After each.
+    pub pause: Duration,
+}
+
+/// Looks until there is an answer; `None` if there was none at all tries.
+pub fn until<T>(tries: Tries, mut look: impl FnMut() -> Option<T>) -> Option<T> {
+    (0..tries.count).find_map(|_| {
+        let answer = look();
+        if answer.is_none() {
+            sleep(tries.pause);
+        }
+        answer
+    })
+}
+
+/// The same, until there is an answer or an error.
+///
+/// # Errors
+/// Those of `look`.
+pub fn try_until<T>(
+    tries: Tries,
+    mut look: impl FnMut() -> Result<Option<T>, Error>,
+) -> Result<Option<T>, Error> {
+    until(tries, || look().transpose()).transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const THREE: Tries = Tries { count: 3, pause: Duration::ZERO };
+
+    #[test]
+    fn the_first_answer_or_error_is_the_last() {
+        let mut looked = 0;
+        let second = until(THREE, || {
+            looked += 1;
+            (looked == 2).then_some("answer")
+        });
+        assert_eq!((second, looked), (Some("answer"), 2));
+        let mut looked = 0;
+        let failed = try_until(THREE, || {
+            looked += 1;
+            Err::<Option<()>, _>(Error::Gone { process: "request" })
+        });
+        assert_eq!((failed.is_err(), looked), (true, 1));
+    }
+
+    #[test]
+    fn it_ends_without_an_answer() {
+        let mut looked = 0;
+        let none = until::<()>(THREE, || {
+            looked += 1;
+            None
+        });
+        assert_eq!((none, looked), (None, 3));
+    }
+}
