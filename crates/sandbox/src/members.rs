@@ -161,6 +161,7 @@ fn namespace(pid: Pid, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
+    use std::time::{Duration, Instant};
 
     use super::*;
 
@@ -223,6 +224,11 @@ mod tests {
     #[test]
     fn what_was_executed_is_told_from_a_daemon_by_its_args() {
         let mut own = sleeping();
+        // Its args are there a moment after it is executed.
+        let end = Instant::now() + Duration::from_secs(20);
+        while !executes(pid(&own), &["sleep".into(), "1000".into()]) && Instant::now() < end {
+            sleep(Duration::from_millis(1));
+        }
         let is_it = |args: &[&str]| {
             let args: Vec<String> = args.iter().map(|&arg| arg.to_owned()).collect();
             executes(pid(&own), &args)

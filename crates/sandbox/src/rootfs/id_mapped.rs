@@ -1,7 +1,9 @@
 //! Roots whose files have other owners than on the disk, for containers in a user namespace of which containerd does not keep a
 //! copy of the image (its overlay snapshotter's options `uidmap=` and `gidmap=`; mount_setattr(2), "ID-mapped mounts").
 
+use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -65,13 +67,25 @@ fn ranges(option: &str) -> Result<Vec<LinuxIdMapping>, Error> {
     ranges.split(',').map(range).collect()
 }
 
-/// Maps the ids of what is mounted on `target`.
+/// Maps the ids of what is mounted on `target`. A directory that is the container's on the disk already stays as it is:
+/// containerd's overlay snapshotter makes one where an image has no layer with files, and asks for other ids all the same.
 pub fn map(target: &Path, ids: &Ids) -> Result<(), Error> {
-    let namespace = ids.namespace()?;
     let failed = || format!("map the ids of {}", target.display());
+    let owner = fs::metadata(target).map_err(Error::io(failed()))?.uid();
+    if is_mapped(owner, &ids.users) {
+        return Ok(());
+    }
+    let namespace = ids.namespace()?;
     let tree = syscalls::open_tree(target, true).map_err(Error::system(failed()))?;
     set(&tree, &namespace, 0).map_err(Error::system(failed()))?;
     attach(&tree, target).map_err(Error::system(failed()))
+}
+
+/// Whether an id is one of the host's that a container has, and not one that is to be mapped to those.
+fn is_mapped(id: u32, ranges: &[LinuxIdMapping]) -> bool {
+    let is_in = |first: u32, size: u32| id.checked_sub(first).is_some_and(|place| place < size);
+    ranges.iter().any(|range| is_in(range.host_id(), range.size()))
+        && !ranges.iter().any(|range| is_in(range.container_id(), range.size()))
 }
 
 /// Mounts an overlay on `target` whose lower directories have those ids; its upper one has them on the disk.
@@ -175,6 +189,16 @@ mod tests {
         assert_eq!(numbers(&ids.groups), [(0, 7, 1)]);
         assert_eq!(rest, ["index=off"]);
         assert_eq!(taken(&["index=off"]).0.expect("read"), None);
+    }
+
+    #[test]
+    fn what_is_the_containers_on_the_disk_is_not_mapped_again() {
+        let ranges = ranges("uidmap=0:1000:10,10:5:1").expect("read");
+        for (id, is_own) in
+            [(0, false), (9, false), (1000, true), (1009, true), (1010, false), (5, false)]
+        {
+            assert_eq!(is_mapped(id, &ranges), is_own, "{id}");
+        }
     }
 
     #[test]
