@@ -203,3 +203,14 @@ pub struct Failure {
     /// The reason, one line where it can be.
     pub message: String,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_shim_has_written_of_a_program_is_read() {
+        let workload: Workload = serde_json::from_str("\"Linux\"").expect("is read");
+        assert_eq!(workload.kind(), Kind::Program);
+    }
+}
