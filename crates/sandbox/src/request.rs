@@ -220,3 +220,14 @@ pub struct Failure {
     /// [`Error::may_have_left_processes`].
     pub was_killed: bool,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_older_shim_has_written_of_a_program_is_read() {
+        let workload: Workload = serde_json::from_str("\"Linux\"").expect("is read");
+        assert_eq!(workload.kind(), Kind::Program);
+    }
+}
