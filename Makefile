@@ -143,7 +143,7 @@ contenders: images containerd dist
 		--root target/wasmtime --target-dir target/wasmtime
 	@scripts/build-large-images.sh hello-python
 
-check: deps ## formatting, lints, licences, shell scripts, documentation
+check: deps ## formatting, lints, licences, shell scripts, manifests, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check
 	@$(CARGO) fmt --all --check --manifest-path benches/Cargo.toml
 	@$(CARGO) fmt --all --check --manifest-path benches/peer/Cargo.toml
@@ -153,6 +153,7 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh findings/*.sh .ci/run
 	@echo "== actionlint"; scripts/build-go-tools.sh charts; ! [ -x target/go/charts/actionlint ] || target/go/charts/actionlint \
 		.github/workflows/*.yaml manifests/ci/github-actions.yaml
+	@echo "== manifests"; scripts/install-deps.sh manifests; scripts/check-manifests.sh
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 documents: ## write what is generated in docs: settings.md and the picture (a test fails if they are not current)
