@@ -43,4 +43,5 @@ mod shim;
 mod spans;
 mod stopping;
 mod survival;
+mod upgrading;
 mod warming;
