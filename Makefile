@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist dist-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
+.PHONY: help deps build dist dist-arm64 test-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
 	h2spec cluster-tools cluster cluster-down e2e test-k3s critest chaos matrix bench bench-quick bench-trace contenders check documents \
 	fuzz fmt clean
 
@@ -39,6 +39,9 @@ dist: deps ## build what is shipped into target/dist: LTO, stripped, debug infor
 dist-arm64: deps ## the same for aarch64, into target/aarch64-unknown-linux-gnu/dist
 	@scripts/install-deps.sh arm64
 	@scripts/build-dist.sh aarch64-unknown-linux-gnu
+
+test-arm64: dist-arm64 ## start what was built for aarch64 under qemu-user: it compiles guests and runs them
+	@scripts/test-arm64.sh
 
 packages: dist ## pack what was built into target/packages: tar.gz, .deb, bill of materials, checksums
 	@scripts/package.sh
