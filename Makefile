@@ -7,7 +7,7 @@ export CARGO_TERM_COLOR ?= auto
 unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
-.PHONY: help deps build dist dist-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
+.PHONY: help deps build dist dist-arm64 test-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
 	h2spec cluster-tools cluster cluster-down e2e test-k3s critest chaos matrix bench bench-quick bench-trace contenders check \
 	advisories documents fuzz fmt clean
 
@@ -39,6 +39,9 @@ dist: deps ## build what is shipped into target/dist: LTO, stripped, debug infor
 dist-arm64: deps ## the same for aarch64, into target/aarch64-unknown-linux-gnu/dist
 	@scripts/install-deps.sh arm64
 	@scripts/build-dist.sh aarch64-unknown-linux-gnu
+
+test-arm64: dist-arm64 ## start what was built for aarch64 under qemu-user: it compiles guests and runs them
+	@scripts/test-arm64.sh
 
 packages: dist ## pack what was built into target/packages: tar.gz, .deb, bill of materials, checksums
 	@scripts/package.sh
@@ -143,7 +146,7 @@ contenders: images containerd dist
 		--root target/wasmtime --target-dir target/wasmtime
 	@scripts/build-large-images.sh hello-python
 
-check: deps ## formatting, lints, licences, shell scripts, documentation
+check: deps ## formatting, lints, licences, shell scripts, manifests, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check
 	@$(CARGO) fmt --all --check --manifest-path benches/Cargo.toml
 	@$(CARGO) fmt --all --check --manifest-path benches/peer/Cargo.toml
@@ -155,6 +158,7 @@ check: deps ## formatting, lints, licences, shell scripts, documentation
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh findings/*.sh .ci/run
 	@echo "== actionlint"; scripts/build-go-tools.sh charts; ! [ -x target/go/charts/actionlint ] || target/go/charts/actionlint \
 		.github/workflows/*.yaml manifests/ci/github-actions.yaml
+	@echo "== manifests"; scripts/install-deps.sh manifests; scripts/check-manifests.sh
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
 advisories: ## known vulnerabilities of what is linked (fetches the database of RustSec)

@@ -10,6 +10,7 @@ set -euo pipefail
 # shellcheck source=scripts/guest-steps.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
 
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
 profile=${1:-release}
 architecture=${2:-}
 name=node-installer${architecture:+-$architecture}
@@ -29,7 +30,7 @@ main() {
     mkdir -p "$rootfs/tmp" "$rootfs/proc" "$rootfs/sys" "$rootfs/dev"
     cp "$installer" "$shim" "$out/hello.wasm" "$rootfs/"
     say "target/images/$name.tar"
-    "$wasm_image" build -t registry.example/wasmtime-shim/node-installer:0.1.0 -o "$out/$name.tar" \
+    "$wasm_image" build -t "registry.example/wasmtime-shim/node-installer:$version" -o "$out/$name.tar" \
         --rootfs "$rootfs" --entrypoint /node-installer ${architecture:+--platform "linux/$architecture"} >/dev/null
 }
 

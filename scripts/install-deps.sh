@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`,
-# `critest`, `matrix`, `bench`, `polyglot` or `arm64` also what that target does.
+# `critest`, `matrix`, `bench`, `polyglot`, `manifests` or `arm64` also what that target does.
 #
 # On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
 # what is missing and fails. Nothing is downloaded or printed when everything is there.
@@ -21,7 +21,7 @@ main() {
         critest) look_for_critest_tools ;;
         matrix) look_for_image_tools ;;
         bench) look_for_bench_tools ;;
-        polyglot) need_venv ;;
+        polyglot | manifests) need_venv ;;
         arm64) look_for_arm64_tools ;;
     esac
     [ "${#missing[@]}" -gt 0 ] || return 0
@@ -139,7 +139,7 @@ look_for_bench_tools() {
     need_venv
 }
 
-# What makes the guests in Python and JavaScript is from PyPI.
+# What makes the guests in Python and JavaScript is from PyPI, and so are the schemas of Kubernetes.
 need_venv() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || need "python3 with venv" python3 python3-venv
 }

@@ -12,19 +12,14 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-profile=${PROFILE:-dist}
-host=$(rustc -vV | sed -n 's/^host: //p')
-target=${1:-$host}
+TARGET=${1:-}
+# shellcheck source=scripts/dist-steps.sh
+. scripts/dist-steps.sh
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
 machine=${target%%-*}
-programs=target/$profile
-[ "$target" = "$host" ] || programs=target/$target/$profile
 out=target/packages
 name=wasmtime-shim-$version-$machine
 tree=$out/$name
-
-# The oldest glibc of the distributions that are supported: that of RHEL 9. Debian 12 has 2.36, Ubuntu 22.04 2.35.
-GLIBC=${GLIBC:-2.34}
 
 main() {
     mkdir -p "$out"

@@ -2,12 +2,14 @@
 //! distribution's.
 
 use std::fs;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 
 use crate::Node;
@@ -120,6 +122,70 @@ impl<'node> Installer<'node> {
         }
         Ok(fs::remove_file(self.request())?)
     }
+}
+
+/// systemd's directory of units, and the one in a node's folder that takes its place.
+const UNITS: &str = "/etc/systemd/system";
+const OWN_UNITS: &str = "units";
+
+/// How long a process that stands in for the node's first one may be there, in seconds.
+const LIMIT: &str = "600";
+
+/// A process whose mount namespace the installer of a DaemonSet enters, in place of that of process 1: there, systemd's
+/// directory of units is one in the node's folder. Dropped, it is ended.
+#[derive(Debug)]
+pub struct HostProcess {
+    child: Child,
+    units: PathBuf,
+}
+
+impl HostProcess {
+    /// Starts one.
+    pub fn start(node: &Node) -> Result<Self> {
+        let units = node.folder().join(OWN_UNITS);
+        fs::create_dir_all(&units)?;
+        let script = "mount --bind \"$0\" \"$1\" && echo ready && exec sleep \"$2\"";
+        // What is unmounted elsewhere is to be unmounted here as well.
+        let mut child = Command::new("unshare")
+            .args(["--mount", "--propagation=slave", "sh", "-c", script])
+            .arg(&units)
+            .args([UNITS, LIMIT])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        let stdout = child.stdout.take().context("no output")?;
+        let process = Self { child, units };
+        let mut line = String::new();
+        BufReader::new(stdout).read_line(&mut line)?;
+        ensure!(line == "ready\n", "cannot mount {} on {UNITS}", process.units.display());
+        Ok(process)
+    }
+
+    /// Its number.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Whether anything is in its directory of units.
+    pub fn has_units(&self) -> Result<bool> {
+        Ok(fs::read_dir(&self.units)?.next().is_some())
+    }
+}
+
+impl Drop for HostProcess {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The variables of containerd's service that are in those units, as systemd would give them to containerd.
+pub(crate) fn variables(folder: &Path) -> Result<Vec<(String, String)>> {
+    let file = folder.join(OWN_UNITS).join("containerd.service.d/10-wasmtime-shim.conf");
+    let text = if file.exists() { fs::read_to_string(file)? } else { String::new() };
+    let lines = text.lines().filter_map(|line| line.strip_prefix("Environment=\""));
+    let pairs = lines.filter_map(|line| line.strip_suffix('"')?.split_once('='));
+    Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
 /// A configuration without the handler `wasmtime`: its three lines.

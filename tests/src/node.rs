@@ -18,7 +18,7 @@ use crate::disk::Disk;
 use crate::network::{self, Bridge};
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
-use crate::{Pod, RunningPod, command, config, cri, interrupt, shim};
+use crate::{Pod, RunningPod, command, config, cri, installer, interrupt, shim};
 
 /// A node. Whoever started it calls [`Node::stop`]; dropped without, after a failure, it wipes away
 /// what it can and says what containerd complained about.
@@ -107,6 +107,7 @@ impl Node {
         command.arg("--config").arg(self.folder.join("config.toml")).env("PATH", self.path()?);
         command.env("WASMTIME_SHIM_CACHE", self.code());
         command.envs(self.containerd.environment.iter().cloned());
+        command.envs(installer::variables(&self.folder)?);
         let child = command::daemon(&mut command, &self.folder, &self.log())?;
         *self.daemon() = Some(child);
         wait::until(SOON, "containerd to be ready", || {

@@ -69,9 +69,7 @@ impl Targets {
                 is_ours: edit.is_ours,
             });
         }
-        if !options.variables.is_empty() {
-            files.extend(variables(node, options)?);
-        }
+        files.extend(variables(node, options, record)?);
         Ok(Self { binary, files, candidate: plan.candidate })
     }
 
@@ -149,12 +147,23 @@ fn refuse_others(
     Err(Error::ForeignShim { path: binary.to_owned(), version, owner: shim::owner(tree, binary) })
 }
 
-fn variables(node: &Node, options: &Install) -> Result<Option<Target>, Error> {
-    let Some((path, text, is_ours)) =
-        environment::plan(&node.tree, &node.layout, &options.variables)?
-    else {
-        return Err(Error::NoVariables { distribution: node.layout.distribution.to_string() });
+/// The file with the variables. Those of an earlier installation are taken out of it.
+fn variables(
+    node: &Node,
+    options: &Install,
+    record: Option<&Record>,
+) -> Result<Option<Target>, Error> {
+    let plan = environment::plan(&node.tree, &node.layout, &options.variables)?;
+    let Some((path, text, is_ours)) = plan else {
+        return match options.variables.is_empty() {
+            true => Ok(None),
+            false => Err(Error::NoVariables { distribution: node.layout.distribution.to_string() }),
+        };
     };
+    let were_set = record.is_some_and(|it| it.changes.iter().any(|change| change.path == path));
+    if options.variables.is_empty() && !were_set {
+        return Ok(None);
+    }
     let is_there = node.tree.text(&path)?.is_some_and(|found| found == text);
     Ok((!is_there).then(|| Target { path, bytes: text.into(), mode: TEXT, is_ours }))
 }

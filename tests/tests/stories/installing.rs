@@ -1,21 +1,21 @@
 //! `node-installer` with a real containerd: what it does to the node's Pods, and what is left of it afterwards.
 
-use std::fs::{self, OpenOptions, Permissions};
-use std::io::Write;
+use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
-use nix::sys::signal::Signal;
 use tests::containerd::{Containerd, repository};
 use tests::installer::{self, Installer};
 use tests::processes::Process;
 use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd};
 
+use crate::upgrading::executed;
+
 /// What SELinux keeps about a file.
 const LABEL: &str = "security.selinux";
 
-const SHIM: &str = "containerd-shim-wasmtime-v1";
+pub const SHIM: &str = "containerd-shim-wasmtime-v1";
 
 fn config(node: &Node) -> PathBuf {
     node.folder().join("config.toml")
@@ -28,7 +28,7 @@ fn says_hello(node: &Node, name: &str) -> Result<()> {
     ensure!(guest.wait()?.code == 0);
     guest.wait_for_output("hello from wasi")?;
     // The test's PATH has a shim of that name as well.
-    assert_eq!(binary(&pod)?, fs::metadata(node.folder().join("bin").join(SHIM))?.ino());
+    assert_eq!(executed(&pod.shim()?)?, fs::metadata(node.folder().join("bin").join(SHIM))?.ino());
     pod.stop()?;
     pod.remove()
 }
@@ -169,59 +169,6 @@ fn executable(path: &Path, bytes: &[u8]) -> Result<()> {
     Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
 }
 
-/// Which file a Pod's shim was started from: its inode.
-fn binary(pod: &RunningPod<'_>) -> Result<u64> {
-    Ok(fs::metadata(format!("/proc/{}/exe", pod.shim()?.pid))?.ino())
-}
-
-#[test]
-fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() -> Result<()> {
-    on_each_containerd(|node| {
-        let installer = Installer::new(node)?;
-        let new = repository().join("target/release").join(SHIM);
-        let old = node.volume("old")?.join(SHIM);
-        fs::copy(&new, &old)?;
-        // Another file that does the same.
-        OpenOptions::new().append(true).open(&old)?.write_all(b"\n")?;
-        let (old, new) = (format!("--shim={}", old.display()), format!("--shim={}", new.display()));
-
-        installer.must(&["install", &old])?;
-        let first = node.run_pod(&Pod::new("first"))?;
-        let server = first.run(&Container::new("server", &node.image("hello-http")?))?;
-        let before = binary(&first)?;
-
-        installer.must(&["install", &new])?;
-        assert_eq!(binary(&first)?, before);
-        assert_eq!(first.http_get(crate::pod::PORT, "/")?.status, 200);
-        // The old shim makes further containers, and executes in them.
-        let linux = first.run(&Container::shell("linux", &node.image("linux")?, "sleep 1000"))?;
-        assert_eq!(linux.exec(&["echo", "still here"])?.stdout, "still here\n");
-        let second = node.run_pod(&Pod::new("second"))?;
-        assert_ne!(binary(&second)?, before);
-        let guest = second.run(&Container::new("server", &node.image("hello-http")?))?;
-        assert_eq!(second.http_get(crate::pod::PORT, "/")?.status, 200);
-
-        installer.must(&["install", &old])?;
-        assert_eq!(second.http_get(crate::pod::PORT, "/")?.status, 200);
-        let third = node.run_pod(&Pod::new("third"))?;
-        assert_ne!(binary(&third)?, binary(&second)?);
-        let size = |pod: &RunningPod<'_>| {
-            anyhow::Ok(fs::metadata(format!("/proc/{}/exe", pod.shim()?.pid))?.len())
-        };
-        assert_eq!(size(&third)?, size(&first)?);
-        for container in [&server, &guest] {
-            assert_eq!(container.stop(std::time::Duration::from_secs(10))?.code, 0);
-        }
-        // containerd cleans up after a shim that was killed by executing what is installed now.
-        second.shim()?.kill(Signal::SIGKILL)?;
-        for pod in [&first, &second, &third] {
-            pod.stop()?;
-            pod.remove_in_the_end()?;
-        }
-        installer.must(&["uninstall"]).map(drop)
-    })
-}
-
 /// A shim of another project with our name, as runwasi's prints its version.
 const OTHER: &[u8] = b"#!/bin/sh\nprintf 'containerd-shim-wasmtime-v1:\\n  Runtime: Wasmtime\\n  Version: 0.6.0\\n'\n";
 
@@ -355,5 +302,27 @@ fn a_change_by_somebody_else_survives_uninstall() -> Result<()> {
     tree.run(&["uninstall"])?.success()?;
     let text = fs::read_to_string(&config)?;
     assert_eq!(text, "version = 2 # keep\n[debug]\n  level = \"debug\"\n[metrics]\n");
+    Ok(())
+}
+
+#[test]
+fn variables_that_are_no_longer_set_are_taken_away_by_the_next_install() -> Result<()> {
+    let tree = Tree::new()?;
+    let before = tree.files()?;
+    let file = tree.path("etc/systemd/system/containerd.service.d/10-wasmtime-shim.conf");
+    let time = "--env=WASMTIME_SHIM_COMPILE_TIME=120s";
+    let memory = "--env=WASMTIME_SHIM_COMPILE_MEMORY=2Gi";
+    for (words, variables) in [
+        (&["install", time, memory][..], vec!["COMPILE_TIME=120s", "COMPILE_MEMORY=2Gi"]),
+        (&["install", memory], vec!["COMPILE_MEMORY=2Gi"]),
+        (&["install"], vec![]),
+        (&["install", time], vec!["COMPILE_TIME=120s"]),
+    ] {
+        tree.run(words)?.success()?;
+        let lines = variables.iter().map(|it| format!("Environment=\"WASMTIME_SHIM_{it}\"\n"));
+        assert_eq!(fs::read_to_string(&file)?, format!("[Service]\n{}", lines.collect::<String>()));
+    }
+    tree.run(&["uninstall"])?.success()?;
+    assert_eq!(tree.files()?, before);
     Ok(())
 }

@@ -49,4 +49,5 @@ mod shim;
 mod spans;
 mod stopping;
 mod survival;
+mod upgrading;
 mod warming;

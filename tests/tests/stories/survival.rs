@@ -37,13 +37,14 @@ fn serving(node: &Node) -> Result<(RunningPod<'_>, RunningContainer<'_>)> {
 }
 
 /// The child of the shim from which its containers are forked.
-fn zygote(shim: &Process) -> Result<Process> {
+pub fn zygote(shim: &Process) -> Result<Process> {
     let family = processes::family(shim);
     let zygote = family.iter().find(|process| process.name == "wasmtime-zygote");
     zygote.cloned().with_context(|| format!("no zygote in {family:?}"))
 }
 
-fn kill(process: &Process) -> Result<()> {
+/// Kills a process, and waits for its end.
+pub fn kill(process: &Process) -> Result<()> {
     process.kill(Signal::SIGKILL)?;
     wait::until(SOON, &format!("{process:?} to end"), || {
         Ok(Process::at(process.pid).is_none().then_some(()))

