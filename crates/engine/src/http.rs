@@ -24,6 +24,7 @@ use crate::code::Code;
 use crate::report::{one_line, tell};
 use crate::serving::Serving;
 use crate::serving::slots::Slots;
+use crate::state::Shared;
 use crate::{Plan, signals};
 
 mod accept;
@@ -52,7 +53,6 @@ use clock::Clock;
 use instances::Guest;
 use metrics::Metrics;
 use observe::Observer;
-use outgoing::Outgoing;
 use service::Service;
 use share::Room;
 use spans::Spans;
@@ -108,7 +108,7 @@ impl Loaded {
 pub fn serve(
     plan: &Plan,
     loaded: &Loaded,
-    outgoing: Arc<Outgoing>,
+    shared: Arc<Shared>,
     signals: SigSet,
     idle: fn(),
 ) -> wasmtime::Result<u8> {
@@ -117,9 +117,9 @@ pub fn serve(
     let clock = Clock::start(loaded.serving.engine.clone(), loaded.slots.clone(), idle)?;
     let stop = signals::tell_the_first(signals).context("wait for signals")?;
     let tokio = threads::event_loop().context("start the event loop")?;
-    let spans = Spans::new(&plan, outgoing.clone(), tokio.handle()).map(Arc::new);
+    let spans = Spans::new(&plan, shared.outgoing.clone(), tokio.handle()).map(Arc::new);
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
-    let guest = Guest::new(loaded, plan.clone(), outgoing, clock, metrics.clone())?;
+    let guest = Guest::new(loaded, plan.clone(), shared, clock, metrics.clone())?;
     let event_loops = threads::event_loops(&tokio, processors(&plan));
     let event_loops = event_loops.context("start the threads that serve HTTP")?;
     let handler = |event_loop: Handle| (event_loop, ProxyHandler::new(guest.clone()));

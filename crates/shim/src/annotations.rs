@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use engine::HttpSettings;
-use provided::{CORE_DUMP, CORE_DUMP_VALUES, PREFIX, PREINIT, SWITCH};
+use provided::{CONFIG, CONTAINER_PATH, CORE_DUMP, KEYVALUE, PREFIX, PREINIT, SWITCH};
 
 /// An annotation that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,10 @@ pub struct Annotations {
     pub preinit: Option<bool>,
     /// Where a guest that traps leaves its core dump.
     pub core_dump: Option<PathBuf>,
+    /// Where a guest's configuration is, in place of its environment.
+    pub config: Option<PathBuf>,
+    /// Where a guest's key-value store is, in place of memory.
+    pub keyvalue: Option<PathBuf>,
     /// Those of a server, by key.
     http: Vec<(String, String)>,
 }
@@ -52,7 +56,9 @@ impl Annotations {
             provided::check_annotation(key)?;
             match key.as_str() {
                 PREINIT => annotations.preinit = Some(preinit(value)?),
-                CORE_DUMP => annotations.core_dump = Some(core_dump(value)?),
+                CORE_DUMP => annotations.core_dump = Some(path(CORE_DUMP, value)?),
+                CONFIG => annotations.config = Some(path(CONFIG, value)?),
+                KEYVALUE => annotations.keyvalue = Some(path(KEYVALUE, value)?),
                 _ => {
                     HttpSettings::default().annotate(key, value)?;
                     annotations.http.push((key.clone(), value.clone()));
@@ -80,11 +86,12 @@ fn preinit(value: &str) -> Result<bool, Error> {
     value.parse().map_err(|_| refused(PREINIT, value, SWITCH))
 }
 
-fn core_dump(value: &str) -> Result<PathBuf, Error> {
+/// One without a NUL, which no path has.
+fn path(key: &'static str, value: &str) -> Result<PathBuf, Error> {
     let path = PathBuf::from(value);
-    match path.is_absolute() {
+    match path.is_absolute() && !value.contains('\0') {
         true => Ok(path),
-        false => Err(refused(CORE_DUMP, value, CORE_DUMP_VALUES)),
+        false => Err(refused(key, value, CONTAINER_PATH)),
     }
 }
 
@@ -117,6 +124,10 @@ mod tests {
         assert_eq!(parse("wasmtime.shim/preinit", "false").map(|it| it.preinit), Ok(Some(false)));
         let dump = parse("wasmtime.shim/coredump", "/dumps").expect("is possible");
         assert_eq!(dump.core_dump.as_deref(), Some(Path::new("/dumps")));
+        let config = parse("wasmtime.shim/config", "/etc/config").expect("is possible");
+        assert_eq!(config.config.as_deref(), Some(Path::new("/etc/config")));
+        let kept = parse("wasmtime.shim/keyvalue", "/data/store").expect("is possible");
+        assert_eq!(kept.keyvalue.as_deref(), Some(Path::new("/data/store")));
         let mut settings = HttpSettings::default();
         let server = parse("wasmtime.shim/http-max-connections", "7").expect("is possible");
         server.serve_http(&mut settings).expect("taken");
@@ -131,6 +142,16 @@ mod tests {
                 "coredump",
                 "dumps",
                 "coredump: \"dumps\" is not valid; allowed is an absolute path in the container",
+            ),
+            (
+                "config",
+                "config",
+                "config: \"config\" is not valid; allowed is an absolute path in the",
+            ),
+            (
+                "keyvalue",
+                "",
+                "keyvalue: \"\" is not valid; allowed is an absolute path in the container",
             ),
             ("http-max-requests", "0", "a whole number of at least 1"),
         ] {

@@ -5,6 +5,7 @@
 mod command;
 mod files;
 mod http;
+mod interfaces;
 mod memory;
 mod profile;
 mod remains;
