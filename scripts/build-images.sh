@@ -11,8 +11,8 @@ set -euo pipefail
 # shellcheck source=scripts/guest-steps.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
 
-all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-c hello-go hello-wat hello-module calc composed
-    unknown-import trap exports not-wasm truncated corrupt precompiled pause linux critest)
+all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-config hello-logging hello-keyvalue hello-c hello-go
+    hello-wat hello-module calc composed unknown-import trap exports not-wasm truncated corrupt precompiled pause linux critest)
 
 main() {
     local name
@@ -40,7 +40,11 @@ image() {
             rust_guest hello bin
             pack hello-artifact "$out/hello.wasm" --artifact "$out/hello.wasm"
             ;;
-        hello-http | hello-http-p3)
+        hello-config | hello-logging)
+            rust_guest "$name" bin
+            pack_layer "$name" "$out/$name.wasm"
+            ;;
+        hello-http | hello-http-p3 | hello-keyvalue)
             rust_guest "$name" lib
             pack_layer "$name" "$out/$name.wasm"
             ;;

@@ -11,7 +11,7 @@ use wasmtime::error::OutOfMemory;
 use wasmtime::{Engine, Module};
 
 use crate::serving::{Data, Serving};
-use crate::{Error, Runtime, World, compressed, report, world};
+use crate::{Error, Runtime, World, compressed, interfaces, report, world};
 
 /// A guest that can run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -81,12 +81,13 @@ impl Runtime {
 
     fn compile_component(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
         let serving = match export.is_none() && world::serves_http(wasm) {
-            true => Some(Serving::to_compile(Data::of(wasm)).map_err(engine)?),
+            true => Some(Serving::to_compile(Data::of(wasm)).map_err(engine_error)?),
             false => None,
         };
         let own = (&self.engine, &self.components);
         let (engine, linker) = serving.as_ref().map_or(own, |it| (&it.engine, &it.linker));
         let component = Component::from_binary(engine, wasm).map_err(refused(wasm))?;
+        let linker = interfaces::imported(linker, &component).map_err(engine_error)?;
         let linked = linker.instantiate_pre(&component);
         let linked = linked.map_err(import(PROVIDED_TO_COMPONENTS))?;
         let world = world::of_component(engine, &component, export)?;
@@ -163,7 +164,7 @@ fn not_wasm(layer: &[u8]) -> Error {
     Error::NotWasm(layer[..layer.len().min(SHOWN_BYTES)].escape_ascii().to_string())
 }
 
-fn engine(error: wasmtime::Error) -> Error {
+fn engine_error(error: wasmtime::Error) -> Error {
     or_memory(error, |error| Error::Engine(report::one_line(&error)))
 }
 
@@ -190,8 +191,8 @@ pub fn or_memory(error: wasmtime::Error, other: impl FnOnce(wasmtime::Error) -> 
 }
 
 /// What the linkers hold, for the message that says what is missing.
-const PROVIDED_TO_COMPONENTS: &str =
-    "wasi:cli, clocks, filesystem, http, random and sockets of 0.2 and 0.3, and wasi:io of 0.2";
+const PROVIDED_TO_COMPONENTS: &str = "wasi:cli, clocks, filesystem, http, random and sockets of 0.2 and 0.3, wasi:io of 0.2, and drafts of wasi:config, \
+     keyvalue and logging";
 const PROVIDED_TO_MODULES: &str = "wasi_snapshot_preview1 (WASI 0.1)";
 
 fn import(provided: &'static str) -> impl Fn(wasmtime::Error) -> Error {

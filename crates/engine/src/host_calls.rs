@@ -32,6 +32,22 @@ pub fn note() -> DefaultGuard {
     tracing::subscriber::set_default(Notes)
 }
 
+/// Takes note of a function that no binding calls, by its name: `wasi:logging log`.
+pub fn enter(name: &'static str) {
+    let id = name.as_ptr() as u64;
+    note_name(id, || name.to_owned());
+    LAST.set(id);
+}
+
+/// Notes the name of a function, the first time that this thread calls it.
+fn note_name(id: u64, name: impl FnOnce() -> String) {
+    SEEN.with_borrow_mut(|seen| {
+        if seen.insert(id) {
+            NAMES.lock().unwrap_or_else(PoisonError::into_inner).insert(id, name());
+        }
+    });
+}
+
 /// None was called yet by the guest that this thread runs from now on.
 pub fn forget() {
     LAST.set(0);
@@ -69,12 +85,7 @@ impl Subscriber for Notes {
 
     fn new_span(&self, span: &Attributes<'_>) -> Id {
         let id = std::ptr::from_ref(span.metadata()) as u64;
-        SEEN.with_borrow_mut(|seen| {
-            if seen.insert(id) {
-                let name = Name::of(span);
-                NAMES.lock().unwrap_or_else(PoisonError::into_inner).insert(id, name);
-            }
-        });
+        note_name(id, || Name::of(span));
         Id::from_u64(id)
     }
 

@@ -24,6 +24,7 @@ use crate::profile::Profiled;
 use crate::report::{one_line, tell};
 use crate::serving::Serving;
 use crate::serving::slots::Slots;
+use crate::state::Shared;
 use crate::{Plan, signals};
 
 mod accept;
@@ -55,7 +56,6 @@ use event_loop::{EventLoop, Live};
 use instances::Guest;
 use metrics::Metrics;
 use observe::Observer;
-use outgoing::Outgoing;
 use service::Service;
 use share::Room;
 use spans::Spans;
@@ -111,16 +111,16 @@ impl Loaded {
 pub fn serve(
     plan: &Plan,
     loaded: Loaded,
-    outgoing: Arc<Outgoing>,
+    shared: Arc<Shared>,
     signals: SigSet,
     profiled: Option<Profiled>,
     idle: fn(),
 ) -> wasmtime::Result<u8> {
     let metrics = plan.http.metrics.map(|_| Metrics::new());
     let plan = Arc::new(plan.clone());
-    let for_clock = outgoing.clone();
+    let outgoing = shared.outgoing.clone();
     let clock = Clock::new(loaded.serving.engine.clone(), loaded.slots.clone(), move || {
-        for_clock.release();
+        outgoing.release();
         idle();
     });
     let tokio = event_loop::runtime().context("start the event loop")?;
@@ -128,11 +128,11 @@ pub fn serve(
         let _entered = tokio.enter();
         signals::tell_the_first(signals).context("wait for signals")?
     };
-    let spans = Spans::new(&plan, outgoing.clone(), tokio.handle()).map(Arc::new);
+    let spans = Spans::new(&plan, shared.outgoing.clone(), tokio.handle()).map(Arc::new);
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
     let live = Arc::new(Live::default());
     let first = EventLoop::new(&live);
-    let guest = Guest::new(&loaded, plan.clone(), outgoing, clock, metrics.clone(), first.clone())?;
+    let guest = Guest::new(&loaded, plan.clone(), shared, clock, metrics.clone(), first.clone())?;
     // What the guest does not import is not needed from here on: most of the linker.
     drop(loaded);
     let others = (1..processors(&plan)).map(|_| EventLoop::new(&live));

@@ -3,14 +3,14 @@
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in
 //! the worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
 //! `wave` and `numbers` (arguments and results of an export), `http` and `serving` (the server, and its engine),
-//! `state` and `files` (what WASI offers), `memory` (how much a guest may have), `link` (to which interfaces), `code`
+//! `state` and `files` (what WASI offers), `interfaces` (what more a component may import), `memory` (how much a guest may have), `link` (to which interfaces), `code`
 //! (mapping it), `error`, `report` and `remains` (how failures are told and what they leave), `output` (what a guest
 //! writes), `host_calls` and `stderr` (what it did last), `signals`.
 //! And [`quantity`]: how settings are written.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
-//! code, `serving::region` and `serving::slots`, which have the memory of instances, and `profile`, which reads the stack
-//! of whoever runs it.
+//! code, `serving::region` and `serving::slots`, which have the memory of instances, `profile`, which reads the stack
+//! of whoever runs it, and `interfaces::types`, where Wasmtime derives it.
 
 #![deny(unsafe_code)]
 
@@ -23,6 +23,7 @@ mod files;
 pub mod fuzzing;
 mod host_calls;
 mod http;
+mod interfaces;
 mod link;
 mod memory;
 mod numbers;

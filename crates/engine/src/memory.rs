@@ -61,6 +61,44 @@ impl Default for Memory {
     }
 }
 
+/// What the runtime has of the guest's part of the limit, on the guest's behalf, in bytes.
+#[derive(Debug)]
+pub struct Reserved {
+    together: &'static Together,
+    bytes: u64,
+}
+
+impl Default for Reserved {
+    fn default() -> Reserved {
+        Reserved { together: &TOGETHER, bytes: 0 }
+    }
+}
+
+impl Reserved {
+    /// Has so many bytes from now on. Returns whether it may; fewer than before it may always.
+    pub fn resize(&mut self, bytes: u64) -> bool {
+        self.resize_within(bytes, limit)
+    }
+
+    fn resize_within(&mut self, bytes: u64, limit: impl Fn() -> Option<u64>) -> bool {
+        let more = bytes.saturating_sub(self.bytes);
+        let all = self.together.grown.fetch_add(more, Ordering::Relaxed).saturating_add(more);
+        if more > 0 && all > ALWAYS && limit().is_some_and(|limit| all > share(limit)) {
+            self.together.grown.fetch_sub(more, Ordering::Relaxed);
+            return false;
+        }
+        self.together.grown.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+        self.bytes = bytes;
+        true
+    }
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        self.together.grown.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
+}
+
 /// The container's limit in bytes, if there is one.
 pub fn limit() -> Option<u64> {
     getrlimit(Resource::RLIMIT_RSS).ok().map(|(soft, _)| soft).filter(|soft| *soft != RLIM_INFINITY)
@@ -210,6 +248,22 @@ mod tests {
             assert!(one.grow(0, 0, limit) && one.grow(0, MIB, limit));
         }
         assert!(!many[0].grow(MIB, 2 * MIB, limit));
+    }
+
+    #[test]
+    fn what_is_kept_for_guests_and_what_they_grow_to_count_together() {
+        let together: &'static Together = Box::leak(Box::default());
+        let limit = || Some(96 * MIB);
+        let mut kept = Reserved { together, bytes: 0 };
+        let mut instance = Memory { together, ..Memory::default() };
+        assert!(kept.resize_within(60 * MIB, limit));
+        assert!(instance.grow(0, MIB, limit) && instance.grow(MIB, 20 * MIB, limit));
+        assert!(!instance.grow(20 * MIB, 40 * MIB, limit), "60 are kept");
+        assert!(!kept.resize_within(80 * MIB, limit), "the instance has grown by 19");
+        assert!(kept.resize_within(30 * MIB, || Some(MIB)), "fewer than before");
+        assert!(instance.grow(20 * MIB, 40 * MIB, limit));
+        drop(kept);
+        assert_eq!(together.grown.load(Ordering::Relaxed), 39 * MIB);
     }
 
     #[test]

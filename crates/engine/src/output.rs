@@ -12,7 +12,7 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::stderr::keep;
+use crate::stderr::{has_open_line, keep};
 
 /// How much a guest may write at once, in bytes: as much as of Wasmtime's own streams.
 const AT_ONCE: usize = 64 << 10;
@@ -54,6 +54,11 @@ impl Speaker {
             *open = open.map(|number| if number == self.number { NOBODY } else { number });
         }
         *self.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
+    }
+
+    /// The id of its request, if there is one.
+    pub fn id(&self) -> String {
+        self.id.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is to be written, where this one's line may be open.
@@ -114,7 +119,9 @@ impl Output {
 impl Kind {
     fn tell(self, line: &[u8]) {
         let mut open = OPEN[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        let begin: &[u8] = if open.take().is_some() { b"\n" } else { b"" };
+        // Guests whose lines are not kept apart may have one open as well.
+        let is_open = open.take().is_some() || (matches!(self, Kind::Stderr) && has_open_line());
+        let begin: &[u8] = if is_open { b"\n" } else { b"" };
         let _ = self.write(&[begin, line, b"\n"].concat());
     }
 

@@ -38,6 +38,10 @@ pub struct Plan {
     pub http: HttpSettings,
     /// Where a failure leaves what.
     pub remains: Remains,
+    /// The directory that `wasi:config` has its values from, in place of the environment.
+    pub config: Option<PathBuf>,
+    /// The file of the store of `wasi:keyvalue`, in place of memory.
+    pub keyvalue: Option<PathBuf>,
 }
 
 impl Plan {
@@ -62,7 +66,7 @@ impl Plan {
             }
         }
         let (env, remains) = (environment(env, &cwd), Remains::default());
-        Ok(Plan { world, export, args, env, cwd, http, remains })
+        Ok(Plan { world, export, args, env, cwd, http, remains, config: None, keyvalue: None })
     }
 
     /// The guest's own name.

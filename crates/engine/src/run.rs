@@ -4,16 +4,17 @@ use std::io::Write;
 use std::sync::Arc;
 
 use tokio::runtime::Builder;
-use wasmtime::component::{Component, Val};
+use wasmtime::component::{Component, Linker, Val};
 use wasmtime::error::Context;
 use wasmtime::{Instance, Module, Store};
 
 use crate::code::{Code, Guest};
 use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
+use crate::interfaces::{self, Interfaces};
 use crate::profile::Profiled;
 use crate::report::{self, tell, trapped};
-use crate::state::{ModuleState, State};
+use crate::state::{ModuleState, Shared, State};
 use crate::world::{INITIALIZE, START};
 use crate::{
     Error, Given, Plan, Runtime, World, host_calls, http, numbers, signals, stderr, wave, world,
@@ -60,11 +61,12 @@ impl Runtime {
         };
         let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
         let outgoing = Arc::new(Outgoing::new(roots));
+        let shared = Arc::new(Shared { outgoing, interfaces: Arc::new(Interfaces::new(plan)) });
         if plan.world.serves_http() {
             let loaded = http::Loaded::new(plan, &code, given.page_map)?;
             drop(loading);
             let profiled = profiled(&Guest::Component(loaded.component.clone()));
-            return http::serve(plan, loaded, outgoing, signals, profiled, idle);
+            return http::serve(plan, loaded, shared, signals, profiled, idle);
         }
         let guest = code.load(&self.engine, plan.world)?;
         drop(loading);
@@ -77,7 +79,7 @@ impl Runtime {
         let result = tokio.block_on(async {
             match &guest {
                 Guest::Module(module) => self.module(plan, module).await,
-                Guest::Component(component) => self.command(plan, component, &outgoing).await,
+                Guest::Component(component) => self.command(plan, component, &shared).await,
             }
         });
         // Nobody waits for a read of a guest that is done.
@@ -89,13 +91,14 @@ impl Runtime {
         &self,
         plan: &Plan,
         component: &Component,
-        outgoing: &Arc<Outgoing>,
+        shared: &Shared,
     ) -> wasmtime::Result<u8> {
-        let mut store = State::store(&self.engine, plan, outgoing)?;
+        let mut store = State::store(&self.engine, plan, shared)?;
+        let linker = interfaces::imported(&self.components, component)?;
         let ended = match plan.world {
-            World::Command02 => self.command_02(&mut store, component).await,
-            World::Command03 => self.command_03(&mut store, component).await,
-            _ => self.export(&mut store, component, plan).await,
+            World::Command02 => command_02(&linker, &mut store, component).await,
+            World::Command03 => command_03(&linker, &mut store, component).await,
+            _ => export(&linker, &mut store, component, plan).await,
         };
         let ended_well = ended.inspect_err(|error| plan.leave_core_dump(&mut store, error))?;
         Ok(if ended_well { 0 } else { RUN_FAILED })
@@ -129,50 +132,50 @@ impl Runtime {
         }
         Ok(())
     }
+}
 
-    async fn command_02(
-        &self,
-        store: &mut Store<State>,
-        component: &Component,
-    ) -> wasmtime::Result<bool> {
-        use wasmtime_wasi::p2::bindings::Command;
-        let instance = Command::instantiate_async(&mut *store, component, &self.components);
-        let command = ready(instance).await?;
-        Ok(command.wasi_cli_run().call_run(store).await.map_err(trapped)?.is_ok())
-    }
+async fn command_02(
+    linker: &Linker<State>,
+    store: &mut Store<State>,
+    component: &Component,
+) -> wasmtime::Result<bool> {
+    use wasmtime_wasi::p2::bindings::Command;
+    let instance = Command::instantiate_async(&mut *store, component, linker);
+    let command = ready(instance).await?;
+    Ok(command.wasi_cli_run().call_run(store).await.map_err(trapped)?.is_ok())
+}
 
-    async fn command_03(
-        &self,
-        store: &mut Store<State>,
-        component: &Component,
-    ) -> wasmtime::Result<bool> {
-        use wasmtime_wasi::p3::bindings::Command;
-        let instance = Command::instantiate_async(&mut *store, component, &self.components);
-        let command = ready(instance).await?;
-        let run = async move |store: &_| command.wasi_cli_run().call_run(store).await;
-        Ok(store.run_concurrent(run).await.flatten().map_err(trapped)?.is_ok())
-    }
+async fn command_03(
+    linker: &Linker<State>,
+    store: &mut Store<State>,
+    component: &Component,
+) -> wasmtime::Result<bool> {
+    use wasmtime_wasi::p3::bindings::Command;
+    let instance = Command::instantiate_async(&mut *store, component, linker);
+    let command = ready(instance).await?;
+    let run = async move |store: &_| command.wasi_cli_run().call_run(store).await;
+    Ok(store.run_concurrent(run).await.flatten().map_err(trapped)?.is_ok())
+}
 
-    /// Calls one export and prints what it returns; a `result` that is an error counts as a failure.
-    async fn export(
-        &self,
-        store: &mut Store<State>,
-        component: &Component,
-        plan: &Plan,
-    ) -> wasmtime::Result<bool> {
-        let name = plan.export.as_deref().unwrap_or_default();
-        let instance = ready(self.components.instantiate_async(&mut *store, component)).await?;
-        let index = world::find_export(component, name).ok_or_else(|| missing(name))?;
-        let function = instance.get_func(&mut *store, index).ok_or_else(|| missing(name))?;
-        let ty = function.ty(&store);
-        let arguments = wave::arguments(name, &ty, plan.args.get(1..).unwrap_or_default())?;
-        let mut results = vec![Val::Bool(false); ty.results().len()];
-        function.call_async(&mut *store, &arguments, &mut results).await.map_err(trapped)?;
-        if let Some(text) = wave::shown(results.first()) {
-            println!("{text}");
-        }
-        Ok(!results.iter().any(|value| matches!(value, Val::Result(Err(_)))))
+/// Calls one export and prints what it returns; a `result` that is an error counts as a failure.
+async fn export(
+    linker: &Linker<State>,
+    store: &mut Store<State>,
+    component: &Component,
+    plan: &Plan,
+) -> wasmtime::Result<bool> {
+    let name = plan.export.as_deref().unwrap_or_default();
+    let instance = ready(linker.instantiate_async(&mut *store, component)).await?;
+    let index = world::find_export(component, name).ok_or_else(|| missing(name))?;
+    let function = instance.get_func(&mut *store, index).ok_or_else(|| missing(name))?;
+    let ty = function.ty(&store);
+    let arguments = wave::arguments(name, &ty, plan.args.get(1..).unwrap_or_default())?;
+    let mut results = vec![Val::Bool(false); ty.results().len()];
+    function.call_async(&mut *store, &arguments, &mut results).await.map_err(trapped)?;
+    if let Some(text) = wave::shown(results.first()) {
+        println!("{text}");
     }
+    Ok(!results.iter().any(|value| matches!(value, Val::Result(Err(_)))))
 }
 
 /// Waits for an instance; the guest's own code is next, but for what its modules run as they start.

@@ -16,9 +16,18 @@ use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 use crate::files;
 use crate::http::outgoing::{Hooks, Outgoing};
 use crate::http::tracing::Trace;
+use crate::interfaces::Interfaces;
 use crate::memory::Memory;
 use crate::output::{Output, Speaker};
 use crate::{Plan, World};
+
+/// What all instances of a process have together.
+pub struct Shared {
+    /// What sends their requests.
+    pub outgoing: Arc<Outgoing>,
+    /// Their configuration and their key-value store.
+    pub interfaces: Arc<Interfaces>,
+}
 
 /// The data of a component's store.
 pub struct State {
@@ -29,6 +38,7 @@ pub struct State {
     table: ResourceTable,
     memory: Memory,
     speaker: Option<Speaker>,
+    interfaces: Arc<Interfaces>,
     sequential: bool,
 }
 
@@ -41,7 +51,7 @@ pub struct ModuleState {
 
 impl State {
     /// For one instance.
-    fn new(plan: &Plan, outgoing: &Arc<Outgoing>) -> wasmtime::Result<State> {
+    fn new(plan: &Plan, shared: &Shared) -> wasmtime::Result<State> {
         let speaker = plan.http.keeps_lines_apart().then(Speaker::new);
         let mut builder = builder(plan)?;
         if let Some(speaker) = &speaker {
@@ -50,9 +60,10 @@ impl State {
         }
         let wasi = builder.build();
         let (http, table) = (WasiHttpCtx::new(), ResourceTable::new());
-        let hooks = Hooks::new(outgoing.clone());
+        let hooks = Hooks::new(shared.outgoing.clone());
         let (memory, sequential) = (Memory::default(), is_sequential(plan.world));
-        Ok(State { wasi, http, hooks, table, memory, speaker, sequential })
+        let interfaces = shared.interfaces.clone();
+        Ok(State { wasi, http, hooks, table, memory, speaker, interfaces, sequential })
     }
 
     /// Its files, as the functions of `wasi:filesystem` need them.
@@ -75,13 +86,29 @@ impl State {
         self.hooks.is_https
     }
 
-    /// A store for one instance, within the container's memory, which sends its requests with all others.
-    pub fn store(
-        engine: &Engine,
-        plan: &Plan,
-        outgoing: &Arc<Outgoing>,
-    ) -> wasmtime::Result<Store<State>> {
-        let mut store = Store::new(engine, State::new(plan, outgoing)?);
+    /// Its configuration and its key-value store.
+    pub fn interfaces(&self) -> &Arc<Interfaces> {
+        &self.interfaces
+    }
+
+    /// The resources of its guest.
+    pub fn table(&mut self) -> &mut ResourceTable {
+        &mut self.table
+    }
+
+    /// Whether its guest waits for each of its calls, and nobody else has to.
+    pub fn is_sequential(&self) -> bool {
+        self.sequential
+    }
+
+    /// The id of the current request where lines have it, or nothing.
+    pub fn request_id(&self) -> String {
+        self.speaker.as_ref().map(Speaker::id).unwrap_or_default()
+    }
+
+    /// A store for one instance, within the container's memory, which shares what there is to share with all others.
+    pub fn store(engine: &Engine, plan: &Plan, shared: &Shared) -> wasmtime::Result<Store<State>> {
+        let mut store = Store::new(engine, State::new(plan, shared)?);
         store.limiter(|state| &mut state.memory);
         Ok(store)
     }

@@ -17,6 +17,11 @@ pub fn last_lines() -> String {
     END.lock().unwrap_or_else(PoisonError::into_inner).last_lines()
 }
 
+/// Whether what was written last is a line that has not ended.
+pub fn has_open_line() -> bool {
+    END.lock().unwrap_or_else(PoisonError::into_inner).has_open_line()
+}
+
 /// The last bytes of a text.
 struct End(Vec<u8>);
 
@@ -25,6 +30,10 @@ impl End {
         self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
         let surplus = self.0.len().saturating_sub(KEPT);
         self.0.drain(..surplus);
+    }
+
+    fn has_open_line(&self) -> bool {
+        self.0.last().is_some_and(|last| *last != b'\n')
     }
 
     fn last_lines(&self) -> String {
@@ -40,6 +49,16 @@ impl End {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_line_is_open_until_it_ends() {
+        let mut end = End(Vec::new());
+        assert!(!end.has_open_line());
+        end.keep(b"one\ntw");
+        assert!(end.has_open_line());
+        end.keep(b"o\n");
+        assert!(!end.has_open_line());
+    }
 
     #[test]
     fn the_last_lines_are_kept_whole() {

@@ -68,7 +68,7 @@ fn item<'a>(interface: &Interface, name: &'a str) -> Item<'a> {
 fn every_function_and_resource_of_the_table_is_there_for_components() {
     let runtime = Runtime::new().expect("a runtime");
     for interface in interfaces() {
-        let name = format!("{}@{}", interface.name, interface.version);
+        let name = interface.to_string();
         for name_of_item in &interface.items {
             let text = importing(&name, &item(&interface, name_of_item));
             let refusal = refusal(&runtime, &text);
@@ -81,17 +81,113 @@ fn every_function_and_resource_of_the_table_is_there_for_components() {
 fn what_the_table_does_not_have_is_not_there() {
     let runtime = Runtime::new().expect("a runtime");
     for interface in interfaces() {
-        let name = format!("{}@{}", interface.name, interface.version);
+        let name = interface.to_string();
         let refusal = refusal(&runtime, &importing(&name, &Item::Function("no-such-function")));
         assert!(is_missing(&refusal), "{name}: {refusal}");
     }
     for other in [
         "wasi:nn/inference@0.2.0-rc-2024-10-28",
-        "wasi:config/store@0.2.0-rc.1",
+        "wasi:config/store@0.2.0",
         "wasi:keyvalue/store@0.2.0",
+        "wasi:logging/logging@0.1.0",
     ] {
         let refusal = refusal(&runtime, &importing(other, &Item::Function("get")));
         assert!(is_missing(&refusal), "{other}: {refusal}");
+    }
+}
+
+/// A component that imports `wasi:config` of that name, as its WIT has it.
+fn of_config(name: &str, error: &str) -> String {
+    format!(
+        r#"(component (import "wasi:config/{name}" (instance
+            (type $error' (variant (case "upstream" string) (case "io" string)))
+            (export "{error}" (type $error (eq $error')))
+            (export "get" (func (param "key" string) (result (result (option string) (error $error)))))
+            (export "get-all" (func (result (result (list (tuple string string)) (error $error)))))))
+        )"#
+    )
+}
+
+fn of_logging(name: &str) -> String {
+    format!(
+        r#"(component (import "wasi:logging/{name}" (instance
+            (type $level' (enum "trace" "debug" "info" "warn" "error" "critical"))
+            (export "level" (type $level (eq $level')))
+            (export "log" (func (param "level" $level) (param "context" string) (param "message" string)))))
+        )"#
+    )
+}
+
+/// The interfaces of `wasi:keyvalue` of a draft; drafts differ in these types, and in what else `atomics` has.
+fn of_keyvalue(version: &str, cursor: &str, number: &str, more: &str) -> String {
+    format!(
+        r#"(component
+            (import "wasi:keyvalue/store@{version}" (instance $store
+                (export "bucket" (type $bucket (sub resource)))
+                (type $error' (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+                (export "error" (type $error (eq $error')))
+                (type $keys' (record (field "keys" (list string)) (field "cursor" (option {cursor}))))
+                (export "key-response" (type $keys (eq $keys')))
+                (export "open" (func (param "identifier" string) (result (result (own $bucket) (error $error)))))
+                (export "[method]bucket.get" (func (param "self" (borrow $bucket)) (param "key" string)
+                    (result (result (option (list u8)) (error $error)))))
+                (export "[method]bucket.set" (func (param "self" (borrow $bucket)) (param "key" string)
+                    (param "value" (list u8)) (result (result (error $error)))))
+                (export "[method]bucket.delete" (func (param "self" (borrow $bucket)) (param "key" string)
+                    (result (result (error $error)))))
+                (export "[method]bucket.exists" (func (param "self" (borrow $bucket)) (param "key" string)
+                    (result (result bool (error $error)))))
+                (export "[method]bucket.list-keys" (func (param "self" (borrow $bucket))
+                    (param "cursor" (option {cursor})) (result (result $keys (error $error)))))))
+            (alias export $store "bucket" (type $bucket))
+            (alias export $store "error" (type $error))
+            (import "wasi:keyvalue/atomics@{version}" (instance
+                (export "bucket" (type $of (eq $bucket)))
+                (export "error" (type $why (eq $error)))
+                (export "increment" (func (param "bucket" (borrow $of)) (param "key" string)
+                    (param "delta" {number}) (result (result {number} (error $why)))))
+                {more}))
+            (import "wasi:keyvalue/batch@{version}" (instance
+                (export "bucket" (type $of (eq $bucket)))
+                (export "error" (type $why (eq $error)))
+                (export "get-many" (func (param "bucket" (borrow $of)) (param "keys" (list string))
+                    (result (result (list (option (tuple string (list u8)))) (error $why)))))
+                (export "set-many" (func (param "bucket" (borrow $of))
+                    (param "key-values" (list (tuple string (list u8)))) (result (result (error $why)))))
+                (export "delete-many" (func (param "bucket" (borrow $of)) (param "keys" (list string))
+                    (result (result (error $why)))))))
+        )"#
+    )
+}
+
+/// What `atomics` has in the newer draft.
+const SWAP: &str = r#"
+    (export "cas" (type $cas (sub resource)))
+    (type $failed' (variant (case "store-error" $why) (case "cas-failed" (own $cas))))
+    (export "cas-error" (type $failed (eq $failed')))
+    (export "[static]cas.new" (func (param "bucket" (borrow $of)) (param "key" string)
+        (result (result (own $cas) (error $why)))))
+    (export "[method]cas.current" (func (param "self" (borrow $cas))
+        (result (result (option (list u8)) (error $why)))))
+    (export "swap" (func (param "cas" (own $cas)) (param "value" (list u8)) (result (result (error $failed)))))"#;
+
+#[test]
+fn each_draft_has_the_types_that_its_wit_says() {
+    let runtime = Runtime::new().expect("a runtime");
+    let is_linked = |text: &str| refusal(&runtime, text).starts_with("no export");
+    for (text, other) in [
+        (of_config("store@0.2.0-rc.1", "error"), ("\"io\" string", "\"io\"")),
+        (of_config("store@0.2.0-draft", "error"), ("\"io\" string", "\"io\"")),
+        (of_config("store@0.2.0-draft-2024-09-27", "error"), ("\"io\" string", "\"io\"")),
+        (of_config("runtime@0.2.0-draft", "config-error"), ("\"io\" string", "\"io\"")),
+        (of_logging("logging"), (" \"critical\"", "")),
+        (of_logging("logging@0.1.0-draft"), (" \"critical\"", "")),
+        (of_keyvalue("0.2.0-draft", "u64", "u64", ""), ("\"delta\" u64", "\"delta\" s64")),
+        (of_keyvalue("0.2.0-draft2", "string", "s64", SWAP), ("(own $cas))", "string)")),
+    ] {
+        assert!(is_linked(&text), "{text}\n{}", refusal(&runtime, &text));
+        // Other types are seen.
+        assert!(!is_linked(&text.replace(other.0, other.1)), "{text}");
     }
 }
 

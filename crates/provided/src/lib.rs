@@ -12,9 +12,9 @@ pub mod wasm;
 mod world;
 
 pub use settings::{
-    ANNOTATIONS, BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, CORE_DUMP, Group, LISTEN, OF_IMAGE,
-    OF_POD, OF_RUNTIME, PREFIX, PREINIT, Place, RUNTIME_OPTIONS, SETTINGS, Setting, SettingError,
-    Table, Unset,
+    ANNOTATIONS, BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, CONFIG, CORE_DUMP, Group, KEYVALUE,
+    LISTEN, OF_IMAGE, OF_POD, OF_RUNTIME, PREFIX, PREINIT, Place, RUNTIME_OPTIONS, SETTINGS,
+    Setting, SettingError, Table, Unset,
 };
 pub use unknown::Unknown;
 pub use version::Version;
@@ -123,7 +123,7 @@ pub const MODULE_FUNCTIONS: [&str; 46] = [
 ];
 
 /// The interfaces of WASI 0.2 and 0.3, each followed by what it has. Written by hand from the WIT of the crates
-/// `wasmtime-wasi` and `wasmtime-wasi-http`, without what is unstable there.
+/// `wasmtime-wasi` and `wasmtime-wasi-http`, without what is unstable there, and of the drafts that toolchains emit.
 const INTERFACES: &str = include_str!("interfaces.txt");
 
 /// An interface that components can import.
@@ -131,8 +131,8 @@ const INTERFACES: &str = include_str!("interfaces.txt");
 pub struct Interface {
     /// Package and interface, such as `wasi:cli/environment`.
     pub name: &'static str,
-    /// The newest release of it that is known: older ones of the same track are provided as well.
-    pub version: Version,
+    /// The newest release of it that is known: older ones of the same track are provided as well. None of a draft without.
+    pub version: Option<Version>,
     /// Its functions and resources, as a component names them: `now`, `fields`, `[method]fields.get`.
     pub items: Vec<&'static str>,
 }
@@ -150,18 +150,39 @@ pub fn interfaces() -> Vec<Interface> {
 }
 
 fn headline(line: &'static str) -> Option<Interface> {
-    let (name, version) = line.split_once('@')?;
-    Some(Interface { name, version: Version::parse(version)?, items: Vec::new() })
+    let (name, version) = parsed(line)?;
+    Some(Interface { name, version, items: Vec::new() })
+}
+
+/// The name of an interface, and its version if it has one.
+fn parsed(interface: &str) -> Option<(&str, Option<Version>)> {
+    match interface.split_once('@') {
+        Some((name, version)) => Some((name, Some(Version::parse(version)?))),
+        None => Some((interface, None)),
+    }
 }
 
 /// Whether the shim provides `item` of `interface` (such as `wasi:cli/environment@0.2.3`), or with no item, the
 /// interface itself.
 pub fn provides(interfaces: &[Interface], interface: &str, item: Option<&str>) -> bool {
-    let Some((name, version)) = interface.split_once('@') else { return false };
-    let Some(version) = Version::parse(version) else { return false };
-    let is_it = |it: &&Interface| it.name == name && it.version.is_compatible(&version);
+    let Some((name, version)) = parsed(interface) else { return false };
+    let is_it = |it: &&Interface| it.name == name && stands_for(&it.version, &version);
     let found = interfaces.iter().find(is_it);
     found.is_some_and(|it| item.is_none_or(|item| it.items.contains(&item)))
+}
+
+fn stands_for(provided: &Option<Version>, wanted: &Option<Version>) -> bool {
+    match (provided, wanted) {
+        (Some(provided), Some(wanted)) => provided.is_compatible(wanted),
+        (provided, wanted) => provided.is_none() && wanted.is_none(),
+    }
+}
+
+impl std::fmt::Display for Interface {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)?;
+        self.version.as_ref().map_or(Ok(()), |version| write!(f, "@{version}"))
+    }
 }
 
 #[cfg(test)]
@@ -197,6 +218,18 @@ mod tests {
             assert!(!has(&format!("wasi:cli/environment@{other}")), "{other}");
         }
         assert!(!has("wasi:nn/tensor@0.2.0") && !has("wasi:cli/environment"));
+    }
+
+    #[test]
+    fn a_draft_stands_for_itself_alone_and_so_does_one_without_a_version() {
+        let table = interfaces();
+        let has = |interface: &str| provides(&table, interface, None);
+        for draft in ["0.2.0-draft", "0.2.0-draft-2024-09-27", "0.2.0-rc.1"] {
+            assert!(has(&format!("wasi:config/store@{draft}")), "{draft}");
+        }
+        assert!(!has("wasi:config/store@0.2.0") && !has("wasi:config/store"));
+        assert!(has("wasi:logging/logging") && has("wasi:logging/logging@0.1.0-draft"));
+        assert!(!has("wasi:logging/logging@0.1.0"));
     }
 
     #[test]

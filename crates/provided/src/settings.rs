@@ -69,6 +69,15 @@ const SWITCH: &str = "true or false";
 /// The annotation that asks for a core dump of a guest that traps.
 pub const CORE_DUMP: &str = "wasmtime.shim/coredump";
 
+/// The annotation that names the directory of `wasi:config`.
+pub const CONFIG: &str = "wasmtime.shim/config";
+
+/// The annotation that names the file of `wasi:keyvalue`.
+pub const KEYVALUE: &str = "wasmtime.shim/keyvalue";
+
+/// What a path in the container can be.
+const CONTAINER_PATH: &str = "an absolute path in the container";
+
 /// What an address can be.
 const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
 
@@ -88,11 +97,17 @@ const DIRECTORY: &str = "the path of a directory";
 const TEXT: &str = "a text";
 
 /// Annotations of a Pod.
-pub const ANNOTATIONS: [Setting; 13] = [
+pub const ANNOTATIONS: [Setting; 15] = [
+    Setting {
+        key: CONFIG,
+        sets: "the directory that `wasi:config` has its values from, such as that of a ConfigMap",
+        allowed: CONTAINER_PATH,
+        unset: Unset::Means("the container's environment"),
+    },
     Setting {
         key: CORE_DUMP,
         sets: "the file or directory for a core dump of a guest that traps",
-        allowed: "an absolute path in the container",
+        allowed: CONTAINER_PATH,
         unset: Unset::Means("no core dump"),
     },
     Setting {
@@ -158,6 +173,12 @@ pub const ANNOTATIONS: [Setting; 13] = [
         sets: "how long a guest may take until its response begins",
         allowed: DURATION,
         unset: Unset::Is("60s"),
+    },
+    Setting {
+        key: KEYVALUE,
+        sets: "the file of the store of `wasi:keyvalue`; it is made if it is not there",
+        allowed: CONTAINER_PATH,
+        unset: Unset::Means("a store in memory, which ends with the container"),
     },
     Setting {
         key: "wasmtime.shim/metrics-listen",

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use engine::HttpSettings;
-use provided::{CORE_DUMP, OF_POD, PREFIX, PREINIT, SettingError};
+use provided::{CONFIG, CORE_DUMP, KEYVALUE, OF_POD, PREFIX, PREINIT, SettingError};
 
 /// The annotations that are for this runtime.
 #[derive(Debug, Clone, Default)]
@@ -13,6 +13,10 @@ pub struct Annotations {
     pub preinit: Option<bool>,
     /// Where a guest that traps leaves its core dump.
     pub core_dump: Option<PathBuf>,
+    /// Where a guest's configuration is, in place of its environment.
+    pub config: Option<PathBuf>,
+    /// Where a guest's key-value store is, in place of memory.
+    pub keyvalue: Option<PathBuf>,
     /// Those of a server, by key.
     http: Vec<(String, String)>,
 }
@@ -31,7 +35,9 @@ impl Annotations {
             OF_POD.check(key)?;
             match key.as_str() {
                 PREINIT => annotations.preinit = Some(preinit(value)?),
-                CORE_DUMP => annotations.core_dump = Some(core_dump(value)?),
+                CORE_DUMP => annotations.core_dump = Some(path(CORE_DUMP, value)?),
+                CONFIG => annotations.config = Some(path(CONFIG, value)?),
+                KEYVALUE => annotations.keyvalue = Some(path(KEYVALUE, value)?),
                 _ => {
                     HttpSettings::default().annotate(key, value)?;
                     annotations.http.push((key.clone(), value.clone()));
@@ -59,11 +65,12 @@ fn preinit(value: &str) -> Result<bool, SettingError> {
     value.parse().map_err(|_| OF_POD.refused(PREINIT, value))
 }
 
-fn core_dump(value: &str) -> Result<PathBuf, SettingError> {
+/// One without a NUL, which no path has.
+fn path(key: &'static str, value: &str) -> Result<PathBuf, SettingError> {
     let path = PathBuf::from(value);
-    match path.is_absolute() {
+    match path.is_absolute() && !value.contains('\0') {
         true => Ok(path),
-        false => Err(OF_POD.refused(CORE_DUMP, value)),
+        false => Err(OF_POD.refused(key, value)),
     }
 }
 
@@ -92,6 +99,10 @@ mod tests {
         assert_eq!(parse("wasmtime.shim/preinit", "false").map(|it| it.preinit), Ok(Some(false)));
         let dump = parse("wasmtime.shim/coredump", "/dumps").expect("is possible");
         assert_eq!(dump.core_dump.as_deref(), Some(Path::new("/dumps")));
+        let config = parse("wasmtime.shim/config", "/etc/config").expect("is possible");
+        assert_eq!(config.config.as_deref(), Some(Path::new("/etc/config")));
+        let kept = parse("wasmtime.shim/keyvalue", "/data/store").expect("is possible");
+        assert_eq!(kept.keyvalue.as_deref(), Some(Path::new("/data/store")));
         let mut settings = HttpSettings::default();
         let server = parse("wasmtime.shim/http-max-connections", "7").expect("is possible");
         server.serve_http(&mut settings).expect("taken");
@@ -106,6 +117,16 @@ mod tests {
                 "coredump",
                 "dumps",
                 "coredump: \"dumps\" is not valid; allowed is an absolute path in the container",
+            ),
+            (
+                "config",
+                "config",
+                "config: \"config\" is not valid; allowed is an absolute path in the",
+            ),
+            (
+                "keyvalue",
+                "",
+                "keyvalue: \"\" is not valid; allowed is an absolute path in the container",
             ),
             ("http-max-requests", "0", "a whole number of at least 1"),
         ] {

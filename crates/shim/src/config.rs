@@ -133,6 +133,16 @@ impl ContainerConfig {
         Remains { message: has_message.then(|| message.to_owned()), core_dump }
     }
 
+    /// Where its guest's configuration is, in place of its environment.
+    pub fn guest_config(&self) -> Option<&Path> {
+        self.annotations.config.as_deref()
+    }
+
+    /// Where its guest's key-value store is, in place of memory.
+    pub fn keyvalue(&self) -> Option<&Path> {
+        self.annotations.keyvalue.as_deref()
+    }
+
     /// Takes over how HTTP is served: the Pod's annotations, and the processors that its limit of CPU time is worth.
     ///
     /// # Errors

@@ -18,8 +18,8 @@ it cannot have: the error, which `kubectl describe` shows, says what is allowed.
 `wasmtime.shim/...` that is not in this table: the error names the nearest key that is. Variables of OpenTelemetry and a
 `SSL_CERT_FILE` that cannot be used are reported on the container's stderr, or ignored as the OpenTelemetry specification says.
 
-[HTTP](http.md) explains the settings of servers, [Compiled code](cache.md) those of compilation, [Debugging](debugging.md)
-the core dump, [On a node](node.md) the runtime options.
+[HTTP](http.md) explains the settings of servers, [Interfaces](interfaces.md) `config` and `keyvalue`, [Compiled code](cache.md)
+those of compilation, [Debugging](debugging.md) the core dump, [On a node](node.md) the runtime options.
 
 | setting | where | sets | allowed | if it is not set |
 |---|---|---|---|---|

@@ -30,6 +30,7 @@ mod identity;
 mod inspected;
 mod installing;
 mod installing_killed;
+mod interfaces;
 mod isolation;
 mod k3s;
 mod languages;

@@ -17,12 +17,11 @@ use super::Loaded;
 use super::clock::{Clock, Running};
 use super::event_loop::{EventLoop, Use};
 use super::metrics::Metrics;
-use super::outgoing::Outgoing;
 use super::response::{EndedInstance, Exchange};
 use super::tracing::Trace;
 use crate::report::{self, tell};
-use crate::state::State;
-use crate::{Plan, World, host_calls};
+use crate::state::{Shared, State};
+use crate::{Plan, World, host_calls, interfaces};
 
 /// How long an instance that may serve further requests waits for one.
 const IDLE: Duration = Duration::from_secs(5);
@@ -76,7 +75,7 @@ impl Busy {
 pub struct Guest {
     engine: Engine,
     plan: Arc<Plan>,
-    outgoing: Arc<Outgoing>,
+    shared: Arc<Shared>,
     pre: Arc<ProxyPre<State>>,
     clock: Arc<Clock>,
     free: Arc<Semaphore>,
@@ -93,12 +92,13 @@ impl Guest {
     pub fn new(
         Loaded { serving, component, .. }: &Loaded,
         plan: Arc<Plan>,
-        outgoing: Arc<Outgoing>,
+        shared: Arc<Shared>,
         clock: Clock,
         metrics: Option<Arc<Metrics>>,
         event_loop: Arc<EventLoop>,
     ) -> wasmtime::Result<Guest> {
-        let pre = serving.linker.instantiate_pre(component)?;
+        let linker = interfaces::imported(&serving.linker, component)?;
+        let pre = linker.instantiate_pre(component)?;
         let pre = match plan.world {
             World::HttpService03 => {
                 ProxyPre::P3(wasmtime_wasi_http::p3::bindings::ServicePre::new(pre)?)
@@ -109,7 +109,7 @@ impl Guest {
         let free = Arc::new(Semaphore::new(plan.http.instances() as usize));
         let requests = plan.http.requests(plan.world) as usize;
         let (pre, clock) = (Arc::new(pre), Arc::new(clock));
-        Ok(Guest { engine, plan, outgoing, pre, clock, free, requests, metrics, event_loop })
+        Ok(Guest { engine, plan, shared, pre, clock, free, requests, metrics, event_loop })
     }
 
     /// The same guest, with instances on another event loop.
@@ -129,7 +129,7 @@ impl HandlerState for Guest {
         let permit = self.free.clone().try_acquire_owned().map_err(|_| Busy)?;
         let place = Place { _permit: permit, _used: self.event_loop.enter()? };
         let running = self.clock.running()?;
-        let mut store = State::store(&self.engine, &self.plan, &self.outgoing)?;
+        let mut store = State::store(&self.engine, &self.plan, &self.shared)?;
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let time = self.plan.http.request_time;

@@ -11,6 +11,7 @@
 mod command;
 mod files;
 mod http;
+mod interfaces;
 mod memory;
 mod profile;
 mod remains;

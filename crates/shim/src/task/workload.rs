@@ -41,7 +41,6 @@ impl Found {
 struct First<'a> {
     id: &'a str,
     remains: Remains,
-    config: &'a ContainerConfig,
     /// Where it is asked for a profile.
     bundle: &'a Path,
 }
@@ -62,7 +61,7 @@ pub async fn find(
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process, &[])).await?;
     drop(resolving);
-    prepare(shared, found, process, caller, Some(First { id, remains, bundle, config })).await
+    prepare(shared, found, config, process, caller, Some(First { id, remains, bundle })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -79,7 +78,7 @@ pub async fn find_exec(
         return find_export(shared, executed_in, config, process, export, arguments, caller).await;
     }
     match image::resolve_file(&of_created(shared, executed_in, config, process)).await? {
-        Some(found) => prepare(shared, found, process, caller, None).await,
+        Some(found) => prepare(shared, found, config, process, caller, None).await,
         None if executed_in.kind() == Kind::Program => Ok(Found::without_files(Workload::Program)),
         None => match args(process) {
             [word, call] if word == INVOKE => {
@@ -146,7 +145,7 @@ async fn find_export(
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
     let found = image::resolve(&of_created(shared, executed_in, config, &called)).await?;
-    prepare(shared, found, &called, caller, None).await
+    prepare(shared, found, config, &called, caller, None).await
 }
 
 /// The container's own entrypoint with another export.
@@ -190,19 +189,23 @@ fn container<'a>(
 async fn prepare(
     shared: &Arc<Shared>,
     found: image::Workload,
+    config: &ContainerConfig,
     process: &Process,
     caller: &Caller,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
         image::Workload::Program => Ok(Found::without_files(Workload::Program)),
-        image::Workload::Guest(component) => guest(shared, component, process, caller, first).await,
+        image::Workload::Guest(component) => {
+            guest(shared, component, config, process, caller, first).await
+        }
     }
 }
 
 async fn guest(
     shared: &Arc<Shared>,
     component: image::Component,
+    config: &ContainerConfig,
     process: &Process,
     caller: &Caller,
     first: Option<First<'_>>,
@@ -217,6 +220,8 @@ async fn guest(
     let env = process.env().as_deref().unwrap_or_default();
     let (export, args) = (component.export.clone(), component.args.clone());
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
+    plan.config = config.guest_config().map(Path::to_owned);
+    plan.keyvalue = config.keyvalue().map(Path::to_owned);
     let (mut handed, mut files) = (vec![Handed::Code], vec![unwritable::file(code)?]);
     // A module has no `wasi:http`.
     let trusted = (world != World::Module).then(roots::open).flatten();
@@ -224,7 +229,7 @@ async fn guest(
         handed.push(Handed::Roots);
         files.push(roots);
     }
-    if let Some(First { id, remains, config, bundle }) = first {
+    if let Some(First { id, remains, bundle }) = first {
         plan.remains = remains;
         config.serve_http(&mut plan.http)?;
         if world.serves_http() && plan.http.listen.is_none() {

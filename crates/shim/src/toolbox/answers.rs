@@ -59,6 +59,16 @@ pub fn grants(config: &ContainerConfig) -> String {
     let names: Vec<String> = seen(config.process()).into_iter().map(|(name, _)| name).collect();
     text +=
         &format!("env {} (env, envFrom, and the image; PWD from workingDir)\n", names.join(" "));
+    text += &match config.guest_config() {
+        Some(path) => format!("wasi:config {} (annotation {})\n", path.display(), provided::CONFIG),
+        None => format!("wasi:config: the env above (no annotation {})\n", provided::CONFIG),
+    };
+    text += &match config.keyvalue() {
+        Some(path) => {
+            format!("wasi:keyvalue {} (annotation {})\n", path.display(), provided::KEYVALUE)
+        }
+        None => format!("wasi:keyvalue: in memory (no annotation {})\n", provided::KEYVALUE),
+    };
     text += "network: sockets of the Pod, and its DNS (a NetworkPolicy may say less)\n";
     text += "stdin, stdout, stderr, clocks, random\n";
     text += &match config.memory_limit() {

@@ -24,6 +24,12 @@ pub enum Grant {
     Random,
     /// A port to serve HTTP on.
     Serve,
+    /// Configuration.
+    Config,
+    /// A key-value store.
+    KeyValue,
+    /// Lines of a log.
+    Logging,
 }
 
 impl Grant {
@@ -38,12 +44,15 @@ impl Grant {
             Grant::Clocks => "clocks",
             Grant::Random => "random numbers",
             Grant::Serve => "a port to serve HTTP on (8080)",
+            Grant::Config => "configuration (the environment, or a directory)",
+            Grant::KeyValue => "a key-value store (in memory, or in a file)",
+            Grant::Logging => "lines of a log (standard error)",
         }
     }
 }
 
 /// By the beginning of an interface's name, or of a function's of WASI 0.1.
-const NEEDED_FOR: [(&str, Grant); 21] = [
+const NEEDED_FOR: [(&str, Grant); 24] = [
     ("wasi:filesystem/", Grant::Files),
     ("path_", Grant::Files),
     ("fd_prestat", Grant::Files),
@@ -65,6 +74,9 @@ const NEEDED_FOR: [(&str, Grant); 21] = [
     ("random_get", Grant::Random),
     ("wasi:http/handler", Grant::Serve),
     ("wasi:http/incoming-handler", Grant::Serve),
+    ("wasi:config/", Grant::Config),
+    ("wasi:keyvalue/", Grant::KeyValue),
+    ("wasi:logging/", Grant::Logging),
 ];
 
 /// What a guest will need, each once and in a fixed order.

@@ -1,0 +1,103 @@
+//! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue` and `wasi:logging`.
+//!
+//! Read in this order: the table here, `config` with `folder`, `logging`, and `keyvalue`. They are drafts, and toolchains emit
+//! several of each. A component's types are compared by structure, so one function serves each draft that has the same
+//! type of it; that is why the functions are defined here by hand, and not by bindings for each draft.
+//!
+//! None of them lets a guest do what it could not do before: configuration comes from its own environment and files, a
+//! store is in its own memory or in a file of its own, and what it logs goes to its own stderr.
+
+pub mod config;
+mod folder;
+pub mod keyvalue;
+mod logging;
+pub mod types;
+
+use std::borrow::Cow;
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use tokio::task::spawn_blocking;
+use wasmtime::component::{Component, Linker, LinkerInstance};
+
+use crate::Plan;
+use crate::report::tell;
+use crate::state::State;
+use config::Config;
+use keyvalue::Stores;
+
+/// Defines the functions of an interface.
+type Define = fn(&mut LinkerInstance<'_, State>) -> wasmtime::Result<()>;
+
+/// Each interface by the name that a component imports it by. An import of a draft is only satisfied by that draft.
+const INTERFACES: [(&str, Define); 12] = [
+    ("wasi:config/runtime@0.2.0-draft", config::define),
+    ("wasi:config/store@0.2.0-draft", config::define),
+    ("wasi:config/store@0.2.0-draft-2024-09-27", config::define),
+    ("wasi:config/store@0.2.0-rc.1", config::define),
+    ("wasi:keyvalue/atomics@0.2.0-draft", keyvalue::atomics::define_draft),
+    ("wasi:keyvalue/atomics@0.2.0-draft2", keyvalue::atomics::define_draft2),
+    ("wasi:keyvalue/batch@0.2.0-draft", keyvalue::batch::define),
+    ("wasi:keyvalue/batch@0.2.0-draft2", keyvalue::batch::define),
+    ("wasi:keyvalue/store@0.2.0-draft", keyvalue::define_draft),
+    ("wasi:keyvalue/store@0.2.0-draft2", keyvalue::define_draft2),
+    ("wasi:logging/logging", logging::define),
+    ("wasi:logging/logging@0.1.0-draft", logging::define),
+];
+
+/// Different lines about failures that one process writes.
+const LINES: usize = 16;
+
+/// What all instances of a container share.
+pub struct Interfaces {
+    /// Where `wasi:config` takes its values from.
+    pub config: Config,
+    /// The stores of `wasi:keyvalue`.
+    pub keyvalue: Stores,
+}
+
+impl Interfaces {
+    /// As the plan says. Nothing is opened before the guest asks for it.
+    pub fn new(plan: &Plan) -> Interfaces {
+        Interfaces { config: Config::new(plan), keyvalue: Stores::new(plan.keyvalue.clone()) }
+    }
+}
+
+/// The linker with those of these interfaces that the component imports.
+///
+/// # Errors
+/// Those of Wasmtime.
+pub fn imported<'a>(
+    linker: &'a Linker<State>,
+    component: &Component,
+) -> wasmtime::Result<Cow<'a, Linker<State>>> {
+    let mut linker = Cow::Borrowed(linker);
+    let ty = component.component_type();
+    for (name, _) in ty.imports(component.engine()) {
+        if let Some((_, define)) = INTERFACES.iter().find(|(provided, _)| *provided == name) {
+            define(&mut linker.to_mut().instance(name)?)?;
+        }
+    }
+    Ok(linker)
+}
+
+/// Does work that may wait for a disk: on the guest's own thread if the guest is all that this thread runs, or on another.
+async fn blocking<R: Send + 'static>(
+    is_sequential: bool,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> wasmtime::Result<R> {
+    match is_sequential {
+        true => Ok(work()),
+        false => Ok(spawn_blocking(work).await?),
+    }
+}
+
+/// Writes a line about a failure to the container's stderr, the first time that it happens: a guest may try again for ever.
+fn tell_once(line: String) {
+    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
+    if told.len() < LINES && !told.contains(&line) {
+        tell(&line);
+        told.insert(line);
+    }
+}

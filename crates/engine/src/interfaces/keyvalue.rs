@@ -1,0 +1,198 @@
+//! `wasi:keyvalue`: a store for the container, in memory or in a file.
+//!
+//! Read in this order: `store` (what both kinds have: bounds, numbers, comparison), `in_memory`, `in_file`, then the functions:
+//! `open` and buckets here, `batch`, and `atomics`.
+//!
+//! `wasmtime-wasi-keyvalue` is not enough: there each `open` copies what the store had at the start, so that no instance sees
+//! what another one wrote; nothing is bounded, nothing is kept; and it has only the older of the two drafts that
+//! toolchains emit.
+
+pub mod atomics;
+pub mod batch;
+mod error;
+mod in_file;
+mod in_memory;
+mod store;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use wasmtime::StoreContextMut;
+use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
+
+use super::types::{KeysDraft, KeysDraft2, StoreError};
+use super::{blocking, tell_once};
+use crate::host_calls;
+use crate::state::State;
+use error::Error;
+use store::{Change, Store, VALUE_BYTES};
+
+/// The name of the one store. Guests for Spin open it by this name, others by an empty one.
+const NAME: &str = "default";
+
+/// How much of another name an error repeats, in characters.
+const SHOWN: usize = 80;
+
+/// The stores of a container: one, which is opened when a guest first asks for it.
+pub struct Stores {
+    file: Option<PathBuf>,
+    opened: Mutex<Option<Arc<Store>>>,
+}
+
+/// What a guest has of an open store.
+pub struct Bucket(Arc<Store>);
+
+/// What a function of the interface returns to its guest.
+type Returned<T> = Result<T, StoreError>;
+
+/// What a function comes to, at last.
+type Answer<'a, T> = Box<dyn Future<Output = wasmtime::Result<(T,)>> + Send + 'a>;
+
+impl Stores {
+    /// With a store in that file, or in memory.
+    pub fn new(file: Option<PathBuf>) -> Stores {
+        Stores { file, opened: Mutex::new(None) }
+    }
+
+    fn open(&self, name: &str) -> Result<Arc<Store>, Error> {
+        if !["", NAME].contains(&name) {
+            return Err(Error::NoSuchStore(name.chars().take(SHOWN).collect()));
+        }
+        let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(store) = &*opened {
+            return Ok(store.clone());
+        }
+        let store = match &self.file {
+            Some(file) => Store::in_file(file.clone())?,
+            None => Store::in_memory(),
+        };
+        Ok(opened.insert(Arc::new(store)).clone())
+    }
+}
+
+/// Defines `store` of `0.2.0-draft`.
+pub fn define_draft(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    define(interface)?;
+    interface.func_wrap_async(
+        "[method]bucket.list-keys",
+        |store, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
+            host_calls::enter("wasi:keyvalue/store list-keys");
+            on(store, bucket, move |store| {
+                let (keys, cursor) = store.keys(cursor)?;
+                Ok(KeysDraft { keys, cursor })
+            })
+        },
+    )
+}
+
+/// Defines `store` of `0.2.0-draft2`, whose cursors are texts.
+pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    define(interface)?;
+    interface.func_wrap_async(
+        "[method]bucket.list-keys",
+        |store, (bucket, cursor): (Resource<Bucket>, Option<String>)| {
+            host_calls::enter("wasi:keyvalue/store list-keys");
+            on(store, bucket, move |store| {
+                let number = |text: String| text.parse().map_err(|_| Error::Cursor);
+                let (keys, cursor) = store.keys(cursor.map(number).transpose()?)?;
+                Ok(KeysDraft2 { keys, cursor: cursor.map(|number| number.to_string()) })
+            })
+        },
+    )
+}
+
+/// Defines what is the same in both.
+fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    interface.resource("bucket", ResourceType::host::<Bucket>(), |mut store, bucket| {
+        store.data_mut().table().delete(Resource::<Bucket>::new_own(bucket))?;
+        Ok(())
+    })?;
+    interface.func_wrap_async("open", |mut store, (name,): (String,)| {
+        host_calls::enter("wasi:keyvalue/store open");
+        Box::new(async move {
+            let interfaces = store.data().interfaces().clone();
+            let is_sequential = store.data().is_sequential();
+            let opened = blocking(is_sequential, move || interfaces.keyvalue.open(&name)).await?;
+            Ok((match returned(opened) {
+                Ok(opened) => Ok(store.data_mut().table().push(Bucket(opened))?),
+                Err(error) => Err(error),
+            },))
+        })
+    })?;
+    interface.func_wrap_async(
+        "[method]bucket.get",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            host_calls::enter("wasi:keyvalue/store get");
+            on(store, bucket, move |store| store.get(&key))
+        },
+    )?;
+    interface.func_wrap_async(
+        "[method]bucket.exists",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            host_calls::enter("wasi:keyvalue/store exists");
+            on(store, bucket, move |store| store.exists(&key))
+        },
+    )?;
+    interface.func_wrap_async(
+        "[method]bucket.set",
+        |store, (bucket, key, value): (Resource<Bucket>, String, WasmList<u8>)| {
+            host_calls::enter("wasi:keyvalue/store set");
+            let value = copied(&store, &value);
+            on(store, bucket, move |store| store.apply(vec![Change::Set(key, value?)]))
+        },
+    )?;
+    interface.func_wrap_async(
+        "[method]bucket.delete",
+        |store, (bucket, key): (Resource<Bucket>, String)| {
+            host_calls::enter("wasi:keyvalue/store delete");
+            on(store, bucket, move |store| store.apply(vec![Change::Delete(key)]))
+        },
+    )
+}
+
+/// A value of the guest's memory; one that is too long is not copied.
+fn copied(store: &StoreContextMut<'_, State>, value: &WasmList<u8>) -> Result<Vec<u8>, Error> {
+    match value.len() <= VALUE_BYTES {
+        true => Ok(value.as_le_slice(store).to_vec()),
+        false => Err(Error::LongValue(value.len())),
+    }
+}
+
+/// Does the work of a function on a bucket's store.
+fn on<'a, T: Send + 'static>(
+    mut store: StoreContextMut<'a, State>,
+    bucket: Resource<Bucket>,
+    work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
+) -> Answer<'a, Returned<T>> {
+    Box::new(async move {
+        let kept = lent(&mut store, &bucket)?;
+        let is_sequential = store.data().is_sequential();
+        Ok((done(is_sequential, kept, move |store| work(store)).await?,))
+    })
+}
+
+/// The store of a bucket.
+fn lent(
+    store: &mut StoreContextMut<'_, State>,
+    bucket: &Resource<Bucket>,
+) -> wasmtime::Result<Arc<Store>> {
+    Ok(store.data_mut().table().get(bucket)?.0.clone())
+}
+
+/// Does work on a store, on this thread if it is done at once.
+async fn done<T: Send + 'static>(
+    is_sequential: bool,
+    store: Arc<Store>,
+    work: impl FnOnce(&Arc<Store>) -> Result<T, Error> + Send + 'static,
+) -> wasmtime::Result<Returned<T>> {
+    let is_quick = is_sequential || store.is_in_memory();
+    Ok(returned(blocking(is_quick, move || work(&store)).await?))
+}
+
+/// What the guest gets of an error; the line is for whoever reads the log of a guest that does not say.
+fn returned<T>(done: Result<T, Error>) -> Returned<T> {
+    done.map_err(|error| {
+        tell_once(format!("warning: wasi:keyvalue: {error}"));
+        error.into()
+    })
+}

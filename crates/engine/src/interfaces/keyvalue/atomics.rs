@@ -1,0 +1,108 @@
+//! `wasi:keyvalue/atomics`: numbers, and in `0.2.0-draft2` values that are replaced only if nobody else has.
+
+use std::sync::Arc;
+
+use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
+
+use super::error::Error;
+use super::store::Store;
+use super::{Bucket, copied, done, lent, on};
+use crate::host_calls;
+use crate::interfaces::types::CasError;
+use crate::state::State;
+
+/// A handle for one swap of a key's value.
+pub struct Cas {
+    store: Arc<Store>,
+    key: String,
+    version: u64,
+}
+
+impl Cas {
+    fn new(store: Arc<Store>, key: String) -> Result<Cas, Error> {
+        let version = store.watch(&key)?;
+        Ok(Cas { store, key, version })
+    }
+}
+
+impl Drop for Cas {
+    fn drop(&mut self) {
+        self.store.unwatch(&self.key);
+    }
+}
+
+/// Defines the interface of `0.2.0-draft`.
+pub fn define_draft(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    interface.func_wrap_async(
+        "increment",
+        |store, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
+            host_calls::enter("wasi:keyvalue/atomics increment");
+            on(store, bucket, move |store| {
+                let sum = store.increment(&key, delta.into(), 0..=u64::MAX.into())?;
+                u64::try_from(sum).map_err(|_| Error::Overflow)
+            })
+        },
+    )
+}
+
+/// Defines the interface of `0.2.0-draft2`.
+pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
+    interface.func_wrap_async(
+        "increment",
+        |store, (bucket, key, delta): (Resource<Bucket>, String, i64)| {
+            host_calls::enter("wasi:keyvalue/atomics increment");
+            on(store, bucket, move |store| {
+                let sum = store.increment(&key, delta.into(), i64::MIN.into()..=i64::MAX.into())?;
+                i64::try_from(sum).map_err(|_| Error::Overflow)
+            })
+        },
+    )?;
+    interface.resource("cas", ResourceType::host::<Cas>(), |mut store, cas| {
+        store.data_mut().table().delete(Resource::<Cas>::new_own(cas))?;
+        Ok(())
+    })?;
+    interface.func_wrap_async(
+        "[static]cas.new",
+        |mut store, (bucket, key): (Resource<Bucket>, String)| {
+            host_calls::enter("wasi:keyvalue/atomics cas.new");
+            Box::new(async move {
+                let kept = lent(&mut store, &bucket)?;
+                let is_sequential = store.data().is_sequential();
+                let made = done(is_sequential, kept, |store| Cas::new(store.clone(), key)).await?;
+                Ok((match made {
+                    Ok(cas) => Ok(store.data_mut().table().push(cas)?),
+                    Err(error) => Err(error),
+                },))
+            })
+        },
+    )?;
+    interface.func_wrap_async("[method]cas.current", |mut store, (cas,): (Resource<Cas>,)| {
+        host_calls::enter("wasi:keyvalue/atomics cas.current");
+        Box::new(async move {
+            let Cas { store: kept, key, .. } = store.data_mut().table().get(&cas)?;
+            let (kept, key) = (kept.clone(), key.clone());
+            let is_sequential = store.data().is_sequential();
+            Ok((done(is_sequential, kept, move |store| store.get(&key)).await?,))
+        })
+    })?;
+    interface.func_wrap_async("swap", |mut store, (cas, value): (Resource<Cas>, WasmList<u8>)| {
+        host_calls::enter("wasi:keyvalue/atomics swap");
+        let value = copied(&store, &value);
+        Box::new(async move {
+            let cas = store.data_mut().table().delete(cas)?;
+            let kept = cas.store.clone();
+            let is_sequential = store.data().is_sequential();
+            let swapped = done(is_sequential, kept, move |store| {
+                match store.swap(&cas.key, cas.version, value?)? {
+                    true => Ok(None),
+                    false => Cas::new(store.clone(), cas.key.clone()).map(Some),
+                }
+            });
+            Ok((match swapped.await? {
+                Ok(None) => Ok(()),
+                Ok(Some(newer)) => Err(CasError::Failed(store.data_mut().table().push(newer)?)),
+                Err(error) => Err(CasError::Store(error)),
+            },))
+        })
+    })
+}

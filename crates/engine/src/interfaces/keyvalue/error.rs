@@ -1,0 +1,52 @@
+//! Why a store cannot do what it is asked.
+
+use std::io::{self, ErrorKind};
+use std::path::PathBuf;
+
+use super::store::{KEY_BYTES, VALUE_BYTES};
+use crate::interfaces::types::StoreError;
+
+/// Why not. No text has a key or a value in it: they may be secret, and errors end in logs.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("there is no store {0:?}; allowed is \"default\" or an empty name")]
+    NoSuchStore(String),
+    #[error("cannot {action} the store {path}: {source}", path = .path.display())]
+    Io { action: &'static str, path: PathBuf, source: io::Error },
+    #[error("the store {path} is open in another process; only one can have it open", path = .0.display())]
+    InUse(PathBuf),
+    #[error("the store {path} is no regular file", path = .0.display())]
+    NoFile(PathBuf),
+    #[error("the file {path} is no store, or damaged: {reason}", path = .path.display())]
+    Damaged { path: PathBuf, reason: String },
+    #[error("the key has {0} bytes, and at most {KEY_BYTES} are allowed")]
+    LongKey(usize),
+    #[error("the value has {0} bytes, and at most {VALUE_BYTES} are allowed")]
+    LongValue(usize),
+    #[error("the store is full: it may have {} MiB, its keys and what it takes to keep them included", .0 >> 20)]
+    Full(u64),
+    #[error(
+        "the container's memory limit leaves no room for more in the store (resources.limits.memory)"
+    )]
+    NoMemory,
+    #[error("the values have more than {} MiB together; ask for fewer at a time", .0 >> 20)]
+    LongAnswer(usize),
+    #[error("the value is no whole number in decimal digits")]
+    NoNumber,
+    #[error("the sum is not within the range of the result")]
+    Overflow,
+    #[error("the cursor is not one that list-keys returned")]
+    Cursor,
+}
+
+impl From<Error> for StoreError {
+    fn from(error: Error) -> StoreError {
+        match error {
+            Error::NoSuchStore(_) => StoreError::NoSuchStore,
+            Error::Io { ref source, .. } if source.kind() == ErrorKind::PermissionDenied => {
+                StoreError::AccessDenied
+            }
+            other => StoreError::Other(other.to_string()),
+        }
+    }
+}

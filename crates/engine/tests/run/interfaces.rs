@@ -1,0 +1,79 @@
+//! Guests with the interfaces that a component gets because it imports them.
+
+use crate::{AS_IT_IS, Start, end, run, start};
+
+/// Logs once, and traps.
+const LOGGING: &str = r#"(component
+    (import "wasi:logging/logging" (instance $logging
+        (type $level' (enum "trace" "debug" "info" "warn" "error" "critical"))
+        (export "level" (type $level (eq $level')))
+        (export "log" (func (param "level" $level) (param "context" string) (param "message" string)))))
+    (core module $data (memory (export "memory") 1) (data (i32.const 0) "orderssold\nout"))
+    (core instance $data (instantiate $data))
+    (alias core export $data "memory" (core memory $memory))
+    (core func $log (canon lower (func $logging "log") (memory $memory)))
+    (core module $m
+        (import "host" "log" (func $log (param i32 i32 i32 i32 i32)))
+        (func (export "run") (result i32)
+            (call $log (i32.const 3) (i32.const 0) (i32.const 6) (i32.const 6) (i32.const 8))
+            unreachable))
+    (core instance $i (instantiate $m (with "host" (instance (export "log" (func $log))))))
+    (func $run (result (result)) (canon lift (core func $i "run")))
+    (instance $command (export "run" (func $run)))
+    (export "wasi:cli/run@0.2.3" (instance $command)))"#;
+
+#[test]
+fn a_message_is_a_line_on_stderr_and_the_call_is_known_when_the_guest_fails() {
+    let end = run(LOGGING);
+    assert_eq!((end.code, end.stdout.as_str()), (Some(134), ""), "{end:?}");
+    let line = r#"{"level":"warn","context":"orders","message":"sold\nout"}"#;
+    assert_eq!(end.stderr.lines().next(), Some(line), "{end:?}");
+    assert!(end.stderr.contains("last host call: wasi:logging log\n"), "{end:?}");
+}
+
+/// Sets values of 1 MiB, each with another key, until it is refused; `count` is how many there were.
+const FILLING: &str = r#"(component
+    (import "wasi:keyvalue/store@0.2.0-draft" (instance $store
+        (export "bucket" (type $bucket (sub resource)))
+        (type $error' (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+        (export "error" (type $error (eq $error')))
+        (export "open" (func (param "identifier" string) (result (result (own $bucket) (error $error)))))
+        (export "[method]bucket.set" (func (param "self" (borrow $bucket)) (param "key" string)
+            (param "value" (list u8)) (result (result (error $error)))))))
+    (core module $data
+        (memory (export "memory") 20)
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+    (core instance $data (instantiate $data))
+    (alias core export $data "memory" (core memory $memory))
+    (alias core export $data "realloc" (core func $realloc))
+    (core func $open (canon lower (func $store "open") (memory $memory) (realloc $realloc)))
+    (core func $set (canon lower (func $store "[method]bucket.set") (memory $memory) (realloc $realloc)))
+    (core module $m
+        (import "data" "memory" (memory 1))
+        (import "host" "open" (func $open (param i32 i32 i32)))
+        (import "host" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+        (func (export "count") (result i32) (local $count i32)
+            (call $open (i32.const 0) (i32.const 0) (i32.const 16))
+            (loop $more
+                (i32.store8 (i32.const 0) (i32.add (i32.const 65) (local.get $count)))
+                (call $set (i32.load (i32.const 20)) (i32.const 0) (i32.const 1)
+                    (i32.const 65536) (i32.const 1048576) (i32.const 32))
+                (if (i32.load8_u (i32.const 32)) (then (return (local.get $count))))
+                (local.set $count (i32.add (local.get $count) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $count) (i32.const 100))))
+            (local.get $count)))
+    (core instance $i (instantiate $m
+        (with "data" (instance $data))
+        (with "host" (instance (export "open" (func $open)) (export "set" (func $set))))))
+    (func (export "count") (result u32) (canon lift (core func $i "count"))))"#;
+
+#[test]
+fn a_store_in_memory_has_its_own_bound_and_that_of_the_containers_memory() {
+    let count = |memory| end(start(FILLING, &Start { export: Some("count"), memory, ..AS_IT_IS }));
+    let without = count(None);
+    assert_eq!(without.stdout.trim(), "15", "{without:?}");
+    assert!(without.stderr.contains("the store is full: it may have 16 MiB"), "{without:?}");
+    let within = count(Some(16 << 20));
+    assert_eq!(within.stdout.trim(), "7", "{within:?}");
+    assert!(within.stderr.contains("resources.limits.memory"), "{within:?}");
+}
