@@ -161,6 +161,7 @@ fn namespace(pid: Pid, name: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use std::process::{Child, Command};
+    use std::thread::sleep;
     use std::time::{Duration, Instant};
 
     use super::*;
