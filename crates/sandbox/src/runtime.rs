@@ -11,11 +11,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::mount::{MsFlags, mount};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::prctl::set_pdeathsig;
@@ -218,7 +217,8 @@ enum Ended {
 }
 
 fn wait(mut child: Child, limit: Duration) -> io::Result<Ended> {
-    let ended = PidFd::open(Pid::from_raw(child.id() as i32)).map(|process| ends(&process, limit));
+    let ended = PidFd::open(Pid::from_raw(child.id() as i32));
+    let ended = ended.map(|process| process.ends_within(limit));
     // One that cannot be opened is gone.
     if !ended.unwrap_or(true) {
         child.kill()?;
@@ -229,19 +229,6 @@ fn wait(mut child: Child, limit: Duration) -> io::Result<Ended> {
         Ok(status) => Ok(Ended::With(status)),
         Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Ended::Unseen),
         Err(error) => Err(error),
-    }
-}
-
-fn ends(process: &PidFd, limit: Duration) -> bool {
-    let end = Instant::now() + limit;
-    loop {
-        let left = end.saturating_duration_since(Instant::now());
-        let left = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        match poll(&mut [PollFd::new(process.as_fd(), PollFlags::POLLIN)], left) {
-            Ok(0) if Instant::now() < end => {}
-            Err(nix::Error::EINTR) => {}
-            ready => return ready.is_ok_and(|ready| ready > 0),
-        }
     }
 }
 
@@ -295,6 +282,8 @@ pub(crate) fn remove_state(state: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Instant;
+
     use super::*;
 
     fn runtime(program: impl Into<String>) -> Runtime {
