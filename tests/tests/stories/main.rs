@@ -43,4 +43,6 @@ mod shim;
 mod spans;
 mod stopping;
 mod survival;
+mod systemd;
+mod unified;
 mod warming;
