@@ -119,7 +119,9 @@ stop_node() {
 
 # A power cut, and the end of what was made for it.
 end_node() {
-    [ -z "${emulator:-}" ] || kill -KILL "$emulator" 2> /dev/null || true
+    if [ -n "${emulator:-}" ] && kill -KILL "$emulator" 2> /dev/null; then
+        wait "$emulator" 2> /dev/null || true
+    fi
     [ -z "${work:-}" ] || rm -rf "$work"
 }
 

@@ -143,7 +143,6 @@ fn the_limits_that_kubelet_sends_are_those_of_runcs_container() -> Result<()> {
         let is = |name: &str| program.iter().find(|it| it.0 == name).map(|it| it.1.as_str());
         assert_eq!(is("memory.max"), Some("67108864"));
         assert_eq!(is("memory.swap.max"), Some("0"));
-        assert_eq!(is("hugetlb.2MB.max"), Some("0"));
         let pod = node.run_pod(&Pod::new("guests"))?;
         assert_eq!(files(&pod.run(&limited(guest(node)?))?), program);
         Ok(())
