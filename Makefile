@@ -8,8 +8,8 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist dist-arm64 test-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
-	h2spec cluster-tools cluster cluster-down e2e test-k3s critest chaos matrix bench bench-quick bench-trace contenders check \
-	advisories documents fuzz fmt clean
+	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest chaos matrix bench bench-quick \
+	bench-trace contenders check advisories documents fuzz fmt clean
 
 # Where the programs are that are measured: of this shim what is shipped.
 CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
@@ -113,6 +113,20 @@ e2e: images installer-image cluster-tools ## run every test on Kubernetes
 test-k3s: images containerd ## k3s: its directories, its configuration and its killall script, on a containerd 2.x
 	@$(CARGO) test --release --locked --package tests --test stories -- k3s::
 
+node-image: ## make the disk of an emulated node: Debian with systemd, cgroup v2 and containerd (ARCH=, arm64 as well)
+	@tests/node/image.sh
+
+node: node-image ## boot it, with what is built, and look what it has (MEMORY=, CPUS=)
+	@tests/node/node.sh run tests/node/look.sh
+
+test-node: images containerd ## run stories on it, with systemd's cgroups and with cgroupfs (STORIES="unified:: pod::")
+	@$(CARGO) test --release --locked --package tests --test stories --no-run
+	@tests/node/node.sh test $(STORIES)
+	@tests/node/node.sh installed
+
+node-shell: node-image ## boot it with a console here
+	@tests/node/node.sh shell
+
 critest: images containerd ## run Kubernetes' tests of CRI with runc and with the shim, and write docs/conformance.md
 	@scripts/install-deps.sh critest
 	@scripts/build-go-tools.sh critest
@@ -155,7 +169,7 @@ check: deps ## formatting, lints, licences, shell scripts, manifests, documentat
 	@# Not benches/peer: it is one file, on another Wasmtime that would have to be compiled for it.
 	@$(CARGO) clippy --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches --all-targets -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
-	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh findings/*.sh .ci/run
+	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh tests/node/*.sh tests/node/inside/*.sh findings/*.sh .ci/run
 	@echo "== actionlint"; scripts/build-go-tools.sh charts; ! [ -x target/go/charts/actionlint ] || target/go/charts/actionlint \
 		.github/workflows/*.yaml manifests/ci/github-actions.yaml
 	@echo "== manifests"; scripts/install-deps.sh manifests; scripts/check-manifests.sh

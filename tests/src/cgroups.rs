@@ -1,9 +1,10 @@
 //! Cgroups that a test makes itself, as an administrator would.
 
+use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::wait::{self, SOON};
 
@@ -60,6 +61,24 @@ pub fn limit_memory(path: &str, bytes: i64) -> Result<()> {
     };
     let file = Path::new(HIERARCHIES).join(hierarchy).join(path.trim_start_matches('/')).join(file);
     fs::write(&file, bytes.to_string()).with_context(|| file.display().to_string())
+}
+
+/// Who makes the cgroups of Pods: `cgroupfs`, or `systemd` on a machine with v2 alone.
+const DRIVER: &str = "WASMTIME_SHIM_TEST_CGROUPS";
+
+/// Whether systemd is to make the cgroups of Pods (kubelet's `cgroupDriver: systemd`).
+pub fn by_systemd() -> Result<bool> {
+    match env::var(DRIVER).as_deref() {
+        Err(_) | Ok("cgroupfs") => Ok(false),
+        Ok("systemd") if is_unified() => Ok(true),
+        Ok("systemd") => bail!("{DRIVER}=systemd needs a machine with cgroup v2 alone"),
+        Ok(other) => bail!("{DRIVER}={other:?}: allowed are cgroupfs and systemd"),
+    }
+}
+
+/// The slice that systemd has above the slice of that name: `a.slice` above `a-b.slice` (systemd.slice(5)).
+pub fn slice_above(name: &str) -> String {
+    format!("{}.slice", name.split('-').next().unwrap_or(name))
 }
 
 /// Whether this machine has the one hierarchy of v2 alone.

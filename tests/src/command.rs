@@ -5,8 +5,11 @@ use std::fs::File;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
+
+use crate::wait::patient;
 
 /// What a program printed and how it ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,8 +42,8 @@ pub fn daemon(command: &mut Command, folder: &Path, log: &Path) -> Result<Child>
     command.spawn().with_context(|| format!("start {}", command.get_program().display()))
 }
 
-/// How long any program may take, in seconds. `ctr run` may have to compile a guest first.
-const LIMIT: &str = "90";
+/// How long any program may take. `ctr run` may have to compile a guest first.
+const LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs `program` with `args` and without input, and waits for its end.
 pub fn run<A: AsRef<OsStr>>(
@@ -58,7 +61,7 @@ pub fn run_and_feed<A: AsRef<OsStr>>(
 ) -> Result<Output> {
     let program = program.as_ref();
     let mut child = Command::new("timeout")
-        .args(["--kill-after=5", LIMIT])
+        .args(["--kill-after=5", &patient(LIMIT).as_secs().to_string()])
         .arg(program)
         .args(args)
         .stdin(Stdio::piped())

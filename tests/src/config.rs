@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 
+use crate::cgroups;
 use crate::containerd::Containerd;
 
 /// The address of the private containerd in `folder`. The path is short: a socket's has 107 bytes.
@@ -37,7 +38,7 @@ pub const PAUSE: &str = "registry.example/samples/pause:1";
 ///
 /// `restrict_oom_score_adj` lets the tests run where CAP_SYS_RESOURCE is missing, and network
 /// namespaces are kept in the state folder, so that each can be told to belong to this node.
-fn containerd(version: &Containerd, folder: &Path, plugins: &Path) -> String {
+fn containerd(version: &Containerd, folder: &Path, plugins: &Path, by_systemd: bool) -> String {
     let (sections, plugin) = match version.major {
         1 => (VERSION_1, "io.containerd.grpc.v1.cri"),
         _ => (VERSION_2, "io.containerd.cri.v1.runtime"),
@@ -50,9 +51,15 @@ fn containerd(version: &Containerd, folder: &Path, plugins: &Path) -> String {
         HANDLER.replace("HANDLER", name).replace("OPTIONS", &options)
     };
     let handlers: String = options(folder).map(|(name, text)| runtime(name, text)).concat();
+    let systemd = if by_systemd { SYSTEMD } else { "" };
+    let option = match version.major {
+        1 => format!("ConfigPath = \"{}\"", options_file(folder, BY_SYSTEMD).display()),
+        _ => "SystemdCgroup = true".into(),
+    };
+    let systemd = systemd.replace("OPTION", &option);
     let further: String =
         version.handlers.iter().map(|name| FURTHER.replace("NAME", name)).collect();
-    format!("{COMMON}{sections}{HANDLERS}{handlers}{further}")
+    format!("{COMMON}{sections}{HANDLERS}{systemd}{handlers}{further}")
         .replace("PLUGIN", plugin)
         .replace("FOLDER", &folder.display().to_string())
         .replace("CONFIG_VERSION", if version.major == 1 { "2" } else { "3" })
@@ -121,6 +128,17 @@ const HANDLERS: &str = r#"
   runtime_type = "io.containerd.wasmtime.v1"
 "#;
 
+/// What a node's `config.toml` has where kubelet's cgroup driver is systemd.
+const SYSTEMD: &str = r#"
+[plugins."PLUGIN".containerd.runtimes.runc.options]
+  SystemdCgroup = true
+[plugins."PLUGIN".containerd.runtimes.wasmtime.options]
+  OPTION
+"#;
+
+/// The file with that option, for containerd 1.
+const BY_SYSTEMD: &str = "systemd";
+
 /// One of another shim.
 const FURTHER: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.NAME]
@@ -155,5 +173,7 @@ pub fn write(version: &Containerd, folder: &Path, plugins: &Path) -> Result<()> 
     for (handler, text) in options(folder) {
         fs::write(options_file(folder, handler), text)?;
     }
-    Ok(fs::write(folder.join("config.toml"), containerd(version, folder, plugins))?)
+    fs::write(options_file(folder, BY_SYSTEMD), "SystemdCgroup = true")?;
+    let text = containerd(version, folder, plugins, cgroups::by_systemd()?);
+    Ok(fs::write(folder.join("config.toml"), text)?)
 }

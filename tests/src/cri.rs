@@ -17,6 +17,7 @@ use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Status};
 
 use crate::command::Output;
+use crate::wait::patient;
 
 /// A client of one containerd; clones share the connection, which survives containerd's restart.
 #[derive(Debug, Clone)]
@@ -203,7 +204,7 @@ impl Client {
         let mut service = self.service.clone();
         let mut request =
             Request::new(StartContainerRequest { container_id: container.to_owned() });
-        request.set_timeout(limit);
+        request.set_timeout(patient(limit));
         self.call("StartContainer", async move { service.start_container(request).await })?;
         Ok(())
     }
@@ -223,7 +224,7 @@ impl Client {
         let request = ExecSyncRequest {
             container_id: container.to_owned(),
             cmd: command.iter().map(|&word| word.to_owned()).collect(),
-            timeout: i64::try_from(limit.as_secs())?,
+            timeout: i64::try_from(patient(limit).as_secs())?,
         };
         let call = async move { service.exec_sync(request).await };
         let answer = self.call("ExecSync", call)?;
@@ -294,7 +295,7 @@ impl Client {
         name: &str,
         call: impl Future<Output = Result<tonic::Response<T>, Status>>,
     ) -> Result<T> {
-        let limited = async { tokio::time::timeout(self.limit, call).await };
+        let limited = async { tokio::time::timeout(patient(self.limit), call).await };
         let answer =
             self.runtime.block_on(limited).with_context(|| format!("{name}: no answer"))?;
         answer

@@ -18,7 +18,7 @@ use crate::disk::Disk;
 use crate::network::{self, Bridge};
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
-use crate::{Pod, RunningPod, command, config, cri, installer, interrupt, shim};
+use crate::{Pod, RunningPod, cgroups, command, config, cri, installer, interrupt, shim};
 
 /// A node. Whoever started it calls [`Node::stop`]; dropped without, after a failure, it wipes away
 /// what it can and says what containerd complained about.
@@ -240,7 +240,19 @@ impl Node {
 
     /// The cgroup that holds the Pods of this node, and nothing else.
     pub fn cgroup_parent(&self) -> String {
-        format!("/{}", self.name)
+        match cgroups::by_systemd() {
+            Ok(true) => format!("/{}/{}.slice", cgroups::slice_above(&self.name), self.name),
+            _ => format!("/{}", self.name),
+        }
+    }
+
+    /// The cgroup of a Pod's sandbox or of a container.
+    pub fn cgroup_of(&self, id: &str) -> String {
+        let parent = self.cgroup_parent();
+        match cgroups::by_systemd() {
+            Ok(true) => format!("{parent}/cri-containerd-{id}.scope"),
+            _ => format!("{parent}/{id}"),
+        }
     }
 
     /// The last errors in containerd's log, cut to a readable length.

@@ -25,7 +25,7 @@ use crate::config;
 use crate::containerd::repository;
 use crate::interrupt;
 use crate::traces::Traces;
-use crate::wait::{self, SOON};
+use crate::wait::{self, SOON, patient};
 
 /// containerd's namespace of the containers here.
 const NAMESPACE: &str = "tests";
@@ -239,7 +239,7 @@ impl Shim {
 
     /// The same for a caller with that much patience.
     pub fn create_within(&self, limit: Duration, request: &CreateTaskRequest) -> Answer<u32> {
-        let answer = self.tasks.create(context::with_duration(limit), request);
+        let answer = self.tasks.create(context::with_duration(patient(limit)), request);
         answer.map(|answer| answer.pid()).map_err(refusal)
     }
 
@@ -332,7 +332,7 @@ impl Shim {
     pub fn start_exec_within(&self, limit: Duration, id: &str, exec_id: &str) -> Answer<()> {
         let (id, exec_id) = (id.into(), exec_id.into());
         let request = StartRequest { id, exec_id, ..Default::default() };
-        let answer = self.tasks.start(context::with_duration(limit), &request);
+        let answer = self.tasks.start(context::with_duration(patient(limit)), &request);
         answer.map(drop).map_err(refusal)
     }
 
@@ -398,7 +398,7 @@ fn any(name: &str, value: &Value) -> MessageField<Any> {
 }
 
 fn limit() -> context::Context {
-    context::with_duration(LIMIT)
+    context::with_duration(patient(LIMIT))
 }
 
 fn refusal(error: ttrpc::Error) -> Refusal {

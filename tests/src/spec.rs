@@ -103,9 +103,7 @@ impl Pod {
 pub struct Container {
     config: ContainerConfig,
     security: LinuxContainerSecurityContext,
-    memory: i64,
-    cpu_shares: i64,
-    processors: String,
+    resources: LinuxContainerResources,
 }
 
 /// What kubelet makes of a container that asks for no processor, and of each that one asks for.
@@ -127,7 +125,12 @@ impl Container {
             readonly_paths: ["/proc/bus", "/proc/sys"].map(Into::into).into(),
             ..Default::default()
         };
-        Self { config, security, memory: 0, cpu_shares: NO_PROCESSOR, processors: String::new() }
+        let resources = LinuxContainerResources {
+            cpu_shares: NO_PROCESSOR,
+            oom_score_adj: 1000,
+            ..Default::default()
+        };
+        Self { config, security, resources }
     }
 
     /// What the Pod's author has written for the image, where CRI is given its id, as by kubelet.
@@ -138,13 +141,13 @@ impl Container {
 
     /// On these processors alone (cpuset(7), "List format").
     pub fn processors(mut self, list: &str) -> Self {
-        self.processors = list.into();
+        self.resources.cpuset_cpus = list.into();
         self
     }
 
     /// Asks for so many processors (`requests.cpu`).
     pub fn cpu_request(mut self, processors: usize) -> Self {
-        self.cpu_shares = processors as i64 * PROCESSOR;
+        self.resources.cpu_shares = processors as i64 * PROCESSOR;
         self
     }
 
@@ -259,7 +262,37 @@ impl Container {
 
     /// May use so much memory, in bytes.
     pub fn memory_limit(mut self, bytes: i64) -> Self {
-        self.memory = bytes;
+        self.resources.memory_limit_in_bytes = bytes;
+        self
+    }
+
+    /// And so much of huge pages of that size (`2MB`).
+    pub fn huge_pages(mut self, size: &str, bytes: u64) -> Self {
+        let limit = HugepageLimit { page_size: size.into(), limit: bytes };
+        self.resources.hugepage_limits.push(limit);
+        self
+    }
+
+    /// With this file of its cgroup, on v2.
+    pub fn cgroup_file(mut self, file: &str, value: &str) -> Self {
+        self.resources.unified.insert(file.into(), value.into());
+        self
+    }
+
+    /// With a capability that others have not (`CAP_` left out).
+    pub fn capability(mut self, name: &str) -> Self {
+        let capabilities = self.security.capabilities.get_or_insert_default();
+        capabilities.add_capabilities.push(name.into());
+        self
+    }
+
+    /// With a device of the host's, for which `permissions` are of `rwm`.
+    pub fn device(mut self, host: &str, container: &str, permissions: &str) -> Self {
+        self.config.devices.push(Device {
+            host_path: host.into(),
+            container_path: container.into(),
+            permissions: permissions.into(),
+        });
         self
     }
 
@@ -272,17 +305,10 @@ impl Container {
     /// The message for CRI, with the limits that kubelet gives a Pod that asks for no others.
     pub(crate) fn config(&self) -> ContainerConfig {
         let metadata = self.config.metadata.clone().unwrap_or_default();
-        let resources = LinuxContainerResources {
-            cpu_shares: self.cpu_shares,
-            oom_score_adj: 1000,
-            memory_limit_in_bytes: self.memory,
-            cpuset_cpus: self.processors.clone(),
-            ..Default::default()
-        };
         ContainerConfig {
             log_path: format!("{}-{}.log", metadata.name, metadata.attempt),
             linux: Some(LinuxContainerConfig {
-                resources: Some(resources),
+                resources: Some(self.resources.clone()),
                 security_context: Some(self.security.clone()),
             }),
             ..self.config.clone()

@@ -12,6 +12,7 @@ use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
 
+use crate::cgroups;
 use crate::command;
 use crate::config;
 use crate::node::KUBERNETES;
@@ -146,6 +147,16 @@ impl Traces {
         let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
         for hierarchy in hierarchies.map(|entry| entry.path()).chain([CGROUPS.into()]) {
             let _ = fs::remove_dir(hierarchy.join(&self.node));
+        }
+        let slice = format!("{}.slice", self.node);
+        let folder = Path::new(CGROUPS).join(cgroups::slice_above(&self.node)).join(&slice);
+        let is_empty = fs::read_dir(&folder).is_ok_and(|entries| {
+            !entries.flatten().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+        });
+        if is_empty {
+            // systemd's own directory: it keeps a slice until it is told otherwise.
+            let _ = command::run("systemctl", ["stop", &slice]);
+            let _ = fs::remove_dir(folder);
         }
     }
 

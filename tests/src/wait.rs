@@ -1,5 +1,7 @@
 //! Waiting for something to become true, always with an end.
 
+use std::env;
+use std::sync::LazyLock;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -11,6 +13,20 @@ pub const SOON: Duration = Duration::from_secs(20);
 /// For what may compile a guest first, on two cores that are shared.
 pub const EVENTUALLY: Duration = Duration::from_secs(90);
 
+/// Multiplies the time limits of calls and waits, for machines that are slower than a loaded one, such as an emulated node.
+const FACTOR: &str = "WASMTIME_SHIM_TEST_PATIENCE";
+
+static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
+    let text = env::var(FACTOR).unwrap_or_else(|_| "1".into());
+    let factor = text.parse().ok().filter(|factor| *factor > 0);
+    factor.unwrap_or_else(|| panic!("{FACTOR}={text:?}: allowed is a whole number from 1"))
+});
+
+/// A time limit as long as this machine needs it.
+pub fn patient(limit: Duration) -> Duration {
+    limit * *PATIENCE
+}
+
 /// How often is looked.
 const INTERVAL: Duration = Duration::from_millis(25);
 
@@ -20,7 +36,7 @@ pub fn until<T>(
     what: &str,
     mut answer: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
-    let start = Instant::now();
+    let (start, limit) = (Instant::now(), patient(limit));
     loop {
         if let Some(answer) = answer()? {
             return Ok(answer);

@@ -18,7 +18,7 @@ use crate::cgroup::Cgroup;
 use crate::isolate::{Made, PID};
 use crate::members::Members;
 use crate::zygote::Guests;
-use crate::{Create, Error, Workload, building, isolate, program, spec};
+use crate::{Change, Create, Error, Workload, building, isolate, program, spec};
 
 /// Files of what is [`Recorded`], and of the [`Members`].
 const RECORD: &str = "create.json";
@@ -75,6 +75,23 @@ pub fn start(bundle: &Path, id: &str, time: Duration) -> Result<(), Error> {
     match recorded(bundle).filter(Recorded::is_program) {
         Some(recorded) => program::start(&recorded, id, time),
         None => isolate::start(bundle, &folder(bundle), Instant::now() + time),
+    }
+}
+
+/// Carries out a change: the OCI runtime that of a program's container.
+pub fn change(bundle: &Path, id: &str, change: &Change) -> Result<(), Error> {
+    let recorded = recorded(bundle).ok_or(Error::Gone { process: "container" })?;
+    if recorded.is_program() {
+        return program::change(&recorded, id, change);
+    }
+    let cgroup = cgroup(&recorded.spec, id, recorded.record.create.systemd_cgroup)?;
+    match change {
+        Change::Pause => cgroup.freeze(),
+        Change::Resume => cgroup.thaw(),
+        Change::Update(limits) => {
+            let limits = serde_json::from_value(limits.clone());
+            cgroup.update(&limits.map_err(Error::malformed("read the limits"))?)
+        }
     }
 }
 

@@ -34,7 +34,7 @@ const EXEC_FIFO: &str = "exec.fifo";
 /// a loaded machine needs.
 const EXECUTION: Tries = Tries { count: 5000, pause: Duration::from_micros(200) };
 
-/// A change to a container that the runtime carries out.
+/// A change to a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
     /// Stops its processes where they are.
@@ -147,15 +147,14 @@ fn executable(pid: Pid) -> Option<(u64, u64)> {
 }
 
 /// Carries out a change.
-pub fn change(bundle: &Path, id: &str, change: &Change) -> Result<(), Error> {
-    let recorded = create::recorded(bundle).ok_or(Error::Gone { process: "container" })?;
+pub fn change(recorded: &Recorded, id: &str, change: &Change) -> Result<(), Error> {
     let resources;
     let call = match change {
-        Change::Pause => by_id(&recorded, "pause", id)?,
-        Change::Resume => by_id(&recorded, "resume", id)?,
+        Change::Pause => by_id(recorded, "pause", id)?,
+        Change::Resume => by_id(recorded, "resume", id)?,
         Change::Update(limits) => {
             resources = in_file(limits)?;
-            let mut call = by_id(&recorded, "update", id)?;
+            let mut call = by_id(recorded, "update", id)?;
             let path = runtime::path_of(&resources);
             call.args.splice(0..0, ["--resources".into(), path.into()]);
             call

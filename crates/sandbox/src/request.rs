@@ -22,7 +22,7 @@ pub enum Request {
     /// ([`crate::Zygote::exec`]). Descriptors: the pipe, the container's first process ([`crate::pidfd`]), those of stdin, stdout and stderr that [`Exec::stdio`] announces, the files of a
     /// [`Workload::Guest`], and the console of [`Exec::console`].
     Exec(Box<Exec>),
-    /// Have the OCI runtime change the container of a [`Workload::Program`].
+    /// Change a container: that of a [`Workload::Program`] by the OCI runtime, another's cgroup.
     Change {
         /// The OCI bundle the container was created from.
         bundle: PathBuf,

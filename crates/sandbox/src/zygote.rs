@@ -306,7 +306,7 @@ fn carry_out(
             program::exec(*request, fds).map(|pid| Reply::Created { pid })
         }
         Request::Change { bundle, id, change } => {
-            program::change(&bundle, &id, &change).map(|()| Reply::Changed)
+            create::change(&bundle, &id, &change).map(|()| Reply::Changed)
         }
         Request::Exec(request) => {
             trace::end();

@@ -244,7 +244,7 @@ impl Shared {
         }
     }
 
-    /// Has the OCI runtime change a program's container.
+    /// Has a container changed by another process: a program's by the OCI runtime, others where systemd has to be asked.
     pub async fn change(
         self: &Arc<Self>,
         container: &Container,

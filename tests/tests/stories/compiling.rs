@@ -209,7 +209,7 @@ fn a_compilation_is_charged_to_its_pod() -> Result<()> {
         })?;
         let charged = |controller: &str| {
             let line = cgroups.lines().find(|line| line.contains(controller));
-            line.is_some_and(|line| line.ends_with(&format!("{}/{}", node.cgroup_parent(), pod.id)))
+            line.is_some_and(|line| line.ends_with(&node.cgroup_of(&pod.id)))
         };
         // Each controller of v1 has a line, v2 one for all.
         let controllers: &[_] =

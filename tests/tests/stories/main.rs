@@ -50,5 +50,7 @@ mod shim;
 mod spans;
 mod stopping;
 mod survival;
+mod systemd;
+mod unified;
 mod upgrading;
 mod warming;

@@ -103,6 +103,13 @@ impl Cgroup {
         Ok(hierarchies)
     }
 
+    /// v2: enables on the way down to the cgroup what is available.
+    pub(super) fn enable_above(&self) {
+        let mut above: Vec<_> = self.path.ancestors().skip(1).collect();
+        above.reverse();
+        above.into_iter().for_each(|path| enable_controllers(&below(&self.hierarchies, path)));
+    }
+
     fn make_path(&self, hierarchy: &Path) -> io::Result<()> {
         let mut directory = hierarchy.to_owned();
         for part in self.path.strip_prefix("/").unwrap_or(&self.path) {
@@ -203,6 +210,22 @@ mod tests {
         assert_eq!(read(host.path().join("pods").join(ENABLED)), "+memory");
         assert!(!host.path().join("pods/c1").join(ENABLED).exists());
         assert!(cgroup.directory().is_some());
+    }
+
+    #[test]
+    fn a_scope_has_the_controllers_that_systemd_does_not_know_as_well() {
+        let host = tempfile::tempdir().expect("temporary directory");
+        let slices = ["", "kubepods.slice", "kubepods.slice/kubepods-pod1.slice"];
+        for slice in slices {
+            write(&host.path().join(slice).join(AVAILABLE), "memory hugetlb\n");
+            write(&host.path().join(slice).join(ENABLED), "memory\n");
+        }
+        let path = Path::new("kubepods-pod1.slice:cri-containerd:c1");
+        let scope = Cgroup::in_hierarchies(host.path(), Some(path), "c1", true).expect("a scope");
+        scope.enable_above();
+        for slice in slices {
+            assert_eq!(read(host.path().join(slice).join(ENABLED)), "+hugetlb", "{slice:?}");
+        }
     }
 
     #[test]

@@ -1,13 +1,16 @@
 //! Scopes that systemd makes on request (org.freedesktop.systemd1(5); systemd.resource-control(5)).
 //!
 //! systemd is told the limits that it knows, because it writes them again when it reloads; all of them are also written to the
-//! cgroup's files. While systemd executes itself anew it answers nobody, so that calls are repeated for some seconds.
+//! cgroup's files. While systemd executes itself anew it answers nobody, so calls are repeated until their time is up.
+//!
+//! Each call is made by a process of its own: the library starts threads, which neither a process that goes on to fork may have
+//! nor the shim is to keep.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -17,16 +20,20 @@ use zbus::blocking::connection::Builder;
 use zbus::zvariant::{OwnedObjectPath, Value};
 
 use super::scope::Scope;
-use super::{Cgroup, EMPTY, properties};
+use super::{Cgroup, properties};
+use crate::pidfd::PidFd;
 use crate::zygote::exit;
-use crate::{Error, wait, wire};
+use crate::{Error, pidfd, wire};
 
-/// How often, and after which pause, a call is repeated: 10 s in all. systemd executes itself anew within a second or two.
-const TRIES: u32 = 40;
+/// How long systemd may take in all to do what it is asked for: as long as runc waits for a scope. It executes itself anew within
+/// a second or two; a kubelet that waits for a container gives up after two minutes.
+const TIME: Duration = Duration::from_secs(30);
+
+/// Pause before a call is repeated.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// How long systemd may take to answer.
-const ANSWER: Duration = Duration::from_secs(10);
+/// Pause between two looks whether the process is in its scope.
+const MOVING_PAUSE: Duration = Duration::from_millis(10);
 
 const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
 const MISSING: &str = "org.freedesktop.systemd1.NoSuchUnit";
@@ -34,12 +41,21 @@ const MISSING: &str = "org.freedesktop.systemd1.NoSuchUnit";
 type Properties = BTreeMap<&'static str, Value<'static>>;
 
 impl Cgroup {
-    /// Has the scope made with a process in it, and returns when the process is there. In a process of its own: the library
-    /// starts threads, and the caller goes on to fork.
+    /// Has the scope made with a process in it, and returns when the process is there. The scope then has the controllers that
+    /// systemd does not know as well, such as that of huge pages.
     pub(crate) fn start_scope(&self, pid: Pid, resources: &LinuxResources) -> Result<(), Error> {
-        self.by_another(|| self.start(pid, resources))?;
-        let moved = wait::try_until(EMPTY, || Ok(self.pids()?.contains(&pid).then_some(())))?;
-        moved.ok_or_else(|| self.refuse("systemd has not moved the container's process there"))
+        let end = Instant::now() + TIME;
+        self.by_another(end, || self.start(pid, resources, end))?;
+        while !self.pids()?.contains(&pid) {
+            if Instant::now() >= end {
+                let time = TIME.as_secs();
+                let reason = format!("systemd has not moved process {pid} there within {time} s");
+                return Err(self.refuse(&reason));
+            }
+            sleep(MOVING_PAUSE);
+        }
+        self.enable_above();
+        Ok(())
     }
 
     /// Has the scope removed, unless somebody is still in it.
@@ -47,8 +63,9 @@ impl Cgroup {
         if !self.pids()?.is_empty() {
             return Ok(());
         }
-        self.by_another(|| {
-            let stopped = call(|manager| {
+        let end = Instant::now() + TIME;
+        self.by_another(end, || {
+            let stopped = call(end, |manager| {
                 manager.call::<_, _, OwnedObjectPath>("StopUnit", &(self.unit(), "replace"))
             });
             match stopped {
@@ -61,18 +78,20 @@ impl Cgroup {
     /// Sets the limits that systemd knows.
     pub(super) fn limit_scope(&self, resources: &LinuxResources) -> Result<(), Error> {
         let properties: Vec<_> = properties::of(resources).into_iter().collect();
-        let set = call(|manager| {
-            manager.call::<_, _, ()>("SetUnitProperties", &(self.unit(), true, &properties))
-        });
-        set.map_err(|error| self.refuse(&format!("systemd: {error}")))
+        let end = Instant::now() + TIME;
+        self.by_another(end, || {
+            call(end, |manager| {
+                manager.call::<_, _, ()>("SetUnitProperties", &(self.unit(), true, &properties))
+            })
+        })
     }
 
-    fn start(&self, pid: Pid, resources: &LinuxResources) -> zbus::Result<()> {
+    fn start(&self, pid: Pid, resources: &LinuxResources, end: Instant) -> zbus::Result<()> {
         let (unit, properties) = (self.unit(), self.properties(pid, resources));
         let properties: Vec<_> = properties.into_iter().collect();
         let none: [(&str, Vec<(&str, Value<'_>)>); 0] = [];
         let start = || {
-            call(|manager| {
+            call(end, |manager| {
                 let arguments = (&unit, "replace", &properties, &none[..]);
                 manager.call::<_, _, OwnedObjectPath>("StartTransientUnit", &arguments).map(drop)
             })
@@ -83,12 +102,12 @@ impl Cgroup {
             return started;
         }
         // One of that name that has failed is in the way; or it runs, for others that share the cgroup.
-        let _ = call(|manager| manager.call::<_, _, ()>("ResetFailedUnit", &(&unit,)));
+        let _ = call(end, |manager| manager.call::<_, _, ()>("ResetFailedUnit", &(&unit,)));
         let started = start();
         if !exists(&started) {
             return started;
         }
-        call(|manager| {
+        call(end, |manager| {
             let pids = vec![pid.as_raw().unsigned_abs()];
             manager.call::<_, _, ()>("AttachProcessesToUnit", &(&unit, "", pids))
         })
@@ -119,8 +138,12 @@ impl Cgroup {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Forks a process for what is to be called, and waits for it.
-    fn by_another(&self, calls: impl FnOnce() -> zbus::Result<()>) -> Result<(), Error> {
+    /// Forks a process for what is to be called, and waits for it up to `end`. For request processes, which have one thread.
+    fn by_another(
+        &self,
+        end: Instant,
+        calls: impl FnOnce() -> zbus::Result<()>,
+    ) -> Result<(), Error> {
         let (mut ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair"))?;
         // SAFETY: request processes have one thread.
         match unsafe { fork() }.map_err(Error::system("fork to ask systemd"))? {
@@ -131,10 +154,18 @@ impl Cgroup {
             }
             ForkResult::Parent { child } => {
                 drop(theirs);
-                let mut bytes = Vec::new();
-                let read = ours.read_to_end(&mut bytes);
+                let is_late = !PidFd::open(child)?.ends_by(end);
+                if is_late {
+                    pidfd::signal(child, libc::SIGKILL)?;
+                }
                 let _ = waitpid(child, None);
-                read.map_err(Error::io("wait for systemd's answer"))?;
+                if is_late {
+                    let reason = format!("systemd has not answered within {} s", TIME.as_secs());
+                    return Err(self.refuse(&reason));
+                }
+                // It fits into the socket: the process has ended, and nobody else writes.
+                let mut bytes = Vec::new();
+                ours.read_to_end(&mut bytes).map_err(Error::io("read systemd's answer"))?;
                 match serde_json::from_slice::<String>(&bytes) {
                     Ok(reason) if reason.is_empty() => Ok(()),
                     Ok(reason) => Err(self.refuse(&format!("systemd: {reason}"))),
@@ -146,24 +177,23 @@ impl Cgroup {
 }
 
 /// Calls a method of systemd's.
-fn call<T>(method: impl Fn(&Proxy<'_>) -> zbus::Result<T>) -> zbus::Result<T> {
-    persist(PAUSE, || {
-        let connection = Builder::system()?.method_timeout(ANSWER).build()?;
+fn call<T>(end: Instant, method: impl Fn(&Proxy<'_>) -> zbus::Result<T>) -> zbus::Result<T> {
+    persist(end, || {
+        let left = end.saturating_duration_since(Instant::now());
+        let connection = Builder::system()?.method_timeout(left).build()?;
         let name = "org.freedesktop.systemd1";
         let interface = "org.freedesktop.systemd1.Manager";
         method(&Proxy::new(&connection, name, "/org/freedesktop/systemd1", interface)?)
     })
 }
 
-/// Repeats what fails because systemd is not there. What it refuses is not repeated.
-fn persist<T>(pause: Duration, mut attempt: impl FnMut() -> zbus::Result<T>) -> zbus::Result<T> {
-    let mut tries = 1;
+/// Repeats up to `end` what fails because systemd is not there. What it refuses is not repeated.
+fn persist<T>(end: Instant, mut attempt: impl FnMut() -> zbus::Result<T>) -> zbus::Result<T> {
     loop {
         match attempt() {
-            Err(error) if tries < TRIES && is_passing(&error) => sleep(pause),
+            Err(error) if Instant::now() + PAUSE < end && is_passing(&error) => sleep(PAUSE),
             answer => return answer,
         }
-        tries += 1;
     }
 }
 
@@ -212,25 +242,42 @@ mod tests {
     #[test]
     fn a_call_is_repeated_while_systemd_is_not_there_and_no_longer() {
         let gone = || zbus::Error::from(IoError::from(ErrorKind::ConnectionRefused));
+        let soon = |pauses| Instant::now() + PAUSE * pauses;
         let mut left = 3;
-        let answer = persist(Duration::ZERO, || {
+        let answer = persist(soon(20), || {
             left -= 1;
             if left > 0 { Err(gone()) } else { Ok(7) }
         });
         assert_eq!(answer.expect("answers in the end"), 7);
-        let mut calls = 0;
-        let answer: zbus::Result<()> = persist(Duration::ZERO, || {
+        let (mut calls, begin) = (0, Instant::now());
+        let answer: zbus::Result<()> = persist(soon(3), || {
             calls += 1;
             Err(gone())
         });
-        assert!(answer.is_err());
-        assert_eq!(calls, TRIES);
+        assert!(answer.is_err() && begin.elapsed() < PAUSE * 4);
+        assert!((2..=3).contains(&calls), "{calls}");
         let mut calls = 0;
-        let answer: zbus::Result<()> = persist(Duration::ZERO, || {
+        let answer: zbus::Result<()> = persist(soon(20), || {
             calls += 1;
             Err(zbus::Error::InvalidField)
         });
         assert!(answer.is_err());
         assert_eq!(calls, 1);
+    }
+
+    #[test]
+    fn a_bus_that_does_not_answer_is_given_up_when_the_time_is_up() {
+        let host = tempfile::tempdir().expect("temporary directory");
+        std::fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
+        let path = Path::new("kubepods-pod1.slice:cri-containerd:c1");
+        let cgroup = Cgroup::in_hierarchies(host.path(), Some(path), "c1", true).expect("a scope");
+        let begin = Instant::now();
+        let answer = cgroup.by_another(begin + PAUSE, || {
+            sleep(TIME);
+            Ok(())
+        });
+        let error = answer.expect_err("is given up").to_string();
+        assert!(error.contains("has not answered"), "{error}");
+        assert!(begin.elapsed() < TIME / 3);
     }
 }

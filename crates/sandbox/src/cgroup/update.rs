@@ -16,7 +16,8 @@ use crate::Error;
 pub(super) const UNLIMITED: i64 = -1;
 
 impl Cgroup {
-    /// Sets the limits that are given (OCI runtime spec, "Control groups").
+    /// Sets the limits that are given (OCI runtime spec, "Control groups"). For a scope of systemd ([`Cgroup::by_systemd`]) it
+    /// forks, and is for processes with one thread.
     ///
     /// # Errors
     /// [`Error::Limit`] when the kernel does not take one, or has no such limit.

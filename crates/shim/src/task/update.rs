@@ -20,12 +20,17 @@ pub async fn update(shared: Arc<Shared>, request: UpdateTaskRequest) -> Result<E
     let container = shared.container(&request.id)?;
     container.first().lifecycle().may_update()?;
     let (resources, json) = resources(request.resources.as_ref())?;
-    if container.kind() == Kind::Program {
-        // runc also keeps them in its state, and has systemd keep them.
+    if is_by_another(&container) {
         shared.change(&container, Change::Update(json)).await?;
     }
     blocking(move || set(&container, &resources)).await?;
     Ok(Empty::new())
+}
+
+/// Whether another process than the shim sets the limits of the cgroup. runc also keeps a program's in its state; the library
+/// that speaks to systemd would leave its threads and memory in the shim.
+fn is_by_another(container: &Container) -> bool {
+    container.kind() == Kind::Program || container.cgroup().by_systemd()
 }
 
 /// The limits as far as they are understood here, and all of them.
@@ -40,7 +45,7 @@ fn resources(any: Option<&Any>) -> Result<(LinuxResources, Value), Error> {
 }
 
 fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
-    if container.kind() != Kind::Program {
+    if !is_by_another(container) {
         container.cgroup().update(resources)?;
     }
     let limit = resources.memory().as_ref().and_then(|memory| memory.limit());

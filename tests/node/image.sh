@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Makes the disk of the emulated node: Debian with systemd, cgroup v2 and containerd. The same recipe is not made again.
+#
+# ARCH is Debian's name of an architecture. Prints the directory that it is in: root.img, vmlinuz, initrd.img.
+# In the kernel's list of binfmt_misc an interpreter for a foreign ARCH must be registered (package qemu-user-static).
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+target=${NODE_TARGET:-$here/../../target/node}
+
+arch=${ARCH:-$(dpkg --print-architecture)}
+suite=trixie
+size=6G
+
+main() {
+    need mmdebstrap mmdebstrap
+    need mke2fs e2fsprogs
+    local image
+    image=$target/root-$arch-$(recipe | sha256sum | cut -c1-12)
+    if ! [ -e "$image/root.img" ]; then
+        rm -rf "$image.new" && mkdir -p "$image.new"
+        make "$image.new" >&2
+        mv -T "$image.new" "$image"
+    fi
+    echo "$image"
+}
+
+need() {
+    command -v "$1" > /dev/null || { echo "error: no $1 here: apt-get install $2" >&2; exit 1; }
+}
+
+# All that the image is made of.
+recipe() {
+    cat "$here/image.sh" "$here/packages.txt" "$here"/inside/*
+}
+
+make() {
+    local out=$1 packages
+    packages=$(grep -v '^#' "$here/packages.txt" | sed "s/ARCH/$arch/" | paste -sd,)
+    echo "== make the root of the node: Debian $suite for $arch (5 minutes)"
+    mkdir "$out/root"
+    nice mmdebstrap --quiet --variant=minbase --architectures="$arch" --include="$packages" \
+        --customize-hook="$here/inside/customize.sh" \
+        "$suite" "$out/root"
+    cp -L "$out/root/vmlinuz" "$out/root/initrd.img" "$out/"
+    echo "== write its disk"
+    nice mke2fs -q -t ext4 -E lazy_itable_init=1 -d "$out/root" "$out/root.img.new" "$size" > /dev/null
+    rm -rf "$out/root"
+    mv "$out/root.img.new" "$out/root.img"
+}
+
+main

@@ -1,0 +1,85 @@
+#!/usr/bin/env bash
+# An emulated node with systemd and cgroup v2, and what is built here in it.
+#
+#   node.sh test [STORY...]   the stories whose names begin so (default: tests/node/stories.txt), with systemd's cgroups and with
+#                             cgroupfs; what they print is in target/node/results
+#   node.sh installed         the installer on the node's own containerd, a restart of that and a reboot with containers
+#   node.sh run SCRIPT...     a shell script on the node
+#   node.sh shell             a console as root; `poweroff` or ctrl-A x end it
+#
+# ARCH (Debian's name), MEMORY (MiB) and CPUS describe the node. It is emulated, ten to thirty times slower than the machine, and has
+# no network but a port of 127.0.0.1. It runs as long as this command, and what it writes is lost.
+set -euo pipefail
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+root=$(cd "$here/../.." && pwd)
+# shellcheck source=tests/node/emulator.sh
+. "$here/emulator.sh"
+
+main() {
+    local action=${1:-}
+    [ $# -eq 0 ] || shift
+    case $action in
+        test) test_stories "$@" ;;
+        run) start_node && cat -- "$@" | on_node ;;
+        installed) try_installed ;;
+        shell) start_node -serial mon:stdio ;;
+        *) sed -n '2,/^set /{/^#/s/^# \?//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
+    esac
+}
+
+# What `wait` of the tests is multiplied by: an emulated processor is that much slower.
+patience=8
+
+test_stories() {
+    local stories=("$@") cgroups failed=0
+    [ $# -gt 0 ] || mapfile -t stories < <(grep -v '^#' "$here/stories.txt")
+    mkdir -p "$results"
+    start_node
+    for cgroups in ${NODE_CGROUPS:-systemd cgroupfs}; do
+        echo "== stories with $cgroups (an hour and more for all): ${stories[*]}"
+        run_stories "$cgroups" "${stories[@]}" | tee "$results/$cgroups.log" || failed=1
+    done
+    collect > "$results/node.log" || true
+    stop_node
+    [ $failed -eq 0 ] || echo "error: see target/node/results" >&2
+    return $failed
+}
+
+# Each group by itself: a node that is short of memory keeps no more than one in /tmp. systemd:: has systemd executed anew, which
+# nothing else is to run beside.
+run_stories() {
+    local cgroups=$1
+    shift
+    on_node << END
+export WASMTIME_SHIM_TEST_CGROUPS=$cgroups WASMTIME_SHIM_TEST_PATIENCE=$patience
+export WASMTIME_SHIM_TEST_CONTAINERD="${WASMTIME_SHIM_TEST_CONTAINERD:-2}"
+cd '$root/tests'
+failed=0
+for group in ${*@Q}; do
+    threads=$cpus
+    case \$group in
+        systemd::*) [ $cgroups = systemd ] || continue; threads=1 ;;
+    esac
+    echo "== \$group"
+    '$root/target/release/stories' --include-ignored --test-threads=\$threads "\$group" || failed=1
+done
+exit \$failed
+END
+}
+
+try_installed() {
+    start_node
+    { echo 'set -- install' && cat "$here/installed.sh"; } | on_node
+    reboot_node
+    { echo 'set -- after-reboot' && cat "$here/installed.sh"; } | on_node
+    stop_node
+}
+
+collect() {
+    on_node << 'END'
+journalctl --no-pager --priority=warning --lines=400
+systemctl --no-pager list-units --failed
+END
+}
+
+main "$@"
