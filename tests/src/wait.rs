@@ -16,6 +16,7 @@ pub const EVENTUALLY: Duration = Duration::from_secs(90);
 /// Multiplies the time limits of calls and waits, for machines that are slower than a loaded one, such as an emulated node.
 const FACTOR: &str = "WASMTIME_SHIM_TEST_PATIENCE";
 
+#[allow(clippy::panic, reason = "no test is run with another factor than the one asked for")]
 static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
     let text = env::var(FACTOR).unwrap_or_else(|_| "1".into());
     let factor = text.parse().ok().filter(|factor| *factor > 0);

@@ -122,6 +122,50 @@ fn ask(pod: &RunningPod<'_>, method: &str, path: &str, body: &str) -> Result<(u1
     Ok((answer.status, answer.body))
 }
 
+fn said(status: u16, text: &str) -> (u16, String) {
+    (status, text.to_owned())
+}
+
+fn keeps_entries_and_gives_them_back(pod: &RunningPod<'_>) -> Result<()> {
+    assert_eq!(ask(pod, "POST", "/a", "one")?, said(200, "kept\n"));
+    assert_eq!(ask(pod, "GET", "/a", "")?, said(200, "one"));
+    assert_eq!(ask(pod, "DELETE", "/a", "")?, said(200, "deleted\n"));
+    assert_eq!(ask(pod, "GET", "/a", "")?.0, 404);
+    assert_eq!(ask(pod, "POST", "/?many=x,y", "")?, said(200, "kept\n"));
+    assert_eq!(ask(pod, "GET", "/?many=x,z,y", "")?, said(200, "x\ny\n"));
+    assert_eq!(ask(pod, "DELETE", "/?many=x,z", "")?, said(200, "deleted\n"));
+    assert_eq!(ask(pod, "GET", "/", "")?, said(200, "y\n"));
+    Ok(())
+}
+
+fn loses_nothing_of_four_clients(pod: &RunningPod<'_>) -> Result<()> {
+    thread::scope(|scope| {
+        let client = || -> Result<()> {
+            for _ in 0..10 {
+                assert_eq!(ask(pod, "POST", "/count?add=1", "")?.0, 200);
+                assert_eq!(ask(pod, "POST", "/text?append=x", "")?.0, 200);
+            }
+            Ok(())
+        };
+        let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
+        clients.into_iter().try_for_each(|it| it.join().expect("no panic"))
+    })?;
+    assert_eq!(ask(pod, "GET", "/count", "")?, said(200, "40"));
+    assert_eq!(ask(pod, "GET", "/text", "")?, said(200, &"x".repeat(40)));
+    Ok(())
+}
+
+fn goes_on_after_what_it_refuses(pod: &RunningPod<'_>) -> Result<()> {
+    assert_eq!(ask(pod, "GET", "/?store=other", "")?, said(500, "Error::NoSuchStore\n"));
+    let (status, text) = ask(pod, "POST", "/text?add=1", "")?;
+    assert!(status == 500 && text.contains("no whole number"), "{text}");
+    let long = "k".repeat(1025);
+    let (status, text) = ask(pod, "POST", &format!("/{long}"), "")?;
+    assert!(status == 500 && text.contains("at most 1024 are allowed"), "{text}");
+    assert_eq!(ask(pod, "GET", "/?store=", "")?, said(200, "open\n"));
+    Ok(())
+}
+
 #[test]
 fn requests_share_the_store_of_their_container_and_lose_nothing() -> Result<()> {
     on_each_containerd(|node| {
@@ -131,38 +175,9 @@ fn requests_share_the_store_of_their_container_and_lose_nothing() -> Result<()> 
             let pod = file.map_or(pod.clone(), |file| pod.annotation(KEYVALUE, file));
             let pod = node.run_pod(&pod)?;
             let server = pod.run(&Container::new("server", &image).mount(&volume, "/data"))?;
-            let said = |status: u16, text: &str| (status, text.to_owned());
-            assert_eq!(ask(&pod, "POST", "/a", "one")?, said(200, "kept\n"));
-            assert_eq!(ask(&pod, "GET", "/a", "")?, said(200, "one"));
-            assert_eq!(ask(&pod, "DELETE", "/a", "")?, said(200, "deleted\n"));
-            assert_eq!(ask(&pod, "GET", "/a", "")?.0, 404);
-            assert_eq!(ask(&pod, "POST", "/?many=x,y", "")?, said(200, "kept\n"));
-            assert_eq!(ask(&pod, "GET", "/?many=x,z,y", "")?, said(200, "x\ny\n"));
-            assert_eq!(ask(&pod, "DELETE", "/?many=x,z", "")?, said(200, "deleted\n"));
-            assert_eq!(ask(&pod, "GET", "/", "")?, said(200, "y\n"));
-
-            thread::scope(|scope| {
-                let client = || -> Result<()> {
-                    for _ in 0..10 {
-                        assert_eq!(ask(&pod, "POST", "/count?add=1", "")?.0, 200);
-                        assert_eq!(ask(&pod, "POST", "/text?append=x", "")?.0, 200);
-                    }
-                    Ok(())
-                };
-                let clients: Vec<_> = (0..4).map(|_| scope.spawn(client)).collect();
-                clients.into_iter().try_for_each(|it| it.join().expect("no panic"))
-            })?;
-            assert_eq!(ask(&pod, "GET", "/count", "")?, said(200, "40"));
-            assert_eq!(ask(&pod, "GET", "/text", "")?, said(200, &"x".repeat(40)));
-
-            // What is refused, the server goes on after.
-            assert_eq!(ask(&pod, "GET", "/?store=other", "")?, said(500, "Error::NoSuchStore\n"));
-            let (status, text) = ask(&pod, "POST", "/text?add=1", "")?;
-            assert!(status == 500 && text.contains("no whole number"), "{text}");
-            let long = "k".repeat(1025);
-            let (status, text) = ask(&pod, "POST", &format!("/{long}"), "")?;
-            assert!(status == 500 && text.contains("at most 1024 are allowed"), "{text}");
-            assert_eq!(ask(&pod, "GET", "/?store=", "")?, said(200, "open\n"));
+            keeps_entries_and_gives_them_back(&pod)?;
+            loses_nothing_of_four_clients(&pod)?;
+            goes_on_after_what_it_refuses(&pod)?;
             let stderr = server.logs()?.stderr;
             assert_eq!(stderr.matches("there is no store \"other\"").count(), 1, "{stderr}");
         }

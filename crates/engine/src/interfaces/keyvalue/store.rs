@@ -24,6 +24,9 @@ const ANSWER_BYTES: usize = 16 << 20;
 /// Keys that one call lists. With the longest keys they have 1 MiB.
 const LISTED: usize = 1000;
 
+/// A key and its value.
+pub type Entry = (String, Vec<u8>);
+
 /// A change of one entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {
@@ -126,7 +129,7 @@ impl Store {
     }
 
     /// The entries of these keys.
-    pub fn get_many(&self, keys: Vec<String>) -> Result<Vec<Option<(String, Vec<u8>)>>, Error> {
+    pub fn get_many(&self, keys: Vec<String>) -> Result<Vec<Option<Entry>>, Error> {
         let mut inner = self.lock();
         let mut bytes = 0;
         let entry = |key: String| {
