@@ -78,7 +78,7 @@ check() {
 }
 
 complaints() {
-    "$tools/kubernetes-validate/bin/kubernetes-validate" --strict --quiet --kubernetes-version "$1" "${@:2}" || true
+    "$tools/kubernetes-validate/bin/kubernetes-validate" --strict --quiet --kubernetes-version "$1" "${@:2}" 2>&1 || true
 }
 
 # A check that finds nothing anywhere would not be one: the oldest release does not know appArmorProfile.

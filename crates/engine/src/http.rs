@@ -154,7 +154,11 @@ pub fn serve(
     let threads = Threads::new((0..handlers.len()).map(service), live);
     let served = tokio.block_on(async {
         if let Some(profiled) = profiled {
-            tokio::spawn(profiled.serve());
+            tokio::spawn(async {
+                if let Err(error) = profiled.serve().await {
+                    tell(&format!("warning: no profile can be taken: {error}"));
+                }
+            });
         }
         if let (Some(metrics), Some(address)) = (metrics, plan.http.metrics) {
             match listen::for_metrics(address) {

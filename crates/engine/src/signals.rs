@@ -55,8 +55,14 @@ pub fn tell_the_first(signals: SigSet) -> io::Result<oneshot::Receiver<Signal>> 
         tokio::spawn(async move {
             if let Ok(signal) = next(&file).await {
                 // Before it is told: from then on the next one must not be missed.
-                let _ = wait_in_thread(move || end_at_the_next(&signals));
+                let waits = wait_in_thread(move || end_at_the_next(&signals));
                 let _ = sender.send(signal);
+                // No further thread may be allowed; here it is seen unless a guest never gives way.
+                if waits.is_err()
+                    && let Ok(signal) = next(&file).await
+                {
+                    std::process::exit(SIGNALLED + signal as i32)
+                }
             }
         });
         return Ok(first);

@@ -169,7 +169,15 @@ impl Recorded {
 
 /// The record of a container; none where it was not begun, or is gone.
 pub fn recorded(bundle: &Path) -> Option<Recorded> {
-    serde_json::from_slice(&fs::read(folder(bundle).join(RECORD)).ok()?).ok()
+    let folder = folder(bundle);
+    let record = fs::read(folder.join(RECORD)).ok()?;
+    serde_json::from_slice(&record).ok().or_else(|| of_older(&record, &folder))
+}
+
+/// As older shims wrote it, with the spec in a file of its own: one that was killed may be cleaned up after an upgrade.
+fn of_older(record: &[u8], folder: &Path) -> Option<Recorded> {
+    let record = serde_json::from_slice(record).ok()?;
+    Some(Recorded { record, spec: spec::load(&folder.join("config.json")).ok()? })
 }
 
 /// The cgroup of a container's spec.
@@ -185,5 +193,37 @@ pub fn remove(folder: &Path) -> Result<(), Error> {
             Err(Error::io(format!("remove {}", folder.display()))(error))
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_record_of_an_older_shim_is_read() {
+        let bundle = tempfile::tempdir().expect("temporary directory");
+        let folder = folder(bundle.path());
+        let write = |name: &str, value: &serde_json::Value| {
+            fs::create_dir_all(&folder).expect("made");
+            fs::write(folder.join(name), value.to_string()).expect("written");
+        };
+        assert!(recorded(bundle.path()).is_none());
+        let create = json!({
+            "id": "c1", "bundle": bundle.path(), "systemd_cgroup": true, "no_pivot_root": false, "runtime": null,
+            "time": { "secs": 120, "nanos": 0 }, "stdio": [true, true, true], "console": false, "workload": "Linux",
+        });
+        let record = json!({ "create": create, "not_ours": ["/sys/fs/cgroup/others"] });
+        write(RECORD, &record);
+        assert!(recorded(bundle.path()).is_none(), "without a spec");
+        write("config.json", &json!({ "ociVersion": "1.2.0", "hostname": "pod" }));
+        let older = recorded(bundle.path()).expect("is read");
+        assert!(older.is_program() && older.record.create.systemd_cgroup);
+        assert_eq!(older.spec.hostname().as_deref(), Some("pod"));
+        fs::remove_file(folder.join("config.json")).expect("removed");
+        spec::save(&older, &folder.join(RECORD)).expect("written");
+        assert!(recorded(bundle.path()).is_some_and(|newer| newer.is_program()));
     }
 }

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use scopeguard::{ScopeGuard, guard};
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -88,7 +89,7 @@ impl EventLoop {
     }
 
     fn start(self: &Arc<EventLoop>) -> io::Result<Handle> {
-        let runtime = runtime()?;
+        let runtime = unwaited(runtime()?);
         let handle = runtime.handle().clone();
         let event_loop = self.clone();
         let run = move || {
@@ -96,7 +97,7 @@ impl EventLoop {
             runtime.block_on(event_loop.until_unused());
             drop(noted);
             // A file operation whose guest is gone may still block one of its threads.
-            runtime.shutdown_background();
+            drop(runtime);
             if event_loop.live.count.fetch_sub(1, Ordering::SeqCst) == 1 {
                 event_loop.live.none_left.notify_one();
             }
@@ -171,6 +172,12 @@ pub async fn elsewhere<T: Send + 'static>(
     there.join_next().await?.ok()
 }
 
+/// Drops a runtime without a wait for its threads: in a task of another one, that would be a panic, such as when its own
+/// thread cannot be started.
+fn unwaited(runtime: Runtime) -> ScopeGuard<Runtime, fn(Runtime)> {
+    guard(runtime, Runtime::shutdown_background)
+}
+
 /// Event loop for one thread.
 ///
 /// # Errors
@@ -243,6 +250,12 @@ mod tests {
         late.handle().spawn(async move { told.send(()) });
         done.recv_timeout(5 * LINGER).unwrap();
         assert_eq!(event_loop.live.count.load(Ordering::SeqCst), 2);
+    }
+
+    #[test]
+    fn an_event_loop_whose_thread_cannot_be_started_goes_in_a_task_of_another() {
+        let unstarted = unwaited(runtime().unwrap());
+        runtime().unwrap().block_on(async { drop(unstarted) });
     }
 
     #[test]

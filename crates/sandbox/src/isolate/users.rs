@@ -7,6 +7,7 @@ use std::os::fd::OwnedFd;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::waitpid;
 use nix::unistd::{Gid, Pid, Uid, pipe2, read, setresgid, setresuid};
 use oci_spec::runtime::LinuxIdMapping;
@@ -53,6 +54,8 @@ impl Maps<'_> {
             }
             Some(pid) => {
                 let opened = self.write(pid).and_then(|()| of(pid));
+                // Not by the pipe alone: a process that another thread forks meanwhile may have its other end.
+                let _ = kill(pid, Signal::SIGKILL);
                 drop(release);
                 let _ = waitpid(pid, None);
                 opened

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
+use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
 use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::unistd::linkat;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
@@ -185,17 +186,17 @@ fn create(path: &Path) -> Result<Database, Error> {
     Ok(made)
 }
 
-/// Never in place of another file; where the file system cannot do that, the name was free a moment ago.
+/// Never in place of another file: a file system that cannot rename so gives it a second name, and the first goes later.
 fn rename(from: &Path, to: &Path) -> nix::Result<()> {
     match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
         Err(Errno::EINVAL | Errno::ENOSYS) => {
-            renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::empty())
+            linkat(AT_FDCWD, from, AT_FDCWD, to, AtFlags::empty())
         }
         renamed => renamed,
     }
 }
 
-/// A file that is removed, unless it has another name by then.
+/// A name of a file that is removed, if it is still there.
 struct New(PathBuf);
 
 impl Drop for New {
