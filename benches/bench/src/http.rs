@@ -6,12 +6,12 @@ use anyhow::{Context, Result, ensure};
 use serde::Serialize;
 use tests::{Container, Node, Pod, RunningContainer, RunningPod, cgroups, command};
 
-use crate::contender::Contender;
+use crate::contender::{Contender, PORT};
 use crate::effort::{self, Bench};
 use crate::native;
 use crate::report::machine::{MB, processors};
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
-use crate::serving::{self, OWN_NETWORK, PORT};
+use crate::serving::{self, OWN_NETWORK};
 use crate::statistics::each_in_turn;
 use crate::wasmtime_serve;
 
