@@ -23,7 +23,7 @@ pub async fn read(shared: &Arc<Shared>, bundle: &Path) -> Result<ContainerConfig
 /// What the Pod's annotations set, where the config has none of them.
 ///
 /// # Errors
-/// Where containerd has to be asked for them, [`Error::Image`] and [`Error::Annotations`].
+/// Where containerd has to be asked for them, [`Error::Image`] and [`Error::Setting`].
 pub async fn annotations(
     shared: &Arc<Shared>,
     config: &ContainerConfig,
