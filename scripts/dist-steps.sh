@@ -21,7 +21,7 @@ cargo_for_target() {
     RUSTFLAGS=$flags cargo "$command" --locked --profile "$profile" --target-dir "$directory" "${arguments[@]}"
 }
 
-# Where sources are on this machine is nobody's business.
+# What is shipped does not say where the sources were.
 paths() {
     printf '%s ' "--remap-path-prefix=$PWD=/build" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 }

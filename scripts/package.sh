@@ -73,7 +73,7 @@ bills_of_materials() {
     for crate in shim wasm-image node-installer; do
         program=$crate
         [ "$crate" != shim ] || program=containerd-shim-wasmtime-v1
-        # Where sources are on this machine is nobody's business.
+        # What is shipped does not say where the sources were.
         sed "s|file://$PWD|file:///build|g" "crates/$crate/bill.cdx.json" > "$out/$program-$version.cdx.json"
     done
     find crates fuzz tests -name bill.cdx.json -delete
