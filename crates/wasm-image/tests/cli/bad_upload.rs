@@ -4,7 +4,7 @@ use crate::front::{Act, Front, answer};
 use crate::registry::Registry;
 use crate::support::Work;
 
-/// A folder with an image of a blob in three parts, and a registry to push it to.
+/// Makes a directory with an image that has a blob in three parts, and a registry to push it to.
 fn with_large() -> (Work, Registry) {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("large", vec![7; 9_000_000]);
@@ -15,7 +15,7 @@ fn push(front: &Front) -> String {
     format!("build --file large:/large -t {}/app:1 --push --plain-http --retries 2", front.address)
 }
 
-/// Has no time for every second part, and answers the question for what there is so.
+/// Refuses every second part, and answers the question about received bytes with `asked`.
 fn losing(asked: Act) -> impl FnMut(&str) -> Act + Send {
     let mut parts = 0;
     move |line| {
