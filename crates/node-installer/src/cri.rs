@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// The handler that containerd has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// Such as `io.containerd.wasmtime.v1`.
+    /// Type, such as `io.containerd.wasmtime.v1`.
     pub runtime: String,
     /// Path of the shim, if the configuration names it.
     pub path: PathBuf,

@@ -91,7 +91,7 @@ pub enum Error {
          again"
     )]
     HandlerInTemplate {
-        /// The template.
+        /// Path of the template.
         path: PathBuf,
     },
     /// The service has no file for variables.
