@@ -1,4 +1,4 @@
-//! `cluster up` and `cluster down`: a Kubernetes of one node that stays, with the shim of this build.
+//! `cluster up` and `cluster down`: starts and ends a Kubernetes of one node with the shim of this build.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use tests::cluster::{Cluster, Left};
 use tests::containerd::{Containerd, repository};
 use tests::{Node, interrupt};
 
-/// The sample images, ready for Pods with `imagePullPolicy: Never`, and one that cannot run.
+/// Sample images, ready for Pods with `imagePullPolicy: Never`, and one that cannot run.
 const IMAGES: [&str; 6] = ["hello", "hello-http", "hello-c", "hello-p3", "linux", "unknown-import"];
 
 fn main() -> ExitCode {
@@ -28,7 +28,7 @@ fn up() -> Result<()> {
             println!("the cluster is up");
             return tell(&left);
         }
-        println!("removing what is left of a cluster that has ended");
+        println!("removing the rest of a cluster that has ended");
         end(left)?;
     }
     let containerd = Containerd::available()?.pop().context("there is no containerd")?;
@@ -67,7 +67,7 @@ fn tell(left: &Left) -> Result<()> {
     Ok(())
 }
 
-/// Where a cluster that stays is written down.
+/// Returns the path of the record of a running cluster.
 fn record() -> PathBuf {
     repository().join("target/cluster")
 }
