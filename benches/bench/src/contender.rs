@@ -1,9 +1,9 @@
-//! Who takes part.
+//! Contenders that are compared.
 
 use anyhow::Result;
 use tests::{Container, Node};
 
-/// The port that each server listens on.
+/// Port on which each server listens.
 pub const PORT: u16 = 8080;
 
 /// A shim, as its containerd and CRI know it.
@@ -11,19 +11,19 @@ pub const PORT: u16 = 8080;
 pub enum Contender {
     /// This project's.
     Ours,
-    /// On the crate `containerd-shim-wasm`.
+    /// The baseline, on the crate `containerd-shim-wasm`.
     Peer,
-    /// runc's, with static native programs.
+    /// runc's shim, with static native programs.
     Runc,
-    /// Answers at once and runs nothing.
+    /// A shim that answers at once and runs nothing.
     Floor,
 }
 
 impl Contender {
-    /// Those who run something.
+    /// Contenders that run something.
     pub const REAL: [Contender; 3] = [Contender::Ours, Contender::Peer, Contender::Runc];
 
-    /// As the report has it.
+    /// Returns the name in the report.
     pub fn name(self) -> &'static str {
         match self {
             Contender::Ours => "this shim",
@@ -33,7 +33,7 @@ impl Contender {
         }
     }
 
-    /// Its runtime handler.
+    /// Returns the runtime handler.
     pub fn handler(self) -> &'static str {
         match self {
             Contender::Ours => "wasmtime",
@@ -43,7 +43,7 @@ impl Contender {
         }
     }
 
-    /// A server of HTTP, for a Pod.
+    /// Returns a container for a Pod that serves HTTP.
     pub fn server(self, node: &Node) -> Result<Container> {
         Ok(match self {
             Contender::Runc => Container::shell("server", &node.image("linux")?, &serve()),
@@ -52,7 +52,7 @@ impl Contender {
     }
 }
 
-/// What a shell does to serve HTTP.
+/// Returns the shell command that serves HTTP.
 pub fn serve() -> String {
     format!("echo hello > /tmp/index.html; exec httpd -f -p {PORT} -h /tmp")
 }
