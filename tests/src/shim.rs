@@ -158,15 +158,15 @@ impl Bundle {
 
     /// Executes the shim in the bundle as containerd does, with an action or flags.
     pub fn execute(&self, words: &[&str]) -> Result<Output> {
-        let nobody = config::socket(self.traces_folder());
+        let unused = config::socket(self.traces_folder());
         let shim = built()?.join("containerd-shim-wasmtime-v1");
         let mut all = vec!["-C".into(), self.folder.display().to_string()];
-        all.push(format!("TTRPC_ADDRESS={}.ttrpc", nobody.display()));
+        all.push(format!("TTRPC_ADDRESS={}.ttrpc", unused.display()));
         all.push(format!("WASMTIME_SHIM_CACHE={}", self.cache().display()));
         all.extend(self.environment.iter().cloned());
         all.extend([shim.display().to_string(), "-namespace".into(), NAMESPACE.into()]);
         all.extend(["-id".into(), self.id.clone(), "-address".into()]);
-        all.push(nobody.display().to_string());
+        all.push(unused.display().to_string());
         all.extend(words.iter().map(|&word| word.to_owned()));
         command::run("env", all)
     }

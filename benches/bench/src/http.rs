@@ -236,7 +236,7 @@ pub fn load(
     ensure!(!is_bad, "not each answer was a success: {output}");
     let of = |name: &str| {
         let line = output.lines().find_map(|line| line.trim().strip_prefix(name));
-        line.map(str::trim).with_context(|| format!("wrk tells no {name} in {output}"))
+        line.map(str::trim).with_context(|| format!("wrk prints no {name} in {output}"))
     };
     Ok((of("Requests/sec:")?.parse()?, milliseconds(of("99%")?)?))
 }

@@ -62,7 +62,7 @@ pub fn choose(layers: &[Names], host: &[Interface]) -> Result<Vec<Wire>, Error> 
                     wires.push(wire);
                 }
                 None if !is_needed || provides(host, import, None) => {}
-                None => missing.push(nobody(layers, importer, import)),
+                None => missing.push(missing_import(layers, importer, import)),
             }
         }
     }
@@ -125,7 +125,7 @@ fn versioned(name: &str) -> Option<(&str, Version)> {
     Some((name, Version::parse(version)?))
 }
 
-fn nobody(layers: &[Names], importer: usize, import: &str) -> Missing {
+fn missing_import(layers: &[Names], importer: usize, import: &str) -> Missing {
     let base = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
     let others = (0..layers.len()).filter(|it| *it != importer).filter_map(|at| {
         let (_, export) = find(layers, at, |export| base(export) == base(import))?;

@@ -39,10 +39,10 @@ pub fn time(bench: &Bench) -> Result<Table> {
 /// Executes an action as containerd does. Returns the milliseconds and the output.
 fn execute(bundle: &Bundle, action: &str) -> Result<(f64, String)> {
     let shim = program("containerd-shim-wasmtime-v1").context("the shim is not in PATH")?;
-    let nobody = bundle.folder.join("nobody.sock").display().to_string();
+    let unused = bundle.folder.join("nobody.sock").display().to_string();
     let mut command = Command::new(shim);
-    command.args(["-namespace", "tests", "-id", &bundle.id, "-address", &nobody, action]);
-    command.env("TTRPC_ADDRESS", format!("{nobody}.ttrpc")).current_dir(&bundle.folder);
+    command.args(["-namespace", "tests", "-id", &bundle.id, "-address", &unused, action]);
+    command.env("TTRPC_ADDRESS", format!("{unused}.ttrpc")).current_dir(&bundle.folder);
     let before = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;
     let time = before.elapsed().as_secs_f64() * 1e3;

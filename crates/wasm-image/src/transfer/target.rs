@@ -121,7 +121,7 @@ impl Target {
         }
     }
 
-    /// Writes the manifests and gives the image its name. Before that, nobody can see it.
+    /// Writes the manifests and gives the image its name. Before that, the image is not visible.
     pub async fn finish(&self, source: &Source, parts: &Parts, name: &Reference) -> Result<()> {
         let image = &source.image;
         match self {

@@ -126,7 +126,7 @@ impl Node {
         let mut containers = ContainersClient::new(self.channel.clone());
         let filters = vec![format!("id~=\"^{stem}\"")];
         let request = self.request(ListContainersRequest { filters })?;
-        let answer = containers.list(request).await.map_err(told).context("list containers")?;
+        let answer = containers.list(request).await.map_err(error_of).context("list containers")?;
         let containers = answer.into_inner().containers.into_iter().map(|it| it.id);
         Ok(containers.filter(|id| id.starts_with(stem)).collect())
     }
@@ -144,11 +144,11 @@ impl Node {
         let container = self.container(id, image);
         let request = self.request(CreateContainerRequest { container: Some(container) })?;
         let mut containers = ContainersClient::new(self.channel.clone());
-        containers.create(request).await.map_err(told).context("make a container")?;
+        containers.create(request).await.map_err(error_of).context("make a container")?;
         let container_id = id.to_owned();
         let task = CreateTaskRequest { container_id, rootfs, ..Default::default() };
         let created = TasksClient::new(self.channel.clone()).create(self.request(task)?).await;
-        created.map(drop).map_err(told)
+        created.map(drop).map_err(error_of)
     }
 
     /// Keeps what is made under that id for a while, in case nothing is left to remove it.
@@ -157,7 +157,7 @@ impl Node {
         let labels = HashMap::from([(EXPIRES.to_owned(), end.to_string())]);
         let request = self.request(CreateRequest { id: id.to_owned(), labels })?;
         let created = LeasesClient::new(self.channel.clone()).create(request).await;
-        created.map(drop).map_err(told)
+        created.map(drop).map_err(error_of)
     }
 
     /// Prepares the image's files. What the shim creates beside them is removed with the container.
@@ -171,7 +171,7 @@ impl Node {
         let mut request = self.request(prepare)?;
         request.metadata_mut().insert("containerd-lease", id.parse()?);
         let prepared = SnapshotsClient::new(self.channel.clone()).prepare(request).await;
-        Ok(prepared.map_err(told)?.into_inner().mounts)
+        Ok(prepared.map_err(error_of)?.into_inner().mounts)
     }
 
     fn container(&self, id: &str, image: &Image) -> Container {
@@ -267,11 +267,11 @@ fn found<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer.into_inner())),
         Err(status) if status.code() == Code::NotFound => Ok(None),
-        Err(status) => Err(told(status)),
+        Err(status) => Err(error_of(status)),
     }
 }
 
 /// Returns containerd's message without the text that gRPC adds.
-fn told(status: Status) -> anyhow::Error {
+fn error_of(status: Status) -> anyhow::Error {
     anyhow!("{}", status.message())
 }

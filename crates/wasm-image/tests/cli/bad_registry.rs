@@ -138,8 +138,8 @@ fn content_that_is_not_what_its_digest_says_is_refused() {
     let (work, registry) = with_app();
     let front = Front::start(&registry.address, first(99, "GET /v2/app/blobs/", Act::Corrupt));
     let error = work.run(&format!("pull {}/app:1 -o x.tar --plain-http", front.address)).fails(1);
-    let told = format!("{}/app has other content for sha256:", front.address);
-    assert!(error.contains(&told), "{error}");
+    let expected = format!("{}/app has other content for sha256:", front.address);
+    assert!(error.contains(&expected), "{error}");
     assert_eq!(front.requests("GET /v2/app/blobs/"), 1, "it is not asked again");
     assert!(!work.path("x.tar").exists());
     assert_eq!(work.left(), [""; 0]);
@@ -240,6 +240,6 @@ fn a_redirect_to_where_nothing_is_encrypted_is_not_followed() {
     let away = answer("307 Temporary Redirect", away, "NONE");
     let front = Front::start(&registry.address, first(99, "GET /v2/app/blobs/", away));
     let error = work.run(&format!("pull {}/app:1 -o x.tar --plain-http", front.address)).fails(1);
-    let told = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
-    assert!(error.contains(&told) && !error.contains("secret"), "{error}");
+    let expected = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
+    assert!(error.contains(&expected) && !error.contains("secret"), "{error}");
 }

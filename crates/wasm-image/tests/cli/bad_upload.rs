@@ -46,8 +46,8 @@ fn a_registry_that_claims_to_have_more_than_there_is_is_refused() {
     let range = "Location: /v2/app/blobs/uploads/x\r\nRange: 0-99999999\r\n";
     let front = Front::start(&registry.address, losing(answer("204 No Content", range, "NONE")));
     let error = work.run(&push(&front)).fails(1);
-    let told = format!("{}/app has 100000000 bytes for sha256:", front.address);
-    assert!(error.contains(&told), "{error}");
+    let expected = format!("{}/app has 100000000 bytes for sha256:", front.address);
+    assert!(error.contains(&expected), "{error}");
     assert_eq!(front.requests("PUT "), 1, "the config alone is there");
 }
 
@@ -60,6 +60,6 @@ fn an_upload_is_not_sent_to_where_nothing_is_encrypted() {
         _ => Act::Pass,
     });
     let error = work.run(&push(&front)).fails(1);
-    let told = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
-    assert!(error.contains("cannot push sha256:") && error.contains(&told), "{error}");
+    let expected = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
+    assert!(error.contains("cannot push sha256:") && error.contains(&expected), "{error}");
 }

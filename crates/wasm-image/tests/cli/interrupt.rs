@@ -11,8 +11,8 @@ use crate::support::{COMMAND, Work};
 
 /// Asks the program to end, and returns its exit code, or `None` if it has not ended ten seconds later.
 fn told_to_end(program: &mut Child) -> Option<i32> {
-    let told = Command::new("kill").arg(program.id().to_string()).status().unwrap();
-    assert!(told.success());
+    let sent = Command::new("kill").arg(program.id().to_string()).status().unwrap();
+    assert!(sent.success());
     for _ in 0..400 {
         if let Some(status) = program.try_wait().unwrap() {
             return status.code();

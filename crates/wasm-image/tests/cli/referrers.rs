@@ -107,14 +107,14 @@ fn a_copy_counts_what_refers_to_the_image_and_copies_it_where_that_is_asked_for(
             (format!("{}/app:1", registry.address), format!("{}/app:1", other.address));
         work.run(&format!("copy {from} {to} --plain-http {options}")).ok().stdout
     };
-    let told = copy("");
+    let output = copy("");
     assert!(
-        told.contains("1 manifest refers to it") && told.contains("give --referrers"),
-        "{told}"
+        output.contains("1 manifest refers to it") && output.contains("give --referrers"),
+        "{output}"
     );
     assert_eq!(listed(&work, &other.address, "app", &digest), [Value::Null; 0]);
-    let told = copy("--referrers");
-    assert!(told.contains("1 manifest refers to it, copied as well"), "{told}");
+    let output = copy("--referrers");
+    assert!(output.contains("1 manifest refers to it, copied as well"), "{output}");
     let (before, after) = (
         listed(&work, &registry.address, "app", &digest),
         listed(&work, &other.address, "app", &digest),

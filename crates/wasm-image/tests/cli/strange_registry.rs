@@ -34,8 +34,8 @@ fn push(work: &Work, front: &Front) -> crate::support::Done {
 fn a_server_that_answers_all_with_a_page_has_taken_nothing() {
     let (work, _registry, front) = with_page("", "200 OK");
     let error = push(&work, &front).fails(1);
-    let told = format!("{} does not answer as a registry does: HTTP 200 ok", front.address);
-    assert!(error.contains(&told) && error.contains("\"<!DOCTYPE html>\""), "{error}");
+    let expected = format!("{} does not answer as a registry does: HTTP 200 ok", front.address);
+    assert!(error.contains(&expected) && error.contains("\"<!DOCTYPE html>\""), "{error}");
     assert!(error.contains("expected is HTTP 202"), "{error}");
     assert_eq!(front.requests("POST "), 1, "it is not asked again");
 }

@@ -23,8 +23,8 @@ fn an_authority_that_is_not_trusted_is_no_reason_to_try_later() {
     let done = work.run(&line);
     assert!(!done.stderr.contains("trying again"), "{done:?}");
     let error = done.fails(1);
-    let told = format!("there is no TLS with {}: its certificate is signed", registry.address);
-    assert!(error.contains(&told), "{error}");
+    let expected = format!("there is no TLS with {}: its certificate is signed", registry.address);
+    assert!(error.contains(&expected), "{error}");
     assert!(error.contains("--ca-file FILE") && error.contains("SSL_CERT_FILE"), "{error}");
 }
 

@@ -170,8 +170,8 @@ fn join<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 /// Returns the stories of the Pods whose ids a text mentions.
 fn among(stories: &[(Plan, Story)], bundles: &Bundles, text: &str) -> String {
     let pods = bundles.mentioned(text);
-    let told = stories.iter().filter(|(plan, _)| pods.contains(&plan.name()));
-    told.map(|(plan, story)| format!("{}:\n{}", plan.name(), story.text())).collect()
+    let mentioned = stories.iter().filter(|(plan, _)| pods.contains(&plan.name()));
+    mentioned.map(|(plan, story)| format!("{}:\n{}", plan.name(), story.text())).collect()
 }
 
 /// What containerd keeps of a call during which it was killed, and never of a call that ended: a lease, which expires;

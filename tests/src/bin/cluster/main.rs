@@ -26,7 +26,7 @@ fn up() -> Result<()> {
     if let Some(left) = Left::find(&record()) {
         if left.is_up() {
             println!("the cluster is up");
-            return tell(&left);
+            return print_usage(&left);
         }
         println!("removing the rest of a cluster that has ended");
         end(left)?;
@@ -39,7 +39,7 @@ fn up() -> Result<()> {
     for image in IMAGES {
         println!("  image {}", cluster.node()?.image(image)?);
     }
-    tell(&cluster.leave(&record())?)
+    print_usage(&cluster.leave(&record())?)
 }
 
 fn down() -> Result<()> {
@@ -60,7 +60,7 @@ fn end(left: Left) -> Result<()> {
     Ok(())
 }
 
-fn tell(left: &Left) -> Result<()> {
+fn print_usage(left: &Left) -> Result<()> {
     let kubectl = repository().join("target/go/cluster/kubectl");
     println!("  export KUBECONFIG={}", left.kubeconfig().display());
     println!("  {} get nodes", kubectl.display());
