@@ -1,7 +1,7 @@
-/* How a command begins and ends, for wasi-libc older than 2023 under a component.
+/* Starts and ends a command, for wasi-libc older than 2023 in a component.
  *
  * That libc leaves the constructors to the linker, which then runs them around every export. The
- * component model calls `cabi_realloc` in the middle of other calls, where a constructor must not
+ * component model calls `cabi_realloc` during other calls, in which a constructor must not
  * call out: "cannot leave component instance". Newer versions of wasi-libc start like this.
  */
 extern void __wasm_call_ctors(void);

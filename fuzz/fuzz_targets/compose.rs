@@ -1,4 +1,4 @@
-//! Two component layers that become one: the result is a valid component, or there is an error on one line.
+//! Composes two component layers. The result must be a valid component, or an error on one line.
 #![no_main]
 #![allow(
     clippy::expect_used,
@@ -11,7 +11,7 @@ use compose::Layer;
 use libfuzzer_sys::fuzz_target;
 use wasmparser::{Validator, WasmFeatures};
 
-/// Between the two layers.
+/// Bytes between the two layers.
 const SEPARATOR: &[u8] = b"\0layer\0";
 
 fuzz_target!(|bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! An image's config, as a registry sends it.
+//! Parses an image's config, as a registry sends it.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! An entrypoint that is looked for through links: whatever they are, only files inside the root are found.
+//! Looks for an entrypoint through links. Whatever the links are, only files inside the root may be found.
 #![no_main]
 #![allow(
     clippy::expect_used,
@@ -21,14 +21,14 @@ use tempfile::TempDir;
 /// The content of every file outside the root.
 const OUTSIDE: &[u8] = b"outside";
 
-/// Names that links and paths are made of. Few, so that they meet.
+/// Names in links and paths. There are few, so that they collide.
 const NAMES: [&str; 8] = ["a", "b", "c", "..", ".", "/", "app.wasm", "outside"];
 
-/// At most so many links, and so many names in one path: more only takes longer.
+/// Limits for the number of links, and of names in one path. More would only take longer.
 const LINKS: usize = 8;
 const PATH_NAMES: usize = 6;
 
-/// A directory with the root in it, and files that no path may reach.
+/// Returns a directory with the root in it, and with files that no path may reach.
 fn base() -> &'static TempDir {
     static BASE: OnceLock<TempDir> = OnceLock::new();
     BASE.get_or_init(|| {
@@ -40,7 +40,7 @@ fn base() -> &'static TempDir {
     })
 }
 
-/// A path: a length and its names, a byte each.
+/// Reads a path: a length and its names, one byte each.
 fn path(bytes: &mut impl Iterator<Item = u8>) -> Option<PathBuf> {
     let length = usize::from(bytes.next()?) % PATH_NAMES + 1;
     let names = bytes.take(length).map(|byte| NAMES[usize::from(byte) % NAMES.len()]);

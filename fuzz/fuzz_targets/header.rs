@@ -1,4 +1,4 @@
-//! A file's first bytes: what it is, under a name that says wasm and under one that does not.
+//! Recognises a file by its first bytes, under a name that says wasm and under one that does not.
 #![no_main]
 
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! An image's manifest and index, as a registry sends them.
+//! Parses an image's manifest and index, as a registry sends them.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-//! A request to the zygote: what is understood says the same when it is written again.
+//! Parses a request to the zygote. A parsed request must be the same after it is written and parsed again.
 #![no_main]
 #![allow(
     clippy::expect_used,

@@ -1,4 +1,4 @@
-//! Annotations of a Pod and variables of a container that set how a guest runs.
+//! Parses annotations of a Pod and variables of a container that set how a guest runs.
 #![no_main]
 
 use engine::{HttpSettings, Plan, World};

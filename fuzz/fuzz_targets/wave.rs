@@ -1,4 +1,5 @@
-//! Arguments of an export in WAVE notation: a value that is understood is printed as text that is understood as the same.
+//! Parses arguments of an export in WAVE notation. A parsed value must be the same after it is printed and parsed
+//! again.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,4 +1,4 @@
-;; A component with functions to call while it runs: as a command it goes on until it is stopped.
+;; A component with functions to call while it runs. As a command, it runs until it is stopped.
 (component
   (core module $code
     (func (export "run") (result i32)
@@ -8,7 +8,7 @@
       local.get 0
       local.get 1
       i32.add)
-    ;; result<u32, u32>: an even number halved, else the number as the error.
+    ;; result<u32, u32>: half of an even number; an odd number is the error.
     (memory (export "memory") 1)
     (func (export "halve") (param i32) (result i32)
       (i32.store (i32.const 0) (i32.and (local.get 0) (i32.const 1)))

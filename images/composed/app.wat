@@ -1,4 +1,4 @@
-;; A shop's till, whose taxes another component knows: `gross` is what it exports, with the net price as its argument.
+;; A shop's till. It exports `gross`, which takes the net price, and imports the taxes from another component.
 (component
   (import "acme:shop/tax@1.0.0" (instance $tax (export "of" (func (param "net" u32) (result u32)))))
   (core func $tax (canon lower (func $tax "of")))

@@ -1,4 +1,4 @@
-;; The rate, in a newer version of its interface than the other component asks for.
+;; Provides the rate, in a newer version of its interface than the other component imports.
 (component
   (core module $code (func (export "percent") (result i32) (i32.const 19)))
   (core instance $instance (instantiate $code))

@@ -1,4 +1,4 @@
-;; Taxes, by rates that yet another component has.
+;; Computes taxes with the rates of another component.
 (component
   (import "acme:shop/rates@1.0.0" (instance $rates (export "percent" (func (result u32)))))
   (core func $percent (canon lower (func $rates "percent")))

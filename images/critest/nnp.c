@@ -1,4 +1,4 @@
-/* Says with whose rights it runs. It belongs to root and is setuid, which `no_new_privs` makes void. */
+/* Prints the user whose rights it has. It belongs to root and is setuid, which `no_new_privs` disables. */
 #include <stdio.h>
 #include <unistd.h>
 

@@ -1,9 +1,9 @@
-/* A WASI 0.1 command in C: prints its arguments and $GREETING, exits with the code asked for.
+/* A WASI 0.1 command in C. It prints its arguments and $GREETING, and exits with the given code.
  *
  *     hello [CODE [ARG...]]
  *     hello cat PATH              prints a file instead
  *
- * Unlike a component of WASI 0.2, it can tell every code from 0 to 255 apart.
+ * Unlike a component of WASI 0.2, it can exit with any code from 0 to 255.
  */
 #include <stdio.h>
 #include <stdlib.h>

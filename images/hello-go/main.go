@@ -1,9 +1,9 @@
-// A command of WASI 0.1 in Go, whose library has no function to ask for the working directory.
+// A command of WASI 0.1 in Go, whose library has no function that returns the working directory.
 //
 //	hello-go pwd              prints the working directory
 //	hello-go cat PATH         prints a file
-//	hello-go realpath PATH    prints where the links of a path lead
-//	hello-go write PATH TEXT  makes a file
+//	hello-go realpath PATH    prints the target of the links in a path
+//	hello-go write PATH TEXT  creates a file
 package main
 
 import (

@@ -1,4 +1,4 @@
-;; The smallest WASI 0.1 command that prints: a line in memory, one fd_write, nothing else.
+;; The smallest WASI 0.1 command that prints: a line in memory and one fd_write.
 (module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param $fd i32) (param $iovs i32) (param $count i32) (param $written i32)

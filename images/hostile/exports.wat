@@ -1,4 +1,4 @@
-;; A module with another way in than _start: `greet` prints as well, and takes no parameters.
+;; A module with another entry than _start: `greet` prints as well, and takes no parameters.
 (module
   (import "wasi_snapshot_preview1" "fd_write"
     (func $fd_write (param $fd i32) (param $iovs i32) (param $count i32) (param $written i32)
@@ -15,6 +15,6 @@
     (drop (call $fd_write (i32.const 1) (local.get $iovec) (i32.const 1) (i32.const 16))))
   (func (export "_start") (call $print (i32.const 0)))
   (func (export "greet") (call $print (i32.const 8)))
-  ;; What cannot be called by name alone, because somebody would have to give it a number.
+  ;; This export cannot be called by its name alone, because it takes a number.
   (func (export "add-one") (param i32) (result i32)
     (i32.add (local.get 0) (i32.const 1))))

@@ -1,4 +1,4 @@
-;; A component that can be run once somebody provides acme:db/query: nobody does.
+;; A component that imports acme:db/query, which nothing provides.
 (component
   (import "acme:db/query@1.0.0" (instance $db
     (export "query" (func (param "sql" string) (result string)))))

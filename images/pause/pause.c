@@ -1,5 +1,5 @@
-/* The sandbox's process where runc is the handler: holds the namespaces, reaps what is left to it
- * and ends when asked to. */
+/* The sandbox's process if runc is the handler. It holds the namespaces, reaps orphans
+ * and ends on request. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
-;; A guest with much to do before its first answer: `wizer-initialize` counts the primes below two million.
+;; A guest with much work before its first answer: `wizer-initialize` counts the primes below two million.
 (component
   (core module $code
     (memory 31)
     (global $runs (mut i32) (i32.const 0))
     (global $primes (mut i32) (i32.const 0))
-    ;; The sieve of Eratosthenes, a byte for each number.
+    ;; The sieve of Eratosthenes, with one byte for each number.
     (func (export "initialise")
       (local $number i32) (local $multiple i32)
       (global.set $runs (i32.add (global.get $runs) (i32.const 1)))
@@ -27,7 +27,7 @@
     (func (export "is-prime") (param i32) (result i32) (i32.eqz (i32.load8_u (local.get 0)))))
   (core instance $instance (instantiate $code))
   (func (export "wizer-initialize") (canon lift (core func $instance "initialise")))
-  ;; How often it was initialised, as this instance has it.
+  ;; Number of initialisations, as this instance has it.
   (func (export "runs") (result u32) (canon lift (core func $instance "runs")))
   (func (export "primes") (result u32) (canon lift (core func $instance "primes")))
   (func (export "is-prime") (param "number" u32) (result bool) (canon lift (core func $instance "is-prime"))))

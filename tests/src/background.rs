@@ -1,4 +1,4 @@
-//! A kubectl that serves a loopback port until it is ended: `proxy`, `port-forward`.
+//! Runs a kubectl that serves a loopback port until it is ended: `proxy` or `port-forward`.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -11,20 +11,20 @@ use nix::unistd::Pid;
 use crate::http::Response;
 use crate::wait::SOON;
 
-/// How long it may serve, in seconds.
+/// Time limit for serving, in seconds.
 const LIMIT: &str = "300";
 
-/// The running program; dropped, it is ended.
+/// The running program. It is ended when this value is dropped.
 #[derive(Debug)]
 pub struct Background {
     child: Child,
-    // What it prints later has to have somewhere to go.
+    // The program's later output needs an open pipe.
     _stdout: BufReader<ChildStdout>,
     address: SocketAddr,
 }
 
 impl Background {
-    /// Starts it, and reads on which port it serves from the first line it prints.
+    /// Starts the program, and reads the port from the first line that it prints.
     pub(crate) fn start(command: &Command) -> Result<Self> {
         let mut child = Command::new("timeout")
             .arg(LIMIT)
@@ -41,7 +41,7 @@ impl Background {
         Ok(Self { child, _stdout: stdout, address })
     }
 
-    /// Sends a GET and returns the answer. HTTP 1.0, so that its end is the connection's.
+    /// Sends a GET and returns the answer. HTTP 1.0 is used so that the answer ends with the connection.
     pub fn get(&self, path: &str) -> Result<Response> {
         let mut connection = TcpStream::connect(self.address)?;
         connection.set_read_timeout(Some(SOON))?;
@@ -57,7 +57,7 @@ impl Background {
 
 impl Drop for Background {
     fn drop(&mut self) {
-        // `timeout` passes SIGTERM on; of SIGKILL the program would know nothing.
+        // `timeout` passes SIGTERM on to the program, but it cannot pass on SIGKILL.
         if let Ok(pid) = self.child.id().try_into() {
             let _ = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }

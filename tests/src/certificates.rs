@@ -1,4 +1,4 @@
-//! A certificate that an authority of its own has signed, by `openssl`.
+//! Makes a certificate that its own authority has signed, with `openssl`.
 
 use std::fs;
 use std::path::Path;
@@ -7,8 +7,8 @@ use anyhow::Result;
 
 use crate::command;
 
-/// Makes them in a folder: the authority is `ca.pem`, the certificate `cert.pem`, its key `key.pem`. `names` is whom it is
-/// for, as openssl writes it: `DNS:localhost,IP:127.0.0.1`.
+/// Makes the files in a directory: the authority is `ca.pem`, the certificate `cert.pem`, its key `key.pem`. `names`
+/// are the names in the certificate in openssl's form: `DNS:localhost,IP:127.0.0.1`.
 pub fn make(folder: &Path, names: &str) -> Result<()> {
     let place = folder.display();
     let openssl = |line: &str| command::must(&format!("openssl {line}"));

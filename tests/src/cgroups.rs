@@ -8,13 +8,13 @@ use anyhow::{Context, Result, bail};
 
 use crate::wait::{self, SOON};
 
-/// Where the hierarchies are: one folder each (v1), or the one hierarchy itself (v2).
+/// Directory of the hierarchies: one directory each (v1), or the single hierarchy itself (v2).
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
-/// What an empty `cpuset` cgroup lacks before a process may join it (cpuset(7)).
+/// Files that must be set in an empty `cpuset` cgroup before a process may join it (cpuset(7)).
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
-/// Makes a cgroup of that path in every hierarchy, and returns its folders.
+/// Makes a cgroup with that path in every hierarchy, and returns its directories.
 pub fn create(path: &str) -> Result<Vec<PathBuf>> {
     let path = path.trim_start_matches('/');
     let mut made = Vec::new();
@@ -33,13 +33,13 @@ pub fn create(path: &str) -> Result<Vec<PathBuf>> {
     Ok(made)
 }
 
-/// The folders of the cgroup of that path.
+/// Returns the directories of the cgroup with that path.
 pub fn existing(path: &str) -> Result<Vec<PathBuf>> {
     let folders = hierarchies()?.into_iter().map(|hierarchy| hierarchy.join(path));
     Ok(folders.filter(|folder| folder.exists()).collect())
 }
 
-/// Gives the cgroup of that path as much weight as so many threads have that are in none (cgroups(7), "cpu").
+/// Gives a cgroup the weight of this many threads that are in no cgroup (cgroups(7), "cpu").
 pub fn weigh(path: &str, threads: usize) -> Result<()> {
     for folder in existing(path.trim_start_matches('/'))? {
         for (file, of_a_thread) in [("cpu.shares", 1024), ("cpu.weight", 100)] {
@@ -53,7 +53,7 @@ pub fn weigh(path: &str, threads: usize) -> Result<()> {
     Ok(())
 }
 
-/// Gives the cgroup of that path, with all in it, no more than that much memory, in bytes.
+/// Limits the memory of a cgroup and everything below it, in bytes.
 pub fn limit_memory(path: &str, bytes: i64) -> Result<()> {
     let (hierarchy, file) = match is_unified() {
         true => ("", "memory.max"),
@@ -63,10 +63,10 @@ pub fn limit_memory(path: &str, bytes: i64) -> Result<()> {
     fs::write(&file, bytes.to_string()).with_context(|| file.display().to_string())
 }
 
-/// Who makes the cgroups of Pods: `cgroupfs`, or `systemd` on a machine with v2 alone.
+/// Variable with the driver of Pods' cgroups: `cgroupfs`, or `systemd` on a machine with v2 alone.
 const DRIVER: &str = "WASMTIME_SHIM_TEST_CGROUPS";
 
-/// Whether systemd is to make the cgroups of Pods (kubelet's `cgroupDriver: systemd`).
+/// Returns whether systemd should make the cgroups of Pods (kubelet's `cgroupDriver: systemd`).
 pub fn by_systemd() -> Result<bool> {
     match env::var(DRIVER).as_deref() {
         Err(_) | Ok("cgroupfs") => Ok(false),
@@ -76,17 +76,17 @@ pub fn by_systemd() -> Result<bool> {
     }
 }
 
-/// The slice that systemd has above the slice of that name: `a.slice` above `a-b.slice` (systemd.slice(5)).
+/// Returns systemd's slice above the slice of that name: `a.slice` above `a-b.slice` (systemd.slice(5)).
 pub fn slice_above(name: &str) -> String {
     format!("{}.slice", name.split('-').next().unwrap_or(name))
 }
 
-/// Whether this machine has the one hierarchy of v2 alone.
+/// Returns whether this machine has only the hierarchy of v2.
 pub fn is_unified() -> bool {
     Path::new(HIERARCHIES).join("cgroup.controllers").exists()
 }
 
-/// The text of a file in the cgroup of a process: of v1's in that hierarchy, of v2's under another name.
+/// Reads a file in the cgroup of a process. On v1 it is in that hierarchy, and on v2 it has another name.
 pub fn read(pid: i32, (controller, v1): (&str, &str), v2: &str) -> Result<String> {
     let of_process = fs::read_to_string(format!("/proc/{pid}/cgroup"))?;
     let path = |names: &str| {
@@ -107,7 +107,7 @@ pub fn read(pid: i32, (controller, v1): (&str, &str), v2: &str) -> Result<String
     Ok(text.trim().to_owned())
 }
 
-/// Removes the cgroup of that path and those below it, all of them empty.
+/// Removes a cgroup and those below it. All of them must be empty.
 pub fn remove_tree(path: &str) -> Result<()> {
     existing(path.trim_start_matches('/'))?.iter().try_for_each(|folder| remove_below(folder))
 }
@@ -119,7 +119,7 @@ fn remove_below(folder: &Path) -> Result<()> {
     remove(&[folder.to_owned()])
 }
 
-/// Removes them once their last process has left.
+/// Removes cgroups once their last process has left.
 pub fn remove(folders: &[PathBuf]) -> Result<()> {
     for folder in folders {
         wait::until(SOON, &format!("{} to be empty", folder.display()), || {

@@ -1,4 +1,4 @@
-//! Programs of the system, run to their end within bounds or started to stay.
+//! Runs programs of the system, either to their end with a time limit, or in the background.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 
 use crate::wait::patient;
 
-/// What a program printed and how it ended.
+/// Output and exit code of a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Output {
-    /// The exit code; 124 when the program was stopped because it took too long.
+    /// Exit code. It is 124 if the program was stopped because it took too long.
     pub code: i32,
     /// Standard output.
     pub stdout: String,
@@ -23,7 +23,7 @@ pub struct Output {
 }
 
 impl Output {
-    /// The output of a program that has to succeed.
+    /// Checks that the program succeeded, and returns its output.
     pub fn success(self) -> Result<Self> {
         if self.code != 0 {
             bail!("exit code {}: {}{}", self.code, self.stdout, self.stderr);
@@ -32,17 +32,17 @@ impl Output {
     }
 }
 
-/// Starts a program that stays, without input, in `folder`; what it prints is appended to `log`.
+/// Starts a background program in `folder`, without input. Its output is appended to `log`.
 pub fn daemon(command: &mut Command, folder: &Path, log: &Path) -> Result<Child> {
     let output = File::options().create(true).append(true).open(log);
     let output = output.with_context(|| log.display().to_string())?;
-    // Apart from the terminal's group: ctrl-C is for the program that cleans up.
+    // It gets a process group of its own, because ctrl-C is for the program that cleans up.
     let command = command.current_dir(folder).process_group(0);
     let command = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     command.spawn().with_context(|| format!("start {}", command.get_program().display()))
 }
 
-/// How long any program may take. `ctr run` may have to compile a guest first.
+/// Time limit of a program. `ctr run` may have to compile a guest first.
 const LIMIT: Duration = Duration::from_secs(90);
 
 /// Runs `program` with `args` and without input, and waits for its end.
@@ -53,7 +53,7 @@ pub fn run<A: AsRef<OsStr>>(
     run_and_feed(program, args, drop)
 }
 
-/// The same with input: `feed` is given the pipe that the program reads from.
+/// As [`run`], with input. `feed` gets the pipe from which the program reads.
 pub fn run_and_feed<A: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     args: impl IntoIterator<Item = A>,
@@ -78,7 +78,7 @@ pub fn run_and_feed<A: AsRef<OsStr>>(
     })
 }
 
-/// Runs a program that has to succeed, given as one line of words, and returns its output.
+/// Runs a program that must succeed, given as one line of words, and returns its output.
 pub fn must(line: &str) -> Result<String> {
     let mut words = line.split_whitespace();
     let program = words.next().context("an empty command line")?;

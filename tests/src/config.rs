@@ -1,7 +1,7 @@
-//! What a private containerd is told: everything it keeps is in one folder; runtime handlers.
+//! Configuration of a private containerd: it keeps everything in one directory, and has the runtime handlers.
 //!
-//! Versions 1 and 2 of containerd name the sections differently. Nothing in them is needed by the
-//! shim itself but the handler's three lines: a stock node is configured no further.
+//! Versions 1 and 2 of containerd name the sections differently. The shim itself needs only the three lines of the
+//! handler; a stock node has no further configuration for it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,33 +11,34 @@ use anyhow::Result;
 use crate::cgroups;
 use crate::containerd::Containerd;
 
-/// The address of the private containerd in `folder`. The path is short: a socket's has 107 bytes.
+/// Returns the socket of the private containerd in `folder`. The path is short, because a socket's path has at most 107
+/// bytes.
 pub fn socket(folder: &Path) -> PathBuf {
     folder.join("c.sock")
 }
 
-/// The log of the private containerd in `folder`.
+/// Returns the log of the private containerd in `folder`.
 pub fn log(folder: &Path) -> PathBuf {
     folder.join("containerd.log")
 }
 
-/// The folder where the private containerd looks for its network's configuration.
+/// Returns the directory in which the private containerd looks for the configuration of its network.
 pub fn network_folder(folder: &Path) -> PathBuf {
     folder.join("cni")
 }
 
-/// The folder with a `hosts.toml` for each registry that is not where its name says.
+/// Returns the directory with a `hosts.toml` for each registry that has another address than its name.
 pub fn registries(folder: &Path) -> PathBuf {
     folder.join("certs.d")
 }
 
-/// The image that every Pod starts with.
+/// The image of every Pod's sandbox.
 pub const PAUSE: &str = "registry.example/samples/pause:1";
 
-/// The text of `config.toml`.
+/// Returns the text of `config.toml`.
 ///
-/// `restrict_oom_score_adj` lets the tests run where CAP_SYS_RESOURCE is missing, and network
-/// namespaces are kept in the state folder, so that each can be told to belong to this node.
+/// `restrict_oom_score_adj` allows the tests to run without CAP_SYS_RESOURCE. Network namespaces are kept in the state
+/// directory, so that each can be recognised as this node's.
 fn containerd(version: &Containerd, folder: &Path, plugins: &Path, by_systemd: bool) -> String {
     let (sections, plugin) = match version.major {
         1 => (VERSION_1, "io.containerd.grpc.v1.cri"),
@@ -116,8 +117,8 @@ const VERSION_2: &str = r#"
     conf_dir = "FOLDER/cni"
 "#;
 
-/// `wasmtime` is all that a node needs, and its annotations for those of a Pod to arrive with it; `wasmtime-stock` is
-/// what k3s makes by itself.
+/// `wasmtime` is the whole configuration that a node needs so that a Pod's annotations reach the shim. `wasmtime-stock`
+/// is what k3s writes by itself.
 const HANDLERS: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
@@ -128,7 +129,7 @@ const HANDLERS: &str = r#"
   runtime_type = "io.containerd.wasmtime.v1"
 "#;
 
-/// What a node's `config.toml` has where kubelet's cgroup driver is systemd.
+/// Part of a node's `config.toml` if kubelet's cgroup driver is systemd.
 const SYSTEMD: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.runc.options]
   SystemdCgroup = true
@@ -136,16 +137,16 @@ const SYSTEMD: &str = r#"
   OPTION
 "#;
 
-/// The file with that option, for containerd 1.
+/// Name of the file with that option, for containerd 1.
 const BY_SYSTEMD: &str = "systemd";
 
-/// One of another shim.
+/// A handler of another shim.
 const FURTHER: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.NAME]
   runtime_type = "io.containerd.NAME.v1"
 "#;
 
-/// One with runtime options.
+/// A handler with runtime options.
 const HANDLER: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.HANDLER]
   runtime_type = "io.containerd.wasmtime.v1"
@@ -153,7 +154,8 @@ const HANDLER: &str = r#"
   OPTIONS
 "#;
 
-/// The handlers with runtime options, and these: what k3s writes with a cgroup for the shim, and a mistake.
+/// Returns the handlers with runtime options, and their options: those that k3s writes, with a cgroup for the shim, and
+/// a mistake.
 fn options(folder: &Path) -> [(&'static str, String); 2] {
     let cgroup = folder.file_name().unwrap_or_default().to_string_lossy();
     let like_k3s = format!(
@@ -163,12 +165,13 @@ fn options(folder: &Path) -> [(&'static str, String); 2] {
     [("wasmtime-options", like_k3s), ("wasmtime-mistyped", "SystemdCGroup = true".into())]
 }
 
-/// containerd 1.6 drops the options of a runtime it does not know, all but the path of a file.
+/// Returns the file of a handler's options, because containerd 1.6 passes no options of an unknown runtime except the
+/// path of a file.
 fn options_file(folder: &Path, handler: &str) -> PathBuf {
     folder.join(format!("{handler}.toml"))
 }
 
-/// Writes everything a private containerd reads into `folder`.
+/// Writes everything that a private containerd reads into `folder`.
 pub fn write(version: &Containerd, folder: &Path, plugins: &Path) -> Result<()> {
     for (handler, text) in options(folder) {
         fs::write(options_file(folder, handler), text)?;

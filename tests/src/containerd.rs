@@ -1,4 +1,4 @@
-//! The versions of containerd that are at hand: the distribution's, and one built by this project.
+//! Finds the installed versions of containerd: the distribution's, and one built by this project.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -12,28 +12,28 @@ use crate::command;
 /// An installed containerd.
 #[derive(Debug, Clone)]
 pub struct Containerd {
-    /// The daemon.
+    /// Path of the daemon.
     pub program: PathBuf,
-    /// The client of the same version.
+    /// Path of the client of the same version.
     pub ctr: PathBuf,
     /// Such as `1.6.20~ds1` or `2.4.2`.
     pub version: String,
-    /// 1 or 2: decides how it is configured.
+    /// Major version, 1 or 2. It determines the configuration.
     pub major: u32,
-    /// Further runtime handlers that it is to have, by the name in `io.containerd.NAME.v1`.
+    /// Additional runtime handlers, by the name in `io.containerd.NAME.v1`.
     pub handlers: Vec<String>,
-    /// Further environment variables that it, and so each shim, is to have.
+    /// Additional environment variables for it and its shims.
     pub environment: Vec<(String, String)>,
 }
 
-/// Names a containerd 2.x to use instead of the one that `scripts` puts into `target/go/containerd`.
+/// Variable with a containerd 2.x to use instead of the one that `scripts` puts into `target/go/containerd`.
 const OVERRIDE: &str = "CONTAINERD2";
 
-/// The major versions to test with, such as `2` or `1 2`; then each must be there.
+/// Variable with the major versions to test with, such as `2` or `1 2`. Each of them must exist.
 const WANTED: &str = "WASMTIME_SHIM_TEST_CONTAINERD";
 
 impl Containerd {
-    /// One of each major version there is, the oldest first.
+    /// Returns one of each existing major version, the oldest first.
     pub fn available() -> Result<Vec<Self>> {
         let mut found: Vec<Self> = Vec::new();
         for program in candidates() {
@@ -52,8 +52,8 @@ impl Containerd {
         Ok(found)
     }
 
-    /// Those of [`Containerd::available`], and what `scripts` puts into `target/go/containerd-*` beside them, the oldest
-    /// first; of a minor version one.
+    /// Returns those of [`Containerd::available`] and those in `target/go/containerd-*`, one of each minor version, the
+    /// oldest first.
     pub fn of_all_releases() -> Result<Vec<Self>> {
         let mut found: BTreeMap<(u32, u32), Self> = BTreeMap::new();
         for further in fs::read_dir(repository().join("target/go"))? {
@@ -71,18 +71,18 @@ impl Containerd {
         Ok(found.into_values().collect())
     }
 
-    /// Its major and minor version.
+    /// Returns its major and minor version.
     fn release(&self) -> (u32, u32) {
         let minor = self.version.split('.').nth(1).and_then(|it| it.parse().ok());
         (self.major, minor.unwrap_or_default())
     }
 
-    /// Whether one of that major version is asked for by name.
+    /// Returns whether that major version is requested explicitly.
     pub fn is_wanted(major: u32) -> bool {
         env::var(WANTED).is_ok_and(|wanted| wanted.split(' ').any(|it| it.parse() == Ok(major)))
     }
 
-    /// The one at that path, when there is one that runs.
+    /// Returns the containerd at that path, if there is one that runs.
     fn at(program: &Path) -> Result<Option<Self>> {
         if !program.is_file() {
             return Ok(None);
@@ -111,12 +111,12 @@ fn candidates() -> Vec<PathBuf> {
     named.into_iter().chain([built]).chain(installed).collect()
 }
 
-/// The folder with the workspace.
+/// Returns the directory of the workspace.
 pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a member of a workspace")
 }
 
-/// The tool `wasm-image`, as it was built for the tests.
+/// Returns the path of `wasm-image`, as it was built for the tests.
 pub fn wasm_image() -> PathBuf {
     repository().join("target/release/wasm-image")
 }
@@ -125,7 +125,7 @@ fn pick(wanted: &str, found: &[Containerd]) -> Result<Vec<Containerd>> {
     let one = |major: &str| {
         let is_it = |containerd: &&Containerd| containerd.major.to_string() == major;
         found.iter().find(is_it).cloned().with_context(|| {
-            format!("{WANTED}={wanted:?}, and there is no containerd {major}.x here")
+            format!("{WANTED}={wanted:?}, but there is no containerd {major}.x here")
         })
     };
     wanted.split_whitespace().map(one).collect()

@@ -1,4 +1,4 @@
-//! CRI, the protocol between kubelet and containerd, as plain blocking calls.
+//! Client of CRI, the protocol between kubelet and containerd, with plain blocking calls.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -19,7 +19,7 @@ use tonic::{Request, Status};
 use crate::command::Output;
 use crate::wait::patient;
 
-/// A client of one containerd; clones share the connection, which survives containerd's restart.
+/// A client of one containerd. Clones share the connection, which survives a restart of containerd.
 #[derive(Debug, Clone)]
 pub struct Client {
     runtime: Arc<Runtime>,
@@ -28,20 +28,20 @@ pub struct Client {
     limit: Duration,
 }
 
-/// How long any call may take: creating a container may compile its guest.
+/// Time limit of a call. The creation of a container may compile its guest.
 pub const LIMIT: Duration = Duration::from_secs(120);
 
-/// What CRI says about a container, with the runtime's own remarks (a JSON text by key).
+/// CRI's information about a container, with the runtime's additional information (a JSON text by key).
 #[derive(Debug, Clone)]
 pub struct ContainerState {
-    /// The status proper.
+    /// The status.
     pub status: ContainerStatus,
-    /// The remarks.
+    /// The runtime's additional information.
     pub info: HashMap<String, String>,
 }
 
 impl Client {
-    /// A client of the containerd at that socket, which need not be up yet.
+    /// Makes a client of the containerd at that socket, which need not run yet.
     pub fn new(socket: &Path) -> Result<Self> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -56,12 +56,12 @@ impl Client {
         Ok(Self { service, images, runtime: Arc::clone(&runtime), limit: LIMIT })
     }
 
-    /// The same client with less patience for any call.
+    /// Returns the same client with another time limit.
     pub fn within(&self, limit: Duration) -> Self {
         Self { limit, ..self.clone() }
     }
 
-    /// Whether containerd answers, and is ready to run Pods with a network.
+    /// Returns whether containerd answers, and can run Pods with a network.
     pub fn is_ready(&self) -> bool {
         let mut service = self.service.clone();
         let request = StatusRequest { verbose: false };
@@ -73,7 +73,7 @@ impl Client {
         })
     }
 
-    /// Whether it has an image of that name.
+    /// Returns whether containerd has an image of that name.
     pub fn has_image(&self, image: &str) -> Result<bool> {
         Ok(self.image_status(image)?.is_some())
     }
@@ -86,7 +86,7 @@ impl Client {
         Ok(self.call("ImageStatus", call)?.image)
     }
 
-    /// CRI's id of an image of that name: the digest of its config.
+    /// Returns CRI's id of an image: the digest of its config.
     pub fn image_id(&self, image: &str) -> Result<Option<String>> {
         Ok(self.image_status(image)?.map(|image| image.id))
     }
@@ -99,7 +99,7 @@ impl Client {
         self.call("RemoveImage", async move { images.remove_image(request).await }).map(drop)
     }
 
-    /// Pulls an image, with a user's name and password where given, and returns the reference for containers.
+    /// Pulls an image, with a user name and password if given, and returns the reference for containers.
     pub fn pull(&self, image: &str, login: Option<(&str, &str)>) -> Result<String> {
         let mut images = self.images.clone();
         let auth = login.map(|(username, password)| AuthConfig {
@@ -122,7 +122,7 @@ impl Client {
         Ok(self.call("RunPodSandbox", call)?.pod_sandbox_id)
     }
 
-    /// The runtime's remarks about a Pod.
+    /// Returns the runtime's additional information about a Pod.
     pub fn pod_info(&self, pod: &str) -> Result<HashMap<String, String>> {
         let mut service = self.service.clone();
         let request = PodSandboxStatusRequest { pod_sandbox_id: pod.to_owned(), verbose: true };
@@ -130,24 +130,24 @@ impl Client {
         Ok(self.call("PodSandboxStatus", call)?.info)
     }
 
-    /// The ids of all Pods.
+    /// Returns the ids of all Pods.
     pub fn pods(&self) -> Result<Vec<String>> {
         Ok(self.list(None)?.into_iter().map(|pod| pod.id).collect())
     }
 
-    /// The ids of the Pods of that name.
+    /// Returns the ids of the Pods of that name.
     pub fn pods_named(&self, name: &str) -> Result<Vec<String>> {
         let is_it = |pod: &PodSandbox| pod.metadata.as_ref().is_some_and(|it| it.name == name);
         Ok(self.list(None)?.into_iter().filter(is_it).map(|pod| pod.id).collect())
     }
 
-    /// The ids of the Pods of a Kubernetes namespace that are Ready.
+    /// Returns the ids of the Ready Pods in a Kubernetes namespace.
     pub fn ready_pods(&self, namespace: &str) -> Result<Vec<String>> {
         let ready = PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() };
         self.pods_in(namespace, Some(ready))
     }
 
-    /// The ids of all Pods of a Kubernetes namespace.
+    /// Returns the ids of all Pods in a Kubernetes namespace.
     pub fn pods_of(&self, namespace: &str) -> Result<Vec<String>> {
         self.pods_in(namespace, None)
     }
@@ -166,7 +166,7 @@ impl Client {
         Ok(self.call("ListPodSandbox", call)?.items)
     }
 
-    /// Stops whatever is left in a Pod, at once, and takes down its network.
+    /// Stops everything in a Pod at once, and removes its network.
     pub fn stop_pod(&self, pod: &str) -> Result<()> {
         let mut service = self.service.clone();
         let request = StopPodSandboxRequest { pod_sandbox_id: pod.to_owned() };
@@ -199,7 +199,7 @@ impl Client {
         Ok(self.call("CreateContainer", call)?.container_id)
     }
 
-    /// Starts a created container, and waits for it no longer than `limit`.
+    /// Starts a created container, and waits for at most `limit`.
     pub fn start(&self, container: &str, limit: Duration) -> Result<()> {
         let mut service = self.service.clone();
         let mut request =
@@ -209,7 +209,7 @@ impl Client {
         Ok(())
     }
 
-    /// Stops a container: SIGTERM, and SIGKILL when it is still there after `grace`.
+    /// Stops a container with SIGTERM, and with SIGKILL if it still runs after `grace`.
     pub fn stop(&self, container: &str, grace: Duration) -> Result<()> {
         let mut service = self.service.clone();
         let timeout = i64::try_from(grace.as_secs())?;
@@ -218,7 +218,7 @@ impl Client {
         Ok(())
     }
 
-    /// Executes a command in a container to its end: ExecSync, as an exec probe has it.
+    /// Executes a command in a container and waits for its end: ExecSync, as an exec probe does.
     pub fn exec_sync(&self, container: &str, command: &[&str], limit: Duration) -> Result<Output> {
         let mut service = self.service.clone();
         let request = ExecSyncRequest {
@@ -241,7 +241,7 @@ impl Client {
         Ok(())
     }
 
-    /// How a container is.
+    /// Returns the state of a container.
     pub fn status(&self, container: &str) -> Result<ContainerState> {
         let mut service = self.service.clone();
         let request = ContainerStatusRequest { container_id: container.to_owned(), verbose: true };
@@ -251,7 +251,7 @@ impl Client {
         Ok(ContainerState { status, info: answer.info })
     }
 
-    /// Gives a container other limits; what is 0 stays as it is.
+    /// Changes the limits of a container. A value of 0 leaves a limit as it is.
     pub fn update(&self, container: &str, linux: LinuxContainerResources) -> Result<()> {
         let mut service = self.service.clone();
         let request = UpdateContainerResourcesRequest {
@@ -264,7 +264,7 @@ impl Client {
         Ok(())
     }
 
-    /// Tells containerd that a container's log was renamed.
+    /// Informs containerd that a container's log was renamed.
     pub fn reopen_log(&self, container: &str) -> Result<()> {
         let mut service = self.service.clone();
         let request = ReopenContainerLogRequest { container_id: container.to_owned() };
@@ -272,7 +272,7 @@ impl Client {
         self.call("ReopenContainerLog", call).map(drop)
     }
 
-    /// What a container uses.
+    /// Returns what a container uses.
     pub fn stats(&self, container: &str) -> Result<ContainerStats> {
         let mut service = self.service.clone();
         let request = ContainerStatsRequest { container_id: container.to_owned() };
@@ -280,7 +280,7 @@ impl Client {
         self.call("ContainerStats", call)?.stats.context("ContainerStats without stats")
     }
 
-    /// What a Pod uses.
+    /// Returns what a Pod uses.
     pub fn pod_stats(&self, pod: &str) -> Result<LinuxPodSandboxStats> {
         let mut service = self.service.clone();
         let request = PodSandboxStatsRequest { pod_sandbox_id: pod.to_owned() };
@@ -289,7 +289,7 @@ impl Client {
         stats.linux.context("PodSandboxStats without stats")
     }
 
-    /// Waits for the answer; an error has the words that kubelet would put into an event.
+    /// Waits for the answer. An error has the text that kubelet would put into an event.
     fn call<T>(
         &self,
         name: &str,
@@ -304,7 +304,7 @@ impl Client {
     }
 }
 
-/// A connection that is made at the first call, and again after containerd was restarted.
+/// Makes a connection that opens at the first call, and again after a restart of containerd.
 fn connect(socket: PathBuf) -> Channel {
     let connector = tower::service_fn(move |_: Uri| {
         let socket = socket.clone();

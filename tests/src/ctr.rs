@@ -1,4 +1,4 @@
-//! `ctr`, containerd's own client: it runs single containers without any Pod.
+//! Runs `ctr`, containerd's own client, which runs single containers without a Pod.
 
 use std::fs;
 use std::io::Write;
@@ -23,7 +23,7 @@ pub struct Ctr {
     runs: AtomicU32,
 }
 
-/// A container that `ctr run` is to run.
+/// A container for `ctr run`.
 #[derive(Debug, Clone)]
 pub struct Run {
     handler: String,
@@ -45,20 +45,20 @@ impl Ctr {
         command::run(&self.program, self.words(namespace).into_iter().chain(words))
     }
 
-    /// The lines a command prints.
+    /// Returns the lines that a command prints.
     pub fn lines(&self, namespace: &str, words: &str) -> Result<Vec<String>> {
         let words: Vec<_> = words.split(' ').collect();
         let stdout = self.run(namespace, &words)?.success()?.stdout;
         Ok(stdout.lines().map(|line| line.trim().to_owned()).collect())
     }
 
-    /// A command as a line for a shell.
+    /// Returns a command as a line for a shell.
     pub fn line(&self, namespace: &str, words: &[&str]) -> String {
         let words = words.iter().map(|&word| word.to_owned());
         self.quoted(self.words(namespace).into_iter().chain(words))
     }
 
-    /// The same of [`Ctr::run_container_as`].
+    /// Returns the line for [`Ctr::run_container_as`].
     pub fn run_line(&self, id: &str, run: &Run) -> Result<String> {
         Ok(self.quoted(self.run_words(id, run, "--rm")?.into_iter()))
     }
@@ -69,7 +69,7 @@ impl Ctr {
         [program].into_iter().chain(words).map(quote).collect::<Vec<_>>().join(" ")
     }
 
-    /// A command in a namespace, for the caller to start and end.
+    /// Returns a command in a namespace. The caller starts and ends it.
     pub(crate) fn command(&self, namespace: &str) -> Command {
         let mut command = Command::new(&self.program);
         command.args(self.words(namespace));
@@ -81,7 +81,7 @@ impl Ctr {
         ["--address".into(), socket, "--namespace".into(), namespace.into()]
     }
 
-    /// An id for a container that no other has.
+    /// Returns an id that no other container has.
     pub fn new_id(&self) -> String {
         format!("{}-run-{}", self.node, self.runs.fetch_add(1, Ordering::Relaxed))
     }
@@ -91,19 +91,19 @@ impl Ctr {
         self.run_container_as(&self.new_id(), run)
     }
 
-    /// The same under an id of the caller's.
+    /// As [`Ctr::run_container`], under the caller's id.
     pub fn run_container_as(&self, id: &str, run: &Run) -> Result<Output> {
         let words = self.run_words(id, run, "--rm")?;
         command::run_and_feed(&self.program, words, |pipe| self.feed(id, run, pipe))
     }
 
-    /// Starts a container and leaves it running, its output thrown away: `ctr run --detach`.
+    /// Starts a container and leaves it running without output: `ctr run --detach`.
     pub fn run_detached(&self, id: &str, run: &Run) -> Result<Output> {
         let run = run.clone().flags(&["--null-io"]);
         command::run(&self.program, self.run_words(id, &run, "--detach")?)
     }
 
-    /// Starts `ctr run`, for the caller to end.
+    /// Starts `ctr run`. The caller must end it.
     pub fn start(&self, id: &str, run: &Run) -> Result<Child> {
         let mut command = Command::new(&self.program);
         command.args(self.run_words(id, &run.clone().flags(&["--null-io"]), "--rm")?);
@@ -111,16 +111,16 @@ impl Ctr {
         Ok(command.spawn()?)
     }
 
-    /// Writes the container's input once it runs: `ctr` 1.6 forgets an end that comes earlier.
+    /// Writes the container's input once it runs, because `ctr` 1.6 loses an end of the input that comes earlier.
     fn feed(&self, id: &str, run: &Run, mut pipe: ChildStdin) {
         let started = || Ok(self.is(id, "RUNNING")?.then_some(()));
         if !run.stdin.is_empty() && wait::until(SOON, "the task to run", started).is_ok() {
-            // A container that ends without reading is not an error here; its exit code tells.
+            // It is no error here if the container ends without reading. The exit code shows it.
             let _ = pipe.write_all(run.stdin.as_bytes());
         }
     }
 
-    /// Whether the task of that container has that status.
+    /// Returns whether the task of that container has that status.
     pub fn is(&self, id: &str, status: &str) -> Result<bool> {
         let tasks = self.lines("default", "tasks list")?;
         Ok(tasks.iter().any(|line| line.starts_with(id) && line.ends_with(status)))
@@ -144,31 +144,31 @@ impl Ctr {
 }
 
 impl Run {
-    /// A container of that image, with its entrypoint.
+    /// Makes a container of that image with its entrypoint.
     pub fn new(image: &str) -> Self {
         let (handler, image) = (spec::handler(), image.into());
         Self { handler, image, flags: vec![], args: vec![], stdin: String::new() }
     }
 
-    /// With the runtime of another handler.
+    /// Uses the runtime of another handler.
     pub fn handler(mut self, name: &str) -> Self {
         self.handler = name.into();
         self
     }
 
-    /// With further flags of `ctr run`.
+    /// Adds flags of `ctr run`.
     pub fn flags(mut self, flags: &[&str]) -> Self {
         self.flags.extend(flags.iter().map(|&flag| flag.to_owned()));
         self
     }
 
-    /// With a whole command line instead of the image's: `ctr` knows no entrypoint apart from it.
+    /// Replaces the image's whole command line, because `ctr` has no separate entrypoint.
     pub fn command(mut self, words: &[&str]) -> Self {
         self.args = words.iter().map(|&word| word.to_owned()).collect();
         self
     }
 
-    /// With this to read on standard input.
+    /// Sets the text on standard input.
     pub fn stdin(mut self, text: &str) -> Self {
         self.stdin = text.into();
         self

@@ -1,4 +1,4 @@
-//! A small disk that holds all files of one node, so that it can be full without anybody else's being so.
+//! A small disk for all files of one node. It can be full without affecting anything else.
 
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
@@ -10,21 +10,21 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::wait::{self, SOON};
 
-/// In memory, over a folder.
+/// A disk in memory, mounted over a directory.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
 }
 
-/// What fills it; dropped, there is room again.
+/// The file that fills the disk. When it is dropped, there is room again.
 #[derive(Debug)]
 pub struct Ballast(PathBuf);
 
-/// What is written at once. It ends in single bytes: containerd writes some files that are not longer.
+/// Sizes of the writes. The last are single bytes, because some files of containerd are not longer.
 const PIECES: [usize; 3] = [1 << 20, 4 << 10, 1];
 
 impl Disk {
-    /// A disk of so many bytes over that folder.
+    /// Mounts a disk of that many bytes over a directory.
     pub fn mount(folder: &Path, bytes: u64) -> Result<Self> {
         let options = format!("size={bytes},mode=0755");
         mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
@@ -48,9 +48,9 @@ impl Disk {
         Ok(ballast)
     }
 
-    /// Takes it away with all that is on it, once nobody uses it.
+    /// Unmounts the disk with everything on it, once nothing uses it.
     pub fn unmount(self) -> Result<()> {
-        wait::until(SOON, "the disk to be nobody's", || {
+        wait::until(SOON, "the disk to be unused", || {
             match umount2(&self.folder, MntFlags::empty()) {
                 Err(Errno::EBUSY) => Ok(None),
                 unmounted => Ok(Some(unmounted?)),

@@ -1,4 +1,4 @@
-//! The events that containerd passes on, as `ctr events` prints them.
+//! Reads the events that containerd publishes, as `ctr events` prints them.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::Node;
 use crate::wait::{self, SOON};
 
-/// A subscription; it ends with this value.
+/// A subscription. It ends with this value.
 #[derive(Debug)]
 pub struct Events<'node> {
     node: &'node Node,
@@ -22,14 +22,14 @@ pub struct Events<'node> {
 /// One event.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Event {
-    /// Such as `/tasks/exit`.
+    /// Topic, such as `/tasks/exit`.
     pub topic: String,
-    /// Its fields.
+    /// Fields of the event.
     pub fields: Value,
 }
 
 impl<'node> Events<'node> {
-    /// Subscribes, and returns when events arrive.
+    /// Subscribes. Returns when events arrive.
     pub fn subscribe(node: &'node Node) -> Result<Self> {
         let file = node.folder.join("events.txt");
         let child = node
@@ -46,9 +46,9 @@ impl<'node> Events<'node> {
         Ok(events)
     }
 
-    /// The events of that container's task until it was deleted, and what else came meanwhile.
+    /// Returns the events of that container's task until it was deleted, with any others in between.
     ///
-    /// Shims send theirs in the background: some arrive after the call that they tell of.
+    /// Shims send their events in the background, so some arrive after the call that caused them.
     pub fn of_life(&mut self, container: &str) -> Result<Vec<Event>> {
         wait::until(SOON, &format!("{container} to be deleted"), || {
             let events = self.so_far(container)?;
@@ -57,7 +57,7 @@ impl<'node> Events<'node> {
         self.so_far(container)
     }
 
-    /// The events of that container's task that have arrived, in order.
+    /// Returns the events of that container's task that have arrived, in order.
     pub fn so_far(&mut self, container: &str) -> Result<Vec<Event>> {
         self.wait_for_a_mark()?;
         let mut events = self.read()?;
@@ -66,7 +66,7 @@ impl<'node> Events<'node> {
         Ok(events)
     }
 
-    /// Causes events that mean nothing until one of them arrives: whatever was sent before is here.
+    /// Causes meaningless events until one of them arrives. Then all earlier ones have arrived.
     fn wait_for_a_mark(&mut self) -> Result<()> {
         wait::until(SOON, "containerd's events", || {
             self.marks += 1;

@@ -1,4 +1,4 @@
-//! HTTP requests to a server in a Pod, made from inside the Pod's network namespace.
+//! Sends HTTP requests to a server in a Pod, from inside the Pod's network namespace.
 
 use std::path::Path;
 
@@ -10,16 +10,16 @@ use crate::wait::{self, SOON};
 /// An answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Response {
-    /// Such as 200.
+    /// Status, such as 200.
     pub status: u16,
-    /// The body.
+    /// Body.
     pub body: String,
 }
 
-/// What curl exits with when nobody listens.
+/// curl's exit code if nothing listens.
 const CONNECTION_REFUSED: i32 = 7;
 
-/// Sends `GET http://127.0.0.1:PORT/PATH` in that namespace, again while nobody listens yet.
+/// Sends `GET http://127.0.0.1:PORT/PATH` in that namespace. Tries again until something listens.
 pub fn get(namespace: &Path, port: u16, path: &str) -> Result<Response> {
     send(namespace, port, path, &[])
 }
@@ -31,10 +31,10 @@ pub fn post(namespace: &Path, port: u16, path: &str, file: &Path) -> Result<Resp
     send(namespace, port, path, &[&chunked[..], &["--data-binary", &data]].concat())
 }
 
-/// As [`get`], with flags of curl's.
+/// As [`get`], with flags for curl.
 pub fn send(namespace: &Path, port: u16, path: &str, flags: &[&str]) -> Result<Response> {
     let url = format!("http://127.0.0.1:{port}{path}");
-    wait::until(SOON, &format!("somebody to listen at {url}"), || try_send(namespace, &url, flags))
+    wait::until(SOON, &format!("a server at {url}"), || try_send(namespace, &url, flags))
         .with_context(|| format!("{url} in {}", namespace.display()))
 }
 

@@ -1,5 +1,5 @@
-//! `node-installer` on a node of the tests: as an administrator runs it, with the node's own places in place of a
-//! distribution's.
+//! Runs `node-installer` on a node of the tests, as an administrator would. The node's own paths replace those of a
+//! distribution.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -16,15 +16,15 @@ use crate::Node;
 use crate::command::{self, Output};
 use crate::containerd::repository;
 
-/// How often is looked whether containerd is to be restarted.
+/// Interval between checks whether containerd must be restarted.
 const INTERVAL: Duration = Duration::from_millis(20);
 
-/// The installer of this build.
+/// Returns the installer of this build.
 pub fn program() -> PathBuf {
     repository().join("target/release/node-installer")
 }
 
-/// A node without our handler, and what stands in for systemd.
+/// A node without our handler, and a replacement for systemd.
 #[derive(Debug)]
 pub struct Installer<'node> {
     node: &'node Node,
@@ -32,7 +32,7 @@ pub struct Installer<'node> {
 }
 
 impl<'node> Installer<'node> {
-    /// Takes the handler out of the node's configuration.
+    /// Removes the handler from the node's configuration.
     pub fn new(node: &'node Node) -> Result<Self> {
         let config = node.folder().join("config.toml");
         let text = fs::read_to_string(&config)?;
@@ -45,7 +45,7 @@ impl<'node> Installer<'node> {
         Ok(Self { node, places })
     }
 
-    /// On a node whose configuration is k3s': its data directory is in the node's folder.
+    /// Makes the installer of a node whose configuration is that of k3s. Its data directory is in the node's directory.
     pub fn on_k3s(node: &'node Node, data_dir: &Path) -> Self {
         let mut places = Self { node, places: Vec::new() }.common();
         places.push(format!("--data-dir={}", data_dir.display()));
@@ -64,7 +64,7 @@ impl<'node> Installer<'node> {
         ]
     }
 
-    /// What a node's administrator would type to restart containerd, in place of systemctl.
+    /// Returns the command that restarts containerd, instead of systemctl.
     pub fn restart_command(&self) -> String {
         format!("touch {0} && while [ -e {0} ]; do sleep 0.02; done", self.request().display())
     }
@@ -73,7 +73,7 @@ impl<'node> Installer<'node> {
         self.node.folder().join("restart")
     }
 
-    /// The command line of `install`, or of another command.
+    /// Returns the command line of `install` or another command.
     pub fn words(&self, words: &[&str]) -> Vec<String> {
         let is_install = words.first() == Some(&"install");
         let fits = |place: &&String| is_install || !place.starts_with("--bin-dir");
@@ -81,18 +81,19 @@ impl<'node> Installer<'node> {
         words.iter().map(|&word| word.to_owned()).chain(places).collect()
     }
 
-    /// Runs the installer, and restarts containerd when it asks for that.
+    /// Runs the installer, and restarts containerd when the installer asks for it.
     pub fn run(&self, words: &[&str]) -> Result<Output> {
         self.while_restarting(|| command::run(program(), self.words(words)))
     }
 
-    /// Runs an installer that has to succeed.
+    /// Runs an installer that must succeed.
     pub fn must(&self, words: &[&str]) -> Result<String> {
         let done = self.run(words)?.success().with_context(|| words.join(" "));
         Ok(done?.stdout)
     }
 
-    /// Does something while containerd is restarted whenever that is asked for. One that ends at once has been started.
+    /// Does some work, and restarts containerd whenever that is requested. A containerd that ends at once counts as
+    /// started.
     pub fn while_restarting<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
         let is_over = AtomicBool::new(false);
         thread::scope(|scope| {
@@ -117,22 +118,22 @@ impl<'node> Installer<'node> {
             self.node.end_containerd(Signal::SIGTERM)?;
         }
         if self.node.start_containerd().is_err() {
-            // It has ended, as one of systemd's would.
+            // It has ended, as a service of systemd would.
             self.node.forget_containerd();
         }
         Ok(fs::remove_file(self.request())?)
     }
 }
 
-/// systemd's directory of units, and the one in a node's folder that takes its place.
+/// systemd's directory of units. A directory in a node's directory replaces it.
 const UNITS: &str = "/etc/systemd/system";
 const OWN_UNITS: &str = "units";
 
-/// How long a process that stands in for the node's first one may be there, in seconds.
+/// Time limit of a process that replaces the node's process 1, in seconds.
 const LIMIT: &str = "600";
 
-/// A process whose mount namespace the installer of a DaemonSet enters, in place of that of process 1: there, systemd's
-/// directory of units is one in the node's folder. Dropped, it is ended.
+/// A process whose mount namespace the installer of a DaemonSet enters instead of that of process 1. In it, a directory
+/// in the node's directory replaces systemd's directory of units. The process is ended when this value is dropped.
 #[derive(Debug)]
 pub struct HostProcess {
     child: Child,
@@ -140,12 +141,12 @@ pub struct HostProcess {
 }
 
 impl HostProcess {
-    /// Starts one.
+    /// Starts a process.
     pub fn start(node: &Node) -> Result<Self> {
         let units = node.folder().join(OWN_UNITS);
         fs::create_dir_all(&units)?;
         let script = "mount --bind \"$0\" \"$1\" && echo ready && exec sleep \"$2\"";
-        // What is unmounted elsewhere is to be unmounted here as well.
+        // A mount that is unmounted elsewhere must also disappear here.
         let mut child = Command::new("unshare")
             .args(["--mount", "--propagation=slave", "sh", "-c", script])
             .arg(&units)
@@ -161,12 +162,12 @@ impl HostProcess {
         Ok(process)
     }
 
-    /// Its number.
+    /// Returns its pid.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Whether anything is in its directory of units.
+    /// Returns whether its directory of units has any file.
     pub fn has_units(&self) -> Result<bool> {
         Ok(fs::read_dir(&self.units)?.next().is_some())
     }
@@ -179,7 +180,7 @@ impl Drop for HostProcess {
     }
 }
 
-/// The variables of containerd's service that are in those units, as systemd would give them to containerd.
+/// Returns the variables of containerd's service in those units, as systemd would pass them to containerd.
 pub(crate) fn variables(folder: &Path) -> Result<Vec<(String, String)>> {
     let file = folder.join(OWN_UNITS).join("containerd.service.d/10-wasmtime-shim.conf");
     let text = if file.exists() { fs::read_to_string(file)? } else { String::new() };
@@ -188,7 +189,7 @@ pub(crate) fn variables(folder: &Path) -> Result<Vec<(String, String)>> {
     Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
-/// A configuration without the handler `wasmtime`: its three lines.
+/// Returns a configuration without the three lines of the handler `wasmtime`.
 pub fn without_handler(text: &str) -> String {
     let mut kept = String::new();
     let mut is_in = false;

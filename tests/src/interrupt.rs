@@ -1,4 +1,4 @@
-//! What ends a program from outside, for those that have made something which must not stay.
+//! Cleans up when a program is ended from outside.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -13,30 +13,30 @@ use crate::traces::Traces;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// What nodes of this program have left, or may leave yet.
+/// What nodes of this program have made or may still make.
 static MADE: Mutex<Vec<Traces>> = Mutex::new(Vec::new());
 
-/// The exit code of a program that a signal has ended is so much more than the signal.
+/// Difference between the exit code of a program that a signal ended, and the signal's number.
 const SIGNALLED: i32 = 128;
 
-/// Nothing is cleaned up as long as this value is there.
+/// As long as this value exists, nothing is cleaned up.
 #[derive(Debug)]
 pub struct Making(MutexGuard<'static, Vec<Traces>>);
 
-/// To be called before something is made that must not stay. Does not return once the program is being ended.
+/// Must be called before something is made that must not stay. Does not return once the program is ending.
 pub fn making() -> Making {
     Making(MADE.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
 impl Making {
-    /// From now on these are cleaned up.
+    /// From now on, these traces are cleaned up.
     pub fn note(mut self, traces: &Traces) {
         self.0.push(traces.clone());
     }
 }
 
-/// Ends the program with everything its nodes have made, when it is asked to: by ctrl-C, or as `timeout` and
-/// supervisors do. To be called once.
+/// Handles ctrl-C and SIGTERM, which `timeout` and supervisors send: ends the program and removes everything that its
+/// nodes have made. Must be called once.
 pub fn clean_up() -> Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let entered = runtime.enter();
@@ -46,19 +46,19 @@ pub fn clean_up() -> Result<()> {
     thread::spawn(move || {
         let kind = runtime.block_on(first(signals));
         INTERRUPTED.store(true, Ordering::Relaxed);
-        // Not by eprintln, which panics where nobody reads any more.
+        // eprintln would panic if nobody reads the output any more.
         let _ = writeln!(std::io::stderr(), "\ncleaning up ...");
-        // Held to the end, so that no further node is begun.
+        // This is held to the end, so that no further node is started.
         let made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
         made.iter().for_each(Traces::wipe);
-        // Whoever was at work may have made more before it noticed that containerd is gone.
+        // A thread may have made more before it noticed that containerd is gone.
         made.iter().for_each(Traces::wipe);
         std::process::exit(SIGNALLED + kind.as_raw_value());
     });
     Ok(())
 }
 
-/// The one that comes first, interrupt or terminate.
+/// Returns the signal that comes first, interrupt or terminate.
 async fn first((mut interrupt, mut terminate): (Signal, Signal)) -> SignalKind {
     tokio::select! {
         _ = interrupt.recv() => SignalKind::interrupt(),
@@ -66,11 +66,11 @@ async fn first((mut interrupt, mut terminate): (Signal, Signal)) -> SignalKind {
     }
 }
 
-/// The exit code of a program that ended by itself, with its error on standard error.
+/// Returns the exit code of a program that ended by itself, and prints its error.
 pub fn end(result: Result<()>) -> ExitCode {
     let Err(error) = result else { return ExitCode::SUCCESS };
     while INTERRUPTED.load(Ordering::Relaxed) {
-        // What failed did so because everything is being cleaned up; that ends the program.
+        // The error comes from the clean-up, which ends the program.
         thread::park();
     }
     eprintln!("error: {error:#}");

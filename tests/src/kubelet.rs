@@ -1,4 +1,4 @@
-//! Folders as kubelet lays them out for a Pod's volumes.
+//! Makes directories as kubelet lays them out for a Pod's volumes.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::Result;
 
-/// A ConfigMap's or Secret's folder: each key is a link through `..data` to a dated folder, so that
-/// all keys change at once.
+/// Makes the directory of a ConfigMap or Secret. Each key is a link through `..data` to a dated directory, so that all
+/// keys change at once.
 pub fn atomic_volume(folder: &Path, keys: &[(&str, &str)], mode: u32) -> Result<()> {
     let dated = "..2024_01_02_03_04_05.678901234";
     fs::create_dir_all(folder.join(dated))?;

@@ -1,5 +1,5 @@
-//! Images of any form, put together blob by blob: an OCI image layout in a folder, as other tools than `wasm-image` would
-//! leave it.
+//! Assembles images of any form blob by blob, as an OCI image layout in a directory. So a test can make images as tools
+//! other than `wasm-image` would.
 
 use std::fs;
 use std::io::Write;
@@ -12,27 +12,27 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{EntryType, Header};
 
-/// The media type of an index.
+/// Media type of an index.
 pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-/// Of a manifest.
+/// Media type of a manifest.
 pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-/// Of an image's config.
+/// Media type of an image's config.
 pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-/// Of the config of what `oras push` makes.
+/// Media type of the config in artifacts of `oras push`.
 pub const EMPTY: &str = "application/vnd.oci.empty.v1+json";
-/// Of a layer of files.
+/// Media type of a layer of files.
 pub const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
-/// Of a wasm layer.
+/// Media type of a wasm layer.
 pub const WASM: &str = "application/wasm";
 
-/// A layout that is being put together.
+/// A layout that is being assembled.
 #[derive(Debug)]
 pub struct Layout {
     folder: PathBuf,
 }
 
 impl Layout {
-    /// An empty one, in a folder that is made.
+    /// Makes an empty layout in a new directory.
     pub fn new(folder: &Path) -> Result<Self> {
         fs::create_dir_all(folder.join("blobs/sha256"))?;
         fs::write(folder.join("oci-layout"), r#"{"imageLayoutVersion":"1.0.0"}"#)?;
@@ -69,14 +69,14 @@ impl Layout {
         self.blob(INDEX, index.to_string().as_bytes())
     }
 
-    /// Lists an image under a name: the one that the layout is of.
+    /// Lists an image under a name. It is the image of the layout.
     pub fn finish(&self, name: &str, mut image: Value) -> Result<()> {
         image["annotations"] = json!({ "io.containerd.image.name": name });
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [image] });
         Ok(fs::write(self.folder.join("index.json"), index.to_string())?)
     }
 
-    /// The same in one tar file, as `ctr images import` takes it.
+    /// Writes the layout into one tar file, as `ctr images import` accepts it.
     pub fn archive(&self, file: &Path) -> Result<()> {
         let mut tar = tar::Builder::new(fs::File::create(file)?);
         tar.append_dir_all(".", &self.folder)?;
@@ -84,8 +84,8 @@ impl Layout {
     }
 }
 
-/// A layer of files, uncompressed. Folders end in a slash, links are `from -> to`, hard links `from => to`; anybody may
-/// execute a file.
+/// Makes an uncompressed layer of files. Directories end in a slash, links are `from -> to`, hard links are
+/// `from => to`. Any user may execute a file.
 pub fn tar(entries: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     let mut tar = tar::Builder::new(Vec::new());
     for (path, bytes) in entries {
@@ -109,19 +109,19 @@ pub fn tar(entries: &[(&str, &[u8])]) -> Result<Vec<u8>> {
     Ok(tar.into_inner()?)
 }
 
-/// Compressed as most layers are.
+/// Compresses with gzip, as most layers are.
 pub fn gzip(bytes: &[u8]) -> Result<Vec<u8>> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(bytes)?;
     Ok(gzip.finish()?)
 }
 
-/// Compressed with Zstandard.
+/// Compresses with Zstandard.
 pub fn zstd(bytes: &[u8]) -> Result<Vec<u8>> {
     Ok(zstd::bulk::compress(bytes, 1)?)
 }
 
-/// `sha256:…` of some bytes; of an uncompressed layer its `diff_id`.
+/// Returns the digest of bytes as `sha256:…`. For an uncompressed layer, it is the `diff_id`.
 pub fn digest(bytes: &[u8]) -> String {
     let digits = Sha256::digest(bytes);
     digits.iter().fold("sha256:".into(), |text, byte| format!("{text}{byte:02x}"))

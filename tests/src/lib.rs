@@ -1,21 +1,22 @@
-//! A harness that starts real containerd, talks to it as kubelet and `ctr` do, and sees what is left.
+//! A harness that starts real containerds, uses them as kubelet and `ctr` do, and checks what is left.
 //!
-//! To read in this order:
-//! - [`containerd`]: which versions are at hand; [`config`]: what a private one is told.
-//! - [`node`]: one private containerd with its images and network, from start to "nothing is left"; [`disk`]: one of
-//!   its own that can be filled.
-//! - [`spec`]: Pods and containers as a test writes them; [`running`]: as they live;
-//!   [`cri`]: the client both go through; [`logs`] and [`http`]: what comes out of them.
-//! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells;
-//!   [`kubelet`]: volumes as kubelet lays them out.
-//! - [`shim`]: the shim by itself, without any containerd.
-//! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves;
-//!   [`registry`]: where images are pulled from; [`layout`]: images of any form; [`certificates`]: for servers that speak TLS.
+//! Read in this order:
+//! - [`containerd`]: the installed versions; [`config`]: the configuration of a private one.
+//! - [`node`]: one private containerd with its images and network, from its start until nothing is left; [`disk`]: a
+//!   disk for it that can be filled.
+//! - [`spec`]: Pods and containers as a test writes them; [`running`]: Pods and containers that run; [`cri`]: the
+//!   client for both; [`logs`] and [`http`]: their output.
+//! - [`ctr`]: containerd's own command-line client; [`events`]: containerd's events; [`kubelet`]: volumes as kubelet
+//!   lays them out.
+//! - [`shim`]: the shim without any containerd.
+//! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves; [`registry`]: a
+//!   registry for images; [`layout`]: images of any form; [`certificates`]: certificates for servers with TLS.
 //! - [`installer`]: `node-installer` on such a node.
-//! - [`interrupt`]: what ctrl-C does; [`steps`]: a process killed at a chosen one; [`cgroups`]: made by a test itself; [`limits`]: what one allows; [`processes`], [`traces`]: what a Pod
-//!   consists of on the machine, and what it has left there.
+//! - [`interrupt`]: the clean-up on ctrl-C; [`steps`]: killing a process at a chosen step; [`cgroups`]: cgroups that a
+//!   test makes; [`limits`]: limits of a cgroup; [`processes`], [`traces`]: the processes of a Pod, and what it leaves
+//!   on the machine.
 //!
-//! The stories themselves are in `tests/stories`. Nothing here knows how the shim works inside.
+//! The stories themselves are in `tests/stories`. The harness knows nothing of how the shim works inside.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 

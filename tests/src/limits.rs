@@ -1,4 +1,4 @@
-//! What a container's cgroup allows it and has counted, in cgroup v1's files and in v2's.
+//! Reads the limits and counters of a container's cgroup, from the files of cgroup v1 or v2.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,40 +7,40 @@ use anyhow::{Context, Result};
 
 use crate::cgroups;
 
-/// The cgroup of one container: a folder in each hierarchy.
+/// The cgroup of one container: a directory in each hierarchy.
 #[derive(Debug)]
 pub struct Limits {
     folders: Vec<PathBuf>,
 }
 
-/// What the scheduler has counted of a cgroup with a CPU limit.
+/// Counters of the scheduler for a cgroup with a CPU limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Throttling {
     /// Periods in which something ran.
     pub periods: u64,
-    /// Those of them at whose end it had to wait.
+    /// Periods at whose end it had to wait.
     pub throttled: u64,
-    /// Time on a CPU, in microseconds.
+    /// CPU time, in microseconds.
     pub used: u64,
 }
 
 impl Limits {
-    /// Of the container of that id, somewhere below the cgroup `parent`.
+    /// Finds the cgroup of a container, somewhere below the cgroup `parent`.
     pub fn of(parent: &str, container: &str) -> Result<Self> {
         let parents = cgroups::existing(parent.trim_start_matches('/'))?;
         let folders: Vec<_> = parents.iter().filter_map(|parent| find(parent, container)).collect();
-        // systemd's own hierarchy of v1 limits nothing, and others may be without containers.
+        // systemd's own hierarchy of v1 limits nothing, and others may have no containers.
         folders.first().with_context(|| format!("no cgroup of {container} in {parent}"))?;
         Ok(Self { folders })
     }
 
-    /// Those of the Pod that it is in.
+    /// Returns the limits of the container's Pod.
     pub fn of_pod(&self) -> Self {
         let folders = self.folders.iter().filter_map(|folder| folder.parent());
         Self { folders: folders.map(Path::to_owned).collect() }
     }
 
-    /// How much of each period it may run, and how long a period is, in microseconds.
+    /// Returns how long it may run in each period, and how long a period is, in microseconds.
     pub fn cpu(&self) -> Result<(u64, u64)> {
         if let Ok(text) = self.read("cpu.max") {
             let (quota, period) = text.split_once(' ').context("cpu.max")?;
@@ -49,22 +49,22 @@ impl Limits {
         Ok((self.number("cpu.cfs_quota_us")?, self.number("cpu.cfs_period_us")?))
     }
 
-    /// How much memory it may have, in bytes.
+    /// Returns the memory limit, in bytes.
     pub fn memory(&self) -> Result<u64> {
         self.number("memory.max").or_else(|_| self.number("memory.limit_in_bytes"))
     }
 
-    /// How many processes and threads it may have.
+    /// Returns the limit of processes and threads.
     pub fn pids(&self) -> Result<u64> {
         self.number("pids.max")
     }
 
-    /// How many it has.
+    /// Returns the number of processes and threads.
     pub fn pids_now(&self) -> Result<u64> {
         self.number("pids.current")
     }
 
-    /// What has been counted.
+    /// Returns the counters.
     pub fn throttling(&self) -> Result<Throttling> {
         let stat = self.read("cpu.stat")?;
         let field = |name: &str| {
@@ -89,7 +89,7 @@ impl Limits {
     }
 }
 
-/// The cgroup below `folder` whose name has that id in it: systemd's names have more.
+/// Finds the cgroup below `folder` whose name contains that id, because systemd's names contain more.
 fn find(folder: &Path, id: &str) -> Option<PathBuf> {
     let entries = fs::read_dir(folder).ok()?.flatten().map(|entry| entry.path());
     let mut folders: Vec<_> = entries.filter(|path| path.is_dir()).collect();
@@ -104,7 +104,7 @@ fn find(folder: &Path, id: &str) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
-    /// What a kernel with cgroup v2 shows of a container with `cpu: 200m` and `memory: 64Mi`.
+    /// The files of a container with `cpu: 200m` and `memory: 64Mi` on a kernel with cgroup v2.
     const VERSION_2: [(&str, &str); 5] = [
         ("cpu.max", "20000 100000\n"),
         ("memory.max", "67108864\n"),

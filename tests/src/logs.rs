@@ -1,20 +1,20 @@
-//! The log file of a container as CRI defines it: `TIME stdout|stderr F|P TEXT`, one write a line.
+//! Parses the log file of a container as CRI defines it: `TIME stdout|stderr F|P TEXT`, with one write per line.
 
 use anyhow::{Context, Result, bail};
 
-/// What a container has written, each stream put together again.
+/// The output of a container, each stream in one piece.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Logs {
     /// Standard output.
     pub stdout: String,
     /// Standard error.
     pub stderr: String,
-    /// When the first line was written, as in the file (RFC 3339 with nanoseconds).
+    /// Time of the first line, as in the file (RFC 3339 with nanoseconds).
     pub first_written: Option<String>,
 }
 
 impl Logs {
-    /// Reads the text of a log file. A line that is still being written is left out.
+    /// Parses the text of a log file. An incomplete line is left out.
     pub fn parse(text: &str) -> Result<Self> {
         let complete = text.rfind('\n').map_or("", |end| &text[..end]);
         let mut logs = Self::default();

@@ -1,4 +1,4 @@
-//! A namespace of a cluster, as somebody at a terminal sees it.
+//! A namespace of a cluster, used as from a terminal.
 
 use std::fs;
 use std::io::Write;
@@ -14,9 +14,9 @@ use crate::command::{self, Output};
 /// A namespace.
 #[derive(Debug, Clone)]
 pub struct Namespace<'cluster> {
-    /// Of which cluster.
+    /// The cluster.
     pub cluster: &'cluster Cluster,
-    /// Its name.
+    /// Name of the namespace.
     pub name: String,
 }
 
@@ -26,22 +26,22 @@ impl Namespace<'_> {
         self.cluster.kubectl(&[&["--namespace", self.name.as_str()], words].concat())
     }
 
-    /// Runs a kubectl that has to succeed, and returns its output.
+    /// Runs a kubectl that must succeed, and returns its output.
     pub fn must(&self, words: &[&str]) -> Result<String> {
         let output = self.kubectl(words)?.success();
         Ok(output.with_context(|| format!("kubectl {}", words.join(" ")))?.stdout)
     }
 
-    /// Runs kubectl with this to read on its standard input.
+    /// Runs kubectl with that text on its standard input.
     pub fn kubectl_with_input(&self, words: &[&str], input: &str) -> Result<Output> {
         let kubectl = self.command(words)?;
         command::run_and_feed(kubectl.get_program(), kubectl.get_args(), |mut pipe| {
-            // One that ends without reading is not an error here; its exit code tells.
+            // It is no error here if kubectl ends without reading. The exit code shows it.
             let _ = pipe.write_all(input.as_bytes());
         })
     }
 
-    /// Runs kubectl at a terminal, on which somebody types this. Its output has the terminal's line ends.
+    /// Runs kubectl on a terminal, on which the text is typed. Its output has the terminal's line ends.
     pub fn kubectl_at_terminal(&self, words: &[&str], typed: &str) -> Result<Output> {
         let kubectl = self.command(words)?;
         let words = [kubectl.get_program()].into_iter().chain(kubectl.get_args());
@@ -72,24 +72,24 @@ impl Namespace<'_> {
         self.must(&["apply", "-f", &file.path().display().to_string()]).map(drop)
     }
 
-    /// A Pod as the API server has it; null when there is none.
+    /// Returns a Pod as the API server has it, or null if there is none.
     pub fn pod(&self, name: &str) -> Result<Value> {
         let text = self.must(&["get", "pod", name, "--ignore-not-found", "--output=json"])?;
         if text.is_empty() { Ok(Value::Null) } else { Ok(serde_json::from_str(&text)?) }
     }
 
-    /// The first container's part of a Pod's status.
+    /// Returns the first container's part of a Pod's status.
     pub fn container(&self, pod: &str) -> Result<Value> {
         Ok(self.pod(pod)?["status"]["containerStatuses"][0].clone())
     }
 
-    /// How the Pod's first container ended.
+    /// Returns how the Pod's first container ended.
     pub fn ended(&self, name: &str) -> Result<Value> {
         let pod = self.pod(name)?;
         Ok(pod["status"]["containerStatuses"][0]["state"]["terminated"].clone())
     }
 
-    /// What a server in the Pod answers to a GET, by way of the API server.
+    /// Sends a GET to a server in the Pod, through the API server, and returns the answer.
     pub fn http_get(&self, pod: &str, port: u16, path: &str) -> Result<String> {
         let pods = format!("/api/v1/namespaces/{}/pods", self.name);
         self.must(&["get", &format!("--raw={pods}/{pod}:{port}/proxy{path}")])
@@ -108,18 +108,18 @@ impl Namespace<'_> {
         self.until_pod(pod, &format!("to be {phase}"), |pod| pod["status"]["phase"] == phase)
     }
 
-    /// Waits until something is true of the Pod.
+    /// Waits until a condition holds for the Pod.
     pub fn until_pod(&self, pod: &str, what: &str, is_so: impl Fn(&Value) -> bool) -> Result<()> {
         self.until(&format!("Pod {pod} {what}"), || Ok(is_so(&self.pod(pod)?)))
     }
 
-    /// Waits until something is true; else tells what the Pods are up to.
+    /// Waits until a condition holds. On a timeout, the error describes the Pods.
     pub fn until(&self, what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
         let waited = self.cluster.until(what, is_so);
         waited.with_context(|| self.must(&["describe", "pods"]).unwrap_or_default())
     }
 
-    /// The messages of the Pod's events.
+    /// Returns the messages of the Pod's events.
     pub fn events(&self, pod: &str) -> Result<String> {
         let selector = format!("--field-selector=involvedObject.name={pod}");
         self.must(&["get", "events", &selector, "--output=jsonpath={.items[*].message}"])

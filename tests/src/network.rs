@@ -1,7 +1,7 @@
-//! The Pods' network: a bridge of the node's own, on a subnet that nobody else here uses.
+//! The Pods' network: a bridge of the node's own, on a subnet that nothing else here uses.
 //!
-//! Nothing is masqueraded or forwarded, so no rule of iptables and no sysctl is touched, and all
-//! traffic stays between the node and its Pods.
+//! Nothing is masqueraded or forwarded. So the tests change no rule of iptables and no sysctl, and all traffic stays
+//! between the node and its Pods.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{command, config};
 
-/// Does work on a thread of its own, which is in that network namespace.
+/// Runs work on a new thread in that network namespace.
 pub fn within<T: Send + 'static>(
     network: &Path,
     work: impl FnOnce() -> Result<T> + Send + 'static,
@@ -31,14 +31,15 @@ pub fn within<T: Send + 'static>(
 #[derive(Debug)]
 pub struct Bridge {
     name: String,
-    /// Its own address.
+    /// Address of the bridge.
     pub address: String,
 }
 
 impl Bridge {
-    /// Makes the bridge `name` and writes the CNI configuration for it into the node's folder.
+    /// Makes the bridge `name`, and writes its CNI configuration into the node's directory.
     pub fn create(name: &str, folder: &Path) -> Result<Self> {
-        // Held from the choice of a subnet until it shows: tests start nodes side by side.
+        // Tests start nodes at the same time, so the lock is held from the choice of a subnet until the subnet is in
+        // use.
         let _lock = Flock::lock(File::open("/tmp")?, FlockArg::LockExclusive)
             .map_err(|(_, error)| error)
             .context("lock /tmp")?;
@@ -54,7 +55,7 @@ impl Bridge {
         Ok(bridge)
     }
 
-    /// The interfaces of Pods that are still plugged in.
+    /// Returns the interfaces of Pods that are still attached.
     pub fn ports(&self) -> Vec<String> {
         let Ok(ports) = fs::read_dir(format!("/sys/class/net/{}/brif", self.name)) else {
             return Vec::new();
@@ -76,13 +77,13 @@ impl Drop for Bridge {
     }
 }
 
-/// Of the subnet's addresses: they suffice for 1021 Pods, and a bridge has 1024 ports.
+/// Prefix length of the subnet. It has enough addresses for 1021 Pods, and a bridge has 1024 ports.
 const PREFIX: u32 = 22;
 
-/// How many values of an address's third byte that is.
+/// Number of values of the third byte in such a subnet.
 const STEP: usize = 4;
 
-/// The first three bytes of a subnet in 10.177.0.0/16 that no interface here has.
+/// Returns the first three bytes of a subnet in 10.177.0.0/16 that no interface here uses.
 fn free_subnet() -> Result<String> {
     let taken = command::must("ip -4 -oneline address show")?;
     let is_free = |third: u8| !taken.contains(&format!(" 10.177.{third}."));
@@ -109,7 +110,7 @@ fn cni(bridge: &str, subnet: &str, folder: &Path) -> serde_json::Value {
     })
 }
 
-/// Where the CNI plugins are.
+/// Returns the directory of the CNI plugins.
 pub fn plugins() -> Result<PathBuf> {
     ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"]
         .map(PathBuf::from)

@@ -20,17 +20,17 @@ use crate::traces::Traces;
 use crate::wait::{self, SOON};
 use crate::{Pod, RunningPod, cgroups, command, config, cri, installer, interrupt, shim};
 
-/// A node. Whoever started it calls [`Node::stop`]; dropped without, after a failure, it wipes away
-/// what it can and says what containerd complained about.
+/// A node. The caller that started it must call [`Node::stop`]. If it is dropped without that, after a failure, it
+/// removes what it can and prints containerd's last errors.
 #[derive(Debug)]
 pub struct Node {
-    /// Which containerd it is.
+    /// Its containerd.
     pub containerd: Containerd,
-    /// Its command-line client.
+    /// Command-line client of its containerd.
     pub ctr: Ctr,
-    /// How to recognise what the node makes.
+    /// Marks by which everything that the node makes is recognised.
     pub traces: Traces,
-    /// The client that stands in for kubelet.
+    /// The client that replaces kubelet.
     pub cri: cri::Client,
     pub(crate) folder: PathBuf,
     name: String,
@@ -40,10 +40,10 @@ pub struct Node {
     imported: Mutex<HashSet<String>>,
 }
 
-/// The namespace in which containerd keeps what CRI makes.
+/// Namespace in which containerd keeps what CRI makes.
 pub const KUBERNETES: &str = "k8s.io";
 
-/// Tells the story on a fresh node of each containerd there is, and then looks for leftovers.
+/// Runs the story on a fresh node of each existing containerd, and then looks for leftovers.
 pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
     for containerd in Containerd::available()? {
         let version = format!("with containerd {}", containerd.version);
@@ -55,17 +55,17 @@ pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
 }
 
 impl Node {
-    /// Starts a containerd of that version and waits until Pods can be run.
+    /// Starts a containerd of that version, and waits until Pods can run.
     pub fn start(containerd: Containerd) -> Result<Self> {
         Self::start_on(containerd, None, str::to_owned)
     }
 
-    /// The same with another configuration: what `change` makes of the usual one.
+    /// As [`Node::start`], with a changed configuration. `change` gets the usual one.
     pub fn start_with(containerd: Containerd, change: fn(&str) -> String) -> Result<Self> {
         Self::start_on(containerd, None, change)
     }
 
-    /// The same with all files on a disk of its own, of so many bytes.
+    /// As [`Node::start`], with all files on a disk of its own of that many bytes.
     pub fn start_with_disk(containerd: Containerd, bytes: u64) -> Result<Self> {
         Self::start_on(containerd, Some(bytes), str::to_owned)
     }
@@ -101,7 +101,7 @@ impl Node {
         Ok(node)
     }
 
-    /// Starts containerd, on the state that it left when it was ended before.
+    /// Starts containerd with the state that an earlier one left.
     pub fn start_containerd(&self) -> Result<()> {
         let mut command = Command::new(&self.containerd.program);
         command.arg("--config").arg(self.folder.join("config.toml")).env("PATH", self.path()?);
@@ -130,7 +130,7 @@ impl Node {
         ended.map(drop)
     }
 
-    /// Takes note that containerd has ended by itself.
+    /// Records that containerd has ended by itself.
     pub fn forget_containerd(&self) {
         if let Some(mut child) = self.daemon().take() {
             // It may be about to end.
@@ -139,7 +139,7 @@ impl Node {
         }
     }
 
-    /// The process number of containerd, while it runs.
+    /// Returns containerd's pid while it runs.
     pub fn daemon_pid(&self) -> Option<i32> {
         self.daemon().as_ref().and_then(|child| child.id().try_into().ok())
     }
@@ -150,26 +150,26 @@ impl Node {
         RunningPod::start(self, pod, &logs)
     }
 
-    /// The reference of a sample image, ready for Pods.
+    /// Returns the reference of a sample image, ready for Pods.
     pub fn image(&self, name: &str) -> Result<String> {
         let reference = self.import(KUBERNETES, name)?;
         self.until_known(&reference)?;
         Ok(reference)
     }
 
-    /// Waits until CRI knows an image that was imported: it learns of images from containerd's events.
+    /// Waits until CRI knows an imported image, because CRI learns of images from containerd's events.
     pub fn until_known(&self, reference: &str) -> Result<()> {
         wait::until(SOON, &format!("CRI to know {reference}"), || {
             Ok(self.cri.has_image(reference)?.then_some(()))
         })
     }
 
-    /// The reference of a sample image, ready for `ctr run`.
+    /// Returns the reference of a sample image, ready for `ctr run`.
     pub fn ctr_image(&self, name: &str) -> Result<String> {
         self.import("default", name)
     }
 
-    /// Deletes a sample image, which [`Node::image`] then imports again.
+    /// Deletes a sample image. [`Node::image`] then imports it again.
     pub fn delete_image(&self, name: &str) -> Result<()> {
         let reference = self.image(name)?;
         self.cri.remove_image(&reference)?;
@@ -189,12 +189,12 @@ impl Node {
         Ok(format!("registry.example/samples/{name}:1"))
     }
 
-    /// Where its containerd keeps the content of images: a file each, by its digest.
+    /// Returns the directory of image content in its containerd. Each file is named by its digest.
     pub fn blobs(&self) -> PathBuf {
         self.folder.join("root/io.containerd.content.v1.content/blobs/sha256")
     }
 
-    /// Where containerd lays out the bundles of that namespace of its own: a folder each, by id.
+    /// Returns the directory of containerd's bundles in a namespace. Each bundle is a directory named by its id.
     pub fn bundles_of(&self, namespace: &str) -> PathBuf {
         self.bundles().join(namespace)
     }
@@ -203,17 +203,17 @@ impl Node {
         self.folder.join("state/io.containerd.runtime.v2.task")
     }
 
-    /// Where its shims keep the compiled code of guests that are files.
+    /// Returns the directory in which its shims keep the compiled code of guests that are files.
     pub fn code(&self) -> PathBuf {
         self.folder.join("cache")
     }
 
-    /// The folder of everything that it keeps.
+    /// Returns the directory of all its files.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
-    /// The disk that it has of its own.
+    /// Returns its own disk, if it has one.
     pub fn disk(&self) -> Option<&Disk> {
         self.disk.as_ref()
     }
@@ -226,19 +226,19 @@ impl Node {
         imported.map(drop).with_context(|| format!("import {archive}"))
     }
 
-    /// An empty folder of the node's, for volumes.
+    /// Makes an empty directory for a volume.
     pub fn volume(&self, name: &str) -> Result<PathBuf> {
         let folder = self.folder.join("volumes").join(name);
         fs::create_dir_all(&folder)?;
         Ok(folder)
     }
 
-    /// The address of its containerd.
+    /// Returns the socket of its containerd.
     pub fn socket(&self) -> PathBuf {
         config::socket(&self.folder)
     }
 
-    /// The cgroup that holds the Pods of this node, and nothing else.
+    /// Returns the cgroup that contains only the Pods of this node.
     pub fn cgroup_parent(&self) -> String {
         match cgroups::by_systemd() {
             Ok(true) => format!("/{}/{}.slice", cgroups::slice_above(&self.name), self.name),
@@ -246,7 +246,7 @@ impl Node {
         }
     }
 
-    /// The cgroup of a Pod's sandbox or of a container.
+    /// Returns the cgroup of a Pod's sandbox or of a container.
     pub fn cgroup_of(&self, id: &str) -> String {
         let parent = self.cgroup_parent();
         match cgroups::by_systemd() {
@@ -255,7 +255,7 @@ impl Node {
         }
     }
 
-    /// The last errors in containerd's log, cut to a readable length.
+    /// Returns the last errors in containerd's log, cut to a readable length.
     pub(crate) fn complaints(&self) -> String {
         let log = fs::read_to_string(self.log()).unwrap_or_default();
         let bad = |line: &&str| line.contains("level=error") || line.contains("level=fatal");
@@ -273,8 +273,8 @@ impl Node {
         self.daemon.lock().expect("nobody panics while holding the daemon")
     }
 
-    /// PATH with the shim that was built together with this program in front, then what came with
-    /// this containerd: runc's shim has to be of the same version.
+    /// Returns PATH with the shim of this build first, then the programs that came with this containerd, because runc's
+    /// shim must have the same version.
     fn path(&self) -> Result<OsString> {
         let first = [Some(shim::built()?), self.containerd.program.parent().map(PathBuf::from)];
         let path = env::var_os("PATH").unwrap_or_default();

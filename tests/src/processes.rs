@@ -1,4 +1,4 @@
-//! The processes of the machine, as /proc tells.
+//! Reads the processes of the machine from /proc.
 
 use std::collections::HashSet;
 use std::fs;
@@ -9,60 +9,60 @@ use anyhow::{Context, Result};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// A process that was there a moment ago.
+/// A process that existed a moment ago.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Process {
-    /// Its number on the host.
+    /// Pid on the host.
     pub pid: i32,
-    /// Its parent's.
+    /// Pid of its parent.
     pub parent: i32,
-    /// The name it gave itself.
+    /// Name that it gave itself.
     pub name: String,
-    /// Its command line, with spaces between the words.
+    /// Command line, with spaces between the words.
     pub command: String,
 }
 
 /// Memory of one process, in KiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Memory {
-    /// All of its pages that are in memory.
+    /// Resident pages.
     pub rss: u64,
-    /// The same, with pages that n processes share counted as 1/n.
+    /// Resident pages, where a page that n processes share counts as 1/n.
     pub pss: u64,
-    /// Those that no other process shares.
+    /// Pages that no other process shares.
     pub private: u64,
 }
 
-/// A file that a process has mapped, and how much of it is in memory: in KiB, all and what it has a copy of.
+/// A mapped file of a process, with its resident size and the size of private copies, in KiB.
 #[derive(Debug, Clone, Copy)]
 pub struct Mapped {
-    /// The file.
+    /// Inode of the file.
     pub inode: u64,
-    /// All of it.
+    /// Resident size.
     pub resident: u64,
-    /// What it has a copy of its own of. The rest is the file's, whoever else has looked at the same parts by now.
+    /// Size of private copies. The rest belongs to the file, whichever other process has read the same parts.
     pub private: u64,
 }
 
-/// All that are there, without those that ended and were not waited for.
+/// Returns all processes, without those that have ended and were not reaped.
 pub fn all() -> Vec<Process> {
     all_but(&HashSet::new())
 }
 
-/// The same without those of these numbers, which is the faster the more they are.
+/// Returns all processes except those with these pids. The more pids are given, the faster it is.
 pub fn all_but(numbers: &HashSet<i32>) -> Vec<Process> {
     let Ok(folder) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = folder.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid| !numbers.contains(pid)).filter_map(Process::at).collect()
 }
 
-/// The shim of that Pod: among the processes whose command line has its id, the one that is not
-/// another's child.
+/// Returns the shim of that Pod. Of the processes with the Pod's id in their command line, it is the one that is not a
+/// child of another.
 pub fn shim_of(pod: &str) -> Result<Process> {
     shim_among(&all(), pod)
 }
 
-/// The same, among these.
+/// As [`shim_of`], among these processes.
 pub fn shim_among(processes: &[Process], pod: &str) -> Result<Process> {
     let of_pod: Vec<_> = processes
         .iter()
@@ -73,12 +73,12 @@ pub fn shim_among(processes: &[Process], pod: &str) -> Result<Process> {
     of_pod.iter().copied().find(is_root).cloned().with_context(|| format!("no shim of {pod}"))
 }
 
-/// The process and everything below it, parents first.
+/// Returns the process and everything below it, parents first.
 pub fn family(root: &Process) -> Vec<Process> {
     family_among(&all(), root)
 }
 
-/// The same, of these.
+/// As [`family`], among these processes.
 pub fn family_among(all: &[Process], root: &Process) -> Vec<Process> {
     let mut family = vec![root.clone()];
     let mut next = 0;
@@ -90,20 +90,20 @@ pub fn family_among(all: &[Process], root: &Process) -> Vec<Process> {
 }
 
 impl Process {
-    /// What it leaves of the processors to others (proc(5), `stat`, field 19).
+    /// Returns its niceness (proc(5), `stat`, field 19).
     pub fn niceness(&self) -> Option<i32> {
         let (_, after) = stat(self.pid)?;
         after.split(' ').nth(16)?.parse().ok()
     }
 
-    /// When it was begun, in ticks since the machine was (proc(5), `stat`, field 22): another process of the same
-    /// number has another time.
+    /// Returns its start time, in ticks since boot (proc(5), `stat`, field 22). A later process with the same pid has
+    /// another start time.
     pub fn begun(&self) -> Option<u64> {
         let (_, after) = stat(self.pid)?;
         after.split(' ').nth(19)?.parse().ok()
     }
 
-    /// The process of that number.
+    /// Returns the process with that pid.
     pub fn at(pid: i32) -> Option<Self> {
         let (before, after) = stat(pid)?;
         let mut fields = after.split(' ');
@@ -117,7 +117,7 @@ impl Process {
         (!is_zombie).then_some(process)
     }
 
-    /// Whether it has a handler for that signal (proc(5), `status`).
+    /// Returns whether it handles that signal (proc(5), `status`).
     pub fn catches(&self, signal: Signal) -> bool {
         let status = read(self.pid, "status").unwrap_or_default();
         let line = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -130,7 +130,7 @@ impl Process {
         kill(Pid::from_raw(self.pid), signal).with_context(|| format!("{signal} to {self:?}"))
     }
 
-    /// What it occupies.
+    /// Returns the memory that it uses.
     pub fn memory(&self) -> Result<Memory> {
         let rollup = read(self.pid, "smaps_rollup").context("smaps_rollup")?;
         let field = |name| number(&rollup, name).with_context(|| format!("no {name}"));
@@ -138,7 +138,7 @@ impl Process {
         Ok(Memory { rss: field("Rss:")?, pss: field("Pss:")?, private })
     }
 
-    /// What it has of a file in that folder (proc(5), `smaps`).
+    /// Returns what it has mapped of a file in that directory (proc(5), `smaps`).
     pub fn mapped(&self, folder: &Path) -> Result<Mapped> {
         let inodes: Vec<u64> =
             fs::read_dir(folder)?.map(|it| Ok(it?.metadata()?.ino())).collect::<Result<_>>()?;
@@ -169,24 +169,24 @@ impl Process {
         found.with_context(|| format!("process {} maps no file of {}", self.pid, folder.display()))
     }
 
-    /// How many threads it has.
+    /// Returns the number of its threads.
     pub fn threads(&self) -> Result<u64> {
         let status = read(self.pid, "status").context("status")?;
         number(&status, "Threads:").context("no number of threads")
     }
 
-    /// How many descriptors it has open.
+    /// Returns the number of its open descriptors.
     pub fn descriptors(&self) -> Result<usize> {
         let folder = format!("/proc/{}/fd", self.pid);
         Ok(fs::read_dir(&folder).with_context(|| folder.clone())?.count())
     }
 
-    /// The cgroups it is in, one line for each hierarchy.
+    /// Returns its cgroups, one line for each hierarchy.
     pub fn cgroups(&self) -> Option<String> {
         read(self.pid, "cgroup")
     }
 
-    /// Whether `mark` is in its command line, environment, working directory or cgroups.
+    /// Returns whether `mark` is in its command line, environment, working directory or cgroups.
     pub fn mentions(&self, mark: &str) -> bool {
         let directory = fs::read_link(format!("/proc/{}/cwd", self.pid)).unwrap_or_default();
         let directory = directory.to_string_lossy().into_owned();
@@ -195,7 +195,8 @@ impl Process {
     }
 }
 
-/// `stat` in two parts: up to the name, which may hold anything, and the fields from the third on (proc(5)).
+/// Splits `stat` into two parts: up to the name, which may contain anything, and the fields from the third on
+/// (proc(5)).
 fn stat(pid: i32) -> Option<(String, String)> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (before, after) = stat.rsplit_once(") ")?;

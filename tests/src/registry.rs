@@ -1,4 +1,4 @@
-//! A registry of images on loopback, in the place of one that the node's containerd would pull from.
+//! A registry of images on loopback, from which the node's containerd can pull.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,16 +13,16 @@ use crate::node::KUBERNETES;
 use crate::wait::{self, SOON};
 use crate::{Node, config};
 
-/// The namespace in containerd through which images are pushed: CRI does not see what is in it.
+/// containerd's namespace for pushing images. CRI does not see what is in it.
 const PUSHED: &str = "pushed";
 
-/// The log's name in the folder.
+/// Name of the log in the directory.
 const LOG: &str = "registry.log";
 
-/// How often another address is tried.
+/// Number of addresses that are tried.
 const ATTEMPTS: usize = 5;
 
-/// A registry that runs as long as this value, with its files in a folder that is another's to remove.
+/// A registry that runs as long as this value. The caller must remove the directory with its files.
 #[derive(Debug)]
 pub struct Daemon {
     /// Host and port.
@@ -32,24 +32,25 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts Debian's `docker-registry`, which lets everybody in.
+    /// Starts Debian's `docker-registry`, which accepts everybody.
     pub fn start(folder: &Path) -> Result<Self> {
         Self::listening(folder, "", free_address)
     }
 
-    /// The same, for user `ci` with the password `secret` alone.
+    /// As [`Daemon::start`], only for the user `ci` with the password `secret`.
     pub fn start_with_password(folder: &Path) -> Result<Self> {
         fs::write(folder.join("htpasswd"), HTPASSWD)?;
         Self::listening(folder, AUTH, free_address)
     }
 
-    /// The same for everybody, with TLS: the folder's `ca.pem` is the authority that its certificate for 127.0.0.1 is by.
+    /// As [`Daemon::start`], with TLS. `ca.pem` in the directory is the authority that signed its certificate for
+    /// 127.0.0.1.
     pub fn start_with_tls(folder: &Path) -> Result<Self> {
         certificates::make(folder, "IP:127.0.0.1")?;
         Self::listening(folder, TLS, free_address)
     }
 
-    /// At the first of a few addresses that nobody else has taken before the registry does.
+    /// Listens on the first of a few addresses that no other program takes before the registry does.
     fn listening(
         folder: &Path,
         more: &str,
@@ -71,24 +72,26 @@ impl Daemon {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(configuration);
         let child = command::daemon(&mut command, folder, &folder.join(LOG))
-            .context("docker-registry is not there; scripts/install-deps.sh installs it")?;
+            .context("docker-registry does not exist; scripts/install-deps.sh installs it")?;
         Ok(Self { address, folder: folder.to_owned(), child })
     }
 
-    /// How many requests it had that begin so, such as `PUT /v2/app/manifests/`.
+    /// Returns the number of requests that begin like this, such as `PUT /v2/app/manifests/`.
     pub fn requests(&self, beginning: &str) -> Result<usize> {
         let quoted = format!("\"{beginning}");
         Ok(log(&self.folder)?.lines().filter(|line| line.contains(&quoted)).count())
     }
 
-    /// Lets a node's containerd, which looks at `hosts.toml` at each pull, take it for `host`: `_default` is every one.
+    /// Makes a node's containerd use this registry for `host`, by a `hosts.toml`, which containerd reads at each pull.
+    /// `_default` stands for every host.
     pub fn is_taken_for(&self, node: &Node, host: &str) -> Result<()> {
         let hosts = config::registries(&node.folder).join(host);
         fs::create_dir_all(&hosts)?;
         Ok(fs::write(hosts.join("hosts.toml"), HOSTS.replace("ADDRESS", &self.address))?)
     }
 
-    /// Whether it listens, or has ended; nothing while neither is so. Its log tells: anybody may answer at the address.
+    /// Returns whether it listens (true) or has ended (false), or `None` if neither is known yet. This is read from its
+    /// log, because another program may answer at the address.
     fn is_up(&mut self) -> Result<Option<bool>> {
         if self.child.try_wait()?.is_some() {
             return Ok(Some(false));
@@ -100,13 +103,13 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        // One that has ended by itself is not there to be killed.
+        // A registry that has ended by itself cannot be killed any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A registry with its files in a node's folder, from which the node's containerd pulls.
+/// A registry with its files in a node's directory, from which the node's containerd pulls.
 #[derive(Debug)]
 pub struct Registry {
     /// Host and port.
@@ -115,12 +118,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// Starts one, and lets containerd take it for `host`: see [`Daemon::is_taken_for`].
+    /// Starts a registry that containerd uses for `host` (see [`Daemon::is_taken_for`]).
     pub fn start(node: &Node, host: &str) -> Result<Self> {
         Self::taken_for(node, host, Daemon::start(&node.folder)?)
     }
 
-    /// The same, for user `ci` with the password `secret` alone.
+    /// As [`Registry::start`], only for the user `ci` with the password `secret`.
     pub fn start_with_password(node: &Node, host: &str) -> Result<Self> {
         Self::taken_for(node, host, Daemon::start_with_password(&node.folder)?)
     }
@@ -130,7 +133,7 @@ impl Registry {
         Ok(Self { address: daemon.address.clone(), _daemon: daemon })
     }
 
-    /// Puts the image of an archive, which has to be called `<address>/<name>` in it, into the registry.
+    /// Pushes the image of an archive, in which it must be called `<address>/<name>`.
     pub fn push(&self, node: &Node, archive: &Path, name: &str) -> Result<()> {
         let archive = archive.to_str().context("the archive's path is not UTF-8")?;
         let name = format!("{}/{name}", self.address);
@@ -144,7 +147,7 @@ impl Registry {
         Ok(())
     }
 
-    /// Pushes a sample image, for Pods to name it as `HOST/pushed/NAME:1`.
+    /// Pushes a sample image. Pods can name it as `HOST/pushed/NAME:1`.
     pub fn push_sample(&self, node: &Node, name: &str) -> Result<()> {
         let sample = node.image(name)?;
         let remote = format!("{}/pushed/{name}:1", self.address);
@@ -153,12 +156,12 @@ impl Registry {
     }
 }
 
-/// What the registries in this folder have written.
+/// Returns what the registries in this directory have logged.
 fn log(folder: &Path) -> Result<String> {
     fs::read_to_string(folder.join(LOG)).context("read the registry's log")
 }
 
-/// An address that nobody listens on at the moment.
+/// Returns an address on which nothing listens at the moment.
 fn free_address() -> Result<String> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?.to_string())
 }
@@ -179,13 +182,13 @@ auth:
     path: FOLDER/htpasswd
 ";
 
-/// Goes on where [`REGISTRY`] ends.
+/// Continues [`REGISTRY`].
 const TLS: &str = "  tls:
     certificate: FOLDER/cert.pem
     key: FOLDER/key.pem
 ";
 
-/// User `ci` with the password `secret`.
+/// The user `ci` with the password `secret`.
 const HTPASSWD: &str = "ci:$2b$05$abcdefghijklmnopqrstuuOQiyCxlgf/oeuTqixKmWdcYUh4Hjl0a\n";
 
 const HOSTS: &str = r#"

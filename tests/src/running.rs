@@ -1,4 +1,4 @@
-//! Pods and containers as they live on a node.
+//! Pods and containers that run on a node.
 
 use std::collections::HashMap;
 use std::fs;
@@ -17,14 +17,14 @@ use crate::processes::{self, Process};
 use crate::wait::{self, EVENTUALLY, SOON};
 use crate::{Container, Node, Pod};
 
-/// A Pod that was started. It is not stopped by being dropped: its node stops what is left.
+/// A Pod that was started. Dropping it does not stop it; its node stops what is left.
 #[derive(Debug)]
 pub struct RunningPod<'node> {
     node: &'node Node,
     config: PodSandboxConfig,
-    /// The id that containerd gave it.
+    /// Id from containerd.
     pub id: String,
-    /// Its network namespace.
+    /// Network namespace.
     pub network: PathBuf,
 }
 
@@ -33,18 +33,18 @@ pub struct RunningPod<'node> {
 pub struct RunningContainer<'node> {
     node: &'node Node,
     log: PathBuf,
-    /// The id that containerd gave it.
+    /// Id from containerd.
     pub id: String,
 }
 
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Exit {
-    /// The exit code as `kubectl` shows it.
+    /// Exit code, as `kubectl` shows it.
     pub code: i32,
-    /// Such as `Completed` or `Error`.
+    /// Reason, such as `Completed` or `Error`.
     pub reason: String,
-    /// The termination message, or the error that kept the container from starting.
+    /// Termination message, or the error because of which the container did not start.
     pub message: String,
 }
 
@@ -75,12 +75,12 @@ impl<'node> RunningPod<'node> {
         Ok(container)
     }
 
-    /// Asks a server in the Pod.
+    /// Sends a GET to a server in the Pod.
     pub fn http_get(&self, port: u16, path: &str) -> Result<Response> {
         http::get(&self.network, port, path)
     }
 
-    /// The same with flags of curl's.
+    /// As [`RunningPod::http_get`], with flags for curl.
     pub fn http_get_with(&self, port: u16, path: &str, flags: &[&str]) -> Result<Response> {
         http::send(&self.network, port, path, flags)
     }
@@ -90,60 +90,60 @@ impl<'node> RunningPod<'node> {
         http::post(&self.network, port, path, file)
     }
 
-    /// Its first process, which holds its namespaces.
+    /// Returns its first process, which holds its namespaces.
     pub fn process(&self) -> Result<Process> {
         process_of(&self.node.cri.pod_info(&self.id)?)
     }
 
-    /// The process that serves the Pod's tasks to containerd.
+    /// Returns the process that serves the Pod's tasks to containerd.
     pub fn shim(&self) -> Result<Process> {
         processes::shim_of(&self.id)
     }
 
-    /// Stops what is left in it.
+    /// Stops everything that is left in the Pod.
     pub fn stop(&self) -> Result<()> {
         self.node.cri.stop_pod(&self.id)
     }
 
-    /// Removes it after it was stopped.
+    /// Removes the Pod after it was stopped.
     pub fn remove(&self) -> Result<()> {
         self.node.cri.remove_pod(&self.id)
     }
 
-    /// Removes the Pod as kubelet does: again until it succeeds. After a shim has died, containerd itself
-    /// needs a moment, and a second look, to notice that its containers have ended.
+    /// Removes the Pod as kubelet does: it tries again until it succeeds. After a shim has died, containerd needs a
+    /// moment, and a second look, to notice that its containers have ended.
     pub fn remove_in_the_end(&self) -> Result<()> {
         wait::until(SOON, "the Pod to be removed", || Ok(self.remove().ok()))
     }
 }
 
 impl RunningContainer<'_> {
-    /// Starts it after it was created.
+    /// Starts the created container.
     pub fn start(&self) -> Result<()> {
         self.start_within(cri::LIMIT)
     }
 
-    /// The same for a caller with that much patience.
+    /// As [`RunningContainer::start`], with a time limit.
     pub fn start_within(&self, limit: Duration) -> Result<()> {
         self.node.cri.start(&self.id, limit)
     }
 
-    /// Executes a command in it to its end.
+    /// Executes a command in the container, and waits for its end.
     pub fn exec(&self, command: &[&str]) -> Result<Output> {
         self.node.cri.exec_sync(&self.id, command, SOON)
     }
 
-    /// The same, within a time.
+    /// As [`RunningContainer::exec`], with a time limit.
     pub fn exec_within(&self, limit: Duration, command: &[&str]) -> Result<Output> {
         self.node.cri.exec_sync(&self.id, command, limit)
     }
 
-    /// Whether it runs.
+    /// Returns whether it runs.
     pub fn is_running(&self) -> Result<bool> {
         Ok(self.node.cri.status(&self.id)?.status.state() == ContainerState::ContainerRunning)
     }
 
-    /// Its first process.
+    /// Returns its first process.
     pub fn process(&self) -> Result<Process> {
         process_of(&self.node.cri.status(&self.id)?.info)
     }
@@ -161,26 +161,26 @@ impl RunningContainer<'_> {
         })
     }
 
-    /// Renames its log and has containerd begin another, as kubelet does with one that has grown large.
+    /// Renames its log and makes containerd start another one, as kubelet does with a large log.
     pub fn rotate_log(&self) -> Result<()> {
         fs::rename(&self.log, self.log.with_extension("rotated"))?;
         self.node.cri.reopen_log(&self.id)
     }
 
-    /// What it has written so far.
+    /// Returns what it has written so far.
     pub fn logs(&self) -> Result<Logs> {
         let text = fs::read_to_string(&self.log);
         Logs::parse(&text.with_context(|| self.log.display().to_string())?)
     }
 
-    /// Waits until its standard output has `text`.
+    /// Waits until its standard output contains `text`.
     ///
-    /// What a running container wrote reaches its log some time later, and each stream on its own.
+    /// The output of a running container reaches its log some time later, and each stream independently.
     pub fn wait_for_output(&self, text: &str) -> Result<()> {
         self.wait_for_logs(text, |logs| logs.stdout.contains(text))
     }
 
-    /// The same of its standard error.
+    /// As [`RunningContainer::wait_for_output`], for its standard error.
     pub fn wait_for_error(&self, text: &str) -> Result<()> {
         self.wait_for_logs(text, |logs| logs.stderr.contains(text))
     }
@@ -190,19 +190,19 @@ impl RunningContainer<'_> {
         wait::until(EVENTUALLY, &what, || Ok(is_there(&self.logs()?).then_some(())))
     }
 
-    /// Stops it, with that much time for its own clean-up, and says how it ended.
+    /// Stops it with that much time for its own clean-up, and returns how it ended.
     pub fn stop(&self, grace: Duration) -> Result<Exit> {
         self.node.cri.stop(&self.id, grace)?;
         self.wait()
     }
 
-    /// Removes it after it ended.
+    /// Removes it after it has ended.
     pub fn remove(&self) -> Result<()> {
         self.node.cri.remove(&self.id)
     }
 }
 
-/// The runtime's remarks on a Pod or container, which are one JSON text.
+/// Parses the runtime's additional information on a Pod or container, which is one JSON text.
 fn remarks(info: &HashMap<String, String>) -> Result<Value> {
     Ok(serde_json::from_str(info.get("info").context("containerd gives no info")?)?)
 }

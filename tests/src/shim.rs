@@ -1,5 +1,5 @@
-//! A shim without containerd: the test itself starts it, speaks to it and has it clean up, for what containerd
-//! would never ask of a shim, and for a time without containerd.
+//! A shim without containerd. The test itself starts the shim, calls it and has it clean up. This covers what
+//! containerd would never ask of a shim, and times without containerd.
 
 use std::env;
 use std::fs;
@@ -27,55 +27,55 @@ use crate::interrupt;
 use crate::traces::Traces;
 use crate::wait::{self, SOON, patient};
 
-/// containerd's namespace of the containers here.
+/// containerd's namespace of these containers.
 const NAMESPACE: &str = "tests";
 
-/// The directory of a guest's image in its bundle.
+/// Directory of a guest's image in its bundle.
 const IMAGE: &str = "image";
 
-/// How long a call may take.
+/// Time limit of a call.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The folder of the programs that were built together with this one.
+/// Returns the directory of the programs that were built together with this one.
 pub fn built() -> Result<PathBuf> {
     let program = env::current_exe()?;
-    let folder = program.parent().context("this program is in no folder")?;
+    let folder = program.parent().context("this program is in no directory")?;
     let built = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
-    Ok(built.context("this program is in no target folder")?.to_owned())
+    Ok(built.context("this program is in no target directory")?.to_owned())
 }
 
-/// A bundle as containerd lays it out, of a container with the files of the image `linux`.
+/// A bundle as containerd lays it out, for a container with the files of the image `linux`.
 #[derive(Debug)]
 pub struct Bundle {
     /// The container's id.
     pub id: String,
-    /// Where it is; `rootfs` in it is empty until the shim mounts the root there.
+    /// Path of the bundle. Its `rootfs` is empty until the shim mounts the root there.
     pub folder: PathBuf,
     environment: Vec<String>,
     traces: Traces,
 }
 
-/// A shim that serves, and its task service.
+/// A running shim and its task service.
 pub struct Shim {
     tasks: TaskClient,
-    /// The path of its socket.
+    /// Path of its socket.
     pub socket: PathBuf,
 }
 
-/// Why a call was refused.
+/// The error of a refused call.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Refusal {
-    /// ttrpc's code, by which containerd tells refusals apart.
+    /// Code of ttrpc, by which containerd distinguishes errors.
     pub code: Code,
-    /// What the user is shown.
+    /// Message that the user sees.
     pub message: String,
 }
 
-/// The answer to a call.
+/// Result of a call.
 pub type Answer<T> = Result<T, Refusal>;
 
 impl Bundle {
-    /// A bundle whose container runs a shell script.
+    /// Makes a bundle whose container runs a shell script.
     pub fn shell(script: &str) -> Result<Self> {
         let making = interrupt::making();
         let folder = tempfile::Builder::new().prefix("wst-").tempdir_in("/tmp")?.keep();
@@ -104,7 +104,7 @@ impl Bundle {
         Ok(bundle)
     }
 
-    /// A bundle whose container runs the sample guest of that name, a file of its image.
+    /// Makes a bundle whose container runs the sample guest of that name, a file of its image.
     pub fn guest(name: &str) -> Result<Self> {
         let bundle = Self::shell("")?;
         let image = bundle.folder.join(IMAGE);
@@ -128,63 +128,63 @@ impl Bundle {
         Ok(fs::write(self.folder.join("config.json"), config.to_string())?)
     }
 
-    /// The path of the container's cgroup.
+    /// Returns the path of the container's cgroup.
     pub fn cgroup(&self) -> String {
         let folder = self.traces_folder().file_name().unwrap_or_default();
         format!("/{}/c1", folder.to_string_lossy())
     }
 
-    /// A fifo of that name, for a container's stdio.
+    /// Makes a fifo of that name, for a container's stdio.
     pub fn fifo(&self, name: &str) -> Result<PathBuf> {
         let path = self.folder.join(name);
         mkfifo(&path, Mode::S_IRWXU)?;
         Ok(path)
     }
 
-    /// Where the root is mounted.
+    /// Returns the path where the root is mounted.
     pub fn rootfs(&self) -> PathBuf {
         self.folder.join("rootfs")
     }
 
-    /// What the shim logged.
+    /// Returns the shim's log.
     pub fn log(&self) -> Result<String> {
         Ok(fs::read_to_string(self.folder.join("log"))?)
     }
 
-    /// Sets a variable of containerd's environment, which shims have that are started from now on.
+    /// Sets a variable of containerd's environment, for shims that are started from now on.
     pub fn set(&mut self, variable: &str, value: &str) {
         self.environment.push(format!("{variable}={value}"));
     }
 
-    /// Executes the shim in the bundle, as containerd does, with an action or flags.
+    /// Executes the shim in the bundle as containerd does, with an action or flags.
     pub fn execute(&self, words: &[&str]) -> Result<Output> {
-        let nobody = config::socket(self.traces_folder());
+        let unused = config::socket(self.traces_folder());
         let shim = built()?.join("containerd-shim-wasmtime-v1");
         let mut all = vec!["-C".into(), self.folder.display().to_string()];
-        all.push(format!("TTRPC_ADDRESS={}.ttrpc", nobody.display()));
+        all.push(format!("TTRPC_ADDRESS={}.ttrpc", unused.display()));
         all.push(format!("WASMTIME_SHIM_CACHE={}", self.cache().display()));
         all.extend(self.environment.iter().cloned());
         all.extend([shim.display().to_string(), "-namespace".into(), NAMESPACE.into()]);
         all.extend(["-id".into(), self.id.clone(), "-address".into()]);
-        all.push(nobody.display().to_string());
+        all.push(unused.display().to_string());
         all.extend(words.iter().map(|&word| word.to_owned()));
         command::run("env", all)
     }
 
-    /// The action `start`, and a connection to the shim it names.
+    /// Runs the action `start`, and connects to the shim that it names.
     pub fn start(&self) -> Result<Shim> {
         let address = self.execute(&["start"])?.success()?.stdout;
         Self::connect(&address)
     }
 
-    /// A connection to the shim at that address.
+    /// Connects to the shim at that address.
     pub fn connect(address: &str) -> Result<Shim> {
         let client = Client::connect(address).with_context(|| format!("connect to {address}"))?;
         let socket = address.strip_prefix("unix://").context("not a socket's address")?.into();
         Ok(Shim { tasks: TaskClient::new(client), socket })
     }
 
-    /// A Create for this bundle, its root bound to the files of the image `linux`, or of its own.
+    /// Makes a Create request for this bundle. Its root is bound to the files of the image `linux`, or to its own.
     pub fn create_request(&self) -> CreateTaskRequest {
         let own = self.folder.join(IMAGE);
         let is_own = own.is_dir();
@@ -197,7 +197,7 @@ impl Bundle {
         request
     }
 
-    /// Ends the story: fails with the name of everything that is left.
+    /// Ends the story. Fails with the name of everything that is left.
     pub fn close(self) -> Result<()> {
         let gone = || Ok(self.traces.find(None).is_empty().then_some(()));
         if wait::until(SOON, "nothing to be left", gone).is_err() {
@@ -206,7 +206,7 @@ impl Bundle {
         Ok(())
     }
 
-    /// Where compiled code is kept: there is no content store.
+    /// Returns the directory of compiled code, because there is no content store.
     pub fn cache(&self) -> PathBuf {
         self.folder.join("cache")
     }
@@ -222,7 +222,7 @@ impl Drop for Bundle {
     }
 }
 
-/// One mount of a container's root.
+/// Makes one mount of a container's root.
 pub fn mount(kind: &str, source: &Path, options: &[&str]) -> Mount {
     let mut mount = Mount::new();
     mount.set_type(kind.into());
@@ -232,83 +232,83 @@ pub fn mount(kind: &str, source: &Path, options: &[&str]) -> Mount {
 }
 
 impl Shim {
-    /// Create; answers with the process id.
+    /// Calls Create, and returns the pid.
     pub fn create(&self, request: &CreateTaskRequest) -> Answer<u32> {
         self.create_within(LIMIT, request)
     }
 
-    /// The same for a caller with that much patience.
+    /// As [`Shim::create`], with a time limit.
     pub fn create_within(&self, limit: Duration, request: &CreateTaskRequest) -> Answer<u32> {
         let answer = self.tasks.create(context::with_duration(patient(limit)), request);
         answer.map(|answer| answer.pid()).map_err(refusal)
     }
 
-    /// Start.
+    /// Calls Start.
     pub fn start(&self, id: &str) -> Answer<()> {
         self.start_within(LIMIT, id)
     }
 
-    /// The same for a caller with that much patience.
+    /// As [`Shim::start`], with a time limit.
     pub fn start_within(&self, limit: Duration, id: &str) -> Answer<()> {
         let request = StartRequest { id: id.into(), ..Default::default() };
         self.tasks.start(context::with_duration(limit), &request).map(drop).map_err(refusal)
     }
 
-    /// State; answers with the status.
+    /// Calls State, and returns the status.
     pub fn status(&self, id: &str) -> Answer<Status> {
         let request = StateRequest { id: id.into(), ..Default::default() };
         self.tasks.state(limit(), &request).map(|state| state.status()).map_err(refusal)
     }
 
-    /// Wait; answers with the exit code.
+    /// Calls Wait, and returns the exit code.
     pub fn wait(&self, id: &str) -> Answer<u32> {
         let request = WaitRequest { id: id.into(), ..Default::default() };
         self.tasks.wait(limit(), &request).map(|exit| exit.exit_status()).map_err(refusal)
     }
 
-    /// Kill of the first process.
+    /// Calls Kill for the first process.
     pub fn kill(&self, id: &str, signal: u32) -> Answer<()> {
         let request = KillRequest { id: id.into(), signal, ..Default::default() };
         self.tasks.kill(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Kill of all processes, as clients ask for before Delete.
+    /// Calls Kill for all processes, as clients do before Delete.
     pub fn kill_all(&self, id: &str, signal: u32) -> Answer<()> {
         let request = KillRequest { id: id.into(), signal, all: true, ..Default::default() };
         self.tasks.kill(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Delete; answers with the exit code.
+    /// Calls Delete, and returns the exit code.
     pub fn delete(&self, id: &str) -> Answer<u32> {
         let request = DeleteRequest { id: id.into(), ..Default::default() };
         let answer = self.tasks.delete(limit(), &request);
         answer.map(|DeleteResponse { exit_status, .. }| exit_status).map_err(refusal)
     }
 
-    /// Pause.
+    /// Calls Pause.
     pub fn pause(&self, id: &str) -> Answer<()> {
         let request = PauseRequest { id: id.into(), ..Default::default() };
         self.tasks.pause(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Resume.
+    /// Calls Resume.
     pub fn resume(&self, id: &str) -> Answer<()> {
         let request = ResumeRequest { id: id.into(), ..Default::default() };
         self.tasks.resume(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Exec of a command, under that id.
+    /// Calls Exec with a command, under that id.
     pub fn exec(&self, id: &str, exec_id: &str, command: &[&str]) -> Answer<()> {
         self.exec_to(id, exec_id, command, Path::new(""))
     }
 
-    /// The same with a fifo for its stdout.
+    /// As [`Shim::exec`], with a fifo for its stdout.
     pub fn exec_to(&self, id: &str, exec_id: &str, command: &[&str], stdout: &Path) -> Answer<()> {
         let process = json!({ "cwd": "/", "args": command, "user": { "uid": 0, "gid": 0 } });
         self.exec_process(id, exec_id, &process, stdout)
     }
 
-    /// The same of a process of the OCI spec.
+    /// As [`Shim::exec`], with a process of the OCI spec.
     pub fn exec_process(
         &self,
         id: &str,
@@ -323,12 +323,12 @@ impl Shim {
         self.tasks.exec(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Start of an exec process.
+    /// Calls Start for an exec process.
     pub fn start_exec(&self, id: &str, exec_id: &str) -> Answer<()> {
         self.start_exec_within(LIMIT, id, exec_id)
     }
 
-    /// The same for a caller with that much patience.
+    /// As [`Shim::start_exec`], with a time limit.
     pub fn start_exec_within(&self, limit: Duration, id: &str, exec_id: &str) -> Answer<()> {
         let (id, exec_id) = (id.into(), exec_id.into());
         let request = StartRequest { id, exec_id, ..Default::default() };
@@ -336,14 +336,14 @@ impl Shim {
         answer.map(drop).map_err(refusal)
     }
 
-    /// Wait for an exec process; answers with the exit code.
+    /// Calls Wait for an exec process, and returns the exit code.
     pub fn wait_exec(&self, id: &str, exec_id: &str) -> Answer<u32> {
         let (id, exec_id) = (id.into(), exec_id.into());
         let request = WaitRequest { id, exec_id, ..Default::default() };
         self.tasks.wait(limit(), &request).map(|exit| exit.exit_status()).map_err(refusal)
     }
 
-    /// Kill of an exec process with SIGKILL, Wait and Delete; answers with the exit code.
+    /// Kills an exec process with SIGKILL, calls Wait and Delete, and returns the exit code.
     pub fn end_exec(&self, id: &str, exec_id: &str) -> Answer<u32> {
         let kill =
             KillRequest { id: id.into(), exec_id: exec_id.into(), signal: 9, ..Default::default() };
@@ -357,7 +357,7 @@ impl Shim {
         self.tasks.delete(limit(), &request).map(|it| it.exit_status()).map_err(refusal)
     }
 
-    /// ResizePty of the first process, or of what was executed under that id.
+    /// Calls ResizePty for the first process, or for the exec process of that id.
     pub fn resize(&self, id: &str, exec_id: &str) -> Answer<()> {
         let request = ResizePtyRequest {
             id: id.into(),
@@ -369,26 +369,26 @@ impl Shim {
         self.tasks.resize_pty(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Checkpoint.
+    /// Calls Checkpoint.
     pub fn checkpoint(&self, id: &str) -> Answer<()> {
         let request = CheckpointTaskRequest { id: id.into(), ..Default::default() };
         self.tasks.checkpoint(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Update, with resources of the OCI spec.
+    /// Calls Update with resources of the OCI spec.
     pub fn update(&self, id: &str, resources: &Value) -> Answer<()> {
         let resources = any("LinuxResources", resources);
         let request = UpdateTaskRequest { id: id.into(), resources, ..Default::default() };
         self.tasks.update(limit(), &request).map(drop).map_err(refusal)
     }
 
-    /// Shutdown. The shim may be gone before it has answered.
+    /// Calls Shutdown. The shim may end before it has answered.
     pub fn shutdown(&self) {
         let _ = self.tasks.shutdown(limit(), &ShutdownRequest::new());
     }
 }
 
-/// A type of the OCI runtime spec as containerd encodes it.
+/// Encodes a type of the OCI runtime spec as containerd does.
 fn any(name: &str, value: &Value) -> MessageField<Any> {
     MessageField::some(Any {
         type_url: format!("types.containerd.io/opencontainers/runtime-spec/1/{name}"),

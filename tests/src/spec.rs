@@ -316,8 +316,7 @@ impl Container {
     }
 }
 
-/// A Pod's containers share network and IPC; each has processes of its own.
-/// As kubelet gives one to a Pod.
+/// Makes a user namespace as kubelet gives one to a Pod.
 fn user_namespace() -> UserNamespace {
     let ids = vec![IdMapping { host_id: HOST_ID, container_id: 0, length: 65536 }];
     UserNamespace { mode: NamespaceMode::Pod.into(), uids: ids.clone(), gids: ids }

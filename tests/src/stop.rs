@@ -9,7 +9,7 @@ use nix::sys::signal::Signal;
 use crate::Node;
 use crate::wait;
 
-/// How long the last of a Pod may take to disappear: containerd collects garbage in the background.
+/// Time limit for the last parts of a Pod to disappear. containerd collects garbage in the background.
 const DISAPPEARS: Duration = Duration::from_secs(10);
 
 impl Node {
@@ -37,7 +37,7 @@ impl Node {
         Ok(())
     }
 
-    /// Stops and removes all Pods, as kubelet does with those that nobody wants any more.
+    /// Stops and removes all Pods, as kubelet does with unwanted ones.
     pub fn remove_pods(&self) -> Result<()> {
         for pod in self.cri.pods()? {
             self.cri.stop_pod(&pod)?;
@@ -46,7 +46,7 @@ impl Node {
         Ok(())
     }
 
-    /// What is left once it has had time to disappear.
+    /// Returns what is left after it has had time to disappear.
     fn settle(&self, find: impl Fn(&Self) -> Result<Vec<String>>) -> Result<Vec<String>> {
         let gone = || Ok(find(self)?.is_empty().then_some(()));
         match wait::until(DISAPPEARS, "nothing to be left", gone) {
@@ -55,7 +55,7 @@ impl Node {
         }
     }
 
-    /// What containerd itself still keeps of containers.
+    /// Returns the records of containers that containerd still keeps.
     fn records(&self) -> Result<Vec<String>> {
         let mut left = Vec::new();
         for namespace in self.ctr.lines("default", "namespaces list --quiet")? {
@@ -71,7 +71,7 @@ impl Node {
         Ok(left)
     }
 
-    /// Folders that containerd has made for shims.
+    /// Returns the directories that containerd has made for shims and not removed.
     fn bundles_left(&self) -> Vec<String> {
         let namespaces = fs::read_dir(self.bundles());
         let namespaces = namespaces.into_iter().flatten().flatten();

@@ -1,7 +1,7 @@
-//! What a node has left on the machine: finding it by name, and wiping it away after a failure.
+//! Finds by name what a node has left on the machine, and removes it after a failure.
 //!
-//! Everything a node makes can be told from what other nodes make: its folder, bridge and cgroups
-//! carry the node's own name, sockets and files of shims the ids of Pods and containers.
+//! Everything that a node makes can be distinguished from what other nodes make. Its directory, bridge and cgroups
+//! contain the node's name, and sockets and files of shims contain the ids of Pods and containers.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::node::KUBERNETES;
 use crate::processes::{self, Process};
 use crate::wait;
 
-/// How to recognise what a node has made.
+/// Marks by which everything that a node has made is recognised.
 #[derive(Debug, Clone)]
 pub struct Traces {
     node: String,
@@ -27,28 +27,28 @@ pub struct Traces {
     names: Arc<Mutex<Vec<String>>>,
 }
 
-/// Where shims and runtimes keep sockets and state, and how deep to look there.
+/// Directories in which shims and runtimes keep sockets and state, and the depth of the search there.
 const RUNTIME_FOLDERS: [(&str, usize); 4] =
     [("/run", 4), ("/dev/shm", 2), ("/var/lib/cni", 3), ("/tmp", 1)];
 
-/// Where a kubelet links to the logs of its containers. It removes links of the past at its next round.
+/// Directory in which a kubelet links to the logs of its containers. It removes old links at its next round.
 const LOG_LINKS: &str = "/var/log/containers";
 
-/// What stands in containerd's log before the id of a Pod or container that CRI has made.
+/// Texts in containerd's log before the id of a Pod or container that CRI has made.
 const MADE: [&str; 2] = ["returns sandbox id \\\"", "returns container id \\\""];
 
-/// Where cgroup hierarchies are.
+/// Directory of the cgroup hierarchies.
 const CGROUPS: &str = "/sys/fs/cgroup";
 
 impl Traces {
-    /// Traces of the node of that name, which keeps its files in `folder`.
+    /// Makes the traces of the node of that name, which keeps its files in `folder`.
     pub fn new(node: &str, folder: &Path) -> Self {
         Self { node: node.to_owned(), folder: folder.to_owned(), names: Arc::default() }
     }
 
-    /// From now on looks for what belongs to this Pod or container as well.
+    /// Adds a Pod or container to what is looked for.
     pub fn watch(&self, namespace: &str, id: &str) {
-        // Shims of containerd name their sockets by this hash.
+        // The shims of containerd name their sockets by this hash.
         let address = config::socket(&self.folder).join(namespace).join(id);
         let hash = Sha256::digest(address.display().to_string());
         let hash = hash.iter().map(|byte| format!("{byte:02x}")).collect();
@@ -57,8 +57,8 @@ impl Traces {
         }
     }
 
-    /// The same for all Pods and containers that containerd's log tells of, for those whom another client than
-    /// the harness has made. Without a parent that is the node's, nothing else tells whose a cgroup is.
+    /// Adds all Pods and containers in containerd's log, for those that another client than the harness has made. If
+    /// the parent of a cgroup is not the node's, nothing else shows to which node the cgroup belongs.
     pub fn watch_logged(&self) {
         let log = fs::read_to_string(config::log(&self.folder)).unwrap_or_default();
         let ids = log.lines().filter_map(|line| {
@@ -68,13 +68,13 @@ impl Traces {
         ids.for_each(|id| self.watch(KUBERNETES, &id));
     }
 
-    /// Everything that is there, one description each; `daemon` is the node's living containerd.
+    /// Returns a description of everything that exists. `daemon` is the node's running containerd.
     pub fn find(&self, daemon: Option<i32>) -> Vec<String> {
         self.remove_empty_cgroup();
         self.remove_log_links();
         let processes = self.processes(daemon);
         let processes = processes.iter().map(|p| format!("process {}: {}", p.pid, p.command));
-        // A disk of the node's own is no trace of a Pod's.
+        // A disk of the node's own is not left by a Pod.
         let mounts = self.mounts().into_iter().filter(|path| Path::new(path) != self.folder);
         let mounts = mounts.map(|path| format!("mount {path}"));
         let cgroups = self.cgroups().into_iter().map(|path| format!("cgroup {}", path.display()));
@@ -82,7 +82,7 @@ impl Traces {
         processes.chain(mounts).chain(cgroups).chain(files).collect()
     }
 
-    /// Ends and removes all of it, as well as it can be done.
+    /// Ends and removes everything, as far as possible.
     pub fn wipe(&self) {
         self.watch_logged();
         let _ = wait::until(Duration::from_secs(10), "processes to end", || {
@@ -104,7 +104,7 @@ impl Traces {
         let _ = fs::remove_dir_all(&self.folder);
     }
 
-    /// The node's name, and those of what it is known to have made.
+    /// Returns the node's name, and the names of what it is known to have made.
     fn names(&self) -> Vec<String> {
         let mut names = self.names.lock().map(|names| names.clone()).unwrap_or_default();
         names.push(self.node.clone());
@@ -128,7 +128,7 @@ impl Traces {
         points.filter(|point| point.contains(&self.node)).map(str::to_owned).collect()
     }
 
-    /// Cgroups with the node's name, or that of something it has made, in their path, parents first.
+    /// Returns the cgroups whose path contains the node's name, or that of something it has made, parents first.
     fn cgroups(&self) -> Vec<PathBuf> {
         let names = self.names();
         let mut found = Vec::new();
@@ -141,8 +141,8 @@ impl Traces {
         found
     }
 
-    /// The parent of the Pods' cgroups is the node's to remove, as it is kubelet's. One that is not
-    /// empty stays, and is found.
+    /// Removes the parent of the Pods' cgroups, which belongs to the node as it would belong to kubelet. If it is not
+    /// empty, it stays and is found.
     fn remove_empty_cgroup(&self) {
         let hierarchies = fs::read_dir(CGROUPS).into_iter().flatten().flatten();
         for hierarchy in hierarchies.map(|entry| entry.path()).chain([CGROUPS.into()]) {
@@ -154,13 +154,13 @@ impl Traces {
             !entries.flatten().any(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
         });
         if is_empty {
-            // systemd's own directory: it keeps a slice until it is told otherwise.
+            // systemd keeps the directory of a slice until the slice is stopped.
             let _ = command::run("systemctl", ["stop", &slice]);
             let _ = fs::remove_dir(folder);
         }
     }
 
-    /// Links to logs in the node's folder, which a kubelet that has ended leaves.
+    /// Removes links to logs in the node's directory, which a kubelet that has ended leaves.
     fn remove_log_links(&self) {
         for link in fs::read_dir(LOG_LINKS).into_iter().flatten().flatten() {
             if fs::read_link(link.path()).is_ok_and(|target| target.starts_with(&self.folder)) {
@@ -184,7 +184,7 @@ impl Traces {
     }
 }
 
-/// Visits what is below `folder`, parents first, without following links.
+/// Visits everything below `folder`, parents first, without following links.
 fn walk(folder: &Path, depth: usize, visit: &mut dyn FnMut(&Path)) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries.flatten() {

@@ -1,4 +1,4 @@
-//! Waiting for something to become true, always with an end.
+//! Waits until a condition holds, always with a time limit.
 
 use std::env;
 use std::sync::LazyLock;
@@ -7,13 +7,14 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
-/// For what should take milliseconds: long enough for a loaded machine, short enough for a person.
+/// Time limit for what should take milliseconds. It is long enough for a loaded machine, and short enough for a person.
 pub const SOON: Duration = Duration::from_secs(20);
 
-/// For what may compile a guest first, on two cores that are shared.
+/// Time limit for what may compile a guest first, on two shared cores.
 pub const EVENTUALLY: Duration = Duration::from_secs(90);
 
-/// Multiplies the time limits of calls and waits, for machines that are slower than a loaded one, such as an emulated node.
+/// Variable with a factor for the time limits of calls and waits, for machines that are slower than a loaded one, such
+/// as an emulated node.
 const FACTOR: &str = "WASMTIME_SHIM_TEST_PATIENCE";
 
 #[allow(clippy::panic, reason = "no test is run with another factor than the one asked for")]
@@ -23,15 +24,15 @@ static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
     factor.unwrap_or_else(|| panic!("{FACTOR}={text:?}: allowed is a whole number from 1"))
 });
 
-/// A time limit as long as this machine needs it.
+/// Returns a time limit, adjusted to this machine.
 pub fn patient(limit: Duration) -> Duration {
     limit * *PATIENCE
 }
 
-/// How often is looked.
+/// Interval between checks.
 const INTERVAL: Duration = Duration::from_millis(25);
 
-/// Asks until there is an answer; after `limit` fails with what was waited for.
+/// Calls the function until it returns a value. Fails after `limit` with the description of what was awaited.
 pub fn until<T>(
     limit: Duration,
     what: &str,

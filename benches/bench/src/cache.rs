@@ -1,4 +1,4 @@
-//! `cache`: what a large guest costs that many Pods run: to compile it, and in memory.
+//! `cache`: measures the cost of a large guest that many Pods run: the time to compile it, and memory.
 
 use std::fs;
 use std::time::Instant;
@@ -20,31 +20,31 @@ use crate::serving::{self, at_once};
 pub const SCENARIO: Scenario =
     Scenario { name: "cache", title: "Many Pods of one large guest", measure };
 
-/// A component of 36 MB, which says that; where it is told to, it waits for the end of its input.
+/// A component of 36 MB that prints the greeting. On request, it waits for the end of its input.
 const GUEST: &str = "hello-python";
 const GREETING: &str = "hello from wasi\n";
 
-/// What the kernel counts processor time in, per second (proc(5), `/proc/stat`; the same on all Linux machines).
+/// Unit of the kernel's processor time, per second (proc(5), `/proc/stat`; the same on all Linux machines).
 const TICKS: f64 = 100.0;
 
-const METHOD: &str = "Pods of a component of 36 MB that are created at once, of an image that nobody has seen before. \
-    What it takes to compile is\nthe processor time of the whole machine until all have ended, less that of as many Pods \
-    of an image that was run before;\n*once* is the same of a single Pod. The peer compiles for each of them, so it has \
-    fewer. In memory are Pods that wait for\ntheir input: per Pod, of all its processes.";
+const METHOD: &str = "Pods of a component of 36 MB are created at once, of an image that was never run before. The cost of \
+    the compilation\nis the processor time of the whole machine until all Pods have ended, minus that of the same number \
+    of Pods of an image that was\nrun before. *Once* is the cost for a single Pod. The peer compiles for each Pod, so it \
+    has fewer Pods. Memory is that of all\nprocesses of a Pod, while the Pods wait for their input.";
 
-/// What a contender takes to compile, in seconds.
+/// Cost of a contender's compilation, in seconds.
 #[derive(Debug, Serialize)]
 struct Compiled {
     pods: usize,
-    /// Of processor time, for one Pod.
+    /// Processor time for one Pod.
     once: f64,
-    /// Of processor time, for all Pods.
+    /// Processor time for all Pods.
     all: f64,
-    /// Until all had ended.
+    /// Time until all Pods had ended.
     time: f64,
 }
 
-/// What Pods have in memory, in KiB for each.
+/// Memory of Pods, in KiB for each.
 #[derive(Debug, Serialize)]
 struct Resident {
     pods: usize,
@@ -109,14 +109,14 @@ fn compile(node: &Node, who: Contender, pods: usize) -> Result<Compiled> {
     Ok(Compiled { pods, once: first - again, all: all - all_again, time })
 }
 
-/// An image for CRI that nobody has compiled.
+/// Makes an image for CRI that was never compiled.
 fn unseen(node: &Node, who: Contender, round: &str) -> Result<String> {
     let image = guest::unseen(node, KUBERNETES, GUEST, &format!("{}-{round}", who.handler()))?;
     node.until_known(&image)?;
     Ok(image)
 }
 
-/// Runs so many Pods at once to their end. Seconds of processor time, and of time.
+/// Runs this many Pods at once to their end. Returns the processor time and the elapsed time, in seconds.
 fn run(node: &Node, who: Contender, image: &str, count: usize) -> Result<(f64, f64)> {
     let (before, busy) = (Instant::now(), busy()?);
     let name = |number| format!("{}-{number}-{}", who.handler(), before.elapsed().as_nanos());
@@ -129,25 +129,25 @@ fn run(node: &Node, who: Contender, image: &str, count: usize) -> Result<(f64, f
         Ok(pod)
     };
     let names: Vec<_> = (0..count).map(name).collect();
-    // Of several that compile at once the peer loses one now and then.
+    // If several Pods compile at once, the baseline sometimes loses one.
     let pods = at_once(&names, |name| tried(name, once))?;
     let (busy, time) = (self::busy()? - busy, before.elapsed().as_secs_f64());
     serving::take_away(pods)?;
     Ok((busy, time))
 }
 
-/// Processor time of the whole machine since it started, in seconds.
+/// Returns the processor time of the whole machine since it started, in seconds.
 fn busy() -> Result<f64> {
     let stat = fs::read_to_string("/proc/stat")?;
     let all = stat.lines().find_map(|line| line.strip_prefix("cpu "));
     let all = all.context("/proc/stat has no line of all processors")?;
-    // user, nice, system, idle, iowait, irq, softirq (proc(5)).
+    // The fields are user, nice, system, idle, iowait, irq, softirq (proc(5)).
     let ticks: Vec<f64> = all.split_whitespace().filter_map(|it| it.parse().ok()).collect();
     let of = |field: usize| ticks.get(field).copied().context("/proc/stat is too short");
     Ok((of(0)? + of(1)? + of(2)? + of(5)? + of(6)?) / TICKS)
 }
 
-/// Pods of the same guest, which have begun and wait for their input.
+/// Starts Pods of the same guest, which begin and wait for their input.
 fn wait_for_input(node: &Node, who: Contender, count: usize) -> Result<Vec<RunningPod<'_>>> {
     let image = node.image(GUEST)?;
     let start = |number| {
@@ -165,7 +165,8 @@ fn in_memory(pods: &[RunningPod<'_>]) -> Result<Resident> {
     Ok(Resident { pods: pods.len(), pss: sum(|kind| kind.pss), private: sum(|kind| kind.private) })
 }
 
-/// Of the guest's code that a Pod has in memory, the part that others have as well: the least of all Pods.
+/// Returns which part of the guest's code in a Pod's memory is shared with others. It is the smallest value of all
+/// Pods.
 fn least_shared(node: &Node, pods: &[RunningPod<'_>]) -> Result<f64> {
     let mut least = f64::INFINITY;
     for pod in pods {

@@ -1,4 +1,4 @@
-//! `churn`: many short tasks, some at a time.
+//! `churn`: measures many short tasks, some at a time.
 
 use std::time::Instant;
 
@@ -14,25 +14,26 @@ use crate::task::{Tasks, Work};
 pub const SCENARIO: Scenario =
     Scenario { name: "churn", title: "Many short tasks, some at a time", measure };
 
-/// How many tasks there are at a time.
+/// Numbers of tasks at a time.
 const AT_ONCE: [usize; 3] = [1, 4, 16];
 
-/// In so many parts each contender's tasks are run, in turn.
+/// Number of parts in which each contender's tasks run, in turn.
 const TURNS: usize = 4;
 
 fn measure(bench: &Bench) -> Result<Section> {
     let node = bench.node()?;
     let tasks = Tasks::new(&node)?;
     let works = Contender::REAL.iter().map(|who| work(&node, *who)).collect::<Result<Vec<_>>>()?;
-    // What is compiled, is compiled here.
+    // This run compiles what must be compiled.
     works.iter().try_for_each(|work| tasks.run(work, 2, 1))?;
     let rates = AT_ONCE.map(|at_once| rates(&tasks, &works, tasks_of(bench, at_once), at_once));
     let rates = rates.into_iter().collect::<Result<Vec<_>>>()?;
     drop(tasks);
     effort::end(node);
     let method = format!(
-        "{} tasks of each contender four at a time, and a quarter of them otherwise, but {TURNS} times as many as at a time, in {TURNS} turns, \
-        by\ncontainerd's API: Create, Start, Wait, Delete. The root is bound, not a snapshot.",
+        "Each contender runs {} tasks with four at a time. For other numbers at a time, it runs a quarter of them, but at \
+        least {TURNS} times\nthat number. They run in {TURNS} turns, by containerd's API: Create, Start, Wait, Delete. The \
+        root is a bind mount, not a snapshot.",
         bench.effort.tasks
     );
     let numbers = AT_ONCE.iter().zip(&rates).map(|(at_once, rates)| {
@@ -57,13 +58,14 @@ fn work(node: &Node, who: Contender) -> Result<Work> {
     Ok(Work { handler: who.handler(), image, args, says: "hello from wasi\n" })
 }
 
-/// The work that is compared has them all; in each turn there are at least as many as at a time.
+/// Returns the number of tasks. The compared work runs all of them. In each turn there are at least as many as run at a
+/// time.
 fn tasks_of(bench: &Bench, at_once: usize) -> usize {
     let part = if at_once == 4 { 1 } else { 4 };
     (bench.effort.tasks / part).max(TURNS * at_once)
 }
 
-/// Tasks per second of each contender.
+/// Returns the tasks per second of each contender.
 fn rates(tasks: &Tasks, works: &[Work], count: usize, at_once: usize) -> Result<[f64; 3]> {
     println!("  {at_once} at a time");
     let mut seconds = [0.0; 3];

@@ -1,11 +1,11 @@
-//! Who takes part.
+//! Contenders that are compared.
 
 use anyhow::Result;
 use tests::{Container, Node};
 
 use crate::needs;
 
-/// The port that each server listens on.
+/// Port on which each server listens.
 pub const PORT: u16 = 8080;
 
 /// A shim, as its containerd and CRI know it.
@@ -13,31 +13,31 @@ pub const PORT: u16 = 8080;
 pub enum Contender {
     /// This project's.
     Ours,
-    /// An older build of it, where `containerd-shim-before-v1` is in PATH.
+    /// An older build of this shim, if `containerd-shim-before-v1` is in PATH.
     Before,
-    /// On the crate `containerd-shim-wasm`.
+    /// The baseline, on the crate `containerd-shim-wasm`.
     Peer,
-    /// runc's, with static native programs.
+    /// runc's shim, with static native programs.
     Runc,
-    /// Answers at once and runs nothing.
+    /// A shim that answers at once and runs nothing.
     Floor,
 }
 
 impl Contender {
-    /// Those that run something, and are always there.
+    /// Contenders that run something and are always there.
     pub const REAL: [Contender; 3] = [Contender::Ours, Contender::Peer, Contender::Runc];
 
-    /// Those that run something; an older build comes last.
+    /// Returns the contenders that run something. An older build comes last.
     pub fn real() -> Vec<Contender> {
         Contender::REAL.into_iter().chain(Contender::before()).collect()
     }
 
-    /// The older build, if there is one.
+    /// Returns the older build, if there is one.
     pub fn before() -> Option<Contender> {
         needs::program("containerd-shim-before-v1").map(|_| Contender::Before)
     }
 
-    /// As the report has it.
+    /// Returns the name in the report.
     pub fn name(self) -> &'static str {
         match self {
             Contender::Ours => "this shim",
@@ -48,7 +48,7 @@ impl Contender {
         }
     }
 
-    /// Its runtime handler.
+    /// Returns the runtime handler.
     pub fn handler(self) -> &'static str {
         match self {
             Contender::Ours => "wasmtime",
@@ -59,7 +59,7 @@ impl Contender {
         }
     }
 
-    /// A server of HTTP, for a Pod.
+    /// Returns a container for a Pod that serves HTTP.
     pub fn server(self, node: &Node) -> Result<Container> {
         Ok(match self {
             Contender::Runc => Container::shell("server", &node.image("linux")?, &serve()),
@@ -68,7 +68,7 @@ impl Contender {
     }
 }
 
-/// What a shell does to serve HTTP.
+/// Returns the shell command that serves HTTP.
 pub fn serve() -> String {
     format!("echo hello > /tmp/index.html; exec httpd -f -p {PORT} -h /tmp")
 }

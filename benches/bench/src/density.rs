@@ -1,4 +1,4 @@
-//! `density`: what idle HTTP Pods occupy, each having answered once, and how long the next one takes.
+//! `density`: measures what idle HTTP Pods occupy after one answer, and how long the next one takes to start.
 
 use std::collections::BTreeMap;
 use std::thread;
@@ -20,24 +20,24 @@ use crate::statistics::Times;
 pub const SCENARIO: Scenario =
     Scenario { name: "density", title: "Idle HTTP Pods that have answered once", measure };
 
-/// After which nothing is done any more for what was started.
+/// Time after which no work remains for what was started.
 const SETTLES: Duration = Duration::from_secs(3);
 
-/// At so many Pods memory is compared; else at the most there are.
+/// Number of Pods at which memory is compared. If there are fewer, it is the largest number.
 const COMPARED: usize = 200;
 
-/// One contender with so many Pods; all but the number of Pods for one of them.
+/// The results of one contender with a number of Pods. All but that number are for one Pod.
 #[derive(Debug, Serialize)]
 struct Density {
     pods: usize,
     /// Proportional set size of all its processes, in KiB.
     pss: f64,
-    /// By how much the node's available memory fell, in KiB.
+    /// Decrease of the node's available memory, in KiB.
     available: f64,
     processes: f64,
     threads: f64,
     descriptors: f64,
-    /// How long further Pods took to their first answer, in milliseconds.
+    /// Time of further Pods until their first answer, in milliseconds.
     next: Times,
     kinds: BTreeMap<String, Kind>,
 }
@@ -46,15 +46,15 @@ struct Density {
 #[derive(Debug, Default, Serialize)]
 pub struct Kind {
     processes: f64,
-    /// In KiB.
+    /// Proportional set size, in KiB.
     pub pss: f64,
-    /// In KiB.
+    /// Private memory, in KiB.
     pub private: f64,
     threads: f64,
     descriptors: f64,
 }
 
-/// One contender after the other has a node for itself.
+/// Measures one contender after the other, each on a node of its own.
 fn measure(bench: &Bench) -> Result<Section> {
     let mut all = Vec::new();
     for who in Contender::real() {
@@ -62,10 +62,10 @@ fn measure(bench: &Bench) -> Result<Section> {
         all.push((who, grow(&node, who, bench.effort)?));
         effort::end(node);
     }
-    let method = "Pods through CRI, one contender after the other, on a node of its own, the number of Pods growing. \
-        *PSS* counts a\npage that several processes share in parts; *node's memory* is by how much MemAvailable fell, \
-        with what the kernel\nand containerd keep for a Pod. Everything is per Pod. *Next* is how long a further Pod \
-        takes to its first answer.";
+    let method = "Each contender has a node of its own, on which a growing number of Pods is started through CRI. *PSS* \
+        divides a page\nthat several processes share among them. *Node's memory* is the decrease of MemAvailable, which \
+        includes what the kernel\nand containerd keep for a Pod. All values are per Pod. *Next* is the time of a further \
+        Pod until its first answer.";
     let numbers = data(all.iter().map(|(who, densities)| (who.name(), densities)))?;
     let section = Section::new(&SCENARIO, method, numbers).table(table(&all)).table(kinds(&all));
     let section = plots(&all).into_iter().fold(section, Section::plot);
@@ -73,7 +73,7 @@ fn measure(bench: &Bench) -> Result<Section> {
 }
 
 fn grow(node: &Node, who: Contender, effort: Effort) -> Result<Vec<Density>> {
-    // What every Pod needs and only the first one brings, is there before it is counted.
+    // The first Pod brings what every Pod needs, so it runs before anything is counted.
     serving::take_away(vec![serving::start(node, who, "first")?.0])?;
     thread::sleep(SETTLES);
     let before = kibibytes("MemAvailable")? as f64;
@@ -101,7 +101,7 @@ fn next(node: &Node, who: Contender, effort: Effort) -> Result<Times> {
     Ok(Times::of((0..effort.next).map(one).collect::<Result<_>>()?))
 }
 
-/// The Pods' processes, by their names.
+/// Returns the Pods' processes by their names.
 pub fn by_kind(pods: &[RunningPod<'_>]) -> Result<BTreeMap<String, Kind>> {
     let all = processes::all();
     let mut kinds = BTreeMap::<String, Kind>::new();
@@ -127,7 +127,7 @@ impl Kind {
         Ok(())
     }
 
-    /// From all Pods to one.
+    /// Divides the sum of all Pods to get the value of one.
     fn share(&mut self, pods: f64) {
         let Kind { processes, pss, private, threads, descriptors } = self;
         for number in [processes, pss, private, threads, descriptors] {
@@ -178,7 +178,7 @@ fn table(all: &[(Contender, Vec<Density>)]) -> Table {
     table
 }
 
-/// What kinds of processes there are, at the most Pods there were.
+/// Returns the kinds of processes, for the largest number of Pods.
 fn kinds(all: &[(Contender, Vec<Density>)]) -> Table {
     let mut table = Table::new(&[
         "who",

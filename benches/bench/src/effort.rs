@@ -1,4 +1,4 @@
-//! How much is measured, and the containerd it is measured on.
+//! Defines how much is measured, and on which containerd.
 
 use anyhow::{Context, Result};
 use tests::Node;
@@ -7,11 +7,12 @@ use tests::containerd::Containerd;
 use crate::contender::Contender;
 use crate::needs;
 
-/// So often is tried what a contender may fail to start, which is told: of some thousand of the peer's tasks one does.
+/// Number of attempts at what a contender may fail to start. A failure is reported. About one in some thousand tasks of
+/// the baseline fails.
 pub const ATTEMPTS: u32 = 3;
 
-/// Tries what a contender may fail at, each time under another name: of the one that failed something may be left for a
-/// while.
+/// Repeats what a contender may fail at, each time under another name, because something of a failed attempt may be
+/// left for a while.
 pub fn tried<T>(name: &str, attempt: impl Fn(&str) -> Result<T>) -> Result<T> {
     for number in 1..ATTEMPTS {
         match attempt(&format!("{name}-{number}")) {
@@ -27,21 +28,21 @@ pub fn tried<T>(name: &str, attempt: impl Fn(&str) -> Result<T>) -> Result<T> {
 pub struct Effort {
     /// Runs and Pods of each contender.
     pub rounds: usize,
-    /// The same of what takes seconds each.
+    /// Runs of what takes seconds each.
     pub slow_rounds: usize,
-    /// Tasks in a churn of four at a time; a quarter of them otherwise.
+    /// Tasks with four at a time. For other numbers it is a quarter of them.
     pub tasks: usize,
     /// Idle Pods at once.
     pub pods: &'static [usize],
-    /// Further Pods that are started beside the idle ones, for the time that takes.
+    /// Further Pods that are started beside the idle ones, to measure their start.
     pub next: usize,
-    /// For how long a server is asked, in seconds.
+    /// Time for which a server gets requests, in seconds.
     pub http_seconds: u32,
-    /// How often it is.
+    /// Number of times that it gets them.
     pub http_rounds: usize,
-    /// How long its memory may take to come back, in seconds.
+    /// Time for its memory to be released, in seconds.
     pub http_settles: u64,
-    /// Pods of a large guest that are created at once; a fifth of them where each is compiled.
+    /// Pods of a large guest that are created at once. It is a fifth of them if each is compiled.
     pub replicas: usize,
     /// Pods of a large guest that wait.
     pub waiting: usize,
@@ -49,11 +50,11 @@ pub struct Effort {
     pub scaled: usize,
     /// Numbers of idle Pods beside which the steps of a start are traced: some, and as many as a large node has.
     pub crowds: [usize; 2],
-    /// Memory of the node that is to be filled, in MiB.
+    /// Memory of the node that is filled, in MiB.
     pub gateway: u64,
 }
 
-/// In a few minutes: enough to see that it works, and what is much slower than it was.
+/// Takes a few minutes. That is enough to see that it works, and what has become much slower.
 pub const QUICK: Effort = Effort {
     rounds: 4,
     slow_rounds: 1,
@@ -87,7 +88,7 @@ pub const FULL: Effort = Effort {
     gateway: 512,
 };
 
-/// What each scenario begins with.
+/// What each scenario starts with.
 #[derive(Debug)]
 pub struct Bench {
     /// How much is measured.
@@ -97,10 +98,10 @@ pub struct Bench {
 }
 
 impl Bench {
-    /// On the newest containerd there is.
+    /// Prepares the bench on the newest containerd.
     ///
     /// # Errors
-    /// With all that this machine lacks.
+    /// The error lists everything that this machine lacks.
     pub fn new(effort: Effort) -> Result<Bench> {
         needs::check()?;
         let mut containerd = Containerd::available()?.pop().context("there is no containerd")?;
@@ -109,13 +110,13 @@ impl Bench {
         Ok(Bench { effort, containerd })
     }
 
-    /// A node that no other scenario has used.
+    /// Starts a node that no other scenario has used.
     pub fn node(&self) -> Result<Node> {
         Node::start(self.containerd.clone())
     }
 }
 
-/// Ends a node. What a contender has left is told and taken away: it is no reason to lose what was measured.
+/// Ends a node. What a contender has left is reported and removed, so that the measurements are not lost because of it.
 pub fn end(node: Node) {
     if let Err(error) = node.stop() {
         println!("  {error:#}");

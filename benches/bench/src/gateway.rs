@@ -1,6 +1,6 @@
-//! `gateway`: how many idle HTTP Pods fit into a small node's memory, containerd included.
+//! `gateway`: measures how many idle HTTP Pods fit into a small node's memory, including containerd.
 //!
-//! The cgroup that holds the node's Pods gets a limit, and containerd with all its shims a place in it.
+//! The cgroup of the node's Pods gets a limit, and containerd with all its shims is moved into it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ use crate::serving;
 pub const SCENARIO: Scenario =
     Scenario { name: "gateway", title: "Idle HTTP Pods in a small node's memory", measure };
 
-/// As many addresses as the node's network has.
+/// Largest number of Pods: the number of addresses in the node's network.
 const MOST: usize = 1000;
 
 fn measure(bench: &Bench) -> Result<Section> {
@@ -29,9 +29,9 @@ fn measure(bench: &Bench) -> Result<Section> {
         counts.push(count);
     }
     let method = format!(
-        "Pods are started one after the other in a cgroup of {size} MiB that holds containerd, the shims and the Pods, \
-        until one\nfails to start, one of them no longer answers, or the kernel ends a process for want of memory. \
-        Those are counted that\nwere there before, when every one of them answered."
+        "Pods are started one after the other in a cgroup of {size} MiB that contains containerd, the shims and the Pods, \
+        until one\nfails to start, one no longer answers, or the kernel kills a process because memory ran out. \
+        The count is that of the\nPods before, when every one of them answered."
     );
     let mut table = Table::new(&["who", "Pods", "of the peer's"]);
     for (who, count) in Contender::REAL.iter().zip(&counts) {
@@ -45,7 +45,7 @@ fn measure(bench: &Bench) -> Result<Section> {
     Ok(Section::new(&SCENARIO, &method, numbers).table(table).figures([figure]))
 }
 
-/// On a node of its own, which may not survive it.
+/// Fills a node of its own, which may not survive it.
 fn fill(bench: &Bench, who: Contender) -> Result<usize> {
     let node = bench.node()?;
     who.server(&node)?;
@@ -57,12 +57,12 @@ fn fill(bench: &Bench, who: Contender) -> Result<usize> {
     if let Err(error) = serving::take_away(pods) {
         println!("  what ran out of memory could not be stopped: {error:#}");
     }
-    // To stop it would be to be told of the cgroup that its containerd is in; dropped, it takes everything away.
+    // Stopping the node would report the cgroup that contains its containerd. Dropping it removes everything.
     drop(node);
     Ok(count)
 }
 
-/// Whether one more Pod fits; it is among them then.
+/// Returns whether one more Pod fits. If it does, it is added to `pods`.
 fn fits<'a>(node: &'a Node, who: Contender, limit: &Limit, pods: &mut Vec<RunningPod<'a>>) -> bool {
     let Ok((pod, _)) = serving::start_once(node, who, &format!("gateway-{}", pods.len())) else {
         return false;
@@ -75,7 +75,7 @@ fn fits<'a>(node: &'a Node, who: Contender, limit: &Limit, pods: &mut Vec<Runnin
     fits
 }
 
-/// A limit on the cgroup of a node's Pods, with containerd in it, for as long as this value.
+/// A limit on the cgroup of a node's Pods, which includes containerd. It lasts as long as this value.
 struct Limit {
     folder: PathBuf,
     file: &'static str,
@@ -94,11 +94,11 @@ impl Limit {
         Ok(limit)
     }
 
-    /// The cgroup of that path, made where it is not there.
+    /// Returns the cgroup of that path. It is created if it does not exist.
     fn of(path: &str) -> Option<Limit> {
         let folders = cgroups::create(path).ok()?;
         for folder in &folders {
-            // v2: without it the file of the limit is not there (cgroups(7)).
+            // On v2, the file of the limit does not exist without this (cgroups(7)).
             for above in folder.ancestors().skip(1).take(1) {
                 let _ = fs::write(above.join("cgroup.subtree_control"), "+memory");
             }
@@ -115,7 +115,7 @@ impl Limit {
         fs::write(&file, value).with_context(|| file.display().to_string())
     }
 
-    /// Whether the kernel has ended a process in it for want of memory.
+    /// Returns whether the kernel has killed a process in it because memory ran out.
     fn has_killed(&self) -> bool {
         kills(&self.folder) > 0
     }
@@ -124,12 +124,12 @@ impl Limit {
 impl Drop for Limit {
     fn drop(&mut self) {
         let none = if self.file == "memory.max" { "max" } else { "-1" };
-        // What is left is to be stopped in peace; where it cannot, it is ended.
+        // Without the limit, the rest can be stopped normally. If it cannot be removed, the rest is killed.
         let _ = self.write(none);
     }
 }
 
-/// `oom_kill` of a cgroup and, since v1 counts in the victim's alone, of those below it.
+/// Returns `oom_kill` of a cgroup and of those below it, because v1 only counts it in the victim's cgroup.
 fn kills(folder: &Path) -> u64 {
     let files = ["memory.oom_control", "memory.events"].map(|file| folder.join(file));
     let text = files.iter().find_map(|file| fs::read_to_string(file).ok()).unwrap_or_default();

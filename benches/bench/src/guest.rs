@@ -1,4 +1,4 @@
-//! Guests that nobody has compiled yet.
+//! Makes guests that were never compiled.
 
 use std::fs;
 
@@ -6,11 +6,11 @@ use anyhow::{Context, Result, ensure};
 use tests::containerd::repository;
 use tests::{Node, command};
 
-/// The name of the section that makes one unlike another.
+/// Name of the section that distinguishes a guest from all others.
 const SECTION: &str = "bench-round";
 
-/// Imports into that namespace an image of the sample guest that differs from every other one by a custom section, which
-/// says nothing (WebAssembly, "Custom Section"; the component model has the same). Returns its reference.
+/// Imports into that namespace an image of the sample guest with a new custom section, which has no effect
+/// (WebAssembly, "Custom Section"; the component model has the same). Returns its reference.
 pub fn unseen(node: &Node, namespace: &str, sample: &str, round: &str) -> Result<String> {
     let guest = repository().join(format!("target/images/{sample}.wasm"));
     let mut bytes = fs::read(&guest).with_context(|| guest.display().to_string())?;
@@ -28,7 +28,7 @@ pub fn unseen(node: &Node, namespace: &str, sample: &str, round: &str) -> Result
     Ok(reference)
 }
 
-/// Its id 0, its size, and a name with its length; the sizes take a byte each.
+/// Makes a section with id 0, its size, and a name with its length. Each size takes one byte.
 fn custom_section(round: &str) -> Result<Vec<u8>> {
     let size = 1 + SECTION.len() + round.len();
     ensure!(size < 0x80, "the round's name {round:?} is too long for a section");

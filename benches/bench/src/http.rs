@@ -1,4 +1,5 @@
-//! `http`: requests per second of a server in a Pod, a fresh instance for each request and reused ones.
+//! `http`: measures the requests per second of a server in a Pod, with a fresh instance for each request and with
+//! reused ones.
 
 use std::path::Path;
 
@@ -19,17 +20,17 @@ use crate::wasmtime_serve;
 pub const SCENARIO: Scenario =
     Scenario { name: "http", title: "Requests per second of a server in a Pod", measure };
 
-/// The processor of a server that has one, and of its load.
+/// Processors for a server that gets one, and for its load.
 pub const SERVERS: &str = "0";
 pub const LOADS: &str = "1";
 
-/// Connections that ask, one request after the other.
+/// Connections that send one request after the other.
 pub const CONNECTIONS: u32 = 50;
 
-/// How many requests an instance serves that is reused.
+/// Number of requests that a reused instance serves.
 const REUSE: u32 = 1000;
 
-/// Who serves.
+/// A server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Server {
     Fresh,
@@ -40,7 +41,7 @@ enum Server {
     Native,
 }
 
-/// The first three in Pods.
+/// All servers. The first three run in Pods.
 const SERVERS_ALL: [Server; 6] = [
     Server::Fresh,
     Server::Reused,
@@ -63,12 +64,12 @@ impl Server {
     }
 }
 
-/// Where the server may run.
+/// Processors for the server.
 #[derive(Debug, Clone, Copy)]
 pub enum Place {
-    /// On a processor of its own, beside that of the load.
+    /// One processor. The load has another one.
     One,
-    /// On all of them, with the load.
+    /// All processors, together with the load.
     All,
 }
 
@@ -81,14 +82,14 @@ impl Place {
     }
 }
 
-/// What a server is asked.
+/// Requests to a server.
 #[derive(Debug)]
 pub struct Asked<'a> {
-    /// Of the URL.
+    /// Path of the URL.
     pub path: &'static str,
-    /// That ask, one request after the other.
+    /// Connections that send one request after the other.
     pub connections: u32,
-    /// Of `wrk`, for other requests than GET.
+    /// Script of `wrk`, for requests other than GET.
     pub script: Option<&'a Path>,
 }
 
@@ -98,14 +99,14 @@ impl Default for Asked<'_> {
     }
 }
 
-/// What one server reached.
+/// Results of one server.
 #[derive(Debug, Clone, Copy, Serialize)]
 struct Served {
     /// Requests per second.
     rate: f64,
     /// The ninety-ninth percentile of the time to an answer, in milliseconds.
     p99: f64,
-    /// What the process of a server in a Pod had in memory afterwards, in KiB.
+    /// Memory of the process of a server in a Pod afterwards, in KiB.
     rss: u64,
 }
 
@@ -150,10 +151,10 @@ fn measure(bench: &Bench) -> Result<Section> {
         ),
     ];
     let method = format!(
-        "`wrk` with {CONNECTIONS} connections for {} s asks each in turn, {} times, from within the Pod's network; the medians are\n\
-         told. *Fresh* has an instance for each request, as the peer; *reused* has one for {REUSE}. `wasmtime serve` with the same guest,\n\
-         and *native*, which is hyper on a thread, are outside of any container. Where the load shares the processors, it takes its\n\
-         part of them, and a Pod has the weight of threads outside (`requests.cpu`).",
+        "`wrk` sends requests to each server in turn, with {CONNECTIONS} connections for {} s, {} times, from within the Pod's network. The\n\
+         results are medians. *Fresh* has an instance for each request, as the peer has; *reused* has one for {REUSE} requests. `wasmtime\n\
+         serve` with the same guest, and *native*, which is hyper on a thread, run outside of any container. If the load shares the\n\
+         processors, it takes its part of them, and a Pod has the weight of the threads outside (`requests.cpu`).",
         bench.effort.http_seconds, bench.effort.http_rounds,
     );
     let numbers = [(Place::One, one), (Place::All, all)].into_iter().map(|(place, served)| {
@@ -163,7 +164,7 @@ fn measure(bench: &Bench) -> Result<Section> {
     Ok(Section::new(&SCENARIO, &method, numbers).table(table).figures(figures))
 }
 
-/// The servers side by side, in turn.
+/// Measures the servers in turn.
 fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     println!("  {}", place.name());
     let fresh = Pod::new("http-fresh").handler(Contender::Ours.handler());
@@ -173,7 +174,7 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     let peer = Pod::new("http-peer").handler(Contender::Peer.handler());
     let pods = [fresh, reused, peer].map(|pod| start(node, &pod, place));
     let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
-    // As kubelet does: those outside have as much of what the load shares.
+    // kubelet does this for Pods. The weight gives the servers outside of Pods an equal share beside the load.
     cgroups::weigh(&node.cgroup_parent(), processors())?;
     let processor = matches!(place, Place::One).then_some(SERVERS);
     let wasmtime = [1, REUSE].map(|reuse| wasmtime_serve::serve(processor, reuse));
@@ -204,13 +205,13 @@ fn start<'a>(
     let server = Container::new("server", &node.image("hello-http")?);
     let server = match place {
         Place::One => server.processors(SERVERS),
-        // Of a container that asks for none the kernel does not care on which of them its threads are.
+        // Without a CPU request, the kernel does not distribute the container's threads over the processors.
         Place::All => server.cpu_request(processors()),
     };
     serving::run(node, pod, &server)
 }
 
-/// Requests per second, and the ninety-ninth percentile in milliseconds. Each answer has to be a success.
+/// Returns the requests per second, and the ninety-ninth percentile in milliseconds. Each answer must be a success.
 pub fn load(
     network: &Path,
     port: u16,
@@ -235,12 +236,12 @@ pub fn load(
     ensure!(!is_bad, "not each answer was a success: {output}");
     let of = |name: &str| {
         let line = output.lines().find_map(|line| line.trim().strip_prefix(name));
-        line.map(str::trim).with_context(|| format!("wrk tells no {name} in {output}"))
+        line.map(str::trim).with_context(|| format!("wrk prints no {name} in {output}"))
     };
     Ok((of("Requests/sec:")?.parse()?, milliseconds(of("99%")?)?))
 }
 
-/// `1.50ms`, `900.00us`, `1.20s`.
+/// Parses `1.50ms`, `900.00us` or `1.20s`.
 fn milliseconds(text: &str) -> Result<f64> {
     let digits = text.find(|c: char| c.is_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(digits);

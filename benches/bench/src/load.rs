@@ -1,4 +1,4 @@
-//! What asks a server at a pace, from within a Pod's network: not as fast as it can, as `wrk` does.
+//! Sends requests to a server at a fixed pace from within a Pod's network, while `wrk` sends as many as it can.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,21 +19,21 @@ use tokio::runtime::Builder;
 use tokio::task::JoinSet;
 use tokio::time::{Instant as Due, sleep_until};
 
-/// How a server is asked.
+/// The pace of requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Pace {
-    /// Requests per second, of all connections together.
+    /// Requests per second of all connections together.
     pub rate: f64,
     /// Connections, each with one request at a time.
     pub connections: u32,
-    /// For how long.
+    /// Duration.
     pub time: Duration,
-    /// The processor of whoever asks.
+    /// Processor of the client.
     pub processor: usize,
 }
 
-/// In how many milliseconds each request was answered, by a port of that network. One that has to wait for the one
-/// before it waits from when it was due.
+/// Returns the milliseconds until each request was answered, through a port of that network. If a request must wait for
+/// the one before it, its time begins when it was due.
 pub fn paced(network: &Path, port: u16, pace: Pace) -> Result<Vec<f64>> {
     within(network, move || {
         let mut processors = CpuSet::new();
@@ -63,7 +63,7 @@ async fn connection(port: u16, pace: Pace, number: u32) -> Result<Vec<f64>> {
     while due < begin + pace.time {
         let is_late = due <= Due::now();
         sleep_until(due).await;
-        // A timer's own lateness is not the server's.
+        // The lateness of a timer is not the server's fault.
         let since = if is_late { due } else { Due::now() };
         let request = Request::get("/").header("host", "localhost").body(Empty::<Bytes>::new())?;
         let response = sender.send_request(request).await?;
@@ -77,7 +77,7 @@ async fn connection(port: u16, pace: Pace, number: u32) -> Result<Vec<f64>> {
     Ok(times)
 }
 
-/// Connections that have asked once, and are open as long as they are kept.
+/// Opens connections, sends one request on each, and keeps them open as long as they are held.
 pub fn open(network: &Path, port: u16, count: usize) -> Result<Vec<TcpStream>> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
     setrlimit(Resource::RLIMIT_NOFILE, most, most)?;

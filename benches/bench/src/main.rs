@@ -1,14 +1,15 @@
-//! Contenders side by side, in one run: this project's shim, runc's, the peer, and the floor.
+//! Compares contenders in one run: this project's shim, runc's, the baseline, and the floor.
 //!
-//! To read in this order:
-//! - [`contender`]: who takes part; [`needs`]: what a machine must have; [`effort`]: how much is measured;
-//! - a file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`served`], [`density`], [`gateway`], [`cache`],
-//!   [`replicas`], and [`trace`], where the time of one start goes; each says in a [`report::Section`] what it found.
-//!   Another one is a file and a line in [`SCENARIOS`];
-//! - [`guest`], [`serving`], [`native`], [`wasmtime_serve`], [`load`], [`task`], [`statistics`]: what several of them use;
+//! Read in this order:
+//! - [`contender`]: the contenders; [`needs`]: what a machine must have; [`effort`]: how much is measured;
+//! - one file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`served`], [`density`], [`gateway`],
+//!   [`cache`], [`replicas`], and [`trace`], which shows where the time of one start goes. Each returns its results as
+//!   a [`report::Section`]. To add a scenario, add a file and a line in [`SCENARIOS`];
+//! - [`guest`], [`serving`], [`native`], [`wasmtime_serve`], [`load`], [`task`], [`statistics`]: parts that several
+//!   scenarios use;
 //! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.
 //!
-//! What is run is checked every time; a run that failed is no fast one.
+//! Each run is checked, so that a failed run does not count as a fast one.
 #![forbid(unsafe_code)]
 
 mod cache;
@@ -42,7 +43,7 @@ use tests::interrupt;
 use crate::effort::{Bench, FULL, QUICK};
 use crate::report::{Report, Scenario, Section};
 
-/// In the order in which they are measured and reported.
+/// The scenarios, in the order in which they are measured and reported.
 const SCENARIOS: [Scenario; 10] = [
     run::SCENARIO,
     pod::SCENARIO,
@@ -56,7 +57,8 @@ const SCENARIOS: [Scenario; 10] = [
     trace::SCENARIO,
 ];
 
-/// Left out of a quick run that names none: a whole Python is compiled several times, a cluster started.
+/// Scenarios that a quick run leaves out unless they are named, because one compiles a whole Python several times and
+/// the other starts a cluster.
 const SLOW: [&str; 2] = [cache::SCENARIO.name, replicas::SCENARIO.name];
 
 fn main() -> ExitCode {
@@ -64,8 +66,9 @@ fn main() -> ExitCode {
     interrupt::end(bench(&words))
 }
 
-/// Without names all scenarios, but for [`SLOW`] ones in a quick run; with the word `quick` or names nothing is written,
-/// but printed alone. Fails in the end where one of them has; what is reported says so.
+/// Runs the scenarios. Without names it runs all, except [`SLOW`] ones in a quick run. With the word `quick` or with
+/// names, it only prints the results and writes no file. It fails at the end if a scenario failed, and the report says
+/// so.
 fn bench(words: &[String]) -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "quick");
     let bench = Bench::new(if quick.is_empty() { FULL } else { QUICK })?;
@@ -75,7 +78,7 @@ fn bench(words: &[String]) -> Result<()> {
     for scenario in chosen(&names, !quick.is_empty())? {
         println!("{}: {}", scenario.name, scenario.title);
         let since = Instant::now();
-        // What one fails at is no reason to lose what the others have measured.
+        // The failure of one scenario must not lose the measurements of the others.
         let section = (scenario.measure)(&bench).or_else(|error| {
             failed.push(format!("{}: {error:#}", scenario.name));
             Section::not_measured(&scenario, &error)

@@ -1,4 +1,4 @@
-//! What a native server of the same does: hyper, on a thread.
+//! A native server with the same function: hyper, on one thread or on one for each processor.
 
 use std::convert::Infallible;
 use std::net::TcpListener;
@@ -16,15 +16,15 @@ use nix::unistd::Pid;
 use tokio::runtime::Builder;
 use tokio::sync::oneshot;
 
-/// As many bytes as the guest answers.
+/// The same answer as the guest's.
 const ANSWER: &[u8] = b"hello from wasi:http\n";
 
 type Body = Either<Incoming, Full<Bytes>>;
 
-/// A server, until it is dropped.
+/// A server that runs until it is dropped.
 #[derive(Debug)]
 pub struct Native {
-    /// Where it listens, of the loopback address.
+    /// Port on loopback.
     pub port: u16,
     stop: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -32,13 +32,13 @@ pub struct Native {
 
 impl Drop for Native {
     fn drop(&mut self) {
-        // It has ended where nobody takes it.
+        // If nothing receives this, the server has ended.
         let _ = self.stop.take().map(|stop| stop.send(()));
         let _ = self.thread.take().map(JoinHandle::join);
     }
 }
 
-/// Serves on that processor alone, or with a thread for each.
+/// Serves on that processor alone, or with a thread for each processor.
 pub fn serve(processor: Option<&str>) -> Result<Native> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
@@ -59,7 +59,7 @@ pub fn serve(processor: Option<&str>) -> Result<Native> {
                 Ok(())
             })
         });
-        // Whoever waits for the start is told; later there is nobody.
+        // During the start, the caller receives the error. Later nobody does.
         let _ = served.map_err(|error| started.send(Err(error)));
     });
     begun.recv().map_err(|_| anyhow!("the native server has ended"))??;

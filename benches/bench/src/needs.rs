@@ -1,4 +1,4 @@
-//! What a machine must have; all that it lacks is told together.
+//! Checks what a machine must have, and lists everything that it lacks.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -8,11 +8,11 @@ use nix::unistd::Uid;
 use tests::containerd::{Containerd, repository};
 use tests::network;
 
-/// What the contenders run.
+/// Images that the contenders run.
 const IMAGES: [&str; 6] =
     ["hello-layer", "hello-module", "hello-python", "hello-http", "linux", "pause"];
 
-/// The contenders, what one of them executes, and what the harness and the scenarios do.
+/// Programs: the contenders, what one of them executes, and what the harness and the scenarios execute.
 const PROGRAMS: [&str; 13] = [
     "containerd-shim-wasmtime-v1",
     "containerd-shim-peer-v1",
@@ -29,7 +29,7 @@ const PROGRAMS: [&str; 13] = [
     "wrk",
 ];
 
-/// The plugins of the Pods' network.
+/// Plugins of the Pods' network.
 const PLUGINS: [&str; 2] = ["bridge", "host-local"];
 
 /// Fails with the list of what is missing.
@@ -67,7 +67,7 @@ fn absent(folder: &Path, names: &[String]) -> Vec<String> {
     files.map(|file| file.display().to_string()).collect()
 }
 
-/// Where PATH has a program of that name.
+/// Returns the path of a program in PATH.
 pub fn program(name: &str) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
     env::split_paths(&path).map(|folder| folder.join(name)).find(|it| it.is_file())

@@ -1,4 +1,4 @@
-//! `pod`: RunPodSandbox, CreateContainer, StartContainer, until the first HTTP 200.
+//! `pod`: measures RunPodSandbox, CreateContainer and StartContainer until the first HTTP 200.
 
 use anyhow::Result;
 
@@ -30,7 +30,7 @@ fn measure(bench: &Bench) -> Result<Section> {
     let figure = |than, other: f64| {
         Figure::new("pod to its first HTTP 200", than, Reach::AtMost(0.5), ours.median / other)
     };
-    let method = "Through CRI, as kubelet calls it; asked from within the Pod's network.";
+    let method = "The calls go through CRI, as kubelet's do. The request comes from within the Pod's network.";
     let data = data(contenders.iter().map(|it| it.name()).zip(&times))?;
     Ok(Section::new(&SCENARIO, method, data)
         .table(table)

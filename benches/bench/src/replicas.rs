@@ -1,4 +1,4 @@
-//! `replicas`: a Deployment that is scaled up, until a real kubelet has all its Pods Ready.
+//! `replicas`: scales up a Deployment, and measures the time until a real kubelet has all its Pods Ready.
 
 use std::time::Instant;
 
@@ -16,11 +16,11 @@ use crate::statistics::{Times, in_turn};
 pub const SCENARIO: Scenario =
     Scenario { name: "replicas", title: "A Deployment that is scaled up", measure };
 
-const METHOD: &str = "A Kubernetes of one node, kubelet and control plane on the same machine as the Pods: from `kubectl \
-    scale` to all Pods Ready,\nby a readiness probe of every second. The Deployments take turns; the first round is not \
-    counted.";
+const METHOD: &str = "A Kubernetes of one node runs kubelet, control plane and Pods on the same machine. The time is from \
+    `kubectl scale` until all\nPods are Ready, with a readiness probe each second. The Deployments take turns. The first \
+    round does not count.";
 
-/// What is told where there is no Kubernetes.
+/// Text of the report if there is no Kubernetes.
 const ABSENT: &str =
     "Not measured: there was no Kubernetes on this machine (`make cluster-tools` builds one).";
 
@@ -31,7 +31,7 @@ fn measure(bench: &Bench) -> Result<Section> {
     let count = bench.effort.scaled;
     let cluster = Cluster::on(bench.node()?)?;
     let times = scale_each(&cluster, bench);
-    // Even where that has failed, nothing is to be left.
+    // Nothing may be left, even if the measurement failed.
     let stopped = cluster.stop();
     let times = times?;
     stopped?;
@@ -53,29 +53,29 @@ fn measure(bench: &Bench) -> Result<Section> {
 fn scale_each(cluster: &Cluster, bench: &Bench) -> Result<Vec<Times>> {
     let namespace = cluster.namespace("replicas")?;
     for who in Contender::REAL {
-        // Its image comes to the node by that.
+        // This imports the image on the node.
         who.server(cluster.node()?)?;
         namespace.apply(&deployment(who))?;
     }
     in_turn(&Contender::REAL, bench.effort.slow_rounds, |who, round| {
         println!("  round {round}: {}", who.name());
-        // The first one only shows that they can.
+        // The first round only shows that the contenders work.
         scale(&namespace, *who, if round == 0 { 1 } else { bench.effort.scaled })
     })
 }
 
-/// Up, and down to nothing again. Milliseconds to all Ready.
+/// Scales up, and back to zero. Returns the milliseconds until all Pods are Ready.
 fn scale(namespace: &Namespace<'_>, who: Contender, count: usize) -> Result<f64> {
     let name = format!("deployment/{}", who.handler());
     let to = |count: usize| namespace.must(&["scale", &name, &format!("--replicas={count}")]);
     let is_ready = || namespace.must(&["rollout", "status", &name, "--timeout=85s"]);
     let before = Instant::now();
     to(count)?;
-    // A crowd of the others' may need longer than a command has.
+    // A large number of another contender's Pods may need longer than the time limit of one command.
     is_ready().or_else(|_| is_ready())?;
     let time = before.elapsed().as_secs_f64() * 1e3;
     to(0)?;
-    // Nothing of one is to be left while the next is timed.
+    // Nothing of one contender may be left while the next one is measured.
     namespace.until("its Pods to be gone", || {
         Ok(namespace.must(&["get", "pods", "--output=name"])?.is_empty())
     })?;

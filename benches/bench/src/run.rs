@@ -1,4 +1,4 @@
-//! `run`: create, start, wait for the end and delete one container, `ctr run --rm`.
+//! `run`: measures `ctr run --rm`, which creates, starts, awaits and deletes one container.
 
 use std::time::Instant;
 
@@ -17,16 +17,16 @@ use crate::statistics::{Times, in_turn};
 pub const SCENARIO: Scenario =
     Scenario { name: "run", title: "One container to its end: `ctr run --rm`", measure };
 
-/// The one of `ctr`.
+/// `ctr`'s namespace.
 const NAMESPACE: &str = "default";
 
-/// What most of them say.
+/// Output of most guests.
 const GREETING: &str = "hello from wasi\n";
 
-/// What `ctr` has to be told for images that say they are for WASI.
+/// Options of `ctr` for images whose platform is WASI.
 const WASI: &[&str] = &["--platform", "wasip2/wasm"];
 
-/// What is run by some contenders in turn.
+/// Work that some contenders run in turn.
 struct Work {
     what: &'static str,
     guest: Guest,
@@ -34,13 +34,13 @@ struct Work {
     is_slow: bool,
 }
 
-/// What those run that run WASI.
+/// What the contenders with WASI run.
 enum Guest {
-    /// A Linux program; whoever runs WASI has its node's OCI runtime run it.
+    /// A Linux program. In a contender with WASI, the node's OCI runtime runs it.
     Program,
-    /// An image, compiled in the first round at the latest, and what it says.
+    /// An image that was compiled in the first round at the latest, and its output.
     Seen(&'static str, &'static str),
-    /// A sample guest, each time as one that was never seen.
+    /// A sample guest that is new each time.
     Unseen(&'static str),
 }
 
@@ -85,13 +85,13 @@ const WORKS: [Work; 6] = [
     },
 ];
 
-/// The small component among them.
+/// Index of the small component.
 const HELLO: usize = 0;
 
-/// The Linux program among them.
+/// Index of the Linux program.
 const PROGRAM: usize = 5;
 
-/// The large one among them that was compiled before.
+/// Index of the large guest that was compiled before.
 const LARGE: usize = 3;
 
 impl Work {
@@ -122,9 +122,9 @@ fn measure(bench: &Bench) -> Result<Section> {
         let run = |who: &Contender, round| once(&node, work, *who, round);
         all.push(in_turn(&work.contenders(), rounds, run)?);
     }
-    let method = "Guests are images' wasm layers. What was never seen before is a guest with a section of its own each \
-        time, so that\nit has to be compiled; what the others run was compiled in the first round at the latest, which \
-        helps who keeps it.\nrunc runs `echo` of a static busybox.";
+    let method = "Guests are wasm layers of images. A guest that was *never seen before* has a new section each time, so \
+        that it must be\ncompiled. All others were compiled in the first round at the latest, which helps a shim that \
+        keeps the code. runc runs `echo`\nof a static busybox.";
     let section = Section::new(&SCENARIO, method, numbers(&all)?);
     let pair = [&WORKS[HELLO], &WORKS[LARGE]];
     let pair = in_turn(&pair, bench.effort.rounds, |work, round| {

@@ -1,5 +1,5 @@
-//! `served`: what a server does beside answering as fast as it can: at half of that, with large bodies, with
-//! connections that wait, and afterwards.
+//! `served`: measures a server that does not answer as fast as it can: at half of its rate, with large bodies, with
+//! idle connections, and after the load.
 
 use std::fs;
 use std::path::Path;
@@ -25,37 +25,37 @@ use crate::statistics::{Times, in_turn};
 pub const SCENARIO: Scenario =
     Scenario { name: "served", title: "A server at half of what it can, and afterwards", measure };
 
-const METHOD: &str = "A fresh instance for each request, the server on a processor, the load on another. *p99* is of \
-    requests at a pace of half of\nwhat `wrk` has reached just before. *Echo* is of bodies of 1 MiB, there and back; memory is the most \
-    meanwhile.\n*Afterwards* is 10 s after the load, 3 s in a quick run. What a connection takes is of 1000 that have asked once and are open. \
-    Memory is PSS.";
+const METHOD: &str = "Each request has a fresh instance. The server has one processor, and the load has another. *p99* is \
+    measured at half of the\nrate that `wrk` has reached just before. *Echo* sends bodies of 1 MiB there and back; the memory \
+    is the largest during that\ntime. *Afterwards* is 10 s after the load, or 3 s in a quick run. The memory of a connection \
+    is measured with 1000 connections\nthat have sent one request and are open. Memory is PSS.";
 
-/// A body that is sent there and back, in MiB.
+/// Size of a body that is sent and echoed, in MiB.
 const BODY: u32 = 1;
 
-/// Connections with bodies on their way: few, and as many as must not take more.
+/// Numbers of connections with bodies in flight: few, and many, which must not take more memory.
 const FEW: u32 = 4;
 const MANY: u32 = 64;
 
-/// Connections that are open and idle.
+/// Number of open and idle connections.
 const IDLE: usize = 1000;
 
-/// Between two looks at memory.
+/// Interval between two measurements of memory.
 const LOOKS: Duration = Duration::from_millis(200);
 
-/// What one server did; memory in KiB.
+/// Results of one server. Memory is in KiB.
 #[derive(Debug, Default, Serialize)]
 struct Served {
-    /// At half the rate, in milliseconds.
+    /// The ninety-ninth percentile at half of the rate, in milliseconds.
     p99: f64,
-    /// MiB per second there, and as many back.
+    /// MiB per second in each direction.
     echo: f64,
     before: u64,
-    /// The most with few bodies on their way, and with many.
+    /// Largest memory with few bodies in flight, and with many.
     few: u64,
     many: u64,
     afterwards: u64,
-    /// Of a connection.
+    /// Memory of one connection.
     idle: f64,
 }
 
@@ -179,7 +179,7 @@ fn served(
     Ok(Served { p99: p99.median, echo, before, few, many, afterwards, idle })
 }
 
-/// The ninety-ninth percentile at half of the rate that is reached.
+/// Returns the ninety-ninth percentile at half of the reached rate.
 fn half(bench: &Bench, network: &Path, port: u16) -> Result<f64> {
     let (rate, _) = http::load(network, port, bench, Place::One, &http::Asked::default())?;
     let pace = Pace {
@@ -193,7 +193,7 @@ fn half(bench: &Bench, network: &Path, port: u16) -> Result<f64> {
     Ok(Times::of(times).p99)
 }
 
-/// MiB per second.
+/// Returns MiB per second.
 fn echo(bench: &Bench, network: &Path, port: u16, script: &Path, connections: u32) -> Result<f64> {
     let asked = http::Asked { path: "/echo", connections, script: Some(script) };
     let (rate, _) = http::load(network, port, bench, Place::One, &asked)?;

@@ -1,4 +1,4 @@
-//! Pods that serve HTTP: started, asked, and taken away.
+//! Starts, queries and removes Pods that serve HTTP.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -13,14 +13,14 @@ use tests::{Container, Node, Pod, RunningContainer, RunningPod};
 use crate::contender::{Contender, PORT};
 use crate::effort::tried;
 
-/// How long a server may take to its first answer.
+/// Time limit for a server's first answer.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// How long it may take to any answer.
+/// Time limit for any other answer.
 const ANSWERS: Duration = Duration::from_secs(10);
 
-/// Starts a Pod that serves, and says how many milliseconds went by from the first call to its first answer. Again where
-/// that fails.
+/// Starts a Pod that serves, and returns the milliseconds from the first call to its first answer. Tries again if that
+/// fails.
 pub fn start<'a>(
     node: &'a Node,
     contender: Contender,
@@ -29,7 +29,7 @@ pub fn start<'a>(
     tried(name, |name| start_once(node, contender, name))
 }
 
-/// The same without another attempt.
+/// As [`start`], without another attempt.
 pub fn start_once<'a>(
     node: &'a Node,
     contender: Contender,
@@ -54,7 +54,7 @@ pub fn run<'a>(
     Ok((running, server))
 }
 
-/// Does the same for each name, in a thread for each.
+/// Does the same for each name, in one thread for each.
 pub fn at_once<T: Send>(
     names: &[String],
     work: impl Fn(&String) -> Result<T> + Sync,
@@ -75,15 +75,15 @@ pub fn take_away(pods: Vec<RunningPod<'_>>) -> Result<()> {
     })
 }
 
-/// Where a server is that is in no Pod: the network namespace of whoever asks (proc(5)).
+/// Network namespace of a server that is in no Pod: that of the client (proc(5)).
 pub const OWN_NETWORK: &str = "/proc/self/ns/net";
 
-/// Fails unless the Pod answers.
+/// Fails if the Pod does not answer.
 pub fn answers(pod: &RunningPod<'_>) -> Result<()> {
     answers_within(Duration::ZERO, &pod.network)
 }
 
-/// Asks from within the network namespace; again until somebody listens.
+/// Sends a request from within the network namespace. Tries again until something listens.
 fn answers_within(limit: Duration, network: &Path) -> Result<()> {
     within(network, move || {
         let end = Instant::now() + limit;

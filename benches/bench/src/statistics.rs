@@ -1,11 +1,11 @@
-//! What is told of many measurements: the median, and how far they spread.
+//! Statistics of many measurements: the median, and how far they spread.
 
 use std::fmt;
 
 use anyhow::Result;
 use serde::Serialize;
 
-/// The quantiles of some times, in milliseconds.
+/// Quantiles of times, in milliseconds.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub struct Times {
     /// Half are below.
@@ -14,20 +14,20 @@ pub struct Times {
     pub low: f64,
     /// A tenth is above.
     pub high: f64,
-    /// A hundredth is above; of less than a hundred, the longest.
+    /// A hundredth is above. With fewer than a hundred times, it is the longest.
     pub p99: f64,
-    /// How many there were.
+    /// Number of times.
     pub count: usize,
 }
 
 impl Times {
-    /// Of at least one time.
+    /// Computes the quantiles of at least one time.
     pub fn of(mut times: Vec<f64>) -> Times {
         times.sort_by(f64::total_cmp);
         let last = times.len().saturating_sub(1);
         let at = |part: f64| times.get((last as f64 * part).round() as usize).copied();
         let at = |part| at(part).unwrap_or(f64::NAN);
-        // Of an even number, between the two in the middle.
+        // For an even number, the median is between the two in the middle.
         let middle = times.len() / 2;
         let median = match times.len() % 2 {
             0 if middle > 0 => (times[middle - 1] + times[middle]) / 2.0,
@@ -43,7 +43,7 @@ impl fmt::Display for Times {
     }
 }
 
-/// As [`each_in_turn`], of what takes a time.
+/// As [`each_in_turn`], for measurements of one time.
 pub fn in_turn<T>(
     all: &[T],
     rounds: usize,
@@ -52,8 +52,8 @@ pub fn in_turn<T>(
     Ok(each_in_turn(all, rounds, measure)?.into_iter().map(Times::of).collect())
 }
 
-/// Measures all of them in turn, so that what disturbs one disturbs the others. The first round fills caches, and is
-/// not counted.
+/// Measures all of them in turn, so that a disturbance affects all of them. The first round fills caches and does not
+/// count.
 pub fn each_in_turn<T, M>(
     all: &[T],
     rounds: usize,

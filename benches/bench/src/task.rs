@@ -1,4 +1,4 @@
-//! Tasks by containerd's own API, many at a time: without a client to be executed, Pods or snapshots.
+//! Runs tasks with containerd's own API, many at a time, without executing a client and without Pods or snapshots.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -35,10 +35,10 @@ use crate::effort::ATTEMPTS;
 
 const NAMESPACE: &str = "default";
 
-/// How long a shim may hold on to the output of a task that was deleted.
+/// Time for which a shim may keep the output of a deleted task open.
 const CLOSES: Duration = Duration::from_secs(5);
 
-/// What every task is to run, and say.
+/// Command and expected output of every task.
 #[derive(Debug, Clone)]
 pub struct Work {
     /// The runtime handler.
@@ -47,7 +47,7 @@ pub struct Work {
     pub image: String,
     /// The command line.
     pub args: &'static [&'static str],
-    /// All of its output.
+    /// The whole expected output.
     pub says: &'static str,
 }
 
@@ -58,7 +58,7 @@ pub struct Tasks {
     one: Arc<One>,
 }
 
-/// What it takes to run one task.
+/// Parameters of one task.
 #[derive(Debug)]
 struct One {
     channel: Channel,
@@ -69,7 +69,7 @@ struct One {
 }
 
 impl Tasks {
-    /// Connects.
+    /// Connects to the node's containerd.
     pub fn new(node: &Node) -> Result<Tasks> {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(1)
@@ -86,7 +86,7 @@ impl Tasks {
         Ok(Tasks { runtime, one: Arc::new(one) })
     }
 
-    /// Runs so many of them, so many at once, each to its end.
+    /// Runs this many tasks to their end, some at a time.
     pub fn run(&self, work: &Work, count: usize, at_once: usize) -> Result<()> {
         self.runtime.block_on(async {
             let mut running = JoinSet::new();
@@ -106,7 +106,7 @@ impl Tasks {
 }
 
 impl One {
-    /// Create, Start, Wait, Delete; again where that fails, which takes its time.
+    /// Runs Create, Start, Wait and Delete. Tries again if that fails; the time counts.
     async fn run(&self, work: &Work) -> Result<()> {
         for _ in 1..ATTEMPTS {
             match self.attempt(work).await {
@@ -155,15 +155,15 @@ impl One {
     }
 }
 
-/// Where a task writes: standard output and error, which runc's shim does not do without. They are read meanwhile: a
-/// shim may wait for that before it tells of the task's end.
+/// Output of a task: standard output and error, because runc's shim requires both. They are read while the task runs,
+/// because a shim may wait for that before it reports the task's end.
 struct Output {
     paths: [PathBuf; 2],
     read: JoinHandle<std::io::Result<String>>,
 }
 
 impl Output {
-    /// Two fifos, in a runtime.
+    /// Makes two fifos. Must be called in a runtime.
     fn new(folder: &Path, id: &str) -> Result<Output> {
         let paths = ["out", "err"].map(|name| folder.join(format!("{id}.{name}")));
         paths.iter().try_for_each(|path| mkfifo(path, Mode::S_IRWXU))?;
@@ -177,7 +177,7 @@ impl Output {
         Ok(Output { paths, read })
     }
 
-    /// All that was written by a task that is gone, the errors last.
+    /// Returns everything that a deleted task has written, the errors last.
     async fn read(self) -> Result<String> {
         let said = timeout(CLOSES, self.read).await.context("the output stays open")???;
         self.paths.iter().try_for_each(std::fs::remove_file)?;
@@ -185,7 +185,7 @@ impl Output {
     }
 }
 
-/// The files of the image `linux`, as they are in the repository.
+/// Returns a mount of the files of the image `linux`, as they are in the repository.
 fn root() -> Mount {
     Mount {
         r#type: "bind".into(),
@@ -209,7 +209,7 @@ fn container(work: &Work, id: &str, cgroup: &str) -> Container {
     }
 }
 
-/// What `ctr run` asks for, but for mounts that no sample needs.
+/// Returns the spec of `ctr run`, without the mounts that no sample needs.
 fn spec(work: &Work, id: &str, cgroup: &str) -> Value {
     let namespaces = ["pid", "ipc", "uts", "mount", "network"].map(|kind| json!({ "type": kind }));
     let mount = |place: &str, kind: &str| {

@@ -1,4 +1,4 @@
-//! What Wasmtime's own server does with the same guest, outside of any container: `wasmtime serve`.
+//! Runs Wasmtime's own server, `wasmtime serve`, with the same guest, outside of any container.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, ChildStderr, Command, Stdio};
@@ -9,28 +9,28 @@ use tests::containerd::repository;
 /// The guest of the image `hello-http`.
 const GUEST: &str = "target/images/hello-http.wasm";
 
-/// A server, until it is dropped.
+/// A server that runs until it is dropped.
 #[derive(Debug)]
 pub struct WasmtimeServe {
-    /// Where it listens, of the loopback address.
+    /// Port on loopback.
     pub port: u16,
     child: Child,
-    /// Open, so that it may say something later; of a pipe's length it has room.
+    /// This stays open, because the server may write more. The pipe has enough room.
     _stderr: BufReader<ChildStderr>,
 }
 
 impl Drop for WasmtimeServe {
     fn drop(&mut self) {
-        // It has ended of itself where it cannot be killed.
+        // If it cannot be killed, it has ended by itself.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// Serves on that processor alone, or on all, with instances for so many requests each.
+/// Serves on that processor alone, or on all of them. Each instance serves this many requests.
 pub fn serve(processor: Option<&str>, reuse: u32) -> Result<WasmtimeServe> {
     let confined = processor.into_iter().flat_map(|processor| ["taskset", "-c", processor]);
-    // It ends with the bench, however that ends (setpriv(1)).
+    // The server ends with the bench, however the bench ends (setpriv(1)).
     let mut child = Command::new("setpriv")
         .args(["--pdeathsig", "KILL"])
         .args(confined)

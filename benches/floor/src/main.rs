@@ -1,4 +1,4 @@
-//! A shim that answers every call at once and runs nothing: what is left is what containerd and its client cost.
+//! A shim that answers every call at once and runs nothing. It shows the cost of containerd and its client.
 
 #![forbid(unsafe_code)]
 
@@ -50,7 +50,7 @@ impl Shim for Floor {
     }
 }
 
-/// Its own process stands for the container's.
+/// Returns its own pid, which stands for the container's process.
 fn pid() -> u32 {
     std::process::id()
 }

@@ -1,4 +1,4 @@
-//! `wasi:http` 0.2 on port 8080, a fresh instance for each request.
+//! Serves `wasi:http` 0.2 on port 8080, with a fresh instance for each request.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use wasmtime_wasi_http::p2::body::HyperOutgoingBody;
 
 use crate::State;
 
-/// What a component of the world `wasi:http/proxy` exports.
+/// Export of a component of the world `wasi:http/proxy`.
 pub const HANDLER: &str = "wasi:http/incoming-handler@0.2.0";
 
 /// Serves until SIGTERM.

@@ -1,5 +1,5 @@
-//! The peer: a shim on the crate `containerd-shim-wasm`, which runs Wasmtime as containerd/runwasi's does. Its engine
-//! is as new as ours, so that what is compared is the shim.
+//! The baseline: a runwasi-style shim on the crate `containerd-shim-wasm`, which runs Wasmtime as containerd/runwasi's
+//! does. It has the same engine as our shim, so that only the shims are compared.
 
 mod http;
 mod module;
@@ -21,7 +21,7 @@ struct Peer;
 #[derive(Default)]
 struct Guest;
 
-/// What a store holds.
+/// State of a store.
 struct State {
     wasi: WasiCtx,
     http: WasiHttpCtx,
@@ -35,7 +35,7 @@ impl State {
     }
 }
 
-/// What WASI offers, as runwasi has it.
+/// Returns a WASI context as runwasi sets it up.
 fn wasi(args: &[String], env: &[String]) -> Result<WasiCtxBuilder> {
     let mut builder = WasiCtx::builder();
     builder.args(args).inherit_stdio().inherit_network();
@@ -81,12 +81,12 @@ impl Shim for Peer {
     }
 }
 
-/// What was compiled is kept by containerd, for images with wasm layers.
+/// Has containerd keep compiled code, for images with wasm layers.
 struct Precompiler;
 
 impl Compiler for Precompiler {
     fn cache_key(&self) -> impl Hash {
-        // runwasi's: what it compiled for, and for which settings.
+        // As in runwasi, the hash covers the target and the settings of the compilation.
         let mut hasher = DefaultHasher::new();
         if let Ok(engine) = engine() {
             engine.precompile_compatibility_hash().hash(&mut hasher);
@@ -107,7 +107,7 @@ impl Compiler for Precompiler {
     }
 }
 
-/// What there is to run.
+/// Code to run.
 enum Code {
     Module(Module),
     Component(Component),
@@ -116,11 +116,11 @@ enum Code {
 impl Code {
     fn load(engine: &Engine, bytes: &[u8]) -> Result<Code> {
         Ok(match (Engine::detect_precompiled(bytes), WasmBinaryType::from_bytes(bytes)) {
-            // SAFETY: containerd keeps it for this shim, as the peer believes.
+            // SAFETY: containerd keeps the code for this shim, and the baseline trusts it.
             (Some(Precompiled::Module), _) => {
                 Code::Module(unsafe { Module::deserialize(engine, bytes) }?)
             }
-            // SAFETY: the same.
+            // SAFETY: as above.
             (Some(Precompiled::Component), _) => {
                 Code::Component(unsafe { Component::deserialize(engine, bytes) }?)
             }
@@ -165,7 +165,7 @@ async fn component(
     ended(result.map(|result| i32::from(result.is_err())).map_err(anyhow::Error::from))
 }
 
-/// The exit code, where the guest gave one.
+/// Returns the exit code, if the guest gave one.
 fn ended(result: Result<i32>) -> Result<i32> {
     result.or_else(|error| match error.downcast_ref::<I32Exit>() {
         Some(exit) => Ok(exit.0),

@@ -1,4 +1,4 @@
-//! A core module of WASI 0.1.
+//! Runs a core module of WASI 0.1.
 
 use anyhow::{Context, Result};
 use wasmtime::{Engine, Linker, Module, Store};

@@ -1,9 +1,10 @@
-//! Who satisfies which import: decided by names alone, without looking at types.
+//! Decides which export satisfies which import, by names alone and without looking at types.
 //!
-//! An import is satisfied by another layer that exports an interface of that name, and else by the host. The very
-//! version is preferred; without it, another one that can stand for it (Semantic Versioning: the same major version,
-//! below 1.0 the same minor one), as Wasmtime links guests to their host. The application's own exports come last:
-//! who needs them is in a circle with it, and is told so.
+//! Another layer satisfies an import if it exports an interface of that name. Otherwise the host must provide it. The
+//! exact version is preferred. If no layer has it, a compatible one is used, as when Wasmtime links guests to their
+//! host (Semantic Versioning: the same major version; below 1.0, the same minor version). The application's own exports
+//! are considered last, because a layer that imports from the application forms a circle with it. The error then shows
+//! the circle.
 
 use std::collections::BTreeSet;
 
@@ -11,34 +12,34 @@ use provided::{Interface, Version, provides};
 
 use crate::error::{Error, Missing};
 
-/// A component, as far as names go.
+/// The names of a component's imports and exports.
 #[derive(Debug, Default)]
 pub struct Names {
-    /// What it is called.
+    /// Name of the component in errors.
     pub name: String,
-    /// The interfaces and functions it imports, in order.
+    /// Imported interfaces and functions, in order.
     pub imports: Vec<String>,
-    /// Of the imports, those of types alone: nobody has to provide them.
+    /// The imports that consist of types alone. They need no provider.
     pub types: BTreeSet<String>,
-    /// What it exports, in order.
+    /// Exported interfaces and functions, in order.
     pub exports: Vec<String>,
 }
 
-/// An import with the export that satisfies it; components by their position.
+/// An import and the export that satisfies it. Components are given by their position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Wire {
-    /// Who imports.
+    /// Position of the component that imports.
     pub importer: usize,
-    /// By which name.
+    /// Name of the import.
     pub import: String,
-    /// Who exports.
+    /// Position of the component that exports.
     pub exporter: usize,
-    /// By which name: perhaps of another version.
+    /// Name of the export, which may have another version than the import.
     pub export: String,
 }
 
-/// The wires of the application, which is the first, and of all components that it needs, those of one component
-/// together.
+/// Returns the wires of the application, which is the first layer, and of all components that it needs. The wires of
+/// one component are adjacent.
 ///
 /// # Errors
 /// [`Error::Missing`], [`Error::Ambiguous`], [`Error::Cycle`].
@@ -47,7 +48,7 @@ pub fn choose(layers: &[Names], host: &[Interface]) -> Result<Vec<Wire>, Error> 
     let (mut reached, mut next) = (BTreeSet::from([0]), vec![0]);
     while let Some(importer) = next.pop() {
         for import in &layers[importer].imports {
-            // Of types alone it is no matter whose they are.
+            // It does not matter which component provides an interface of types alone.
             let is_needed = !layers[importer].types.contains(import);
             let found = match exporter(layers, importer, import) {
                 Err(_) if !is_needed => None,
@@ -61,7 +62,7 @@ pub fn choose(layers: &[Names], host: &[Interface]) -> Result<Vec<Wire>, Error> 
                     wires.push(wire);
                 }
                 None if !is_needed || provides(host, import, None) => {}
-                None => missing.push(nobody(layers, importer, import)),
+                None => missing.push(missing_import(layers, importer, import)),
             }
         }
     }
@@ -69,12 +70,12 @@ pub fn choose(layers: &[Names], host: &[Interface]) -> Result<Vec<Wire>, Error> 
         return Err(Error::Missing(missing));
     }
     match circle(layers.len(), &wires) {
-        Some(circle) => Err(Error::Cycle(circle.iter().map(|it| told(layers, it)).collect())),
+        Some(circle) => Err(Error::Cycle(circle.iter().map(|it| describe(layers, it)).collect())),
         None => Ok(wires),
     }
 }
 
-/// The layer that satisfies an import; none when no other one does.
+/// Finds the layer that satisfies an import. Returns `None` if no other layer does.
 fn exporter(layers: &[Names], importer: usize, import: &str) -> Result<Option<Wire>, Error> {
     let others = || (1..layers.len()).chain([0]).filter(|it| *it != importer);
     let exact = others().filter_map(|it| find(layers, it, |export| export == import));
@@ -92,11 +93,12 @@ fn exporter(layers: &[Names], importer: usize, import: &str) -> Result<Option<Wi
             Ok(Some(Wire { importer, import, exporter: *exporter, export }))
         }
         several => {
-            let told = |(at, export): &(usize, &str)| format!("{} ({export})", layers[*at].name);
+            let described =
+                |(at, export): &(usize, &str)| format!("{} ({export})", layers[*at].name);
             Err(Error::Ambiguous {
                 importer: layers[importer].name.clone(),
                 import: import.to_owned(),
-                candidates: several.iter().map(told).collect(),
+                candidates: several.iter().map(described).collect(),
             })
         }
     }
@@ -107,7 +109,7 @@ fn find(layers: &[Names], at: usize, is_it: impl Fn(&str) -> bool) -> Option<(us
     exports.find(|export| is_it(export)).map(|export| (at, export))
 }
 
-/// The newest version that a layer has which can stand for what is imported.
+/// Finds the newest version in a layer that is compatible with the imported one.
 fn compatible<'a>(layers: &'a [Names], at: usize, import: &str) -> Option<(usize, &'a str)> {
     let (name, wanted) = versioned(import)?;
     let stand_ins = layers[at].exports.iter().filter_map(|export| {
@@ -117,13 +119,13 @@ fn compatible<'a>(layers: &'a [Names], at: usize, import: &str) -> Option<(usize
     stand_ins.max_by(|(one, _), (other, _)| one.cmp(other)).map(|(_, export)| (at, export))
 }
 
-/// `acme:db/query@1.0.0` in its two parts.
+/// Splits `acme:db/query@1.0.0` into name and version.
 fn versioned(name: &str) -> Option<(&str, Version)> {
     let (name, version) = name.split_once('@')?;
     Some((name, Version::parse(version)?))
 }
 
-fn nobody(layers: &[Names], importer: usize, import: &str) -> Missing {
+fn missing_import(layers: &[Names], importer: usize, import: &str) -> Missing {
     let base = |name: &str| name.split('@').next().unwrap_or_default().to_owned();
     let others = (0..layers.len()).filter(|it| *it != importer).filter_map(|at| {
         let (_, export) = find(layers, at, |export| base(export) == base(import))?;
@@ -133,13 +135,13 @@ fn nobody(layers: &[Names], importer: usize, import: &str) -> Missing {
     Missing { importer: layers[importer].name.clone(), import: import.to_owned(), others }
 }
 
-/// Wires that lead from a component back to it, if there are any.
+/// Finds wires that lead from a component back to it, if there are any.
 fn circle(count: usize, wires: &[Wire]) -> Option<Vec<&Wire>> {
     let mut done = vec![false; count];
     walk(0, wires, &mut Vec::new(), &mut done)
 }
 
-/// As deep as there are layers.
+/// The recursion is at most as deep as there are layers.
 fn walk<'a>(
     at: usize,
     wires: &'a [Wire],
@@ -162,7 +164,7 @@ fn walk<'a>(
     None
 }
 
-fn told(layers: &[Names], wire: &Wire) -> String {
+fn describe(layers: &[Names], wire: &Wire) -> String {
     let (importer, exporter) = (&layers[wire.importer].name, &layers[wire.exporter].name);
     format!("{importer} imports {} of {exporter}", wire.import)
 }
@@ -171,7 +173,7 @@ fn told(layers: &[Names], wire: &Wire) -> String {
 mod tests {
     use super::*;
 
-    /// `name: import import > export export`, the first the application.
+    /// Reads lines of the form `name: import import > export export`. The first layer is the application.
     fn layers(lines: &[&str]) -> Vec<Names> {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect();
         let layer = |line: &&str| {
@@ -188,8 +190,9 @@ mod tests {
         let layers = layers(lines);
         let name = |at: usize| layers[at].name.clone();
         let wires = choose(&layers, &provided::interfaces()).unwrap();
-        let told = |it: &Wire| format!("{}<{} {}", name(it.importer), name(it.exporter), it.export);
-        wires.iter().map(told).collect()
+        let written =
+            |it: &Wire| format!("{}<{} {}", name(it.importer), name(it.exporter), it.export);
+        wires.iter().map(written).collect()
     }
 
     fn refusal(lines: &[&str]) -> String {
@@ -224,13 +227,13 @@ mod tests {
     fn what_two_layers_export_is_for_nobody_to_guess() {
         let text = refusal(&["app: a:b/c@1.2.0 >", "two: > a:b/c@1.3.0", "three: > a:b/c@1.4.0"]);
         assert!(text.contains("two (a:b/c@1.3.0), three (a:b/c@1.4.0)"), "{text}");
-        // Of what nobody needs there may be two.
+        // If nothing imports an export, several layers may have it.
         let unused = ["app: a >", "two: > a z", "three: > z"];
         assert_eq!(wires(&unused), ["app<two a"]);
     }
 
     #[test]
-    fn all_that_is_missing_is_told_at_once() {
+    fn an_error_names_everything_that_is_missing() {
         let text = refusal(&["app: a:x/y@1.0.0 wasi:nn/tensor@0.2.0 b >", "two: f > b"]);
         for word in ["app imports a:x/y@1.0.0", "app imports wasi:nn/tensor@0.2.0", "two imports f"]
         {
@@ -239,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_is_told_component_by_component() {
+    fn an_error_shows_a_circle_component_by_component() {
         let text = refusal(&["app: b >", "two: c > b", "three: d > c", "four: c > d"]);
         let circle = "three imports d of four, four imports c of three";
         assert!(text.ends_with(&format!("circle: {circle}")), "{text}");

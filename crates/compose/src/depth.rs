@@ -1,7 +1,7 @@
-//! How deep things lie in each other: components and modules in components, and types in types.
+//! Measures how deeply components and modules are nested in components, and types in types.
 //!
-//! Whoever reads a component follows types of types by recursion, and `wasmparser` does before it checks anything: a
-//! stack is soon used up by a file that is made for it. Here is only a list of what is open.
+//! `wasmparser` follows nested types by recursion before it checks anything, and so does every other reader of a
+//! component. A hostile file could therefore exhaust the stack. This module only keeps a list of what is open.
 
 use wasmparser::{
     BinaryReader, BinaryReaderError, ComponentType, ComponentTypeDeclaration, Parser, Payload,
@@ -9,14 +9,14 @@ use wasmparser::{
 
 use crate::limits::DEPTH;
 
-/// The types of a component and of an instance (component model, Binary.md, "Type Definitions").
+/// Opening bytes of the type of a component and of an instance (component model, Binary.md, "Type Definitions").
 const OPENING: [u8; 2] = [0x41, 0x42];
 
-/// The declaration of a type in them.
+/// Opening byte of a type declaration inside such a type.
 const TYPE: u8 = 0x01;
 
-/// Whether components lie in each other, or types in types, deeper than is looked into. Of what is no WebAssembly, as
-/// far as it is.
+/// Returns whether components or types are nested more deeply than [`DEPTH`]. A file that is not valid WebAssembly is
+/// checked up to the first error.
 pub fn is_too_deep(wasm: &[u8]) -> bool {
     let mut depth = 0_usize;
     for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
@@ -25,7 +25,7 @@ pub fn is_too_deep(wasm: &[u8]) -> bool {
             Payload::End(_) => depth = depth.saturating_sub(1),
             Payload::ComponentTypeSection(section) => {
                 let section = wasm.get(section.range()).unwrap_or_default();
-                // What cannot be read is for others to tell: they come no further than this.
+                // Other readers report a section that cannot be read. They get no further than this one.
                 if are_types_too_deep(section).unwrap_or_default() {
                     return true;
                 }
@@ -39,13 +39,13 @@ pub fn is_too_deep(wasm: &[u8]) -> bool {
     false
 }
 
-/// What of a list is still to be read.
+/// A list that has not been read to its end.
 struct Open {
     left: u32,
     is_of_declarations: bool,
 }
 
-/// `section` is the content of a section of types: their number, and the types.
+/// Checks the types in `section`, the content of a type section: their number, then the types.
 fn are_types_too_deep(section: &[u8]) -> Result<bool, BinaryReaderError> {
     let mut reader = BinaryReader::new(section, 0);
     let mut open = vec![Open { left: reader.read_var_u32()?, is_of_declarations: false }];

@@ -1,86 +1,86 @@
-//! Why components cannot be composed.
+//! Reasons why components cannot be composed.
 
 use std::fmt;
 
 use crate::limits::{DEPTH, NAMES, SHOWN};
 
-/// Why components cannot be composed.
+/// A reason why components cannot be composed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// Nothing to compose.
+    /// There is no component.
     #[error("there is no component to compose")]
     Empty,
-    /// More components than an image may have.
-    #[error("{0} components are to be composed, and at most {limit} are", limit = provided::LAYERS)]
+    /// There are more components than an image may have.
+    #[error("cannot compose {0} components; allowed is at most {limit}", limit = provided::LAYERS)]
     Many(usize),
-    /// More bytes than are compiled.
-    #[error("the components have {0} bytes, and at most {limit} are compiled", limit = provided::WASM_BYTES)]
+    /// The components are larger than what may be compiled.
+    #[error("the components have {0} bytes; allowed is at most {limit}", limit = provided::WASM_BYTES)]
     Large(u64),
-    /// A core module, which has no interfaces by which it could be composed.
+    /// A layer is a core module, which has no interfaces to compose.
     #[error(
         "{0} is a core module, and only components can be composed: `wasm-image componentize` makes it one"
     )]
     Module(String),
-    /// Truncated, damaged, or of a proposal that is not supported.
+    /// A layer is truncated, damaged, or uses a proposal that is not supported.
     #[error("{layer} is not a valid component: {reason}")]
     Invalid {
-        /// Which component.
+        /// Name of the component.
         layer: String,
-        /// What is wrong, and where.
+        /// The fault and its position.
         reason: String,
     },
-    /// Components inside components, or types inside types, without end.
-    #[error("{0} has components or types in each other, more than {DEPTH} deep")]
+    /// Components or types are nested too deeply.
+    #[error("{0} nests components or types more than {DEPTH} deep")]
     Deep(String),
-    /// Too many imports or exports.
+    /// A component has too many imports or exports.
     #[error("{0} has more than {NAMES} imports or exports")]
     Wide(String),
-    /// Imports that nobody has.
+    /// Nothing provides some imports.
     #[error("{}", in_words(.0))]
     Missing(Vec<Missing>),
-    /// An import that several have.
+    /// Several layers export what one imports.
     #[error(
         "{importer} imports {import}, which several layers export: {}; leave all but one out",
         .candidates.join(", ")
     )]
     Ambiguous {
-        /// The component that imports it.
+        /// Name of the component that imports.
         importer: String,
         /// The interface with its version, or the function.
         import: String,
-        /// Each with what it exports, in words.
+        /// The layers that export it, each with the name of its export.
         candidates: Vec<String>,
     },
-    /// Components that need each other, so that none can be the first to be instantiated.
+    /// Components import from each other, so that none can be instantiated first.
     #[error("the layers import from each other in a circle: {}", .0.join(", "))]
     Cycle(Vec<String>),
-    /// An export that has the name of an import and another type.
+    /// An export has the name of an import but another type.
     #[error("{exporter} exports {export}, but not as {importer} imports {import}: {reason}")]
     Mismatch {
-        /// The component that imports it.
+        /// Name of the component that imports.
         importer: String,
-        /// By this name.
+        /// Name of the import.
         import: String,
-        /// The component that exports it.
+        /// Name of the component that exports.
         exporter: String,
-        /// By this name.
+        /// Name of the export.
         export: String,
-        /// What differs.
+        /// The difference between the types.
         reason: String,
     },
-    /// Components that cannot be put together, although each import has its export.
+    /// The components cannot be composed although each import has an export.
     #[error("the layers cannot be composed: {0}")]
     Composition(String),
 }
 
-/// An import that neither the host nor a layer has.
+/// An import that neither the host nor a layer provides.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Missing {
-    /// The component that imports it.
+    /// Name of the component that imports.
     pub importer: String,
     /// The interface with its version, or the function.
     pub import: String,
-    /// Other versions of it that layers export, in words.
+    /// Layers that export other versions of it, each with the name of its export.
     pub others: Vec<String>,
 }
 

@@ -1,11 +1,11 @@
-//! Several components become one: the first is the application, and the others satisfy its imports, and each other's.
+//! Composes several components into one. The first is the application; the others satisfy its imports and each other's.
 //!
-//! Read in this order: [`compose`] here; `depth` (what is not read at all), `read` (what a component imports and exports), `choose` (who satisfies what),
-//! `wire` (putting it together, by `wac-graph`), `error`. The shim's compile worker and the tools of CI make the same
-//! composition of the same components.
+//! Read in this order: [`compose`] here, `depth` (what is refused before it is read), `read` (what a component imports
+//! and exports), `choose` (which export satisfies which import), `wire` (the composition itself, by `wac-graph`),
+//! `error`. The shim's compile worker and the tools for CI make the same composition of the same components.
 //!
-//! Nothing here runs or compiles anything, or knows where components come from. Whoever gives components of unknown
-//! origin bounds memory and time; how deep and how wide they may be is bounded here.
+//! This crate does not run or compile anything, and does not know where components come from. It bounds how deep and
+//! how wide they may be. A caller with components of unknown origin must bound memory and time.
 #![forbid(unsafe_code)]
 
 mod choose;
@@ -26,27 +26,27 @@ pub use error::{Error, Missing};
 /// A component to compose, in its binary form.
 #[derive(Debug, Clone, Copy)]
 pub struct Layer<'a> {
-    /// What it is called in errors: a file's name or a digest.
+    /// Name of the component in errors: a file name or a digest.
     pub name: &'a str,
     /// The component.
     pub wasm: &'a [u8],
 }
 
-/// What the components became.
+/// The result of a composition.
 #[derive(Debug)]
 pub struct Composed {
-    /// One component: it imports what the host has, and exports what the application does.
+    /// One component that imports what the host provides, and exports what the application exports.
     pub wasm: Vec<u8>,
-    /// Which import was satisfied by which export; components by their position.
+    /// The export that satisfies each import. Components are given by their position.
     pub wires: Vec<Wire>,
-    /// The positions of the components that nobody needs: they are not in it.
+    /// Positions of the components that no other component imports from. The composition leaves them out.
     pub unused: Vec<usize>,
 }
 
-/// Composes components, of which the first is the application.
+/// Composes components. The first is the application.
 ///
 /// # Errors
-/// See [`Error`]: each names the components and the interface, with its version.
+/// Each [`Error`] names the components and the interface with its version.
 pub fn compose(layers: &[Layer<'_>], host: &[Interface]) -> Result<Composed, Error> {
     fit(layers)?;
     let mut parts = read::Parts::read(layers)?;

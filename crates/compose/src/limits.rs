@@ -1,11 +1,11 @@
-//! The limits on what is composed, each with its reason.
+//! Limits on compositions, each with its reason.
 
-/// Components inside components, and types inside types, that are looked into. Compositions of compositions have a few.
+/// Nesting depth of components and of types. Compositions of compositions have a few levels.
 pub const DEPTH: usize = 100;
 
-/// Imports of one component, and exports: those of the largest worlds in use have about fifty interfaces. Types are
-/// compared, and encoded anew, for each.
+/// Imports of one component, and exports of one component. The largest worlds in use have about fifty interfaces. The
+/// types of each import and export are compared and encoded anew.
 pub const NAMES: usize = 1000;
 
-/// How many imports are named that nobody has: the first ones say what kind of host is meant.
+/// Number of missing imports that an error names. The first ones show which kind of host the component expects.
 pub const SHOWN: usize = 5;

@@ -1,4 +1,4 @@
-//! What components import and export.
+//! Reads what components import and export.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -11,13 +11,13 @@ use crate::depth::is_too_deep;
 use crate::limits::NAMES;
 use crate::{Error, Layer};
 
-/// Components in a graph that is to be wired, in their order.
+/// Components in a graph, in their order, ready to be connected.
 pub struct Parts {
-    /// For `wac-graph`.
+    /// The graph of `wac-graph`.
     pub graph: CompositionGraph,
-    /// Their place in it.
+    /// Position of each component in the graph.
     pub packages: Vec<PackageId>,
-    /// What they are called, import and export.
+    /// Name, imports and exports of each component.
     pub names: Vec<Names>,
 }
 
@@ -39,13 +39,13 @@ impl Parts {
         Ok(parts)
     }
 
-    /// What a component imports and exports, with types.
+    /// Returns what a component imports and exports, with types.
     pub fn world(&self, at: usize) -> &World {
         &self.graph.types()[self.graph[self.packages[at]].ty()]
     }
 }
 
-/// Checks what is not to reach `wac-graph`, which takes for granted that a component is whole.
+/// Refuses what must not reach `wac-graph`, because `wac-graph` assumes that a component is valid.
 fn check(layer: &Layer<'_>) -> Result<(), Error> {
     if Parser::is_core_wasm(layer.wasm) {
         return Err(Error::Module(layer.name.to_owned()));
@@ -64,10 +64,12 @@ fn package(graph: &mut CompositionGraph, at: usize, wasm: &[u8]) -> Result<Packa
     graph.register_package(package).map_err(|error| error.to_string())
 }
 
-/// `wac-graph` panics where it meets what it does not know: it is told like any other refusal.
+/// Runs `work` and turns a panic into a refusal, because `wac-graph` panics on parts that it does not know.
 pub fn bounded<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     let done = catch_unwind(AssertUnwindSafe(work));
-    done.unwrap_or_else(|_| Err("it uses what cannot be composed yet".to_owned()))
+    done.unwrap_or_else(|_| {
+        Err("it uses a part of the component model that cannot be composed yet".to_owned())
+    })
 }
 
 fn names_of(
@@ -80,12 +82,12 @@ fn names_of(
     if imports.len().max(exports.len()) > NAMES {
         return Err(Error::Wide(layer.name.to_owned()));
     }
-    // A type is imported to give it a name: nobody provides it.
+    // A type is imported only to give it a name, so it needs no provider.
     let is_type = |kind: &ItemKind| matches!(kind, ItemKind::Type(_));
-    // A resource is of whoever has its functions.
+    // The component that exports a resource's functions must also provide the resource.
     let is_resource = |kind: &ItemKind| matches!(kind, ItemKind::Type(Type::Resource(_)));
-    let is_of_nobody = |kind: &ItemKind| is_type(kind) && !is_resource(kind);
-    let has_types_alone = |kind: &ItemKind| matches!(kind, ItemKind::Instance(it) if all[*it].exports.values().all(is_of_nobody));
+    let needs_no_provider = |kind: &ItemKind| is_type(kind) && !is_resource(kind);
+    let has_types_alone = |kind: &ItemKind| matches!(kind, ItemKind::Instance(it) if all[*it].exports.values().all(needs_no_provider));
     let imports = || imports.iter().filter(|(_, kind)| !is_type(kind));
     let types = imports().filter(|(_, kind)| has_types_alone(kind)).map(|(name, _)| name.clone());
     let exports = exports.iter().filter(|(_, kind)| !is_type(kind)).map(|(name, _)| name.clone());

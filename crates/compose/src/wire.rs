@@ -1,4 +1,4 @@
-//! Puts components together, as it was chosen.
+//! Connects components as `choose` decided.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,8 @@ use crate::Error;
 use crate::choose::Wire;
 use crate::read::{Parts, bounded};
 
-/// The component that exports what the first of `parts` does. Each component that has a wire is instantiated once.
+/// Returns the component that exports what the first of `parts` exports. Each component that has a wire is instantiated
+/// once.
 ///
 /// # Errors
 /// [`Error::Mismatch`], [`Error::Composition`].
@@ -57,7 +58,7 @@ fn composition(error: impl ToString) -> Error {
     Error::Composition(text::on_one_line(&error.to_string()))
 }
 
-/// With its causes: they say which interface it is about.
+/// Returns the error with its causes, because they name the interface.
 fn reason(error: &EncodeError) -> String {
     text::on_one_line(&text::with_causes(error))
 }

@@ -1,4 +1,4 @@
-//! Components of a few lines, composed.
+//! Compositions of components of a few lines.
 #![forbid(unsafe_code)]
 #![allow(
     clippy::expect_used,
@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use compose::{Composed, Error, Layer, compose};
 use wasmparser::{Parser, Payload};
 
-/// A component that exports functions, each of which calls those it imports and adds one; of the form
-/// `acme:db/query@1.0.0`, with one function, `get`.
+/// Makes a component that exports functions. Each of them calls the imported functions and adds one. Interfaces have
+/// the form `acme:db/query@1.0.0` and one function, `get`.
 fn component(imports: &[&str], exports: &[&str]) -> Vec<u8> {
     let instance = |at: usize, name: &&str| {
         format!(
@@ -52,7 +52,7 @@ fn refusal(layers: &[(&str, &[u8])]) -> String {
     composed(layers).expect_err("is refused").to_string()
 }
 
-/// The names of what a component itself imports and exports, and how many components are in it.
+/// Returns the names of a component's own imports and exports, and the number of components inside it.
 fn outside(wasm: &[u8]) -> (Vec<String>, Vec<String>, usize) {
     let (mut imports, mut exports, mut components, mut depth) = (vec![], vec![], 0, 0);
     for payload in Parser::new(0).parse_all(wasm) {
@@ -94,7 +94,7 @@ fn a_chain_of_components_becomes_one_without_what_nobody_needs() {
 
 #[test]
 fn what_the_host_has_stays_an_import_and_once() {
-    // Of the clocks, a function that takes nothing and returns a number.
+    // The function of the clocks that takes nothing and returns a number.
     let component = |version: &str, other: &str| {
         let text = format!(
             r#"(component
@@ -179,7 +179,8 @@ fn what_is_no_component_is_told_by_name() {
     assert!(matches!(composed(&[]), Err(Error::Empty)));
 }
 
-/// So long may what is hostile take, in a slow build on a busy machine; without bounds it would be minutes.
+/// Upper bound for the time that a hostile component takes, in a slow build on a busy machine. Without limits it would
+/// take minutes.
 const SOON: Duration = Duration::from_secs(20);
 
 #[test]
@@ -188,14 +189,11 @@ fn what_is_hostile_is_refused_soon_and_with_a_sentence() {
     let app = component(&["acme:db/query@1.0.0"], &[]);
     let deep = nested(10_000, b"\0asm\x0d\0\x01\0".to_vec());
     let text = refusal(&[("app", &app), ("deep", &deep)]);
-    assert!(
-        text.contains("deep has components or types in each other, more than 100 deep"),
-        "{text}"
-    );
+    assert!(text.contains("deep nests components or types more than 100 deep"), "{text}");
 
     let names: Vec<String> = (0..450).map(|at| format!("a:b/c{at}@1.0.0")).collect();
     let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    // Not far from what a component may have of instances (1000).
+    // Close to the number of instances that a component may have (1000).
     let (many, wide) = (component(&names, &[]), component(&[], &names));
     assert_eq!(composed(&[("app", &many), ("wide", &wide)]).expect("composes").wires.len(), 450);
     let exports: String = (0..1001).map(|at| format!(r#"(export "t{at}" (type $t))"#)).collect();
@@ -205,7 +203,7 @@ fn what_is_hostile_is_refused_soon_and_with_a_sentence() {
 
     let small = component(&[], &["acme:db/query@1.0.0"]);
     let text = refusal(&vec![("small", &*small); 33]);
-    assert!(text.contains("33 components are to be composed, and at most 32"), "{text}");
+    assert!(text.contains("cannot compose 33 components; allowed is at most 32"), "{text}");
 
     // A list of lists of lists…, and a pair of pairs of pairs…
     for ty in ["(list $t{})", "(tuple $t{} $t{})"] {
@@ -229,7 +227,7 @@ fn what_is_hostile_is_refused_soon_and_with_a_sentence() {
 fn types_of_instances_in_each_other_do_not_exhaust_the_stack() {
     let small = component(&[], &["acme:db/query@1.0.0"]);
     for (depth, is_refused) in [(50, false), (101, true), (100_000, true)] {
-        // (type (instance (type (instance …)))): an instance, of one declaration, which is a type.
+        // (type (instance (type (instance …)))): an instance with one declaration, which is a type.
         let innermost = [0x42, 0];
         let ty = [[0x42, 1, 1].repeat(depth), innermost.to_vec()].concat();
         let section = [&[1][..], &ty].concat();

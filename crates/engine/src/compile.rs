@@ -312,7 +312,7 @@ mod tests {
         }
         let (code, text) = refusal(&wasm, None);
         assert_eq!(code, 126);
-        assert!(text.contains("app has components or types in each other"), "{text}");
+        assert!(text.contains("app nests components or types more than"), "{text}");
     }
 
     #[test]

@@ -6,15 +6,15 @@ use clap::{Parser, Subcommand};
 
 use crate::version::Version;
 
-/// What can be asked.
+/// Arguments of `node-installer`.
 #[derive(Debug, Parser)]
 #[command(
     version,
     about = "Puts containerd-shim-wasmtime-v1 on a node and gives containerd the handler \"wasmtime\"",
     after_help = "\
-Exit codes: 0 done; 1 failed, and nothing was changed; 2 wrong use; 3 `status`: not installed; 4 refused, and nothing was
-changed; 5 containerd did not come back with the handler, and everything is as it was before; 6 nor did it come back
-without it."
+Exit codes: 0 done; 1 failed, and nothing was changed; 2 the command line was wrong; 3 `status`: not installed; 4 refused,
+and nothing was changed; 5 containerd did not come back with the handler, and everything is as it was before; 6 containerd
+did not come back without the handler either."
 )]
 pub struct Args {
     /// What to do
@@ -25,30 +25,30 @@ pub struct Args {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Install the shim and the handler, or bring them up to date; does nothing where they are
+    /// Install the shim and the handler, or update them; does nothing if they are up to date
     Install(Box<Install>),
-    /// Make everything as it was before
+    /// Restore everything as it was before
     Uninstall(Box<Uninstall>),
-    /// Print what is installed, and whether containerd knows it
+    /// Print what is installed, and whether containerd has the handler
     Status(Status),
-    /// Have a DaemonSet of this installer do something else on all its nodes, and wait until it is done there
+    /// Give a DaemonSet of this installer another command, and wait until it has run on all nodes
     Retire(Retire),
-    /// Wait for SIGTERM: what is left to do in a DaemonSet whose init container has installed
+    /// Wait for SIGTERM; for a DaemonSet whose init container has installed the shim
     Stay,
     /// Write man pages and completions, for packages
     #[command(hide = true)]
     Pages(pages::Pages),
 }
 
-/// Which node.
+/// Options that describe the node.
 #[derive(Debug, Clone, clap::Args)]
 pub struct NodeArgs {
-    /// The node's root directory; with another than /, programs of the node are not run
+    /// The node's root directory; if it is not /, programs of the node are not run
     #[arg(long, value_name = "DIR", default_value = "/")]
     pub root: PathBuf,
 
-    /// Work on the node that this container runs on: enters the mount namespace of a process of the node, 1 unless another
-    /// is named; with hostPID it can be seen
+    /// Work on the node that this container runs on: enter the mount namespace of a process of the node, by default
+    /// process 1; needs hostPID
     #[arg(long, value_name = "PID", num_args = 0..=1, require_equals = true, default_missing_value = "1")]
     pub host: Option<u32>,
 
@@ -56,11 +56,11 @@ pub struct NodeArgs {
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// The data directory of k3s or RKE2, where it is not below /var/lib/rancher
+    /// The data directory of k3s or RKE2, if it is not below /var/lib/rancher
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub data_dir: Option<PathBuf>,
 
-    /// Where copies of what was there before are kept
+    /// The directory for copies of the files that are changed
     #[arg(long, value_name = "DIR", default_value = crate::record::DIR)]
     pub state_dir: PathBuf,
 
@@ -72,7 +72,7 @@ pub struct NodeArgs {
     #[arg(long, value_name = "FILE")]
     pub containerd: Option<PathBuf>,
 
-    /// containerd's version, where its program cannot be run
+    /// containerd's version, if its program cannot be run
     #[arg(long, value_name = "VERSION")]
     pub containerd_version: Option<Version>,
 
@@ -84,7 +84,7 @@ pub struct NodeArgs {
     #[arg(long)]
     pub no_restart: bool,
 
-    /// How long containerd may take to come back, in seconds: k3s starts a whole control plane first
+    /// How long containerd may take to come back, in seconds; k3s first starts a whole control plane
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     pub restart_timeout: u64,
 
@@ -93,10 +93,10 @@ pub struct NodeArgs {
     pub dry_run: bool,
 }
 
-/// What a DaemonSet asks for.
+/// Options for a DaemonSet.
 #[derive(Debug, Clone, clap::Args)]
 pub struct DaemonArgs {
-    /// Label this node with wasmtime.shim/ready=true while the handler is there
+    /// Label this node with wasmtime.shim/ready=true while it has the handler
     #[arg(long, value_name = "NODE", env = "NODE_NAME")]
     pub label_node: Option<String>,
 
@@ -104,26 +104,26 @@ pub struct DaemonArgs {
     pub api: ApiArgs,
 }
 
-/// The API server.
+/// Options for the API server.
 #[derive(Debug, Clone, clap::Args)]
 pub struct ApiArgs {
-    /// The API server's URL, instead of the one that Pods are given
+    /// The API server's URL, instead of the one that Pods get
     #[arg(long, value_name = "URL", env = "API_SERVER")]
     pub api_server: Option<String>,
 }
 
-/// What to install.
+/// Options of `install`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Install {
     /// The shim; by default the file beside this program
     #[arg(long, value_name = "FILE")]
     pub shim: Option<PathBuf>,
 
-    /// Where to put it, instead of the distribution's directory
+    /// The directory for the shim, instead of the distribution's
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
 
-    /// Replace another shim, or handler, of the same name
+    /// Replace another shim or handler of the same name
     #[arg(long)]
     pub replace: bool,
 
@@ -138,10 +138,10 @@ pub struct Install {
     pub daemon: DaemonArgs,
 }
 
-/// What to uninstall.
+/// Options of `uninstall`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Uninstall {
-    /// Uninstall although Pods of the handler are running
+    /// Uninstall even if Pods of the handler are running
     #[arg(long)]
     pub force: bool,
 
@@ -152,25 +152,25 @@ pub struct Uninstall {
     pub daemon: DaemonArgs,
 }
 
-/// What to look at.
+/// Options of `status`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Status {
     #[command(flatten)]
     pub node: NodeArgs,
 }
 
-/// Which DaemonSet.
+/// Options of `retire`.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Retire {
-    /// Its namespace
+    /// The DaemonSet's namespace
     #[arg(long, value_name = "NAME", env = "POD_NAMESPACE")]
     pub namespace: String,
 
-    /// Its name
+    /// The DaemonSet's name
     #[arg(value_name = "DAEMONSET")]
     pub name: String,
 
-    /// What its init container is to do, such as `uninstall --host`
+    /// The arguments for its init container, such as `uninstall --host`
     #[arg(value_name = "ARGS", required = true, last = true)]
     pub args: Vec<String>,
 
@@ -186,7 +186,7 @@ const PREFIX: &str = "WASMTIME_SHIM_";
 
 fn variable(text: &str) -> Result<(String, String), String> {
     let Some((key, value)) = text.split_once('=') else {
-        return Err(format!("{text:?} is not KEY=VALUE"));
+        return Err(format!("{text:?} is not valid; allowed is KEY=VALUE"));
     };
     let is_name = |it: &str| {
         it.bytes().all(|it| it.is_ascii_uppercase() || it.is_ascii_digit() || it == b'_')

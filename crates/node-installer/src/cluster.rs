@@ -1,4 +1,4 @@
-//! The little that is asked of the Kubernetes API: a node's label, and a DaemonSet that is to do something else.
+//! Client of the Kubernetes API: it labels a node, and gives a DaemonSet another command.
 
 use std::env;
 use std::fs;
@@ -23,13 +23,13 @@ use crate::args::{ApiArgs, Retire};
 use crate::cri;
 use crate::errors::Error;
 
-/// The label of a node whose containerd has the handler: RuntimeClasses select by it.
+/// Label of a node whose containerd has the handler. RuntimeClasses select nodes by it.
 pub const LABEL: &str = "wasmtime.shim/ready";
 
-/// Where a Pod finds its credentials (Kubernetes, "Accessing the Kubernetes API from a Pod").
+/// Directory with a Pod's credentials (Kubernetes, "Accessing the Kubernetes API from a Pod").
 const CREDENTIALS: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
 
-/// The container of the DaemonSet that works on the node.
+/// Container of the DaemonSet that works on the node.
 const CONTAINER: &str = "install";
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -45,10 +45,10 @@ pub struct Api {
 }
 
 impl Api {
-    /// With the address and the credentials that the Pod was given.
+    /// Makes a client with the address and the credentials that the Pod got.
     pub fn of_pod(args: &ApiArgs) -> Result<Self> {
         let server = args.api_server.clone().or_else(service).context(
-            "cannot find the API server: KUBERNETES_SERVICE_HOST is not set; name it by --api-server",
+            "cannot find the API server: KUBERNETES_SERVICE_HOST is not set; name the server with --api-server",
         )?;
         let read = |name: &str| {
             let path = Path::new(CREDENTIALS).join(name);
@@ -71,7 +71,7 @@ impl Api {
         })
     }
 
-    /// Labels a node, or takes the label away.
+    /// Labels a node, or removes the label.
     pub fn label(&self, node: &str, is_ready: bool) -> Result<()> {
         let value = if is_ready { json!("true") } else { Value::Null };
         let patch = json!({ "metadata": { "labels": { LABEL: value } } });
@@ -109,7 +109,7 @@ impl Api {
     }
 }
 
-/// The API server as each Pod is told it.
+/// Returns the API server's address from the Pod's environment.
 fn service() -> Option<String> {
     let host = env::var("KUBERNETES_SERVICE_HOST").ok()?;
     let port = env::var("KUBERNETES_SERVICE_PORT").unwrap_or_else(|_| "443".into());
@@ -117,7 +117,7 @@ fn service() -> Option<String> {
     Some(format!("https://{host}:{port}"))
 }
 
-/// Gives a DaemonSet other work, and waits until it is done on all its nodes.
+/// Gives a DaemonSet another command, and waits until it has run on all nodes.
 pub fn retire(options: &Retire) -> Result<()> {
     let api = Api::of_pod(&options.api)?;
     let (namespace, name) = (&options.namespace, &options.name);
@@ -149,7 +149,7 @@ pub fn retire(options: &Retire) -> Result<()> {
     }
 }
 
-/// How far a DaemonSet is.
+/// Progress of a DaemonSet.
 struct Rollout {
     observed: i64,
     desired: i64,

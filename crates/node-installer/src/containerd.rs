@@ -1,4 +1,4 @@
-//! The node's containerd: its version, what it thinks of a configuration, and what it serves.
+//! The node's containerd: its version, and whether it accepts a configuration.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,14 +13,14 @@ use crate::run;
 use crate::tree::Tree;
 use crate::version::Version;
 
-/// containerd's program.
+/// The program of containerd.
 #[derive(Debug, Clone)]
 pub struct Program {
     path: PathBuf,
 }
 
 impl Program {
-    /// The one that is named, or else the distribution's, or else the one that runs.
+    /// Finds the program: the one in `named`, otherwise the distribution's, otherwise the one that is running.
     pub fn find(tree: &Tree, layout: &Layout, named: Option<&Path>) -> Result<Self, Error> {
         if let Some(path) = named {
             return Ok(Self { path: path.to_owned() });
@@ -33,14 +33,14 @@ impl Program {
         there.map(|path| Self { path }).ok_or_else(|| Error::NoContainerd { looked: looked() })
     }
 
-    /// Its version.
+    /// Returns the version.
     pub fn version(&self) -> Result<Version, Error> {
         let line = run::output(&self.path, &["--version"]);
         let version = line.ok().and_then(|line| Version::of_output(&line));
         version.ok_or_else(|| Error::NoContainerd { looked: self.path.display().to_string() })
     }
 
-    /// Has it read what it would read, and makes sure that it would have the handler and lose none.
+    /// Has containerd read the new configuration. Fails if the handler would be missing or another one would be lost.
     pub fn check(&self, candidate: &Candidate) -> Result<(), Error> {
         let refuse = |reason: String| Error::NotAccepted { program: self.path.clone(), reason };
         let dir = candidate
@@ -71,7 +71,7 @@ impl Program {
         }
     }
 
-    /// The handlers in a configuration with all that it imports.
+    /// Returns the handlers in a configuration with all its imports.
     fn runtimes(&self, config: &Path) -> Result<Vec<(String, String)>, String> {
         let args = ["--config".as_ref(), config.as_os_str(), "config".as_ref(), "dump".as_ref()];
         let text = run::output(&self.path, &args)?;
@@ -79,13 +79,13 @@ impl Program {
     }
 }
 
-/// Deletes files that nothing but a check needs.
+/// Deletes the files of a check when dropped.
 struct Tidy([PathBuf; 2]);
 
 impl Drop for Tidy {
     fn drop(&mut self) {
         for path in &self.0 {
-            // The second is not always there.
+            // The second file does not always exist.
             let _ = fs::remove_file(path);
         }
     }
@@ -103,7 +103,7 @@ fn with_import(candidate: &Candidate, import: &Path) -> Result<String, toml_edit
     Ok(document.to_string())
 }
 
-/// The program of a containerd that runs, by its name.
+/// Returns the program of a running containerd, which is found by its name.
 fn running() -> Option<PathBuf> {
     let processes = fs::read_dir("/proc").ok()?.flatten().map(|it| it.path());
     let is_it = |it: &PathBuf| {

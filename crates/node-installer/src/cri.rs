@@ -1,4 +1,4 @@
-//! What containerd answers to kubelet (CRI): the handlers that it has, and the Pods.
+//! Asks containerd by CRI, as kubelet does, for its handlers and Pods.
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -17,29 +17,30 @@ use tonic::transport::{Channel, Endpoint, Uri};
 
 use crate::config::HANDLER;
 
-/// How long an answer may take.
+/// Time limit for an answer.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// The handler as containerd has it.
+/// The handler that containerd has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Served {
-    /// Such as `io.containerd.wasmtime.v1`.
+    /// Type, such as `io.containerd.wasmtime.v1`.
     pub runtime: String,
-    /// The shim, where the configuration names it.
+    /// Path of the shim, if the configuration names it.
     pub path: PathBuf,
 }
 
 impl Served {
-    /// The shim: what the configuration names, by path or as type; not a path where containerd looks for it in PATH.
+    /// Returns the shim that the configuration names, by its path or as the type. It is not a path if containerd finds
+    /// the shim in PATH.
     pub fn program(&self) -> &Path {
         if self.path.as_os_str().is_empty() { Path::new(&self.runtime) } else { &self.path }
     }
 }
 
-/// Asks the containerd at that socket for our handler; none if it has none.
+/// Asks the containerd at that socket for our handler. Returns `None` if it has no such handler.
 ///
 /// # Errors
-/// When nobody answers.
+/// Fails if containerd does not answer.
 pub fn handler(socket: &Path) -> Result<Option<Served>> {
     let info = call(socket, |mut client| async move {
         Ok(client.status(StatusRequest { verbose: true }).await?.into_inner().info)
@@ -53,7 +54,7 @@ pub fn handler(socket: &Path) -> Result<Option<Served>> {
         .then(|| Served { runtime: text("runtimeType"), path: text("runtimePath").into() }))
 }
 
-/// The names of the Pods of our handler that run.
+/// Returns the names of the running Pods of our handler.
 pub fn pods(socket: &Path) -> Result<Vec<String>> {
     let state = Some(PodSandboxStateValue { state: PodSandboxState::SandboxReady.into() });
     let filter = Some(PodSandboxFilter { state, ..Default::default() });
@@ -80,7 +81,7 @@ where
     })
 }
 
-/// One without threads of its own: the mount namespace can be changed in a process with one thread alone.
+/// Makes a runtime without threads of its own, because only a process with one thread can change its mount namespace.
 pub fn runtime() -> Result<Runtime> {
     tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the client")
 }

@@ -1,4 +1,4 @@
-//! What the installer does as part of a DaemonSet, beside its work on the node.
+//! Work of the installer in a DaemonSet, besides its work on the node.
 
 use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
@@ -7,18 +7,19 @@ use crate::args::DaemonArgs;
 use crate::cluster::Api;
 use crate::cri;
 
-/// The node in the cluster, where it is to be labelled.
+/// The node in the cluster, if it should be labelled.
 #[derive(Debug)]
 pub struct Daemon(Option<(String, Api)>);
 
 impl Daemon {
-    /// Reads what is needed from the container's files, which are out of reach once the node's are entered.
+    /// Reads the credentials from the container's files, which cannot be reached after the node's mount namespace is
+    /// entered.
     pub fn prepare(args: &DaemonArgs) -> Result<Self> {
         let Some(node) = args.label_node.clone() else { return Ok(Self(None)) };
         Ok(Self(Some((node, Api::of_pod(&args.api)?))))
     }
 
-    /// Labels the node, or takes the label away.
+    /// Labels the node, or removes the label.
     pub fn label(&self, is_ready: bool) -> Result<()> {
         match &self.0 {
             Some((node, api)) => api.label(node, is_ready),

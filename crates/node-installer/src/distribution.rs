@@ -1,11 +1,11 @@
-//! Kubernetes distributions: how each is recognised by files that are there, and where its containerd has what.
+//! Kubernetes distributions: the files by which each is recognised, and the paths of its containerd.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use crate::tree::Tree;
 
-/// How Kubernetes came to a node.
+/// Distribution of Kubernetes on a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Distribution {
     /// k0s, <https://docs.k0sproject.io/stable/runtime/>.
@@ -34,7 +34,7 @@ pub enum Distribution {
     Aks,
     /// Google GKE on Container-Optimized OS.
     Gke,
-    /// kubeadm, or what is built on it.
+    /// kubeadm, or a distribution that is built on it.
     Kubeadm,
     /// A containerd without any of these.
     Containerd,
@@ -61,55 +61,55 @@ impl fmt::Display for Distribution {
     }
 }
 
-/// Where the handler is written down.
+/// Place of the handler's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// In the file that containerd reads, or beside it.
+    /// The file that containerd reads, or a file beside it.
     File(PathBuf),
-    /// In the directory from which k3s and RKE2 generate that file.
+    /// The directory from which k3s and RKE2 generate that file.
     Rancher(PathBuf),
-    /// In k0s' directory of drop-ins, unless the user manages the file.
+    /// k0s' directory of drop-ins, unless the user manages the file.
     K0s,
 }
 
-/// Who restarts containerd.
+/// The service that restarts containerd.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Service {
-    /// systemd, by the name of this unit.
+    /// systemd, with this unit.
     Systemd(&'static str),
     /// k0s, which watches its drop-ins.
     ByItself,
-    /// The container that the node is has to be started anew.
+    /// None: the container that is the node must be restarted.
     Container,
 }
 
-/// Where a distribution's containerd has what.
+/// Paths of a distribution's containerd.
 #[derive(Debug, Clone)]
 pub struct Layout {
-    /// Which distribution.
+    /// The distribution.
     pub distribution: Distribution,
-    /// Where the handler goes.
+    /// Place of the handler's configuration.
     pub place: Place,
-    /// containerd's socket.
+    /// Socket of containerd.
     pub socket: PathBuf,
-    /// Where its program may be, the likeliest first.
+    /// Possible paths of its program, the likeliest first.
     pub programs: Vec<PathBuf>,
-    /// Where the shim may be put, the best first.
+    /// Possible directories for the shim, the best first.
     pub bin_dirs: Vec<PathBuf>,
-    /// Who restarts it.
+    /// The service that restarts containerd.
     pub service: Service,
 }
 
-/// Where shims are put on most nodes; `/opt` is writable where `/usr` is not.
+/// Directories for shims on most nodes. `/opt` is writable on nodes where `/usr` is not.
 const BIN_DIRS: [&str; 2] = ["/usr/local/bin", "/opt/wasmtime-shim/bin"];
 
-/// Where distributions that package containerd put it.
+/// Paths of containerd in distributions that package it.
 const PROGRAMS: [&str; 3] =
     ["/usr/bin/containerd", "/usr/local/bin/containerd", "/opt/bin/containerd"];
 
 impl Layout {
-    /// The layout of the distribution that a tree of files is of; that of k3s or RKE2 with this data directory, where one is
-    /// named.
+    /// Returns the layout of the distribution to which a tree of files belongs. If a data directory is given, it is
+    /// that of k3s or RKE2.
     pub fn of(tree: &Tree, data_dir: Option<&Path>) -> Self {
         let distribution =
             data_dir.map_or_else(|| Distribution::of(tree), |dir| Distribution::at(tree, dir));
@@ -145,7 +145,7 @@ impl Layout {
         }
     }
 
-    /// `k3s-killall.sh` and `rke2-killall.sh` end the shims below `data/*/bin` and no others.
+    /// `k3s-killall.sh` and `rke2-killall.sh` only end shims below `data/*/bin`.
     fn rancher(&mut self, home: &Path, unit: &'static str) {
         self.place = Place::Rancher(home.join("agent/etc/containerd"));
         self.socket = "/run/k3s/containerd/containerd.sock".into();
@@ -161,7 +161,7 @@ impl Layout {
         self.service = Service::ByItself;
     }
 
-    /// The text that is edited is a template whose variables are in strings and numbers; so it is TOML.
+    /// The edited text is a template whose variables are inside strings and numbers, so it is valid TOML.
     fn microk8s(&mut self) {
         self.place = Place::File(MICROK8S.into());
         self.socket = "/var/snap/microk8s/common/run/containerd.sock".into();
@@ -173,7 +173,7 @@ impl Layout {
 const MICROK8S: &str = "/var/snap/microk8s/current/args/containerd-template.toml";
 
 impl Distribution {
-    /// The one with that data directory, by its name.
+    /// Returns the distribution with that data directory, by the directory's name.
     fn at(tree: &Tree, data_dir: &Path) -> Self {
         let server = tree.exists(&data_dir.join("server"));
         match data_dir.file_name().is_some_and(|name| name == "rke2") {
@@ -182,7 +182,7 @@ impl Distribution {
         }
     }
 
-    /// Those that build on others come first: a kind node has kubeadm's files as well.
+    /// Distributions that build on others come first. A kind node, for example, has kubeadm's files as well.
     fn of(tree: &Tree) -> Self {
         let has = |path: &str| tree.exists(Path::new(path));
         if has("/var/lib/k0s") || has("/etc/k0s") {

@@ -1,4 +1,4 @@
-//! Variables for the shims: those of containerd's service, whose environment they inherit.
+//! Variables for the shims. They are set for containerd's service, because the shims inherit its environment.
 
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,8 @@ use crate::tree::Tree;
 
 const PREFIX: &str = "WASMTIME_SHIM_";
 
-/// The file with the variables, its text, and whether all of it is ours; none where the service has no such file.
+/// Returns the file with the variables, its text, and whether the whole file is ours. Returns `None` if the service has
+/// no such file.
 pub fn plan(
     tree: &Tree,
     layout: &Layout,
@@ -40,12 +41,12 @@ pub fn plan(
     Ok(Some((file, text, found.is_none())))
 }
 
-/// Whether a file is one with variables of a service.
+/// Returns whether a file has variables of a service.
 pub fn is_file(path: &Path) -> bool {
     path.extension().is_some_and(|it| it == "env") || path.starts_with("/etc/default")
 }
 
-/// A file of variables without those of the shim.
+/// Returns a file of variables without those of the shim.
 pub fn without(text: &str) -> String {
     text.split_inclusive('\n').filter(|line| !line.starts_with(PREFIX)).collect()
 }

@@ -1,140 +1,140 @@
-//! What can go wrong, and the exit code of each kind.
+//! Errors of the installer, and the exit code of each kind.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 /// Nothing was changed.
 const FAILED: u8 = 1;
-/// Nothing was changed, because it would have harmed what is there.
+/// Nothing was changed, because the change would have harmed what exists.
 const REFUSED: u8 = 4;
-/// All is as it was before.
+/// Everything is as it was before.
 const ROLLED_BACK: u8 = 5;
-/// The node needs a person.
+/// The node needs an administrator.
 const BROKEN: u8 = 6;
 
 /// An error with an exit code of its own.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No containerd that we know how to configure.
+    /// There is no containerd that the installer knows how to configure.
     #[error(
-        "cannot find containerd: none of {looked} is there; name it by --containerd, or its version by \
+        "cannot find containerd: none of {looked} exists; name it with --containerd, or its version with \
          --containerd-version"
     )]
     NoContainerd {
-        /// The paths that were tried.
+        /// Paths that were tried.
         looked: String,
     },
-    /// A text that containerd does not understand either.
+    /// The file is not valid TOML, so containerd cannot read it either.
     #[error("cannot edit {path:?}: it is not valid TOML: {reason}")]
     BrokenConfig {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The parser's words, with line and column.
+        /// The parser's message, with line and column.
         reason: String,
     },
-    /// A configuration in a form that we do not know.
+    /// The configuration has a version that the installer does not know.
     #[error(
         "cannot edit {path:?}: its version is {found}; allowed is 2, 3 or 4 (`containerd config migrate` makes a newer \
          one of version 1)"
     )]
     ConfigVersion {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The version, 1 where the file has none.
+        /// The version. It is 1 if the file has none.
         found: i64,
     },
-    /// The CRI plugin is turned off.
+    /// The CRI plugin is disabled.
     #[error(
-        "cannot use {path:?}: it disables {plugin:?}, without which there is no Kubernetes on this node"
+        "cannot use {path:?}: it disables {plugin:?}, and Kubernetes cannot run on this node without that plugin"
     )]
     CriDisabled {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The plugin as it is named there.
+        /// Name of the plugin in the file.
         plugin: String,
     },
-    /// A table where containerd expects another kind of value.
+    /// A value is not a table, but containerd expects one.
     #[error("cannot edit {path:?}: {key} is not a table")]
     NoTable {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// The key.
+        /// Key of the value.
         key: String,
     },
-    /// A shim of the same name that we did not bring.
+    /// There is another shim of the same name.
     #[error(
-        "cannot install {path:?}: another shim of that name is there ({version}, {owner}); --replace puts ours in its \
-         place, and `uninstall` brings it back"
+        "cannot install {path:?}: another shim of that name is there ({version}, {owner}); --replace replaces it, and \
+         `uninstall` restores it"
     )]
     ForeignShim {
-        /// The file.
+        /// Path of the other shim.
         path: PathBuf,
-        /// What it says about itself.
+        /// Version that it reports.
         version: String,
-        /// The user, and the package where a package manager knows it.
+        /// Its user, and its package if a package manager knows it.
         owner: String,
     },
-    /// A handler of the same name that runs another shim.
+    /// There is a handler of the same name that runs another shim.
     #[error(
-        "cannot add the handler \"wasmtime\" to {path:?}: it has one of type {runtime:?}; --replace puts ours in its \
-         place, and `uninstall` brings it back"
+        "cannot add the handler \"wasmtime\" to {path:?}: it has one of type {runtime:?}; --replace replaces it, and \
+         `uninstall` restores it"
     )]
     ForeignHandler {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Its `runtime_type`.
+        /// `runtime_type` of the other handler.
         runtime: String,
     },
-    /// A handler in a text that is no TOML.
+    /// A text that is not TOML already has the handler.
     #[error(
         "cannot add the handler \"wasmtime\" to {path:?}: the template has one already; remove it there, and install \
          again"
     )]
     HandlerInTemplate {
-        /// The template.
+        /// Path of the template.
         path: PathBuf,
     },
-    /// A service without a file of variables.
+    /// The service has no file for variables.
     #[error(
         "cannot pass variables to the shims: {distribution} has no file for those of containerd's service"
     )]
     NoVariables {
-        /// Which distribution.
+        /// The distribution.
         distribution: String,
     },
-    /// Nowhere to put the binary.
-    #[error("cannot install the shim: {tried}; name a directory by --bin-dir")]
+    /// No directory is suitable for the binary.
+    #[error("cannot install the shim: {tried}; name a directory with --bin-dir")]
     NoBinDir {
-        /// Each directory and why it cannot be used.
+        /// Each directory, and why it cannot be used.
         tried: String,
     },
-    /// The file to install is not there or is not what it should be.
+    /// The file to install does not exist or is not the shim.
     #[error("cannot install {path:?}: {reason}")]
     BadShim {
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The fault.
         reason: String,
     },
-    /// An operation on a file.
+    /// An operation on a file failed.
     #[error("cannot {action} {path:?}: {}", explain(.source))]
     File {
-        /// Such as `write`.
+        /// The operation, such as `write`.
         action: &'static str,
-        /// The file.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// The cause.
         source: io::Error,
     },
-    /// Another installer works here.
-    #[error("another node-installer works on this node; try again when it has ended")]
+    /// Another installer is running on this node.
+    #[error("another node-installer is running on this node; try again when it has ended")]
     Busy,
-    /// containerd reads the new configuration and does not accept it.
-    #[error("{program:?} does not accept the new configuration, nothing was changed: {reason}")]
+    /// containerd does not accept the new configuration.
+    #[error("{program:?} does not accept the new configuration, and nothing was changed: {reason}")]
     NotAccepted {
-        /// The containerd that was asked.
+        /// Path of containerd.
         program: PathBuf,
-        /// Its words.
+        /// Message of containerd.
         reason: String,
     },
     /// A restart would end every Pod.
@@ -142,55 +142,55 @@ pub enum Error {
         "cannot restart {unit}: its KillMode is {mode}, which ends all Pods of the node with it; allowed is process or none"
     )]
     KillMode {
-        /// The systemd unit.
+        /// Name of the systemd unit.
         unit: String,
-        /// As systemd has it.
+        /// `KillMode` of the unit.
         mode: String,
     },
-    /// There is nobody to restart containerd.
+    /// The installer knows no way to restart containerd.
     #[error("cannot restart containerd: {reason}")]
     NoRestart {
-        /// Why, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
-    /// Pods of the handler are there.
+    /// Pods of the handler are running.
     #[error(
         "cannot uninstall: Pods of the handler \"wasmtime\" are running: {pods}; drain the node or delete them first \
          (--force leaves them without their shim)"
     )]
     PodsRunning {
-        /// Their names.
+        /// Names of the Pods.
         pods: String,
     },
     /// containerd did not come back with the handler.
     #[error(
-        "containerd did not come back with the handler, everything is as it was before: {reason}"
+        "containerd did not come back with the handler, and everything is as it was before: {reason}"
     )]
     RolledBack {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// Nor did it come back without it.
+    /// containerd did not come back with the former configuration either.
     #[error(
         "containerd did not come back, and does not answer with its former configuration either: {reason}; see `systemctl \
          status` and the containerd log"
     )]
     NotRolledBack {
-        /// Why.
+        /// The reason.
         reason: String,
     },
-    /// A call to the Kubernetes API.
+    /// A call to the Kubernetes API failed.
     #[error("cannot {what}: {reason}")]
     Api {
-        /// Such as `label node "a"`.
+        /// The action, such as `label node "a"`.
         what: String,
-        /// The answer, or what became of the connection.
+        /// The answer, or the fault of the connection.
         reason: String,
     },
 }
 
 impl Error {
-    /// The exit code, as `--help` lists them.
+    /// Returns the exit code, as `--help` lists them.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::ConfigVersion { .. }
@@ -210,14 +210,14 @@ impl Error {
         }
     }
 
-    /// The error of an operation on a file.
+    /// Makes the error of an operation on a file.
     pub fn file(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> Self {
         let path = path.to_owned();
         move |source| Error::File { action, path, source }
     }
 }
 
-/// What to do about the two errors that an administrator can fix, after the kernel's own words.
+/// Explains the two errors that an administrator can fix. Other errors keep the kernel's text.
 fn explain(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::ReadOnlyFilesystem => "the file system is read-only".into(),
@@ -228,7 +228,7 @@ fn explain(error: &io::Error) -> String {
     }
 }
 
-/// The exit code of any error: that of the first in its chain that has one of its own.
+/// Returns the exit code of any error: that of the first error in its chain that has one.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|it| it.downcast_ref::<Error>()).map_or(FAILED, Error::exit_code)
 }

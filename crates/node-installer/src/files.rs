@@ -1,4 +1,4 @@
-//! Changing a file so that at each moment, whoever is killed, it is all old or all new.
+//! Replaces a file so that it is completely old or completely new at each moment, whichever process is killed.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Write};
@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use crate::errors::Error;
 
-/// What SELinux keeps about a file.
+/// Extended attribute with the SELinux label of a file.
 const LABEL: &str = "security.selinux";
 
-/// The end of the name of a file that is not complete. No import and no PATH names it.
+/// Suffix of the name of an incomplete file. No import and no PATH matches it.
 const UNFINISHED: &str = ".wasmtime-shim-new";
 
-/// Whose a file is, and who may do what with it.
+/// Owner, permissions and label of a file.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Attributes {
     /// Permissions.
@@ -22,17 +22,17 @@ pub struct Attributes {
     pub uid: u32,
     /// Group.
     pub gid: u32,
-    /// SELinux' label, where there is one.
+    /// SELinux label, if there is one.
     pub label: Option<String>,
 }
 
 impl Attributes {
-    /// Those of a new file of root's.
+    /// Returns the attributes of a new file of root.
     pub fn new(mode: u32, label: Option<String>) -> Self {
         Self { mode, uid: 0, gid: 0, label }
     }
 
-    /// Those of a file that is there.
+    /// Reads the attributes of an existing file.
     pub fn of(path: &Path) -> io::Result<Self> {
         let metadata = fs::metadata(path)?;
         let label =
@@ -61,7 +61,7 @@ fn owner(path: &Path) -> io::Result<(u32, u32)> {
     fs::metadata(path).map(|it| (it.uid(), it.gid()))
 }
 
-/// Where a file is prepared: beside its destination, for a rename cannot cross file systems.
+/// Returns the path where a file is prepared. It is beside its destination, because a rename cannot cross file systems.
 pub fn unfinished(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(path.file_name().unwrap_or_default());
@@ -69,12 +69,12 @@ pub fn unfinished(path: &Path) -> PathBuf {
     path.with_file_name(name)
 }
 
-/// Replaces a file, or makes it. A link is followed: what it points at is replaced.
+/// Replaces or creates a file. If the path is a link, its target is replaced.
 pub fn write(path: &Path, bytes: &[u8], attributes: &Attributes) -> Result<(), Error> {
     write_if(path, bytes, attributes, |_| Ok(()))
 }
 
-/// The same, unless a look at what is about to take the file's place says otherwise.
+/// As [`write`], but first calls a check on the prepared file, which may refuse the replacement.
 pub fn write_if(
     path: &Path,
     bytes: &[u8],
@@ -87,14 +87,14 @@ pub fn write_if(
     let prepared = prepare(&new, bytes, attributes).map_err(write()).and_then(|()| check(&new));
     let replaced = prepared.and_then(|()| fs::rename(&new, path).map_err(write()));
     if replaced.is_err() {
-        // It is what had no room, or cannot be there at all.
+        // This file filled the disk, or could not be created at all.
         let _ = fs::remove_file(&new);
     }
     replaced.and_then(|()| sync_dir(path).map_err(write()))
 }
 
 fn prepare(new: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> {
-    // Nobody else is to read it before it has its owner and permissions.
+    // No other user may read the file before it has its owner and permissions.
     let mut file =
         OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(new)?;
     file.write_all(bytes)?;
@@ -102,7 +102,7 @@ fn prepare(new: &Path, bytes: &[u8], attributes: &Attributes) -> io::Result<()> 
     file.sync_all()
 }
 
-/// Deletes a file, if it is there.
+/// Deletes a file if it exists.
 pub fn remove(path: &Path) -> Result<(), Error> {
     match fs::remove_file(path).and_then(|()| sync_dir(path)) {
         Err(error) if !is_absent(&error) => Err(Error::file("delete", path)(error)),
@@ -110,13 +110,13 @@ pub fn remove(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Deletes what a killed installer has left beside a file.
+/// Deletes the unfinished file of a killed installer.
 pub fn remove_unfinished(path: &Path) -> Result<(), Error> {
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     remove(&unfinished(&path))
 }
 
-/// Makes a directory and those above it, and returns the ones that were not there, the outermost first.
+/// Creates a directory and its parents. Returns those that did not exist, the outermost first.
 pub fn make_dirs(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let missing: Vec<_> =
         dir.ancestors().take_while(|it| !it.exists()).map(Path::to_owned).collect();
@@ -127,10 +127,10 @@ pub fn make_dirs(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     Ok(missing.into_iter().rev().collect())
 }
 
-/// Deletes directories that are empty, the innermost first.
+/// Deletes directories that are empty. `dirs` has the outermost first; the innermost are deleted first.
 pub fn remove_dirs(dirs: &[PathBuf]) {
     for dir in dirs.iter().rev() {
-        // One that is in use by now stays.
+        // A directory that is in use by now stays.
         let _ = fs::remove_dir(dir);
     }
 }

@@ -1,4 +1,4 @@
-//! From a container to its node.
+//! Moves the installer from its container to the node.
 
 use std::fs::File;
 use std::path::Path;
@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 use nix::unistd::chdir;
 
-/// Enters the mount namespace of a process of the node: afterwards files are the node's, and systemctl talks to the node's systemd,
-/// which it refuses to do in a chroot. Files that are needed from the container have to be read before.
+/// Enters the mount namespace of a process of the node. Afterwards, paths lead to the node's files, and systemctl talks
+/// to the node's systemd, which it would refuse in a chroot. Files of the container must be read before.
 pub fn enter(process: u32) -> Result<()> {
     let path = format!("/proc/{process}/ns/mnt");
     let needs =

@@ -1,7 +1,8 @@
-//! `install`: decide, have containerd check it, write down the way back, write, restart, look, and go back if need be.
+//! `install`: plans, has containerd check the plan, records how to undo it, writes, restarts, verifies, and rolls back
+//! if necessary.
 //!
-//! Nothing is remembered but what is on disk: after a kill at any step the next `install` finds which files are as they
-//! should be and whether containerd has the handler, and does what is missing.
+//! The only state is on disk. After a kill at any step, the next `install` finds which files are already correct and
+//! whether containerd has the handler, and does the rest.
 
 use anyhow::Result;
 
@@ -17,7 +18,7 @@ use crate::restart::Restart;
 use crate::shim::{self, Shim};
 use crate::target::{Target, Targets};
 
-/// Installs, and prints what was done.
+/// Installs the shim, and prints what was done.
 pub fn run(options: &Install, shim: &Shim) -> Result<()> {
     let node = Node::find(&options.node)?;
     if options.node.dry_run {
@@ -52,7 +53,7 @@ pub fn run(options: &Install, shim: &Shim) -> Result<()> {
     change(&node, store, record, shim, &targets)
 }
 
-/// Makes the node what it is to be, or leaves it as it was.
+/// Changes the node as planned, or leaves it as it was.
 fn change(
     node: &Node,
     store: Store,
@@ -85,7 +86,7 @@ fn change(
     Ok(())
 }
 
-/// Takes back the record of what was not changed after all.
+/// Removes files from the record that were not changed after all.
 fn forget(
     node: &Node,
     store: Store,
@@ -103,7 +104,7 @@ fn forget(
     }
 }
 
-/// Keeps copies of the files as they were before the first installation, and writes down which will be changed.
+/// Keeps copies of the files as they were before the first installation, and records which will be changed.
 fn prepare(
     node: &Node,
     store: &Store,
@@ -131,7 +132,7 @@ fn prepare(
     store.write(record)
 }
 
-/// What was there before we came.
+/// Returns the file as it was before the first installation.
 fn before(
     node: &Node,
     store: &Store,
@@ -146,7 +147,7 @@ fn before(
     }
     let attributes =
         Attributes::of(&node.tree.at(&file.path)).map_err(Error::file("read", &file.path))?;
-    // A configuration that has our handler, of which no record is left.
+    // The configuration has our handler, but its record is lost.
     let original = match std::str::from_utf8(&there) {
         Ok(text) if !file.is_ours && environment::is_file(&file.path) => {
             environment::without(text).into()
@@ -157,13 +158,13 @@ fn before(
     store.keep(&original, attributes).map(Some)
 }
 
-/// A file as it was a moment ago, to go back to.
+/// A file as it was before this installation, for a rollback.
 struct Former {
     target: std::path::PathBuf,
     before: Option<(Vec<u8>, Attributes)>,
 }
 
-/// Replaces the files. If one cannot be written, those before are put back.
+/// Replaces the files. If one cannot be written, all former files are restored.
 fn write(node: &Node, shim: &Shim, targets: &Targets) -> Result<Vec<Former>, Error> {
     let mut former = Vec::new();
     for file in &targets.files {
@@ -211,15 +212,15 @@ fn restart(node: &Node, targets: &Targets) -> Result<()> {
     })
 }
 
-/// Whether containerd has the handler, with this shim.
+/// Returns whether containerd has the handler with this shim.
 fn is_served(node: &Node, targets: &Targets) -> bool {
     let served = cri::handler(&node.layout.socket).ok().flatten();
     served.is_some_and(|it| it.program() == targets.binary)
 }
 
-/// Makes everything as it was a moment ago, and has containerd read that.
+/// Restores all files as they were before this installation, and has containerd read them.
 fn roll_back(node: &Node, former: &[Former], reason: &str) -> Result<(), Error> {
-    println!("containerd did not come back with the handler; going back");
+    println!("containerd did not come back with the handler; rolling back");
     let failed = |error: Error| Error::NotRolledBack { reason: format!("{reason}; {error}") };
     put_back(node, former).and_then(|()| node.restart.run()).map_err(failed)?;
     let answers = || cri::handler(&node.layout.socket).is_ok();

@@ -1,9 +1,10 @@
-//! `node-installer` puts the shim on a node: its binary, and the handler in containerd's configuration.
+//! `node-installer` puts the shim on a node: it installs the binary, and adds the handler to containerd's
+//! configuration.
 //!
-//! To read in this order: [`args`] is what can be asked; [`node`] and [`distribution`] are what is found; [`config`] decides
-//! which text has to be another, and touches nothing; [`target`] has all files that are to be written; [`install`] and
-//! [`uninstall`] write them by way of [`files`], with the way back in [`record`]; [`containerd`] and [`cri`] ask the node's
-//! containerd, and [`restart`] has it restarted. [`daemon`] and [`cluster`] are for the DaemonSet of the chart.
+//! Read in this order: [`args`] is the command line; [`node`] and [`distribution`] find out about the node; [`config`]
+//! plans the new configuration and writes nothing; [`target`] has all files that must be written; [`install`] and
+//! [`uninstall`] write them with [`files`], and [`record`] keeps how to undo that; [`containerd`] and [`cri`] ask the
+//! node's containerd, and [`restart`] restarts it. [`daemon`] and [`cluster`] are for the chart's DaemonSet.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -62,7 +63,7 @@ fn run(command: Command) -> Result<u8> {
         Command::Uninstall(options) => {
             let daemon = Daemon::prepare(&options.daemon)?;
             enter(options.node.host)?;
-            // Before anything is gone, so that no Pod is sent here any more.
+            // Remove the label first, so that no Pod is sent here any more.
             daemon.label(false)?;
             uninstall::run(&options)?;
             Ok(0)
@@ -84,12 +85,12 @@ fn enter(process: Option<u32>) -> Result<()> {
     process.map_or(Ok(()), host::enter)
 }
 
-/// The shim to install.
+/// Returns the path of the shim to install.
 fn source(options: &Install) -> Result<PathBuf> {
     if let Some(path) = &options.shim {
         return Ok(path.clone());
     }
     let program = std::env::current_exe()
-        .context("cannot find the shim beside this program; name it by --shim")?;
+        .context("cannot find the shim beside this program; name it with --shim")?;
     Ok(program.with_file_name(shim::NAME))
 }

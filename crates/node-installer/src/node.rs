@@ -1,4 +1,4 @@
-//! What is known about a node before anything is decided.
+//! Facts about a node, which are collected before anything is planned.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -14,17 +14,17 @@ use crate::version::Version;
 /// A node.
 #[derive(Debug)]
 pub struct Node {
-    /// Its files.
+    /// Files of the node.
     pub tree: Tree,
-    /// Where its containerd has what.
+    /// Paths of its containerd.
     pub layout: Layout,
-    /// containerd's program, where it can be run.
+    /// Program of containerd, if it can be run.
     pub program: Option<Program>,
-    /// containerd's version.
+    /// Version of containerd.
     pub version: Version,
-    /// Who restarts containerd.
+    /// How to restart containerd.
     pub restart: Restart,
-    /// How long it may take to come back.
+    /// Time limit for containerd to come back.
     pub comes_back: Duration,
 }
 
@@ -43,7 +43,7 @@ impl Node {
         Some(())
     }
 
-    /// Looks at a node.
+    /// Collects the facts.
     pub fn find(args: &NodeArgs) -> Result<Self, Error> {
         let tree = Tree::new(&args.root);
         let mut layout = Layout::of(&tree, args.data_dir.as_deref());
@@ -71,7 +71,7 @@ impl Node {
             }
         };
         let restart = Restart::of(&tree, &layout, args);
-        // What only looks at the node needs nobody who restarts.
+        // A dry run does not restart anything, so it does not need a way to do so.
         let restart = if args.dry_run { restart.unwrap_or(Restart::Later) } else { restart? };
         let comes_back = Duration::from_secs(args.restart_timeout);
         Ok(Self { tree, layout, program, version, restart, comes_back })

@@ -1,5 +1,5 @@
-//! What the installer has changed, on disk before it is changed: the way back for `uninstall`, for a rollback, and after a
-//! kill or a power cut.
+//! Record of what the installer changes. It is on disk before the change, for `uninstall`, for a rollback, and for the
+//! time after a kill or a power cut.
 
 use std::fs::{self, File, TryLockError};
 use std::path::{Path, PathBuf};
@@ -14,45 +14,45 @@ use crate::tree::Tree;
 /// The shim's own directory, with the compiled code of guests that are files.
 const HOME: &str = "/var/lib/wasmtime-shim";
 
-/// Where the record is, unless another directory is named.
+/// Directory of the record, unless another one is named.
 pub const DIR: &str = "/var/lib/wasmtime-shim/installer";
 
-/// What is on disk.
+/// The record on disk.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Record {
-    /// The installer's version.
+    /// Version of the installer.
     pub version: String,
-    /// The files.
+    /// Changed files.
     pub changes: Vec<Change>,
-    /// Directories that were made, the outermost first.
+    /// Created directories, the outermost first.
     pub dirs: Vec<PathBuf>,
-    /// Whether an installation came to its end.
+    /// Whether an installation was completed.
     pub is_complete: bool,
 }
 
 /// A file that was changed.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Change {
-    /// Which, as the node has it.
+    /// Path of the file on the node.
     pub path: PathBuf,
-    /// What was there before the first installation.
+    /// The file before the first installation.
     pub before: Option<Before>,
-    /// The digest of what was written.
+    /// Digest of the new content.
     pub after: String,
     /// Whether the whole file is ours.
     pub is_ours: bool,
 }
 
-/// What a file was.
+/// The former state of a file.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Before {
-    /// The name of its copy, which is its digest.
+    /// Name of its copy, which is its digest.
     pub copy: String,
-    /// Its attributes.
+    /// Attributes of the file.
     pub attributes: Attributes,
 }
 
-/// The record's directory, which nobody else uses meanwhile.
+/// The record's directory, locked against other installers.
 #[derive(Debug)]
 pub struct Store {
     tree: Tree,
@@ -61,7 +61,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// Opens the record, and makes its directory where there is none.
+    /// Opens the record. Creates its directory if it does not exist.
     pub fn open(tree: &Tree, dir: &Path) -> Result<Self, Error> {
         let dir = tree.at(dir);
         files::make_dirs(&dir)?;
@@ -73,7 +73,7 @@ impl Store {
         }
     }
 
-    /// The record, read without leaving a trace; none if nothing is installed.
+    /// Reads the record without changing anything on disk. Returns `None` if nothing is installed.
     pub fn peek(tree: &Tree, dir: &Path) -> Result<Option<Record>, Error> {
         let path = dir.join("record.json");
         let Some(bytes) = tree.bytes(&path)? else { return Ok(None) };
@@ -81,7 +81,7 @@ impl Store {
         serde_json::from_slice(&bytes).map(Some).map_err(broken)
     }
 
-    /// The record; none if nothing is installed.
+    /// Reads the record. Returns `None` if nothing is installed.
     pub fn read(&self) -> Result<Option<Record>, Error> {
         Self::peek(&Tree::new(Path::new("/")), &self.dir)
     }
@@ -93,14 +93,14 @@ impl Store {
         files::write(&self.dir.join("record.json"), &text, &Attributes::new(0o600, None))
     }
 
-    /// Keeps a copy of a file as it is.
+    /// Keeps a copy of a file.
     pub fn keep(&self, bytes: &[u8], attributes: Attributes) -> Result<Before, Error> {
         let copy = digest(bytes);
         files::write(&self.dir.join(&copy), bytes, &Attributes::new(0o600, None))?;
         Ok(Before { copy, attributes })
     }
 
-    /// The bytes of a copy.
+    /// Reads a copy.
     pub fn copy(&self, before: &Before) -> Result<Vec<u8>, Error> {
         let path = self.dir.join(&before.copy);
         fs::read(&path).map_err(Error::file("read", &path))
@@ -112,8 +112,8 @@ impl Store {
         fs::remove_dir_all(&self.dir).map_err(Error::file("delete", &self.dir))
     }
 
-    /// Deletes all that the shim and its installer have kept on the node. The record goes first: without it nothing is
-    /// installed, whatever else is still there.
+    /// Deletes everything that the shim and its installer have kept on the node. The record is deleted first, because
+    /// without it nothing counts as installed, whatever else still exists.
     pub fn clear(self) -> Result<(), Error> {
         files::remove(&self.dir.join("record.json"))?;
         let home = self.tree.at(Path::new(HOME));
@@ -123,7 +123,7 @@ impl Store {
 }
 
 impl Drop for Store {
-    /// Where nothing was installed, or all of it is gone, no empty directory stays.
+    /// If nothing is installed, or everything is removed, no empty directory may stay.
     fn drop(&mut self) {
         let parent = self.dir.parent().unwrap_or(&self.dir).to_owned();
         files::remove_dirs(&[parent, self.dir.clone()]);

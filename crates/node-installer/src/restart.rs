@@ -1,4 +1,4 @@
-//! Having containerd read its configuration again.
+//! Restarts containerd so that it reads its configuration again.
 
 use std::path::Path;
 
@@ -8,21 +8,21 @@ use crate::errors::Error;
 use crate::run;
 use crate::tree::Tree;
 
-/// Who restarts containerd. A restart ends no Pod: their shims are processes of their own.
+/// Way to restart containerd. A restart ends no Pod, because the shims are processes of their own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Restart {
-    /// systemd, by this unit.
+    /// systemd, with this unit.
     Systemd(String),
     /// A shell command.
     Command(String),
-    /// It happens by itself.
+    /// containerd's service reads the configuration by itself.
     ByItself,
-    /// Somebody else, later.
+    /// The administrator restarts it later.
     Later,
 }
 
 impl Restart {
-    /// The way of this node.
+    /// Returns the way to restart containerd on this node.
     ///
     /// # Errors
     /// [`Error::NoRestart`], before anything is changed.
@@ -44,12 +44,12 @@ impl Restart {
                 Ok(Restart::Systemd(unit.to_owned()))
             }
             Service::Systemd(_) => Err(Error::NoRestart {
-                reason: "systemd does not run here; name a command by --restart-command, or use --no-restart".into(),
+                reason: "systemd does not run here; name a command with --restart-command, or use --no-restart".into(),
             }),
         }
     }
 
-    /// Makes sure that a restart leaves the Pods alone.
+    /// Checks that a restart does not end the Pods.
     pub fn check(&self) -> Result<(), Error> {
         let Restart::Systemd(unit) = self else { return Ok(()) };
         let mode = systemctl(&["show", "--property=KillMode", "--value", unit])?;
@@ -59,7 +59,7 @@ impl Restart {
         }
     }
 
-    /// Restarts containerd, and returns when that was done, or has begun.
+    /// Restarts containerd. Returns when the restart is done, or has begun.
     pub fn run(&self) -> Result<(), Error> {
         match self {
             Restart::Systemd(unit) => {

@@ -1,4 +1,4 @@
-//! Programs of the node, run to their end within bounds.
+//! Runs programs of the node to their end, with a time limit.
 
 use std::ffi::OsStr;
 use std::io::{self, Read};
@@ -7,12 +7,12 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// The longest that any of them may take: restarting k3s takes a while.
+/// Time limit of a program. A restart of k3s takes a while.
 const LIMIT: Duration = Duration::from_secs(180);
 
 const INTERVAL: Duration = Duration::from_millis(10);
 
-/// The output of a program that has to succeed; the error has what it said last.
+/// Runs a program that must succeed, and returns its output. The error has its last line.
 pub fn output<A: AsRef<OsStr>>(program: &Path, args: &[A]) -> Result<String, String> {
     let mut command = Command::new(program);
     let command =
@@ -31,7 +31,8 @@ pub fn output<A: AsRef<OsStr>>(program: &Path, args: &[A]) -> Result<String, Str
     }
 }
 
-/// Runs a line of the shell that has to succeed. What it prints is printed: it may leave a process that keeps its output open.
+/// Runs a shell command that must succeed. Its output is not captured, because it may leave a process that keeps the
+/// output open.
 pub fn shell(line: &str) -> Result<(), String> {
     let mut child = Command::new("/bin/sh").args(["-c", line]).stdin(Stdio::null()).spawn();
     let child = child.as_mut().map_err(|error| format!("/bin/sh: {error}"))?;
@@ -55,12 +56,12 @@ fn wait(child: &mut Child, name: &str) -> Result<ExitStatus, String> {
     }
 }
 
-/// Reads a pipe to its end, so that a program that writes much does not wait.
+/// Reads a pipe to its end, so that a program with much output does not block.
 fn drain(pipe: Option<impl Read + Send + 'static>) -> thread::JoinHandle<Vec<u8>> {
     thread::spawn(move || {
         let mut bytes = Vec::new();
         if let Some(mut pipe) = pipe {
-            // What cannot be read is not there.
+            // Output that cannot be read is lost.
             let _ = pipe.read_to_end(&mut bytes);
         }
         bytes

@@ -1,4 +1,4 @@
-//! The shim's binary: the one to install, and one that is there already.
+//! The shim's binary: the one to install, and one that exists already.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -11,41 +11,41 @@ use crate::errors::Error;
 use crate::run;
 use crate::tree::Tree;
 
-/// The name by which containerd finds it.
+/// File name by which containerd finds the shim.
 pub const NAME: &str = "containerd-shim-wasmtime-v1";
 
-/// Where the kwasm operator puts shims, and k3s looks first.
+/// Directories where the kwasm operator puts shims, and where k3s looks first.
 const ELSEWHERE: [&str; 5] =
     ["/opt/kwasm/bin", "/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin"];
 
-/// What a new binary is labelled with where SELinux is in force, as other runtimes are (container-selinux).
+/// SELinux label of a new binary if SELinux is in force, as for other runtimes (container-selinux).
 pub const LABEL: &str = "system_u:object_r:container_runtime_exec_t:s0";
 
 /// A binary to install.
 #[derive(Debug)]
 pub struct Shim {
-    /// All of it.
+    /// The whole file.
     pub bytes: Vec<u8>,
     path: PathBuf,
 }
 
-/// What a binary says about itself.
+/// The identity that a binary reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
-    /// This project's, of that version.
+    /// The shim of this project, in that version.
     Ours(String),
-    /// Another's, in its own words.
+    /// Another program, with its own text.
     Others(String),
 }
 
 impl Shim {
-    /// Reads one.
+    /// Reads a binary.
     pub fn read(path: &Path) -> Result<Self, Error> {
         let bytes = fs::read(path).map_err(Error::file("read", path))?;
         Ok(Self { bytes, path: path.to_owned() })
     }
 
-    /// Has a copy of it say its version where it is to be: one that cannot be executed on the node is no use there.
+    /// Runs a copy in its final directory and returns its version. A binary that cannot be executed there is of no use.
     pub fn try_on(&self, copy: &Path) -> Result<String, Error> {
         let bad = |reason: String| Error::BadShim { path: self.path.clone(), reason };
         match run::output(copy, &["-v"]) {
@@ -60,12 +60,12 @@ impl Shim {
     }
 }
 
-/// What a binary says about itself; none if it cannot be executed.
+/// Returns the identity that a binary reports, or `None` if it cannot be executed.
 pub fn identify(path: &Path) -> Option<Identity> {
     run::output(path, &["-v"]).ok().map(|output| identity(&output))
 }
 
-/// What `-v` prints: ours one line with name and version.
+/// Parses the output of `-v`. Our shim prints one line with name and version.
 fn identity(output: &str) -> Identity {
     let words = output.split_whitespace().collect::<Vec<_>>().join(" ");
     let version = words.strip_prefix(NAME).and_then(|it| it.strip_prefix(' '));
@@ -73,12 +73,12 @@ fn identity(output: &str) -> Identity {
         |it: &&str| it.starts_with(|first: char| first.is_ascii_digit()) && !it.contains(' ');
     match version.filter(is_number) {
         Some(version) => Identity::Ours(version.to_owned()),
-        None if words.is_empty() => Identity::Others("it does not say which".into()),
+        None if words.is_empty() => Identity::Others("it reports no version".into()),
         None => Identity::Others(words),
     }
 }
 
-/// Whose a file is: the user, and the package, where there is a package manager that knows it.
+/// Returns the owner of a file: its user, and its package if a package manager knows it.
 pub fn owner(tree: &Tree, path: &Path) -> String {
     let uid = fs::metadata(tree.at(path)).map(|it| it.uid()).unwrap_or_default();
     let user =
@@ -97,7 +97,8 @@ pub fn owner(tree: &Tree, path: &Path) -> String {
     }
 }
 
-/// Shims of our name in other directories, with what they say: our handler does not use them, `ctr` may.
+/// Returns shims with our name in other directories, with the text that they report. Our handler does not use them, but
+/// `ctr` may.
 pub fn others(tree: &Tree, ours: &Path) -> Vec<(PathBuf, String)> {
     let paths = ELSEWHERE.iter().map(|dir| Path::new(dir).join(NAME));
     let there = paths.filter(|it| it != ours && tree.exists(it));
@@ -112,7 +113,7 @@ pub fn others(tree: &Tree, ours: &Path) -> Vec<(PathBuf, String)> {
         .collect()
 }
 
-/// The first directory where a program can be put and executed.
+/// Returns the first directory where a program can be installed and executed.
 pub fn directory(tree: &Tree, candidates: &[PathBuf]) -> Result<PathBuf, Error> {
     let mut tried = Vec::new();
     for dir in candidates {
@@ -124,7 +125,7 @@ pub fn directory(tree: &Tree, candidates: &[PathBuf]) -> Result<PathBuf, Error> 
     Err(Error::NoBinDir { tried: tried.join(", ") })
 }
 
-/// Why no program can be put into a directory, or into the nearest one above it that there is.
+/// Returns why no program can be installed into a directory, or into its nearest existing parent.
 fn obstacle(dir: &Path) -> Option<&'static str> {
     let there = dir.ancestors().find(|it| it.exists())?;
     if !there.is_dir() {

@@ -1,4 +1,4 @@
-//! `status`: what is installed, and whether containerd knows it.
+//! `status`: reports what is installed, and whether containerd has the handler.
 
 use anyhow::Result;
 
@@ -8,10 +8,10 @@ use crate::node::Node;
 use crate::record::Store;
 use crate::shim::{self, Identity};
 
-/// The exit code when nothing is installed, or not all of it.
+/// Exit code if nothing is installed, or not everything.
 const NOT_INSTALLED: u8 = 3;
 
-/// Prints the state of a node; returns the exit code.
+/// Prints the state of a node, and returns the exit code.
 pub fn run(options: &Status) -> Result<u8> {
     let mut args = options.node.clone();
     args.dry_run = true;

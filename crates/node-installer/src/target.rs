@@ -1,4 +1,4 @@
-//! The files that an installation is to have, and how each differs from what is there.
+//! The files of an installation, and how each differs from the present one.
 
 use std::path::{Path, PathBuf};
 
@@ -15,36 +15,36 @@ use crate::record::{Record, digest};
 use crate::shim::{self, Identity, Shim};
 use crate::tree::Tree;
 
-/// Permissions of programs, and of configuration.
+/// Permissions of programs, and of configuration files.
 const PROGRAM: u32 = 0o755;
 const TEXT: u32 = 0o644;
 
 /// A file to write.
 #[derive(Debug)]
 pub struct Target {
-    /// Where, as the node has it.
+    /// Path on the node.
     pub path: PathBuf,
-    /// All of it.
+    /// The whole content.
     pub bytes: Vec<u8>,
-    /// Permissions, if it is not there yet.
+    /// Permissions, if the file does not exist yet.
     pub mode: u32,
     /// Whether the whole file is ours.
     pub is_ours: bool,
 }
 
-/// All that there is to do.
+/// Everything that an installation must change.
 #[derive(Debug)]
 pub struct Targets {
-    /// The shim's path.
+    /// Path of the shim.
     pub binary: PathBuf,
-    /// Files to change, the shim first: the configuration names it.
+    /// Files to change. The shim comes first, because the configuration names it.
     pub files: Vec<Target>,
-    /// What containerd has to check before.
+    /// Configuration that containerd must accept before.
     pub candidate: Option<Candidate>,
 }
 
 impl Targets {
-    /// Decides what has to change.
+    /// Plans the changes.
     pub fn of(
         node: &Node,
         options: &Install,
@@ -73,7 +73,7 @@ impl Targets {
         Ok(Self { binary, files, candidate: plan.candidate })
     }
 
-    /// What would change, as `diff --unified` has it.
+    /// Returns the changes in the format of `diff --unified`.
     pub fn diff(&self, tree: &Tree) -> Result<String, Error> {
         let mut text = String::new();
         for file in &self.files {
@@ -100,7 +100,7 @@ impl Target {
             .to_string()
     }
 
-    /// The attributes that it gets: those of the file that it replaces, or else of a new one.
+    /// Returns the attributes of the new file: those of the file that it replaces, otherwise those of a new file.
     pub fn attributes(&self, tree: &Tree) -> Attributes {
         let selinux = tree.exists(Path::new("/sys/fs/selinux/enforce"));
         let label = (selinux && self.mode == PROGRAM).then(|| shim::LABEL.to_owned());
@@ -114,7 +114,7 @@ impl Target {
     }
 }
 
-/// Where the shim goes: where it is, or where it can be put.
+/// Returns the path of the shim: where it is installed, or where it can be installed.
 fn binary(node: &Node, options: &Install, record: Option<&Record>) -> Result<PathBuf, Error> {
     if let Some(dir) = &options.bin_dir {
         return Ok(shim::directory(&node.tree, std::slice::from_ref(dir))?.join(shim::NAME));
@@ -147,7 +147,7 @@ fn refuse_others(
     Err(Error::ForeignShim { path: binary.to_owned(), version, owner: shim::owner(tree, binary) })
 }
 
-/// The file with the variables. Those of an earlier installation are taken out of it.
+/// Returns the file with the variables. Variables of an earlier installation are removed from it.
 fn variables(
     node: &Node,
     options: &Install,

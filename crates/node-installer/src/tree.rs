@@ -1,4 +1,4 @@
-//! A node's files, below its root directory.
+//! The files of a node, below its root directory.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -6,34 +6,34 @@ use std::path::{Path, PathBuf};
 
 use crate::errors::Error;
 
-/// The files below a root directory, by the paths that they have on the node.
+/// The files below a root directory. They are named by their paths on the node.
 #[derive(Debug, Clone)]
 pub struct Tree {
     root: PathBuf,
 }
 
 impl Tree {
-    /// The files below `root`.
+    /// Makes the tree of files below `root`.
     pub fn new(root: &Path) -> Self {
         Self { root: root.to_owned() }
     }
 
-    /// Whether they are the files of the system that we run on, whose programs we may run.
+    /// Returns whether this is the running system, whose programs can be run.
     pub fn is_live(&self) -> bool {
         self.root == Path::new("/")
     }
 
-    /// Where a file of the node is for us.
+    /// Returns our path of a file on the node.
     pub fn at(&self, path: &Path) -> PathBuf {
         self.root.join(path.strip_prefix("/").unwrap_or(path))
     }
 
-    /// Whether there is anything of that name, a broken link included.
+    /// Returns whether anything has that name, including a broken link.
     pub fn exists(&self, path: &Path) -> bool {
         self.at(path).symlink_metadata().is_ok()
     }
 
-    /// The bytes of a file; none if there is no such file.
+    /// Returns the bytes of a file, or `None` if it does not exist.
     pub fn bytes(&self, path: &Path) -> Result<Option<Vec<u8>>, Error> {
         match fs::read(self.at(path)) {
             Ok(bytes) => Ok(Some(bytes)),
@@ -46,7 +46,7 @@ impl Tree {
         }
     }
 
-    /// The text of a file; none if there is no such file.
+    /// Returns the text of a file, or `None` if it does not exist.
     pub fn text(&self, path: &Path) -> Result<Option<String>, Error> {
         let Some(bytes) = self.bytes(path)? else { return Ok(None) };
         let text = String::from_utf8(bytes);
@@ -55,7 +55,8 @@ impl Tree {
         text.map(Some).map_err(broken)
     }
 
-    /// The files that a pattern of containerd's `imports` names, in containerd's order. A star stands in a file's name alone.
+    /// Returns the files that match a pattern of containerd's `imports`, in containerd's order. Only the file name may
+    /// have a star.
     pub fn matching(&self, pattern: &Path) -> Vec<PathBuf> {
         let (Some(dir), Some(name)) =
             (pattern.parent(), pattern.file_name().and_then(|it| it.to_str()))
@@ -74,7 +75,7 @@ impl Tree {
     }
 }
 
-/// Whether a file's name is one that a pattern with stars stands for.
+/// Returns whether a file name matches a pattern with stars.
 pub fn matches(pattern: &str, name: &str) -> bool {
     let Some((before, after)) = pattern.split_once('*') else { return pattern == name };
     let Some(rest) = name.strip_prefix(before) else { return false };

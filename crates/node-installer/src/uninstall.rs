@@ -1,4 +1,5 @@
-//! `uninstall`: everything as it was before, byte for byte, or without the handler where somebody else has changed a file since.
+//! `uninstall`: restores everything byte for byte. If somebody else has changed a file since, only the handler is
+//! removed from it.
 
 use std::path::Path;
 
@@ -15,7 +16,7 @@ use crate::record::{Change, Record, Store, digest};
 use crate::restart::Restart;
 use crate::shim;
 
-/// Uninstalls, and prints what was done.
+/// Uninstalls the shim, and prints what was done.
 pub fn run(options: &Uninstall) -> Result<()> {
     let node = Node::find(&options.node)?;
     if options.node.dry_run {
@@ -26,7 +27,7 @@ pub fn run(options: &Uninstall) -> Result<()> {
     }
     let store = Store::open(&node.tree, &options.node.state_dir)?;
     let Some(record) = store.read()? else {
-        // One that was killed before it had written anything down has changed nothing.
+        // An installer that was killed before it wrote the record has changed nothing.
         store.sweep()?;
         println!("nothing is installed");
         return Ok(());
@@ -39,7 +40,7 @@ pub fn run(options: &Uninstall) -> Result<()> {
     for change in &texts {
         restore(&node, &store, change)?;
     }
-    // The shim goes last: until it is restarted, containerd has the handler.
+    // The shim is deleted last, because containerd has the handler until it is restarted.
     restart(&node, &texts)?;
     for change in &shims {
         restore(&node, &store, change)?;
@@ -53,7 +54,8 @@ fn is_shim(path: &Path) -> bool {
     path.file_name().is_some_and(|name| name == shim::NAME)
 }
 
-/// Guests would go on without anybody to stop them. A containerd that does not answer has no Pods that it could tell of.
+/// Refuses while Pods of the handler run, because nothing could stop their guests afterwards. If containerd does not
+/// answer, it has no Pods to report.
 fn refuse_with_pods(node: &Node) -> Result<(), Error> {
     if node.restart == Restart::Later {
         return Ok(());
@@ -64,7 +66,7 @@ fn refuse_with_pods(node: &Node) -> Result<(), Error> {
 
 fn restore(node: &Node, store: &Store, change: &Change) -> Result<(), Error> {
     let path = node.tree.at(&change.path);
-    // Nothing that was killed meanwhile is left.
+    // Delete what an installer that was killed has left.
     files::remove_unfinished(&path)?;
     let Some(there) = node.tree.bytes(&change.path)? else {
         return match (&change.before, change.is_ours) {

@@ -3,38 +3,40 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// What decides how containerd is configured.
+/// A version of containerd. It determines how containerd is configured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Version {
-    /// 1 or 2.
+    /// Major version, 1 or 2.
     pub major: u32,
     minor: u32,
     text: String,
 }
 
 impl Version {
-    /// Reads what `containerd --version` prints: `containerd github.com/containerd/containerd/v2 v2.1.4 75cb2b7`.
+    /// Parses the output of `containerd --version`: `containerd github.com/containerd/containerd/v2 v2.1.4 75cb2b7`.
     pub fn of_output(line: &str) -> Option<Self> {
         line.split_whitespace().nth(2)?.parse().ok()
     }
 
-    /// The version of a configuration that it reads, and that older ones of the same major version read as well.
+    /// Returns the newest version of the configuration that it reads and that older releases of the same major version
+    /// also read.
     pub fn config_version(&self) -> i64 {
         if self.major == 1 { 2 } else { 3 }
     }
 
-    /// Whether `imports` merge what is in a file into what is there already. Before 2.0 a plugin's section in an imported
-    /// file takes the place of the whole section.
+    /// Returns whether `imports` merge an imported file into the configuration. Before 2.0, a plugin's section in an
+    /// imported file replaces the whole section.
     pub fn merges_imports(&self) -> bool {
         self.major >= 2
     }
 
-    /// Whether `runtime_path` has an effect. Until 1.6 it has none, and the path has to be the type.
+    /// Returns whether `runtime_path` has an effect. Until 1.6 it has none, and the path must be the type.
     pub fn heeds_runtime_path(&self) -> bool {
         (self.major, self.minor) > (1, 6)
     }
 
-    /// Whether a table of runtimes in the configuration leaves the default ones there. Before 2.0 it replaces them.
+    /// Returns whether the default runtimes stay if the configuration has a table of runtimes. Before 2.0, the table
+    /// replaces them.
     pub fn keeps_default_runtimes(&self) -> bool {
         self.major >= 2
     }
@@ -43,7 +45,7 @@ impl Version {
 impl FromStr for Version {
     type Err = String;
 
-    /// `1.6.20~ds1`, `v2.1.4-k3s1`, `1.7`.
+    /// Parses `1.6.20~ds1`, `v2.1.4-k3s1` or `1.7`.
     fn from_str(text: &str) -> Result<Self, String> {
         let text = text.trim_start_matches('v');
         let mut numbers = text.split('.').map(|number| number.parse::<u32>());

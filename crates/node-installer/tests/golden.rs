@@ -1,8 +1,9 @@
-//! Configurations of each distribution and version, and what becomes of them.
+//! Tests the installer on configurations of each distribution and version.
 //!
-//! `tests/golden/NAME` has a node's files in `root`, its `containerd-version`, further `args` if any, and what `install
-//! --dry-run` prints: `expected.diff`, or `expected.error` where it is refused. The texts have the shape of what the
-//! distributions document or generate. With `NODE_INSTALLER_GOLDEN=write` the expectations are written anew, to be read.
+//! `tests/golden/NAME` has a node's files in `root`, its `containerd-version`, further `args` if any, and the expected
+//! output of `install --dry-run`: `expected.diff`, or `expected.error` if it is refused. The files have the form that
+//! the distributions document or generate. With `NODE_INSTALLER_GOLDEN=write`, the test rewrites the expectations; read
+//! them before you commit.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -20,10 +21,10 @@ use tempfile::TempDir;
 
 const WRITE: &str = "NODE_INSTALLER_GOLDEN";
 
-/// A program that says that it is the shim.
+/// A program that reports to be the shim.
 const SHIM: &str = "#!/bin/sh\necho containerd-shim-wasmtime-v1 0.1.0\n";
 
-/// Files and directories, with their modes.
+/// Files and directories with their modes.
 type Files = BTreeMap<PathBuf, (u32, Option<Vec<u8>>)>;
 
 struct Case {
@@ -39,7 +40,7 @@ impl Case {
         fs::set_permissions(&shim, Permissions::from_mode(0o755)).unwrap();
         let case = Self { dir, scratch };
         copy(&case.dir.join("root"), &case.root());
-        // As every machine has it.
+        // Every machine has this directory.
         fs::create_dir_all(case.root().join("var/lib")).unwrap();
         case
     }
@@ -84,7 +85,7 @@ impl Case {
         text(&output.stdout)
     }
 
-    /// All files and directories, with their modes.
+    /// Returns all files and directories with their modes.
     fn files(&self) -> Files {
         let mut found = BTreeMap::new();
         collect(&self.root(), &mut found);
@@ -104,7 +105,7 @@ fn collect(dir: &Path, found: &mut Files) {
     }
 }
 
-/// The files that are not the same in both.
+/// Describes the files that differ.
 fn difference(left: &Files, right: &Files) -> String {
     let paths: BTreeSet<_> = left.keys().chain(right.keys()).collect();
     let others: Vec<_> = paths.into_iter().filter(|it| left.get(*it) != right.get(*it)).collect();

@@ -1,4 +1,4 @@
-//! Man pages and shell completions, made of a program's own command line, for whoever packages it.
+//! Writes man pages and shell completions from a program's own command line, for packagers.
 #![forbid(unsafe_code)]
 
 use std::io;
@@ -10,7 +10,7 @@ use clap_complete::Shell;
 /// Shells whose completions are packaged.
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Fish, Shell::Zsh];
 
-/// Where to put them.
+/// Directories for the pages.
 #[derive(Debug, Clone, clap::Args)]
 pub struct Pages {
     /// The directory for man pages
@@ -26,9 +26,9 @@ impl Pages {
     /// Writes the pages of a program and of each of its commands.
     ///
     /// # Errors
-    /// When a directory is not there or cannot be written to.
+    /// Fails if a directory does not exist or cannot be written to.
     pub fn write(&self, command: Command) -> io::Result<()> {
-        // That `help` has a page of each command as well is no help.
+        // Without this, `help` would have a page for each command again.
         let mut command = command.disable_help_subcommand(true);
         let name = command.get_name().to_owned();
         for shell in SHELLS {

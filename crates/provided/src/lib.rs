@@ -1,8 +1,8 @@
-//! What this version of the shim gives to guests and takes of images: constants that the shim keeps to, and that
-//! the tools of CI can tell an image's author before it is on a node.
+//! Constants for what this version of the shim provides to guests and accepts of images. The shim enforces them, and
+//! the tools for CI can report them to an image's author before the image is on a node.
 //!
-//! There is no Wasmtime here: `engine` has a test that its linkers hold what [`interfaces`] and [`MODULE_FUNCTIONS`]
-//! say, and nothing else of the same interfaces, and that it compiles what [`wasm::check`] says.
+//! This crate does not use Wasmtime. A test of `engine` checks that its linkers provide exactly what [`interfaces`] and
+//! [`MODULE_FUNCTIONS`] list, and that it compiles what [`wasm::check`] accepts.
 #![forbid(unsafe_code)]
 
 mod settings;
@@ -20,20 +20,20 @@ pub use unknown::Unknown;
 pub use version::Version;
 pub use world::World;
 
-/// All wasm layers of an image together, in bytes, or the one file in a root file system. Layers
-/// are held in memory until they are compiled, which takes about 30 times their size; the largest
-/// components in use, an interpreter with its libraries, have some tens of MB.
+/// Limit in bytes for all wasm layers of an image together, or for one file in a root file system. Layers are held in
+/// memory until they are compiled, which takes about 30 times their size. The largest components in use, an interpreter
+/// with its libraries, have some tens of MB.
 pub const WASM_BYTES: u64 = 128 << 20;
 
-/// Wasm layers of one image. Each is an open file in the shim, which may have 1024 for a whole
-/// Pod; compositions in use have fewer than ten parts.
+/// Limit for the number of wasm layers in one image. Each is an open file in the shim, which may have 1024 for a whole
+/// Pod. Compositions in use have fewer than ten parts.
 pub const LAYERS: usize = 32;
 
-/// The media type of a layer that is a module or component compressed with Zstandard (RFC 6838, section 4.2.8).
+/// Media type of a module or component that is compressed with Zstandard (RFC 6838, section 4.2.8).
 pub const ZSTD_LAYER: &str = "application/wasm+zstd";
 
-/// Media types of a layer that is a module or component itself: the CNCF Wasm OCI artifact's, and
-/// the two of images made for runwasi; and of one that is compressed.
+/// Media types of wasm layers: that of the CNCF Wasm OCI artifact, that of compressed layers, and the two of images
+/// made for runwasi.
 pub const WASM_LAYERS: [&str; 4] = [
     "application/wasm",
     ZSTD_LAYER,
@@ -41,26 +41,26 @@ pub const WASM_LAYERS: [&str; 4] = [
     "application/vnd.bytecodealliance.wasm.component.layer.v0+wasm",
 ];
 
-/// The annotation of a layer that says what it is called (OCI image specification, "Pre-Defined Annotation Keys").
+/// Annotation of a layer with its name (OCI image specification, "Pre-Defined Annotation Keys").
 pub const LAYER_TITLE: &str = "org.opencontainers.image.title";
 
-/// The label of an image that names its wasm layers together, by the ChainID of their digests (OCI image specification,
-/// "Layer ChainID"), so that images with other layers have other configs: CRI knows an image by the digest of its config.
+/// Label of an image that identifies its wasm layers, by the ChainID of their digests (OCI image specification, "Layer
+/// ChainID"). It gives images with different layers different configs, because CRI identifies an image by the digest of
+/// its config.
 pub const LAYERS_LABEL: &str = "wasmtime.shim/layers";
 
-/// How the labels begin by which a wasm layer in containerd's store refers to its compiled code: containerd's garbage
+/// Prefix of the labels by which a wasm layer in containerd's store refers to its compiled code. containerd's garbage
 /// collection follows them.
 pub const CODE_LABEL: &str = "containerd.io/gc.ref.content.wasmtime-shim.";
 
-/// The extension of a container in containerd that has CRI's own record of it, by which the shim knows what its Pod asks
-/// for.
+/// Extension of a container in containerd that contains CRI's own record of it. The shim reads from it which image the
+/// Pod asks for.
 pub const CRI_RECORD: &str = "io.cri-containerd.container.metadata";
 
-/// How much of a layer's title is told, in characters.
+/// Longest part of a layer's title that is shown, in characters.
 const TITLE: usize = 80;
 
-/// What a layer is called where there are several: its title, if it is one that can be printed, or else the beginning
-/// of its digest.
+/// Returns the name of one of several layers: its title if that can be printed, otherwise the beginning of its digest.
 pub fn layer_name(title: Option<&str>, digest: &str) -> String {
     let is_plain = |title: &&str| {
         !title.is_empty() && title.chars().all(|it| it.is_ascii_graphic() || it == ' ')
@@ -69,10 +69,10 @@ pub fn layer_name(title: Option<&str>, digest: &str) -> String {
     title.filter(is_plain).unwrap_or(digest).chars().take(TITLE).collect()
 }
 
-/// The module that core modules import from.
+/// Name of the module that core modules import from.
 pub const MODULE: &str = "wasi_snapshot_preview1";
 
-/// The functions of [`MODULE`] (WASI 0.1).
+/// Functions of [`MODULE`] (WASI 0.1).
 pub const MODULE_FUNCTIONS: [&str; 46] = [
     "args_get",
     "args_sizes_get",
@@ -122,8 +122,9 @@ pub const MODULE_FUNCTIONS: [&str; 46] = [
     "sock_shutdown",
 ];
 
-/// The interfaces of WASI 0.2 and 0.3, each followed by what it has. Written by hand from the WIT of the crates
-/// `wasmtime-wasi` and `wasmtime-wasi-http`, without what is unstable there, and of the drafts that toolchains emit.
+/// The interfaces of WASI 0.2 and 0.3, each followed by its functions and resources. The list is written by hand from
+/// the WIT of the crates `wasmtime-wasi` and `wasmtime-wasi-http`, without the unstable parts, and from the drafts that
+/// toolchains emit.
 const INTERFACES: &str = include_str!("interfaces.txt");
 
 /// An interface that components can import.
@@ -131,13 +132,14 @@ const INTERFACES: &str = include_str!("interfaces.txt");
 pub struct Interface {
     /// Package and interface, such as `wasi:cli/environment`.
     pub name: &'static str,
-    /// The newest release of it that is known: older ones of the same track are provided as well. None of a draft without.
+    /// Newest known release of the interface. Older ones of the same track are provided as well. `None` for a draft
+    /// without a version.
     pub version: Option<Version>,
-    /// Its functions and resources, as a component names them: `now`, `fields`, `[method]fields.get`.
+    /// Functions and resources, as a component names them: `now`, `fields`, `[method]fields.get`.
     pub items: Vec<&'static str>,
 }
 
-/// All interfaces that components can import.
+/// Returns all interfaces that components can import.
 pub fn interfaces() -> Vec<Interface> {
     let mut interfaces: Vec<Interface> = Vec::new();
     for line in INTERFACES.lines() {
@@ -154,7 +156,7 @@ fn headline(line: &'static str) -> Option<Interface> {
     Some(Interface { name, version, items: Vec::new() })
 }
 
-/// The name of an interface, and its version if it has one.
+/// Splits an interface into its name and its version, if it has one.
 fn parsed(interface: &str) -> Option<(&str, Option<Version>)> {
     match interface.split_once('@') {
         Some((name, version)) => Some((name, Some(Version::parse(version)?))),
@@ -162,8 +164,8 @@ fn parsed(interface: &str) -> Option<(&str, Option<Version>)> {
     }
 }
 
-/// Whether the shim provides `item` of `interface` (such as `wasi:cli/environment@0.2.3`), or with no item, the
-/// interface itself.
+/// Returns whether the shim provides `item` of `interface` (such as `wasi:cli/environment@0.2.3`). Without an item,
+/// returns whether it provides the interface.
 pub fn provides(interfaces: &[Interface], interface: &str, item: Option<&str>) -> bool {
     let Some((name, version)) = parsed(interface) else { return false };
     let is_it = |it: &&Interface| it.name == name && stands_for(&it.version, &version);

@@ -1,7 +1,7 @@
-//! Every setting: what it is called, what it sets, what its value can be, and what holds without it.
+//! Declares every setting: its key, its effect, its allowed values, and what applies if it is not set.
 //!
-//! Parsers take the keys and the texts of their errors from here. `docs/settings.md` is made of these tables, and a test in
-//! `tests/tests/documents` fails if the page is not current.
+//! Parsers take the keys and the texts of their errors from here. `docs/settings.md` is generated from these tables. A
+//! test in `tests/tests/documents` fails if the page is not current.
 
 mod error;
 mod options;
@@ -19,17 +19,17 @@ use crate::LAYERS_LABEL;
 /// A setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Setting {
-    /// Its key or name.
+    /// Key or name.
     pub key: &'static str,
-    /// What it sets.
+    /// What the setting sets.
     pub sets: &'static str,
-    /// What its value can be, as the error for another value says it.
+    /// Allowed values, as the error for any other value shows them.
     pub allowed: &'static str,
-    /// What holds if it is not set.
+    /// What applies if the setting is not set.
     pub unset: Unset,
 }
 
-/// What holds if a setting is not set.
+/// What applies if a setting is not set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unset {
     /// The same as with this value.
@@ -41,13 +41,13 @@ pub enum Unset {
 /// Settings that are given in the same place.
 #[derive(Debug, Clone, Copy)]
 pub struct Group {
-    /// Where they are given.
+    /// The place where they are given.
     pub place: &'static str,
     /// The settings, in the order of their keys.
     pub settings: &'static [Setting],
 }
 
-/// Every setting there is.
+/// All settings.
 pub const SETTINGS: [Group; 6] = [
     Group { place: "annotation of a Pod", settings: &ANNOTATIONS },
     Group { place: "label of an image", settings: &LABELS },
@@ -57,37 +57,37 @@ pub const SETTINGS: [Group; 6] = [
     Group { place: "environment of `wasm-image`", settings: &TOOL_VARIABLES },
 ];
 
-/// What the key of each annotation and label begins with.
+/// Prefix of the key of each annotation and label.
 pub const PREFIX: &str = "wasmtime.shim/";
 
-/// The annotation of a Pod, or the label of an image, that asks for a guest's initialisation before it is compiled.
+/// Annotation of a Pod, or label of an image, that asks for a guest's initialisation before it is compiled.
 pub const PREINIT: &str = "wasmtime.shim/preinit";
 
-/// What a switch can be.
+/// Allowed values of a switch.
 const SWITCH: &str = "true or false";
 
-/// The annotation that asks for a core dump of a guest that traps.
+/// Annotation that asks for a core dump of a guest that traps.
 pub const CORE_DUMP: &str = "wasmtime.shim/coredump";
 
-/// The annotation that names the directory of `wasi:config`.
+/// Annotation that names the directory of `wasi:config`.
 pub const CONFIG: &str = "wasmtime.shim/config";
 
-/// The annotation that names the file of `wasi:keyvalue`.
+/// Annotation that names the file of `wasi:keyvalue`.
 pub const KEYVALUE: &str = "wasmtime.shim/keyvalue";
 
-/// What a path in the container can be.
+/// Allowed values of a path in the container.
 const CONTAINER_PATH: &str = "an absolute path in the container";
 
-/// What an address can be.
+/// Allowed values of an address.
 const ADDRESS: &str = "an IP address and a port, such as 0.0.0.0:8080 or [::]:8080";
 
-/// What a duration can be.
+/// Allowed values of a duration.
 const DURATION: &str = "a whole number with ms, s, m or h, such as 30s";
 
-/// What a size can be.
+/// Allowed values of a size.
 const SIZE: &str = "a number of bytes, or one with Ki, Mi or Gi, such as 10Mi";
 
-/// What a number of things can be.
+/// Allowed values of a number of things.
 const COUNT: &str = "a whole number of at least 1";
 
 const URL: &str = "a URL, http:// or https://";
@@ -100,7 +100,7 @@ const TEXT: &str = "a text";
 pub const ANNOTATIONS: [Setting; 15] = [
     Setting {
         key: CONFIG,
-        sets: "the directory that `wasi:config` has its values from, such as that of a ConfigMap",
+        sets: "the directory from which `wasi:config` takes its values, such as that of a ConfigMap",
         allowed: CONTAINER_PATH,
         unset: Unset::Means("the container's environment"),
     },
@@ -118,7 +118,7 @@ pub const ANNOTATIONS: [Setting; 15] = [
     },
     Setting {
         key: "wasmtime.shim/http-idle-timeout",
-        sets: "how long a client of the HTTP server may be silent",
+        sets: "how long a client of the HTTP server may send nothing, or wait without taking its response",
         allowed: DURATION,
         unset: Unset::Is("60s"),
     },
@@ -144,7 +144,7 @@ pub const ANNOTATIONS: [Setting; 15] = [
     },
     Setting {
         key: "wasmtime.shim/http-max-connections",
-        sets: "the most connections at a time",
+        sets: "the largest number of connections at a time",
         allowed: COUNT,
         unset: Unset::Is("1024"),
     },
@@ -156,10 +156,10 @@ pub const ANNOTATIONS: [Setting; 15] = [
     },
     Setting {
         key: "wasmtime.shim/http-max-requests",
-        sets: "the most instances at a time",
+        sets: "the largest number of instances at a time",
         allowed: COUNT,
         unset: Unset::Means(
-            "128, or if that is fewer, one for each MiB of the memory that guests may use, and at least 4",
+            "128, or one for each MiB of the memory that guests may use if that is fewer, and at least 4",
         ),
     },
     Setting {
@@ -176,7 +176,7 @@ pub const ANNOTATIONS: [Setting; 15] = [
     },
     Setting {
         key: KEYVALUE,
-        sets: "the file of the store of `wasi:keyvalue`; it is made if it is not there",
+        sets: "the file of the store of `wasi:keyvalue`; it is created if it does not exist",
         allowed: CONTAINER_PATH,
         unset: Unset::Means("a store in memory, which ends with the container"),
     },
@@ -198,7 +198,7 @@ pub const ANNOTATIONS: [Setting; 15] = [
 pub const LABELS: [Setting; 2] = [
     Setting {
         key: LAYERS_LABEL,
-        sets: "nothing on a node: `wasm-image` writes it, so that images with other wasm layers have other configs",
+        sets: "nothing on a node: `wasm-image` writes it, so that images with different wasm layers have different configs",
         allowed: "the ChainID of the digests of the wasm layers",
         unset: Unset::Means("no such label"),
     },

@@ -1,4 +1,4 @@
-//! A key that is in no table of settings, and the nearest key that is.
+//! The error for an unknown key of a setting, with the nearest key that exists.
 
 use std::fmt;
 
@@ -11,16 +11,16 @@ pub struct Unknown {
     allowed: Vec<&'static str>,
 }
 
-/// How alike a key and the known one must be to be taken for a slip (1 is the same, 0 has nothing in common).
+/// Similarity from which a key counts as a misspelling of a known one (1 is equal, 0 has nothing in common).
 const ALIKE: f64 = 0.5;
 
 impl Unknown {
-    /// With the keys that there are.
+    /// Makes the error. `allowed` are the keys that exist.
     pub(crate) fn new(key: &str, allowed: Vec<&'static str>) -> Unknown {
         Unknown { key: key.to_owned(), allowed }
     }
 
-    /// The known key that was most likely meant.
+    /// Returns the known key that was most likely meant.
     fn nearest(&self) -> Option<&'static str> {
         let own = plain(&self.key);
         let alike =
@@ -30,7 +30,7 @@ impl Unknown {
     }
 }
 
-/// The name of a key without what is easily mistaken: upper case, and what separates words.
+/// Returns the name of a key without parts that are easily mistaken: upper case, and separators of words.
 fn plain(key: &str) -> String {
     let name = key.strip_prefix(PREFIX).unwrap_or(key);
     name.chars().filter(char::is_ascii_alphanumeric).map(|it| it.to_ascii_lowercase()).collect()

@@ -1,16 +1,16 @@
 //! Versions of interfaces, as far as linking needs them.
 
-/// A version of a package (Semantic Versioning 2.0.0), without build metadata. The order is that of releases: drafts of
-/// one release have none that means anything.
+/// Version of a package (Semantic Versioning 2.0.0), without build metadata. The order is that of releases. The order
+/// of drafts of one release has no meaning.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version {
     numbers: [u64; 3],
-    /// What follows the hyphen; empty for a release.
+    /// The part after the hyphen. It is empty for a release.
     draft: String,
 }
 
 impl Version {
-    /// `0.2.3`, `0.3.0-rc-2025-09-16`; nothing else than three numbers.
+    /// Parses `0.2.3` or `0.3.0-rc-2025-09-16`. A version must have three numbers.
     pub fn parse(text: &str) -> Option<Self> {
         let text = text.split('+').next()?;
         let (numbers, draft) = text.split_once('-').unwrap_or((text, ""));
@@ -19,8 +19,8 @@ impl Version {
         Some(Self { numbers: numbers.try_into().ok()?, draft: draft.into() })
     }
 
-    /// Whether one can stand for the other, as Wasmtime links them: the same major version, or below 1.0 the same
-    /// minor one; a draft only for itself.
+    /// Returns whether one version satisfies an import of the other, as Wasmtime links them: the major version must be
+    /// the same, and below 1.0 the minor version too. A draft is compatible only with itself.
     pub fn is_compatible(&self, other: &Self) -> bool {
         if !self.draft.is_empty() || !other.draft.is_empty() {
             return self == other;

@@ -1,34 +1,34 @@
-//! Which WebAssembly is compiled, and why other WebAssembly is not.
+//! Defines which WebAssembly is compiled, and why other WebAssembly is refused.
 
 use wasmparser::{Parser, Payload, TypeRef, Validator, WasmFeatures};
 
 /// The proposals that a guest may use: WebAssembly 3.0, and the component model with asynchronous functions (WASI 0.3).
-/// `engine` is configured with these and no others.
+/// `engine` is configured with exactly these.
 pub const FEATURES: WasmFeatures =
     WasmFeatures::WASM3.union(WasmFeatures::COMPONENT_MODEL).union(WasmFeatures::CM_ASYNC);
 
-/// Why a module or component is not compiled, as a sentence about it.
+/// Reason why a module or component is not compiled, as a sentence about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Truncated or damaged; with the place.
+    /// It is truncated or damaged. The text includes the position.
     #[error("it is not valid WebAssembly: {0}")]
     Invalid(String),
-    /// Valid, but of proposals that are not in [`FEATURES`], by the names that wasm-tools gives them.
+    /// It is valid, but uses proposals that are not in [`FEATURES`]. They have the names that wasm-tools gives them.
     #[error(
-        "it needs what is not supported of WebAssembly: {}; supported are WebAssembly 3.0 and the component model with \
+        "it needs parts of WebAssembly that are not supported: {}; supported are WebAssembly 3.0 and the component model with \
          asynchronous functions",
         .0.join(", ")
     )]
     Unsupported(Vec<String>),
-    /// A memory that several threads may use.
+    /// It has a memory that several threads may use.
     #[error(
-        "it has a shared memory, which threads need, and a guest has one thread; build it without threads, for instance \
-         for wasm32-wasip1 in place of wasm32-wasip1-threads"
+        "it has a shared memory, which is for threads, and a guest has only one thread; build it without threads, for instance \
+         for wasm32-wasip1 instead of wasm32-wasip1-threads"
     )]
     SharedMemory,
 }
 
-/// Checks that a module or component in binary can be compiled.
+/// Checks that a binary module or component can be compiled.
 ///
 /// # Errors
 /// [`Refusal`].
@@ -40,7 +40,8 @@ pub fn check(wasm: &[u8]) -> Result<(), Refusal> {
     }
 }
 
-/// Whether one of its modules has or imports a memory that threads may share. A malformed part ends the search.
+/// Returns whether one of its modules has or imports a memory that threads may share. The search ends at a malformed
+/// part.
 pub fn has_shared_memory(wasm: &[u8]) -> bool {
     Parser::new(0).parse_all(wasm).map_while(Result::ok).any(|payload| match payload {
         Payload::MemorySection(memories) => memories.into_iter().flatten().any(|it| it.shared),
@@ -57,7 +58,8 @@ fn validate(wasm: &[u8], features: WasmFeatures) -> Result<(), String> {
     checked.map(drop).map_err(|error| error.to_string())
 }
 
-/// The fewest proposals beside [`FEATURES`] with which it is valid; none if it is not valid with all of them.
+/// Finds the smallest set of proposals beside [`FEATURES`] with which it is valid. Returns `None` if it is not valid
+/// with all of them.
 fn missing(wasm: &[u8]) -> Option<Vec<String>> {
     let mut needed = WasmFeatures::all();
     validate(wasm, needed).ok()?;
@@ -107,7 +109,7 @@ mod tests {
         ] {
             assert_eq!(refusal(text), Some(Refusal::SharedMemory), "{text}");
         }
-        // Its instructions do no harm.
+        // Atomic instructions alone are harmless.
         let atomic = "(module (memory 1) (func (drop (i32.atomic.load (i32.const 0)))))";
         assert_eq!(refusal(atomic), None);
     }

@@ -1,6 +1,6 @@
-//! The worlds by which components are run.
+//! Worlds in which components run.
 
-/// A world by which a component is run: which of its exports is called, and how.
+/// World in which a component runs. It determines which export is called, and how.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum World {
     /// `wasi:http/service` 0.3.
@@ -13,8 +13,8 @@ pub enum World {
     Command02,
 }
 
-/// Exports that make a world, by the beginning of their versioned names; the newest first, and servers before commands:
-/// `wasi:http/proxy` may come with a `run` for tests.
+/// Exports that identify a world, by the beginning of their versioned names. Newer worlds come first, and servers come
+/// before commands, because `wasi:http/proxy` may have a `run` for tests.
 const ENTRIES: [(&str, World); 4] = [
     ("wasi:http/handler@0.3.", World::HttpService03),
     ("wasi:http/incoming-handler@0.2.", World::HttpProxy02),
@@ -23,13 +23,13 @@ const ENTRIES: [(&str, World); 4] = [
 ];
 
 impl World {
-    /// The world of a component with such exports, if it has one.
+    /// Returns the world of a component with these exports, if it has one.
     pub fn of_exports<T: AsRef<str>>(exports: &[T]) -> Option<World> {
         let is_there = |prefix| exports.iter().any(|it| it.as_ref().starts_with(prefix));
         ENTRIES.into_iter().find_map(|(prefix, world)| is_there(prefix).then_some(world))
     }
 
-    /// Its name, with the version as far as it matters.
+    /// Returns the name, with the significant part of the version.
     pub fn name(self) -> &'static str {
         match self {
             World::HttpService03 => "wasi:http/service@0.3",

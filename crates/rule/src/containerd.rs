@@ -1,8 +1,9 @@
-//! What a node's containerd makes of an image before the shim is asked, through CRI: which entry of an index it takes,
-//! and which layers it unpacks.
+//! Predicts what a node's containerd does with an image through CRI before the shim is called: which entry of an index
+//! it takes, and which layers it unpacks.
 //!
-//! Its source has it in `images.Manifest` (the entry), `Unpacker.unpack` and `image.Unpack` (the layers), and, since 2.1,
-//! `localTransferService.pull`, by which CRI pulls, with the platforms of its plugin's `configureUnpackPlatforms`.
+//! The rules follow containerd's source: `images.Manifest` (the entry), `Unpacker.unpack` and `image.Unpack` (the
+//! layers), and since 2.1 `localTransferService.pull`, by which CRI pulls, with the platforms from its plugin's
+//! `configureUnpackPlatforms`.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,25 +14,25 @@ use crate::document::{Config, Index, Manifest};
 use crate::is_wasm;
 use crate::platform::{self, Platform};
 
-/// Releases of containerd, as far as they differ in what they make of an image; each stands for those up to the next.
+/// Releases of containerd that treat images differently. Each stands for all releases up to the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Containerd {
-    /// 1.6: an image has to have a layer of files, or none at all.
+    /// 1.6: an image must have a layer of files, or no layer at all.
     V1_6,
-    /// 1.7: layers that are not files are left alone.
+    /// 1.7: layers that are not files are ignored.
     V1_7,
     /// 2.0.
     V2_0,
-    /// 2.1 and 2.2: CRI pulls by the transfer service, which gets of an index the very platform of the node.
+    /// 2.1 and 2.2: CRI pulls with the transfer service, which only takes an entry for exactly the node's platform.
     V2_1,
-    /// 2.3 and later: it unpacks no files for another system than the node's.
+    /// 2.3 and later: containerd unpacks no files for another system than the node's.
     V2_3,
 }
 
 impl FromStr for Containerd {
     type Err = &'static str;
 
-    /// `1.6`, `2.4`, `1.7.27`.
+    /// Parses `1.6`, `2.4` or `1.7.27`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let mut numbers = text.trim_start_matches('v').split('.').map(str::parse::<u32>);
         match (numbers.next(), numbers.next()) {
@@ -60,87 +61,87 @@ impl fmt::Display for Containerd {
 /// A node on which an image is to run.
 #[derive(Debug, Clone)]
 pub struct Node {
-    /// Its system and processor.
+    /// Operating system and processor.
     pub platform: Platform,
-    /// Its containerd.
+    /// Release of containerd.
     pub containerd: Containerd,
 }
 
-/// Why a node's containerd makes no container of an image, whatever the shim can run.
+/// Reason why a node's containerd makes no container of an image, even if the shim could run it.
 #[derive(Debug, thiserror::Error)]
 pub enum Unusable {
-    /// An index without the node's platform.
+    /// The index has no entry for the node's platform.
     #[error(
         "a node of {node} takes no image of the index, which has {has}: add one for {node} \
          (`--platform {node}`), or push the image by itself, without an index"
     )]
     NoPlatform {
-        /// The node's.
+        /// Platform of the node.
         node: String,
-        /// Those of the index, in words.
+        /// Platforms of the index, as text.
         has: String,
     },
-    /// Layers of which none is one of files, before 1.7.
+    /// Before 1.7: no layer is a layer of files.
     #[error(
         "containerd 1.6 refuses an image whose layers are all of a type such as {media_type}: ship the guest as a file \
          (`wasm-image build --file app.wasm:/app.wasm --entrypoint /app.wasm`)"
     )]
     NotFiles {
-        /// The layer's.
+        /// Media type of a layer.
         media_type: String,
     },
-    /// Layers of files of a type that only later releases know.
+    /// Layers of files have a type that only later releases know.
     #[error(
-        "containerd {containerd} does not know layers of type {media_type}, which 2.0 and later unpack: write OCI's media \
-         types (for buildx `oci-mediatypes=true`), or compress by gzip"
+        "containerd {containerd} does not know layers of type {media_type}, which 2.0 and later unpack: use OCI's media \
+         types (for buildx `oci-mediatypes=true`), or compress with gzip"
     )]
     NotKnown {
-        /// The layer's.
+        /// Media type of the layer.
         media_type: String,
-        /// The node's.
+        /// Release on the node.
         containerd: Containerd,
     },
-    /// A config that counts other layers than there are.
+    /// The config lists another number of layers than the manifest.
     #[error(
         "containerd cannot unpack it: the config counts {diff_ids} layers of files (`rootfs.diff_ids`), \
          and the manifest has {layers}"
     )]
     Counts {
-        /// By the config.
+        /// Number in the config.
         diff_ids: usize,
-        /// By the manifest.
+        /// Number in the manifest.
         layers: usize,
     },
-    /// Files of an artifact.
+    /// An artifact has layers of files.
     #[error(
-        "its config is of type {config}, and containerd unpacks the files of images alone: give it one of type \
+        "its config is of type {config}, and containerd unpacks files only for images: give it a config of type \
          application/vnd.oci.image.config.v1+json"
     )]
     Artifact {
-        /// The config's type.
+        /// Media type of the config.
         config: String,
     },
-    /// Files for another system, since 2.3.
+    /// Since 2.3: the image has files for another system.
     #[error(
         "the image is for {image}, and since 2.3 the containerd of a node of {node} does not unpack its files: \
          build it for {node} (`--platform {node}`), or ship the guest as a wasm layer alone"
     )]
     Foreign {
-        /// The image's, by its config.
+        /// Platform of the image, from its config.
         image: String,
-        /// The node's.
+        /// Platform of the node.
         node: String,
     },
 }
 
 impl Node {
-    /// The entry of an index that it takes.
+    /// Returns the entry of an index that containerd takes.
     ///
     /// # Errors
     /// [`Unusable::NoPlatform`].
     pub fn choose<'a>(&self, index: &'a Index) -> Result<&'a Descriptor, Unusable> {
         let chosen = platform::choose(&self.platform, index);
-        // The transfer service gets the images for the very platform alone.
+        // The transfer service only gets images for exactly the node's platform.
         let is_got = |entry: &&Descriptor| {
             self.containerd < Containerd::V2_1
                 || Platform::of_entry(entry).is_none_or(|it| self.platform.rank(&it) == Some(0))
@@ -148,7 +149,8 @@ impl Node {
         chosen.filter(is_got).ok_or_else(|| self.no_platform(index))
     }
 
-    /// Whether it takes an entry of an index that does not say its platform, by its config.
+    /// Checks whether containerd takes an entry of an index that does not give its platform. The entry's config
+    /// decides.
     ///
     /// # Errors
     /// [`Unusable::NoPlatform`].
@@ -168,7 +170,7 @@ impl Node {
         Unusable::NoPlatform { node: self.platform.to_string(), has }
     }
 
-    /// The layers whose files a container of the image has, from below.
+    /// Returns the layers whose files a container of the image has, the lowest first.
     ///
     /// # Errors
     /// See [`Unusable`].
@@ -183,7 +185,8 @@ impl Node {
             .partition(|it| self.containerd.takes_for_files(it.media_type().as_ref()));
         let (diff_ids, layers) = (config.rootfs.diff_ids.len(), files.len());
         if layers > 0 && !manifest.is_image() {
-            // Files of an artifact are not even got. Since 2.1 they are not missed, unless its config counts them.
+            // containerd does not even fetch files of an artifact. Since 2.1 this is no error, unless the artifact's
+            // config lists them.
             return match (diff_ids, self.containerd) {
                 (0, Containerd::V2_1 | Containerd::V2_3) => Ok(vec![]),
                 _ => Err(Unusable::Artifact { config: manifest.config.media_type().to_string() }),
@@ -214,7 +217,7 @@ impl Node {
 }
 
 impl Containerd {
-    /// Whether it takes a layer for one of files, by its media type (`images.IsLayerType`).
+    /// Returns whether containerd treats a layer as files, by its media type (`images.IsLayerType`).
     fn takes_for_files(self, media_type: &str) -> bool {
         let docker = "application/vnd.docker.image.rootfs.";
         let base = media_type.split('+').next().unwrap_or_default();
@@ -228,7 +231,7 @@ impl Containerd {
     }
 }
 
-/// The layers of a manifest that are neither files nor wasm, and that nobody looks at.
+/// Returns the layers of a manifest that are neither files nor wasm. Nothing reads them.
 pub fn ignored(manifest: &Manifest) -> impl Iterator<Item = &Descriptor> {
     let is_files =
         |layer: &Descriptor| Containerd::V2_3.takes_for_files(layer.media_type().as_ref());
@@ -257,7 +260,7 @@ mod tests {
         json!({ "mediaType": media_type, "size": 1, "digest": digest })
     }
 
-    /// How many layers are unpacked, or why none.
+    /// Returns how many layers are unpacked, or the reason why none is.
     fn unpacked(
         containerd: Containerd,
         config_type: &str,

@@ -1,7 +1,7 @@
-//! Index, manifest and config, as far as they are looked at (OCI image specification).
+//! Index, manifest and config, as far as this project reads them (OCI image specification).
 //!
-//! They are read as containerd reads them: a list or object that is `null`, as BuildKit writes an empty one, or that is
-//! left out, is empty.
+//! They are read as containerd reads them. A list or object that is `null`, as BuildKit writes an empty one, or that is
+//! missing, is empty.
 
 use std::collections::HashMap;
 
@@ -9,34 +9,34 @@ use oci_spec::image::Descriptor;
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
 
-/// Indexes: OCI's, and Docker's name for the same.
+/// Media types of indexes: OCI's, and Docker's name for the same.
 const INDEXES: [&str; 2] = [
     "application/vnd.oci.image.index.v1+json",
     "application/vnd.docker.distribution.manifest.list.v2+json",
 ];
 
-/// Manifests of one image: OCI's, and Docker's name for the same.
+/// Media types of manifests of one image: OCI's, and Docker's name for the same.
 const MANIFESTS: [&str; 2] = [
     "application/vnd.oci.image.manifest.v1+json",
     "application/vnd.docker.distribution.manifest.v2+json",
 ];
 
-/// Configs of images that are run: OCI's, and Docker's name for the same.
+/// Media types of configs of images that can run: OCI's, and Docker's name for the same.
 const IMAGE_CONFIGS: [&str; 2] =
     ["application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json"];
 
-/// What content is, by its media type.
+/// The kind of a document, by its media type.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Of [`Index`]'s form.
+    /// An [`Index`].
     Index,
-    /// Of [`Manifest`]'s form.
+    /// A [`Manifest`].
     Manifest,
-    /// No image that can have wasm layers.
+    /// Not an image that can have wasm layers.
     Other,
 }
 
-/// Tells an index from a manifest.
+/// Returns the kind of a document.
 pub fn kind(media_type: &str) -> Kind {
     match media_type {
         _ if INDEXES.contains(&media_type) => Kind::Index,
@@ -48,54 +48,54 @@ pub fn kind(media_type: &str) -> Kind {
 /// An image for several platforms ("Image Index").
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Index {
-    /// Its images.
+    /// The images for the platforms.
     #[serde(default, deserialize_with = "or_empty")]
     pub manifests: Vec<Descriptor>,
 }
 
-/// The manifest of an image for one platform, of an artifact, or of what refers to one ("Image Manifest").
+/// The manifest of an image for one platform, of an artifact, or of something that refers to one ("Image Manifest").
 #[derive(Debug, Clone, Deserialize)]
 pub struct Manifest {
-    /// How it is run, or what it is.
+    /// The config, which says how an image is run, or what an artifact is.
     pub config: Descriptor,
-    /// Its layers, from below.
+    /// The layers, the lowest first.
     #[serde(default, deserialize_with = "or_empty")]
     pub layers: Vec<Descriptor>,
-    /// What it refers to.
+    /// The manifest to which this one refers.
     pub subject: Option<Descriptor>,
-    /// What else is said of it.
+    /// Annotations of the manifest.
     pub annotations: Option<HashMap<String, String>>,
 }
 
 impl Manifest {
-    /// Whether it is that of an image that can be run, by its config's type; of an artifact otherwise.
+    /// Returns whether the config's type says that this is an image that can run. Otherwise it is an artifact.
     pub fn is_image(&self) -> bool {
         IMAGE_CONFIGS.contains(&self.config.media_type().as_ref())
     }
 }
 
-/// The config of an image ("Image Configuration"). An artifact's has little of it.
+/// The config of an image ("Image Configuration"). An artifact's config has few of these fields.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Config {
-    /// For which system; empty if it does not say.
+    /// Operating system. Empty if the config has none.
     #[serde(deserialize_with = "or_empty")]
     pub os: String,
-    /// For which processor; empty if it does not say.
+    /// Processor architecture. Empty if the config has none.
     #[serde(deserialize_with = "or_empty")]
     pub architecture: String,
-    /// For which variant of it; empty if it does not say.
+    /// Variant of the architecture. Empty if the config has none.
     #[serde(deserialize_with = "or_empty")]
     pub variant: String,
-    /// How it is run.
+    /// How to run the image.
     #[serde(deserialize_with = "or_empty")]
     pub config: Settings,
-    /// Its files.
+    /// The files of the image.
     #[serde(deserialize_with = "or_empty")]
     pub rootfs: Rootfs,
 }
 
-/// How an image is run.
+/// How to run an image.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "PascalCase")]
 pub struct Settings {
@@ -111,38 +111,38 @@ pub struct Settings {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Rootfs {
-    /// The digests of its layers, uncompressed, from below.
+    /// Digests of the uncompressed layers, the lowest first.
     #[serde(deserialize_with = "or_empty")]
     pub diff_ids: Vec<String>,
 }
 
-/// Where an image sets no `PATH`, containerd does (`oci.WithDefaultPathEnv`).
+/// The `PATH` that containerd sets if an image sets none (`oci.WithDefaultPathEnv`).
 const DEFAULT_PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 impl Settings {
-    /// The program and its arguments; empty where the image does not say.
+    /// Returns the program and its arguments. Empty if the image has none.
     pub fn args(&self) -> Vec<String> {
         [&self.entrypoint, &self.cmd].into_iter().flatten().flatten().cloned().collect()
     }
 
-    /// The environment, each `KEY=VALUE`, as a container of the image has it.
+    /// Returns the environment of a container of the image, each entry as `KEY=VALUE`.
     pub fn env(&self) -> Vec<String> {
         let own = self.env.as_deref().unwrap_or_default();
         [DEFAULT_PATH.to_owned()].into_iter().chain(own.iter().cloned()).collect()
     }
 
-    /// A label, with its name.
+    /// Returns a label with its name.
     pub fn label(&self, name: &str) -> Option<(String, String)> {
         let value = self.labels.as_ref()?.get(name)?;
         Some((name.to_owned(), value.clone()))
     }
 
-    /// The working directory.
+    /// Returns the working directory.
     pub fn cwd(&self) -> &str {
         self.working_dir.as_deref().filter(|it| !it.is_empty()).unwrap_or("/")
     }
 
-    /// The lowest TCP port that it exposes: their order is not that in which they were written down.
+    /// Returns the lowest exposed TCP port, because the ports are not in the order in which they were written.
     pub fn exposed_port(&self) -> Option<u16> {
         let ports = self.exposed_ports.as_ref()?.keys();
         let tcp = ports.filter_map(|port| port.strip_suffix("/tcp").unwrap_or(port).parse().ok());
@@ -150,7 +150,7 @@ impl Settings {
     }
 }
 
-/// `null` for nothing.
+/// Reads `null` as an empty value.
 fn or_empty<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
     deserializer: D,
 ) -> Result<T, D::Error> {

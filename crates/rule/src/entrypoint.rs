@@ -1,8 +1,8 @@
-//! What `process.args[0]` names, `path`, `path#export` or `#export`, and where the path may be.
+//! Interprets `process.args[0]`, which is `path`, `path#export` or `#export`, and finds the paths that it may mean.
 
 use std::path::{Path, PathBuf};
 
-/// A container's first process, as its spec has it.
+/// A container's first process, from its spec.
 #[derive(Debug, Clone, Copy)]
 pub struct Process<'a> {
     /// `process.args` of the OCI runtime spec.
@@ -13,18 +13,18 @@ pub struct Process<'a> {
     pub env: &'a [String],
 }
 
-/// An entrypoint as it is read.
+/// A parsed entrypoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Entrypoint<'a> {
-    /// A path or bare name; empty for the image's layers.
+    /// A path or a bare name. Empty for the image's layers.
     pub path: &'a str,
     /// The export to call.
     pub export: Option<&'a str>,
 }
 
 impl<'a> Entrypoint<'a> {
-    /// Splits at the first `#`, since an export's name may have one itself (`a:b/c@1.0.0#run`). An
-    /// empty export is none.
+    /// Splits at the first `#`, because the name of an export may itself have one (`a:b/c@1.0.0#run`). An empty export
+    /// counts as none.
     pub fn parse(arg: &'a str) -> Entrypoint<'a> {
         match arg.split_once('#') {
             Some((path, export)) => {
@@ -34,39 +34,39 @@ impl<'a> Entrypoint<'a> {
         }
     }
 
-    /// The path alone: Linux programs may have a `#` in their name.
+    /// Takes the whole argument as the path, because Linux programs may have a `#` in their name.
     pub fn whole(arg: &'a str) -> Entrypoint<'a> {
         Entrypoint { path: arg, export: None }
     }
 
-    /// Whether the user meant a guest, as far as a name can tell.
+    /// Returns whether the name suggests that the user meant a guest.
     pub fn looks_like_wasm(&self) -> bool {
         self.export.is_some() || has_wasm_name(self.path)
     }
 }
 
 impl<'a> Process<'a> {
-    /// Its first argument, or nothing.
+    /// Returns the first argument, or an empty string.
     pub fn name(&self) -> &'a str {
         self.args.first().map_or("", String::as_str)
     }
 
-    /// Absolute paths in the container, the likeliest first: for a bare name the working directory
-    /// and every folder of PATH, else the path itself.
+    /// Returns the absolute paths in the container that the entrypoint may mean, the likeliest first. For a bare name
+    /// these are in the working directory and in every directory of PATH. Otherwise there is only the path itself.
     pub fn candidates(&self, entrypoint: &Entrypoint<'_>) -> Vec<PathBuf> {
         if entrypoint.path.is_empty() {
             return Vec::new();
         }
-        let from = |folder: &Path| Path::new("/").join(folder).join(entrypoint.path);
+        let from = |directory: &Path| Path::new("/").join(directory).join(entrypoint.path);
         let mut candidates = vec![from(self.cwd)];
         if !entrypoint.path.contains('/') {
-            let folders = self.search_path().filter(|folder| !folder.is_empty());
-            candidates.extend(folders.map(|folder| from(Path::new(folder))));
+            let directories = self.search_path().filter(|directory| !directory.is_empty());
+            candidates.extend(directories.map(|directory| from(Path::new(directory))));
         }
         candidates
     }
 
-    /// Where [`Process::candidates`] are, in words.
+    /// Describes where [`Process::candidates`] were looked for.
     pub fn looked(&self, entrypoint: &Entrypoint<'_>) -> String {
         let cwd = self.cwd.display();
         match entrypoint.path {
@@ -74,20 +74,20 @@ impl<'a> Process<'a> {
             path if path.starts_with('/') => format!("the container has no file {path}"),
             path if path.contains('/') => format!("the container has no file {path} from {cwd}"),
             path => {
-                let folders: Vec<_> = self.search_path().collect();
-                format!("there is no {path} in {cwd} nor in PATH ({})", folders.join(":"))
+                let directories: Vec<_> = self.search_path().collect();
+                format!("there is no {path} in {cwd} nor in PATH ({})", directories.join(":"))
             }
         }
     }
 
-    /// The folders of PATH.
+    /// Returns the directories of PATH.
     pub fn search_path(&self) -> impl Iterator<Item = &'a str> {
         let path = self.env.iter().rev().find_map(|entry| entry.strip_prefix("PATH="));
         path.unwrap_or_default().split(':')
     }
 }
 
-/// Whether a name says wasm, its text form, or code compiled from it.
+/// Returns whether the ending of a name says wasm, its text form, or code compiled from it.
 pub fn has_wasm_name(path: &str) -> bool {
     [".wasm", ".wat", ".cwasm"].iter().any(|ending| path.ends_with(ending))
 }

@@ -1,11 +1,11 @@
-//! Why an image cannot run, in the words its user reads in `kubectl describe` and in CI.
+//! Reasons why an image cannot run, as the user reads them in `kubectl describe` and in CI.
 
 use std::path::PathBuf;
 
-/// The image, or what was found in it, cannot run.
+/// A reason why the image, or something in it, cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
-    /// The entrypoint names a guest, and there is none: neither a file nor wasm layers.
+    /// The entrypoint names a guest, but there is no such file and no wasm layer.
     #[error(
         "entrypoint {entrypoint:?} not found: {looked}, and {image}; \
          give the path of a .wasm file in the image or on a volume, or an image with wasm layers"
@@ -13,68 +13,68 @@ pub enum Refusal {
     EntrypointNotFound {
         /// `process.args[0]`.
         entrypoint: String,
-        /// Which paths are not there.
+        /// The paths that do not exist.
         looked: String,
-        /// What containerd says of the image.
+        /// Why the image has no wasm layers.
         image: &'static str,
     },
-    /// The entrypoint is a folder, a device, a fifo or a socket.
-    #[error("entrypoint {path:?} is {found}; a regular file is wanted")]
+    /// The entrypoint is a directory, a device, a fifo or a socket.
+    #[error("entrypoint {path:?} is {found}; it must be a regular file")]
     NotAFile {
         /// The path in the container.
         path: PathBuf,
-        /// What it is, with its article.
+        /// What is there, with its article.
         found: &'static str,
     },
-    /// A file or layer that should be wasm is not.
+    /// A file or layer that must be wasm is not.
     #[error(
-        "{name} is not wasm: it {found}; a module or component is wanted, \
+        "{name} is not wasm: it {found}; it must be a module or component in \
          binary (\\0asm and 4 bytes of version) or text ((module or (component)"
     )]
     NotWasm {
         /// `process.args[0]`, or `layer` and its digest.
         name: String,
-        /// What it is in its place.
+        /// What the content is instead, as the end of a sentence.
         found: String,
     },
-    /// A layer that should be compressed is not.
+    /// A layer that must be compressed is not.
     #[error("{name} is not compressed with Zstandard, as its media type says: it {found}")]
     NotCompressed {
         /// `layer` and its digest.
         name: String,
-        /// What it is in its place.
+        /// What the content is instead, as the end of a sentence.
         found: String,
     },
-    /// Native code compiled elsewhere.
+    /// The file is native code that was compiled elsewhere.
     #[error(
-        "{name} holds precompiled native code, which is never run from an image: \
+        "{name} is precompiled native code, which is never run from an image: \
          ship the .wasm it was made from"
     )]
     Precompiled {
         /// As in [`Refusal::NotWasm`].
         name: String,
     },
-    /// Wasm beyond the limit.
-    #[error("{name} has {bytes} bytes of wasm; at most {limit} are allowed")]
+    /// There is more wasm than the limit allows.
+    #[error("{name} has {bytes} bytes of wasm; allowed is at most {limit}")]
     TooLarge {
         /// As in [`Refusal::NotWasm`], or `the image`.
         name: String,
-        /// In bytes.
+        /// Size in bytes.
         bytes: u64,
-        /// In bytes.
+        /// Limit in bytes.
         limit: u64,
     },
-    /// An image in too many parts.
-    #[error("the image has {count} wasm layers; at most {limit} are allowed")]
+    /// The image has too many wasm layers.
+    #[error("the image has {count} wasm layers; allowed is at most {limit}")]
     TooManyLayers {
-        /// The image's.
+        /// Number of wasm layers.
         count: usize,
-        /// The limit.
+        /// Limit.
         limit: usize,
     },
 }
 
-/// Refuses more wasm than is allowed.
+/// Refuses more wasm than the limit allows.
 ///
 /// # Errors
 /// [`Refusal::TooLarge`].

@@ -1,4 +1,4 @@
-//! What a file is, by its first bytes and never by its name alone.
+//! Recognises a file by its first bytes, and never by its name alone.
 
 use oci_spec::image::Descriptor;
 
@@ -6,63 +6,61 @@ use crate::Refusal;
 use crate::entrypoint::has_wasm_name;
 use crate::error::within_limit;
 
-/// What is read of a file to recognise it. Binary formats need 8 bytes; a text may open with a
-/// comment, and the longest licence people put there, Apache's, has 11 KiB.
+/// Number of bytes that are read to recognise a file. Binary formats need 8. A text may begin with a comment, and the
+/// longest licence in common use, Apache's, has 11 KiB.
 pub const HEAD_BYTES: usize = 16 << 10;
 
-/// How a file begins.
+/// The beginning of a file.
 #[derive(Debug, Clone)]
 pub struct Head {
-    /// Its first bytes, at most [`HEAD_BYTES`].
+    /// The first bytes, at most [`HEAD_BYTES`].
     pub bytes: Vec<u8>,
-    /// The size of all of it, in bytes.
+    /// Size of the whole file, in bytes.
     pub size: u64,
 }
 
-/// What can become of a file.
+/// How a file can be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Wasm, or its text form: a guest.
+    /// Wasm or its text form, which is a guest.
     Wasm,
-    /// Anything else: the kernel's to execute.
+    /// Anything else, which the kernel executes.
     Program,
 }
 
-/// What the bytes say.
+/// The format that the first bytes indicate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Header {
     /// A module or component.
     Wasm,
-    /// Its text form.
+    /// The text form of one.
     Text,
-    /// Native code of Wasmtime's.
+    /// Native code made by Wasmtime.
     Precompiled,
-    /// Wasm that ends before its header does.
+    /// Wasm that ends before its header is complete.
     Truncated,
     /// Anything else.
     Other,
 }
 
-/// How a module and a component begin (WebAssembly core specification, "Modules" of the binary format).
+/// Magic bytes of a module and of a component (WebAssembly core specification, "Modules" of the binary format).
 const WASM_MAGIC: &[u8] = b"\0asm";
-/// The magic, and a version of which half is a layer.
+/// Length of the magic and the version. Half of the version is the layer field.
 const WASM_HEADER_BYTES: usize = 8;
 
-/// How a frame of Zstandard begins (RFC 8878, section 3.1.1).
+/// Magic bytes of a Zstandard frame (RFC 8878, section 3.1.1).
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
 const ELF_MAGIC: &[u8] = b"\x7fELF";
-/// Where an ELF header has its OS ABI (elf(5), `EI_OSABI`).
+/// Offset of the OS ABI in an ELF header (elf(5), `EI_OSABI`).
 const ELF_OS_ABI: usize = 7;
-/// The OS ABI of what Wasmtime compiles, for this machine or for Pulley (`ELFOSABI_WASMTIME` of
-/// wasmtime-environ).
+/// OS ABI of code that Wasmtime compiles, for this machine or for Pulley (`ELFOSABI_WASMTIME` of wasmtime-environ).
 const OS_ABI_WASMTIME: u8 = 200;
 
 /// Recognises the file at a path of the container.
 ///
 /// # Errors
-/// [`Refusal::Precompiled`]; [`Refusal::NotWasm`] for a name that says wasm over content that is none;
-/// [`Refusal::TooLarge`].
+/// [`Refusal::Precompiled`]; [`Refusal::NotWasm`] if the name says wasm but the content is not; [`Refusal::TooLarge`].
 pub fn recognise(name: &str, head: &Head) -> Result<Kind, Refusal> {
     match classify(&head.bytes) {
         Header::Other if !has_wasm_name(name) => Ok(Kind::Program),
@@ -70,11 +68,11 @@ pub fn recognise(name: &str, head: &Head) -> Result<Kind, Refusal> {
     }
 }
 
-/// Checks how a layer begins, which its media type says is wasm, or wasm that is compressed: what is in that is seen where
-/// it is compiled.
+/// Checks the beginning of a layer whose media type says wasm or compressed wasm. The compile worker checks the
+/// compressed content when it unpacks it.
 ///
 /// # Errors
-/// As for a file with a name that says wasm; [`Refusal::NotCompressed`].
+/// As for a file whose name says wasm; [`Refusal::NotCompressed`].
 pub fn check_layer(layer: &Descriptor, head: &Head) -> Result<(), Refusal> {
     let name = format!("layer {}", layer.digest());
     if layer.media_type().as_ref() != provided::ZSTD_LAYER {
@@ -107,8 +105,8 @@ fn classify(head: &[u8]) -> Header {
     }
 }
 
-/// `(module` or `(component` after white space and comments (WebAssembly core specification, "White
-/// Space" of the text format).
+/// Returns whether a text begins with `(module` or `(component`, after white space and comments (WebAssembly core
+/// specification, "White Space" of the text format).
 fn is_text(text: &[u8]) -> bool {
     let Some(b'(') = skip_blank(text).first() else {
         return false;
@@ -132,7 +130,7 @@ fn skip_blank(mut text: &[u8]) -> &[u8] {
     }
 }
 
-/// What follows a block comment, which may hold others.
+/// Returns what follows a block comment, which may contain other block comments.
 fn skip_block(mut comment: &[u8]) -> &[u8] {
     let mut depth = 1;
     while depth > 0 {

@@ -1,12 +1,12 @@
-//! Which image runs how: one rule for the shim on the node and for the tools of CI.
+//! Decides how an image runs. The shim on the node and the tools for CI use the same rule.
 //!
-//! Read in this order: [`find`] here, which says what is at an entrypoint, and [`Entry::step`], which says what follows
-//! from it; `entrypoint` (what `process.args[0]` names, and where it may be), `links` (following symbolic links),
-//! `header` (what a file is, by its first bytes), `document` (index, manifest and config), `platform` and `containerd`
-//! (which image of an index a node takes, and what its containerd makes of the layers), `error`.
+//! Read in this order: [`find`] here, which returns what is at an entrypoint, and [`Entry::step`], which decides what
+//! to do with it; `entrypoint` (what `process.args[0]` names, and where it may be), `links` (following symbolic links),
+//! `header` (recognising a file by its first bytes), `document` (index, manifest and config), `platform` and
+//! `containerd` (which image of an index a node takes, and what its containerd does with the layers), `error`.
 //!
-//! There is no I/O here. Whoever asks brings the files: the shim those of a mounted root file system, the tools those of
-//! an image's layers. So both come to the same verdict.
+//! This crate does no I/O. The caller provides the files: the shim those of a mounted root file system, the tools those
+//! of an image's layers. So both give the same answer.
 #![forbid(unsafe_code)]
 
 mod containerd;
@@ -29,58 +29,58 @@ pub use header::{HEAD_BYTES, Head, check_layer};
 pub use links::{LINKS, Stopped, without_links};
 pub use platform::{Platform, by_choice, by_preference};
 
-/// What is at a path of the container.
+/// What exists at a path of the container.
 #[derive(Debug)]
 pub enum Found<F> {
     /// A regular file.
     File(F),
-    /// Something else.
+    /// Something other than a regular file.
     Other {
-        /// Where, in the container.
+        /// Path in the container.
         path: PathBuf,
-        /// What, with its article.
+        /// What is there, with its article.
         found: &'static str,
     },
-    /// Nothing.
+    /// Nothing exists there.
     Nothing,
 }
 
-/// What is at an entrypoint.
+/// What exists at an entrypoint.
 #[derive(Debug)]
 pub enum Entry<F> {
-    /// A file with wasm, or its text form.
+    /// A file with wasm or its text form.
     Guest(F),
-    /// Any other file: the kernel's to execute.
+    /// Any other file, which the kernel executes.
     Program(F),
-    /// No file.
+    /// Something other than a regular file.
     Other {
-        /// Where, in the container.
+        /// Path in the container.
         path: PathBuf,
-        /// What, with its article.
+        /// What is there, with its article.
         found: &'static str,
     },
-    /// Nothing.
+    /// Nothing exists there.
     Nothing,
 }
 
-/// What follows from what is at an entrypoint.
+/// What to do with an entrypoint.
 #[derive(Debug)]
 pub enum Step<F> {
-    /// This file is the guest.
+    /// Run this file as the guest.
     Guest(F),
-    /// It is a Linux program.
+    /// Run this file as a Linux program.
     Program(F),
-    /// The image's wasm layers are asked next: see [`of_layers`].
+    /// Look for the guest in the image's wasm layers (see [`of_layers`]).
     Layers,
 }
 
-/// What a process's first argument means, and what is there.
+/// Finds what a process's first argument means, and what exists there.
 ///
-/// A file whose own name has a `#` is that file; else the part before the first `#` is the path. `look` says what is at
-/// an absolute path of the container, `head` how a file begins.
+/// If a file's own name contains a `#`, the argument means that file. Otherwise the part before the first `#` is the
+/// path. `look` returns what exists at an absolute path of the container, and `head` returns the beginning of a file.
 ///
 /// # Errors
-/// Those of `look` and `head`, and [`Refusal`] of a file that is neither a guest nor a program.
+/// The errors of `look` and `head`, and [`Refusal`] if a file is neither a guest nor a program.
 pub fn find<'a, F, E: From<Refusal>>(
     process: &Process<'a>,
     mut look: impl FnMut(&Path) -> Result<Found<F>, E>,
@@ -108,7 +108,7 @@ pub fn find<'a, F, E: From<Refusal>>(
     Ok((parsed, entry))
 }
 
-/// The first of some paths that is a file; else what the first is that exists.
+/// Returns the first path that is a file. If there is none, returns what the first existing path is.
 fn first<F, E>(
     paths: &[PathBuf],
     mut look: impl FnMut(&Path) -> Result<Found<F>, E>,
@@ -125,10 +125,10 @@ fn first<F, E>(
 }
 
 impl<F> Entry<F> {
-    /// What follows from it.
+    /// Decides what to do with it.
     ///
     /// # Errors
-    /// [`Refusal::NotAFile`] where the entrypoint names a guest.
+    /// [`Refusal::NotAFile`] if the entrypoint names a guest.
     pub fn step(self, entrypoint: &Entrypoint<'_>) -> Result<Step<F>, Refusal> {
         match self {
             Entry::Guest(file) => Ok(Step::Guest(file)),
@@ -141,14 +141,14 @@ impl<F> Entry<F> {
     }
 }
 
-/// Why an image has no wasm layers: the one reason that a manifest can give.
+/// Why an image has no wasm layers. A manifest can give no other reason.
 pub const NO_LAYERS: &str = "the image has no wasm layers";
 
-/// The wasm layers that run, where no file is at the entrypoint; `None` for a Linux program, which the kernel will not
-/// find. `layers` are those of the image, or why there are none.
+/// Returns the wasm layers to run if no file exists at the entrypoint. Returns `None` for a Linux program, which the
+/// kernel will not find. `layers` are those of the image, or the reason why there are none.
 ///
 /// # Errors
-/// [`Refusal::EntrypointNotFound`] where the entrypoint names a guest.
+/// [`Refusal::EntrypointNotFound`] if the entrypoint names a guest.
 pub fn of_layers<L>(
     process: &Process<'_>,
     entrypoint: &Entrypoint<'_>,
@@ -165,7 +165,7 @@ pub fn of_layers<L>(
     }
 }
 
-/// The layers that are wasm, in order; none for an ordinary image.
+/// Returns the layers that are wasm, in order. An ordinary image has none.
 ///
 /// # Errors
 /// [`Refusal::TooManyLayers`], [`Refusal::TooLarge`].
@@ -180,12 +180,12 @@ pub fn wasm_layers(manifest: &Manifest) -> Result<Vec<&Descriptor>, Refusal> {
     Ok(layers)
 }
 
-/// Whether a layer is a module or a component.
+/// Returns whether a layer is a module or a component.
 pub fn is_wasm(layer: &Descriptor) -> bool {
     provided::WASM_LAYERS.contains(&layer.media_type().as_ref())
 }
 
-/// What a layer is called: by its title, or its digest.
+/// Returns the name of a layer: its title, or its digest.
 pub fn layer_name(layer: &Descriptor) -> String {
     let title = layer.annotations().as_ref().and_then(|it| it.get(provided::LAYER_TITLE));
     provided::layer_name(title.map(String::as_str), layer.digest().as_ref())

@@ -1,27 +1,27 @@
-//! Following symbolic links inside a container's file tree, as the kernel will (path_resolution(7)).
+//! Follows symbolic links inside a container's file tree, as the kernel will (path_resolution(7)).
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 
-/// Symbolic links on the way to a file: the kernel's own limit (path_resolution(7)).
+/// Limit of symbolic links on the way to a file. It is the kernel's own (path_resolution(7)).
 pub const LINKS: usize = 40;
 
-/// A path in the container, in bytes: the kernel's own limit (PATH_MAX).
+/// Limit of the length of a path in the container, in bytes. It is the kernel's own (PATH_MAX).
 const PATH_BYTES: usize = 4096;
 
-/// Why a path leads nowhere.
+/// Reason why a path cannot be resolved.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stopped<E> {
-    /// Too many links, such as those that lead to each other.
+    /// There are too many links, for example links to each other.
     Links,
-    /// A path longer than the kernel takes.
+    /// The path is longer than the kernel accepts.
     TooLong,
     /// The tree cannot be read.
     Tree(E),
 }
 
-/// The path without links: `link` says where an absolute path, of which all names but the last are no links, leads to if
-/// it is one. What does not exist stays.
+/// Resolves all links in a path. `link` returns the target of an absolute path if that is a link; all its names except
+/// the last must be free of links. A path that does not exist stays as it is.
 ///
 /// # Errors
 /// See [`Stopped`].

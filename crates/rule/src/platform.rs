@@ -1,4 +1,4 @@
-//! Platforms as containerd compares them, and which entry of an index it takes.
+//! Compares platforms as containerd does, and chooses the entry of an index that containerd takes.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use oci_spec::image::{Arch, Descriptor, Os};
 
 use crate::document::{Config, Index};
 
-/// A system, a processor and its variant, in containerd's normal form (its package `platforms`, `Normalize`).
+/// Operating system, processor and variant, in containerd's normal form (`Normalize` of its package `platforms`).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Platform {
     os: String,
@@ -16,7 +16,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Of these parts; without a system it is Linux, as containerd on a node takes it.
+    /// Makes a platform from its parts. An empty system means Linux, as for containerd on a node.
     pub fn new(os: &str, architecture: &str, variant: &str) -> Self {
         let (os, architecture) = (os.to_lowercase(), architecture.to_lowercase());
         let os = if os.is_empty() { "linux".into() } else { os };
@@ -39,24 +39,24 @@ impl Platform {
         Self { os, architecture: architecture.into(), variant: variant.into() }
     }
 
-    /// Linux on this machine's processor.
+    /// Returns Linux on this machine's processor.
     pub fn here() -> Self {
         Self::new("linux", std::env::consts::ARCH, "")
     }
 
-    /// What an image's config says.
+    /// Returns the platform in an image's config.
     pub fn of_config(config: &Config) -> Self {
         Self::new(&config.os, &config.architecture, &config.variant)
     }
 
-    /// What the entry of an index says; none where it says nothing.
+    /// Returns the platform of an index's entry, if the entry gives one.
     pub fn of_entry(entry: &Descriptor) -> Option<Self> {
         let platform = entry.platform().as_ref()?;
         let variant = platform.variant().as_deref().unwrap_or_default();
         Some(Self::new(&platform.os().to_string(), &platform.architecture().to_string(), variant))
     }
 
-    /// The platforms of which a node of this one runs images, the ones to prefer first (`platforms.Only`).
+    /// Returns the platforms whose images a node of this platform runs, the preferred ones first (`platforms.Only`).
     fn vector(&self) -> Vec<Self> {
         let version = self.variant.trim_start_matches('v').parse::<u32>();
         let with = |architecture: &str, version: u32| {
@@ -69,19 +69,20 @@ impl Platform {
                 vector.push(Self::new(&self.os, "386", ""));
             }
             "arm" => vector.extend((5..version.unwrap_or(0)).rev().map(|it| with("arm", it))),
-            // A 64-bit processor runs programs of the 32-bit ones, of any version.
+            // A 64-bit processor runs programs for 32-bit processors of any version.
             "arm64" => vector.extend((5..9).rev().map(|it| with("arm", it))),
             _ => {}
         }
         vector
     }
 
-    /// Whether both are of one system.
+    /// Returns whether both have the same operating system.
     pub fn is_of_system(&self, other: &Self) -> bool {
         self.os == other.os
     }
 
-    /// How soon an image of that platform is taken by a node of this one; none if it never is.
+    /// Returns how much a node of this platform prefers an image of that platform (0 is most), or `None` if the node
+    /// never takes it.
     pub fn rank(&self, image: &Self) -> Option<usize> {
         self.vector().iter().position(|it| it == image)
     }
@@ -90,7 +91,7 @@ impl Platform {
 impl FromStr for Platform {
     type Err = &'static str;
 
-    /// `linux/arm64`, `linux/arm/v7`.
+    /// Parses `linux/arm64` or `linux/arm/v7`.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.split('/').collect::<Vec<_>>().as_slice() {
             parts if parts.iter().any(|it| it.is_empty()) => {}
@@ -109,8 +110,8 @@ impl fmt::Display for Platform {
     }
 }
 
-/// The entry of an index that containerd's CRI takes on a node of that platform (`images.Manifest`): of those for it, the
-/// one for the platform to prefer; else the first that does not say for which it is.
+/// Returns the entry of an index that containerd's CRI takes on a node of that platform (`images.Manifest`): the
+/// preferred one of those for the platform, otherwise the first that gives no platform.
 pub fn choose<'a>(node: &Platform, index: &'a Index) -> Option<&'a Descriptor> {
     let rank = |entry: &&Descriptor| match Platform::of_entry(entry) {
         Some(platform) => node.rank(&platform),
@@ -119,18 +120,18 @@ pub fn choose<'a>(node: &Platform, index: &'a Index) -> Option<&'a Descriptor> {
     index.manifests.iter().filter(|it| rank(it).is_some()).min_by_key(rank)
 }
 
-/// An index's entries in the order in which the image of a Pod on a node of that platform is looked for: first the one
-/// that CRI takes, then those to prefer. A node that has pulled the first has no other, unless somebody imported it.
+/// Returns an index's entries in the order in which to look for the image of a Pod on a node of that platform: first
+/// the one that CRI takes, then by preference. A node that pulled the first has no other, unless somebody imported it.
 pub fn by_choice<'a>(node: &Platform, index: &'a Index) -> Vec<&'a Descriptor> {
     let chosen = choose(node, index);
     let others = by_preference(index).into_iter();
     chosen.into_iter().chain(others.filter(|it| Some(*it) != chosen)).collect()
 }
 
-/// An index's entries, the ones to prefer first: for wasm, for this machine, for none in particular,
-/// for other machines. Which of them containerd pulled is for its store to say.
+/// Returns an index's entries by preference: those for wasm, for this machine, without a platform, and for other
+/// machines. containerd's store shows which of them was pulled.
 ///
-/// It is for a container of which nothing says which entry it was made of, such as one of `ctr run`.
+/// It is meant for containers for which nothing records the entry that they were made from, such as those of `ctr run`.
 pub fn by_preference(index: &Index) -> Vec<&Descriptor> {
     let mut entries: Vec<_> = index.manifests.iter().filter(|it| !is_attestation(it)).collect();
     entries.sort_by_key(|entry| entry.platform().as_ref().map_or(2, preference));
@@ -145,14 +146,15 @@ fn preference(platform: &oci_spec::image::Platform) -> u8 {
     }
 }
 
-/// `wasip1/wasm` and later ones, `wasi/wasm` as it was called before, and whatever is put before
-/// `/wasm` next.
+/// Returns whether a platform is `wasip1/wasm` or a later one, `wasi/wasm` (the former name), or any future name before
+/// `/wasm`.
 fn is_wasm(platform: &oci_spec::image::Platform) -> bool {
     let os = platform.os().to_string();
     *platform.architecture() == Arch::Wasm || os == "wasi" || os.starts_with("wasip")
 }
 
-/// BuildKit puts an image's provenance beside it, for the platform `unknown/unknown`.
+/// Returns whether an entry is an attestation. BuildKit stores an image's provenance beside it, for the platform
+/// `unknown/unknown`.
 fn is_attestation(entry: &Descriptor) -> bool {
     let os = entry.platform().as_ref().map(|platform| platform.os().to_string());
     os.as_deref() == Some("unknown")
@@ -164,7 +166,7 @@ mod tests {
 
     use super::*;
 
-    /// An index of entries for these platforms: the first has size 0, the second 1.
+    /// Makes an index of entries for these platforms. The first has size 0, the second 1, and so on.
     fn index(platforms: &[Option<&str>]) -> Index {
         let mut manifests = Vec::new();
         for (size, platform) in platforms.iter().enumerate() {

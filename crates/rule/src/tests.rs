@@ -1,4 +1,4 @@
-//! What is at an entrypoint, over files of which only their first bytes are known.
+//! Tests of entrypoints over files of which only the first bytes are known.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use super::*;
 
 const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 
-/// What is found, over these files and a folder `/dir`.
+/// Returns what is found over these files and a directory `/dir`.
 fn found(arg: &str, files: &[(&str, &'static [u8])]) -> Result<(String, Option<String>), Refusal> {
     let files: BTreeMap<&Path, &[u8]> =
         files.iter().map(|(path, bytes)| (Path::new(*path), *bytes)).collect();
@@ -60,7 +60,7 @@ fn what_is_no_file_is_a_guest_s_layers_or_a_program_that_is_missing() {
     let error = found("/dir.wasm", &[]).unwrap_err();
     assert_eq!(
         error.to_string(),
-        "entrypoint \"/dir.wasm\" is a directory; a regular file is wanted"
+        "entrypoint \"/dir.wasm\" is a directory; it must be a regular file"
     );
 }
 

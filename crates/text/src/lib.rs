@@ -1,18 +1,19 @@
-//! Errors of libraries as one line of a log or of an event: `kubectl describe` shows no more of an error than that.
+//! Writes errors of libraries as one line of a log or of an event, because `kubectl describe` shows only one line of an
+//! error.
 #![forbid(unsafe_code)]
 
 use std::error::Error;
 use std::iter::successors;
 
-/// The causes of an error, the nearest first.
+/// Returns the causes of an error, the nearest first.
 pub fn causes<'a>(
     error: &'a (dyn Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     successors(error.source(), |&cause| cause.source())
 }
 
-/// An error and its causes, with colons between them. A cause that is already in the text is left out, because some errors
-/// write their causes themselves.
+/// Returns an error and its causes, separated by colons. A cause that the text already contains is left out, because
+/// some errors include their causes themselves.
 pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     causes(error).fold(error.to_string(), |text, cause| {
         let cause = cause.to_string();
@@ -20,7 +21,7 @@ pub fn with_causes(error: &(dyn Error + 'static)) -> String {
     })
 }
 
-/// A text without its line ends and indentation.
+/// Returns a text without line ends and indentation.
 pub fn on_one_line(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }

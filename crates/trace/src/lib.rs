@@ -1,13 +1,13 @@
-//! Where the time of a start goes: a line for each step that was finished, when the environment asks for it.
+//! Records where the time of a start goes: one line for each finished step, if the environment asks for it.
 //!
-//! `WASMTIME_SHIM_TRACE` names a file, which each process of the shim appends to ([`VARIABLE`]); `make bench-trace`
-//! sets it for its containerd and prints what comes out. The descriptor is inherited by fork, since a container's
-//! process no longer sees the path, and is closed by [`last`] or [`end`] before a guest's entry is called, or a program
-//! is executed. Where nothing is asked for, a step costs the reading of one static.
+//! `WASMTIME_SHIM_TRACE` names a file to which each process of the shim appends ([`VARIABLE`]). `make bench-trace` sets
+//! it for its containerd and prints the result. Processes inherit the descriptor by fork, because a container's process
+//! can no longer open the path. [`last`] or [`end`] closes it before a guest's entry is called or a program is
+//! executed. If the variable is not set, a step costs one read of a static.
 //!
-//! A line has, with a space between them: the clock at the step's begin and end (CLOCK_MONOTONIC, in nanoseconds;
-//! equal for a mark), the process's number in its pid namespace, the id that the shim was executed with, the kind
-//! of process, and the step's name up to the end of the line.
+//! A line has these fields, separated by a space: the clock at the begin and at the end of the step (CLOCK_MONOTONIC,
+//! in nanoseconds; equal for a mark), the process's pid in its pid namespace, the id that the shim was executed with,
+//! the kind of process, and the name of the step up to the end of the line.
 
 #![forbid(unsafe_code)]
 
@@ -23,26 +23,26 @@ use nix::time::{ClockId, clock_gettime};
 /// The environment variable with the path of the file.
 pub const VARIABLE: &str = "WASMTIME_SHIM_TRACE";
 
-/// The longest name that is written, in characters: some hold a path.
+/// Longest name that is written, in characters. Some names contain a path.
 const LONGEST: usize = 100;
 
 static ON: AtomicBool = AtomicBool::new(false);
 
 static TRACE: Mutex<Option<Trace>> = Mutex::new(None);
 
-/// Who writes where.
+/// The trace file and the identity of this process.
 struct Trace {
     file: File,
     id: String,
     process: &'static str,
 }
 
-/// A step that is under way; over when dropped.
+/// A step in progress. It ends when the value is dropped.
 #[derive(Debug)]
 #[must_use = "a span lasts as long as this value"]
 pub struct Span(Option<(i64, &'static str)>);
 
-/// Opens the file, if one is asked for. A trace that cannot be written is none.
+/// Opens the file if the environment names one. If the file cannot be opened, there is no trace.
 pub fn begin(process: &'static str, id: &str) {
     let Some(path) = env::var_os(VARIABLE) else { return };
     if let Ok(file) = File::options().append(true).create(true).open(path) {
@@ -51,24 +51,24 @@ pub fn begin(process: &'static str, id: &str) {
     }
 }
 
-/// Names this process, after a fork.
+/// Sets the name of this process after a fork.
 pub fn process(name: &'static str) {
     if let Some(trace) = trace().as_mut() {
         trace.process = name;
     }
 }
 
-/// Whether there is a trace.
+/// Returns whether a trace is written.
 pub fn is_on() -> bool {
     ON.load(Ordering::Relaxed)
 }
 
-/// A step from here to the end of the value.
+/// Starts a step that ends when the returned value is dropped.
 pub fn span(name: &'static str) -> Span {
     Span(is_on().then(|| (now(), name)))
 }
 
-/// Something that takes no time.
+/// Records an event that takes no time.
 pub fn mark(name: &str) {
     if is_on() {
         let now = now();
@@ -76,7 +76,7 @@ pub fn mark(name: &str) {
     }
 }
 
-/// The last mark of this process.
+/// Records the last event of this process and closes the file.
 pub fn last(name: &str) {
     mark(name);
     end();
@@ -90,7 +90,7 @@ pub fn end() {
     }
 }
 
-/// The file's descriptor, for who closes all others.
+/// Returns the file's descriptor, for code that closes all others.
 pub fn descriptor() -> Option<RawFd> {
     if is_on() { trace().as_ref().map(|trace| trace.file.as_raw_fd()) } else { None }
 }
@@ -108,7 +108,7 @@ fn now() -> i64 {
     time.map(|time| time.tv_sec() * 1_000_000_000 + time.tv_nsec()).unwrap_or_default()
 }
 
-/// One write(2), so that the lines of all processes stay whole.
+/// Writes the line with one write(2), so that the lines of all processes stay whole.
 fn write(start: i64, end: i64, name: &str) {
     if let Some(Trace { file, id, process }) = trace().as_mut() {
         let name: String = name.lines().next().unwrap_or_default().chars().take(LONGEST).collect();
@@ -127,7 +127,7 @@ mod tests {
     use std::fs;
     use std::process::Command;
 
-    /// Set in the process of its own in which the test is made: a trace is a process's.
+    /// Set in the separate process in which the test runs, because a trace belongs to a process.
     const INSIDE: &str = "WASMTIME_SHIM_TEST_TRACE";
 
     #[test]

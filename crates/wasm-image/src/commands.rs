@@ -1,4 +1,4 @@
-//! Each command, step by step.
+//! Runs each command, step by step.
 
 use std::fmt::Display;
 use std::io::{self, Write};
@@ -21,7 +21,7 @@ use crate::store::{Layout, output};
 use crate::transfer::{Source, Target};
 use crate::{build, componentize, convert, inspect, progress, sbom, scratch, transfer, warm};
 
-/// Answers what was asked.
+/// Runs a command.
 pub async fn run(command: Command) -> Result<()> {
     match command {
         Command::Build(it) => make(&it).await,
@@ -42,7 +42,7 @@ pub async fn run(command: Command) -> Result<()> {
 
 async fn make(asked: &Build) -> Result<()> {
     let name = asked.reference()?;
-    let scratch = scratch::Folder::new()?;
+    let scratch = scratch::Directory::new()?;
     let layout = Layout::create(scratch.path())?;
     let image = build::build(asked, &layout)?;
     warn(asked)?;
@@ -53,7 +53,7 @@ async fn make(asked: &Build) -> Result<()> {
     deliver(&source, &name, &asked.destination, &asked.registry, asked.format).await
 }
 
-/// Says what of a freshly built image will not run, or is not needed.
+/// Warns about parts of a new image that will not run or are not needed.
 fn warn(asked: &Build) -> Result<()> {
     let guests = asked.components.iter().map(|path| build::guest::Guest::read(path));
     let part = |it: build::guest::Guest| Part { name: it.name(), wasm: Ok(it.wasm) };
@@ -77,14 +77,14 @@ fn warn(asked: &Build) -> Result<()> {
 async fn turn_into_image(asked: &Convert) -> Result<()> {
     let name = tagged(&asked.tag)?;
     let source = Source::open(&asked.source, None, None, &asked.registry).await?;
-    let scratch = scratch::Folder::new()?;
+    let scratch = scratch::Directory::new()?;
     let layout = Layout::create(scratch.path())?;
     let image = convert::convert(asked, &source, &layout).await?;
     let made = Source::made(layout, image, name.clone(), source.origin.clone());
     deliver(&made, &name, &asked.destination, &asked.registry, asked.format).await
 }
 
-/// Puts an image that was made where it was asked for.
+/// Puts a new image where the command line asks for it.
 async fn deliver(
     source: &Source,
     name: &Reference,
@@ -162,7 +162,7 @@ fn report(done: &(impl Serialize + Display), format: Format) -> Result<()> {
     say(&in_form(done, format)?, false)
 }
 
-/// Reports a copy: on standard error where the image itself is on standard output.
+/// Reports a copy. The report goes to standard error if the image itself goes to standard output.
 fn report_copied(done: &transfer::Copied, format: Format, aside: bool) -> Result<()> {
     say(&in_form(done, format)?, aside)
 }
@@ -174,7 +174,7 @@ fn in_form(done: &(impl Serialize + Display), format: Format) -> Result<String> 
     })
 }
 
-/// Whoever reads it may have read enough (`| head`).
+/// Prints a text. It is no error if the reader has closed the pipe (`| head`).
 fn say(text: &str, aside: bool) -> Result<()> {
     if aside {
         progress::note(text);
@@ -188,7 +188,7 @@ fn say(text: &str, aside: bool) -> Result<()> {
     }
 }
 
-/// Reads the input, turns it into `what` and writes that.
+/// Reads the input, converts it into `what`, and writes the result.
 fn turn(it: &Turn, what: &str, turn: impl Fn(&[u8]) -> Result<Vec<u8>>) -> Result<()> {
     let made = turn(&crate::read(&it.input)?)
         .with_context(|| format!("cannot make {what} of {}", it.input.display()))?;

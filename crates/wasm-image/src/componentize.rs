@@ -1,14 +1,14 @@
-//! A core module of WASI 0.1 as a component of WASI 0.2.
+//! Turns a core module of WASI 0.1 into a component of WASI 0.2.
 //!
-//! For toolchains whose linker stops at the core module: what the guest asks of WASI 0.1 is answered
-//! by Wasmtime's adapter, which asks WASI 0.2 in turn.
+//! This is for toolchains whose linker stops at the core module. Wasmtime's adapter answers the guest's calls of WASI
+//! 0.1 by calls of WASI 0.2.
 
 use anyhow::{Result, ensure};
 use wasi_preview1_component_adapter_provider as adapter;
 use wasmparser::{Parser, Payload};
 use wit_component::ComponentEncoder;
 
-/// Encodes `module`: a command when it exports `_start`, otherwise a library of exports.
+/// Encodes `module` as a component: a command if it exports `_start`, otherwise a library of exports.
 pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
     ensure!(!Parser::is_component(module), "it is a component already");
     ensure!(Parser::is_core_wasm(module), "it does not have the header of a WebAssembly module");
@@ -23,7 +23,7 @@ pub fn componentize(module: &[u8]) -> Result<Vec<u8>> {
         .encode()
 }
 
-/// Whether a core module exports something of that name.
+/// Returns whether a core module has an export of that name.
 fn exports(module: &[u8], name: &str) -> Result<bool> {
     for payload in Parser::new(0).parse_all(module) {
         let Payload::ExportSection(section) = payload? else {

@@ -1,4 +1,4 @@
-//! Several components as the one that the node would make of them.
+//! Composes several components into one, as the node would.
 
 use std::fmt;
 use std::path::Path;
@@ -16,14 +16,14 @@ use crate::progress::{note, size};
 use crate::store::{blob, output};
 use crate::transfer::Source;
 
-/// What was made.
+/// The report of a composition.
 #[derive(Debug, Serialize)]
 struct Made {
-    /// The file.
+    /// Path of the file.
     output: String,
-    /// Its digest.
+    /// Digest of the component.
     digest: String,
-    /// Its size in bytes.
+    /// Size in bytes.
     size: u64,
     #[serde(flatten)]
     composition: Composition,
@@ -36,10 +36,10 @@ impl fmt::Display for Made {
     }
 }
 
-/// Writes the composition that was asked for.
+/// Writes the composition that the command line asks for.
 ///
 /// # Errors
-/// [`Error::CannotRun`] when the node could not make it.
+/// [`Error::CannotRun`] if the node could not make the composition.
 pub async fn run(asked: &Compose) -> Result<impl Serialize + fmt::Display + use<>> {
     let (title, parts) = parts(asked).await?;
     let refused = |reason| Error::CannotRun { image: title.clone(), reason };
@@ -51,7 +51,7 @@ pub async fn run(asked: &Compose) -> Result<impl Serialize + fmt::Display + use<
     Ok(Made { output, digest, size: wasm.len() as u64, composition })
 }
 
-/// Says that a component could be left out.
+/// Warns that a component is left out.
 pub fn warn_of_unused(name: &str) {
     note(&format!("warning: {name} is left out: nothing that is run imports from it"));
 }

@@ -1,37 +1,37 @@
-//! The composition of several components, as the node makes it.
+//! Composes several components as the node does.
 
 use std::fmt;
 
 use serde::Serialize;
 
-/// A module or component that is to be composed with others.
+/// A module or component to compose.
 #[derive(Debug)]
 pub struct Part {
-    /// What it is called: a file or a layer.
+    /// Name of the file or layer.
     pub name: String,
-    /// Its binary form, or why it has none.
+    /// Its binary form, or the reason why it has none.
     pub wasm: Result<Vec<u8>, String>,
 }
 
-/// How components are composed.
+/// A description of how components are composed.
 #[derive(Debug, Serialize)]
 pub struct Composition {
-    /// What is satisfied by what.
+    /// Each import and the export that satisfies it.
     pub wires: Vec<Wire>,
-    /// The components that nobody needs, by their names.
+    /// Names of the components that no other component imports from.
     pub unused: Vec<String>,
 }
 
 /// An import and the export that satisfies it.
 #[derive(Debug, Serialize)]
 pub struct Wire {
-    /// The component that imports.
+    /// Name of the component that imports.
     pub importer: String,
     /// The interface, with its version.
     pub import: String,
-    /// The component that exports.
+    /// Name of the component that exports.
     pub exporter: String,
-    /// The interface, perhaps with another version.
+    /// The interface, which may have another version.
     pub export: String,
 }
 
@@ -42,7 +42,8 @@ impl fmt::Display for Wire {
     }
 }
 
-/// Composes parts, of which the first is the application: the whole, and how it was made; or why it cannot be.
+/// Composes parts. The first is the application. Returns the composition and its description, or the reason why it is
+/// impossible.
 pub fn compose(parts: &[Part]) -> Result<(Part, Composition), String> {
     let layers: Vec<_> = parts.iter().map(layer).collect::<Result<_, _>>()?;
     let made = ::compose::compose(&layers, &provided::interfaces());

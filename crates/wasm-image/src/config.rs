@@ -1,3 +1,3 @@
-//! An image's config, as the shim reads it.
+//! The config of an image, as the shim reads it.
 
 pub use rule::{Config, is_wasm};

@@ -1,5 +1,6 @@
-//! What runs of what does not: an artifact as an image that needs no `command` - the same layer under another config - and
-//! an image for a platform of wasm with ordinary layers as one for the node's, whose files containerd unpacks.
+//! Converts an image that does not run into one that does. An artifact becomes an image that needs no `command`, with
+//! the same layer under another config. An image for a platform of wasm with ordinary layers becomes one for the node's
+//! platform, whose files containerd unpacks.
 
 use anyhow::{Context, Result, bail};
 use oci_client::Reference;
@@ -18,7 +19,7 @@ use crate::store::{Layout, compressed};
 use crate::transfer::Source;
 use crate::transfer::parts::is_index;
 
-/// Makes an image of an artifact or of another image, in `layout`.
+/// Converts an artifact or an image into an image in `layout`.
 pub async fn convert(
     asked: &args::Convert,
     source: &Source,
@@ -26,15 +27,16 @@ pub async fn convert(
 ) -> Result<Descriptor> {
     let (digest, bytes) = one(source).await?;
     let Ok(manifest) = serde_json::from_slice::<Manifest>(&bytes) else {
-        bail!("{digest} of {} is no image manifest", source.title());
+        bail!("{digest} of {} is not an image manifest", source.title());
     };
     match manifest.is_image() {
-        true => mended(asked, source, layout, &manifest, &bytes).await,
+        true => converted(asked, source, layout, &manifest, &bytes).await,
         false => of_artifact(asked, source, layout, &manifest).await,
     }
 }
 
-/// The digest and bytes of the manifest to convert: of an index, the first for wasm, or for any platform there is.
+/// Returns the digest and bytes of the manifest to convert. Of an index, it is the first for wasm, or else the first
+/// for any platform.
 async fn one(source: &Source) -> Result<(String, Vec<u8>)> {
     let mut manifest = source.image.clone();
     for _ in 0..=limits::INDEX_DEPTH {
@@ -42,16 +44,16 @@ async fn one(source: &Source) -> Result<(String, Vec<u8>)> {
         if !is_index(manifest.media_type().as_ref()) {
             return Ok((manifest.digest().to_string(), bytes));
         }
-        let what = || format!("{} of {} is not understood", manifest.digest(), source.title());
+        let what = || format!("cannot parse {} of {}", manifest.digest(), source.title());
         let mut entries = serde_json::from_slice::<Index>(&bytes).with_context(what)?.manifests;
-        // BuildKit puts an image's provenance beside it, for the platform `unknown/unknown`.
+        // BuildKit stores an image's provenance beside it, for the platform `unknown/unknown`.
         let named = |it: &Descriptor| it.platform().as_ref().map(platform).unwrap_or_default();
         entries.retain(|it| named(it) != "unknown/unknown");
         entries.sort_by_key(|it| !named(it).ends_with("/wasm"));
         let first = entries.into_iter().next();
         manifest = first.with_context(|| format!("the index of {} is empty", source.title()))?;
     }
-    bail!("{} has too many indexes in indexes", source.title())
+    bail!("{} nests too many indexes", source.title())
 }
 
 async fn of_artifact(
@@ -63,7 +65,7 @@ async fn of_artifact(
     let found = the_guest(source, manifest)?;
     let bytes = source.read(found, provided::WASM_BYTES).await?;
     let name = args::tagged(&asked.tag)?;
-    // By the name that containerd and the shim know it by; the content is the same.
+    // Use the media type that containerd and the shim know. The content is the same.
     let suffix = if is_compressed(found) { compressed::SUFFIX } else { "" };
     let mut layer = layout.add(&format!("application/wasm{suffix}"), &bytes)?;
     let own = found.annotations().as_ref().and_then(|it| it.get(provided::LAYER_TITLE));
@@ -92,7 +94,7 @@ async fn of_artifact(
     index::of(layout, &platforms, annotations()?, image)
 }
 
-/// The artifact's one layer.
+/// Returns the artifact's only layer.
 fn the_guest<'a>(source: &Source, manifest: &'a Manifest) -> Result<&'a Descriptor> {
     match manifest.layers.iter().filter(|it| is_wasm(it)).collect::<Vec<_>>().as_slice() {
         [layer] => Ok(layer),
@@ -106,14 +108,14 @@ fn is_compressed(layer: &Descriptor) -> bool {
     layer.media_type().as_ref().ends_with(compressed::SUFFIX)
 }
 
-/// By the last part of the image's name, where the artifact's layer has none.
+/// Returns the last part of the image's name, for a layer without a name.
 fn file_name(name: &Reference) -> String {
     let repository = name.repository();
     format!("{}.wasm", repository.rsplit('/').next().unwrap_or(repository))
 }
 
-/// The image for other platforms: config and manifest as they are, but for what has to be another.
-async fn mended(
+/// Returns the image for other platforms. Config and manifest only change where they must.
+async fn converted(
     asked: &args::Convert,
     source: &Source,
     layout: &Layout,
@@ -121,7 +123,7 @@ async fn mended(
     bytes: &[u8],
 ) -> Result<Descriptor> {
     let config = source.read(&manifest.config, limits::JSON_BYTES).await?;
-    let what = || format!("the config of {} is not understood", source.title());
+    let what = || format!("cannot parse the config of {}", source.title());
     let known: Config = serde_json::from_slice(&config).with_context(what)?;
     let files: Vec<_> = manifest.layers.iter().filter(|it| !is_wasm(it)).collect();
     if known.architecture != "wasm" || files.is_empty() {
@@ -129,7 +131,7 @@ async fn mended(
             true => "has no ordinary layers",
             false => "is not for a platform of wasm",
         };
-        bail!("{} is an image already that needs no mending: it {why}", source.title());
+        bail!("{} is already an image that needs no conversion: it {why}", source.title());
     }
     for layer in &manifest.layers {
         layout.take(layer, &source.file(layer).await?)?;
@@ -160,12 +162,12 @@ async fn mended(
     index::of(layout, &platforms, Value::Null, image)
 }
 
-/// The media type that a manifest states of itself.
+/// Returns the media type that a manifest states for itself.
 fn source_type(manifest: &Value) -> String {
     manifest["mediaType"].as_str().unwrap_or(media_type::MANIFEST).to_owned()
 }
 
-/// What else was asked for.
+/// Applies the other options of the command line.
 fn set(config: &mut Value, asked: &args::Convert) {
     if !asked.entrypoint.is_empty() {
         config["config"]["Entrypoint"] = json!(asked.entrypoint);
@@ -178,7 +180,8 @@ fn set(config: &mut Value, asked: &args::Convert) {
     }
 }
 
-/// containerd counts the layers that it unpacks, and refuses an image that counts others: wasm layers are taken out.
+/// Removes the wasm layers from the config's list, because containerd counts the layers that it unpacks and refuses an
+/// image that lists others.
 fn count(config: &mut Value, manifest: &Manifest) {
     let diff_ids = config.pointer_mut("/rootfs/diff_ids").and_then(Value::as_array_mut);
     let Some(diff_ids) = diff_ids else { return };

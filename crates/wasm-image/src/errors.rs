@@ -1,132 +1,133 @@
-//! What can go wrong in ways that a script may want to tell apart, and the exit code of each.
+//! Errors that a script may want to distinguish, each with an exit code.
 
 use std::io::ErrorKind;
 use std::path::Path;
 use std::time::Duration;
 
-/// An error with an exit code of its own. Its text is one sentence that names what and where.
+/// An error with an exit code of its own. Its text is one sentence that names the fault and the place.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The command line asks for something that cannot be, which only its meaning tells.
+    /// The command line is well-formed but its meaning is invalid.
     #[error("{0}")]
     Usage(String),
-    /// A name that leads nowhere.
+    /// Something does not exist.
     #[error("{place} has no {what}")]
     NotFound {
-        /// The repository, archive or folder.
+        /// The repository, archive or directory.
         place: String,
-        /// What was asked for.
+        /// What does not exist.
         what: String,
     },
-    /// HTTP 401 and 403.
+    /// The registry answered HTTP 401 or 403.
     #[error("{registry} does not let {who} {what} (HTTP {status}){detail}: {advice}")]
     Denied {
         /// Host and port.
         registry: String,
-        /// Whose credentials were sent, in words.
+        /// Owner of the credentials that were sent, as text.
         who: String,
-        /// What was attempted.
+        /// The action that was attempted.
         what: String,
-        /// The answer.
+        /// Status of the answer.
         status: u16,
-        /// What the registry said about it, in brackets or nothing.
+        /// Message of the registry in brackets, or nothing.
         detail: String,
         /// What to do.
         advice: String,
     },
-    /// Credentials that are configured and cannot be had.
+    /// Credentials are configured but cannot be read.
     #[error("{0}")]
     Credentials(String),
     /// The shim cannot run the image.
     #[error("{image} cannot run on wasmtime-shim {}: {reason}", env!("CARGO_PKG_VERSION"))]
     CannotRun {
-        /// Which image or file.
+        /// The image or file.
         image: String,
-        /// Why, such as an import that is missing.
+        /// The reason, such as a missing import.
         reason: String,
     },
-    /// A registry that may answer better later: 429, 5xx, a connection that is refused or cut.
+    /// The registry may succeed later: it answered 429 or 5xx, or a connection was refused or cut.
     #[error("{registry} cannot be used to {what}: {reason}{attempts}")]
     Unavailable {
         /// Host and port.
         registry: String,
-        /// What was attempted.
+        /// The action that was attempted.
         what: String,
-        /// The answer, or what became of the connection.
+        /// The answer, or the fault of the connection.
         reason: String,
-        /// What the registry asked to wait (HTTP `Retry-After`).
+        /// The wait that the registry asked for (HTTP `Retry-After`).
         wait: Option<Duration>,
-        /// How often it was tried, in words; empty while it still is.
+        /// Number of attempts as text. Empty while there are more.
         attempts: String,
     },
-    /// Any other answer that is no success.
+    /// The registry gave any other answer without success.
     #[error("{registry} refuses to {what}: {reason}")]
     Refused {
         /// Host and port.
         registry: String,
-        /// What was attempted.
+        /// The action that was attempted.
         what: String,
         /// The answer's status and message.
         reason: String,
     },
-    /// An answer that no registry gives (OCI distribution specification): that of a proxy, a portal or a web server.
+    /// The answer is none that a registry gives (OCI distribution specification). It may be from a proxy, a portal or a
+    /// web server.
     #[error("cannot {what}: {registry} does not answer as a registry does: {reason}")]
     NoRegistry {
         /// Host and port.
         registry: String,
-        /// What was attempted.
+        /// The action that was attempted.
         what: String,
         /// The answer, and what was expected.
         reason: String,
     },
-    /// A server with which there can be no TLS.
+    /// TLS with the server fails.
     #[error("cannot {what}: there is no TLS with {registry}: {reason}")]
     Tls {
         /// Host and port.
         registry: String,
-        /// What was attempted.
+        /// The action that was attempted.
         what: String,
-        /// Why, and what to do.
+        /// The reason, and what to do.
         reason: String,
     },
-    /// A registry that leads away from HTTPS.
+    /// The registry redirects away from HTTPS.
     #[error("cannot {what}: {registry} leads to {url}, where nothing is encrypted")]
     Unencrypted {
         /// Host and port.
         registry: String,
-        /// What was attempted.
+        /// The action that was attempted.
         what: String,
-        /// Scheme, host and port of the other place.
+        /// Scheme, host and port of the other server.
         url: String,
     },
-    /// Content that is not what its digest says.
+    /// Content does not match its digest.
     #[error("{place} has other content for {expected}: its digest is {found}")]
     Digest {
-        /// The repository, archive or folder.
+        /// The repository, archive or directory.
         place: String,
-        /// The digest that names it.
+        /// The expected digest.
         expected: String,
-        /// That of the bytes that are there.
+        /// Digest of the bytes that were found.
         found: String,
     },
-    /// Content of another length than stated.
+    /// Content has another length than stated.
     #[error("{place} has {found} for {digest}, which is stated to have {stated} bytes")]
     Size {
-        /// The repository, archive or folder.
+        /// The repository, archive or directory.
         place: String,
-        /// Which content.
+        /// Digest of the content.
         digest: String,
-        /// Its length by the manifest.
+        /// Length in the manifest.
         stated: u64,
-        /// What there is instead, in words.
+        /// What was found instead, as text.
         found: String,
     },
-    /// More than a limit.
-    #[error("{what} has {size} bytes, and {limit} are allowed")]
+    /// Something is larger than a limit.
+    #[error("{what} has {size} bytes; allowed is at most {limit}")]
     TooLarge {
-        /// What, and where.
+        /// The content and its place.
         what: String,
-        /// Its size in bytes, at least.
+        /// Size in bytes, at least.
         size: u64,
         /// The limit in bytes.
         limit: u64,
@@ -134,7 +135,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// The exit code, as `--help` lists them.
+    /// Returns the exit code, as `--help` lists them.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Usage(_) => 2,
@@ -152,12 +153,12 @@ impl Error {
         }
     }
 
-    /// Whether the same request may succeed a little later.
+    /// Returns whether the same request may succeed a little later.
     pub fn is_passing(&self) -> bool {
         matches!(self, Error::Unavailable { .. })
     }
 
-    /// What the registry asked to wait.
+    /// Returns the wait that the registry asked for.
     pub fn asked_wait(&self) -> Option<Duration> {
         match self {
             Error::Unavailable { wait, .. } => *wait,
@@ -165,7 +166,7 @@ impl Error {
         }
     }
 
-    /// The same error, told after so many attempts.
+    /// Adds the number of attempts to the error.
     pub fn after(mut self, count: u32) -> Self {
         if let Error::Unavailable { attempts, .. } = &mut self {
             *attempts = match count {
@@ -177,23 +178,23 @@ impl Error {
     }
 }
 
-/// The exit code of any error: that of the first in its chain that has one of its own.
+/// Returns the exit code of any error: that of the first error in its chain that has one.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(|it| it.downcast_ref::<Error>()).map_or(1, Error::exit_code)
 }
 
-/// The error of a file or folder that cannot be read: [`Error::NotFound`] where there is none.
+/// Returns the error for a file or directory that cannot be read: [`Error::NotFound`] if it does not exist.
 pub fn unreadable(path: &Path, error: std::io::Error) -> anyhow::Error {
     match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => {
-            let what = format!("file or folder {}", path.display());
+            let what = format!("file or directory {}", path.display());
             Error::NotFound { place: "this machine".into(), what }.into()
         }
         _ => anyhow::Error::new(error).context(format!("cannot read {}", path.display())),
     }
 }
 
-/// Fails when `what` is larger than a limit.
+/// Fails if `what` is larger than a limit.
 pub fn within(limit: u64, what: impl FnOnce() -> String, size: u64) -> Result<(), Error> {
     match size > limit {
         true => Err(Error::TooLarge { what: what(), size, limit }),

@@ -1,10 +1,11 @@
-//! `wasm-image` builds, moves and explains OCI images of WebAssembly guests: the tool of CI.
+//! `wasm-image` builds, moves and explains OCI images of WebAssembly guests. It is the tool for CI.
 //!
-//! Read [`args`] for what can be asked, and [`commands`] for how each is answered. An image is always a layout on disk
-//! ([`store`]) while it is worked on; [`build`] makes one from files, [`convert`] from an artifact or another image, [`compose`] makes one component of several, and [`transfer`]
-//! moves it between a [`place`] and another, such as a [`registry`]. [`sbom`] says what is in it. [`inspect`] only reads, [`warm`] asks the node. [`componentize`] stands
-//! apart: it turns a WASI 0.1 core module into a WASI 0.2 component. What goes wrong has its exit code in [`errors`];
-//! what is temporary is in [`scratch`], so that nothing is left when the program is interrupted.
+//! Read [`args`] for the command line, and [`commands`] for the steps of each command. An image is always a layout on
+//! disk ([`store`]) while a command works on it. [`build`] makes an image from files, [`convert`] from an artifact or
+//! another image, and [`compose`] makes one component from several. [`transfer`] moves an image from one [`place`] to
+//! another, such as a [`registry`]. [`sbom`] lists what is in it. [`inspect`] only reads, and [`warm`] asks the node.
+//! [`componentize`] is independent: it turns a WASI 0.1 core module into a WASI 0.2 component. [`errors`] has the exit
+//! codes. [`scratch`] has the temporary files, so that nothing is left when the program is interrupted.
 #![forbid(unsafe_code)]
 
 mod args;
@@ -41,7 +42,7 @@ use tokio::time::timeout;
 
 use args::{Args, Command};
 
-/// The exit code after ctrl-C, as shells have it.
+/// Exit code after ctrl-C, as in shells.
 const INTERRUPTED: u8 = 130;
 
 fn main() -> ExitCode {
@@ -62,13 +63,13 @@ fn runtime() -> Result<Runtime> {
 
 fn block_on(runtime: Runtime, args: Args) -> Result<u8> {
     let done = runtime.block_on(run(args));
-    // A command that was interrupted may never end by itself.
+    // The thread of an interrupted command may never end by itself.
     runtime.shutdown_background();
     done
 }
 
-/// Runs the command on a thread of its own, because it may unpack or hash for minutes, or wait for a helper, without
-/// looking up; one that is interrupted takes its temporary files along.
+/// Runs the command on a thread of its own, because it may unpack, hash or wait for a helper for minutes without a
+/// break. If it is interrupted, its temporary files are removed.
 async fn run(args: Args) -> Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -76,18 +77,18 @@ async fn run(args: Args) -> Result<u8> {
     let tidies = matches!(args.command, Command::Warm(_));
     let mut command = spawn_blocking(move || runtime.block_on(commands::run(args.command)));
     tokio::select! {
-        done = &mut command => return done.context("the command broke down")?.map(|()| 0),
+        done = &mut command => return done.context("the command panicked")?.map(|()| 0),
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
     scratch::clear();
     if tidies && timeout(limits::TIDY_TIME, command).await.is_err() {
-        progress::note("what was made on the node is left behind: containerd does not answer");
+        progress::note("cannot remove what was made on the node: containerd does not answer");
     }
     Ok(INTERRUPTED)
 }
 
-/// Reads a whole file; the error names it.
+/// Reads a whole file. The error names it.
 fn read(path: &Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|error| errors::unreadable(path, error))
 }

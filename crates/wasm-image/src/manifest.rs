@@ -4,7 +4,7 @@ use oci_spec::image::Platform;
 
 pub use rule::{Index, Manifest};
 
-/// What a platform is called: `linux/amd64`, `linux/arm/v7`.
+/// Returns the name of a platform: `linux/amd64` or `linux/arm/v7`.
 pub fn platform(platform: &Platform) -> String {
     let variant = platform.variant().iter().map(|it| format!("/{it}")).collect::<String>();
     format!("{}/{}{variant}", platform.os(), platform.architecture())

@@ -1,4 +1,4 @@
-//! Where an image is or is to be: the operands of `push`, `pull`, `copy`, `convert` and `inspect`.
+//! The places of images: operands of `push`, `pull`, `copy`, `convert` and `inspect`.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
@@ -10,20 +10,21 @@ use crate::store::Layout;
 use crate::store::archive::is_named_so;
 use crate::store::output::is_stdout;
 
-/// A place of images.
+/// A place of an image.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Place {
     /// An image in a registry.
     Registry(Reference),
-    /// A folder with an OCI image layout.
+    /// A directory with an OCI image layout.
     Layout(PathBuf),
-    /// A layout in a tar file, compressed or not; `-` is standard output.
+    /// A layout in a tar file, which may be compressed. `-` is standard output.
     Archive(PathBuf),
 }
 
 impl Place {
-    /// A path, by its form: `-`, absolute, beginning with a dot, ending as an archive's does, or a layout that is there;
-    /// else a reference. `docker://`, `oci:` and `oci-archive:` say which it is, as for `skopeo`.
+    /// Parses an operand. It is a path if it is `-`, is absolute, begins with a dot, has the ending of an archive, or
+    /// names an existing layout. Otherwise it is a reference. The prefixes `docker://`, `oci:` and `oci-archive:`
+    /// decide explicitly, as for `skopeo`.
     ///
     /// # Errors
     /// [`Error::Usage`].
@@ -45,8 +46,8 @@ impl Place {
         }
     }
 
-    /// A place on disk: an archive when its name ends as one's does or it is standard output (`-`), else a layout; what
-    /// is there decides first.
+    /// Returns the place of a path on disk. An existing file or directory decides first. Otherwise it is an archive if
+    /// its name has the ending of one or it is standard output (`-`), and a layout if not.
     pub fn of_path(path: &Path) -> Self {
         let is_there = fs::metadata(path).map(|it| it.is_dir());
         let is_archive = is_there.map_or(is_named_so(path), |is_dir| !is_dir);
@@ -56,13 +57,13 @@ impl Place {
         }
     }
 
-    /// Whether it is standard output, where nothing else can be written then.
+    /// Returns whether it is standard output. Nothing else may be written there then.
     pub fn is_stdout(&self) -> bool {
         matches!(self, Place::Archive(path) if is_stdout(path))
     }
 }
 
-/// Reads an image's name, as containerd spells it.
+/// Parses an image's name as containerd does.
 ///
 /// # Errors
 /// [`Error::Usage`].
@@ -119,8 +120,8 @@ mod tests {
 
     #[test]
     fn what_is_there_decides_what_a_path_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let tar = folder.path().join("x.tar");
+        let directory = tempfile::tempdir().unwrap();
+        let tar = directory.path().join("x.tar");
         assert_eq!(Place::of_path(&tar), Place::Archive(tar.clone()));
         std::fs::create_dir(&tar).unwrap();
         assert_eq!(Place::of_path(&tar), Place::Layout(tar));

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 
-/// What an image runs on, in Go's words: `linux/amd64`, `wasip1/wasm`.
+/// A platform with Go's names: `linux/amd64`, `wasip1/wasm`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Platform {
     /// `linux`, `wasip1`, …
@@ -12,7 +12,7 @@ pub struct Platform {
 }
 
 impl Platform {
-    /// Linux on this machine's architecture.
+    /// Returns Linux on this machine's architecture.
     pub fn host() -> Self {
         let architecture = match std::env::consts::ARCH {
             "x86_64" => "amd64",
@@ -22,25 +22,26 @@ impl Platform {
         Self { os: "linux".into(), architecture: architecture.into() }
     }
 
-    /// Of a core module.
+    /// Returns the platform of a core module.
     pub fn wasip1() -> Self {
         Self { os: "wasip1".into(), architecture: "wasm".into() }
     }
 
-    /// Of a component, whatever version of WASI it uses (TAG Runtime, "Wasm OCI Artifact").
+    /// Returns the platform of a component of any version of WASI (TAG Runtime, "Wasm OCI Artifact").
     pub fn wasip2() -> Self {
         Self { os: "wasip2".into(), architecture: "wasm".into() }
     }
 }
 
 impl Platform {
-    /// Whether a platform is this one: a variant of its processor is.
+    /// Returns whether the text names this platform. A variant of its architecture counts as well.
     pub fn is(&self, platform: &str) -> bool {
         let own = self.to_string();
         platform.strip_prefix(&own).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 
-    /// Whether its files are not unpacked for: containerd 2.3 and later unpack those of the node's own platform alone.
+    /// Returns whether this is a platform of wasm. containerd 2.3 and later unpack no files for it, because they only
+    /// do so for the node's platform.
     pub fn is_wasm(&self) -> bool {
         self.architecture == "wasm"
     }

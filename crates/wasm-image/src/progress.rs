@@ -1,15 +1,15 @@
-//! What is being done, on standard error: bars on a terminal, a line each thing otherwise.
+//! Reports progress on standard error: with bars on a terminal, otherwise with one line for each step.
 
 use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// Shows how one blob is getting on; dropped, it is taken away.
+/// The progress of one blob. Its bar disappears when it is dropped.
 #[derive(Debug)]
 pub struct Bar(ProgressBar);
 
 impl Bar {
-    /// For a blob of that many bytes; `what` is such as "sending sha256:0123…".
+    /// Shows a blob of that many bytes. `what` is, for example, "sending sha256:0123…".
     pub fn new(what: &str, length: u64) -> Self {
         if !std::io::stderr().is_terminal() {
             note(&format!("{what} ({})", size(length)));
@@ -24,7 +24,7 @@ impl Bar {
         Self(bar)
     }
 
-    /// So many bytes are done.
+    /// Sets the number of finished bytes.
     pub fn at(&self, bytes: u64) {
         self.0.set_position(bytes);
     }
@@ -36,12 +36,12 @@ impl Drop for Bar {
     }
 }
 
-/// A line about what happens.
+/// Prints one line.
 pub fn note(text: &str) {
     eprintln!("{}", printable(text));
 }
 
-/// A text as a terminal may have it: names and messages of others could be commands to it.
+/// Escapes a text for a terminal, because foreign names and messages could contain commands to it.
 pub fn printable(text: &str) -> String {
     let shown = |it: char| match it {
         '\n' => it.to_string(),
@@ -51,7 +51,7 @@ pub fn printable(text: &str) -> String {
     text.chars().map(shown).collect()
 }
 
-/// A size in bytes, for people.
+/// Formats a size in bytes for people.
 pub fn size(bytes: u64) -> String {
     indicatif::BinaryBytes(bytes).to_string()
 }

@@ -1,5 +1,5 @@
-//! Temporary folders and files. Each is gone once it is dropped; all are when the program is interrupted, whatever the
-//! thread that works with them is in the middle of.
+//! Temporary directories and files. Each is removed when it is dropped. All are removed when the program is
+//! interrupted, whatever the thread that uses them is doing.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};
@@ -12,37 +12,37 @@ use tempfile::{NamedTempFile, TempDir};
 
 use crate::progress;
 
-/// All there are in this process.
+/// All temporary paths of this process.
 static LIST: List = List(Mutex::new(Listed { paths: BTreeSet::new(), is_closed: false }));
 
-/// How often a folder is removed that something is still put into: what was under way when the list was closed.
+/// Number of attempts to remove a directory into which a thread still writes when the list is closed.
 const ATTEMPTS: u32 = 20;
 
-/// The wait between these.
+/// Wait between these attempts.
 const WAIT: Duration = Duration::from_millis(10);
 
-/// A temporary folder.
+/// A temporary directory.
 #[derive(Debug)]
-pub struct Folder {
-    // Removed before it is taken off the list.
-    folder: TempDir,
+pub struct Directory {
+    // This is removed before its entry is taken off the list.
+    directory: TempDir,
     _entry: Entry,
 }
 
-impl Folder {
-    /// An empty one where temporary folders belong.
+impl Directory {
+    /// Makes an empty directory in the usual place.
     pub fn new() -> io::Result<Self> {
-        let (folder, entry) = LIST.add(tempfile::tempdir, TempDir::path)?;
-        Ok(Self { folder, _entry: entry })
+        let (directory, entry) = LIST.add(tempfile::tempdir, TempDir::path)?;
+        Ok(Self { directory, _entry: entry })
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        self.directory.path()
     }
 }
 
-/// A temporary file that is written.
+/// A temporary file that is being written.
 #[derive(Debug)]
 pub struct File {
     file: NamedTempFile,
@@ -50,16 +50,16 @@ pub struct File {
 }
 
 impl File {
-    /// The file that `make` makes.
+    /// Makes a file with `make`, and lists it.
     pub fn new(make: impl FnOnce() -> io::Result<NamedTempFile>) -> io::Result<Self> {
         let (file, entry) = LIST.add(make, NamedTempFile::path)?;
         Ok(Self { file, entry })
     }
 
-    /// Makes it the file at `place`, at once; it is temporary no longer.
+    /// Moves the file to `place` in one step. It is not temporary any more.
     pub fn put(self, place: &Path) -> io::Result<()> {
         self.file.persist(place)?;
-        // Not before: it would stay if the program were interrupted in between.
+        // If this came first, the file would stay if the program were interrupted in between.
         drop(self.entry);
         Ok(())
     }
@@ -75,12 +75,12 @@ impl Write for File {
     }
 }
 
-/// Removes what there is; from now on, nothing is made any more.
+/// Removes all temporary paths. Afterwards, no new ones can be made.
 pub fn clear() {
     LIST.clear();
 }
 
-/// What is to be removed when the program is interrupted.
+/// The paths to remove when the program is interrupted.
 #[derive(Debug)]
 struct List(Mutex<Listed>);
 
@@ -91,7 +91,7 @@ struct Listed {
 }
 
 impl List {
-    /// Makes something and lists it, with no moment in between.
+    /// Makes something and lists it in one step.
     fn add<T>(
         &'static self,
         make: impl FnOnce() -> io::Result<T>,
@@ -99,7 +99,7 @@ impl List {
     ) -> io::Result<(T, Entry)> {
         let mut listed = self.lock();
         if listed.is_closed {
-            return Err(io::Error::other("the program is being ended"));
+            return Err(io::Error::other("the program is ending"));
         }
         let made = make()?;
         let path = path(&made).to_owned();
@@ -114,7 +114,7 @@ impl List {
         drop(listed);
         for path in paths {
             if let Err(error) = remove(&path) {
-                progress::note(&format!("{} is left behind: {error}", path.display()));
+                progress::note(&format!("cannot remove {}: {error}", path.display()));
             }
         }
     }
@@ -124,7 +124,7 @@ impl List {
     }
 }
 
-/// Keeps a path on the list.
+/// Keeps a path on the list until it is dropped.
 #[derive(Debug)]
 struct Entry {
     list: &'static List,
@@ -161,11 +161,11 @@ mod tests {
     #[test]
     fn all_that_is_listed_is_removed_and_nothing_is_made_after() {
         let list = list();
-        let (folder, _one) = list.add(tempfile::tempdir, TempDir::path).unwrap();
+        let (directory, _one) = list.add(tempfile::tempdir, TempDir::path).unwrap();
         let (file, _two) = list.add(NamedTempFile::new, NamedTempFile::path).unwrap();
-        fs::write(folder.path().join("blob"), "1").unwrap();
+        fs::write(directory.path().join("blob"), "1").unwrap();
         list.clear();
-        assert!(!folder.path().exists() && !file.path().exists());
+        assert!(!directory.path().exists() && !file.path().exists());
         assert!(list.add(tempfile::tempdir, TempDir::path).is_err());
     }
 
@@ -178,9 +178,9 @@ mod tests {
 
     #[test]
     fn a_file_that_has_its_place_stays() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("image.tar");
-        let file = File::new(|| NamedTempFile::new_in(folder.path())).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("image.tar");
+        let file = File::new(|| NamedTempFile::new_in(directory.path())).unwrap();
         file.put(&place).unwrap();
         assert!(place.exists());
     }

@@ -1,7 +1,7 @@
-//! Prints its configuration, which it has through `wasi:config`.
+//! Prints its configuration, which it reads through `wasi:config`.
 //!
-//! Without arguments all of it, `KEY=VALUE` on a line each; with keys, their values. `follow KEY` prints the value, and from then
-//! on each other value that the key gets. What cannot be read is told on stderr, and the exit code is 1.
+//! Without arguments it prints everything, one `KEY=VALUE` per line; with keys, it prints their values. `follow KEY` prints the
+//! value, and each later value of the key. If something cannot be read, stderr says so and the exit code is 1.
 
 mod bindings {
     wit_bindgen::generate!({ path: "wit", world: "hello", generate_all });
@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use bindings::wasi::config::store::{self, Error};
 
-/// How often a value is looked at that is followed.
+/// Interval between two reads of a followed value.
 const INTERVAL: Duration = Duration::from_millis(50);
 
 fn main() -> ExitCode {

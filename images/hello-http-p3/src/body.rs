@@ -1,33 +1,33 @@
-//! Bodies of responses: they are written by tasks that go on after the response was returned.
+//! Bodies of responses. Tasks write them, and continue after the response was returned.
 
 use wasip3::clocks::monotonic_clock::wait_for;
 use wasip3::http::types::{ErrorCode, Request, Trailers};
 use wasip3::wit_bindgen::{FutureReader, FutureWriter, StreamReader, StreamResult, StreamWriter};
 use wasip3::{spawn_local, wit_future, wit_stream};
 
-/// How much is read at a time.
+/// Size of one read, in bytes.
 const CHUNK: usize = 4096;
 
-/// In nanoseconds.
+/// One hour, in nanoseconds.
 const HOUR: u64 = 3_600_000_000_000;
 
-/// What each row is.
+/// The content of each row.
 const ROW: &str = "row\n";
 
 /// A body: its content, and the trailers after it.
 pub type Body = (StreamReader<u8>, FutureReader<Result<Option<Trailers>, ErrorCode>>);
 
-/// A body that is this text.
+/// Returns a body with this text.
 pub fn text(text: String) -> Body {
     let (mut writer, content) = wit_stream::new();
-    // The client may be gone; then there is nobody to tell what was left over.
+    // The client may be gone. Then nothing can be done about the rest.
     spawn_local(async move { drop(writer.write_all(text.into()).await) });
-    // A future that nobody writes has its default value.
+    // A future that is never written has its default value.
     let (_, trailers) = wit_future::new(|| Ok(None));
     (content, trailers)
 }
 
-/// Three rows, and then an end.
+/// Sends three rows, and then the given end.
 pub fn rows(then: String) -> Body {
     let (writer, content) = wit_stream::new();
     let (result, trailers) = wit_future::new(|| Ok(None));
@@ -47,25 +47,25 @@ async fn write_rows(
     }
     match &*then {
         "trap" => std::process::abort(),
-        // Neither is closed.
+        // Both stay open.
         "forget" => std::mem::forget((writer, result)),
         "wait" => wait_for(HOUR).await,
         "error" => {
             drop(writer);
             let _ = result.write(Err(ErrorCode::InternalError(None))).await;
         }
-        // Both are closed, the result by its default value.
+        // Both are closed, and the result has its default value.
         _ => {}
     }
 }
 
-/// The body of the request itself.
+/// Returns the body of the request itself.
 pub fn of(request: Request) -> Body {
     let (_, received) = wit_future::new(|| Ok(()));
     Request::consume_body(request, received)
 }
 
-/// A body that is the request's, sent while it is still arriving.
+/// Returns a body with the request's content, which is sent while it is still arriving.
 pub fn copy_of(request: Request) -> Body {
     let (incoming, trailers) = of(request);
     let (writer, content) = wit_stream::new();
@@ -73,7 +73,7 @@ pub fn copy_of(request: Request) -> Body {
     (content, trailers)
 }
 
-/// Writes what arrives until its end, or until nobody wants it any more.
+/// Writes what arrives until its end, or until the reader is gone.
 async fn copy(mut incoming: StreamReader<u8>, mut writer: StreamWriter<u8>) {
     let mut chunk = Vec::with_capacity(CHUNK);
     loop {
@@ -82,7 +82,7 @@ async fn copy(mut incoming: StreamReader<u8>, mut writer: StreamWriter<u8>) {
         if !matches!(result, StreamResult::Complete(_)) || !rest.is_empty() {
             return;
         }
-        // `write_all` gives the buffer back, empty.
+        // `write_all` returns the buffer empty.
         chunk = rest;
     }
 }

@@ -1,10 +1,10 @@
-//! A `wasi:http` 0.3 handler: every request is answered 200.
+//! A `wasi:http` 0.3 handler that answers every request with 200.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `/echo` | the request's body and trailers, streamed back |
-//! | `/pass` | the same, without a look at it |
-//! | `/rows?then=END` | three rows, and then an end: `finish`, or one that leaves it unfinished: `trap`, `forget`, `error`, `wait` (for an hour) |
+//! | `/pass` | the same, without reading it |
+//! | `/rows?then=END` | three rows, and then an end: `finish`, or one that does not finish: `trap`, `forget`, `error`, `wait` (for an hour) |
 //! | `/scheme` | the request's scheme, and its authority |
 //! | any other | a greeting |
 #![forbid(unsafe_code)]
@@ -13,7 +13,7 @@ mod body;
 
 use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
 
-/// The text for whoever asks for nothing in particular.
+/// The text for all other requests.
 const GREETING: &str = "hello from WASI 0.3\n";
 
 const TRAILER: &str = "trailer";
@@ -28,7 +28,7 @@ impl wasip3::exports::http::handler::Guest for Hello {
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let headers = Fields::new();
         let _ = headers.append("content-type", b"text/plain");
-        // Which there will be; without it HTTP/1.1 has none (RFC 9110, section 6.6.2).
+        // HTTP/1.1 sends trailers only if they are announced (RFC 9110, section 6.6.2).
         for names in request.get_headers().get(TRAILER) {
             let _ = headers.append(TRAILER, &names);
         }
@@ -39,7 +39,7 @@ impl wasip3::exports::http::handler::Guest for Hello {
             "/scheme" => body::text(scheme(&request)),
             _ => body::text(GREETING.to_owned()),
         };
-        // The status is 200 unless another is set; whether the body arrived is the host's concern.
+        // The status is 200 unless another is set. The host reports whether the body arrived.
         let (response, _sent) = Response::new(headers, Some(content), trailers);
         Ok(response)
     }

@@ -3,13 +3,13 @@
 use wasip2::http::types::{IncomingBody, OutgoingBody, http_error_code};
 use wasip2::io::streams::{OutputStream, StreamError};
 
-/// What `blocking-write-and-flush` takes at most.
+/// Largest write of `blocking-write-and-flush`, in bytes.
 const CHUNK: usize = 4096;
 
-/// What is copied at a time, at most.
+/// Largest part that is copied at a time, in bytes.
 const PIECE: u64 = 64 << 10;
 
-/// Reads a request's body to its end, and says how many bytes it had.
+/// Reads a request's body to its end, and returns its length in bytes.
 pub fn length(incoming: &IncomingBody) -> Result<u64, StreamError> {
     let input = incoming.stream().expect("the stream is taken only here");
     let mut length = 0;
@@ -22,7 +22,7 @@ pub fn length(incoming: &IncomingBody) -> Result<u64, StreamError> {
     }
 }
 
-/// Why a body could not be read on, as the host says it.
+/// Returns the host's reason why a body could not be read.
 pub fn reason(error: &StreamError) -> String {
     match error {
         StreamError::Closed => "closed".into(),
@@ -34,7 +34,7 @@ pub fn reason(error: &StreamError) -> String {
 
 /// A body that is being written.
 pub struct Body {
-    // The stream is a child of the body and has to be dropped before it: fields drop in this order.
+    // The stream is a child of the body and must be dropped before it. Fields are dropped in this order.
     stream: OutputStream,
     body: OutgoingBody,
 }
@@ -46,12 +46,12 @@ impl Body {
         Self { stream, body }
     }
 
-    /// Writes all of `bytes`.
+    /// Writes all `bytes`.
     pub fn write(&self, bytes: &[u8]) -> Result<(), StreamError> {
         bytes.chunks(CHUNK).try_for_each(|chunk| self.stream.blocking_write_and_flush(chunk))
     }
 
-    /// Writes what arrives in `incoming` until its end. None of it comes into the guest's memory.
+    /// Writes what arrives in `incoming` until its end. The content does not go through the guest's memory.
     pub fn copy_from(&self, incoming: &IncomingBody) -> Result<(), StreamError> {
         let input = incoming.stream().expect("the stream is taken only here");
         loop {
@@ -63,7 +63,7 @@ impl Body {
         }
     }
 
-    /// Tells the client that the body is complete; without it the response counts as broken off.
+    /// Finishes the body, so that the client sees it as complete. Without this, the response breaks off.
     pub fn finish(self) -> Result<(), StreamError> {
         let Self { stream, body } = self;
         drop(stream);

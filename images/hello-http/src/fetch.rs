@@ -1,4 +1,4 @@
-//! A request of the guest's own.
+//! Sends a request of the guest's own.
 
 use wasip2::http::outgoing_handler;
 use wasip2::http::types::{
@@ -8,10 +8,10 @@ use wasip2::io::streams::StreamError;
 
 use crate::body;
 
-/// What is read of a body at once.
+/// Size of one read of a body, in bytes.
 const CHUNK: u64 = 4096;
 
-/// The status and the body of what is at a URL, `http://` or `https://`; or why there is none, as the host says it.
+/// Returns the status and the body of a URL, `http://` or `https://`, or the host's reason why there is none.
 pub fn fetch(url: &str) -> Result<String, String> {
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
@@ -29,7 +29,7 @@ pub fn fetch(url: &str) -> Result<String, String> {
 fn send(request: OutgoingRequest) -> Result<IncomingResponse, ErrorCode> {
     let pending = outgoing_handler::handle(request, None)?;
     pending.subscribe().block();
-    // It is ready, and asked once.
+    // It is ready, and is only asked once.
     pending.get().expect("ready").expect("asked once")
 }
 

@@ -1,4 +1,4 @@
-//! A `wasi:http` 0.2 handler that shows, on request, what a served guest has been given.
+//! A `wasi:http` 0.2 handler that shows, on request, what a server can use.
 //!
 //! | request | answer |
 //! |---|---|
@@ -9,14 +9,14 @@
 //! | `/echo`, by any method | the request's body, streamed back |
 //! | `GET /log?text=MESSAGE` | `logged`, after writing the message, which may be percent-encoded, to stdout and stderr |
 //! | `GET /trap` | none: the guest traps |
-//! | `GET /spin` | none: the guest is in a loop |
-//! | `GET /fetch?url=URL` | the status and body of what is there, or 502 with the reason |
-//! | `/length`, by any method | how many bytes the request's body has, once all of it has arrived |
-//! | `GET /bytes?count=N` | so many bytes |
-//! | `GET /events` | an event ten times a second, as long as somebody listens (`text/event-stream`) |
-//! | `GET /rows?then=END` | three rows, and then an end: `finish`, `finish-and-trap`, or one that leaves it unfinished: `trap`, `exit`, `memory` (until there is none), `forget`, `drop`, `short` (fewer than the head says) |
+//! | `GET /spin` | none: the guest runs in a loop |
+//! | `GET /fetch?url=URL` | the status and body of the URL, or 502 with the reason |
+//! | `/length`, by any method | the length of the request's body in bytes, once all of it has arrived |
+//! | `GET /bytes?count=N` | N bytes |
+//! | `GET /events` | an event ten times a second, until the client closes the connection (`text/event-stream`) |
+//! | `GET /rows?then=END` | three rows, and then an end: `finish`, `finish-and-trap`, or one that does not finish: `trap`, `exit`, `memory` (until there is none), `forget`, `drop`, `short` (fewer bytes than the head says) |
 //! | `GET /scheme` | the request's scheme, and its authority |
-//! | `GET /count` | how many requests this instance has had |
+//! | `GET /count` | the number of requests to this instance |
 #![forbid(unsafe_code)]
 
 mod body;
@@ -57,12 +57,12 @@ impl Guest for Hello {
             _ => answer(path, value),
         };
         let body = begin(out, status, TEXT);
-        // The client may be gone; then there is nobody to tell.
+        // The client may be gone. Then nothing can be done about it.
         let _ = body.write(text.as_bytes()).and_then(|()| body.finish());
     }
 }
 
-/// Status and text of everything but the echo.
+/// Returns status and text of everything except the echo.
 fn answer(path: &str, value: &str) -> (u16, String) {
     if let Some(name) = path.strip_prefix("/env/") {
         return found(std::env::var(name).map_err(|error| format!("{name}: {error}")));
@@ -70,7 +70,7 @@ fn answer(path: &str, value: &str) -> (u16, String) {
     match path {
         "/" => (200, "hello from wasi:http\n".into()),
         "/args" => (200, std::env::args().map(|arg| arg + "\n").collect()),
-        // Proxies, the API server's among them, encode slashes.
+        // Proxies, including that of the API server, encode slashes.
         "/file" => found(read_file(&value.replace("%2F", "/"))),
         "/fetch" => fetch::fetch(&value.replace("%2F", "/"))
             .map_or_else(|error| (502, error), |text| (200, text)),
@@ -123,7 +123,7 @@ fn length(request: &IncomingRequest) -> (u16, String) {
         Ok(length) => (200, format!("{length}\n")),
         Err(error) => {
             eprintln!("the body broke off: {}", body::reason(&error));
-            // What became of the body is the host's to say.
+            // The host reports what happened to the body.
             (400, "the body broke off\n".into())
         }
     }

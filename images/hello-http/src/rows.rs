@@ -1,19 +1,19 @@
-//! A response of some rows, and what becomes of it then.
+//! Sends a response of some rows, with a given end.
 
 use wasip2::http::types::{Fields, OutgoingResponse, ResponseOutparam};
 
 use crate::body::Body;
 
-/// What each row is.
+/// The content of each row.
 const ROW: &str = "row\n";
 
-/// More than three rows are, in bytes.
+/// A length larger than that of three rows, in bytes.
 const ANNOUNCED: &str = "100";
 
-/// What is asked for at a time of a memory that has a limit, in bytes.
+/// Size of one allocation when memory is exhausted, in bytes.
 const PIECE: usize = 16 << 20;
 
-/// Sends three rows, and goes on as `then` says: `finish`, or an end that is none.
+/// Sends three rows, and continues as `then` says: `finish`, or an end that does not finish.
 pub fn answer(then: &str, out: ResponseOutparam) {
     let headers = Fields::new();
     if then == "short" {
@@ -32,7 +32,7 @@ pub fn answer(then: &str, out: ResponseOutparam) {
         "trap" => std::process::abort(),
         "exit" => std::process::exit(1),
         "memory" => exhaust(),
-        // Neither finished nor dropped.
+        // The body is neither finished nor dropped.
         "forget" => std::mem::forget(body),
         "drop" => drop(body),
         "finish-and-trap" => {
@@ -43,7 +43,7 @@ pub fn answer(then: &str, out: ResponseOutparam) {
     }
 }
 
-/// Takes memory until there is none, which traps.
+/// Allocates memory until there is none, which traps.
 fn exhaust() {
     let mut taken = Vec::new();
     loop {

@@ -1,19 +1,19 @@
-//! A `wasi:http` 0.2 handler that keeps values through `wasi:keyvalue`.
+//! A `wasi:http` 0.2 handler that stores values through `wasi:keyvalue`.
 //!
 //! | request | answer |
 //! |---|---|
 //! | `GET /KEY` | the value, or 404 |
-//! | `POST /KEY` | `kept`, after the value is the request's body |
+//! | `POST /KEY` | `kept`, after the request's body was stored as the value |
 //! | `DELETE /KEY` | `deleted` |
 //! | `GET /` | all keys, one per line |
-//! | `POST /KEY?add=N` | the value, after so much was added to it |
-//! | `POST /KEY?append=TEXT` | `kept`, after the text was appended to the value, and to no other than the last |
-//! | `GET /?many=KEY,KEY` | the values of those that there are, one per line |
-//! | `POST /?many=KEY,KEY` | `kept`, after each has itself for its value |
+//! | `POST /KEY?add=N` | the value, after N was added to it |
+//! | `POST /KEY?append=TEXT` | `kept`, after the text was appended to the latest value |
+//! | `GET /?many=KEY,KEY` | the existing values of these keys, one per line |
+//! | `POST /?many=KEY,KEY` | `kept`, after each key was stored as its own value |
 //! | `DELETE /?many=KEY,KEY` | `deleted` |
-//! | `GET /?store=NAME` | `open`, if there is a store of that name |
+//! | `GET /?store=NAME` | `open`, if a store of that name exists |
 //!
-//! What the store refuses is 500, with the reason.
+//! If the store refuses something, the answer is 500 with the reason.
 
 mod bindings {
     wit_bindgen::generate!({ path: "wit", world: "hello", generate_all });
@@ -28,10 +28,10 @@ use wasip2::http::types::{
 };
 use wasip2::io::streams::StreamError;
 
-/// What `blocking-write-and-flush` takes at most.
+/// Largest write of `blocking-write-and-flush`, in bytes.
 const CHUNK: usize = 4096;
 
-/// What is read of a body at once.
+/// Size of one read of a body, in bytes.
 const PIECE: u64 = 64 << 10;
 
 struct Hello;
@@ -94,7 +94,7 @@ fn answer(request: &IncomingRequest) -> Result<Option<Vec<u8>>, Error> {
     }
 }
 
-/// Appends to the value that is there when it is replaced: if another request came first, to that one's.
+/// Appends to the value. If another request has replaced it in the meantime, appends to the new value.
 fn append(bucket: &Bucket, key: &str, text: &[u8]) -> Result<(), Error> {
     let mut cas = Cas::new(bucket, key)?;
     loop {

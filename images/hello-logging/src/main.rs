@@ -1,5 +1,5 @@
-//! Logs through `wasi:logging`: each argument is a message, at the level and in the context of the variables `LEVEL` and
-//! `CONTEXT`. Without arguments it greets.
+//! Logs through `wasi:logging`: each argument is a message, with the level and context of the variables `LEVEL` and
+//! `CONTEXT`. Without arguments, it logs a greeting.
 
 mod bindings {
     wit_bindgen::generate!({ path: "wit", world: "hello", generate_all });

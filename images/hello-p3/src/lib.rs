@@ -1,14 +1,14 @@
-//! A WASI command of WASI 0.3: asynchronous, with streams for output and files.
+//! A command of WASI 0.3: asynchronous, with streams for output and files.
 //!
 //! | arguments | on stdout |
 //! |---|---|
-//! | any | a greeting, and each argument on a line of its own |
+//! | any | a greeting, and one line for each argument |
 //! | `cat PATH` | the file's content |
-//! | `write PATH TEXT` | nothing: it makes a file |
-//! | `rename FROM TO` | nothing: it gives a file another name |
-//! | `readlink PATH` | what a link says |
+//! | `write PATH TEXT` | nothing: it creates a file |
+//! | `rename FROM TO` | nothing: it renames a file |
+//! | `readlink PATH` | the target of a link |
 //!
-//! What goes wrong is told on stderr, and the exit code is 1.
+//! Errors are printed on stderr, with exit code 1.
 #![forbid(unsafe_code)]
 
 mod files;
@@ -17,7 +17,7 @@ mod output;
 use wasip3::cli::environment::get_arguments;
 use wasip3::cli::{stderr, stdout};
 
-/// What a request comes to: nothing more to say, or an error for stderr.
+/// Result of a request: nothing, or an error for stderr.
 type Outcome = Result<(), String>;
 
 struct Hello;
@@ -36,7 +36,7 @@ impl wasip3::exports::cli::run::Guest for Hello {
             words => greet(words).await,
         };
         let Err(message) = outcome else { return Ok(()) };
-        // With stderr gone as well there is nobody left to tell.
+        // If stderr is gone as well, the error cannot be reported.
         let _ = output::write(stderr::write_via_stream, format!("hello-p3: {message}\n")).await;
         Err(())
     }

@@ -1,4 +1,4 @@
-//! Text on stdout or stderr.
+//! Writes text to stdout or stderr.
 
 use wasip3::cli::types::ErrorCode;
 use wasip3::wit_bindgen::{FutureReader, StreamReader};
@@ -6,16 +6,16 @@ use wasip3::wit_stream;
 
 use crate::Outcome;
 
-/// Writes all of `text` to what `sink` has at its other end.
+/// Writes all of `text` into `sink`.
 pub async fn write(
     sink: fn(StreamReader<u8>) -> FutureReader<Result<(), ErrorCode>>,
     text: String,
 ) -> Outcome {
     let (mut stream, reader) = wit_stream::new();
     let written = sink(reader);
-    // What is left over was refused, and the sink says why.
+    // The host refused the rest. The sink has the reason.
     stream.write_all(text.into_bytes()).await;
-    // Without its end the sink would wait for more.
+    // Without an end, the sink would wait for more.
     drop(stream);
     written.await.map_err(|error| format!("output: {error:?}"))
 }

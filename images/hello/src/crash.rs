@@ -1,4 +1,4 @@
-//! A trap some calls deep, so that the backtrace has names to show.
+//! Traps some calls deep, so that the backtrace has names to show.
 
 use crate::Outcome;
 

@@ -1,4 +1,4 @@
-//! Files: whether the guest sees those it was given, and no others.
+//! Accesses files, to show that the guest sees its own and no others.
 
 use std::fs;
 use std::io;
@@ -12,12 +12,12 @@ pub fn cat(path: &str) -> Outcome {
     Ok(())
 }
 
-/// Makes a file with this text and a newline, or replaces it.
+/// Creates or replaces a file with this text and a newline.
 pub fn write(path: &str, text: &str) -> Outcome {
     fs::write(path, format!("{text}\n")).map_err(about(path))
 }
 
-/// Prints the names in a folder, sorted; a folder's name ends with a slash.
+/// Prints the sorted names in a directory. The name of a directory ends with a slash.
 pub fn list(path: &str) -> Outcome {
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(about(path))? {
@@ -29,18 +29,18 @@ pub fn list(path: &str) -> Outcome {
     say(&names.concat())
 }
 
-/// Gives a file another name.
+/// Renames a file.
 pub fn rename(from: &str, to: &str) -> Outcome {
     fs::rename(from, to).map_err(about(from))
 }
 
-/// Prints what a link says.
+/// Prints the target of a link.
 pub fn read_link(path: &str) -> Outcome {
     let target = fs::read_link(path).map_err(about(path))?;
     say(&format!("{}\n", target.display()))
 }
 
-/// The operating system's error with the path it is about.
+/// Returns the operating system's error with the path.
 fn about(path: &str) -> impl Fn(io::Error) -> String {
     move |error| format!("{path}: {error}")
 }

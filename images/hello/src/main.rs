@@ -1,7 +1,7 @@
-//! A WASI command that does, on request, each thing a container is expected to do.
+//! A WASI command that does, on request, each thing that a container is expected to do.
 //!
-//! `hello` alone greets; otherwise the first argument says what to do (see [`main`]) and the tests
-//! read the answer on stdout, the error on stderr and the exit code.
+//! Without arguments, `hello` greets. Otherwise the first argument is a request (see [`main`]). The tests
+//! check stdout, the error on stderr and the exit code.
 #![forbid(unsafe_code)]
 
 mod crash;
@@ -13,7 +13,7 @@ use std::io::{self, IsTerminal, Read, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-/// What a request comes to: nothing more to say, or an error for stderr.
+/// Result of a request: nothing, or an error for stderr.
 type Outcome = Result<(), String>;
 
 fn main() -> ExitCode {
@@ -31,7 +31,7 @@ fn main() -> ExitCode {
         ["stdin"] => copy_stdin(u64::MAX),
         ["stdin", bytes] => number(bytes).and_then(copy_stdin),
         ["terminal"] => print_terminals(),
-        // WASI 0.2 carries only success or failure: whatever is not 0 arrives outside as 1.
+        // WASI 0.2 only distinguishes success and failure, so any code except 0 becomes 1.
         ["exit", code] => number(code).map(|code| std::process::exit(code)),
         ["sleep", seconds] => number(seconds).and_then(sleep),
         ["spin"] => spin(),
@@ -65,13 +65,13 @@ fn print_lines(lines: &[&str]) -> Outcome {
     lines.iter().try_for_each(|line| say(&format!("{line}\n")))
 }
 
-/// Prints the variable's value on a line of its own; one that is not set is an error.
+/// Prints the value of a variable on a line. It is an error if the variable is not set.
 fn print_variable(name: &str) -> Outcome {
     let value = std::env::var(name).map_err(|error| format!("{name}: {error}"))?;
     say(&format!("{value}\n"))
 }
 
-/// To its end, or that many bytes of it.
+/// Reads to the end, or this many bytes.
 fn copy_stdin(bytes: u64) -> Outcome {
     let mut input = io::stdin().take(bytes);
     io::copy(&mut input, &mut io::stdout()).map_err(|error| format!("stdin: {error}"))?;
@@ -84,7 +84,7 @@ fn sleep(seconds: f64) -> Outcome {
     Ok(())
 }
 
-/// Says which of the three streams are a terminal.
+/// Prints which of the three streams are terminals.
 fn print_terminals() -> Outcome {
     let streams = [
         ("stdin", io::stdin().is_terminal()),
@@ -95,7 +95,7 @@ fn print_terminals() -> Outcome {
     say(&format!("{}\n", if terminals.is_empty() { "none".into() } else { terminals.join(" ") }))
 }
 
-/// Burns processor time until it is stopped from outside.
+/// Uses processor time until it is stopped from outside.
 fn spin() -> Outcome {
     say("spinning\n")?;
     let mut turns = 0_u64;

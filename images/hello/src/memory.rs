@@ -1,4 +1,4 @@
-//! More and more memory, with and without regard for a refusal.
+//! Allocates memory, and either accepts or ignores a refusal.
 
 use std::time::Duration;
 
@@ -6,13 +6,13 @@ use crate::{Outcome, say};
 
 const MEBIBYTE: usize = 1 << 20;
 
-/// Takes and touches that much memory; where memory runs out the guest aborts.
+/// Allocates and touches this much memory. The guest aborts if memory runs out.
 pub fn allocate(mebibytes: usize) -> Outcome {
     let memory = vec![1_u8; mebibytes << 20];
     say(&format!("{} MiB\n", std::hint::black_box(memory).len() >> 20))
 }
 
-/// Takes and touches memory until no more is given, and gets by with that.
+/// Allocates and touches memory until a request is refused, and continues with what it has.
 pub fn fill() -> Outcome {
     let mut blocks = Vec::new();
     while let Some(block) = mebibyte() {
@@ -21,7 +21,7 @@ pub fn fill() -> Outcome {
     say(&format!("{} MiB and no more\n", std::hint::black_box(blocks).len()))
 }
 
-/// Takes and touches that much memory; where no more is given, says so and tries until there is.
+/// Allocates and touches this much memory. If a request is refused, prints that and tries again until it succeeds.
 pub fn fill_to(mebibytes: usize) -> Outcome {
     let mut blocks = Vec::with_capacity(mebibytes);
     let mut waits = false;
@@ -39,7 +39,7 @@ pub fn fill_to(mebibytes: usize) -> Outcome {
     say(&format!("{} MiB\n", std::hint::black_box(blocks).len()))
 }
 
-/// Memory that was touched, or none.
+/// Returns touched memory, or `None` if it was refused.
 fn mebibyte() -> Option<Vec<u8>> {
     let mut block = Vec::new();
     block.try_reserve_exact(MEBIBYTE).ok()?;

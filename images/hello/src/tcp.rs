@@ -1,7 +1,7 @@
-//! A TCP connection through `wasi:sockets`.
+//! Uses a TCP connection through `wasi:sockets`.
 //!
-//! The bindings are used directly, because std reaches the network only where it was built for
-//! WASI 0.2, and this guest is built for WASI 0.1 where nothing newer is at hand.
+//! The bindings are used directly, because std only supports the network if it was built for WASI 0.2.
+//! This guest is built for WASI 0.1 if nothing newer is available.
 
 use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6};
 
@@ -16,10 +16,10 @@ use wasip2::sockets::tcp_create_socket::create_tcp_socket;
 
 use crate::{Outcome, say};
 
-/// How much is read at a time.
+/// Size of one read, in bytes.
 const CHUNK: u64 = 4096;
 
-/// Connects to `HOST:PORT` and prints what arrives until the other side closes.
+/// Connects to `HOST:PORT` and prints what arrives until the other side closes the connection.
 pub fn connect(target: &str) -> Outcome {
     let network = instance_network();
     let address = resolve(&network, target)?;
@@ -45,7 +45,7 @@ fn print_all(input: &InputStream) -> Outcome {
     }
 }
 
-/// A literal address, or the first that the name has.
+/// Returns a literal address, or the first address of the name.
 fn resolve(network: &Network, target: &str) -> Result<IpSocketAddress, String> {
     if let Ok(address) = target.parse::<SocketAddr>() {
         return Ok(socket_address(address));

@@ -1,4 +1,4 @@
-//! The programs that a cluster consists of, as plain processes.
+//! The programs of a cluster, as plain processes.
 
 use std::fs;
 use std::net::TcpListener;
@@ -13,13 +13,13 @@ use crate::command;
 use crate::containerd::repository;
 use crate::wait::{self, SOON};
 
-/// How much of a component's log is shown when it has ended.
+/// Number of log lines that are shown when a component has ended.
 const LAST_LINES: usize = 5;
 
-/// A process of the cluster; dropped, it is killed.
+/// A process of the cluster. It is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Component {
-    /// The program's name.
+    /// Name of the program.
     pub name: &'static str,
     flags: Vec<String>,
     folder: PathBuf,
@@ -27,13 +27,13 @@ pub struct Component {
 }
 
 impl Component {
-    /// Starts it in `folder`, where its log is kept as well.
+    /// Starts the program in `folder`, which also gets its log.
     pub fn start(name: &'static str, flags: Vec<String>, folder: &Path) -> Result<Self> {
         let child = spawn(name, &flags, folder)?;
         Ok(Self { name, flags, folder: folder.to_owned(), child })
     }
 
-    /// Fails with the last errors it logged when it has ended.
+    /// Fails if the component has ended. The error has the last errors of its log.
     pub fn is_alive(&self) -> Result<()> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
         if stat.is_ok_and(|stat| !stat.contains(") Z ")) {
@@ -43,7 +43,7 @@ impl Component {
         bail!("{} ended:\n{}", self.name, last_words(&log))
     }
 
-    /// Asks it to end, and after a while does not ask any more.
+    /// Asks the component to end, and kills it after a while.
     pub fn end(&mut self) -> Result<()> {
         kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGTERM)?;
         let ended =
@@ -55,7 +55,7 @@ impl Component {
         Ok(())
     }
 
-    /// Ends it and starts it again.
+    /// Ends the component and starts it again.
     pub fn restart(&mut self) -> Result<()> {
         self.end()?;
         self.child = spawn(self.name, &self.flags, &self.folder)?;
@@ -65,7 +65,7 @@ impl Component {
 
 impl Drop for Component {
     fn drop(&mut self) {
-        // One that was ended is not there to be killed.
+        // A component that was ended cannot be killed any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -80,7 +80,7 @@ fn log(folder: &Path, name: &str) -> PathBuf {
     folder.join(format!("{name}.log"))
 }
 
-/// The last lines with an error; of a log without any, the last lines.
+/// Returns the last lines with an error. If the log has none, returns the last lines.
 fn last_words(log: &str) -> String {
     let is_error = |line: &&str| {
         let mut chars = line.chars();
@@ -95,35 +95,35 @@ fn last_words(log: &str) -> String {
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }
 
-/// A program of the cluster: built from `tests/cluster`, or the distribution's.
+/// Returns the path of a program of the cluster: one built from `tests/cluster`, or the distribution's.
 pub fn program(name: &str) -> Result<PathBuf> {
     let built = ["cluster", "charts"].map(|module| repository().join("target/go").join(module));
     let dirs = built.into_iter().chain(["/usr/bin".into()]);
     let found = dirs.map(|dir| dir.join(name)).find(|path| path.exists());
-    found.with_context(|| format!("{name} is not there; `make cluster-tools` gets it"))
+    found.with_context(|| format!("{name} does not exist; `make cluster-tools` builds it"))
 }
 
 /// Loopback ports.
 #[derive(Debug, Clone, Copy)]
 pub struct Ports {
-    /// Of etcd, for its client.
+    /// Port of etcd for clients.
     pub etcd: u16,
-    /// Of etcd, for the peers it does not have.
+    /// Port of etcd for peers, of which it has none.
     pub etcd_peers: u16,
-    /// Of the API server.
+    /// Port of the API server.
     pub api: u16,
-    /// Of the controller manager.
+    /// Port of the controller manager.
     pub controllers: u16,
-    /// Of the scheduler.
+    /// Port of the scheduler.
     pub scheduler: u16,
-    /// Of kubelet, for the API server.
+    /// Port of kubelet for the API server.
     pub kubelet: u16,
-    /// Of kubelet's health check.
+    /// Port of kubelet's health check.
     pub kubelet_health: u16,
 }
 
 impl Ports {
-    /// Ports nobody listens on. They are free at the moment, which is as good as it gets.
+    /// Finds ports that are free at the moment. Another program could still take them.
     pub fn free() -> Result<Self> {
         let listeners: Vec<_> =
             (0..7).map(|_| TcpListener::bind("127.0.0.1:0")).collect::<Result<_, _>>()?;

@@ -1,4 +1,4 @@
-//! etcd, the API server, the controllers and the scheduler.
+//! Starts etcd, the API server, the controllers and the scheduler.
 
 use std::fs;
 
@@ -9,11 +9,11 @@ use super::Cluster;
 use super::component::Ports;
 use crate::command;
 
-/// The one user.
+/// Token of the only user.
 const TOKEN: &str = "wasmtime-shim-tests";
 
 impl Cluster {
-    /// Starts all of it, and waits for the API server.
+    /// Starts the control plane, and waits for the API server.
     pub(super) fn start_control_plane(&self, ports: &Ports) -> Result<()> {
         self.start_etcd(ports)?;
         self.start_api_server(ports)?;
@@ -29,7 +29,7 @@ impl Cluster {
         let mut controllers = common(ports.controllers);
         let key = self.path("service-accounts.key")?;
         controllers.push(format!("--service-account-private-key-file={key}"));
-        // For Pods that do talk to the API server.
+        // This is for Pods that do use the API server.
         controllers.push(format!("--root-ca-file={}", self.path("api/apiserver.crt")?));
         self.start_component("kube-controller-manager", controllers)?;
         self.start_component("kube-scheduler", common(ports.scheduler))
@@ -66,7 +66,7 @@ impl Cluster {
             format!("--service-account-issuer=https://127.0.0.1:{}", ports.api),
             format!("--service-account-key-file={key}"),
             format!("--service-account-signing-key-file={key}"),
-            // Pods here have no business with the API server.
+            // Pods here do not need the API server.
             "--disable-admission-plugins=ServiceAccount".into(),
             "--service-cluster-ip-range=10.178.0.0/24".into(),
             "--endpoint-reconciler-type=none".into(),

@@ -1,4 +1,4 @@
-//! kubelet, on top of the node's containerd.
+//! Starts kubelet on the node's containerd.
 
 use std::fs;
 
@@ -9,12 +9,12 @@ use super::component::Ports;
 use super::{Cluster, NODE};
 use crate::{Node, cgroups, config};
 
-/// How many processes a Pod may have.
+/// Limit of the number of processes in a Pod.
 pub const POD_PIDS: u64 = 1000;
 
 const NAME: &str = "kubelet";
 
-/// Its configuration, in the node's folder.
+/// Name of its configuration in the node's directory.
 const CONFIGURATION: &str = "kubelet.json";
 
 impl Cluster {
@@ -35,7 +35,7 @@ impl Cluster {
         self.start_component(NAME, flags)
     }
 
-    /// Starts kubelet again with other values of its configuration, and returns those it had.
+    /// Restarts kubelet with changed values of its configuration, and returns the former values.
     pub fn reconfigure_kubelet(&self, values: &Value) -> Result<Value> {
         let file = self.path(CONFIGURATION)?;
         let mut configuration: Value = serde_json::from_slice(&fs::read(&file)?)?;
@@ -48,7 +48,7 @@ impl Cluster {
         Ok(before)
     }
 
-    /// Ends kubelet and starts it again, as its upgrade does.
+    /// Restarts kubelet, as its upgrade does.
     pub fn restart_kubelet(&self) -> Result<()> {
         let mut components = self.components();
         let kubelet = components.iter_mut().find(|component| component.name == NAME);
@@ -56,10 +56,10 @@ impl Cluster {
     }
 }
 
-/// `kubelet.config.k8s.io/v1beta1`, for a machine that may have cgroup v1, swap and little disk.
+/// Returns a `kubelet.config.k8s.io/v1beta1` for a machine that may have cgroup v1, swap and little disk space.
 fn configuration(node: &Node, ports: &Ports) -> Value {
     let folder = &node.folder;
-    // The last of them: an image that was pulled under one name may be used under another without pulling.
+    // The last value allows an image that was pulled under one name to be used under another without a pull.
     json!({
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

@@ -1,4 +1,4 @@
-//! A cluster that was left running by a program that has ended.
+//! A cluster that stays after the program that started it has ended.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use super::{Cluster, KUBECONFIG, kubectl};
 use crate::traces::Traces;
 use crate::{config, cri, node};
 
-/// In the record of a cluster: where its folder is.
+/// Key of the cluster's directory in its record.
 const FOLDER: &str = "folder";
 
 /// A cluster that was left running.
@@ -20,7 +20,7 @@ pub struct Left {
 }
 
 impl Cluster {
-    /// Leaves all of it running, for [`Left::end`] to end, and says so in `record`.
+    /// Leaves the cluster running until [`Left::end`], and writes a `record` of it.
     pub fn leave(self, record: &Path) -> Result<Left> {
         self.is_alive()?;
         let folder = self.node()?.folder.clone();
@@ -33,29 +33,29 @@ impl Cluster {
 }
 
 impl Left {
-    /// The one that the record tells of, if any.
+    /// Returns the cluster in the record, if there is one.
     pub fn find(record: &Path) -> Option<Self> {
         let folder = fs::read_to_string(record.join(FOLDER)).ok()?.into();
         Some(Self { folder, record: record.to_owned() })
     }
 
-    /// For kubectl. It is outside the node's folder, whose name must not come into a user's environment: what
-    /// bears it is ended with the node.
+    /// Returns the path of the kubeconfig. It is outside the node's directory, whose name must not get into a user's
+    /// environment, because processes that contain that name are ended with the node.
     pub fn kubeconfig(&self) -> PathBuf {
         self.record.join(KUBECONFIG)
     }
 
-    /// Whether its API server answers.
+    /// Returns whether its API server answers.
     pub fn is_up(&self) -> bool {
         kubectl(&self.kubeconfig(), &["get", "--raw=/readyz"]).is_ok_and(|output| output.code == 0)
     }
 
-    /// Ends it with all that runs on it, and returns what is left all the same.
+    /// Ends the cluster with everything that runs on it, and returns what is left nevertheless.
     pub fn end(self) -> Result<Vec<String>> {
         fs::remove_dir_all(&self.record)?;
         let name = self.folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let traces = Traces::new(&name, &self.folder);
-        // Sockets of shims have no other name than their Pod's.
+        // The sockets of shims are only named after their Pods.
         let cri = cri::Client::new(&config::socket(&self.folder))?;
         for pod in cri.pods().unwrap_or_default() {
             traces.watch(node::KUBERNETES, &pod);

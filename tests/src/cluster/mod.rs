@@ -1,11 +1,11 @@
 //! Kubernetes on one node: etcd, the control plane and a kubelet beside the node's containerd, as plain processes.
 //!
-//! - here: a cluster as its user has it;
-//! - `control_plane`, `kubelet`: what it is made of, each a `component`;
-//! - `left`: one that stays when the program ends.
+//! - this file: a cluster, as its user sees it;
+//! - `control_plane`, `kubelet`: its parts, each a `component`;
+//! - `left`: a cluster that stays when the program ends.
 //!
-//! Everything is in the node's folder and on loopback ports that were free. Pods reach each other over the
-//! node's bridge; Services have no addresses. A cluster that somebody else has made can take its place.
+//! Everything is in the node's directory and on loopback ports that were free. Pods reach each other over the node's
+//! bridge. Services have no addresses. An existing cluster can be used instead.
 
 mod component;
 mod control_plane;
@@ -30,25 +30,26 @@ use crate::{Node, cgroups};
 pub use self::kubelet::POD_PIDS;
 pub use self::left::Left;
 
-/// The node's name, and the host name under which the API server reaches its kubelet.
+/// Name of the node, and host name under which the API server reaches its kubelet.
 pub const NODE: &str = "localhost";
 
-/// Names the kubeconfig of a cluster to use instead of one that is started.
+/// Variable with the kubeconfig of an existing cluster to use.
 const EXISTING: &str = "WASMTIME_SHIM_TEST_KUBECONFIG";
 
-/// Where that cluster has the sample images, instead of `registry.example` (which its nodes may have them as).
+/// Variable with the registry of that cluster's sample images. Without it, its nodes must have them as
+/// `registry.example`.
 const REGISTRY: &str = "WASMTIME_SHIM_TEST_REGISTRY";
 
-/// In the node's folder.
+/// Name of the file in the node's directory.
 const KUBECONFIG: &str = "kubeconfig";
 
-/// Where the manifests of stories have their images.
+/// Prefix of the images in the manifests of stories.
 const SAMPLES: &str = "registry.example/samples";
 
-/// A label of the namespaces made here.
+/// Label of the namespaces that are made here.
 const MADE_HERE: &str = "wasmtime-shim-tests=true";
 
-/// What a cluster consists of, beside its containerd.
+/// Programs of a cluster, besides containerd.
 const PROGRAMS: [&str; 7] = [
     "etcd",
     "kube-apiserver",
@@ -59,18 +60,19 @@ const PROGRAMS: [&str; 7] = [
     "helm",
 ];
 
-/// A cluster. As a node: whoever started it calls [`Cluster::stop`].
+/// A cluster. The caller that started it must call [`Cluster::stop`].
 #[derive(Debug)]
 pub struct Cluster {
     components: Mutex<Vec<Component>>,
-    /// For kubectl.
+    /// Path of the kubeconfig.
     pub kubeconfig: PathBuf,
-    /// Where it is this machine. Dropped after the components, which are on top of it.
+    /// The node, if it is this machine. It is dropped after the components, because they run on it.
     node: Option<Node>,
 }
 
 impl Cluster {
-    /// The one that `WASMTIME_SHIM_TEST_KUBECONFIG` names, or else one that is started on the newest containerd there is.
+    /// Returns the cluster that `WASMTIME_SHIM_TEST_KUBECONFIG` names. Without the variable, starts one on the newest
+    /// containerd.
     pub fn existing_or_new() -> Result<Self> {
         match env::var_os(EXISTING) {
             Some(kubeconfig) => Self::existing(Path::new(&kubeconfig)),
@@ -82,8 +84,8 @@ impl Cluster {
         }
     }
 
-    /// Whether there is one, or what one consists of. Where a containerd 2.x has to be there, it has to be as well:
-    /// Go builds both.
+    /// Returns whether there is a cluster, or the programs for one. If a containerd 2.x is required, the programs are
+    /// required too, because Go builds both.
     pub fn is_possible() -> Result<bool> {
         if env::var_os(EXISTING).is_some() {
             return Ok(true);
@@ -95,7 +97,7 @@ impl Cluster {
         }
     }
 
-    /// Starts one on a node, and waits until it is Ready.
+    /// Starts a cluster on a node, and waits until it is Ready.
     pub fn on(node: Node) -> Result<Self> {
         let kubeconfig = node.folder.join(KUBECONFIG);
         let cluster = Self { components: Mutex::default(), kubeconfig, node: Some(node) };
@@ -108,8 +110,9 @@ impl Cluster {
     }
 
     fn existing(kubeconfig: &Path) -> Result<Self> {
-        // Looked for here: kubectl takes what is not there for a cluster on port 8080. Tests run in their
-        // package's folder, and who starts them is in the repository's.
+        // A missing file is an error here, because kubectl would use a cluster on port 8080 instead. The path is
+        // relative to the repository, from which users start the tests; the tests themselves run in the directory of
+        // their package.
         let kubeconfig = repository().join(kubeconfig).canonicalize();
         let kubeconfig = kubeconfig.with_context(|| format!("{EXISTING} names no file"))?;
         let cluster = Self { components: Mutex::default(), kubeconfig, node: None };
@@ -117,46 +120,46 @@ impl Cluster {
         Ok(cluster)
     }
 
-    /// The machine under it, where that is this one.
+    /// Returns the node, if it is this machine.
     pub fn node(&self) -> Result<&Node> {
         self.node.as_ref().context("the cluster's nodes are other machines")
     }
 
-    /// Whether its one node is this machine.
+    /// Returns whether the only node is this machine.
     pub fn is_local(&self) -> bool {
         self.node.is_some()
     }
 
-    /// A namespace of its own for a story.
+    /// Makes a namespace for a story.
     pub fn namespace(&self, name: &str) -> Result<Namespace<'_>> {
         self.must(&["create", "namespace", name])?;
         self.must(&["label", "namespace", name, MADE_HERE])?;
         let namespace = Namespace { cluster: self, name: name.to_owned() };
-        // A Pod that comes earlier is refused where Pods have service accounts.
+        // Where Pods have service accounts, a Pod that comes earlier is refused.
         self.until("the service account", || {
             Ok(!namespace.must(&["get", "serviceaccounts", "--output=name"])?.is_empty())
         })?;
         Ok(namespace)
     }
 
-    /// Deletes the namespaces that were made and, where it was started here, ends all of it and fails with the
-    /// name of everything that is left.
+    /// Deletes the namespaces that were made. If the cluster was started here, ends all of it, and fails with the name
+    /// of everything that is left.
     pub fn stop(self) -> Result<()> {
         self.must(&["delete", "namespaces", "--selector", MADE_HERE, "--timeout=85s"])?;
         let Some(node) = self.node else { return Ok(()) };
         let mut components = self.components.into_inner().unwrap_or_default();
-        // The kubelet first: it would start what is ended after it.
+        // kubelet must end first, because it would start again what is ended before it.
         while let Some(mut component) = components.pop() {
             component.end()?;
         }
-        // It makes its folder a mount, and each one that is started again does so on top of the last.
+        // kubelet makes its directory a mount. After a restart, it mounts once more on top of it.
         while umount2(&node.folder.join("kubelet"), MntFlags::MNT_DETACH).is_ok() {}
         cgroups::remove_tree(&node.cgroup_parent())?;
         node.remove_pods()?;
         node.stop()
     }
 
-    /// The API server's URL.
+    /// Returns the API server's URL.
     pub fn server(&self) -> Result<String> {
         self.must(&["config", "view", "--output=jsonpath={.clusters[0].cluster.server}"])
     }
@@ -172,20 +175,20 @@ impl Cluster {
         kubectl(&self.kubeconfig, words)
     }
 
-    /// Runs a kubectl that has to succeed, and returns its output.
+    /// Runs a kubectl that must succeed, and returns its output.
     pub fn must(&self, words: &[&str]) -> Result<String> {
         let output = self.kubectl(words)?.success();
         Ok(output.with_context(|| format!("kubectl {}", words.join(" ")))?.stdout)
     }
 
-    /// kubectl, for the caller to give it words, to start and to end.
+    /// Returns a kubectl command, to which the caller adds arguments.
     pub(crate) fn command(&self) -> Result<Command> {
         let mut command = Command::new(program("kubectl")?);
         command.arg("--kubeconfig").arg(&self.kubeconfig);
         Ok(command)
     }
 
-    /// A text of a story, with the images where this cluster has them.
+    /// Replaces the images in a text of a story by those of this cluster.
     pub fn with_images(&self, text: &str) -> String {
         if self.is_local() {
             return text.to_owned();
@@ -195,7 +198,7 @@ impl Cluster {
         text.replace("imagePullPolicy: Never", "imagePullPolicy: IfNotPresent")
     }
 
-    /// Asks until it is so; at the end says which component has died, if any.
+    /// Waits until a condition holds. On a timeout, the error names the components that have ended.
     pub fn until(&self, what: &str, is_so: impl Fn() -> Result<bool>) -> Result<()> {
         wait::until(EVENTUALLY, what, || {
             self.is_alive()?;
@@ -217,7 +220,7 @@ impl Cluster {
         Ok(())
     }
 
-    /// The path of a file in the node's folder.
+    /// Returns the path of a file in the node's directory.
     fn path(&self, name: &str) -> Result<String> {
         Ok(self.node()?.folder.join(name).display().to_string())
     }
@@ -234,7 +237,7 @@ fn kubectl(kubeconfig: &Path, words: &[&str]) -> Result<Output> {
     command::run(program("kubectl")?, [kubeconfig.as_str()].into_iter().chain(words))
 }
 
-/// The path of a manifest that users apply as well.
+/// Returns the path of a manifest that users apply as well.
 pub fn manifest(name: &str) -> String {
     repository().join("manifests").join(name).display().to_string()
 }

@@ -13,13 +13,13 @@ const HEAD: &str = "# Settings
 Every annotation, label, environment variable and runtime option. `make documents` writes this page from
 what `crates/provided/src/settings.rs` declares; do not edit it.
 
-Create fails for an annotation, a label, a runtime option, or a variable of compilation or of the HTTP server with a value that
-it cannot have: the error, which `kubectl describe` shows, says what is allowed. Create also fails for an annotation or a label
-`wasmtime.shim/...` that is not in this table: the error names the nearest key that is. Variables of OpenTelemetry and a
-`SSL_CERT_FILE` that cannot be used are reported on the container's stderr, or ignored as the OpenTelemetry specification says.
+Create fails if an annotation, a label, a runtime option, or a variable of compilation or of the HTTP server has an invalid value.
+The error, which `kubectl describe` shows, says what is allowed. Create also fails for an annotation or a label
+`wasmtime.shim/...` that is not in this table. The error then names the nearest key that is. If a variable of OpenTelemetry or
+`SSL_CERT_FILE` cannot be used, the container's stderr says so, or it is ignored as the OpenTelemetry specification requires.
 
 [HTTP](http.md) explains the settings of servers, [Interfaces](interfaces.md) `config` and `keyvalue`, [Compiled code](cache.md)
-those of compilation, [Debugging](debugging.md) the core dump, [On a node](node.md) the runtime options.
+the settings of compilation, [Debugging](debugging.md) the core dump, and [On a node](node.md) the runtime options.
 
 | setting | where | sets | allowed | if it is not set |
 |---|---|---|---|---|

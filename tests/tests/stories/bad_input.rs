@@ -74,9 +74,9 @@ fn what_is_valid_and_not_supported_is_named() -> Result<()> {
             (
                 "exceptions",
                 "(func try catch_all end)",
-                "not supported of WebAssembly: legacy-exceptions",
+                "WebAssembly that are not supported: legacy-exceptions",
             ),
-            ("threads", "(memory 1 1 shared)", "shared memory, which threads need"),
+            ("threads", "(memory 1 1 shared)", "shared memory, which is for threads"),
         ] {
             let module = format!(r#"(module {module} (func (export "_start")))"#);
             fs::write(volume.join(format!("{name}.wat")), module)?;

@@ -1,4 +1,4 @@
-//! What was to be reached, and what was.
+//! Goals, and what was reached.
 
 use std::fmt;
 
@@ -9,17 +9,17 @@ use super::Table;
 /// A bound.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub enum Reach {
-    /// Or less.
+    /// This value or less.
     AtMost(f64),
-    /// Or more.
+    /// This value or more.
     AtLeast(f64),
 }
 
-/// One figure.
+/// A goal and what was reached.
 #[derive(Debug, Serialize)]
 pub struct Figure {
     work: String,
-    /// What the number is: `× peer`, `MB`.
+    /// Unit of the number: `× peer`, `MB`.
     unit: &'static str,
     reach: Reach,
     reached: f64,
@@ -27,10 +27,10 @@ pub struct Figure {
 }
 
 impl Figure {
-    /// From what was reached.
+    /// Makes a figure from what was reached.
     pub fn new(work: &str, unit: &'static str, reach: Reach, reached: f64) -> Figure {
         let is_met = match reach {
-            // Less than nothing was disturbed by something else.
+            // A negative value means that something else disturbed the measurement.
             Reach::AtMost(most) => (0.0..=most).contains(&reached),
             Reach::AtLeast(least) => reached >= least,
         };
@@ -47,7 +47,7 @@ impl fmt::Display for Reach {
     }
 }
 
-/// All of them.
+/// Returns a table of all figures.
 pub fn table(figures: &[&Figure]) -> Table {
     let mut table = Table::new(&["work", "to reach", "reached", ""]);
     for Figure { work, unit, reach, reached, is_met } in figures {

@@ -1,4 +1,4 @@
-//! Where and with what was measured.
+//! Describes the machine and the versions of the measurement.
 
 use std::fmt;
 use std::fs;
@@ -16,27 +16,27 @@ use crate::effort::Bench;
 pub struct Machine {
     processor: String,
     cores: usize,
-    /// In MiB.
+    /// Memory in MiB.
     memory: u64,
     kernel: String,
-    /// Of cgroups: 1 or 2.
+    /// Version of cgroups: 1 or 2.
     cgroups: u8,
     containerd: String,
     runc: String,
     wasmtime: String,
-    /// Of the crate `containerd-shim-wasm`.
+    /// Version of the crate `containerd-shim-wasm`.
     peer: String,
-    /// How often each contender's turn came.
+    /// Number of rounds of each contender.
     rounds: usize,
 }
 
-/// How many there are.
+/// Returns the number of processors.
 pub fn processors() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 impl Machine {
-    /// This one.
+    /// Returns a description of this machine.
     pub fn this(bench: &Bench) -> Result<Machine> {
         let kernel = command::run("uname", ["-srm"])?.success()?.stdout;
         let runc = command::run("runc", ["--version"])?.success()?.stdout;
@@ -71,10 +71,10 @@ impl fmt::Display for Machine {
     }
 }
 
-/// KiB in a MB, as the figures have it.
+/// KiB in a MB, as the figures use it.
 pub const MB: f64 = 1e6 / 1024.0;
 
-/// A number of /proc/meminfo, in KiB (proc(5)).
+/// Returns a number of /proc/meminfo, in KiB (proc(5)).
 pub fn kibibytes(name: &str) -> Result<u64> {
     let text = proc("meminfo", name)?;
     let number = text.split_whitespace().next().and_then(|number| number.parse().ok());
@@ -88,7 +88,7 @@ fn proc(file: &str, name: &str) -> Result<String> {
     value.with_context(|| format!("{name} in /proc/{file}"))
 }
 
-/// The version of a crate in a lock file of the repository.
+/// Returns the version of a crate in a lock file of the repository.
 fn locked(file: &str, name: &str) -> Result<String> {
     let text = fs::read_to_string(repository().join(file))?;
     let after = text.split_once(&format!("name = \"{name}\"\nversion = \"")).map(|it| it.1);

@@ -1,7 +1,7 @@
-//! `docs/benchmarks.md`, its plots beside it, and the same as JSON.
+//! Writes `docs/benchmarks.md`, its plots beside it, and the same as JSON.
 //!
-//! A scenario hands over a [`Section`]: [`table`]s, [`plot`]s, [`figure`]s that were to be reached, and the numbers
-//! themselves. [`machine`] says where it was measured.
+//! A scenario returns a [`Section`] with [`table`]s, [`plot`]s, [`figure`]s with goals, and the numbers themselves.
+//! [`machine`] describes where it was measured.
 
 pub mod figure;
 pub mod machine;
@@ -24,36 +24,34 @@ pub use table::Table;
 use crate::effort::Bench;
 use machine::Machine;
 
-const HEAD: &str = "# Benchmarks\n\nWritten by `make bench`, not to be edited; the numbers are in `benchmarks.json` as \
-    well.\n\n";
+const HEAD: &str = "# Benchmarks\n\n`make bench` writes this page; do not edit it. `benchmarks.json` has the same numbers.\n\n";
 
-const METHOD: &str = "The contenders take turns, round by round, on one containerd, each run under a new id; the first \
-    round fills caches\nand is not counted. What is run is checked each time, by its output or its answer. Times are \
-    medians, with the\ntenth and the ninetieth percentile. They are of this machine; what can be compared are the \
-    ratios.\n\n\
+const METHOD: &str = "The contenders take turns, round by round, on one containerd. Each run has a new id. The first \
+    round fills caches\nand does not count. Each run is checked by its output or its answer. Times are medians, with the \
+    tenth and the ninetieth\npercentile. They are those of this machine, so compare only the ratios.\n\n\
     - *this shim* is the one of this repository as it is shipped (`make dist`);\n\
-    - the *peer* is a shim on the crate `containerd-shim-wasm`, with the same Wasmtime and with what it compiled \
-    kept in containerd, as\n  containerd/runwasi has it;\n\
+    - the *peer* is the baseline, a runwasi-style shim: it uses the crate `containerd-shim-wasm` and the same Wasmtime, \
+    and keeps\n  compiled code in containerd, as containerd/runwasi does;\n\
     - `wasmtime serve` is Wasmtime's own server, of the same version;\n\
     - *runc* runs static native programs that do the same;\n\
-    - the *floor* answers every call at once and runs nothing: that is what containerd and its client cost.\n\n\
+    - the *floor* answers every call at once and runs nothing, which shows the cost of containerd and its client.\n\n\
     Each is built as it is shipped: this shim and the peer with link-time optimization, Wasmtime's own program without.\n\n";
 
-/// All that is reported.
+/// The whole report.
 #[derive(Debug, Serialize)]
 pub struct Report {
     machine: Machine,
-    /// A scenario each.
+    /// One section for each scenario.
     pub sections: Vec<Section>,
 }
 
 impl Report {
-    /// An empty one.
+    /// Makes an empty report.
     pub fn new(bench: &Bench) -> Result<Report> {
         Ok(Report { machine: Machine::this(bench)?, sections: Vec::new() })
     }
 
-    /// Prints what was to be reached, and what was.
+    /// Prints the goals and what was reached.
     pub fn print_figures(&self) {
         println!("\n{}{}", self.machine, self.figures());
     }

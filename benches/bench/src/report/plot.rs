@@ -1,4 +1,4 @@
-//! Lines over the number of Pods, as SVG.
+//! Draws lines over the number of Pods, as SVG.
 
 use std::fmt;
 use std::path::Path;
@@ -6,28 +6,28 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use plotters::prelude::*;
 
-/// The picture's size, in pixels.
+/// Size of the picture, in pixels.
 const SIZE: (u32, u32) = (720, 400);
 
-/// The colours of the lines, in their order; they can be told apart in print and by the colour-blind (Okabe and Ito).
+/// Colours of the lines, in their order. They can be distinguished in print and by the colour-blind (Okabe and Ito).
 const COLOURS: [RGBColor; 4] =
     [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167)];
 
 /// A picture with a line for each name.
 #[derive(Debug)]
 pub struct Plot {
-    /// The file's name without its extension.
+    /// Name of the file without its extension.
     pub file: &'static str,
-    /// What is plotted, with its unit.
+    /// Label of the vertical axis, with its unit.
     pub title: &'static str,
-    /// What it is plotted over.
+    /// Label of the horizontal axis.
     pub over: &'static str,
     /// Points by name.
     pub lines: Vec<(String, Vec<(f64, f64)>)>,
 }
 
 impl Plot {
-    /// Writes it into the folder.
+    /// Writes the picture into the directory.
     pub fn draw(&self, folder: &Path) -> Result<()> {
         let path = folder.join(self.file).with_extension("svg");
         self.draw_on(&SVGBackend::new(&path, SIZE).into_drawing_area())

@@ -1,4 +1,4 @@
-//! What one scenario found.
+//! The results of one scenario.
 
 use std::fmt;
 
@@ -9,18 +9,18 @@ use serde_json::{Map, Value};
 use super::{Figure, Plot, Table};
 use crate::effort::Bench;
 
-/// A scenario by its name on the command line.
+/// A scenario, by its name on the command line.
 #[derive(Debug, Clone, Copy)]
 pub struct Scenario {
-    /// Its name.
+    /// Name on the command line.
     pub name: &'static str,
-    /// What is measured, as a heading.
+    /// Heading in the report.
     pub title: &'static str,
-    /// Measures it.
+    /// Function that measures it.
     pub measure: fn(&Bench) -> Result<Section>,
 }
 
-/// What it found.
+/// Results of a scenario.
 #[derive(Debug, Serialize)]
 pub struct Section {
     name: &'static str,
@@ -32,16 +32,16 @@ pub struct Section {
     tables: Vec<Table>,
     #[serde(skip)]
     texts: Vec<String>,
-    /// Drawn beside the report.
+    /// Plots, which are drawn beside the report.
     #[serde(skip)]
     pub plots: Vec<Plot>,
-    /// What was to be reached.
+    /// Goals, and what was reached.
     pub figures: Vec<Figure>,
     data: Value,
 }
 
 impl Section {
-    /// How it was measured, and its numbers.
+    /// Makes a section from the method and the numbers.
     pub fn new(scenario: &Scenario, method: &str, data: Value) -> Section {
         Section {
             name: scenario.name,
@@ -55,31 +55,31 @@ impl Section {
         }
     }
 
-    /// Of a scenario that has failed.
+    /// Makes the section of a scenario that failed.
     pub fn not_measured(scenario: &Scenario, error: &anyhow::Error) -> Result<Section> {
         let why = format!("Not measured: {error:#}");
         Ok(Section::new(scenario, &why, data([("error", format!("{error:#}"))])?))
     }
 
-    /// With a table.
+    /// Adds a table.
     pub fn table(mut self, table: Table) -> Section {
         self.tables.push(table);
         self
     }
 
-    /// With a text of which each line and space counts.
+    /// Adds a text in which each line and space counts.
     pub fn text(mut self, text: String) -> Section {
         self.texts.push(text);
         self
     }
 
-    /// With a plot.
+    /// Adds a plot.
     pub fn plot(mut self, plot: Plot) -> Section {
         self.plots.push(plot);
         self
     }
 
-    /// With what was to be reached.
+    /// Adds goals, and what was reached.
     pub fn figures(mut self, figures: impl IntoIterator<Item = Figure>) -> Section {
         self.figures.extend(figures);
         self
@@ -95,7 +95,7 @@ impl fmt::Display for Section {
     }
 }
 
-/// Numbers by their names.
+/// Returns numbers by their names.
 pub fn data<T: Serialize>(
     numbers: impl IntoIterator<Item = (impl Into<String>, T)>,
 ) -> Result<Value> {

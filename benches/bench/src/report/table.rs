@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Names of columns, and rows of as many texts.
+/// Names of columns, and rows with the same number of texts.
 #[derive(Debug)]
 pub struct Table {
     columns: Vec<String>,
@@ -10,7 +10,7 @@ pub struct Table {
 }
 
 impl Table {
-    /// An empty one.
+    /// Makes an empty table.
     pub fn new<T: ToString>(columns: &[T]) -> Table {
         Table { columns: columns.iter().map(T::to_string).collect(), rows: Vec::new() }
     }

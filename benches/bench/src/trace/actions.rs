@@ -1,4 +1,4 @@
-//! How long the actions of the shim's binary take, from exec to exit.
+//! Measures how long the actions of the shim's binary take, from exec to exit.
 
 use std::process::{Command, Stdio};
 use std::time::Instant;
@@ -11,10 +11,10 @@ use crate::needs::program;
 use crate::report::Table;
 use crate::statistics::Times;
 
-/// In the order in which they are carried out; the first does nothing.
+/// The actions, in the order in which they run. The first one does nothing.
 const ACTIONS: [&str; 3] = ["-v", "start", "delete"];
 
-/// The times of each.
+/// Measures each action.
 pub fn time(bench: &Bench) -> Result<Table> {
     let mut times = ACTIONS.map(|_| Vec::new());
     for _ in 0..bench.effort.rounds {
@@ -36,13 +36,13 @@ pub fn time(bench: &Bench) -> Result<Table> {
     Ok(table)
 }
 
-/// As containerd does. Milliseconds, and what it printed.
+/// Executes an action as containerd does. Returns the milliseconds and the output.
 fn execute(bundle: &Bundle, action: &str) -> Result<(f64, String)> {
     let shim = program("containerd-shim-wasmtime-v1").context("the shim is not in PATH")?;
-    let nobody = bundle.folder.join("nobody.sock").display().to_string();
+    let unused = bundle.folder.join("nobody.sock").display().to_string();
     let mut command = Command::new(shim);
-    command.args(["-namespace", "tests", "-id", &bundle.id, "-address", &nobody, action]);
-    command.env("TTRPC_ADDRESS", format!("{nobody}.ttrpc")).current_dir(&bundle.folder);
+    command.args(["-namespace", "tests", "-id", &bundle.id, "-address", &unused, action]);
+    command.env("TTRPC_ADDRESS", format!("{unused}.ttrpc")).current_dir(&bundle.folder);
     let before = Instant::now();
     let output = command.stdin(Stdio::null()).output()?;
     let time = before.elapsed().as_secs_f64() * 1e3;

@@ -1,8 +1,8 @@
-//! `trace`: where the time of a start goes, as a waterfall, and how long the shim's actions take.
+//! `trace`: shows where the time of a start goes, as a waterfall, and how long the shim's actions take.
 //!
-//! The shim tells it by the environment variable `WASMTIME_SHIM_TRACE`, which its containerd is given here: a line for
-//! each step ([`step`]). The Pods run a command; what is added up is from the request to create its container, which
-//! the shim has received, to its first instruction.
+//! The shim writes a line for each step ([`step`]) if the environment variable `WASMTIME_SHIM_TRACE` is set, as it is
+//! for the containerd of this scenario. The Pods run a command. The measured time begins when the shim receives the
+//! request to create its container, and ends with its first instruction.
 
 mod actions;
 mod step;
@@ -28,22 +28,22 @@ use waterfall::Start;
 pub const SCENARIO: Scenario =
     Scenario { name: "trace", title: "Where the time of a start goes", measure };
 
-/// The environment variable, and the file's name.
+/// Name of the environment variable, and of the file.
 const VARIABLE: &str = "WASMTIME_SHIM_TRACE";
 
-const METHOD: &str = "From Create received to the guest's first instruction, of Pods that run a command; *in the shim \
-    alone* is without\nthe time in which it had answered Create and was not yet asked to Start. The actions of the \
-    shim's binary are timed from exec\nto exit. The waterfalls are of the Pods that took as long as half of those did \
-    not that were started one at a time, alone\nand beside many idle ones; the Pod's pause comes first.";
+const METHOD: &str = "The times are from Create received to the guest's first instruction, for Pods that run a command. *In \
+    the shim alone* leaves\nout the time between the answer to Create and the request to Start. The actions of the shim's \
+    binary are timed from exec to\nexit. The waterfalls show the Pods with the median time among those that were started \
+    one at a time, alone and beside many\nidle ones. The Pod's pause comes first.";
 
-/// Pods that are started in one way.
+/// A way to start Pods.
 struct Way {
     at_once: usize,
     /// Idle Pods beside them.
     crowd: usize,
 }
 
-/// What one way came to.
+/// Times of the Pods that were started in one way.
 struct Found {
     way: Way,
     whole: Times,
@@ -114,7 +114,7 @@ impl fmt::Display for Way {
     }
 }
 
-/// Starts Pods in each of these ways, on a node of their own. Also returns the waterfalls of those that are started one at
+/// Starts Pods in each of these ways, on a node of their own. Also returns the waterfalls of the ways that start one Pod at
 /// a time.
 fn started(
     bench: &Bench,
@@ -125,7 +125,7 @@ fn started(
     let mut containerd = bench.containerd.clone();
     containerd.environment.push((VARIABLE.into(), file.display().to_string()));
     let node = Node::start(containerd)?;
-    // What is compiled once, is compiled here.
+    // This start compiles what is compiled once.
     start(&node, who, "first")?;
     let (mut all, mut waterfalls, mut idle) = (Vec::new(), Vec::new(), Vec::new());
     for way in ways {
@@ -149,14 +149,14 @@ fn started(
     Ok((all, waterfalls))
 }
 
-/// The start that took as long as half of them did not.
+/// Returns the start with the median time.
 fn median(starts: &[Start<'_>]) -> String {
     let mut starts: Vec<_> = starts.iter().collect();
     starts.sort_by(|one, other| one.whole().total_cmp(&other.whole()));
     starts.get(starts.len() / 2).map(ToString::to_string).unwrap_or_default()
 }
 
-/// Runs so many Pods, and returns their ids.
+/// Runs this many Pods, and returns their ids.
 fn start_some(
     node: &Node,
     who: Contender,

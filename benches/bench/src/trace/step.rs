@@ -1,25 +1,25 @@
-//! One line of a trace: `begin end pid id process name`, with times in nanoseconds of CLOCK_MONOTONIC.
+//! Parses one line of a trace: `begin end pid id process name`, with times in nanoseconds of CLOCK_MONOTONIC.
 
 use std::path::Path;
 
 use anyhow::{Context, Result};
 
-/// A step of some process.
+/// A step of a process.
 #[derive(Debug, Clone)]
 pub struct Step {
-    /// When it began, in nanoseconds.
+    /// Begin, in nanoseconds.
     pub begin: i64,
-    /// When it ended; at once, where it is a mark.
+    /// End, in nanoseconds. A mark ends when it begins.
     pub end: i64,
-    /// The id that the process's shim was executed with: the Pod's, or a container's.
+    /// Id that the process's shim was executed with: that of the Pod or of a container.
     pub id: String,
     /// The kind of process.
     pub process: String,
-    /// What was done.
+    /// Name of the step.
     pub name: String,
 }
 
-/// All steps of a file, in the order of their begin, and the longer before the shorter.
+/// Returns all steps of a file, in the order of their begin. If two begin at the same time, the longer one comes first.
 pub fn read(path: &Path) -> Result<Vec<Step>> {
     let text = super::read(path)?;
     let steps = text.lines().map(|line| parse(line).with_context(|| format!("line {line:?}")));

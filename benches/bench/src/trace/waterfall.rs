@@ -1,4 +1,4 @@
-//! The steps of one Pod's start, and what they add up to.
+//! The steps of one Pod's start, and their sum.
 
 use std::fmt;
 
@@ -6,18 +6,18 @@ use anyhow::{Context, Result};
 
 use super::Step;
 
-/// How many characters the longest bar has.
+/// Length of the longest bar, in characters.
 const WIDTH: i64 = 50;
 
-/// How many characters of a step's name are shown: some go on with paths.
+/// Longest part of a step's name that is shown, in characters. Some names contain paths.
 const NAME: usize = 70;
 
-/// The first of a container's steps and its last.
+/// First and last step of a container.
 const CREATE: &str = "Create";
 const START: &str = "Start";
 const FIRST_INSTRUCTION: &str = "first guest instruction";
 
-/// All steps of a Pod of one container up to its guest's first instruction.
+/// All steps of a Pod with one container up to its guest's first instruction.
 #[derive(Debug)]
 pub struct Start<'a> {
     steps: Vec<&'a Step>,
@@ -27,10 +27,10 @@ pub struct Start<'a> {
 }
 
 impl Start<'_> {
-    /// Of the Pod with that id.
+    /// Returns the start of the Pod with that id.
     pub fn of<'a>(all: &'a [Step], pod: &str) -> Result<Start<'a>> {
         let all: Vec<_> = all.iter().filter(|step| step.id == pod).collect();
-        // Its pause is made, and started, in the same way before.
+        // The Pod's pause is created and started in the same way before.
         let last = |name: &str| {
             let step = all.iter().rev().find(|step| step.name == name).copied();
             step.with_context(|| format!("the trace of Pod {pod} has no {name:?}"))
@@ -41,12 +41,12 @@ impl Start<'_> {
         Ok(Start { steps, create, start, first })
     }
 
-    /// From Create received to the first instruction, in milliseconds.
+    /// Returns the time from Create received to the first instruction, in milliseconds.
     pub fn whole(&self) -> f64 {
         milliseconds(self.first.begin - self.create.begin)
     }
 
-    /// The same, without the time between the answer to Create and the request to Start.
+    /// As [`Start::whole`], without the time between the answer to Create and the request to Start.
     pub fn own(&self) -> f64 {
         self.whole() - milliseconds(self.start.begin - self.create.end)
     }

@@ -1,10 +1,10 @@
-//! The part of a file that is ours, between two lines that say so: it is put at the end and taken out again as text, so that
-//! every other byte stays as it is.
+//! The part of a file that the installer adds. It is between two marker lines, and is added at the end and removed
+//! again as text, so that every other byte stays as it is.
 
 const BEGIN: &str = "# begin of what node-installer of wasmtime-shim added";
 const END: &str = "# end of what node-installer of wasmtime-shim added";
 
-/// A text with our part at its end, in place of the one that it may have.
+/// Returns a text with our part at its end. An earlier part of ours is replaced.
 pub fn with(text: &str, part: &str) -> String {
     let end = if text.contains("\r\n") { "\r\n" } else { "\n" };
     let mut text = without(text);
@@ -15,7 +15,7 @@ pub fn with(text: &str, part: &str) -> String {
     text + &part.replace('\n', end)
 }
 
-/// A text without our part.
+/// Returns a text without our part.
 pub fn without(text: &str) -> String {
     let Some((before, rest)) = text.split_once(BEGIN) else { return text.to_owned() };
     let before = before.strip_suffix('\n').unwrap_or(before);
@@ -25,7 +25,7 @@ pub fn without(text: &str) -> String {
     before.to_owned() + after.strip_prefix('\n').unwrap_or(after)
 }
 
-/// Whether a text has our part.
+/// Returns whether a text has our part.
 pub fn is_in(text: &str) -> bool {
     text.contains(BEGIN)
 }

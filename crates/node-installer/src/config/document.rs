@@ -7,25 +7,25 @@ use toml_edit::{Array, DocumentMut, Item, Table, TableLike, value};
 use super::{Candidate, Handler, block};
 use crate::errors::Error;
 
-/// The handler's name, as RuntimeClasses have it.
+/// Name of the handler in RuntimeClasses.
 pub const HANDLER: &str = "wasmtime";
 
 /// containerd's name for the shim.
 pub const RUNTIME: &str = "io.containerd.wasmtime.v1";
 
-/// The name by which older k3s know it: the same binary.
+/// Name of the same binary in older versions of k3s.
 const OLD_RUNTIME: &str = "io.containerd.wasmtime.v2";
 
-/// The annotations that containerd hands over to the shim.
+/// Annotations that containerd passes on to the shim.
 const ANNOTATIONS: &str = "wasmtime.shim/*";
 
-/// The plugin with the handlers: of version 2, and of those since.
+/// Plugin with the handlers: that of version 2, and that of later versions.
 pub const PLUGINS: [&str; 2] = ["io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"];
 
 const COMMENT: &str =
     "# Written by node-installer of wasmtime-shim; `node-installer uninstall` removes it.\n";
 
-/// The version of a configuration, and with it the names of its sections.
+/// Version of a configuration. It determines the names of the sections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Schema {
     /// 2, 3 or 4.
@@ -33,18 +33,18 @@ pub struct Schema {
 }
 
 impl Schema {
-    /// The plugin that has the handlers.
+    /// Returns the plugin that has the handlers.
     pub fn plugin(self) -> &'static str {
         PLUGINS[usize::from(self.version > 2)]
     }
 
-    /// A file with nothing but the handler. It is of the version of the file that imports it: before 2.3, containerd merges
-    /// them first, and then takes the last version for that of the whole.
+    /// Returns a file that has only the handler. It must have the version of the file that imports it, because
+    /// containerd before 2.3 merges the files first and then takes the last version as that of the whole.
     pub fn drop_in(self, handler: &Handler, systemd: Option<bool>) -> String {
         format!("{COMMENT}version = {}\n\n{}", self.version, self.tables(handler, systemd))
     }
 
-    /// The handler's own tables as text.
+    /// Returns the handler's own tables as text.
     pub fn tables(self, handler: &Handler, systemd: Option<bool>) -> String {
         let table = self.table(HANDLER);
         let mut text = format!("[{table}]\n");
@@ -58,7 +58,7 @@ impl Schema {
         text
     }
 
-    /// The handler that there is by default: where a file has a table of handlers, it would not be there any more.
+    /// Returns the default handler. A file that has a table of handlers would otherwise remove it.
     fn default_tables(self) -> String {
         format!("[{}]\n  runtime_type = \"io.containerd.runc.v2\"\n\n", self.table("runc"))
     }
@@ -69,7 +69,7 @@ impl Schema {
 }
 
 impl Handler {
-    /// What names the shim.
+    /// Returns the keys that name the shim.
     fn keys(&self) -> Vec<(&'static str, String)> {
         let path = self.binary.display().to_string();
         match self.path_is_type {
@@ -78,13 +78,13 @@ impl Handler {
         }
     }
 
-    /// Whether a handler of that type is this shim's.
+    /// Returns whether a handler of that type is this shim's.
     fn is_of(&self, runtime: &str) -> bool {
         [RUNTIME, OLD_RUNTIME].contains(&runtime) || Path::new(runtime) == self.binary
     }
 }
 
-/// A file.
+/// A parsed file.
 #[derive(Debug, Clone)]
 pub struct Document {
     path: PathBuf,
@@ -93,7 +93,7 @@ pub struct Document {
 }
 
 impl Document {
-    /// Reads a text.
+    /// Parses a text.
     pub fn parse(path: &Path, text: &str) -> Result<Self, Error> {
         let broken = |error: toml_edit::TomlError| {
             let before = error.span().map_or(0, |span| span.start.min(text.len()));
@@ -105,17 +105,17 @@ impl Document {
         Ok(Self { path: path.to_owned(), text: text.to_owned(), toml })
     }
 
-    /// Where it is.
+    /// Returns the file's path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// All of its text.
+    /// Returns the whole text.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// The version that it states; containerd takes a file without one for version 1.
+    /// Returns the version that the file gives. containerd treats a file without a version as version 1.
     pub fn schema(&self) -> Result<Schema, Error> {
         let version = self.toml.get("version").and_then(Item::as_integer).unwrap_or(1);
         match version {
@@ -124,7 +124,7 @@ impl Document {
         }
     }
 
-    /// Whether Kubernetes can use a containerd with it at all.
+    /// Checks whether Kubernetes can use a containerd with this file at all.
     pub fn check(&self) -> Result<(), Error> {
         let disabled = self.toml.get("disabled_plugins").and_then(Item::as_array);
         let names = disabled.into_iter().flatten().filter_map(|it| it.as_str());
@@ -136,38 +136,38 @@ impl Document {
         }
     }
 
-    /// The patterns of files that it imports, absolute.
+    /// Returns the absolute patterns of the files that this one imports.
     pub fn imports(&self) -> Vec<PathBuf> {
         let dir = self.path.parent().unwrap_or(Path::new("/"));
         let imports = self.toml.get("imports").and_then(Item::as_array);
         imports.into_iter().flatten().filter_map(|it| it.as_str()).map(|it| dir.join(it)).collect()
     }
 
-    /// A directory of which it imports every `*.toml`.
+    /// Returns a directory from which this file imports every `*.toml`.
     pub fn drop_in_dir(&self) -> Option<PathBuf> {
         let is_all = |path: &PathBuf| path.file_name().is_some_and(|name| name == "*.toml");
         self.imports().into_iter().find(is_all)?.parent().map(Path::to_owned)
     }
 
-    /// What containerd would read if the file had another text, or one more import.
+    /// Returns what containerd would read if this file had another text, or one more import.
     pub fn candidate(&self, text: String, import: Option<String>) -> Candidate {
         Candidate { path: self.path.clone(), text, import }
     }
 
-    /// Whether the plugin with the handlers is configured in it.
+    /// Returns whether the file configures the plugin with the handlers.
     pub fn has_section(&self) -> bool {
         PLUGINS
             .iter()
             .any(|plugin| self.toml.get("plugins").and_then(|it| it.get(plugin)).is_some())
     }
 
-    /// The type of the handler of our name; none if there is no such handler.
+    /// Returns the type of the handler with our name, if there is one.
     pub fn handler(&self) -> Option<String> {
         let all = PLUGINS.iter().flat_map(|plugin| runtimes(&self.toml, plugin));
         all.into_iter().find(|(name, _)| name == HANDLER).map(|(_, runtime)| runtime)
     }
 
-    /// What it says for the cgroup driver of the default handler.
+    /// Returns the cgroup driver of the default handler, if the file sets it.
     pub fn systemd_cgroup(&self) -> Option<bool> {
         let of_plugin = |plugin: &&str| {
             let containerd = self.toml.get("plugins")?.get(plugin)?.get("containerd")?;
@@ -178,8 +178,9 @@ impl Document {
         PLUGINS.iter().find_map(of_plugin)
     }
 
-    /// The text with the handler: at its end where that is possible, otherwise completed or inserted where it has to be.
-    /// `defaults` says whether containerd keeps its default handler beside those that a file names.
+    /// Returns the text with the handler. The handler is added at the end if that is possible; otherwise it is
+    /// completed or inserted where it must be. `defaults` tells whether containerd keeps its default handler beside
+    /// those that a file names.
     pub fn with_handler(
         &self,
         handler: &Handler,
@@ -209,7 +210,7 @@ impl Document {
         let default = if names_none && !defaults { schema.default_tables() } else { String::new() };
         let tables = default + &schema.tables(handler, systemd);
         let text = block::with(&base.text, &tables);
-        // Tables that are written in one line cannot be continued further down.
+        // A table that is written in one line cannot be continued further down.
         if Self::parse(&self.path, &text).is_ok() {
             return Ok(text);
         }
@@ -217,7 +218,7 @@ impl Document {
         Ok(base.toml.to_string())
     }
 
-    /// The text without the handler, wherever it is.
+    /// Returns the text without the handler, wherever it is.
     pub fn without_handler(mut self) -> Result<String, Error> {
         if self.handler().is_none() {
             return Ok(self.text);
@@ -226,7 +227,7 @@ impl Document {
         Ok(self.toml.to_string())
     }
 
-    /// The table of handlers, which is made where there is none.
+    /// Returns the table of handlers. It is created if it does not exist.
     fn runtimes(&mut self) -> Result<&mut dyn TableLike, Error> {
         let plugin = self.schema()?.plugin();
         let path = self.path.clone();
@@ -240,7 +241,7 @@ impl Document {
     }
 }
 
-/// A table without a line of its own.
+/// Makes a table without a header line of its own.
 fn implicit() -> Item {
     let mut table = Table::new();
     table.set_implicit(true);
@@ -256,7 +257,7 @@ fn table(handler: &Handler, systemd: Option<bool>) -> Table {
     table
 }
 
-/// Sets what has to be so, and leaves everything else as it is.
+/// Sets the required keys and leaves all others as they are.
 fn complete(table: &mut dyn TableLike, handler: &Handler) {
     for (key, wanted) in handler.keys() {
         if table.get(key).and_then(Item::as_str) != Some(wanted.as_str()) {
@@ -270,7 +271,7 @@ fn complete(table: &mut dyn TableLike, handler: &Handler) {
     }
 }
 
-/// The handlers of a plugin, and the type of each.
+/// Returns the handlers of a plugin, each with its type.
 pub fn runtimes(toml: &DocumentMut, plugin: &str) -> Vec<(String, String)> {
     let containerd = toml.get("plugins").and_then(|it| it.get(plugin)?.get("containerd"));
     let runtimes = containerd.and_then(|it| it.get("runtimes")).and_then(Item::as_table_like);

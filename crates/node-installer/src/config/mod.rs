@@ -1,9 +1,9 @@
-//! containerd's configuration: from what is there to what is to be there, as text.
+//! Turns containerd's present configuration into the new one, as text.
 //!
-//! - [`block`]: the part of a file that is ours;
+//! - [`block`]: the part of a file that the installer adds;
 //! - [`document`]: one file, and the handler in it;
 //! - [`rancher`]: the templates and drop-ins of k3s and RKE2;
-//! - here: which file has to be another. Nothing is written.
+//! - this file: decides which files have to change. Nothing here writes.
 
 mod block;
 mod document;
@@ -21,7 +21,7 @@ use document::{Document, Schema};
 
 pub use document::HANDLER;
 
-/// The name of our drop-in. It is read after those of distributions, which begin with 0, and before 99-….
+/// Name of our drop-in. containerd reads it after those of distributions, which begin with 0, and before 99-….
 const DROP_IN: &str = "10-wasmtime-shim.toml";
 
 /// k0s' directory of drop-ins, and its own file.
@@ -29,49 +29,49 @@ const K0S_DROP_INS: &str = "/etc/k0s/containerd.d";
 const K0S_CONFIG: &str = "/etc/k0s/containerd.toml";
 const K0S_MANAGED: &str = "k0s_managed=true";
 
-/// The handler that containerd is to have.
+/// The handler that containerd should have.
 #[derive(Debug, Clone)]
 pub struct Handler {
-    /// The shim's path.
+    /// Path of the shim.
     pub binary: PathBuf,
-    /// Whether the path is the type: what containerd 1.6 heeds.
+    /// Whether the path is written as the type, which containerd 1.6 needs.
     pub path_is_type: bool,
     /// Whether a handler of another shim may be replaced.
     pub replace: bool,
 }
 
-/// A file that is to have another text.
+/// A file and its new text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Edit {
-    /// Which file.
+    /// Path of the file.
     pub path: PathBuf,
-    /// All of its new text.
+    /// The whole new text.
     pub text: String,
-    /// Whether all of the file is ours.
+    /// Whether the whole file is ours.
     pub is_ours: bool,
 }
 
-/// What containerd has to check, before anything is written.
+/// A configuration that containerd must accept before anything is written.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Candidate {
     /// The file that containerd reads.
     pub path: PathBuf,
     /// Its text.
     pub text: String,
-    /// A file that it is to import as well.
+    /// A file that it also imports.
     pub import: Option<String>,
 }
 
-/// The files to change for the handler, none if all is there, and what containerd would then read, where that is known.
+/// The changes for the handler, and the configuration that containerd would then read, if that is known.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The files.
+    /// Files to change. Empty if nothing has to change.
     pub edits: Vec<Edit>,
-    /// What containerd would read.
+    /// The configuration that containerd would read.
     pub candidate: Option<Candidate>,
 }
 
-/// Decides which files have to be others for the handler to be there.
+/// Decides which files must change so that containerd has the handler.
 pub fn plan(
     tree: &Tree,
     layout: &Layout,
@@ -85,12 +85,13 @@ pub fn plan(
     }
 }
 
-/// A text without the part that we added, if it has it.
+/// Returns a text without the part that the installer added.
 pub fn without_our_part(text: &str) -> String {
     block::without(text)
 }
 
-/// A text without the handler, where `before` had none: somebody has changed the file since we did.
+/// Returns a text without the handler, if `before` had none. This is for files that somebody has changed after the
+/// installer did.
 pub fn without_handler(path: &Path, text: &str, before: Option<&str>) -> Result<String, Error> {
     if block::is_in(text) {
         return Ok(block::without(text));
@@ -122,7 +123,7 @@ fn of_file(tree: &Tree, path: &Path, version: &Version, handler: &Handler) -> Re
         let text = main.schema()?.drop_in(handler, systemd);
         return drop_in(tree, &dir.join(DROP_IN), text, Some(&main));
     }
-    // Where imports replace sections, only the last file with the section counts.
+    // If imports replace sections, only the last file with the section counts.
     let last = match version.merges_imports() {
         true => None,
         false => imported.iter().rfind(|it| it.has_section()),
@@ -135,7 +136,7 @@ fn of_file(tree: &Tree, path: &Path, version: &Version, handler: &Handler) -> Re
     Ok(Plan { edits: if is_there { Vec::new() } else { vec![edit] }, candidate })
 }
 
-/// A drop-in beside the file that imports it.
+/// Plans a drop-in beside the file that imports it.
 fn drop_in(tree: &Tree, path: &Path, text: String, main: Option<&Document>) -> Result<Plan, Error> {
     let is_there = tree.text(path)?.is_some_and(|found| found == text);
     let candidate = main.map(|main| main.candidate(main.text().to_owned(), Some(text.clone())));
@@ -143,7 +144,7 @@ fn drop_in(tree: &Tree, path: &Path, text: String, main: Option<&Document>) -> R
     Ok(Plan { edits: if is_there { Vec::new() } else { vec![edit] }, candidate })
 }
 
-/// k0s merges drop-ins into the plugin's section by itself, and writes its file anew at each start, unless the line that
+/// k0s merges drop-ins into the plugin's section by itself. It writes its file anew at each start, unless the line that
 /// says so was removed.
 fn of_k0s(tree: &Tree, version: &Version, handler: &Handler) -> Result<Plan, Error> {
     let config = Path::new(K0S_CONFIG);
@@ -162,11 +163,11 @@ fn of_k0s(tree: &Tree, version: &Version, handler: &Handler) -> Result<Plan, Err
     let main = Document::parse(config, &text)?;
     let imported = imports(tree, &main)?;
     let text = main.schema()?.drop_in(handler, systemd_cgroup(&main, &imported));
-    // k0s merges the drop-in with a file that it generates: containerd cannot be asked beforehand.
+    // k0s merges the drop-in with a file that it generates, so containerd cannot check the result beforehand.
     drop_in(tree, &Path::new(K0S_DROP_INS).join(DROP_IN), text, None)
 }
 
-/// The files that a configuration imports, but for our own, in containerd's order.
+/// Returns the files that a configuration imports, without our own, in containerd's order.
 fn imports(tree: &Tree, main: &Document) -> Result<Vec<Document>, Error> {
     let mut found = Vec::new();
     for path in main.imports().iter().flat_map(|pattern| tree.matching(pattern)) {
@@ -178,13 +179,13 @@ fn imports(tree: &Tree, main: &Document) -> Result<Vec<Document>, Error> {
     Ok(found)
 }
 
-/// What the handler of Linux containers has for the cgroup driver; none where it has nothing.
+/// Returns the cgroup driver of the handler for Linux containers, if it is set.
 fn systemd_cgroup(main: &Document, imported: &[Document]) -> Option<bool> {
     let documents = std::iter::once(main).chain(imported);
     documents.filter_map(Document::systemd_cgroup).next_back()
 }
 
-/// The runtimes by name, and the type of each, in a configuration that containerd has completed.
+/// Returns the runtimes with their types, from a configuration that containerd has completed.
 pub fn runtimes(text: &str) -> Result<Vec<(String, String)>, toml_edit::TomlError> {
     let document: DocumentMut = text.parse()?;
     Ok(document::PLUGINS.iter().flat_map(|plugin| document::runtimes(&document, plugin)).collect())

@@ -1,6 +1,6 @@
-//! k3s and RKE2, which generate containerd's configuration at each start: from `config-v3.toml.tmpl` or `config.toml.tmpl`
-//! where there is one, or else from a text of their own. Both texts import drop-ins from `config-v3.toml.d` or
-//! `config.toml.d` in versions that know these directories.
+//! k3s and RKE2 generate containerd's configuration at each start: from `config-v3.toml.tmpl` or `config.toml.tmpl` if
+//! it exists, otherwise from a built-in text. Both texts import drop-ins from `config-v3.toml.d` or `config.toml.d` in
+//! versions that support these directories.
 
 use std::path::{Path, PathBuf};
 
@@ -10,10 +10,10 @@ use crate::errors::Error;
 use crate::tree::Tree;
 use crate::version::Version;
 
-/// A template of nothing but the text that k3s has by itself.
+/// A template that contains only the built-in text of k3s.
 const BASE: &str = "{{ template \"base\" . }}\n";
 
-/// Decides which file has to be another.
+/// Decides which file must change.
 pub fn plan(tree: &Tree, dir: &Path, version: &Version, handler: &Handler) -> Result<Plan, Error> {
     let generated = dir.join("config.toml");
     let generated = match tree.text(&generated)? {
@@ -29,7 +29,7 @@ pub fn plan(tree: &Tree, dir: &Path, version: &Version, handler: &Handler) -> Re
     let systemd = generated.as_ref().and_then(|main| systemd_cgroup(main, &imported));
     let reads_drop_ins = match &generated {
         Some(main) => main.drop_in_dir().is_some_and(|it| it == drop_ins),
-        // Never started: a version that brings containerd 2.x has them.
+        // k3s was never started. A version that has containerd 2.x supports the directories.
         None => version.merges_imports(),
     };
     if reads_drop_ins && version.merges_imports() {
@@ -39,7 +39,7 @@ pub fn plan(tree: &Tree, dir: &Path, version: &Version, handler: &Handler) -> Re
     in_template(tree, template(dir, schema), schema, handler, systemd)
 }
 
-/// The version of the configuration that is generated: that of the template, if there is one.
+/// Returns the version of the generated configuration: that of the template, if there is one.
 fn schema(
     tree: &Tree,
     dir: &Path,
@@ -59,8 +59,8 @@ fn template(dir: &Path, schema: Schema) -> PathBuf {
     dir.join(if schema.version == 2 { "config.toml.tmpl" } else { "config-v3.toml.tmpl" })
 }
 
-/// The handler at the end of the template, which is made where there is none. k3s does not look for shims where ours is put,
-/// so that its own text does not have the same table.
+/// Plans the handler at the end of the template, which is created if it does not exist. k3s does not look for shims in
+/// our directory, so that its own text does not have the same table.
 fn in_template(
     tree: &Tree,
     path: PathBuf,
@@ -71,7 +71,7 @@ fn in_template(
     let found = tree.text(&path)?;
     let before = block::without(found.as_deref().unwrap_or(BASE));
     if names_handler(&before) {
-        // Perhaps with conditions: not ours to judge, and a second table would be an error.
+        // The template may have conditions that we cannot evaluate, and a second table would be an error.
         return Err(Error::HandlerInTemplate { path });
     }
     let text = block::with(&before, &schema.tables(handler, systemd));

@@ -1,11 +1,11 @@
-//! Why a setting is refused. There is one form for all settings, wherever they are given.
+//! Errors for settings. All settings share one form, wherever they are given.
 
 use std::fmt;
 
 use super::Setting;
 use crate::unknown::Unknown;
 
-/// Where a setting is given.
+/// The place where a setting is given.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Place {
     /// An annotation of the Pod.
@@ -35,30 +35,30 @@ impl fmt::Display for Place {
 /// A setting that cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SettingError {
-    /// No setting has that key.
+    /// No setting has this key.
     #[error("{place}: {unknown}")]
     Unknown {
-        /// Where it is given.
+        /// The place where it is given.
         place: Place,
-        /// The key, and those that there are.
+        /// The key, and the keys that exist.
         unknown: Unknown,
     },
-    /// The setting cannot have that value.
+    /// The setting has an invalid value.
     #[error("{place} {key}: {value:?} is not valid; allowed is {allowed}")]
     Value {
-        /// Where it is given.
+        /// The place where it is given.
         place: Place,
-        /// Its key.
+        /// The key.
         key: &'static str,
-        /// Its value.
+        /// The value.
         value: String,
-        /// The values that it can have.
+        /// The allowed values.
         allowed: &'static str,
     },
 }
 
 impl SettingError {
-    /// Where the setting is given.
+    /// Returns the place where the setting is given.
     pub fn place(&self) -> Place {
         match self {
             SettingError::Unknown { place, .. } | SettingError::Value { place, .. } => *place,
@@ -67,7 +67,7 @@ impl SettingError {
 }
 
 impl Setting {
-    /// The error of a value that the setting cannot have.
+    /// Returns the error for a value that is not allowed.
     pub fn refused(&self, place: Place, value: &str) -> SettingError {
         let Setting { key, allowed, .. } = *self;
         SettingError::Value { place, key, value: value.to_owned(), allowed }

@@ -2,15 +2,15 @@
 
 use super::{DIRECTORY, FILE, SWITCH, Setting, TEXT, Unset};
 
-/// Why options are accepted that set nothing.
+/// Reason why options are accepted that have no effect.
 const NO_EFFECT: &str = "nothing: it is accepted because runc's shim accepts it";
 
-/// Options of the runtime in containerd's configuration: every option that runc's shim knows, in containerd 1.6 to 2.4, and
-/// those of `runtimeoptions.v1.Options` itself.
+/// Options of the runtime in containerd's configuration: every option that runc's shim knows in containerd 1.6 to 2.4,
+/// and those of `runtimeoptions.v1.Options` itself.
 pub const RUNTIME_OPTIONS: [Setting; 15] = [
     Setting {
         key: "BinaryName",
-        sets: "the OCI runtime for Linux programs; the path of the shim itself stands for none",
+        sets: "the OCI runtime for Linux programs; the path of the shim itself is ignored",
         allowed: "a path, or a name in containerd's PATH",
         unset: Unset::Means("runc, found in containerd's PATH"),
     },
@@ -43,7 +43,7 @@ pub const RUNTIME_OPTIONS: [Setting; 15] = [
     },
     Setting {
         key: "NoPivotRoot",
-        sets: "whether the root is changed with chroot(2) in place of pivot_root(2)",
+        sets: "whether the root is changed with chroot(2) instead of pivot_root(2)",
         allowed: SWITCH,
         unset: Unset::Is("false"),
     },

@@ -1,10 +1,10 @@
-//! Settings that are looked up by the keys that somebody has written.
+//! Tables of settings that are looked up by a key from outside.
 
 use super::error::{Place, SettingError};
 use super::{ANNOTATIONS, LABELS, RUNTIME_OPTIONS, Setting};
 use crate::unknown::Unknown;
 
-/// The settings of a place that are looked up by their keys.
+/// The settings of one place, which are looked up by their keys.
 #[derive(Debug, Clone, Copy)]
 pub struct Table {
     place: Place,
@@ -32,7 +32,7 @@ impl Table {
         }
     }
 
-    /// The error of a value that the setting with that key cannot have.
+    /// Returns the error for a value that the setting with that key cannot have.
     pub fn refused(&self, key: &str, value: &str) -> SettingError {
         let setting = self.settings.iter().find(|setting| setting.key == key);
         setting.map_or_else(|| self.unknown(key), |setting| setting.refused(self.place, value))

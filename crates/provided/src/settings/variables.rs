@@ -2,18 +2,18 @@
 
 use super::{ADDRESS, COUNT, DIRECTORY, DURATION, FILE, PATH, SWITCH, Setting, TEXT, URL, Unset};
 
-/// The length of the accept queue of an HTTP server, as in runwasi.
+/// Length of the accept queue of an HTTP server, as in runwasi.
 pub const BACKLOG: Setting = Setting {
     key: "WASMTIME_HTTP_BACKLOG",
-    sets: "how many connections of the HTTP server wait to be accepted; the guest does not see it",
+    sets: "how many connections of the HTTP server may wait to be accepted; the guest does not see the variable",
     allowed: COUNT,
     unset: Unset::Is("128"),
 };
 
-/// The address of an HTTP server, as in runwasi.
+/// Address of an HTTP server, as in runwasi.
 pub const LISTEN: Setting = Setting {
     key: "WASMTIME_HTTP_PROXY_SOCKET_ADDR",
-    sets: "the address and port of the HTTP server; the guest does not see it",
+    sets: "the address and port of the HTTP server; the guest does not see the variable",
     allowed: ADDRESS,
     unset: Unset::Means("all addresses, with the port that the image exposes or 8080"),
 };
@@ -28,13 +28,13 @@ pub const CONTAINER_VARIABLES: [Setting; 16] = [
     },
     Setting {
         key: "OTEL_BSP_MAX_QUEUE_SIZE",
-        sets: "how many spans wait to be sent before further ones are lost",
+        sets: "how many spans may wait to be sent; further spans are lost",
         allowed: COUNT,
         unset: Unset::Is("2048"),
     },
     Setting {
         key: "OTEL_BSP_SCHEDULE_DELAY",
-        sets: "how long spans wait for others to be sent with, in milliseconds",
+        sets: "how long spans wait so that they can be sent together, in milliseconds",
         allowed: COUNT,
         unset: Unset::Is("5000"),
     },
@@ -70,7 +70,7 @@ pub const CONTAINER_VARIABLES: [Setting; 16] = [
     },
     Setting {
         key: "OTEL_SDK_DISABLED",
-        sets: "whether there are no spans, wherever the collector is",
+        sets: "whether spans are disabled, whatever the collector is",
         allowed: SWITCH,
         unset: Unset::Is("false"),
     },
@@ -82,13 +82,13 @@ pub const CONTAINER_VARIABLES: [Setting; 16] = [
     },
     Setting {
         key: "OTEL_TRACES_EXPORTER",
-        sets: "whether spans are sent: not if it is none",
+        sets: "whether spans are sent; none disables them",
         allowed: "otlp or none",
         unset: Unset::Is("otlp"),
     },
     Setting {
         key: "OTEL_TRACES_SAMPLER",
-        sets: "of which requests there are spans",
+        sets: "the sampler, which decides for which requests there are spans",
         allowed: "a sampler of the OpenTelemetry specification",
         unset: Unset::Is("parentbased_always_on"),
     },
@@ -100,7 +100,7 @@ pub const CONTAINER_VARIABLES: [Setting; 16] = [
     },
     Setting {
         key: "SSL_CERT_FILE",
-        sets: "a file of certificates in the container that the guest's requests over TLS trust",
+        sets: "a file in the container with the certificates that the guest's requests over TLS trust",
         allowed: "the path of a file in PEM",
         unset: Unset::Means("the certificates that the node trusts, or else Mozilla's list"),
     },
@@ -108,17 +108,17 @@ pub const CONTAINER_VARIABLES: [Setting; 16] = [
     LISTEN,
 ];
 
-/// Where code is kept that containerd's content store does not take. The shim's own working directory is a bundle, which is
-/// removed with its container: the path has to be absolute.
+/// Directory for code that is not in containerd's content store. The path must be absolute, because the shim's own
+/// working directory is a bundle, which is removed with its container.
 pub const CACHE: Setting = Setting {
     key: "WASMTIME_SHIM_CACHE",
-    sets: "where compiled code is kept that is not in containerd's content store",
+    sets: "the directory for compiled code that is not in containerd's content store",
     allowed: PATH,
     unset: Unset::Is("/var/lib/wasmtime-shim/cache"),
 };
 
-/// How much memory a compilation may use. A guest of some hundred KiB takes 40 MiB, and the stack of each of the worker's
-/// threads, of which there is one for each processor, 2 MiB.
+/// Memory limit of one compilation. A guest of some hundred KiB takes 40 MiB. The stack of each of the worker's threads
+/// takes 2 MiB, and there is one thread for each processor.
 pub const COMPILE_MEMORY: Setting = Setting {
     key: "WASMTIME_SHIM_COMPILE_MEMORY",
     sets: "how much memory one compilation may use",
@@ -126,7 +126,7 @@ pub const COMPILE_MEMORY: Setting = Setting {
     unset: Unset::Is("4Gi"),
 };
 
-/// How long a compilation may take.
+/// Time limit of one compilation.
 pub const COMPILE_TIME: Setting = Setting {
     key: "WASMTIME_SHIM_COMPILE_TIME",
     sets: "how long one compilation may take",
@@ -138,9 +138,9 @@ pub const COMPILE_TIME: Setting = Setting {
 pub const NODE_VARIABLES: [Setting; 5] = [
     Setting {
         key: "PATH",
-        sets: "where the OCI runtime for Linux programs is looked for",
+        sets: "where the shim looks for the OCI runtime for Linux programs",
         allowed: "absolute paths, with colons between them",
-        unset: Unset::Means("no OCI runtime but one that `BinaryName` names by its path"),
+        unset: Unset::Means("no OCI runtime, unless `BinaryName` gives a path"),
     },
     CACHE,
     COMPILE_MEMORY,
@@ -163,7 +163,7 @@ pub const TOOL_VARIABLES: [Setting; 7] = [
     },
     Setting {
         key: "DOCKER_CONFIG",
-        sets: "where `docker login` has left credentials, in `config.json`",
+        sets: "the directory with the credentials of `docker login`, in `config.json`",
         allowed: DIRECTORY,
         unset: Unset::Means("`~/.docker`"),
     },
@@ -175,7 +175,7 @@ pub const TOOL_VARIABLES: [Setting; 7] = [
     },
     Setting {
         key: "REGISTRY_AUTH_FILE",
-        sets: "the file with credentials that is looked at first",
+        sets: "the file with credentials, which is read first",
         allowed: FILE,
         unset: Unset::Means("the files of `docker login` and `podman login`"),
     },
@@ -187,14 +187,14 @@ pub const TOOL_VARIABLES: [Setting; 7] = [
     },
     Setting {
         key: "XDG_CONFIG_HOME",
-        sets: "where `podman login` has left credentials, in `containers/auth.json`; it is looked at last",
+        sets: "the directory with the credentials of `podman login`, in `containers/auth.json`; it is read last",
         allowed: DIRECTORY,
         unset: Unset::Means("`~/.config`"),
     },
     Setting {
         key: "XDG_RUNTIME_DIR",
-        sets: "where `podman login` has left credentials, in `containers/auth.json`",
+        sets: "the directory with the credentials of `podman login`, in `containers/auth.json`",
         allowed: DIRECTORY,
-        unset: Unset::Means("it is not looked at"),
+        unset: Unset::Means("the directory is not read"),
     },
 ];

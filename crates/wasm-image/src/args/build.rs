@@ -1,4 +1,4 @@
-//! `wasm-image build`.
+//! Arguments of `wasm-image build`.
 
 use std::path::PathBuf;
 
@@ -10,15 +10,15 @@ use crate::errors::Error;
 use crate::place;
 use crate::platform::Platform;
 
-/// Examples are what `--help` teaches with.
+/// Examples in the output of `--help`.
 pub const EXAMPLES: &str = "\
 Examples:
   A component to a registry; a Pod needs no `command`:
       wasm-image build app.wasm -t registry.example/you/app:1 --push
-  To an archive for `ctr image import`, or a folder (OCI image layout):
+  To an archive for `ctr image import`, or a directory (OCI image layout):
       wasm-image build app.wasm -t registry.example/you/app:1 -o app.tar
       wasm-image build app.wasm -t registry.example/you/app:1 -o app/
-  Small on its way, and with a bill of materials beside it:
+  Compressed, and with a bill of materials beside it:
       wasm-image build app.wasm -t registry.example/you/app:1 --compress --sbom --push
   With settings, and files in an ordinary layer, for two kinds of nodes:
       wasm-image build app.wasm -t registry.example/you/app:1 --push \\
@@ -33,7 +33,7 @@ The same input gives the same image, byte for byte.";
 
 /// An image to build.
 ///
-/// Without a `.wasm` file it is an ordinary image: the files of `--rootfs` and `--file` in one tar layer.
+/// Without a `.wasm` file it is an ordinary image with the files of `--rootfs` and `--file` in one tar layer.
 #[derive(Debug, Default, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Build {
@@ -48,8 +48,8 @@ pub struct Build {
     #[command(flatten)]
     pub destination: Destination,
 
-    /// Platform of the image; repeat for an index [default: this machine's with --file or --rootfs, which containerd
-    /// unpacks for no other; else wasip2/wasm for a component, wasip1/wasm for a module]
+    /// Platform of the image; repeat for an index
+    /// [default: this machine's with --file or --rootfs, because containerd unpacks files for no other; otherwise wasip2/wasm for a component, wasip1/wasm for a module]
     #[arg(
         long = "platform",
         value_name = "OS/ARCH",
@@ -62,7 +62,7 @@ pub struct Build {
     #[arg(long, value_name = "TYPE", default_value = "application/wasm")]
     pub layer_media_type: String,
 
-    /// Compress the layers with Zstandard (application/wasm+zstd, tar+zstd): this shim runs them, others may not
+    /// Compress the layers with Zstandard (application/wasm+zstd, tar+zstd); this shim runs them, others may not
     #[arg(long, conflicts_with_all = ["artifact", "layer_media_type"])]
     pub compress: bool,
 
@@ -70,7 +70,7 @@ pub struct Build {
     #[arg(long = "file", value_name = "SRC:DEST")]
     pub files: Vec<FileCopy>,
 
-    /// A folder whose contents become the image's root file system
+    /// A directory whose contents become the image's root file system
     #[arg(long, value_name = "DIR")]
     pub rootfs: Option<PathBuf>,
 
@@ -82,11 +82,11 @@ pub struct Build {
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub cmd: Vec<String>,
 
-    /// A variable of the environment
+    /// An environment variable
     #[arg(long = "env", value_name = "K=V")]
     pub env: Vec<KeyValue>,
 
-    /// Who runs it: a user's name or number, with `:` and a group's where wanted
+    /// The user that runs the image: a name or number, optionally with `:` and a group's
     #[arg(long, value_name = "USER[:GROUP]")]
     pub user: Option<String>,
 
@@ -94,7 +94,7 @@ pub struct Build {
     #[arg(long, value_name = "DIR")]
     pub workdir: Option<String>,
 
-    /// A port that it listens on
+    /// A port that the guest listens on
     #[arg(long, value_name = "PORT[/PROTOCOL]")]
     pub expose: Vec<Port>,
 
@@ -102,16 +102,16 @@ pub struct Build {
     #[arg(long = "label", value_name = "K=V")]
     pub labels: Vec<KeyValue>,
 
-    /// An annotation of its manifest
+    /// An annotation of the image's manifest
     #[arg(long = "annotation", value_name = "K=V")]
     pub annotations: Vec<KeyValue>,
 
-    /// Make a bill of materials (CycloneDX) that refers to the image, from what its WebAssembly says of itself: tools,
-    /// and crates where it was built by `cargo auditable`
+    /// Make a bill of materials (CycloneDX) that refers to the image, from the metadata in its WebAssembly: tools, and
+    /// crates if it was built by `cargo auditable`
     #[arg(long)]
     pub sbom: bool,
 
-    /// Make a CNCF Wasm OCI artifact: exactly one .wasm and nothing that such a config lacks
+    /// Make a CNCF Wasm OCI artifact: exactly one .wasm, and no option that such a config cannot express
     #[arg(long, conflicts_with_all = [
         "layer_media_type", "files", "rootfs", "entrypoint", "cmd", "env", "user", "workdir", "expose", "labels",
     ])]
@@ -125,13 +125,13 @@ pub struct Build {
 }
 
 impl Build {
-    /// The image's name as containerd spells it, always with a tag.
+    /// Returns the image's name as containerd spells it, always with a tag.
     pub fn reference(&self) -> Result<Reference, Error> {
         tagged(&self.tag)
     }
 }
 
-/// Reads the name of an image that is to be made.
+/// Parses the name of an image to be made.
 ///
 /// # Errors
 /// [`Error::Usage`].

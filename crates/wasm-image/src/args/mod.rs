@@ -1,5 +1,5 @@
-//! The command line: what this program can be asked to do. [`build`] has the longest of its commands, [`moving`] those
-//! that move an image, [`values`] what single options take.
+//! Defines the command line. [`build`] has the longest command, [`moving`] those that move an image, and [`values`] the
+//! values of single options.
 
 mod build;
 mod moving;
@@ -24,16 +24,16 @@ Examples:
   wasm-image copy registry.example/you/app:1 mirror.example/app:1  # from registry to registry
   wasm-image convert registry.example/you/lib:1 -t registry.example/you/app:1 --push
 
-Credentials are those of `docker login` and `podman login`, credential helpers included.
+Credentials are those of `docker login` and `podman login`, including credential helpers.
 
 Exit codes:
   0  done
-  1  failed: a file, a refusal by the registry or no registry at all, content that is not what its digest says
+  1  failed: a file, a refusal by the registry, a server that is not a registry, or content that does not match its digest
   2  the command line was wrong
   3  no such image, blob or file
-  4  the registry wants other credentials, or those configured cannot be had
+  4  the registry refuses the credentials, or the configured credentials cannot be read
   5  `inspect`, `compose`: this version of the shim cannot run the image
-  6  the registry could not be used, after all retries (429, 5xx, no connection), or `warm`: containerd: try again later";
+  6  the registry, or for `warm` containerd, could not be used after all retries (429, 5xx, no connection); try again later";
 
 /// Builds, moves and explains OCI images of WebAssembly guests.
 #[derive(Debug, Parser)]
@@ -43,24 +43,24 @@ pub struct Args {
     pub command: Command,
 }
 
-/// What to do.
+/// The command to run.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Build an image, and write or push it
     Build(Box<Build>),
     /// Send an image from an archive or layout to a registry
     Push(Push),
-    /// Get an image from a registry into an archive or layout
+    /// Fetch an image from a registry into an archive or layout
     Pull(Pull),
-    /// Copy an image from any place to any other
+    /// Copy an image between registries, archives and layouts
     Copy(Copy),
-    /// Make an image that runs of an artifact (as of `wkg oci push`), or of an image for wasm with ordinary layers
+    /// Turn an artifact (as of `wkg oci push`), or an image for wasm with ordinary layers, into an image that runs
     Convert(Convert),
-    /// Say what an image or .wasm file is, needs, and whether it would run
+    /// Describe an image or .wasm file: what it is, what it needs, and whether it would run
     Inspect(Inspect),
-    /// Have the node compile an image before its first container
+    /// Make the node compile an image before its first container
     Warm(Warm),
-    /// Make one component of several, as the node does with an image that has them as layers
+    /// Compose several components into one, as the node does with an image that has them as layers
     Compose(Compose),
     /// Turn a core module of WASI 0.1 into a component of WASI 0.2
     Componentize(Turn),
@@ -71,25 +71,25 @@ pub enum Command {
     Pages(pages::Pages),
 }
 
-/// In which form a command reports.
+/// Format of a command's report.
 #[derive(Clone, Copy, Debug, Default, clap::Args)]
 pub struct Format {
-    /// How to report on standard output
+    /// Format of the report on standard output
     #[arg(long = "format", value_enum, default_value_t)]
     pub kind: Kind,
 }
 
-/// A form of reports.
+/// A format of reports.
 #[derive(Clone, Copy, Debug, Default, PartialEq, ValueEnum)]
 pub enum Kind {
-    /// For people
+    /// Text to be read by people
     #[default]
     Text,
     /// One JSON document
     Json,
 }
 
-/// Where an image goes that is made: at least to one of them.
+/// Destinations of an image that is made. At least one must be given.
 #[derive(Debug, Default, clap::Args)]
 #[group(required = true, multiple = true)]
 pub struct Destination {
@@ -102,20 +102,20 @@ pub struct Destination {
     pub push: bool,
 }
 
-/// Which image of an index is meant.
+/// Selects one image of an index.
 #[derive(Debug, Default, clap::Args)]
 pub struct Apart {
-    /// Of an index, the image for this platform alone; it has a digest of its own
+    /// Take only the image for this platform from an index; it has a digest of its own
     #[arg(long, value_name = "OS/ARCH")]
     pub platform: Option<Platform>,
 }
 
-/// An artifact to make an image of, or an image to mend.
+/// An artifact or image to convert.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
 Layers stay as they are. An artifact becomes an image whose Pods need no `command`. An image for a platform of wasm
 with ordinary layers, as `FROM scratch` and `COPY app.wasm /` make it with `--platform wasi/wasm`, becomes one for the
-node's: containerd 2.3 and later unpack the files of no other.
+node's platform, because containerd 2.3 and later unpack files for no other.
 
 Examples:
   wasm-image convert registry.example/you/lib:1 -t registry.example/you/app:1 --push
@@ -133,16 +133,16 @@ pub struct Convert {
     #[command(flatten)]
     pub destination: Destination,
 
-    /// Platform of the image; repeat for an index [default: wasip2/wasm or wasip1/wasm of an artifact, else this
-    /// machine's]
+    /// Platform of the image; repeat for an index
+    /// [default: wasip2/wasm or wasip1/wasm for an artifact, otherwise this machine's]
     #[arg(long = "platform", value_name = "OS/ARCH", value_delimiter = ',')]
     pub platforms: Vec<Platform>,
 
-    /// One element of the entrypoint; repeat for more [default: the image's, or /NAME.wasm by its name]
+    /// One element of the entrypoint; repeat for more [default: the image's, or /NAME.wasm from its name]
     #[arg(long, value_name = "ARG", allow_hyphen_values = true)]
     pub entrypoint: Vec<String>,
 
-    /// A variable of the environment
+    /// An environment variable
     #[arg(long = "env", value_name = "K=V")]
     pub env: Vec<KeyValue>,
 
@@ -153,10 +153,10 @@ pub struct Convert {
     pub format: Format,
 }
 
-/// What to look at.
+/// What to inspect.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Exits with 5 when this version of the shim cannot run it, so that CI can stop there.
+Exits with 5 if this version of the shim cannot run it, so that CI can stop there.
 
 Examples:
   wasm-image inspect app.wasm
@@ -166,7 +166,7 @@ pub struct Inspect {
     #[arg(value_name = "REF|FILE")]
     pub what: String,
 
-    /// Which image, where there are several: its name or digest
+    /// The image's name or digest, if there are several
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
 
@@ -188,9 +188,10 @@ pub struct Inspect {
 /// What to compose.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The first component is the application. An import of it is satisfied by the component that exports an interface of that
-name and a compatible version, and else by the host; so are the imports of that component. What nobody needs is left
-out. Exits with 5 when the node could not compose them: an import that nobody has, or two have; a circle.
+The first component is the application. The component that exports an interface of the same name and a compatible
+version satisfies an import, otherwise the host must; the same is true for the imports of that component. Components
+that nothing imports from are left out. Exits with 5 if the node could not compose them: nothing provides an import,
+two components do, or they import from each other in a circle.
 
 Examples:
   wasm-image compose app.wasm db.wasm log.wasm -o whole.wasm
@@ -204,7 +205,7 @@ pub struct Compose {
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
 
-    /// Which image, where there are several: its name or digest
+    /// The image's name or digest, if there are several
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
 
@@ -218,23 +219,23 @@ pub struct Compose {
 /// What to compile ahead.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-Asks the node's containerd to create a container of the image, which has the shim compile it, and removes it again;
-nothing is started. The image has to be on the node. To be run there as root, by an init step or a DaemonSet that mounts
-/run/containerd.
+Asks the node's containerd to create a container of the image, which makes the shim compile it, and removes the
+container without starting it. The image must be on the node. Run this command there as root, in an init step or in a
+DaemonSet that mounts /run/containerd.
 
 Examples:
   wasm-image warm registry.example/you/app:1
   wasm-image warm registry.example/you/app:1 --address /run/other/containerd.sock")]
 pub struct Warm {
-    /// The image, as the node has it
+    /// The image's name on the node
     #[arg(value_name = "REF")]
     pub image: String,
 
-    /// containerd's socket; by default the first there is of those of containerd, k3s and RKE2, k0s, and MicroK8s
+    /// containerd's socket; by default the first one that exists of containerd, k3s and RKE2, k0s, and MicroK8s
     #[arg(long, value_name = "SOCKET", env = "CONTAINERD_ADDRESS")]
     pub address: Option<PathBuf>,
 
-    /// containerd's namespace; Kubernetes' is the default
+    /// containerd's namespace; by default that of Kubernetes
     #[arg(long, value_name = "NAME", default_value = "k8s.io")]
     pub namespace: String,
 
@@ -246,7 +247,7 @@ pub struct Warm {
     pub format: Format,
 }
 
-/// A file to turn into another.
+/// A file to convert.
 #[derive(Debug, clap::Args)]
 pub struct Turn {
     /// The file to read

@@ -1,15 +1,15 @@
-//! `wasm-image push`, `pull` and `copy`.
+//! Arguments of `wasm-image push`, `pull` and `copy`.
 
 use std::path::PathBuf;
 
 use super::{Apart, Format, Registry};
 use crate::place::Place;
 
-/// An image to send.
+/// Image to send.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-What the registry has already is not sent again: a push that was cut short is just repeated. What refers to the image
-(its bill of materials, signatures) is sent with it.
+A push does not send what the registry already has, so repeat it if it was interrupted. It also sends the artifacts that
+refer to the image (its bill of materials, signatures).
 
 Examples:
   wasm-image push app.tar
@@ -19,11 +19,11 @@ pub struct Push {
     #[arg(value_name = "FILE.tar|DIR")]
     pub source: PathBuf,
 
-    /// Its name in the registry [default: the one it has in the archive or layout]
+    /// Its name in the registry [default: its name in the archive or layout]
     #[arg(value_name = "REF")]
     pub target: Option<String>,
 
-    /// Which image, where the archive or layout has several: its name or digest
+    /// The image's name or digest, if the archive or layout has several
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
 
@@ -34,11 +34,11 @@ pub struct Push {
     pub format: Format,
 }
 
-/// An image to get.
+/// Image to fetch.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-All platforms are kept, unless one is asked for. Into a layout (DIR), a pull that was cut short goes on with what is
-missing.
+All platforms are kept, unless you ask for one. If the output is a layout (DIR), an interrupted pull continues with what
+is missing.
 
 Examples:
   wasm-image pull registry.example/you/app:1 -o app.tar
@@ -56,7 +56,7 @@ pub struct Pull {
     #[command(flatten)]
     pub apart: Apart,
 
-    /// Get what refers to the image as well: signatures, bills of materials
+    /// Also fetch the artifacts that refer to the image: signatures, bills of materials
     #[arg(long)]
     pub referrers: bool,
 
@@ -67,37 +67,37 @@ pub struct Pull {
     pub format: Format,
 }
 
-/// An image to copy.
+/// Image to copy.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-A place is REF, FILE.tar, FILE.tgz or DIR (which begins with `/` or `.`, or is there), and TO may be `-`, standard
-output; docker://REF, oci-archive:FILE and oci:DIR leave no doubt. The image keeps its digest.
+FROM and TO are REF, FILE.tar, FILE.tgz or DIR (which must begin with `/` or `.`, or exist). TO may be `-` for standard
+output. docker://REF, oci-archive:FILE and oci:DIR are unambiguous. The image keeps its digest.
 
 Examples:
   wasm-image copy registry.example/you/app:1 mirror.example/you/app:1 --referrers
   wasm-image copy 127.0.0.1:5000/app:1 registry.example/you/app:1 --from-plain-http
   wasm-image copy app.tar oci:app")]
 pub struct Copy {
-    /// Where it is
+    /// The source
     #[arg(value_name = "FROM")]
     pub source: Place,
 
-    /// Where to put it
+    /// The destination
     #[arg(value_name = "TO")]
     pub target: Place,
 
-    /// Which image, where FROM has several: its name or digest
+    /// The image's name or digest, if FROM has several
     #[arg(long, value_name = "NAME")]
     pub image: Option<String>,
 
-    /// Its name in an archive or layout [default: the one it has]
+    /// Its name in an archive or layout [default: its present name]
     #[arg(short, long = "tag", value_name = "REF")]
     pub tag: Option<String>,
 
     #[command(flatten)]
     pub apart: Apart,
 
-    /// Copy what refers to the image as well: signatures, bills of materials
+    /// Also copy the artifacts that refer to the image: signatures, bills of materials
     #[arg(long)]
     pub referrers: bool,
 
@@ -111,33 +111,33 @@ pub struct Copy {
     pub format: Format,
 }
 
-/// How one of two registries is reached; what is said of both is for both.
+/// Options for the two registries. Common options apply to both.
 #[derive(Debug, clap::Args)]
 struct Ends {
-    /// Speak HTTP with the registry of FROM alone
+    /// Use HTTP for the registry of FROM only
     #[arg(long)]
     from_plain_http: bool,
 
-    /// Speak HTTP with the registry of TO alone
+    /// Use HTTP for the registry of TO only
     #[arg(long)]
     to_plain_http: bool,
 
-    /// Authorities to trust as FROM's
+    /// Authorities to trust for FROM
     #[arg(long, value_name = "FILE.pem")]
     from_ca_file: Vec<PathBuf>,
 
-    /// Authorities to trust as TO's
+    /// Authorities to trust for TO
     #[arg(long, value_name = "FILE.pem")]
     to_ca_file: Vec<PathBuf>,
 }
 
 impl Copy {
-    /// How the registry of FROM is reached.
+    /// Returns the options for the registry of FROM.
     pub fn from(&self) -> Registry {
         self.end(self.ends.from_plain_http, &self.ends.from_ca_file)
     }
 
-    /// How the registry of TO is reached.
+    /// Returns the options for the registry of TO.
     pub fn to(&self) -> Registry {
         self.end(self.ends.to_plain_http, &self.ends.to_ca_file)
     }

@@ -1,16 +1,16 @@
-//! What single options take.
+//! Values of single options.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 
-/// `SRC:DEST`: a file of this machine and its place in the image, an absolute path.
+/// `SRC:DEST`: a file of this machine, and its absolute path in the image.
 #[derive(Clone, Debug, PartialEq)]
 pub struct FileCopy {
     /// The file to read.
     pub source: PathBuf,
-    /// Where it goes, without the leading slash.
+    /// Path in the image, without the leading slash.
     pub destination: PathBuf,
 }
 
@@ -26,12 +26,12 @@ impl std::str::FromStr for FileCopy {
     }
 }
 
-/// `K=V`, where `V` may be empty and may hold further `=`.
+/// `K=V`. `V` may be empty and may contain `=`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct KeyValue {
-    /// What stands before the first `=`.
+    /// The part before the first `=`.
     pub key: String,
-    /// What stands after it.
+    /// The part after it.
     pub value: String,
 }
 
@@ -45,7 +45,7 @@ impl std::str::FromStr for KeyValue {
     }
 }
 
-/// `PORT` or `PORT/tcp|udp|sctp`, as `EXPOSE` of a Dockerfile has it.
+/// `PORT` or `PORT/tcp|udp|sctp`, as in `EXPOSE` of a Dockerfile.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Port {
     number: u16,

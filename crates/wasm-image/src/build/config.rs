@@ -1,4 +1,4 @@
-//! The JSON documents that describe an image to whoever runs it.
+//! Writes the JSON documents that describe an image.
 //!
 //! They are written with `json!` in a fixed order, so that the same image has the same digest.
 
@@ -10,21 +10,21 @@ use crate::args::{Build, KeyValue, Port};
 use crate::platform::Platform;
 use crate::store::blob;
 
-/// The time of creation that an artifact's config must state; a fixed one keeps builds reproducible.
+/// Time of creation, which the config of an artifact must have. It is fixed, so that builds are reproducible.
 const CREATED: &str = "1970-01-01T00:00:00Z";
 
-/// The layers of an image, as its config counts them.
+/// The layers in the config of an image.
 #[derive(Debug, Default)]
 pub struct Layers {
-    /// The digests of those of the root file system, uncompressed. containerd 2 leaves layers that it cannot unpack out
-    /// of the count, and refuses an image where the rest does not match.
+    /// Digests of the uncompressed layers of the root file system. containerd 2 does not count layers that it cannot
+    /// unpack, and refuses an image if the number of the others differs.
     pub rootfs: Vec<String>,
-    /// The digests of the wasm layers. CRI takes the digest of the config for the image's id: two images must not have
-    /// the same config when they have other guests.
+    /// Digests of the wasm layers. Images with different guests must have different configs, because CRI uses the
+    /// digest of the config as the image's id.
     pub wasm: Vec<String>,
 }
 
-/// The config of an image (OCI image specification, "OCI Image Configuration").
+/// Returns the config of an image (OCI image specification, "OCI Image Configuration").
 pub fn of_image(
     build: &Build,
     entrypoint: &[String],
@@ -44,13 +44,13 @@ pub fn of_image(
     config.to_string().into_bytes()
 }
 
-/// Names wasm layers in an image's config. It is a label, because other tools drop what they do not know of a config, and
+/// Adds the wasm layers to an image's config. They are a label, because other tools drop unknown fields of a config but
 /// keep labels.
 pub fn name_layers(config: &mut Value, wasm: &[String]) {
     config["config"]["Labels"][provided::LAYERS_LABEL] = json!(blob::chain_id(wasm));
 }
 
-/// How the image is run; what was not given is left out, as other builders do.
+/// Returns how to run the image. Options that were not given are left out, as other builders do.
 fn run_config(build: &Build, entrypoint: &[String]) -> Value {
     let mut config = serde_json::Map::new();
     let mut put = |key: &str, empty: bool, value: Value| {
@@ -68,22 +68,22 @@ fn run_config(build: &Build, entrypoint: &[String]) -> Value {
     Value::Object(config)
 }
 
-/// A variable of the environment.
+/// Formats an environment variable.
 pub fn assignment(KeyValue { key, value }: &KeyValue) -> String {
     format!("{key}={value}")
 }
 
-/// A set, which OCI writes as an object of empty objects.
+/// Formats a set, which OCI writes as an object of empty objects.
 fn ports(ports: &[Port]) -> Value {
     ports.iter().map(|it| (it.to_string(), json!({}))).collect()
 }
 
-/// Labels or annotations.
+/// Formats labels or annotations.
 pub fn map(pairs: &[KeyValue]) -> Value {
     pairs.iter().map(|it| (it.key.clone(), Value::from(it.value.clone()))).collect()
 }
 
-/// The config of a CNCF Wasm OCI artifact (TAG Runtime, "Wasm OCI Artifact").
+/// Returns the config of a CNCF Wasm OCI artifact (TAG Runtime, "Wasm OCI Artifact").
 pub fn of_artifact(wasm: &[u8], layer_digest: &str) -> Result<Vec<u8>> {
     let mut config = json!({
         "created": CREATED,
@@ -104,7 +104,7 @@ pub fn of_artifact(wasm: &[u8], layer_digest: &str) -> Result<Vec<u8>> {
     Ok(config.to_string().into_bytes())
 }
 
-/// The names a component imports and exports, in their own order.
+/// Returns the names of a component's imports and exports, in the component's order.
 fn interfaces(wasm: &[u8]) -> Result<(Vec<String>, Vec<String>)> {
     let (mut imports, mut exports) = (Vec::new(), Vec::new());
     let mut depth = 0;

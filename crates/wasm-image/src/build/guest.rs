@@ -1,4 +1,4 @@
-//! A component or module that becomes a layer.
+//! Reads components and modules that become layers.
 
 use std::path::{Path, PathBuf};
 
@@ -8,13 +8,13 @@ use wasmparser::Parser;
 use crate::errors::within;
 use crate::platform::Platform;
 
-/// How native code begins, Wasmtime's own `.cwasm` too (ELF, "File header").
+/// Magic bytes of native code, including Wasmtime's own `.cwasm` (ELF, "File header").
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
-/// How much of a file that is not wasm is shown: enough to tell what it is.
+/// Number of bytes that an error shows of a file that is not wasm. They are enough to recognise the file.
 const SHOWN_BYTES: usize = 8;
 
-/// WebAssembly in its binary form, and the file it is from.
+/// A module or component in binary form, and the file it was read from.
 #[derive(Debug)]
 pub struct Guest {
     /// The module or component.
@@ -23,10 +23,10 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// Reads a file, binary or text.
+    /// Reads a file in binary or text form.
     ///
     /// # Errors
-    /// Of a file that is neither; [`TooLarge`](crate::errors::Error::TooLarge) for the shim.
+    /// Fails if the file is neither; [`TooLarge`](crate::errors::Error::TooLarge) if the shim would refuse its size.
     pub fn read(path: &Path) -> Result<Self> {
         let length = std::fs::metadata(path).map(|meta| meta.len()).unwrap_or_default();
         within(provided::WASM_BYTES, || path.display().to_string(), length)?;
@@ -35,12 +35,12 @@ impl Guest {
         Ok(Self { wasm, path: path.into() })
     }
 
-    /// The name of its file, by which its layer is called.
+    /// Returns the name of the file, which becomes the name of the layer.
     pub fn name(&self) -> String {
         self.path.file_name().unwrap_or_default().display().to_string()
     }
 
-    /// What an image of it is for.
+    /// Returns the platform for an image of this guest.
     pub fn platform(&self) -> Platform {
         match Parser::is_component(&self.wasm) {
             true => Platform::wasip2(),
@@ -48,15 +48,15 @@ impl Guest {
         }
     }
 
-    /// The entrypoint by which its image is run: its name at the root. The shim takes the layer where there is no
-    /// such file.
+    /// Returns the default entrypoint: the guest's name at the root. The shim takes the layer because there is no such
+    /// file.
     pub fn entrypoint(&self) -> String {
         let name = self.path.with_extension("wasm");
         format!("/{}", name.file_name().unwrap_or_default().display())
     }
 }
 
-/// Checks that the shim would take that many layers of that size.
+/// Checks that the shim accepts this number of layers of this size.
 pub fn fit(guests: &[Guest]) -> Result<()> {
     let (count, limit) = (guests.len(), provided::LAYERS);
     ensure!(count <= limit, "an image has at most {limit} wasm layers, but {count} were given");
@@ -65,17 +65,17 @@ pub fn fit(guests: &[Guest]) -> Result<()> {
     Ok(())
 }
 
-/// The binary form of what a file holds.
+/// Returns the binary form of a file's content.
 pub fn binary(bytes: Vec<u8>) -> Result<Vec<u8>> {
     ensure!(!bytes.is_empty(), "it is empty");
     if bytes.starts_with(ELF_MAGIC) {
-        bail!("it is native code, compiled for one machine: the shim takes WebAssembly only");
+        bail!("it is native code, compiled for one machine; it must be WebAssembly");
     }
     if Parser::is_component(&bytes) || Parser::is_core_wasm(&bytes) {
         return Ok(bytes);
     }
     match std::str::from_utf8(&bytes) {
-        // An expression, or a comment before it, is how every text begins (core specification, "Text format").
+        // Every text begins with an expression, or with a comment before it (core specification, "Text format").
         Ok(text) if text.trim_start().starts_with(['(', ';']) => {
             wat::parse_str(text).context("it is not valid WebAssembly text")
         }

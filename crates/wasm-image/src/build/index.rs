@@ -1,4 +1,4 @@
-//! An image for several platforms (OCI image specification, "Image Index").
+//! Builds an image for several platforms (OCI image specification, "Image Index").
 
 use std::collections::HashSet;
 
@@ -11,10 +11,10 @@ use crate::errors::Error;
 use crate::platform::Platform;
 use crate::store::Layout;
 
-/// The image that `image` makes for the one platform, or an index of those for several.
+/// Returns the image that `image` makes for one platform, or an index of the images for several.
 ///
 /// # Errors
-/// [`Error::Usage`] for a platform that is given twice; those of `image`.
+/// [`Error::Usage`] if a platform is given twice, and the errors of `image`.
 pub fn of(
     layout: &Layout,
     platforms: &[Platform],

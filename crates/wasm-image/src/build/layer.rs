@@ -1,8 +1,7 @@
-//! A root file system as one tar layer, the same bytes for the same files.
+//! Packs a root file system as one tar layer. The same files give the same bytes.
 //!
-//! Entries are sorted, owned by root and as old as the epoch; of the permissions only "executable",
-//! "runs as its owner" and a folder's sticky bit are kept, because the rest depends on the umask of
-//! whoever builds.
+//! Entries are sorted, belong to root, and have the time of the epoch. Of the permissions, only "executable", "runs as
+//! its owner" and a directory's sticky bit are kept, because the rest depends on the umask of the machine that builds.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,26 +14,27 @@ use tar::{Builder, EntryType, Header};
 use crate::args::FileCopy;
 use crate::errors::unreadable;
 
-/// What the layer holds, by path in the image.
+/// The content of the layer, by path in the image.
 type Tree = BTreeMap<PathBuf, Entry>;
 
 #[derive(Debug, PartialEq)]
 enum Entry {
-    Folder { mode: u32 },
+    Directory { mode: u32 },
     File { source: PathBuf, mode: u32 },
     Link { target: PathBuf },
 }
 
-/// The tar layer with all of `rootfs` and the `files`, which win over what `rootfs` has.
+/// Returns a tar layer with all of `rootfs` and the `files`. The `files` replace those of `rootfs`.
 pub fn pack(rootfs: Option<&Path>, files: &[FileCopy]) -> Result<Vec<u8>> {
     tar(&tree(rootfs, files)?)
 }
 
-/// The files of that layer: their paths in the image, without the leading slash, and where they are.
+/// Returns the files of that layer: their paths in the image, without the leading slash, and their paths on this
+/// machine.
 pub fn files(rootfs: Option<&Path>, files: &[FileCopy]) -> Result<Vec<(PathBuf, PathBuf)>> {
     let file = |(path, entry)| match entry {
         Entry::File { source, .. } => Some((path, source)),
-        Entry::Folder { .. } | Entry::Link { .. } => None,
+        Entry::Directory { .. } | Entry::Link { .. } => None,
     };
     Ok(tree(rootfs, files)?.into_iter().filter_map(file).collect())
 }
@@ -50,14 +50,14 @@ fn tree(rootfs: Option<&Path>, files: &[FileCopy]) -> Result<Tree> {
     Ok(tree)
 }
 
-/// Adds what lies in `root/below` to the tree.
+/// Adds the content of `root/below` to the tree.
 fn walk(root: &Path, below: &Path, tree: &mut Tree) -> Result<()> {
-    let folder = root.join(below);
-    let cannot_read = |error| unreadable(&folder, error);
-    for entry in fs::read_dir(&folder).map_err(cannot_read)? {
+    let directory = root.join(below);
+    let cannot_read = |error| unreadable(&directory, error);
+    for entry in fs::read_dir(&directory).map_err(cannot_read)? {
         let path = below.join(entry.map_err(cannot_read)?.file_name());
         let found = look_at(&root.join(&path))?;
-        let is_folder = matches!(found, Entry::Folder { .. });
+        let is_folder = matches!(found, Entry::Directory { .. });
         tree.insert(path.clone(), found);
         if is_folder {
             walk(root, &path, tree)?;
@@ -66,18 +66,18 @@ fn walk(root: &Path, below: &Path, tree: &mut Tree) -> Result<()> {
     Ok(())
 }
 
-/// Adds one file and the folders it lies in.
+/// Adds one file and its parent directories.
 fn copy_in(copy: &FileCopy, tree: &mut Tree) -> Result<()> {
     let source = fs::canonicalize(&copy.source).map_err(|error| unreadable(&copy.source, error))?;
     let found = look_at(&source)?;
     if !matches!(found, Entry::File { .. }) {
-        bail!("{} is not a file: use --rootfs for a folder", copy.source.display());
+        bail!("{} is not a file: use --rootfs for a directory", copy.source.display());
     }
     for parent in copy.destination.ancestors().skip(1).filter(|it| *it != Path::new("")) {
-        let folder = tree.entry(parent.into()).or_insert(Entry::Folder { mode: 0o755 });
-        if !matches!(folder, Entry::Folder { .. }) {
+        let directory = tree.entry(parent.into()).or_insert(Entry::Directory { mode: 0o755 });
+        if !matches!(directory, Entry::Directory { .. }) {
             bail!(
-                "/{} cannot lie in /{}, which is not a folder",
+                "/{} cannot lie in /{}, which is not a directory",
                 copy.destination.display(),
                 parent.display()
             );
@@ -87,7 +87,7 @@ fn copy_in(copy: &FileCopy, tree: &mut Tree) -> Result<()> {
     Ok(())
 }
 
-/// What stands at a path, without following a link.
+/// Returns what exists at a path, without following a link.
 fn look_at(path: &Path) -> Result<Entry> {
     let cannot_read = |error| unreadable(path, error);
     let meta = fs::symlink_metadata(path).map_err(cannot_read)?;
@@ -95,12 +95,12 @@ fn look_at(path: &Path) -> Result<Entry> {
     if meta.is_symlink() {
         Ok(Entry::Link { target: fs::read_link(path).map_err(cannot_read)? })
     } else if meta.is_dir() {
-        Ok(Entry::Folder { mode: if mode & 0o1000 == 0 { 0o755 } else { 0o1777 } })
+        Ok(Entry::Directory { mode: if mode & 0o1000 == 0 { 0o755 } else { 0o1777 } })
     } else if meta.is_file() {
         let mode = if mode & 0o100 == 0 { 0o644 } else { 0o755 | mode & 0o4000 };
         Ok(Entry::File { source: path.into(), mode })
     } else {
-        bail!("{} is neither a file nor a folder nor a symbolic link", path.display())
+        bail!("{} is neither a file nor a directory nor a symbolic link", path.display())
     }
 }
 
@@ -115,7 +115,7 @@ fn tar(tree: &Tree) -> Result<Vec<u8>> {
 
 fn append(tar: &mut Builder<Vec<u8>>, path: &Path, entry: &Entry) -> Result<()> {
     match entry {
-        Entry::Folder { mode } => {
+        Entry::Directory { mode } => {
             let mut header = header(EntryType::Directory, *mode, 0);
             tar.append_data(&mut header, path, std::io::empty())?;
         }
@@ -149,7 +149,7 @@ mod tests {
 
     use super::*;
 
-    /// Path, kind and mode of each entry.
+    /// Returns path, kind and mode of each entry.
     fn listed(layer: &[u8]) -> Vec<(String, EntryType, u32)> {
         let describe = |entry: std::io::Result<tar::Entry<&[u8]>>| {
             let entry = entry.unwrap();
@@ -210,6 +210,6 @@ mod tests {
         let copies =
             ["a", "a/b"].map(|to| FileCopy { source: source.clone(), destination: to.into() });
         let error = pack(None, &copies).unwrap_err();
-        assert!(error.to_string().contains("not a folder"), "{error}");
+        assert!(error.to_string().contains("not a directory"), "{error}");
     }
 }

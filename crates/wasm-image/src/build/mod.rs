@@ -1,8 +1,8 @@
-//! From what was asked on the command line to an image in a layout.
+//! Builds an image in a layout, as the command line describes it.
 //!
-//! Three forms are known, and containerd meets all three in the wild: an ordinary image with the
-//! guest in its root file system, an image with wasm layers, and the CNCF Wasm OCI artifact. [`guest`] reads the wasm,
-//! [`layer`] packs a root file system, [`config`] writes the JSON that describes the image, [`index`] that of several.
+//! There are three forms, and containerd meets all of them in practice: an ordinary image with the guest in its root
+//! file system, an image with wasm layers, and the CNCF Wasm OCI artifact. [`guest`] reads the wasm, [`layer`] packs a
+//! root file system, [`config`] writes the JSON that describes an image, and [`index`] that of several.
 
 pub mod config;
 pub mod guest;
@@ -18,28 +18,28 @@ use crate::platform::Platform;
 use crate::store::{Layout, blob, compressed};
 use guest::Guest;
 
-/// Media types this program writes, beside those of its caller.
+/// Media types that this program writes, besides those that the user gives.
 pub mod media_type {
-    /// Of a list of images.
+    /// An index of images.
     pub const INDEX: &str = "application/vnd.oci.image.index.v1+json";
-    /// Of an image manifest.
+    /// An image manifest.
     pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
-    /// Of an image's config.
+    /// The config of an image.
     pub const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
-    /// Of a layer with files.
+    /// A layer of files.
     pub const LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
-    /// Of an artifact's config.
+    /// The config of an artifact.
     pub const WASM_CONFIG: &str = "application/vnd.wasm.config.v0+json";
 }
 
-/// Layers, in their order, and what the config of an image says of them.
+/// Layers in their order, and their digests for the config of the image.
 #[derive(Debug, Default)]
 struct Content {
     layers: Vec<Descriptor>,
     counted: config::Layers,
 }
 
-/// Puts the image described by `build` into a layout: the same bytes for the same input.
+/// Puts the image that `build` describes into a layout. The same input gives the same bytes.
 pub fn build(build: &Build, layout: &Layout) -> Result<Descriptor> {
     let guests: Vec<Guest> =
         build.components.iter().map(|path| Guest::read(path)).collect::<Result<_>>()?;
@@ -64,7 +64,7 @@ pub fn build(build: &Build, layout: &Layout) -> Result<Descriptor> {
     index::of(layout, &platforms, config::map(&build.annotations), image)
 }
 
-/// Adds a manifest; annotations that are none are left out.
+/// Adds a manifest. Empty annotations are left out.
 pub fn manifest(
     layout: &Layout,
     config: &Descriptor,
@@ -83,27 +83,27 @@ pub fn manifest(
     layout.add(media_type::MANIFEST, manifest.to_string().as_bytes())
 }
 
-/// A CNCF Wasm OCI artifact: its config says what the one layer imports and exports.
+/// Builds a CNCF Wasm OCI artifact, whose config lists the imports and exports of the one layer.
 fn artifact(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Descriptor> {
     let [guest] = guests else {
         bail!("an artifact has exactly one component or module, but {} were given", guests.len());
     };
     let mut layer = layout.add(&build.layer_media_type, &guest.wasm)?;
-    // The file that tools for artifacts write it to, which otherwise write none.
+    // File name for tools that download artifacts. Without it they write no file.
     entitle(&mut layer, guest.entrypoint().trim_start_matches('/'));
     let config = config::of_artifact(&guest.wasm, layer.digest().as_ref())?;
     let config = layout.add(media_type::WASM_CONFIG, &config)?;
     manifest(layout, &config, &[layer], config::map(&build.annotations))
 }
 
-/// Says what a layer is called.
+/// Sets the name of a layer.
 pub fn entitle(layer: &mut Descriptor, title: &str) {
     let mut annotations = layer.annotations().clone().unwrap_or_default();
     annotations.insert(provided::LAYER_TITLE.to_owned(), title.to_owned());
     layer.set_annotations(Some(annotations));
 }
 
-/// At most one tar layer with the root file system, then the wasm layers.
+/// Makes the layers: at most one tar layer with the root file system, then the wasm layers.
 fn content(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Content> {
     let mut content = Content::default();
     if build.rootfs.is_some() || !build.files.is_empty() {
@@ -124,7 +124,7 @@ fn content(build: &Build, guests: &[Guest], layout: &Layout) -> Result<Content> 
     Ok(content)
 }
 
-/// Adds a layer, compressed where that is asked for.
+/// Adds a layer, compressed if that is asked for.
 fn add(build: &Build, layout: &Layout, media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
     match build.compress {
         true => {
@@ -135,8 +135,9 @@ fn add(build: &Build, layout: &Layout, media_type: &str, bytes: &[u8]) -> Result
     }
 }
 
-/// The node's where there are files, which containerd unpacks for no other, and this machine's is taken for it; else by
-/// the application's form: `wasip2/wasm` for a component, `wasip1/wasm` for a module.
+/// Returns the default platform. An image with files is for the node's platform, because containerd unpacks files for
+/// no other; this machine's platform is taken for it. Otherwise the application decides: `wasip2/wasm` for a component,
+/// `wasip1/wasm` for a module.
 fn platform(guests: &[Guest], content: &Content) -> Platform {
     match guests {
         [application, ..] if content.counted.rootfs.is_empty() => application.platform(),
@@ -153,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// The smallest core module and the smallest component: a header and nothing else.
+    /// The smallest core module and the smallest component: only a header.
     const MODULE: &[u8] = b"\0asm\x01\0\0\0";
     const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 
@@ -169,10 +170,10 @@ mod tests {
         Build { tag, components, layer_media_type, ..Build::default() }
     }
 
-    /// Manifest and config of the image that is built.
+    /// Returns manifest and config of the image that is built.
     fn built(asked: &Build) -> (Value, Value) {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::create(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
         let json = |blob: &Descriptor| -> Value {
             serde_json::from_slice(&layout.read(blob, 1 << 20).unwrap()).unwrap()
         };
@@ -182,8 +183,8 @@ mod tests {
     }
 
     fn refusal(asked: &Build) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::create(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
         format!("{:#}", build(asked, &layout).unwrap_err())
     }
 
@@ -285,8 +286,8 @@ mod tests {
         let app = file(dir.path(), "app.wasm", COMPONENT);
         let platforms = ["linux/amd64", "linux/arm64"].map(|it| it.parse().unwrap()).to_vec();
         let wanted = Build { platforms: platforms.clone(), ..asked(vec![app.clone()]) };
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::create(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
         let json = |blob: &Descriptor| -> Value {
             serde_json::from_slice(&layout.read(blob, 1 << 20).unwrap()).unwrap()
         };

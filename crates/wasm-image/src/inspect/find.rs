@@ -1,7 +1,7 @@
-//! The guests of an image: its wasm layers, or the file that its entrypoint names.
+//! Finds the guests of an image: its wasm layers, or the file that its entrypoint names.
 //!
-//! Which of them runs is decided in the crate `rule`, by which the shim decides as well; here are the image's documents
-//! and files, which it asks for.
+//! The crate `rule` decides which of them runs, as it does for the shim. This module provides the image's documents and
+//! files to it.
 
 use std::path::Path;
 
@@ -21,7 +21,7 @@ use crate::store::compressed;
 use crate::transfer::Source;
 use crate::transfer::parts::is_index;
 
-/// Looks at the image that a node would run.
+/// Reports on the image that a node would run.
 pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report> {
     let mut report = Report { image: title.into(), ..Report::default() };
     report.digest = Some(source.image.digest().to_string());
@@ -33,17 +33,18 @@ pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report>
     report.entrypoint = image.config.config.args();
     report.layers = image.manifest.layers.iter().map(layer).collect();
     let ignored = |layer: &Descriptor| {
-        format!("a layer of type {} is neither files nor wasm, and left alone", layer.media_type())
+        format!("a layer of type {} is neither files nor wasm, and is ignored", layer.media_type())
     };
     report.notes.extend(rule::ignored(&image.manifest).map(ignored));
     let found = image.guests(source, node).await?;
     report.needs_command = report.entrypoint.is_empty();
     if !image.manifest.is_image() {
-        let note = "an artifact: its Pod has to give a `command`; `wasm-image convert` makes an image of it";
+        let note =
+            "an artifact: its Pod must give a `command`; `wasm-image convert` makes an image of it";
         report.notes.push(note.into());
     }
     if found.is_program {
-        report.notes.push("it is run as a Linux program".into());
+        report.notes.push("it runs as a Linux program".into());
     }
     report.refused = report.refused.or(found.refused);
     report.add(&found.parts, found.export.as_deref());
@@ -61,22 +62,22 @@ struct Image {
     config: Config,
 }
 
-/// What of it would run.
+/// The part of an image that would run.
 #[derive(Default)]
 struct Runs {
-    /// The guest, and what it is composed with.
+    /// The guest, and the components that it is composed with.
     parts: Vec<Part>,
-    /// The export that is called, in place of that of its world.
+    /// The export that is called instead of that of its world.
     export: Option<String>,
-    /// Whether it is the kernel that runs it.
+    /// Whether the kernel runs it.
     is_program: bool,
-    /// Why nothing would.
+    /// The reason why nothing would run.
     refused: Option<String>,
 }
 
 impl Image {
-    /// The one that the node's containerd takes. Where it takes none, the report says so, and of an index the one is
-    /// looked at that is next to it; none of an empty one.
+    /// Returns the image that the node's containerd takes. If containerd takes none, the report says so, and the most
+    /// suitable image of an index is returned. Returns `None` for an empty index.
     async fn of(source: &Source, node: &Node, report: &mut Report) -> Result<Option<Self>> {
         let (mut manifest, mut index) = (source.image.clone(), None);
         for _ in 0..=limits::INDEX_DEPTH {
@@ -106,18 +107,18 @@ impl Image {
             let Some(next) = next else { return Ok(None) };
             (manifest, index) = (next, Some(entries));
         }
-        bail!("{} has too many indexes in indexes", source.title())
+        bail!("{} nests too many indexes", source.title())
     }
 
     async fn read(source: &Source, manifest: &Descriptor) -> Result<Self> {
         let manifest: Manifest = json(source, manifest).await?;
         let config = source.read(&manifest.config, limits::JSON_BYTES).await?;
-        let what = || format!("the config of {} is not understood", source.title());
+        let what = || format!("cannot parse the config of {}", source.title());
         let config = serde_json::from_slice(&config).with_context(what)?;
         Ok(Self { manifest, config })
     }
 
-    /// What the node would run of it.
+    /// Finds what the node would run.
     async fn guests(&self, source: &Source, node: &Node) -> Result<Runs> {
         let mut refused = None;
         let files = match node.unpack(&self.manifest, &self.config) {
@@ -142,7 +143,7 @@ impl Image {
         Ok(runs)
     }
 
-    /// The image's files, or why the node cannot unpack them.
+    /// Returns the image's files, or the reason why the node cannot unpack them.
     async fn tree(&self, source: &Source, files: Vec<&Descriptor>) -> Result<Result<Tree, String>> {
         let mut layers = Vec::new();
         for (file, stated) in files.into_iter().zip(&self.config.rootfs.diff_ids) {
@@ -159,7 +160,7 @@ impl Image {
         Tree::of(layers).map(Ok)
     }
 
-    /// As the shim decides, of the same files.
+    /// Decides as the shim does, with the same files.
     async fn decide(&self, source: &Source, tree: &Tree, process: &Process<'_>) -> Result<Runs> {
         let found = rule::find(process, |path| Ok(tree.look(path)), |file| tree.head(file));
         let step = found.and_then(|(entrypoint, entry)| {
@@ -202,7 +203,7 @@ impl Image {
                 Err(error) => verdict(error),
             },
             Ok(None) if process.args.is_empty() => {
-                let why = "it has no entrypoint: its Pod has to give a `command`";
+                let why = "it has no entrypoint: its Pod must give a `command`";
                 Ok(Runs { refused: Some(why.into()), ..Runs::default() })
             }
             Ok(None) => {
@@ -213,7 +214,7 @@ impl Image {
         }
     }
 
-    /// Its wasm layers, in their order.
+    /// Returns the wasm layers, in their order.
     async fn parts(&self, source: &Source) -> Result<Vec<Part>> {
         let mut parts = Vec::new();
         for layer in rule::wasm_layers(&self.manifest)? {
@@ -242,7 +243,7 @@ fn refuse(report: &mut Report, found: Result<(), Unusable>) {
     report.refused = report.refused.take().or(refused);
 }
 
-/// What the shim would refuse is a verdict, and what cannot be read an error.
+/// Turns a refusal by the shim into a result. A file that cannot be read stays an error.
 fn verdict(error: anyhow::Error) -> Result<Runs> {
     let refused = error.downcast::<Refusal>()?.to_string();
     Ok(Runs { refused: Some(refused), ..Runs::default() })
@@ -250,14 +251,14 @@ fn verdict(error: anyhow::Error) -> Result<Runs> {
 
 async fn json<T: DeserializeOwned>(source: &Source, entry: &Descriptor) -> Result<T> {
     let bytes = source.manifest(entry).await?;
-    let what = || format!("{} of {} is not understood", entry.digest(), source.title());
+    let what = || format!("cannot parse {} of {}", entry.digest(), source.title());
     serde_json::from_slice(&bytes).with_context(what)
 }
 
-/// The wasm layers of the image that a node would run, in their order.
+/// Returns the wasm layers of the image that a node would run, in their order.
 ///
 /// # Errors
-/// [`Error::NotFound`] when it has none.
+/// [`Error::NotFound`] if it has none.
 pub async fn wasm_layers(source: &Source, node: &Node) -> Result<Vec<Part>> {
     let image = Image::of(source, node, &mut Report::default()).await?;
     let parts = match image {

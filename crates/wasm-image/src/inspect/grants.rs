@@ -1,4 +1,4 @@
-//! What a guest will need, by what it imports.
+//! Derives what a guest will need from its imports.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::guest::Guest;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Grant {
-    /// Files and folders of its container.
+    /// Files and directories of its container.
     Files,
     /// Sockets of its Pod's network.
     Network,
@@ -28,15 +28,15 @@ pub enum Grant {
     Config,
     /// A key-value store.
     KeyValue,
-    /// Lines of a log.
+    /// Log lines.
     Logging,
 }
 
 impl Grant {
-    /// For people.
+    /// Returns the text for people.
     pub fn in_words(self) -> &'static str {
         match self {
-            Grant::Files => "files and folders of its container",
+            Grant::Files => "files and directories of its container",
             Grant::Network => "sockets of the Pod's network",
             Grant::Http => "outgoing HTTP requests",
             Grant::Env => "environment variables and arguments",
@@ -46,12 +46,12 @@ impl Grant {
             Grant::Serve => "a port to serve HTTP on (8080)",
             Grant::Config => "configuration (the environment, or a directory)",
             Grant::KeyValue => "a key-value store (in memory, or in a file)",
-            Grant::Logging => "lines of a log (standard error)",
+            Grant::Logging => "log lines (standard error)",
         }
     }
 }
 
-/// By the beginning of an interface's name, or of a function's of WASI 0.1.
+/// What is needed for an interface, or for a function of WASI 0.1, by the beginning of its name.
 const NEEDED_FOR: [(&str, Grant); 24] = [
     ("wasi:filesystem/", Grant::Files),
     ("path_", Grant::Files),
@@ -79,7 +79,7 @@ const NEEDED_FOR: [(&str, Grant); 24] = [
     ("wasi:logging/", Grant::Logging),
 ];
 
-/// What a guest will need, each once and in a fixed order.
+/// Returns what a guest will need, each once and in a fixed order.
 pub fn needs(guest: &Guest) -> Vec<Grant> {
     let module = guest.imports.iter().filter(|it| it.name == provided::MODULE);
     let functions = module.flat_map(|it| it.items.iter());

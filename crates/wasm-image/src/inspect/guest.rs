@@ -1,4 +1,4 @@
-//! One module or component, as it is written down.
+//! Describes one module or component.
 
 use std::collections::BTreeMap;
 
@@ -11,41 +11,41 @@ use wit_parser::{Interface, InterfaceId, Resolve, TypeDefKind, WorldItem, WorldK
 use super::grants::{self, Grant};
 use crate::composition::Part;
 
-/// What was found in a module or component.
+/// A description of a module or component.
 #[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Guest {
-    /// The file or layer it is from.
+    /// Name of the file or layer.
     pub name: String,
     /// `component` or `module`.
     pub kind: &'static str,
     /// Its size in bytes.
     pub size: u64,
-    /// The world by which the shim would run it, such as `wasi:cli/command@0.2`.
+    /// The world in which the shim would run it, such as `wasi:cli/command@0.2`.
     pub world: Option<&'static str>,
-    /// What it imports, interface by interface; of a module, by the imported module's name.
+    /// Imports, by interface. For a module, by the name of the imported module.
     pub imports: Vec<Import>,
-    /// What it exports.
+    /// Exports.
     pub exports: Vec<String>,
     /// Languages and tools, by field of the producers section (tool conventions, "ProducersSection").
     pub producers: BTreeMap<String, Vec<String>>,
     /// What it will need.
     pub needs: Vec<Grant>,
-    /// Why it is not compiled, if it is not, as a sentence about it.
+    /// The reason why it is not compiled, if there is one, as a sentence about it.
     pub invalid: Option<String>,
 }
 
 /// An interface that a guest imports.
 #[derive(Debug, PartialEq, Serialize)]
 pub struct Import {
-    /// Such as `wasi:cli/environment@0.2.3`.
+    /// Name, such as `wasi:cli/environment@0.2.3`.
     pub name: String,
-    /// The functions and resources it uses of it.
+    /// Used functions and resources of the interface.
     pub items: Vec<String>,
 }
 
 impl Guest {
-    /// Reads what was found.
+    /// Describes a part.
     pub fn of(part: &Part) -> Self {
         match &part.wasm {
             Ok(wasm) => Self::read(&part.name, wasm),
@@ -53,7 +53,7 @@ impl Guest {
         }
     }
 
-    /// Reads the binary form.
+    /// Describes a module or component in binary form.
     pub fn read(name: &str, wasm: &[u8]) -> Self {
         let mut guest = Self { name: name.into(), size: wasm.len() as u64, ..Self::default() };
         guest.kind = if Parser::is_component(wasm) { "component" } else { "module" };
@@ -110,7 +110,7 @@ impl Guest {
         self.world = is_command.then_some("a command of WASI 0.1");
     }
 
-    /// Those of all modules inside, each name once.
+    /// Reads the producers of all modules inside. Each name is listed once.
     fn read_producers(&mut self, wasm: &[u8]) {
         for payload in Parser::new(0).parse_all(wasm).map_while(Result::ok) {
             let Payload::CustomSection(section) = payload else { continue };
@@ -128,10 +128,10 @@ impl Guest {
     }
 }
 
-/// Why something is no WebAssembly that the node compiles, as a sentence about it.
+/// Returns why the node does not compile something, as a sentence about it.
 fn invalid(wasm: &[u8]) -> Option<String> {
     if ::compose::is_too_deep(wasm) {
-        return Some("its components or types lie too deep in each other".into());
+        return Some("its components or types are nested too deeply".into());
     }
     provided::wasm::check(wasm).err().map(|error| error.to_string())
 }
@@ -146,7 +146,7 @@ fn imports<'a>(
         match item {
             WorldItem::Interface { id, .. } => {
                 let items = used(resolve, *id);
-                // Types alone are of nobody.
+                // An interface of types alone needs no provider.
                 if !items.is_empty() {
                     imports.push(Import { name, items });
                 }
@@ -158,7 +158,7 @@ fn imports<'a>(
     imports
 }
 
-/// The functions and resources of an interface, as a component names them.
+/// Returns the functions and resources of an interface, as a component names them.
 fn used(resolve: &Resolve, interface: InterfaceId) -> Vec<String> {
     let Interface { functions, types, .. } = &resolve.interfaces[interface];
     let is_resource = |id| matches!(resolve.types[id].kind, TypeDefKind::Resource);

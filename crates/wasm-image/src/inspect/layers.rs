@@ -1,4 +1,4 @@
-//! One layer of files, unpacked.
+//! Reads one layer of files, unpacked.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::errors::within;
 use crate::limits;
 
-/// How compressed content begins: RFC 1952, section 2.3.1, and RFC 8878, section 3.1.1.
+/// Magic bytes of compressed content: RFC 1952, section 2.3.1, and RFC 8878, section 3.1.1.
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 const ZSTD_MAGIC: &[u8] = &[0x28, 0xb5, 0x2f, 0xfd];
 
@@ -26,7 +26,7 @@ pub struct Layer {
 
 /// A layer that is being read.
 pub struct Opened {
-    /// Which it is, and of which image.
+    /// The layer and its image, for errors.
     pub title: String,
     tar: Box<dyn Read>,
     limit: u64,
@@ -39,13 +39,13 @@ enum Compression {
 }
 
 impl Layer {
-    /// The layer of that descriptor, of an image, in a file.
+    /// Makes the layer of a descriptor whose content is in a file.
     pub fn new(layer: &Descriptor, path: PathBuf, image: &str) -> Self {
         let title = format!("{} of {image}", layer.digest());
         Self { path, media_type: layer.media_type().to_string(), title }
     }
 
-    /// Opens it, to be unpacked to at most `limit` bytes.
+    /// Opens the layer, so that it can be unpacked to at most `limit` bytes.
     pub fn open(&self, limit: u64) -> Result<Opened> {
         let cannot_read = || format!("cannot read {}", self.title);
         let mut file = BufReader::new(File::open(&self.path).with_context(cannot_read)?);
@@ -60,7 +60,8 @@ impl Layer {
         Ok(Opened { title: self.title.clone(), tar, limit })
     }
 
-    /// By its media type (containerd, `images.DiffCompression`), or, where that says nothing, how it begins.
+    /// Returns the compression by the media type (containerd, `images.DiffCompression`), or by the first bytes if the
+    /// type does not tell.
     fn compression(&self, head: &[u8]) -> Result<Compression> {
         let (base, suffix) = match self.media_type.rsplit_once('+') {
             Some((base, suffix)) => (base, suffix),
@@ -79,7 +80,7 @@ impl Layer {
         })
     }
 
-    /// The digest of what it unpacks to.
+    /// Returns the digest of the unpacked layer.
     pub fn diff_id(&self) -> Result<String> {
         let mut hash = Sha256::new();
         let opened = self.open(limits::UNPACKED_BYTES)?;
@@ -100,10 +101,10 @@ impl Layer {
 }
 
 impl Opened {
-    /// Has it read, and returns how many bytes of the limit are left.
+    /// Reads the layer with `read`, and returns how many bytes of the limit are left.
     ///
     /// # Errors
-    /// [`TooLarge`](crate::errors::Error::TooLarge), and those of `read`.
+    /// [`TooLarge`](crate::errors::Error::TooLarge), and the errors of `read`.
     pub fn read(self, read: impl FnOnce(&mut dyn Read) -> Result<()>) -> Result<u64> {
         let mut limited = self.tar.take(self.limit + 1);
         let done = read(&mut limited);

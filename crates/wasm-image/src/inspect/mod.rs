@@ -1,8 +1,8 @@
-//! `wasm-image inspect`: what an image or a file of WebAssembly is, needs, and whether it would run.
+//! `wasm-image inspect`: describes an image or a WebAssembly file, what it needs, and whether it would run.
 //!
-//! [`find`] finds the guests of an image, in the [`tree`] of its [`layers`] where they are files, [`program`] says whether
-//! a Linux program would be found, [`guest`] reads a guest, [`grants`] says what it will need, [`verdict`] whether the shim
-//! can run it, [`report`] writes it down. Nothing is compiled or run.
+//! [`find`] finds the guests of an image, in the [`tree`] of its [`layers`] if they are files; [`program`] decides
+//! whether the kernel would find a Linux program; [`guest`] reads a guest; [`grants`] derives what it will need;
+//! [`verdict`] decides whether the shim can run it; and [`report`] formats the result. Nothing is compiled or run.
 
 mod find;
 mod grants;
@@ -27,10 +27,10 @@ use crate::transfer::Source;
 pub use find::wasm_layers;
 pub use report::Report;
 
-/// Looks at what was asked for.
+/// Inspects what the command line names.
 ///
 /// # Errors
-/// [`Error::NotFound`], and of what cannot be read; that it cannot run is in the report.
+/// [`Error::NotFound`], and errors of content that cannot be read. If the guest cannot run, the report says so.
 pub async fn inspect(asked: &Inspect) -> Result<Report> {
     if is_wasm_file(Path::new(&asked.what)) {
         return of_file(Path::new(&asked.what));
@@ -42,18 +42,18 @@ pub async fn inspect(asked: &Inspect) -> Result<Report> {
     find::report(&source, &place.to_string(), &node).await
 }
 
-/// A node such as this machine, with a containerd of today.
+/// Returns a node like this machine, with the newest containerd.
 pub fn this_machine() -> Node {
     Node { platform: Platform::here(), containerd: Containerd::V2_3 }
 }
 
-/// The error of a report on what cannot run.
+/// Returns the error for a report whose guest cannot run.
 pub fn refusal(report: &Report) -> Option<Error> {
     let reason = report.reason.clone()?;
     Some(Error::CannotRun { image: report.image.clone(), reason })
 }
 
-/// Whether a file is looked at by itself, by its name.
+/// Returns whether the name says that this is a single WebAssembly file.
 pub fn is_wasm_file(path: &Path) -> bool {
     let is_named_so = path.extension().is_some_and(|it| it == "wasm" || it == "wat");
     is_named_so && !path.is_dir()
@@ -77,7 +77,7 @@ fn of_file(path: &Path) -> Result<Report> {
     Ok(report)
 }
 
-/// What the parts of a freshly built image are, to warn of what cannot run.
+/// Describes the parts of a new image, so that `build` can warn if it cannot run.
 pub fn of_parts(parts: &[Part], entrypoint: &[String]) -> Report {
     let mut report = Report::default();
     let first = entrypoint.first().map(String::as_str).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Whether the kernel finds a Linux program in an image, as far as its files tell.
+//! Decides whether the kernel finds a Linux program in an image, as far as the files show.
 
 use std::path::Path;
 
@@ -7,13 +7,13 @@ use rule::{Entrypoint, Found, Head, Process};
 
 use super::tree::{File, Tree};
 
-/// How a script begins (execve(2), "Interpreter scripts").
+/// Magic bytes of a script (execve(2), "Interpreter scripts").
 const SCRIPT: &[u8] = b"#!";
 
-/// Shells, by which an entrypoint in shell form is run.
+/// Shells that run an entrypoint in shell form.
 const SHELLS: [&str; 2] = ["/bin/sh", "/bin/bash"];
 
-/// Why no program of that name is there.
+/// Returns why there is no program of that name.
 pub fn missing(process: &Process<'_>, entrypoint: &Entrypoint<'_>) -> String {
     let looked = process.looked(entrypoint);
     match process.args {
@@ -32,7 +32,7 @@ pub fn missing(process: &Process<'_>, entrypoint: &Entrypoint<'_>) -> String {
     }
 }
 
-/// Why the kernel does not execute a program that is there; none if it does.
+/// Returns why the kernel does not execute an existing program, or `None` if it does.
 pub fn reason(tree: &Tree, name: &str, file: &File) -> Result<Option<String>> {
     if !file.is_executable {
         return Ok(Some(format!("{name} is not executable: give it mode 0755")));
@@ -44,7 +44,7 @@ pub fn reason(tree: &Tree, name: &str, file: &File) -> Result<Option<String>> {
     })
 }
 
-/// The program that runs a script.
+/// Returns the program that runs a script.
 fn interpreter(head: &Head) -> Option<String> {
     let line = head.bytes.strip_prefix(SCRIPT)?.split(|byte| *byte == b'\n').next()?;
     let line = String::from_utf8_lossy(line);

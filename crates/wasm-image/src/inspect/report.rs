@@ -1,4 +1,4 @@
-//! What `inspect` has to say, for programs and for people.
+//! The report of `inspect`, for programs and for people.
 
 use std::fmt;
 
@@ -9,37 +9,37 @@ use super::verdict;
 use crate::composition::{self, Composition, Part};
 use crate::progress::size;
 
-/// All that was found.
+/// A report.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// What was asked about.
+    /// Name of the inspected image or file.
     pub image: String,
-    /// The digest of its manifest or index.
+    /// Digest of the manifest or index.
     pub digest: Option<String>,
-    /// Its platforms.
+    /// Platforms of the image.
     pub platforms: Vec<String>,
-    /// The node that it is judged for: its platform and containerd; none of a file.
+    /// The node for which the image is judged: its platform and containerd. `None` for a file.
     pub node: Option<String>,
-    /// What it is run as.
+    /// Entrypoint of the image.
     pub entrypoint: Vec<String>,
-    /// Its layers.
+    /// Layers of the image.
     pub layers: Vec<Layer>,
-    /// The modules and components that are run; none in a Linux image.
+    /// The modules and components that run. Empty for a Linux image.
     pub guests: Vec<Guest>,
-    /// Of several components, how they are composed.
+    /// How several components are composed.
     pub composition: Option<Composition>,
-    /// What else there is to say.
+    /// Further remarks.
     pub notes: Vec<String>,
-    /// Whether a Pod has to say what is run, in its `command`: the image has no entrypoint.
+    /// Whether a Pod must give a `command`, because the image has no entrypoint.
     pub needs_command: bool,
     /// Whether this version of the shim can run it.
     pub runs: bool,
-    /// If not, why.
+    /// The reason if it cannot.
     pub reason: Option<String>,
     /// This version of the shim.
     pub shim: &'static str,
-    /// Why no container of it is made, whatever its guests are.
+    /// Why no container is made of it, whatever its guests are.
     #[serde(skip)]
     pub refused: Option<String>,
 }
@@ -48,11 +48,11 @@ pub struct Report {
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Layer {
-    /// What kind of content it has.
+    /// Media type of the content.
     pub media_type: String,
-    /// Its digest.
+    /// Digest of the content.
     pub digest: String,
-    /// Its size in bytes, as it is transferred.
+    /// Size in bytes, as it is transferred.
     pub size: u64,
 }
 
@@ -78,8 +78,8 @@ impl Default for Report {
 }
 
 impl Report {
-    /// Adds the application and what it is composed with, and judges them: by their world, or by the `export` that the
-    /// entrypoint names.
+    /// Adds the application and the components that it is composed with. Judges them by their world, or by the `export`
+    /// that the entrypoint names.
     pub fn add(&mut self, parts: &[Part], export: Option<&str>) {
         self.guests = parts.iter().map(Guest::of).collect();
         let reason = match self.guests.as_slice() {
@@ -140,7 +140,7 @@ impl fmt::Display for Report {
 fn describe(guest: &Guest, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     let mut line = |name: &str, text: &str| writeln!(f, "  {name:<14}{text}");
     line("guest", &format!("{}, a {} of {}", guest.name, guest.kind, size(guest.size)))?;
-    line("world", guest.world.unwrap_or("none that is run by itself"))?;
+    line("world", guest.world.unwrap_or("none that runs by itself"))?;
     for (field, names) in &guest.producers {
         line(field, &names.join(", "))?;
     }

@@ -1,10 +1,10 @@
-//! The files of an image: its layers on each other, as containerd applies them (OCI image specification, "Image Layer
-//! Filesystem Changeset"; containerd's package `archive`).
+//! The files of an image. Its layers are applied to each other as containerd does (OCI image specification, "Image
+//! Layer Filesystem Changeset"; containerd's package `archive`).
 //!
-//! containerd unpacks each layer into a folder of its own, for overlayfs to put on the others: a link of a layer below
-//! leads no entry elsewhere, and no file below can be linked to.
+//! containerd unpacks each layer into a directory of its own, and overlayfs combines them. So a link of a lower layer
+//! does not redirect an entry, and an entry cannot be a hard link to a file of a lower layer.
 //!
-//! Of a file, only where it is in which layer is kept; its bytes are read when they are asked for.
+//! For each file, the tree only keeps its layer and position. The bytes are read when they are needed.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -19,30 +19,30 @@ use super::layers::Layer;
 use crate::errors::within;
 use crate::limits;
 
-/// Where a file's bytes are.
+/// Position of a file's bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct File {
-    /// The path that was looked at.
+    /// The path that was looked up.
     pub path: PathBuf,
-    /// Which layer, counted from below.
+    /// Index of the layer, counted from the lowest.
     layer: usize,
-    /// Which of its entries.
+    /// Index of the entry in the layer.
     entry: usize,
     /// Its size in bytes.
     pub size: u64,
-    /// Whether anybody may execute it.
+    /// Whether any user may execute it.
     pub is_executable: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 enum Kind {
-    Folder,
+    Directory,
     File(File),
     Link(PathBuf),
     Other(&'static str),
 }
 
-/// What is at a path, and which layer put it there.
+/// What exists at a path, and the layer that put it there.
 #[derive(Clone, Debug)]
 struct Node {
     kind: Kind,
@@ -52,7 +52,7 @@ struct Node {
 /// The tree of a root file system.
 #[derive(Debug, Default)]
 pub struct Tree {
-    /// By absolute path; all but the last name of each are folders.
+    /// Nodes by absolute path. All parents of a node are directories.
     nodes: BTreeMap<PathBuf, Node>,
     layers: Vec<Layer>,
 }
@@ -79,26 +79,27 @@ impl Tree {
             within(limits::ENTRIES as u64, || "its list of entries".into(), *count as u64)?;
             let found = found?;
             let path = found.path()?.into_owned();
-            let Some((folder, name)) = self.parent(&path, layer) else { continue };
+            let Some((directory, name)) = self.parent(&path, layer) else { continue };
             match whiteout(&name) {
-                Some(Whiteout::Folder) => self.remove(&folder, layer, false),
-                Some(Whiteout::Name(name)) => self.remove(&folder.join(name), layer, true),
+                Some(Whiteout::Directory) => self.remove(&directory, layer, false),
+                Some(Whiteout::Name(name)) => self.remove(&directory.join(name), layer, true),
                 Some(Whiteout::Nothing) => {}
-                None => self.add(folder.join(name), &found, layer, entry)?,
+                None => self.add(directory.join(name), &found, layer, entry)?,
             }
         }
         Ok(())
     }
 
-    /// The folder that an entry of a layer is put into, without links, and its name there; none for the root itself.
+    /// Returns the directory, without links, into which an entry of a layer is put, and the resulting path. Returns
+    /// `None` for the root itself.
     fn parent(&self, path: &Path, layer: usize) -> Option<(PathBuf, PathBuf)> {
         let plain: PathBuf = plain(path);
-        let (name, folder) = (plain.file_name()?, plain.parent()?);
+        let (name, directory) = (plain.file_name()?, plain.parent()?);
         let own = |path: &Path| match self.nodes.get(path) {
             Some(node) if node.layer == layer => self.link(path),
             _ => Ok(None),
         };
-        Some((rule::without_links(folder, own).ok()?, name.into()))
+        Some((rule::without_links(directory, own).ok()?, name.into()))
     }
 
     fn link(&self, path: &Path) -> Result<Option<PathBuf>, std::convert::Infallible> {
@@ -122,7 +123,7 @@ impl Tree {
         let target = || entry.link_name().map(|it| it.unwrap_or_default().into_owned());
         let kind = match header.entry_type() {
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => Kind::File(file),
-            EntryType::Directory => Kind::Folder,
+            EntryType::Directory => Kind::Directory,
             EntryType::Symlink => Kind::Link(target()?),
             EntryType::Link => match self.linked(&target()?, layer) {
                 Some(kind) => kind,
@@ -132,29 +133,29 @@ impl Tree {
             EntryType::Char | EntryType::Block => Kind::Other("a device"),
             _ => return Ok(()),
         };
-        let both_folders = kind == Kind::Folder
-            && self.nodes.get(&path).is_some_and(|node| node.kind == Kind::Folder);
+        let both_folders = kind == Kind::Directory
+            && self.nodes.get(&path).is_some_and(|node| node.kind == Kind::Directory);
         if !both_folders {
             self.remove(&path, usize::MAX, true);
         }
         for above in path.ancestors().skip(1) {
             let node = self.nodes.get(above);
-            if node.is_none_or(|node| node.kind != Kind::Folder) {
-                self.nodes.insert(above.to_owned(), Node { kind: Kind::Folder, layer });
+            if node.is_none_or(|node| node.kind != Kind::Directory) {
+                self.nodes.insert(above.to_owned(), Node { kind: Kind::Directory, layer });
             }
         }
         self.nodes.insert(path, Node { kind, layer });
         Ok(())
     }
 
-    /// What a hard link of a layer is one of.
+    /// Returns what a hard link of a layer links to.
     fn linked(&self, target: &Path, layer: usize) -> Option<Kind> {
-        let (folder, name) = self.parent(target, layer)?;
-        let node = self.nodes.get(&folder.join(name)).filter(|node| node.layer == layer);
+        let (directory, name) = self.parent(target, layer)?;
+        let node = self.nodes.get(&directory.join(name)).filter(|node| node.layer == layer);
         node.map(|node| node.kind.clone())
     }
 
-    /// Takes away what layers below `layer` have below a path, and at it.
+    /// Removes what layers below `layer` have at and below a path. `itself` tells whether the path is removed too.
     fn remove(&mut self, path: &Path, layer: usize, itself: bool) {
         let below = self.nodes.range(path.to_owned()..).map(|(found, _)| found);
         let below = below.take_while(|found| found.starts_with(path));
@@ -162,7 +163,7 @@ impl Tree {
             (itself || *found != path) && self.nodes.get(*found).is_some_and(|it| it.layer < layer)
         };
         let gone: Vec<PathBuf> = below.filter(is_gone).cloned().collect();
-        // What the layer itself has in a folder keeps the folder.
+        // A directory stays if the layer itself has something in it.
         for path in gone.iter().rev() {
             let mut children = self.nodes.range(path.to_owned()..).skip(1).map(|(found, _)| found);
             if !children.next().is_some_and(|child| child.starts_with(path)) {
@@ -171,7 +172,7 @@ impl Tree {
         }
     }
 
-    /// What is at an absolute path of the container.
+    /// Returns what exists at an absolute path of the container.
     pub fn look(&self, path: &Path) -> Found<File> {
         let Ok(real) = rule::without_links(path, |path| self.link(path)) else {
             return Found::Nothing;
@@ -179,18 +180,18 @@ impl Tree {
         let other = |found| Found::Other { path: path.to_owned(), found };
         match self.nodes.get(&real).map(|node| &node.kind) {
             Some(Kind::File(file)) => Found::File(File { path: path.to_owned(), ..file.clone() }),
-            Some(Kind::Folder) => other("a directory"),
+            Some(Kind::Directory) => other("a directory"),
             Some(Kind::Other(found)) => other(found),
             Some(Kind::Link(_)) | None => Found::Nothing,
         }
     }
 
-    /// How a file begins.
+    /// Returns the beginning of a file.
     pub fn head(&self, file: &File) -> Result<Head> {
         Ok(Head { bytes: self.bytes(file, HEAD_BYTES as u64)?, size: file.size })
     }
 
-    /// The first bytes of a file.
+    /// Returns the first bytes of a file.
     pub fn bytes(&self, file: &File, limit: u64) -> Result<Vec<u8>> {
         let opened = self.layers[file.layer].open(limits::UNPACKED_BYTES)?;
         let mut bytes = Vec::new();
@@ -204,7 +205,7 @@ impl Tree {
     }
 }
 
-/// A path below the root, absolute and with nothing but names.
+/// Returns an absolute path below the root that consists of names only.
 fn plain(path: &Path) -> PathBuf {
     let mut plain = PathBuf::from("/");
     for component in path.components() {
@@ -217,22 +218,22 @@ fn plain(path: &Path) -> PathBuf {
     plain
 }
 
-/// What an entry takes away.
+/// What a whiteout entry removes.
 enum Whiteout {
-    /// All that is in its folder.
-    Folder,
-    /// What is of that name.
+    /// Everything in its directory.
+    Directory,
+    /// The path of that name.
     Name(PathBuf),
-    /// Nothing: it is another program's own.
+    /// Nothing, because the name belongs to another program.
     Nothing,
 }
 
-/// Whether an entry takes something away, by its name ("Whiteouts").
+/// Returns what an entry removes, by its name ("Whiteouts"). Returns `None` if it is not a whiteout.
 fn whiteout(name: &Path) -> Option<Whiteout> {
     let hidden = name.to_str()?.strip_prefix(".wh.")?;
     Some(match hidden {
-        ".wh..opq" => Whiteout::Folder,
-        // These would be the folder itself or the one around it, which no whiteout can name.
+        ".wh..opq" => Whiteout::Directory,
+        // These names would be the directory itself or its parent, which no whiteout can name.
         "" | "." | ".." => Whiteout::Nothing,
         _ if hidden.starts_with(".wh.") => Whiteout::Nothing,
         hidden => Whiteout::Name(OsStr::new(hidden).into()),

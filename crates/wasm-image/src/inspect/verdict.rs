@@ -1,21 +1,21 @@
-//! Whether this version of the shim can run a guest.
+//! Decides whether this version of the shim can run a guest.
 
 use provided::{Interface, provides};
 
 use super::guest::Guest;
 
-/// How many missing imports are named: the first ones say what kind of host is meant.
+/// Number of missing imports that are named. The first ones show which kind of host the guest expects.
 const SHOWN: usize = 5;
 
-/// Why the shim cannot run `guest`; nothing when it can. It is run by its world, or by the `export` that the entrypoint
-/// names.
+/// Returns why the shim cannot run `guest`, or `None` if it can. The guest runs by its world, or by the `export` that
+/// the entrypoint names.
 pub fn reason(guest: &Guest, export: Option<&str>) -> Option<String> {
     if let Some(invalid) = &guest.invalid {
         return Some(invalid.clone());
     }
     if guest.size > provided::WASM_BYTES {
         let (size, limit) = (guest.size, provided::WASM_BYTES);
-        return Some(format!("it has {size} bytes, and {limit} are compiled"));
+        return Some(format!("it has {size} bytes; allowed is at most {limit}"));
     }
     let missing = missing(guest);
     if !missing.is_empty() {
@@ -32,13 +32,13 @@ pub fn reason(guest: &Guest, export: Option<&str>) -> Option<String> {
     }
 }
 
-/// Whether a guest exports a function, or an interface that may have it: `function`, `interface#function`.
+/// Returns whether a guest exports a function, or an interface that may have it: `function` or `interface#function`.
 fn exported(guest: &Guest, export: &str) -> bool {
     let name = export.rsplit_once('#').map_or(export, |(interface, _)| interface);
     guest.exports.iter().any(|it| it == name)
 }
 
-/// What a guest imports and nobody provides: an interface, or a function of one.
+/// Returns the imports that nothing provides: interfaces, or functions of interfaces.
 pub fn missing(guest: &Guest) -> Vec<String> {
     match guest.kind {
         "module" => missing_functions(guest),
@@ -152,7 +152,7 @@ mod tests {
             let text = of(&format!(r#"(module {module} (func (export "_start")))"#)).unwrap();
             assert!(text.contains(words), "{text}");
         }
-        // `try` and `catch_all` of the proposal before the present one, which the text form has no more.
+        // `try` and `catch_all` of an earlier proposal, which the text form no longer has.
         let legacy = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x08\x01\x06\0\x06\x40\x19\x0b\x0b";
         let text = reason(&Guest::read("app.wasm", legacy), None).unwrap();
         assert!(text.contains("legacy-exceptions"), "{text}");
@@ -173,6 +173,6 @@ mod tests {
             wasm = outer;
         }
         let text = reason(&Guest::read("app.wasm", &wasm), None).unwrap();
-        assert!(text.contains("too deep in each other"), "{text}");
+        assert!(text.contains("nested too deeply"), "{text}");
     }
 }

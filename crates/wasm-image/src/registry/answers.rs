@@ -1,4 +1,4 @@
-//! Answers that are no success, as sentences.
+//! Turns answers without success into errors.
 
 use std::time::{Duration, SystemTime};
 
@@ -12,7 +12,7 @@ use super::{Remote, Task, proxy, trust};
 use crate::errors::Error;
 use crate::limits::{LONGEST_ASKED_WAIT, MESSAGE_BYTES};
 
-/// What a registry says is wrong (OCI distribution specification, "Error Codes").
+/// Error message of a registry (OCI distribution specification, "Error Codes").
 #[derive(Deserialize)]
 struct Envelope {
     errors: Vec<Said>,
@@ -25,7 +25,7 @@ struct Said {
     message: String,
 }
 
-/// The error for an answer that is no success.
+/// Returns the error for an answer without success.
 pub async fn error(remote: &Remote, task: &Task<'_>, mut answer: Response) -> Error {
     let (status, wait) = (answer.status(), asked_wait(answer.headers()));
     let said = said(&body(&mut answer).await);
@@ -40,16 +40,17 @@ pub async fn error(remote: &Remote, task: &Task<'_>, mut answer: Response) -> Er
             Error::Unavailable { registry, what, reason, wait, attempts: String::new() }
         }
         _ => {
-            // The answer to HEAD has no words of its own, such as Go's "HTTP request to an HTTPS server".
+            // An answer to HEAD has no body, so it cannot contain a text such as Go's "HTTP request to an HTTPS
+            // server".
             let is_tls = status == StatusCode::BAD_REQUEST && said.is_empty() && remote.is_plain();
-            let advice = if is_tls { "; if it speaks TLS, leave --plain-http out" } else { "" };
+            let advice = if is_tls { "; if it speaks TLS, omit --plain-http" } else { "" };
             let reason = in_words(status) + &brackets(said) + advice;
             Error::Refused { registry, what, reason }
         }
     }
 }
 
-/// The error when the registry does not let these credentials do something.
+/// Returns the error if the registry does not accept the credentials for an action.
 pub fn denied(remote: &Remote, what: &str, status: StatusCode, said: String) -> Error {
     Error::Denied {
         registry: remote.registry().to_owned(),
@@ -61,13 +62,13 @@ pub fn denied(remote: &Remote, what: &str, status: StatusCode, said: String) -> 
     }
 }
 
-/// The error when the registry sends this program where nothing is encrypted.
+/// Returns the error if the registry redirects this program to an unencrypted place.
 pub fn unencrypted(registry: &str, what: &str, plain: &Plain) -> Error {
     let (registry, what) = (registry.to_owned(), what.to_owned());
     Error::Unencrypted { registry, what, url: plain.0.clone() }
 }
 
-/// The error for an answer that is a success to HTTP, and none to the registry API.
+/// Returns the error for an answer that is a success in HTTP but not in the registry API.
 pub async fn no_registry(
     remote: &Remote,
     task: &Task<'_>,
@@ -81,14 +82,14 @@ pub async fn no_registry(
     Error::NoRegistry { registry, what, reason: format!("{status}{came}; expected is {expected}") }
 }
 
-/// The same for a body that was read already.
+/// Returns the same error for a body that was already read.
 pub fn no_manifest(registry: &str, what: &str, body: &[u8]) -> Error {
     let came = first_line(body).map_or("nothing".to_owned(), |line| format!("\"{line}\""));
     let (registry, what) = (registry.to_owned(), what.to_owned());
-    Error::NoRegistry { registry, what, reason: format!("{came} is no manifest") }
+    Error::NoRegistry { registry, what, reason: format!("{came} is not a manifest") }
 }
 
-/// The error when there was no answer.
+/// Returns the error if there was no answer.
 pub fn unreachable(registry: &str, what: &str, error: &reqwest::Error) -> Error {
     if let Some(plain) = causes(error).find_map(|it| it.downcast_ref()) {
         return unencrypted(registry, what, plain);
@@ -114,7 +115,7 @@ pub fn unreachable(registry: &str, what: &str, error: &reqwest::Error) -> Error 
     }
 }
 
-/// Why there is no TLS, and what to do.
+/// Returns why TLS fails, and what to do.
 fn no_tls(error: &rustls::Error) -> String {
     match error {
         rustls::Error::InvalidCertificate(UnknownIssuer) => {
@@ -130,19 +131,19 @@ fn no_tls(error: &rustls::Error) -> String {
     }
 }
 
-/// Whether the same request may be answered otherwise a little later.
+/// Returns whether the same request may succeed a little later.
 fn is_passing(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
         || (status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED)
 }
 
-/// The innermost cause: those above only say that there was a request.
+/// Returns the innermost cause, because the others only say that there was a request.
 pub fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
     causes(error).last().unwrap_or(error).to_string()
 }
 
-/// An error and its causes, those too that are packed into one of I/O.
+/// Returns an error and its causes, including those inside an I/O error.
 fn causes<'a>(
     error: &'a (dyn std::error::Error + 'static),
 ) -> impl Iterator<Item = &'a (dyn std::error::Error + 'static)> {
@@ -152,7 +153,7 @@ fn causes<'a>(
     })
 }
 
-/// `Retry-After` in seconds or as a date (RFC 9110, section 10.2.3).
+/// Parses `Retry-After`, in seconds or as a date (RFC 9110, section 10.2.3).
 fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
     let value = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if let Ok(seconds) = value.parse() {
@@ -165,7 +166,7 @@ fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
 fn too_long(wait: Option<Duration>) -> String {
     match wait {
         Some(wait) if wait > LONGEST_ASKED_WAIT => {
-            format!("; it asks to wait {} s, which is longer than CI should", wait.as_secs())
+            format!("; it asks to wait {} s, which is too long", wait.as_secs())
         }
         _ => String::new(),
     }
@@ -194,10 +195,10 @@ fn said(body: &[u8]) -> String {
     text.join("; ").chars().filter(|it| !it.is_control()).take(300).collect()
 }
 
-/// How much of a line that no registry writes is shown: enough to tell whose it is.
+/// Number of characters that an error shows of a line that no registry writes. They are enough to recognise its source.
 const LINE_CHARS: usize = 80;
 
-/// The first line that has anything in it.
+/// Returns the first line that is not empty.
 fn first_line(body: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(body);
     let line = text.lines().map(str::trim).find(|line| !line.is_empty())?;

@@ -1,5 +1,5 @@
-//! Who asks: the `Authorization` header of each request, by way of `oci-client`, which knows the registries'
-//! challenges and token services.
+//! Sets the `Authorization` header of each request, with `oci-client`, which knows the registries' challenges and token
+//! services.
 
 use anyhow::Result;
 use oci_client::client::{Certificate, CertificateEncoding, ClientConfig, ClientProtocol};
@@ -14,21 +14,21 @@ use super::{Task, answers, origin};
 use crate::errors::Error;
 use crate::limits;
 
-/// A bearer token; none where the registry wants the credentials themselves, or nothing.
+/// A bearer token. `None` if the registry wants the credentials themselves, or nothing.
 type Token = Option<String>;
 
-/// The credentials for one registry, and what it gave for them.
+/// The credentials for one registry, and the tokens that it gave for them.
 pub struct Auth {
     client: Client,
     credentials: RegistryAuth,
-    /// Where the credentials are from, in words.
+    /// Source of the credentials, as text.
     origin: Option<String>,
-    /// The tokens to pull and to push, where it gives such; unknown before the first request.
+    /// Tokens to pull and to push, if the registry gives tokens. Unknown before the first request.
     tokens: Mutex<[Option<Token>; 2]>,
 }
 
 impl Auth {
-    /// Looks up the credentials for an image.
+    /// Reads the credentials for an image.
     pub fn new(reference: &Reference, plain_http: bool, authorities: &[Vec<u8>]) -> Result<Self> {
         let registry = reference.resolve_registry();
         let found = credentials::find(registry, reference.repository())?;
@@ -55,7 +55,7 @@ impl Auth {
         })
     }
 
-    /// The request with what the registry wants to see.
+    /// Adds the authorization that the registry requires to a request.
     pub async fn apply(
         &self,
         reference: &Reference,
@@ -82,12 +82,12 @@ impl Auth {
         Ok(token)
     }
 
-    /// Drops a token that may have expired; says whether there was one.
+    /// Drops a token that may have expired. Returns whether there was one.
     pub async fn forget(&self, operation: RegistryOperation) -> bool {
         self.tokens.lock().await[index(operation)].take().flatten().is_some()
     }
 
-    /// Whose credentials are sent, in words.
+    /// Returns the owner of the credentials as text.
     pub fn who(&self) -> String {
         match &self.credentials {
             RegistryAuth::Basic(user, _) => format!("user {user}"),
@@ -95,7 +95,7 @@ impl Auth {
         }
     }
 
-    /// What to do when they are not enough.
+    /// Returns what to do if the credentials are not sufficient.
     pub fn advice(&self, registry: &str) -> String {
         match &self.origin {
             Some(origin) => format!("the credentials are from {origin}"),
@@ -140,7 +140,8 @@ fn certificate(authority: &[u8]) -> Certificate {
     Certificate { encoding: CertificateEncoding::Der, data: authority.to_vec() }
 }
 
-/// A registry on this machine is not behind a proxy; naming one is how to turn the environment's off.
+/// Disables the proxy, because a registry on this machine is not behind one. Naming a proxy is the only way to disable
+/// that of the environment.
 fn without_proxy(config: ClientConfig) -> ClientConfig {
     let none = Some("http://127.0.0.1".to_owned());
     let no_proxy = Some("127.0.0.0/8,::1,localhost".to_owned());

@@ -1,6 +1,6 @@
-//! Credentials as `docker login` and `podman login` leave them, in their files or their helpers.
+//! Reads the credentials of `docker login` and `podman login`, from files or credential helpers.
 //!
-//! The first file that has any for the registry is taken: `$REGISTRY_AUTH_FILE`, then docker's
+//! The first file that has any for the registry is used: `$REGISTRY_AUTH_FILE`, then docker's
 //! `$DOCKER_CONFIG/config.json` (`~/.docker`), then podman's `$XDG_RUNTIME_DIR/containers/auth.json` and
 //! `~/.config/containers/auth.json`.
 
@@ -13,17 +13,17 @@ use serde_json::Value;
 
 use crate::errors::Error;
 
-/// What docker calls its own registry in these files.
+/// Names of docker's own registry in these files.
 const DOCKER_HUB: [&str; 2] = ["index.docker.io", "https://index.docker.io/v1/"];
 
-/// Credentials, and where they are from.
+/// Credentials and their source.
 #[derive(Debug, PartialEq)]
 pub struct Found {
-    /// The user's name.
+    /// Name of the user.
     pub user: String,
     /// Password or token.
     pub secret: String,
-    /// The file.
+    /// The file they are from.
     pub origin: String,
 }
 
@@ -40,7 +40,7 @@ pub fn find(registry: &str, repository: &str) -> Result<Option<Found>, Error> {
     Ok(None)
 }
 
-/// Where credentials may be.
+/// Returns the files that may have credentials.
 fn files(variable: impl Fn(&str) -> Option<PathBuf>) -> Vec<PathBuf> {
     let home = |below: &str| variable("HOME").map(|home| home.join(below));
     let podman = "containers/auth.json";
@@ -68,14 +68,14 @@ fn in_file(file: &Path, registry: &str, repository: &str) -> Result<Option<Found
             Ok(Some(Found { user, secret, origin }))
         }
         Ok(DockerCredential::IdentityToken(_)) => Err(Error::Credentials(format!(
-            "{origin} has an identity token for {registry}, which is not understood here: \
+            "{origin} has an identity token for {registry}, which is not supported: \
              log in with a user and a password or access token"
         ))),
         Err(error) => none_or(error, &origin, registry),
     }
 }
 
-/// The longest name that the file has credentials for: podman has them for parts of a registry.
+/// Returns the longest name for which the file has credentials, because podman stores them for parts of a registry.
 fn key(json: &Value, registry: &str, repository: &str) -> String {
     if registry == DOCKER_HUB[0] {
         return DOCKER_HUB[1].into();
@@ -86,7 +86,7 @@ fn key(json: &Value, registry: &str, repository: &str) -> String {
     [whole.as_str()].into_iter().chain(parents).find(is_there).unwrap_or(registry).to_owned()
 }
 
-/// Nothing, when the error means that there are no credentials.
+/// Returns `Ok` if the error means that there are no credentials.
 fn none_or(
     error: CredentialRetrievalError,
     origin: &str,
@@ -96,7 +96,7 @@ fn none_or(
         CredentialRetrievalError::NoCredentialConfigured => return Ok(None),
         CredentialRetrievalError::HelperFailure { helper, stdout, stderr } => {
             let said = format!("{} {}", stdout.trim(), stderr.trim());
-            // By which helpers say it, whatever they keep things in (docker-credential-helpers).
+            // Helpers report this text, whatever their storage is (docker-credential-helpers).
             if said.contains("credentials not found") {
                 return Ok(None);
             }
@@ -115,8 +115,8 @@ mod tests {
     use super::*;
 
     fn found(text: &str, registry: &str) -> Result<Option<(String, String)>, Error> {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("config.json");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("config.json");
         fs::write(&file, text).unwrap();
         let found = in_file(&file, registry, "team/app")?;
         Ok(found.map(|it| (it.user, it.secret)))

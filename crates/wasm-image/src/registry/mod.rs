@@ -1,9 +1,10 @@
 //! A repository in a registry (OCI distribution specification).
 //!
-//! Read [`Remote`] here, then [`pull`] and [`push`]; [`retry`] has the attempts, [`answers`] turns what is no success
-//! into a sentence, [`auth`] and [`credentials`] are who asks, and [`origin`], [`trust`] and [`proxy`] say whom.
-//! [`referrers`] are what others say of an image, such as signatures. `oci-client` does the authentication; the requests
-//! themselves are here, because it neither tells what a registry asks to wait, nor goes on with an upload that was cut.
+//! Read [`Remote`] here, then [`pull`] and [`push`]. [`retry`] repeats requests, [`answers`] turns answers without
+//! success into errors, [`auth`] and [`credentials`] authenticate, and [`origin`], [`trust`] and [`proxy`] decide which
+//! servers are trusted. [`referrers`] finds what refers to an image, such as signatures. `oci-client` does the
+//! authentication. The requests themselves are here, because `oci-client` does not return how long a registry asks to
+//! wait, and does not continue an upload that was cut.
 
 mod answers;
 mod auth;
@@ -27,26 +28,26 @@ use crate::limits;
 use auth::Auth;
 pub use retry::Retries;
 
-/// The header by which a registry says what it has (OCI distribution specification, "Pulling manifests").
+/// Header with the digest of the content (OCI distribution specification, "Pulling manifests").
 const CONTENT_DIGEST: &str = "docker-content-digest";
 
-/// How registries are reached.
+/// How to reach registries.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Options {
-    /// Speak HTTP instead of HTTPS with a registry on this machine (127.0.0.0/8, ::1, localhost)
+    /// Use HTTP instead of HTTPS for a registry on this machine (127.0.0.0/8, ::1, localhost)
     #[arg(long)]
     pub plain_http: bool,
 
-    /// A file with certificates of authorities to trust, beside those of the system (or of SSL_CERT_FILE)
+    /// A file with certificates of authorities to trust, in addition to those of the system (or of SSL_CERT_FILE)
     #[arg(long, value_name = "FILE.pem")]
     pub ca_file: Vec<PathBuf>,
 
-    /// How often a request is repeated when the registry answers 429 or 5xx, or the line is cut
+    /// How often a request is repeated if the registry answers 429 or 5xx, or the connection is cut
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub retries: u32,
 }
 
-/// One repository, and an image's name in it.
+/// A repository, and the name of an image in it.
 #[derive(Debug)]
 pub struct Remote {
     /// The image.
@@ -58,24 +59,24 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// The repository of `reference`; nothing is asked yet.
+    /// Makes a client for the repository of `reference`. It does not send anything yet.
     ///
     /// # Errors
-    /// [`Error::Usage`] for plain HTTP to another machine; of credentials that cannot be read.
+    /// [`Error::Usage`] for plain HTTP to another machine, and errors of credentials that cannot be read.
     pub fn new(reference: Reference, options: &Options) -> Result<Self> {
         let registry = reference.resolve_registry().to_owned();
         if options.plain_http && !origin::is_loopback(&registry) {
             let text = format!("--plain-http is for registries on this machine, not {registry}");
             return Err(Error::Usage(text).into());
         }
-        // Fails when there is one already: another repository's.
+        // This fails if another repository has installed the provider already.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let scheme = if options.plain_http { "http" } else { "https" };
         let base = format!("{scheme}://{registry}/v2/{}/", reference.repository());
         let authorities = trust::authorities(&options.ca_file)?;
         let is_local = origin::is_loopback(&registry);
         Ok(Self {
-            base: Url::parse(&base).with_context(|| format!("{registry} is no registry"))?,
+            base: Url::parse(&base).with_context(|| format!("{registry} is not a registry"))?,
             client: client(options.plain_http, is_local, &authorities)?,
             auth: Auth::new(&reference, options.plain_http, &authorities)?,
             retries: options.retries,
@@ -83,17 +84,17 @@ impl Remote {
         })
     }
 
-    /// Host and port, for messages.
+    /// Returns host and port, for messages.
     pub fn registry(&self) -> &str {
         self.reference.resolve_registry()
     }
 
-    /// Registry and repository, for messages.
+    /// Returns registry and repository, for messages.
     pub fn title(&self) -> String {
         format!("{}/{}", self.reference.registry(), self.reference.repository())
     }
 
-    /// Whether it is spoken to without encryption, being on this machine.
+    /// Returns whether the connection is unencrypted, because the registry is on this machine.
     fn is_plain(&self) -> bool {
         self.base.scheme() == "http"
     }
@@ -106,7 +107,7 @@ impl Remote {
         Ok(self.base.join(path)?)
     }
 
-    /// Sends a request until there is an answer that is not a passing failure.
+    /// Sends a request until the answer is no passing failure.
     async fn send(
         &self,
         task: &Task<'_>,
@@ -121,7 +122,8 @@ impl Remote {
         }
     }
 
-    /// Sends a request; where the registry no longer takes the token it gave, once more with another.
+    /// Sends a request. If the registry no longer accepts its token, fetches another one and sends the request once
+    /// more.
     async fn send_once(
         &self,
         task: &Task<'_>,
@@ -155,7 +157,7 @@ impl Remote {
         Ok(answer.map_err(|error| answers::unreachable(self.registry(), task.what, &error))?)
     }
 
-    /// The answer when it is a success.
+    /// Returns the answer if it is a success.
     async fn check(&self, task: &Task<'_>, answer: Response) -> Result<Response> {
         if answer.status().is_success() {
             return Ok(answer);
@@ -164,12 +166,12 @@ impl Remote {
     }
 }
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Task<'a> {
-    /// In words that follow "cannot be used to".
+    /// The action, as text that follows "cannot be used to".
     what: &'a str,
-    /// What the repository is said not to have when the answer is 404.
+    /// The thing that does not exist if the answer is 404.
     subject: &'a str,
     operation: RegistryOperation,
 }
@@ -182,7 +184,7 @@ fn client(is_plain: bool, is_local: bool, authorities: &[Vec<u8>]) -> Result<Cli
         .connect_timeout(limits::CONNECT_TIME)
         .read_timeout(limits::SILENCE)
         .tcp_user_timeout(limits::SILENCE)
-        .tls_certs_merge(authorities.context("--ca-file has a certificate that is none")?)
+        .tls_certs_merge(authorities.context("--ca-file has an invalid certificate")?)
         .https_only(!is_plain)
         .redirect(origin::redirects(is_plain));
     if is_local {

@@ -1,28 +1,30 @@
-//! Whom a registry may send this program to, by redirects and the locations of uploads, and who gets the credentials.
+//! Decides where a registry may send this program by redirects and upload locations, and which server gets the
+//! credentials.
 
 use std::net::IpAddr;
 
 use reqwest::Url;
 use reqwest::redirect::Policy;
 
-/// A place where nothing is encrypted: scheme, host and port. Path and query may have a signature that is a secret.
+/// An unencrypted place: scheme, host and port. Path and query are left out, because they may contain a secret
+/// signature.
 #[derive(Debug, thiserror::Error)]
 #[error("nothing is encrypted at {0}")]
 pub struct Plain(pub String);
 
-/// Whether credentials for one may be sent to the other.
+/// Returns whether credentials for one URL may be sent to the other.
 pub fn same(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
 
-/// Whether a registry, given as host and port, is on this machine.
+/// Returns whether a registry, given as host and port, is on this machine.
 pub fn is_loopback(registry: &str) -> bool {
     let host = registry.rsplit_once(':').map_or(registry, |(host, _)| host);
     let host = host.trim_start_matches('[').trim_end_matches(']');
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-/// Fails for what is not HTTPS, unless the registry and this place both are on this machine.
+/// Fails for a place without HTTPS, unless the registry and the place are both on this machine.
 pub fn check(url: &Url, is_plain: bool) -> Result<(), Plain> {
     let port = url.port_or_known_default().unwrap_or_default();
     let is_local = is_loopback(&format!("{}:{port}", url.host_str().unwrap_or_default()));

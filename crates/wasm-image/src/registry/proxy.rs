@@ -1,11 +1,11 @@
-//! Proxies, which the environment names (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`) as it does for other programs.
+//! Proxies that the environment names (`HTTPS_PROXY`, `ALL_PROXY`, `NO_PROXY`), as for other programs.
 
 use hyper_util::client::proxy::matcher::Matcher;
 use reqwest::Url;
 
 use super::origin::is_loopback;
 
-/// The proxy by way of which an address is reached, without its password; none for this machine.
+/// Returns the proxy for an address, without its password. Addresses of this machine have none.
 pub fn of(url: &Url) -> Option<String> {
     if is_loopback(url.host_str()?) {
         return None;

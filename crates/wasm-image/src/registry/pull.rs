@@ -1,4 +1,4 @@
-//! Getting manifests and blobs (OCI distribution specification, "Pull").
+//! Fetches manifests and blobs (OCI distribution specification, "Pull").
 
 use anyhow::Result;
 use oci_client::RegistryOperation::Pull;
@@ -15,14 +15,14 @@ use crate::store::Layout;
 use crate::store::blob::{self, Writer};
 use crate::store::layout::describe;
 
-/// Manifests and indexes: OCI's, and Docker's names for the same.
+/// Media types of manifests and indexes: OCI's, and Docker's names for the same.
 const MANIFESTS: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.docker.distribution.manifest.list.v2+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json";
 
 impl Remote {
-    /// The manifest or index that a tag or digest names, checked, and its bytes.
+    /// Returns the manifest or index of a tag or digest, and its bytes. The digest is checked.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Digest`], [`Error::TooLarge`].
@@ -52,7 +52,7 @@ impl Remote {
         Ok((describe(&media_type, &bytes)?, bytes))
     }
 
-    /// The media type and all bytes of a small answer.
+    /// Returns the media type and all bytes of a small answer.
     pub(super) async fn small(
         &self,
         what: &str,
@@ -69,7 +69,7 @@ impl Remote {
         Ok((media_type, bytes))
     }
 
-    /// Gets a blob into a layout. After a cut it goes on where it was.
+    /// Downloads a blob into a layout. After a cut, it continues where it was.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Digest`], [`Error::Size`], [`Error::TooLarge`].
@@ -115,13 +115,13 @@ impl Remote {
         Ok(())
     }
 
-    /// The next part of an answer.
+    /// Returns the next part of an answer.
     async fn part(&self, what: &str, answer: &mut Response) -> Result<Option<bytes::Bytes>, Error> {
         let part = answer.chunk().await;
         part.map_err(|error| answers::unreachable(self.registry(), what, &error))
     }
 
-    /// Without a stated length, an end that comes too early looks like any other.
+    /// Makes the error for an answer that ended too early. Without a stated length, this would look like any other end.
     fn ended_early(&self, what: &str) -> Error {
         Error::Unavailable {
             registry: self.registry().into(),
@@ -132,18 +132,18 @@ impl Remote {
         }
     }
 
-    /// Whether the repository has a blob.
+    /// Returns whether the repository has a blob.
     pub async fn has_blob(&self, blob: &Descriptor) -> Result<bool> {
         let what = format!("look for {}", blob.digest());
         let subject = format!("blob {}", blob.digest());
-        // With the rights to push: the token for that will be needed anyway.
+        // This uses the rights to push, because a token for them will be needed anyway.
         let operation = oci_client::RegistryOperation::Push;
         let task = Task { what: &what, subject: &subject, operation };
         let url = self.url(&format!("blobs/{}", blob.digest()))?;
         self.is_there(&task, blob, self.send(&task, |it| it.head(url.clone())).await).await
     }
 
-    /// Whether the repository has a manifest of that digest.
+    /// Returns whether the repository has a manifest of that digest.
     pub async fn has_manifest(&self, manifest: &Descriptor) -> Result<bool> {
         let what = format!("look for {}", manifest.digest());
         let operation = oci_client::RegistryOperation::Push;
@@ -153,8 +153,8 @@ impl Remote {
         self.is_there(&task, manifest, answer).await
     }
 
-    /// Whether the answer to HEAD says so: by the digest, or where it tells none, as the storage behind some registries,
-    /// by the size. A success with neither says nothing.
+    /// Returns whether the answer to HEAD says that the content exists: by the digest, or by the size if there is no
+    /// digest, as with the storage behind some registries. A success with neither is not sufficient.
     async fn is_there(
         &self,
         task: &Task<'_>,
@@ -183,7 +183,7 @@ impl Remote {
     }
 }
 
-/// The media type that a manifest states of itself.
+/// Returns the media type that a manifest states for itself.
 fn media_type(manifest: &Map<String, Value>) -> Option<String> {
     Some(manifest.get("mediaType")?.as_str()?.to_owned())
 }

@@ -1,9 +1,9 @@
-//! Sending blobs and manifests (OCI distribution specification, "Push").
+//! Sends blobs and manifests (OCI distribution specification, "Push").
 //!
-//! A blob of up to [`CHUNK_BYTES`] is sent as a whole, which every registry takes. A larger one is sent in parts, each
-//! a request of its own; after a failure the registry is asked how much it has, and where it does not know, the blob
-//! is sent from its beginning. That a request succeeded does not mean that a registry answered it: what says that
-//! something is stored is in [`is_stored`].
+//! A blob of up to [`CHUNK_BYTES`] is sent as a whole, which every registry accepts. A larger one is sent in parts,
+//! each in a request of its own. After a failure, the registry is asked how much it has; if it does not know, the blob
+//! is sent from its beginning. A success in HTTP does not mean that a registry answered, so [`is_stored`] decides
+//! whether the content is stored.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -23,24 +23,24 @@ use crate::progress::Bar;
 
 const BYTES: &str = "application/octet-stream";
 
-/// How an upload is begun, how a part is taken, and how a manifest is: the specification's status first, then those
-/// that registries give in its place (Amazon's for parts, Quay's for manifests).
+/// Statuses of a begun upload, of an accepted part, and of an accepted manifest. The specification's status comes
+/// first, then those that some registries use instead (Amazon's for parts, Quay's for manifests).
 const BEGUN: [StatusCode; 2] = [StatusCode::ACCEPTED, StatusCode::CREATED];
 const TAKEN: [StatusCode; 3] = [StatusCode::ACCEPTED, StatusCode::CREATED, StatusCode::NO_CONTENT];
 const MANIFEST_STORED: [StatusCode; 2] = [StatusCode::CREATED, StatusCode::ACCEPTED];
 
-/// How far an upload is.
+/// The state of an upload.
 struct Upload {
-    /// Where the rest is to be sent.
+    /// URL for the rest.
     location: Url,
-    /// How many bytes the registry has.
+    /// Number of bytes that the registry has.
     offset: u64,
 }
 
-/// What is kept of an upload from one attempt to the next.
+/// The state of an upload that is kept between attempts.
 struct Progress {
     retries: Retries,
-    /// The one that was cut, if the registry may know of it.
+    /// The upload that was cut, if the registry may still know it.
     upload: Option<Upload>,
 }
 
@@ -66,7 +66,7 @@ impl Remote {
         }
     }
 
-    /// Has the registry take a blob over from another of its repositories; says whether it did.
+    /// Asks the registry to take a blob from another of its repositories. Returns whether it did.
     pub async fn mount(&self, blob: &Descriptor, from: &str) -> Result<bool> {
         let what = format!("take {} over from {from}", blob.digest());
         let task = Task { what: &what, subject: "such repository", operation: Push };
@@ -75,7 +75,7 @@ impl Remote {
             .append_pair("mount", blob.digest().as_ref())
             .append_pair("from", from);
         match self.send(&task, |it| it.post(url.clone()).header(CONTENT_LENGTH, 0)).await {
-            // Else an upload was begun (distribution specification, "Mounting a blob"), to which nothing is sent.
+            // Otherwise an upload was begun (distribution specification, "Mounting a blob"), to which nothing is sent.
             Ok(answer) => Ok(is_stored(&answer, blob, &[StatusCode::CREATED])),
             Err(error) => match error.downcast_ref::<Error>() {
                 Some(refusal) if !refusal.is_passing() => Ok(false),
@@ -90,7 +90,7 @@ impl Remote {
         self.commit(task, upload, blob, bytes).await
     }
 
-    /// Sends the parts that are missing; in `progress` is what the next attempt needs to know.
+    /// Sends the missing parts. `progress` keeps what the next attempt must know.
     async fn send_parts(
         &self,
         task: &Task<'_>,
@@ -148,10 +148,10 @@ impl Remote {
         Ok(Upload { location: location.unwrap_or_else(|| upload.location.clone()), offset: next })
     }
 
-    /// How far the upload is by the registry's account; a new one where it has none.
+    /// Asks the registry how far the upload is. Begins a new one if the registry does not know it.
     ///
     /// # Errors
-    /// [`Error::Size`] when the registry claims to have more than there is.
+    /// [`Error::Size`] if the registry claims to have more bytes than the blob has.
     async fn resume(&self, task: &Task<'_>, upload: &Upload, blob: &Descriptor) -> Result<Upload> {
         let answer = self.send_once(task, |it| it.get(upload.location.clone())).await;
         let Ok(answer) = answer else { return self.begin(task).await };
@@ -172,7 +172,7 @@ impl Remote {
         Error::Size { place: self.title(), digest, stated: blob.size(), found }
     }
 
-    /// Where an answer says that an upload goes on.
+    /// Returns where the upload continues, as the answer says.
     ///
     /// # Errors
     /// [`Error::Unencrypted`].
@@ -203,7 +203,7 @@ impl Remote {
         Ok(())
     }
 
-    /// The answer, if it says that the registry has stored something.
+    /// Returns the answer if it says that the registry has stored something.
     async fn stored(
         &self,
         task: &Task<'_>,
@@ -218,8 +218,9 @@ impl Remote {
         Err(answers::no_registry(self, task, answer, &expected).await)
     }
 
-    /// Sends a manifest or index under a tag or its own digest, after what it names. Says whether the registry keeps
-    /// account of what the manifest refers to (distribution specification, "Pushing Manifests with Subject").
+    /// Sends a manifest or index under a tag or its own digest. What it names must be there already. Returns whether
+    /// the registry keeps a list of what refers to an image (distribution specification, "Pushing Manifests with
+    /// Subject").
     pub async fn put_manifest(
         &self,
         manifest: &Descriptor,
@@ -240,7 +241,7 @@ impl Remote {
     }
 }
 
-/// Whether an answer says that the registry has what was sent: by its digest, or by where it is.
+/// Returns whether an answer says that the registry has what was sent, by its digest or by its location.
 fn is_stored(answer: &Response, what: &Descriptor, statuses: &[StatusCode]) -> bool {
     let headers = answer.headers();
     let said = match headers.get(CONTENT_DIGEST) {
@@ -250,18 +251,18 @@ fn is_stored(answer: &Response, what: &Descriptor, statuses: &[StatusCode]) -> b
     said && statuses.contains(&answer.status())
 }
 
-/// `Location`, which may be relative.
+/// Reads `Location`, which may be relative.
 fn location(headers: &HeaderMap, base: &Url) -> Result<Option<Url>> {
     let Some(location) = headers.get(LOCATION) else { return Ok(None) };
-    let location = location.to_str().context("the registry names a location that is no text")?;
-    Ok(Some(base.join(location).context("the registry names a location that is no URL")?))
+    let location = location.to_str().context("the registry names a location that is not text")?;
+    Ok(Some(base.join(location).context("the registry names a location that is not a URL")?))
 }
 
-/// How many bytes there are by `Range: 0-<last>`.
+/// Returns the number of bytes in `Range: 0-<last>`.
 fn received(headers: &HeaderMap) -> Option<u64> {
     let range = headers.get(RANGE)?.to_str().ok()?;
     let last: u64 = range.trim_start_matches("bytes=").strip_prefix("0-")?.parse().ok()?;
-    // `0-0` says nothing and one byte alike; what was sent twice would not match the digest.
+    // `0-0` stands for nothing and for one byte. If a byte were sent twice, the digest would not match.
     if last == 0 { Some(0) } else { last.checked_add(1) }
 }
 

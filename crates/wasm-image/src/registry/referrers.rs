@@ -1,7 +1,8 @@
-//! What others say of an image: signatures, bills of materials (OCI distribution specification, "Listing Referrers").
+//! Finds and lists what refers to an image: signatures, bills of materials (OCI distribution specification, "Listing
+//! Referrers").
 //!
-//! Older registries do not list them: there, an index of them is kept under a tag by whoever pushes one ("Referrers Tag
-//! Schema").
+//! Older registries do not list referrers. There, the client that pushes one keeps an index of them under a tag
+//! ("Referrers Tag Schema").
 
 use anyhow::{Result, bail};
 use oci_client::RegistryOperation::Pull;
@@ -18,14 +19,14 @@ use crate::store::layout::describe;
 
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// An index, as far as it is looked at: of each entry all that it has is kept.
+/// An index. Each entry is kept with all its fields.
 #[derive(Default, Deserialize)]
 struct Index {
     manifests: Option<Vec<Value>>,
 }
 
 impl Remote {
-    /// The manifests that refer to the one of that digest.
+    /// Returns the manifests that refer to the one of that digest.
     pub async fn referrers(&self, digest: &str) -> Result<Vec<Descriptor>> {
         let entries = match self.listed(digest).await? {
             Some(entries) => entries,
@@ -35,7 +36,7 @@ impl Remote {
         Ok(entries.into_iter().map(read).collect::<Result<_, _>>()?)
     }
 
-    /// By the registry's own account; none where it keeps none.
+    /// Returns the list of the registry, or `None` if it keeps none.
     async fn listed(&self, digest: &str) -> Result<Option<Vec<Value>>> {
         let what = format!("look for what refers to {digest}");
         let task = Task { what: &what, subject: "list of referrers", operation: Pull };
@@ -64,7 +65,7 @@ impl Remote {
         Ok(Some(all))
     }
 
-    /// By the tag that stands in for such an account.
+    /// Returns the list under the tag that replaces the registry's own.
     async fn tagged(&self, digest: &str) -> Result<Vec<Value>> {
         let (_, bytes) = match self.manifest(&tag(digest)).await {
             Err(error) if is_unknown(&error) => return Ok(Vec::new()),
@@ -74,7 +75,7 @@ impl Remote {
         Ok(index.manifests.unwrap_or_default())
     }
 
-    /// Sends a manifest that refers to another, and sees to it that it is listed.
+    /// Sends a manifest that refers to another, and makes sure that it is listed.
     pub async fn put_referrer(
         &self,
         manifest: &Descriptor,
@@ -100,12 +101,13 @@ impl Remote {
     fn no_list(&self, digest: &str) -> Error {
         let (registry, what) =
             (self.registry().to_owned(), format!("list what refers to {digest}"));
-        let reason = format!("{}:{} is no index of manifests", self.title(), tag(digest));
+        let reason = format!("{}:{} is not an index of manifests", self.title(), tag(digest));
         Error::NoRegistry { registry, what, reason }
     }
 }
 
-/// How a manifest is listed: with its kind and annotations, so that nobody has to get it to know.
+/// Returns the list entry of a manifest. It includes kind and annotations, so that a reader does not have to fetch the
+/// manifest.
 fn entry(manifest: &Descriptor, bytes: &[u8]) -> Result<Value> {
     let content: Value = serde_json::from_slice(bytes)?;
     let mut entry = json!({
@@ -113,7 +115,7 @@ fn entry(manifest: &Descriptor, bytes: &[u8]) -> Result<Value> {
         "digest": manifest.digest(),
         "size": manifest.size(),
     });
-    // Where a manifest does not say its kind, its config does.
+    // If a manifest does not state its kind, its config does.
     let kind = content.get("artifactType").or_else(|| content["config"].get("mediaType"));
     for (key, value) in [("artifactType", kind), ("annotations", content.get("annotations"))] {
         if let Some(value) = value.filter(|it| !it.is_null()) {
@@ -123,17 +125,17 @@ fn entry(manifest: &Descriptor, bytes: &[u8]) -> Result<Value> {
     Ok(entry)
 }
 
-/// `sha256-…` of `sha256:…`.
+/// Turns `sha256:…` into `sha256-…`.
 fn tag(digest: &str) -> String {
     digest.replacen(':', "-", 1)
 }
 
-/// Whether the registry has no such thing, or no such part of its API.
+/// Returns whether the registry does not have the thing, or does not have this part of the API.
 fn is_unknown(error: &anyhow::Error) -> bool {
     matches!(error.downcast_ref(), Some(Error::NotFound { .. } | Error::Refused { .. }))
 }
 
-/// Where the list goes on: `Link: <…>; rel="next"` (RFC 8288).
+/// Returns the URL of the next page: `Link: <…>; rel="next"` (RFC 8288).
 fn following(answer: &Response, base: &Url) -> Option<Url> {
     let link = answer.headers().get(LINK)?.to_str().ok()?;
     let (target, parameters) = link.strip_prefix('<')?.split_once('>')?;

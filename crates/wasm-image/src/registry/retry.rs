@@ -1,4 +1,4 @@
-//! Repeating what may succeed later: after a wait that doubles, or the one that the registry asks for.
+//! Repeats requests that may succeed later, after a wait that doubles or that the registry asks for.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::errors::Error;
 use crate::limits::{FIRST_WAIT, LONGEST_ASKED_WAIT, LONGEST_WAIT};
 use crate::progress;
 
-/// The attempts at one thing.
+/// The attempts at one request.
 #[derive(Debug)]
 pub struct Retries {
     allowed: u32,
@@ -17,13 +17,13 @@ pub struct Retries {
 }
 
 impl Retries {
-    /// As many attempts after the first.
+    /// Allows this many attempts after the first.
     pub fn new(allowed: u32) -> Self {
         Self { allowed, failed: 0, furthest: 0 }
     }
 
-    /// Begins to count anew when there are more bytes than ever before. What is only done again after a loss does not
-    /// count: a registry that forgets as much as it takes would be tried for ever.
+    /// Resets the count if there are more bytes than ever before. Bytes that are sent again after a loss do not count,
+    /// because a registry that forgets what it takes would otherwise be tried for ever.
     pub fn reached(&mut self, bytes: u64) {
         if bytes > self.furthest {
             self.furthest = bytes;
@@ -34,7 +34,7 @@ impl Retries {
     /// Waits before the next attempt.
     ///
     /// # Errors
-    /// `error` itself, when it will not pass, or there were enough attempts.
+    /// `error` itself, if it is permanent or there were enough attempts.
     pub async fn wait(&mut self, error: anyhow::Error) -> Result<()> {
         let asked = match error.downcast_ref::<Error>() {
             Some(passing) if passing.is_passing() => passing.asked_wait(),
@@ -55,7 +55,7 @@ impl Retries {
     }
 }
 
-/// The wait after that many failures; none when the registry asks for one that is too long.
+/// Returns the wait after that many failures, or `None` if the registry asks for a wait that is too long.
 fn delay(failed: u32, asked: Option<Duration>) -> Option<Duration> {
     let doubled = FIRST_WAIT.saturating_mul(2_u32.saturating_pow(failed.saturating_sub(1)));
     let own = doubled.min(LONGEST_WAIT);

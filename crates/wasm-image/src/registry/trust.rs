@@ -1,4 +1,4 @@
-//! Whose certificates are accepted: the system's authorities, which `SSL_CERT_FILE` can name, and those of `--ca-file`.
+//! Authorities whose certificates are accepted: the system's, or those of `SSL_CERT_FILE`, and those of `--ca-file`.
 
 use std::path::PathBuf;
 
@@ -8,13 +8,13 @@ use rustls::pki_types::pem::PemObject;
 
 use crate::errors::Error;
 
-/// What to do about an authority that is not trusted.
+/// Advice for an authority that is not trusted.
 pub const ADVICE: &str = "name its certificate with --ca-file FILE.pem, or in SSL_CERT_FILE";
 
-/// Further authorities, each as DER.
+/// Returns the additional authorities, each as DER.
 ///
 /// # Errors
-/// [`Error::NotFound`], and [`Error::Usage`] for a file that has no certificate.
+/// [`Error::NotFound`], and [`Error::Usage`] for a file without a certificate.
 pub fn authorities(files: &[PathBuf]) -> Result<Vec<Vec<u8>>> {
     let mut all = Vec::new();
     for file in files {
@@ -38,8 +38,8 @@ mod tests {
 
     #[test]
     fn a_file_of_authorities_has_at_least_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("ca.pem");
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("ca.pem");
         let one = "-----BEGIN CERTIFICATE-----\nAAEC\n-----END CERTIFICATE-----\n";
         std::fs::write(&file, one.repeat(2)).unwrap();
         let files = [file.clone()];

@@ -1,5 +1,5 @@
-//! What a module or component, and those inside it, say of themselves: in their `producers` sections, in those of
-//! `wasm-tools metadata`, and in `.dep-v0`, which `cargo auditable` writes.
+//! Reads the metadata of a module or component and of those inside it: their `producers` sections, the sections of
+//! `wasm-tools metadata`, and `.dep-v0`, which `cargo auditable` writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,40 +12,40 @@ use crate::store::blob;
 /// One file of WebAssembly.
 #[derive(Debug, Default)]
 pub struct Contents {
-    /// What its layer or file is called.
+    /// Name of the layer or file.
     pub name: String,
     /// Its digest.
     pub digest: String,
-    /// The version it says it has.
+    /// Its version.
     pub version: Option<String>,
-    /// What it says it is.
+    /// Its description.
     pub description: Option<String>,
     /// Its licences, as an SPDX expression.
     pub licenses: Option<String>,
-    /// Where its source is.
+    /// Location of its source.
     pub source: Option<String>,
-    /// The revision of that.
+    /// Revision of its source.
     pub revision: Option<String>,
-    /// What it was made with: the section's field (`language`, `processed-by`, `sdk`), and the tools.
+    /// Tools that made it, with the field of the section (`language`, `processed-by`, `sdk`).
     pub producers: BTreeSet<(String, String)>,
-    /// The crates it was built of, by their package URLs.
+    /// Crates that it was built from, by their package URLs.
     pub crates: BTreeMap<String, Crate>,
-    /// Those that it depends on itself.
+    /// The crates that it depends on directly.
     pub direct: BTreeSet<String>,
 }
 
-/// A crate that something was built of.
+/// A crate that something was built from.
 #[derive(Debug, PartialEq)]
 pub struct Crate {
-    /// Its name.
+    /// Name of the crate.
     pub name: String,
-    /// Its version.
+    /// Version of the crate.
     pub version: String,
-    /// Where it is from.
+    /// Source of the crate.
     pub source: String,
-    /// Whether it was needed to build alone.
+    /// Whether it was only needed for the build.
     pub is_build: bool,
-    /// What it depends on, by their package URLs.
+    /// Package URLs of its dependencies.
     pub dependencies: BTreeSet<String>,
 }
 
@@ -53,10 +53,10 @@ impl Contents {
     /// Reads a module or component.
     ///
     /// # Errors
-    /// Of a section that is not understood.
+    /// Fails for a section that cannot be parsed.
     pub fn read(name: &str, wasm: &[u8]) -> Result<Self> {
-        ensure!(!compose::is_too_deep(wasm), "{name} has components too deep in each other");
-        let what = || format!("cannot read what {name} says of itself");
+        ensure!(!compose::is_too_deep(wasm), "{name} nests its components too deeply");
+        let what = || format!("cannot read the metadata of {name}");
         let payload = Payload::from_binary(wasm).with_context(what)?;
         let mut contents =
             Self { name: name.to_owned(), digest: blob::digest(wasm), ..Self::default() };
@@ -111,7 +111,7 @@ impl Contents {
     }
 }
 
-/// The URL of a package (package-url specification, "cargo"). One that is not from crates.io says where it is from.
+/// Returns the URL of a package (package-url specification, "cargo"). It names the source if that is not crates.io.
 fn url(package: &Package) -> String {
     let version = package.version.to_string().replace('+', "%2B");
     let plain = format!("pkg:cargo/{}@{version}", package.name);
@@ -130,7 +130,7 @@ mod tests {
 
     use super::*;
 
-    /// A module that `cargo auditable` built of these packages, as JSON.
+    /// Makes a module that `cargo auditable` built from these packages, as JSON.
     fn audited(packages: &str) -> Vec<u8> {
         let mut metadata = wasm_metadata::AddMetadata::default();
         metadata.processed_by = vec![("rustc".into(), "1.96".into())];
@@ -178,6 +178,6 @@ mod tests {
         let section = b"\0\x0a\x07.dep-v0xx";
         let wasm = [b"\0asm\x01\0\0\0".as_slice(), section].concat();
         let error = Contents::read("app.wasm", &wasm).unwrap_err();
-        assert!(error.to_string().contains("what app.wasm says of itself"), "{error}");
+        assert!(error.to_string().contains("the metadata of app.wasm"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! A bill of materials as JSON, by CycloneDX 1.6. It has neither a time nor a number of its own, so that the same image
+//! Writes a bill of materials as JSON (CycloneDX 1.6). It contains no time and no serial number, so that the same image
 //! has the same document.
 
 use std::collections::BTreeMap;
@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::contents::{Contents, Crate};
 
-/// The document on an image: its repository and digest, and what is in it.
+/// Returns the document for an image: its repository and digest, and its contents.
 pub fn write(repository: &str, digest: &str, all: &[Contents]) -> Value {
     let name = repository.rsplit('/').next().unwrap_or(repository);
     let mut crates = BTreeMap::new();
@@ -44,7 +44,7 @@ fn tool() -> Value {
     json!({ "type": "application", "name": "wasm-image", "version": env!("CARGO_PKG_VERSION") })
 }
 
-/// What a module or component is called in the document; its digest alone would not tell two copies apart.
+/// Returns the name of a module or component in the document. Its digest alone would not distinguish two copies.
 fn reference(contents: &Contents) -> String {
     format!("{}@{}", contents.name, contents.digest)
 }

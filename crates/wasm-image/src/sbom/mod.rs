@@ -1,8 +1,8 @@
-//! `wasm-image build --sbom`: what an image is made of, as a document that refers to the image.
+//! `wasm-image build --sbom`: lists what an image is made of, in a document that refers to the image.
 //!
-//! [`mod@contents`] reads what WebAssembly says of itself, [`mod@document`] writes it down (CycloneDX 1.6). The document is the one
-//! layer of a manifest whose subject is the image (OCI image specification, "Guidelines for Artifact Usage"), so that
-//! `oras discover`, `cosign tree` and scanners find it.
+//! [`mod@contents`] reads the metadata in WebAssembly, and [`mod@document`] writes it (CycloneDX 1.6). The document is
+//! the only layer of a manifest whose subject is the image (OCI image specification, "Guidelines for Artifact Usage"),
+//! so that `oras discover`, `cosign tree` and scanners find it.
 
 mod contents;
 mod document;
@@ -22,23 +22,23 @@ use crate::errors::unreadable;
 use crate::store::Layout;
 use contents::Contents;
 
-/// What the document and the manifest with it are (IANA).
+/// Media type of the document and of its manifest (IANA).
 const CYCLONEDX: &str = "application/vnd.cyclonedx+json";
 
-/// The config of a manifest that has none, and its content (OCI image specification, "Guidance for an Empty Descriptor").
+/// Media type and content of an empty config (OCI image specification, "Guidance for an Empty Descriptor").
 const EMPTY: &str = "application/vnd.oci.empty.v1+json";
 const NOTHING: &[u8] = b"{}";
 
-/// The file that tools write the document to.
+/// Name of the file to which tools write the document.
 const TITLE: &str = "sbom.cdx.json";
 
-/// How WebAssembly begins (core specification, "Modules").
+/// Magic bytes of WebAssembly (core specification, "Modules").
 const WASM_MAGIC: [u8; 4] = *b"\0asm";
 
-/// Adds the bill of materials of what was built, and lists it: the same bytes for the same input.
+/// Adds the bill of materials of an image to the layout and lists it. The same input gives the same bytes.
 ///
 /// # Errors
-/// Of an image without WebAssembly, and of WebAssembly that is not understood.
+/// Fails for an image without WebAssembly, and for WebAssembly that cannot be parsed.
 pub fn attach(asked: &Build, image: &Descriptor, layout: &Layout) -> Result<()> {
     let all = contents(asked)?;
     ensure!(!all.is_empty(), "cannot make a bill of materials: the image has no WebAssembly");
@@ -59,7 +59,7 @@ pub fn attach(asked: &Build, image: &Descriptor, layout: &Layout) -> Result<()> 
     layout.list(&listed)
 }
 
-/// Of each module or component: the wasm layers, then the files.
+/// Returns the contents of each module or component: the wasm layers, then the files.
 fn contents(asked: &Build) -> Result<Vec<Contents>> {
     let mut all: Vec<Contents> = Vec::new();
     for path in &asked.components {
@@ -75,7 +75,7 @@ fn contents(asked: &Build) -> Result<Vec<Contents>> {
         if is_text || is_wasm(&source).map_err(|error| unreadable(&source, error))? {
             let name = format!("/{}", path.display());
             let wasm = binary(crate::read(&source)?);
-            let wasm = wasm.with_context(|| format!("{name} is not understood"))?;
+            let wasm = wasm.with_context(|| format!("cannot parse {name}"))?;
             all.push(Contents::read(&name, &wasm)?);
         }
     }

@@ -1,5 +1,5 @@
-//! A layout in one tar file, as `ctr image import`, `docker load` and `skopeo` take it; compressed where its name says
-//! so.
+//! A layout in one tar file, as `ctr image import`, `docker load` and `skopeo` accept it. It is compressed if its name
+//! says so.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,13 +18,13 @@ use super::output::Output;
 use crate::errors::{unreadable, within};
 use crate::limits;
 
-/// How a gzipped file begins (RFC 1952, section 2.3.1).
+/// Magic bytes of a gzipped file (RFC 1952, section 2.3.1).
 const GZIP_MAGIC: &[u8] = &[0x1f, 0x8b];
 
-/// How an archive's name ends; the first is not compressed.
+/// Endings of an archive's name. The first is for archives without compression.
 const ENDINGS: [&str; 3] = [".tar", ".tar.gz", ".tgz"];
 
-/// Whether a name is an archive's.
+/// Returns whether a name is that of an archive.
 pub fn is_named_so(path: &Path) -> bool {
     ending(path).is_some()
 }
@@ -34,13 +34,13 @@ fn ending(path: &Path) -> Option<&'static str> {
     ENDINGS.into_iter().find(|it| name.ends_with(it))
 }
 
-/// Writes the blobs and index of a layout as an archive; the same bytes for the same layout.
+/// Writes the blobs and the index of a layout as an archive. The same layout gives the same bytes.
 pub fn pack(layout: &Layout, archive: &Path) -> Result<()> {
     let mut output = Output::create(archive)?;
     let packed = match ending(archive) {
         None | Some(".tar") => write_tar(layout, &mut output),
         Some(_) => {
-            // With no name and no time in its header.
+            // The header has no name and no time.
             let mut gzip = GzEncoder::new(&mut output, Compression::default());
             write_tar(layout, &mut gzip).and_then(|()| Ok(gzip.finish().map(drop)?))
         }
@@ -52,17 +52,17 @@ pub fn pack(layout: &Layout, archive: &Path) -> Result<()> {
 fn write_tar(layout: &Layout, output: &mut impl Write) -> Result<()> {
     let mut tar = Builder::new(output);
     for path in files(layout)? {
-        append(&mut tar, &path, &layout.folder().join(&path))?;
+        append(&mut tar, &path, &layout.directory().join(&path))?;
     }
     tar.finish()?;
     Ok(())
 }
 
-/// The files of a layout, in the archive's order.
+/// Returns the files of a layout, in the archive's order.
 fn files(layout: &Layout) -> Result<Vec<PathBuf>> {
     let blobs = Path::new("blobs/sha256");
     let mut names = Vec::new();
-    for entry in layout.folder().join(blobs).read_dir()? {
+    for entry in layout.directory().join(blobs).read_dir()? {
         names.push(blobs.join(entry?.file_name()));
     }
     names.sort();
@@ -82,16 +82,16 @@ fn append(tar: &mut Builder<impl Write>, path: &Path, file: &Path) -> Result<()>
     Ok(())
 }
 
-/// Unpacks an archive into a layout in an empty folder.
+/// Unpacks an archive into a layout in an empty directory.
 ///
 /// # Errors
-/// [`Error::NotFound`](crate::errors::Error::NotFound) where there is no such file;
-/// [`Error::Digest`](crate::errors::Error::Digest) of a blob that is not what its name says;
-/// of entries that no layout has.
-pub fn unpack(archive: &Path, folder: &Path) -> Result<Layout> {
+/// [`Error::NotFound`](crate::errors::Error::NotFound) if the file does not exist;
+/// [`Error::Digest`](crate::errors::Error::Digest) for a blob that does not match its name; errors for entries that no
+/// layout has.
+pub fn unpack(archive: &Path, directory: &Path) -> Result<Layout> {
     let title = archive.display().to_string();
     let file = File::open(archive).map_err(|error| unreadable(archive, error))?;
-    let mut layout = Layout::create(folder)?;
+    let mut layout = Layout::create(directory)?;
     layout.title = title.clone();
     let damaged = || format!("{title} is not a tar archive with an OCI image layout");
     let mut tar = tar::Archive::new(unpacked(file).with_context(damaged)?);
@@ -106,7 +106,7 @@ pub fn unpack(archive: &Path, folder: &Path) -> Result<Layout> {
     }
 }
 
-/// The tar, which may be compressed whatever its name is.
+/// Returns the tar, which may be compressed whatever its name is.
 fn unpacked(file: File) -> Result<Box<dyn Read>> {
     let mut file = BufReader::new(file);
     Ok(match file.fill_buf()?.starts_with(GZIP_MAGIC) {
@@ -115,7 +115,8 @@ fn unpacked(file: File) -> Result<Box<dyn Read>> {
     })
 }
 
-/// What a gzipped archive unpacks to, up to a limit: what is not compressed takes no more room than it has already.
+/// The unpacked bytes of a gzipped archive, up to a limit. An archive without compression needs no limit, because it
+/// takes no more room than it has already.
 struct Bounded<R> {
     gzip: MultiGzDecoder<R>,
     left: u64,
@@ -132,7 +133,7 @@ impl<R: BufRead> Read for Bounded<R> {
     }
 }
 
-/// Puts one entry at its place, and says whether it was the index.
+/// Unpacks one entry, and returns whether it was the index.
 fn unpack_entry(layout: &Layout, entry: Entry<'_, impl Read>) -> Result<bool> {
     let path: PathBuf = entry.path()?.components().filter(|it| *it != Component::CurDir).collect();
     if !entry.header().entry_type().is_file() {
@@ -142,7 +143,7 @@ fn unpack_entry(layout: &Layout, entry: Entry<'_, impl Read>) -> Result<bool> {
     match parts.iter().map(AsRef::as_ref).collect::<Vec<&str>>().as_slice() {
         ["index.json"] => unpack_index(layout, entry).map(|()| true),
         ["blobs", "sha256", digits] => unpack_blob(layout, digits, entry).map(|()| false),
-        // `docker save` adds files of its own form for old readers.
+        // `docker save` adds files in its own form for older readers.
         _ => Ok(false),
     }
 }
@@ -151,12 +152,12 @@ fn unpack_index(layout: &Layout, mut entry: Entry<'_, impl Read>) -> Result<()> 
     within(limits::JSON_BYTES, || format!("index.json of {}", layout.title), entry.size())?;
     let mut text = Vec::new();
     entry.read_to_end(&mut text)?;
-    blob::write(&layout.folder().join("index.json"), &text)
+    blob::write(&layout.directory().join("index.json"), &text)
 }
 
 fn unpack_blob(layout: &Layout, digits: &str, entry: Entry<'_, impl Read>) -> Result<()> {
     let digits: Sha256Digest =
-        digits.parse().with_context(|| format!("blobs/sha256/{digits} is no digest"))?;
+        digits.parse().with_context(|| format!("blobs/sha256/{digits} is not a digest"))?;
     let blob = Descriptor::new(MediaType::Other(String::new()), entry.size(), digits);
     let writer = layout.writer(&blob, &layout.title)?;
     blob::fill(writer, entry)
@@ -178,8 +179,8 @@ mod tests {
     }
 
     fn refusal(entries: &[(&str, &[u8])]) -> String {
-        let (file, folder) = (archive(entries), tempfile::tempdir().unwrap());
-        format!("{:#}", unpack(file.path(), folder.path()).unwrap_err())
+        let (file, directory) = (archive(entries), tempfile::tempdir().unwrap());
+        format!("{:#}", unpack(file.path(), directory.path()).unwrap_err())
     }
 
     #[test]
@@ -199,18 +200,18 @@ mod tests {
 
     #[test]
     fn an_archive_is_compressed_where_its_name_says_so_and_read_whatever_its_name_is() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::create(&folder.path().join("layout")).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(&directory.path().join("layout")).unwrap();
         let blob = layout.add("application/wasm", &[7; 100_000]).unwrap();
         for (name, is_compressed) in [("a.tar", false), ("a.tar.gz", true), ("a.tgz", true)] {
-            let (archive, moved) = (folder.path().join(name), folder.path().join("archive"));
+            let (archive, moved) = (directory.path().join(name), directory.path().join("archive"));
             pack(&layout, &archive).unwrap();
             let bytes = std::fs::read(&archive).unwrap();
             assert_eq!(bytes.starts_with(GZIP_MAGIC), is_compressed, "{name}");
             pack(&layout, &archive).unwrap();
             assert!(std::fs::read(&archive).unwrap() == bytes, "{name} is not the same again");
             std::fs::rename(&archive, &moved).unwrap();
-            let again = unpack(&moved, &folder.path().join(format!("from-{name}"))).unwrap();
+            let again = unpack(&moved, &directory.path().join(format!("from-{name}"))).unwrap();
             assert_eq!(again.read(&blob, 100_000).unwrap(), [7; 100_000]);
         }
     }
@@ -225,10 +226,10 @@ mod tests {
     #[test]
     fn an_archive_without_an_index_is_no_layout() {
         assert!(refusal(&[("etc/passwd", b"x")]).contains("no index.json"));
-        let folder = tempfile::tempdir().unwrap();
-        let not_tar = folder.path().join("x.tar");
+        let directory = tempfile::tempdir().unwrap();
+        let not_tar = directory.path().join("x.tar");
         std::fs::write(&not_tar, "hello").unwrap();
-        let error = unpack(&not_tar, &folder.path().join("layout")).unwrap_err();
+        let error = unpack(&not_tar, &directory.path().join("layout")).unwrap_err();
         assert!(error.to_string().contains("is not a tar archive"), "{error}");
     }
 }

@@ -1,4 +1,4 @@
-//! A blob on its way to disk: it has its place only once its size and digest are right.
+//! Writes a blob to disk. It gets its name only when its size and digest are right.
 
 use std::fs::Permissions;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use crate::errors::Error;
 use crate::scratch;
 
-/// A file that will be put at `place`; dropped before, it is gone.
+/// A file that will be moved to `place`. It is removed if it is dropped before.
 #[derive(Debug)]
 pub struct Writer {
     file: scratch::File,
@@ -24,14 +24,15 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// A writer for what `expected` describes, to be put at `place`; `source` is where it comes from, for errors.
+    /// Makes a writer for the blob that `expected` describes, at `place`. Errors name `source`, where the blob comes
+    /// from.
     pub fn new(place: &Path, expected: &Descriptor, source: &str) -> Result<Self> {
         let file = beside(place)?;
         let (expected, source) = (expected.clone(), source.to_owned());
         Ok(Self { file, place: place.into(), expected, source, hash: Sha256::new(), length: 0 })
     }
 
-    /// How many bytes it has.
+    /// Returns the number of bytes so far.
     pub fn length(&self) -> u64 {
         self.length
     }
@@ -39,7 +40,7 @@ impl Writer {
     /// Adds bytes.
     ///
     /// # Errors
-    /// [`Error::Size`] as soon as there are more than were stated.
+    /// [`Error::Size`] as soon as there are more bytes than stated.
     pub fn write(&mut self, bytes: &[u8]) -> Result<()> {
         self.length += bytes.len() as u64;
         if self.length > self.expected.size() {
@@ -51,14 +52,14 @@ impl Writer {
         self.file.write_all(bytes).with_context(|| self.cannot_write())
     }
 
-    /// Begins again from nothing.
+    /// Discards all bytes.
     pub fn restart(&mut self) -> Result<()> {
         let place = self.place.clone();
         *self = Self::new(&place, &self.expected, &self.source)?;
         Ok(())
     }
 
-    /// Puts the file at its place.
+    /// Moves the file to its place.
     ///
     /// # Errors
     /// [`Error::Size`], [`Error::Digest`].
@@ -84,7 +85,7 @@ impl Writer {
     }
 }
 
-/// Writes all that can be read, and finishes.
+/// Writes everything that can be read, and finishes.
 pub fn fill(mut writer: Writer, mut source: impl Read) -> Result<()> {
     let mut buffer = vec![0; 64 << 10];
     loop {
@@ -96,43 +97,44 @@ pub fn fill(mut writer: Writer, mut source: impl Read) -> Result<()> {
     }
 }
 
-/// A temporary file in the folder of `place`, with the permissions that a new file gets.
+/// Makes a temporary file in the directory of `place`, with the permissions of a new file.
 pub fn beside(place: &Path) -> Result<scratch::File> {
-    let folder = match place.parent() {
-        Some(folder) if folder != Path::new("") => folder,
+    let directory = match place.parent() {
+        Some(directory) if directory != Path::new("") => directory,
         _ => Path::new("."),
     };
     let mut builder = tempfile::Builder::new();
     builder.prefix(".wasm-image-").permissions(Permissions::from_mode(0o666));
-    scratch::File::new(|| builder.tempfile_in(folder))
-        .with_context(|| format!("cannot write into {}", folder.display()))
+    scratch::File::new(|| builder.tempfile_in(directory))
+        .with_context(|| format!("cannot write into {}", directory.display()))
 }
 
-/// Makes a finished temporary file the one at `place`, at once.
+/// Moves a finished temporary file to `place`, in one step.
 pub fn put(file: scratch::File, place: &Path) -> Result<()> {
     file.put(place).with_context(|| format!("cannot write {}", place.display()))
 }
 
-/// Writes a whole file, which is there completely or not at all.
+/// Writes a whole file. It exists completely or not at all.
 pub fn write(place: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = beside(place)?;
     file.write_all(bytes).with_context(|| format!("cannot write {}", place.display()))?;
     put(file, place)
 }
 
-/// `sha256:…` of some bytes.
+/// Returns the digest of bytes, as `sha256:…`.
 pub fn digest(bytes: &[u8]) -> String {
     written(Sha256::new_with_prefix(bytes))
 }
 
-/// The name of layers on each other, empty for none (OCI image specification, "Layer ChainID").
+/// Returns the name of layers that are stacked on each other. It is empty if there are none (OCI image specification,
+/// "Layer ChainID").
 pub fn chain_id(digests: &[String]) -> String {
     let chain =
         digests.iter().cloned().reduce(|chain, next| digest(format!("{chain} {next}").as_bytes()));
     chain.unwrap_or_default()
 }
 
-/// `sha256:…` of all that can be read, and its length.
+/// Returns the digest of everything that can be read, as `sha256:…`, and its length.
 pub fn digest_of(mut source: impl Read) -> io::Result<(String, u64)> {
     let (mut hash, mut length, mut buffer) = (Sha256::new(), 0, vec![0; 64 << 10]);
     loop {
@@ -160,8 +162,8 @@ mod tests {
         Descriptor::new(MediaType::Other("application/wasm".into()), size, digest)
     }
 
-    fn entries(folder: &Path) -> usize {
-        std::fs::read_dir(folder).unwrap().count()
+    fn entries(directory: &Path) -> usize {
+        std::fs::read_dir(directory).unwrap().count()
     }
 
     #[test]
@@ -183,8 +185,8 @@ mod tests {
 
     #[test]
     fn a_blob_has_its_place_once_it_is_whole() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("blob");
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("blob");
         let mut writer = Writer::new(&place, &descriptor(b"ab", 2), "r.example/app").unwrap();
         writer.write(b"a").unwrap();
         assert!(!place.exists());
@@ -195,8 +197,8 @@ mod tests {
 
     #[test]
     fn what_is_not_as_stated_is_refused_and_leaves_nothing() {
-        let folder = tempfile::tempdir().unwrap();
-        let place = folder.path().join("blob");
+        let directory = tempfile::tempdir().unwrap();
+        let place = directory.path().join("blob");
         let write = |expected: &Descriptor, bytes: &[u8]| {
             let mut writer = Writer::new(&place, expected, "r.example/app").unwrap();
             writer.write(bytes).and_then(|()| writer.finish()).unwrap_err().to_string()
@@ -207,6 +209,6 @@ mod tests {
         assert!(short.contains("1 bytes for sha256:fb8e"), "{short}");
         let long = write(&descriptor(b"ab", 2), b"abc");
         assert!(long.contains("more than 2 bytes"), "{long}");
-        assert_eq!(entries(folder.path()), 0);
+        assert_eq!(entries(directory.path()), 0);
     }
 }

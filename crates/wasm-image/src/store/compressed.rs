@@ -4,21 +4,21 @@ use std::io::Read;
 
 use anyhow::{Context, Result, ensure};
 
-/// What the media type of such a layer ends in (RFC 6838, section 4.2.8).
+/// Suffix of the media type of such a layer (RFC 6838, section 4.2.8).
 pub const SUFFIX: &str = "+zstd";
 
-/// The last of the levels that need no more memory to unpack than others; a component of 40 MB takes half a minute.
+/// Compression level. It is the highest that needs no extra memory to unpack. A component of 40 MB takes half a minute.
 const LEVEL: i32 = 19;
 
-/// Compresses a layer: the same bytes for the same input.
+/// Compresses a layer. The same input gives the same bytes.
 pub fn zstd(bytes: &[u8]) -> Result<Vec<u8>> {
     zstd::bulk::compress(bytes, LEVEL).context("cannot compress a layer")
 }
 
-/// What a layer is when it is not compressed; `bytes` where its media type does not say that it is.
+/// Returns the uncompressed layer. Returns `bytes` if its media type does not say that it is compressed.
 ///
 /// # Errors
-/// Of what is not Zstandard, and of what has more than `limit` bytes.
+/// Fails for content that is not Zstandard, and for more than `limit` bytes.
 pub fn unpacked(media_type: &str, bytes: Vec<u8>, limit: u64) -> Result<Vec<u8>> {
     if !media_type.ends_with(SUFFIX) {
         return Ok(bytes);
@@ -26,8 +26,11 @@ pub fn unpacked(media_type: &str, bytes: Vec<u8>, limit: u64) -> Result<Vec<u8>>
     let mut found = Vec::new();
     let decoder = zstd::stream::read::Decoder::new(bytes.as_slice())?;
     let read = decoder.take(limit + 1).read_to_end(&mut found);
-    read.with_context(|| format!("it is not what its type, {media_type}, says"))?;
-    ensure!(found.len() as u64 <= limit, "it unpacks to more than the {limit} bytes allowed");
+    read.with_context(|| format!("it does not match its type, {media_type}"))?;
+    ensure!(
+        found.len() as u64 <= limit,
+        "it unpacks to more than {limit} bytes, which is the limit"
+    );
     Ok(found)
 }
 
@@ -43,7 +46,7 @@ mod tests {
         let unpacked = |limit| unpacked("application/wasm+zstd", small.clone(), limit);
         assert!(unpacked(100_000).unwrap() == bytes);
         let error = unpacked(99_999).unwrap_err().to_string();
-        assert!(error.contains("more than the 99999 bytes"), "{error}");
+        assert!(error.contains("more than 99999 bytes"), "{error}");
     }
 
     #[test]
@@ -51,6 +54,6 @@ mod tests {
         let read = |media_type: &str| unpacked(media_type, b"hello".to_vec(), 10);
         assert_eq!(read("application/wasm").unwrap(), b"hello");
         let error = read("application/wasm+zstd").unwrap_err().to_string();
-        assert!(error.contains("not what its type, application/wasm+zstd, says"), "{error}");
+        assert!(error.contains("does not match its type, application/wasm+zstd"), "{error}");
     }
 }

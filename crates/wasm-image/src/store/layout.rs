@@ -1,5 +1,5 @@
-//! An OCI image layout: a folder with `oci-layout`, `index.json` and `blobs/sha256/…` (OCI image
-//! specification, "Image Layout"), which may hold several images.
+//! An OCI image layout: a directory with `oci-layout`, `index.json` and `blobs/sha256/…` (OCI image specification,
+//! "Image Layout"). It may contain several images.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -14,36 +14,36 @@ use crate::errors::{Error, within};
 use crate::limits;
 use crate::manifest::Index;
 
-/// The whole name of an image, by containerd's custom.
+/// Annotation with the full name of an image, by containerd's convention.
 pub const NAME: &str = "io.containerd.image.name";
 
-/// Its tag (OCI image specification, "Pre-Defined Annotation Keys").
+/// Annotation with its tag (OCI image specification, "Pre-Defined Annotation Keys").
 pub const REF_NAME: &str = "org.opencontainers.image.ref.name";
 
 const VERSION: &[u8] = br#"{"imageLayoutVersion":"1.0.0"}"#;
 
-/// A layout that is there.
+/// An existing layout.
 #[derive(Clone, Debug)]
 pub struct Layout {
-    folder: PathBuf,
-    /// What it is called in messages: the folder, or what the folder stands for.
+    directory: PathBuf,
+    /// Name in messages: the directory, or the archive that it stands for.
     pub title: String,
 }
 
 impl Layout {
-    /// Makes an empty layout of a folder that is empty or not there, or opens the one it is already.
-    pub fn create(folder: &Path) -> Result<Self> {
-        let new = Self { folder: folder.into(), title: folder.display().to_string() };
-        if Self::is_one(folder) {
+    /// Makes an empty layout in a directory that is empty or does not exist, or opens the layout that is there.
+    pub fn create(directory: &Path) -> Result<Self> {
+        let new = Self { directory: directory.into(), title: directory.display().to_string() };
+        if Self::is_one(directory) {
             return Ok(new);
         }
-        if fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some()) {
-            let text = format!("{} is neither empty nor an OCI image layout", folder.display());
+        if fs::read_dir(directory).is_ok_and(|mut entries| entries.next().is_some()) {
+            let text = format!("{} is neither empty nor an OCI image layout", directory.display());
             return Err(Error::Usage(text).into());
         }
-        let blobs = folder.join("blobs/sha256");
+        let blobs = directory.join("blobs/sha256");
         fs::create_dir_all(&blobs).with_context(|| format!("cannot make {}", blobs.display()))?;
-        blob::write(&folder.join("oci-layout"), VERSION)?;
+        blob::write(&directory.join("oci-layout"), VERSION)?;
         new.write_index(&[])?;
         Ok(new)
     }
@@ -52,45 +52,45 @@ impl Layout {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub fn open(folder: &Path) -> Result<Self> {
-        let title = folder.display().to_string();
-        if !Self::is_one(folder) {
+    pub fn open(directory: &Path) -> Result<Self> {
+        let title = directory.display().to_string();
+        if !Self::is_one(directory) {
             let what = "OCI image layout (oci-layout, index.json and blobs)".into();
             return Err(Error::NotFound { place: title, what }.into());
         }
-        Ok(Self { folder: folder.into(), title })
+        Ok(Self { directory: directory.into(), title })
     }
 
-    /// Whether a folder is one.
-    pub fn is_one(folder: &Path) -> bool {
-        folder.join("oci-layout").is_file() && folder.join("index.json").is_file()
+    /// Returns whether a directory is a layout.
+    pub fn is_one(directory: &Path) -> bool {
+        directory.join("oci-layout").is_file() && directory.join("index.json").is_file()
     }
 
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
+    /// Returns the directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
     }
 
-    /// Where a blob is, or will be.
+    /// Returns the path of a blob, whether it exists or not.
     ///
     /// # Errors
-    /// Of a digest by another algorithm than SHA-256, and of a blob that is too large to be one.
+    /// Fails for a digest with another algorithm than SHA-256, and for a blob that is too large.
     pub fn path(&self, blob: &Descriptor) -> Result<PathBuf> {
         let digest = blob.digest();
         if *digest.algorithm() != DigestAlgorithm::Sha256 {
-            anyhow::bail!("{digest} of {}: only digests by SHA-256 are understood", self.title);
+            anyhow::bail!("{digest} of {}: only SHA-256 digests are supported", self.title);
         }
         within(limits::BLOB_BYTES, || format!("{digest} of {}", self.title), blob.size())?;
-        Ok(self.folder.join("blobs/sha256").join(digest.digest()))
+        Ok(self.directory.join("blobs/sha256").join(digest.digest()))
     }
 
-    /// Whether a blob of that name and size is there. What it holds is looked at when it is used.
+    /// Returns whether a blob of that name and size exists. Its content is checked when it is used.
     pub fn has(&self, blob: &Descriptor) -> Result<bool> {
         let meta = fs::metadata(self.path(blob)?);
         Ok(meta.is_ok_and(|meta| meta.is_file() && meta.len() == blob.size()))
     }
 
-    /// The path of a blob that is there and is what it is called.
+    /// Returns the path of a blob that exists and matches its digest.
     ///
     /// # Errors
     /// [`Error::NotFound`], [`Error::Size`], [`Error::Digest`].
@@ -109,7 +109,7 @@ impl Layout {
         Ok(path)
     }
 
-    /// A writer for a blob that comes from `source`.
+    /// Makes a writer for a blob that comes from `source`.
     pub fn writer(&self, blob: &Descriptor, source: &str) -> Result<Writer> {
         Writer::new(&self.path(blob)?, blob, source)
     }
@@ -121,9 +121,9 @@ impl Layout {
         Ok(descriptor)
     }
 
-    /// Takes a blob over from a file with its content.
+    /// Takes a blob from a file with its content.
     pub fn take(&self, blob: &Descriptor, file: &Path) -> Result<()> {
-        // What comes from a registry was put here in the first place.
+        // A blob from a registry was downloaded to this place in the first place.
         if self.path(blob)? == file {
             return Ok(());
         }
@@ -131,27 +131,27 @@ impl Layout {
         blob::fill(self.writer(blob, &file.display().to_string())?, source)
     }
 
-    /// All bytes of a blob that is at most `limit` long.
+    /// Returns all bytes of a blob of at most `limit` bytes.
     pub fn read(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>> {
         within(limit, || format!("{} of {}", blob.digest(), self.title), blob.size())?;
         let path = self.checked(blob)?;
         fs::read(&path).with_context(|| cannot_read(&path))
     }
 
-    /// What is listed: images, and what refers to them.
+    /// Returns the listed images and what refers to them.
     pub fn listed(&self) -> Result<Vec<Descriptor>> {
-        let path = self.folder.join("index.json");
+        let path = self.directory.join("index.json");
         let mut text = Vec::new();
         let file = File::open(&path).with_context(|| cannot_read(&path))?;
         let read = file.take(limits::JSON_BYTES + 1).read_to_end(&mut text);
         read.with_context(|| cannot_read(&path))?;
         within(limits::JSON_BYTES, || path.display().to_string(), text.len() as u64)?;
         let index: Index = serde_json::from_slice(&text)
-            .with_context(|| format!("index.json of {} is not understood", self.title))?;
+            .with_context(|| format!("cannot parse index.json of {}", self.title))?;
         Ok(index.manifests)
     }
 
-    /// Lists what refers to an image: it has no name.
+    /// Lists a manifest that refers to an image. It has no name.
     pub fn list(&self, manifest: &Descriptor) -> Result<()> {
         let mut entries = self.listed()?;
         if entries.iter().any(|it| it.digest() == manifest.digest()) {
@@ -164,7 +164,7 @@ impl Layout {
         self.write_index(&entries?)
     }
 
-    /// Lists an image under its name; one that had the name before is listed no longer.
+    /// Lists an image under its name. An image that had the name before is no longer listed.
     pub fn tag(&self, image: &Descriptor, name: &str, tag: &str) -> Result<()> {
         let mut entries: Vec<Value> = Vec::new();
         for listed in self.listed()? {
@@ -174,8 +174,8 @@ impl Layout {
                 entries.push(serde_json::to_value(&listed)?);
             }
         }
-        // No platform: the config has it, and an importer that was not told to look for wasm would
-        // otherwise pass the image over.
+        // The entry has no platform, because the config has it. An importer that was not configured to look for wasm
+        // would otherwise ignore the image.
         entries.push(json!({
             "mediaType": image.media_type(),
             "digest": image.digest(),
@@ -188,7 +188,7 @@ impl Layout {
     fn write_index(&self, manifests: &[Value]) -> Result<()> {
         let media_type = MediaType::ImageIndex;
         let index = json!({ "schemaVersion": 2, "mediaType": media_type, "manifests": manifests });
-        blob::write(&self.folder.join("index.json"), index.to_string().as_bytes())
+        blob::write(&self.directory.join("index.json"), index.to_string().as_bytes())
     }
 
     fn lacks(&self, blob: &Descriptor) -> Error {
@@ -197,7 +197,7 @@ impl Layout {
     }
 }
 
-/// What some bytes are called.
+/// Returns the descriptor of bytes.
 pub fn describe(media_type: &str, bytes: &[u8]) -> Result<Descriptor> {
     let digits: Sha256Digest = blob::digest(bytes)["sha256:".len()..].parse()?;
     Ok(Descriptor::new(MediaType::from(media_type), bytes.len() as u64, digits))
@@ -213,8 +213,8 @@ mod tests {
 
     #[test]
     fn a_blob_that_was_changed_on_disk_is_not_used() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::create(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
         let blob = layout.add("application/wasm", b"one").unwrap();
         fs::write(layout.path(&blob).unwrap(), b"two").unwrap();
         let error = layout.read(&blob, 10).unwrap_err();
@@ -223,8 +223,8 @@ mod tests {
 
     #[test]
     fn a_name_is_listed_once() {
-        let folder = tempfile::tempdir().unwrap();
-        let layout = Layout::create(folder.path()).unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let layout = Layout::create(directory.path()).unwrap();
         let [one, two] = ["1", "2"].map(|it| layout.add("a/b", it.as_bytes()).unwrap());
         layout.tag(&one, "r.example/app:1", "1").unwrap();
         layout.tag(&two, "r.example/other:1", "1").unwrap();
@@ -236,10 +236,10 @@ mod tests {
 
     #[test]
     fn a_folder_with_other_things_in_it_is_not_made_a_layout() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::write(folder.path().join("thesis"), "").unwrap();
-        let error = Layout::create(folder.path()).unwrap_err();
+        let directory = tempfile::tempdir().unwrap();
+        fs::write(directory.path().join("thesis"), "").unwrap();
+        let error = Layout::create(directory.path()).unwrap_err();
         assert!(error.to_string().contains("neither empty nor"), "{error}");
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -1,5 +1,5 @@
-//! A file that a command writes: there completely or not at all. `-` is standard output, which may be anything but a
-//! terminal: bytes that are no text could be commands to it.
+//! Writes a command's output file, which exists completely or not at all. `-` is standard output. It must not be a
+//! terminal, because binary output could contain commands to it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};
@@ -12,13 +12,13 @@ use super::blob;
 use crate::errors::Error;
 use crate::scratch;
 
-/// The path that stands for standard output.
+/// Path that stands for standard output.
 pub const STDOUT: &str = "-";
 
-/// Where a command writes.
+/// Output of a command.
 #[derive(Debug)]
 pub enum Output {
-    /// A temporary file, and the place it will have.
+    /// A temporary file, and its final path.
     File(scratch::File, PathBuf),
     /// A pipe or device, and its path.
     Stream(File, PathBuf),
@@ -35,7 +35,7 @@ impl Output {
         if is_stdout(path) {
             return Ok(Self::Stdout(off_terminal(io::stdout(), path)?));
         }
-        // A link such as /dev/stdout stays, and what it leads to is written.
+        // If the path is a link such as /dev/stdout, the link stays and its target is written.
         let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
         if fs::metadata(&path).is_ok_and(|it| !it.is_file() && !it.is_dir()) {
             let file = OpenOptions::new().write(true).open(&path);
@@ -45,7 +45,7 @@ impl Output {
         Ok(Self::File(blob::beside(&path)?, path))
     }
 
-    /// Ends the output: a file has its place now.
+    /// Finishes the output. A file now gets its name.
     pub fn finish(mut self) -> Result<()> {
         self.flush().with_context(|| cannot_write(self.path()))?;
         match self {
@@ -80,7 +80,7 @@ impl Write for Output {
     }
 }
 
-/// Fails as [`Output::create`] would, and opens nothing that somebody else waits to read.
+/// Fails as [`Output::create`] would, but opens nothing, because another program may wait to read it.
 ///
 /// # Errors
 /// [`Error::Usage`] for a terminal.
@@ -96,12 +96,12 @@ pub fn check(path: &Path) -> Result<(), Error> {
     }
 }
 
-/// Whether a path stands for standard output.
+/// Returns whether a path stands for standard output.
 pub fn is_stdout(path: &Path) -> bool {
     path == Path::new(STDOUT)
 }
 
-/// Writes all of an output.
+/// Writes a whole output.
 pub fn write(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut output = Output::create(path)?;
     output.write_all(bytes).with_context(|| cannot_write(path))?;
@@ -116,7 +116,7 @@ fn off_terminal<T: IsTerminal>(stream: T, path: &Path) -> Result<T, Error> {
     match stream.is_terminal() {
         false => Ok(stream),
         true => Err(Error::Usage(format!(
-            "cannot write to \"{}\": it is a terminal, and the output is no text; name a file, or \
+            "cannot write to \"{}\": it is a terminal, and the output is not text; name a file, or \
              redirect it with `>` or `|`",
             path.display()
         ))),
@@ -131,15 +131,15 @@ mod tests {
 
     #[test]
     fn a_device_and_a_link_are_written_to_and_stay_what_they_are() {
-        let folder = tempfile::tempdir().unwrap();
-        let (link, file) = (folder.path().join("link"), folder.path().join("file"));
+        let directory = tempfile::tempdir().unwrap();
+        let (link, file) = (directory.path().join("link"), directory.path().join("file"));
         fs::write(&file, "old").unwrap();
         symlink(&file, &link).unwrap();
         write(&link, b"new").unwrap();
         assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
         assert_eq!(fs::read(&file).unwrap(), b"new");
 
-        let device = folder.path().join("device");
+        let device = directory.path().join("device");
         symlink("/dev/null", &device).unwrap();
         write(&device, b"new").unwrap();
         assert!(!fs::metadata(&device).unwrap().is_file());

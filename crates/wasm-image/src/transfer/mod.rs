@@ -1,6 +1,6 @@
-//! From one place to another: [`source`] is where an image is read, [`target`] where it is put, [`parts`] what it
-//! consists of, [`referrers`] what others say of it. [`copy`] puts them together: `push`, `pull`, `copy` and what `build`
-//! and `convert` end with.
+//! Moves an image from one place to another. [`source`] reads an image, [`target`] writes it, [`parts`] lists what it
+//! consists of, and [`referrers`] what refers to it. [`copy`] combines them for `push`, `pull`, `copy`, and for the end
+//! of `build` and `convert`.
 
 pub mod parts;
 mod referrers;
@@ -18,27 +18,27 @@ use referrers::{By, Referrer};
 pub use source::Source;
 pub use target::Target;
 
-/// What became of a copy.
+/// The result of a copy.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Copied {
-    /// The image's name at its new place.
+    /// Name of the image at its new place.
     pub image: String,
-    /// Where it is now: registry and repository, archive or folder.
+    /// The new place: registry and repository, archive or directory.
     pub place: String,
-    /// The digest of its manifest or index.
+    /// Digest of its manifest or index.
     pub digest: String,
-    /// The media type of that.
+    /// Media type of its manifest or index.
     pub media_type: String,
-    /// All its blobs and manifests together, in bytes.
+    /// Size of all its blobs and manifests together, in bytes.
     pub size: u64,
-    /// How many blobs were sent.
+    /// Number of blobs that were sent.
     pub sent: usize,
-    /// How many bytes they have.
+    /// Number of bytes that were sent.
     pub sent_bytes: u64,
-    /// How many blobs were there before.
+    /// Number of blobs that existed before.
     pub present: usize,
-    /// How many manifests refer to it where it was, such as signatures; none where that is not to be known.
+    /// Number of manifests that refer to it at its former place, such as signatures. `None` if that cannot be known.
     pub referrers: Option<usize>,
     /// Whether these were copied as well.
     pub referrers_copied: bool,
@@ -67,8 +67,8 @@ impl std::fmt::Display for Copied {
     }
 }
 
-/// Copies an image with all its platforms, and what refers to it where that is wanted; what the target has is not sent
-/// again.
+/// Copies an image with all its platforms, and what refers to it if that is wanted. Blobs that the target has are not
+/// sent again.
 pub async fn copy(
     source: &Source,
     target: &Target,
@@ -90,7 +90,7 @@ pub async fn copy(
     };
     send(&parts.blobs, source, target, &mut copied).await?;
     if with_referrers {
-        // Before the image has its name: whoever looks for a signature then finds it.
+        // This comes before the image has its name, so that a reader of the image finds its signature.
         let referrers = referrers::all(source, &parts).await?;
         copied.referrers = Some(referrers.len());
         for referrer in referrers {
@@ -101,7 +101,7 @@ pub async fn copy(
         match referrers::count(source, &parts).await {
             Ok(count) => copied.referrers = Some(count),
             Err(error) => {
-                progress::note(&format!("what refers to the image is not known: {error:#}"))
+                progress::note(&format!("cannot list what refers to the image: {error:#}"))
             }
         }
     }
@@ -127,7 +127,7 @@ async fn send(
     Ok(())
 }
 
-/// A digest as people compare it.
+/// Shortens a digest as people compare it.
 pub fn short(digest: &str) -> &str {
     digest.get(.."sha256:".len() + 12).unwrap_or(digest)
 }

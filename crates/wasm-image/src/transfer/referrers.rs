@@ -1,6 +1,6 @@
-//! What others say of an image: signatures, bills of materials. Each is a manifest that names the image's as its subject
-//! (OCI image specification, "Image Manifest"), and may have others that refer to it in turn. Those of cosign before 3
-//! name none: they have a tag that is made of the image's digest.
+//! Finds what refers to an image: signatures, bills of materials. Each is a manifest that names the image's manifest as
+//! its subject (OCI image specification, "Image Manifest"), and others may refer to it in turn. Those of cosign before
+//! 3 name no subject; they have a tag that is made from the image's digest.
 
 use std::collections::HashSet;
 
@@ -17,11 +17,11 @@ pub struct Referrer {
     pub manifest: Descriptor,
     /// How it refers to the image.
     pub by: By,
-    /// What it consists of, itself included.
+    /// Everything that it consists of, itself included.
     pub parts: Parts,
 }
 
-/// How a manifest refers to another.
+/// The way in which a manifest refers to another.
 #[derive(Clone, Debug)]
 pub enum By {
     /// It names that digest as its subject.
@@ -30,22 +30,22 @@ pub enum By {
     Tag(String),
 }
 
-/// How the tags of cosign end: signatures, attestations and bills of materials (its `SIGNATURE_SPEC.md`, "Tag-based
+/// Endings of cosign's tags: signatures, attestations and bills of materials (its `SIGNATURE_SPEC.md`, "Tag-based
 /// Discovery").
 const ENDINGS: [&str; 3] = [".sig", ".att", ".sbom"];
 
-/// The tags by which something refers to the manifest of a digest.
+/// Returns the tags under which something refers to the manifest of a digest.
 pub fn tags(digest: &str) -> impl Iterator<Item = String> {
     let stem = digest.replacen(':', "-", 1);
     ENDINGS.into_iter().map(move |it| format!("{stem}{it}"))
 }
 
-/// Whether a tag is of that kind.
+/// Returns whether a tag is of that kind.
 pub fn is_tag(tag: &str) -> bool {
     tag.starts_with("sha256-") && ENDINGS.iter().any(|it| tag.ends_with(it))
 }
 
-/// What refers to the manifest of a digest, and how.
+/// Returns the manifests that refer to that of a digest, and how.
 async fn to(source: &Source, digest: &str) -> Result<Vec<(Descriptor, By)>> {
     let named = source.referrers(digest).await?.into_iter();
     let mut all: Vec<_> = named.map(|it| (it, By::Subject(digest.to_owned()))).collect();
@@ -55,7 +55,7 @@ async fn to(source: &Source, digest: &str) -> Result<Vec<(Descriptor, By)>> {
     Ok(all)
 }
 
-/// How many manifests refer to an image, or to one of its platforms'.
+/// Returns the number of manifests that refer to an image, or to one of its platforms' images.
 pub async fn count(source: &Source, image: &Parts) -> Result<usize> {
     let mut found = HashSet::new();
     for (manifest, _) in &image.manifests {
@@ -65,7 +65,7 @@ pub async fn count(source: &Source, image: &Parts) -> Result<usize> {
     Ok(found.len())
 }
 
-/// All that refers to an image or to one of its platforms', and what refers to that.
+/// Returns everything that refers to an image or to one of its platforms' images, and what refers to that.
 pub async fn all(source: &Source, image: &Parts) -> Result<Vec<Referrer>> {
     let (mut found, mut seen) = (Vec::new(), HashSet::new());
     let subjects = image.manifests.iter().map(|(it, _)| (it.digest().to_string(), 0));

@@ -1,4 +1,4 @@
-//! Where an image is read. An archive is unpacked, and what is got from a registry kept, in a layout on disk.
+//! Reads an image. An archive is unpacked into a layout on disk, and content from a registry is kept in one.
 
 use std::path::PathBuf;
 
@@ -16,7 +16,7 @@ use crate::place::{self, Place};
 use crate::platform::Platform;
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
-use crate::scratch::Folder;
+use crate::scratch::Directory;
 use crate::store::layout::{NAME, REF_NAME};
 use crate::store::output::is_stdout;
 use crate::store::{Layout, archive, blob};
@@ -24,23 +24,23 @@ use crate::store::{Layout, archive, blob};
 /// An image that can be read.
 #[derive(Debug)]
 pub struct Source {
-    /// Its manifest or index.
+    /// Manifest or index of the image.
     pub image: Descriptor,
-    /// What it is called where it is, if anything.
+    /// Name of the image at its place, if it has one.
     pub name: Option<Reference>,
-    /// The repository that it comes from.
+    /// Repository that it comes from.
     pub origin: Option<Reference>,
     layout: Layout,
     remote: Option<Remote>,
-    _scratch: Option<Folder>,
+    _scratch: Option<Directory>,
 }
 
 impl Source {
-    /// Opens the image at a place; of a layout or archive with several, the one that is called `wanted`. What comes
-    /// from a registry is kept in `keep`, or in a temporary folder.
+    /// Opens the image at a place. If a layout or archive has several, it must be called `wanted`. Content from a
+    /// registry is kept in `keep`, or in a temporary directory.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Usage`] when there are several.
+    /// [`Error::NotFound`], and [`Error::Usage`] if there are several.
     pub async fn open(
         place: &Place,
         wanted: Option<&str>,
@@ -49,19 +49,19 @@ impl Source {
     ) -> Result<Self> {
         match place {
             Place::Registry(reference) => Self::of_registry(reference, keep, options).await,
-            Place::Layout(folder) => Self::of_layout(Layout::open(folder)?, None, wanted),
+            Place::Layout(directory) => Self::of_layout(Layout::open(directory)?, None, wanted),
             Place::Archive(file) if is_stdout(file) => {
                 Err(Error::Usage("`-` is standard output, where no image can be read".into())
                     .into())
             }
             Place::Archive(file) => {
-                let scratch = Folder::new()?;
+                let scratch = Directory::new()?;
                 Self::of_layout(archive::unpack(file, scratch.path())?, Some(scratch), wanted)
             }
         }
     }
 
-    /// An image that was just made, perhaps with blobs of a repository.
+    /// Makes a source of a new image, which may have blobs of a repository.
     pub fn made(
         layout: Layout,
         image: Descriptor,
@@ -71,7 +71,7 @@ impl Source {
         Self { image, name: Some(name), origin, layout, remote: None, _scratch: None }
     }
 
-    fn of_layout(layout: Layout, scratch: Option<Folder>, wanted: Option<&str>) -> Result<Self> {
+    fn of_layout(layout: Layout, scratch: Option<Directory>, wanted: Option<&str>) -> Result<Self> {
         let image = choose(&layout, wanted)?;
         let name = name(&image).and_then(|it| place::reference(&it).ok());
         Ok(Self { image, name, origin: None, layout, remote: None, _scratch: scratch })
@@ -85,7 +85,7 @@ impl Source {
         let (layout, scratch) = match keep {
             Some(layout) => (layout, None),
             None => {
-                let scratch = Folder::new()?;
+                let scratch = Directory::new()?;
                 (Layout::create(scratch.path())?, Some(scratch))
             }
         };
@@ -97,15 +97,15 @@ impl Source {
         Ok(Self { image, name, origin, layout, remote: Some(remote), _scratch: scratch })
     }
 
-    /// Where it is, for messages.
+    /// Returns the place, for messages.
     pub fn title(&self) -> String {
         self.remote.as_ref().map_or_else(|| self.layout.title.clone(), Remote::title)
     }
 
-    /// Of an index, the image for one platform alone.
+    /// Selects the image for one platform from an index.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is none for that platform.
+    /// [`Error::NotFound`] if there is none for that platform.
     pub async fn take_apart(&mut self, wanted: &Platform) -> Result<()> {
         let mut there = Vec::new();
         for (image, platform) in self.platforms().await? {
@@ -119,10 +119,11 @@ impl Source {
         Err(Error::NotFound { place: self.title(), what }.into())
     }
 
-    /// The images of an index and their platforms, in its order; of another, what its config says.
+    /// Returns the images of an index and their platforms, in its order. Of a single image, the config gives the
+    /// platform.
     async fn platforms(&self) -> Result<Vec<(Descriptor, String)>> {
         let bytes = self.manifest(&self.image).await?;
-        let what = || format!("{} of {} is not understood", self.image.digest(), self.title());
+        let what = || format!("cannot parse {} of {}", self.image.digest(), self.title());
         if is_index(self.image.media_type().as_ref()) {
             let index: Index = serde_json::from_slice(&bytes).with_context(what)?;
             let named = |it: Descriptor| {
@@ -137,7 +138,7 @@ impl Source {
         Ok(vec![(self.image.clone(), format!("{os}/{architecture}"))])
     }
 
-    /// What refers to the manifest of a digest.
+    /// Returns the manifests that refer to that of a digest.
     pub async fn referrers(&self, digest: &str) -> Result<Vec<Descriptor>> {
         if let Some(remote) = &self.remote {
             return remote.referrers(digest).await;
@@ -147,7 +148,7 @@ impl Source {
         Ok(listed)
     }
 
-    /// The manifest or index of a tag, if there is one.
+    /// Returns the manifest or index of a tag, if there is one.
     pub async fn tagged(&self, tag: &str) -> Result<Option<Descriptor>> {
         let Some(remote) = &self.remote else {
             return Ok(self.layout.listed()?.into_iter().find(|it| self::tag(it) == Some(tag)));
@@ -161,7 +162,7 @@ impl Source {
         }
     }
 
-    /// The bytes of a manifest or index.
+    /// Returns the bytes of a manifest or index.
     pub async fn manifest(&self, manifest: &Descriptor) -> Result<Vec<u8>> {
         if let Some(remote) = &self.remote
             && !self.layout.has(manifest)?
@@ -172,7 +173,7 @@ impl Source {
         self.layout.read(manifest, limits::JSON_BYTES)
     }
 
-    /// A file with a blob's content, checked.
+    /// Returns a file with a blob's content, which is checked.
     pub async fn file(&self, blob: &Descriptor) -> Result<PathBuf> {
         match &self.remote {
             Some(remote) if self.layout.checked(blob).is_err() => {
@@ -185,14 +186,14 @@ impl Source {
         }
     }
 
-    /// All bytes of a blob that is at most `limit` long.
+    /// Returns all bytes of a blob of at most `limit` bytes.
     pub async fn read(&self, blob: &Descriptor, limit: u64) -> Result<Vec<u8>> {
         within(limit, || format!("{} of {}", blob.digest(), self.title()), blob.size())?;
         crate::read(&self.file(blob).await?)
     }
 }
 
-/// What an image in a layout is called.
+/// Returns the name of an image in a layout.
 fn name(image: &Descriptor) -> Option<String> {
     let annotations = image.annotations().as_ref()?;
     annotations
@@ -221,12 +222,12 @@ fn choose(layout: &Layout, wanted: Option<&str>) -> Result<Descriptor> {
     Ok(found.ok_or_else(|| Error::NotFound { place, what: format!("image called {wanted}") })?)
 }
 
-/// The tag of what is listed in a layout.
+/// Returns the tag of an entry of a layout.
 fn tag(listed: &Descriptor) -> Option<&str> {
     listed.annotations().as_ref()?.get(REF_NAME).map(String::as_str)
 }
 
-/// The digest of what something in a layout refers to; an image refers to nothing.
+/// Returns the digest to which an entry of a layout refers. An image refers to none.
 fn subject(layout: &Layout, listed: &Descriptor) -> Option<String> {
     let bytes = layout.read(listed, limits::JSON_BYTES).ok()?;
     let manifest: Manifest = serde_json::from_slice(&bytes).ok()?;
@@ -236,5 +237,5 @@ fn subject(layout: &Layout, listed: &Descriptor) -> Option<String> {
 fn which(place: &str, images: &[Descriptor]) -> String {
     let names: Vec<_> =
         images.iter().map(|it| name(it).unwrap_or_else(|| it.digest().to_string())).collect();
-    format!("{place} has several images: name one with --image ({})", names.join(", "))
+    format!("{place} has several images; name one with --image ({})", names.join(", "))
 }

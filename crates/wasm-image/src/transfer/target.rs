@@ -1,4 +1,4 @@
-//! Where an image is put.
+//! Writes an image.
 
 use std::path::{Path, PathBuf};
 
@@ -11,47 +11,47 @@ use crate::errors::Error;
 use crate::place::Place;
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
-use crate::scratch::Folder;
+use crate::scratch::Directory;
 use crate::store::output::{self, is_stdout};
 use crate::store::{Layout, archive};
 
-/// A place that takes an image.
+/// A place that an image can be written to.
 #[derive(Debug)]
 pub enum Target {
-    /// A folder.
+    /// A directory.
     Layout(Layout),
-    /// An archive, and the layout that will be packed as one.
+    /// An archive, and the layout that will be packed into it.
     Archive {
         /// The file to write.
         file: PathBuf,
         /// Its content so far.
         layout: Layout,
-        /// The folder that has the layout.
-        _scratch: Folder,
+        /// The directory that has the layout.
+        _scratch: Directory,
     },
     /// A repository.
     Registry(Box<Remote>),
 }
 
 impl Target {
-    /// Opens a place; nothing is written that an image would be taken for.
+    /// Opens a place. It does not write anything that could be taken for an image.
     pub fn open(place: &Place, options: &Options) -> Result<Self> {
         Ok(match place {
             Place::Registry(reference) => {
                 Target::Registry(Box::new(Remote::new(reference.clone(), options)?))
             }
-            Place::Layout(folder) => Target::Layout(Layout::create(folder)?),
+            Place::Layout(directory) => Target::Layout(Layout::create(directory)?),
             Place::Archive(file) => {
                 // A terminal is refused before there is anything to write.
                 output::check(file)?;
-                let scratch = Folder::new()?;
+                let scratch = Directory::new()?;
                 let layout = Layout::create(scratch.path())?;
                 Target::Archive { file: file.clone(), layout, _scratch: scratch }
             }
         })
     }
 
-    /// The layout on disk that its blobs go to, so that they need not be kept elsewhere before.
+    /// Returns the layout on disk to which the blobs go, so that they need not be kept elsewhere before.
     pub fn layout(&self) -> Option<Layout> {
         match self {
             Target::Layout(layout) | Target::Archive { layout, .. } => Some(layout.clone()),
@@ -59,7 +59,7 @@ impl Target {
         }
     }
 
-    /// Where it is, for messages.
+    /// Returns the place, for messages.
     pub fn title(&self) -> String {
         match self {
             Target::Layout(layout) => layout.title.clone(),
@@ -69,7 +69,7 @@ impl Target {
         }
     }
 
-    /// Whether a blob is there, whole.
+    /// Returns whether the place has the complete blob.
     pub async fn has(&self, blob: &Descriptor) -> Result<bool> {
         match self {
             Target::Layout(layout) | Target::Archive { layout, .. } => {
@@ -79,7 +79,7 @@ impl Target {
         }
     }
 
-    /// Has a registry take a blob over from another of its repositories; says whether it did.
+    /// Asks a registry to take a blob from another of its repositories. Returns whether it did.
     pub async fn mount(&self, blob: &Descriptor, origin: Option<&Reference>) -> Result<bool> {
         match (self, origin) {
             (Target::Registry(remote), Some(origin))
@@ -92,7 +92,7 @@ impl Target {
         }
     }
 
-    /// Puts a blob from a file with its content.
+    /// Writes a blob from a file with its content.
     pub async fn put(&self, blob: &Descriptor, file: &Path) -> Result<()> {
         match self {
             Target::Registry(remote) => {
@@ -104,7 +104,7 @@ impl Target {
         }
     }
 
-    /// Puts the manifests of what refers to the image called `name`, once its blobs are there.
+    /// Writes the manifests of what refers to the image called `name`. Its blobs must be there already.
     pub async fn put_referrer(&self, referrer: &Referrer, name: &Reference) -> Result<()> {
         match self {
             Target::Registry(remote) => push_referrer(remote, referrer).await,
@@ -121,7 +121,7 @@ impl Target {
         }
     }
 
-    /// Puts the manifests, and gives the image its name; before that, nobody sees it.
+    /// Writes the manifests and gives the image its name. Before that, the image is not visible.
     pub async fn finish(&self, source: &Source, parts: &Parts, name: &Reference) -> Result<()> {
         let image = &source.image;
         match self {

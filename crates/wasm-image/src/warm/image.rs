@@ -1,4 +1,4 @@
-//! What of an image on the node a container of it needs.
+//! Reads what a container of an image needs from the node.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -14,34 +14,34 @@ use crate::limits;
 use crate::store::blob::chain_id;
 use crate::transfer::parts::is_index;
 
-/// An image that the node has.
+/// An image on the node.
 #[derive(Debug)]
 pub struct Image {
-    /// Its name, as containerd knows it.
+    /// Name of the image in containerd.
     pub name: String,
-    /// The digest of its manifest.
+    /// Digest of its manifest.
     pub digest: String,
-    /// The digest of its config, by which CRI knows it.
+    /// Digest of its config, by which CRI knows it.
     pub config: String,
-    /// What it is run as; of an artifact, which does not say, a name that leads to its layer.
+    /// Arguments. An artifact has none, so it gets a name that leads to its layer.
     pub args: Vec<String>,
-    /// Its environment.
+    /// Environment.
     pub env: Vec<String>,
-    /// Its working directory.
+    /// Working directory.
     pub cwd: String,
-    /// Of its labels, which its containers have from it, the one that the shim reads.
+    /// The label that the shim reads. A container has it from its image.
     pub labels: HashMap<String, String>,
-    /// The snapshot of its files; empty where it has none.
+    /// Snapshot of its files. Empty if it has none.
     pub snapshot: String,
-    /// Its wasm layers.
+    /// Wasm layers.
     layers: Vec<Descriptor>,
 }
 
 impl Image {
-    /// Reads what the node has of the image.
+    /// Reads an image from the node.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when it has none of that name, or not the content for any platform.
+    /// [`Error::NotFound`] if the node has no image of that name, or its content for no platform.
     pub async fn of(node: &Node, name: &str) -> Result<Self> {
         let missing = |what: String| Error::NotFound { place: node.title(), what };
         let target = node.image(name).await?;
@@ -70,7 +70,8 @@ impl Image {
         })
     }
 
-    /// What the shim notes of its compiled code on the layers; nothing of an image without wasm layers.
+    /// Returns what the shim has noted on the layers about their compiled code. Returns `None` for an image without
+    /// wasm layers.
     pub async fn codes(&self, node: &Node) -> Result<Option<BTreeMap<String, String>>> {
         let mut codes = BTreeMap::new();
         for layer in &self.layers {
@@ -83,7 +84,7 @@ impl Image {
     }
 }
 
-/// The manifest that a Pod would get of those that are there, and its digest.
+/// Returns the manifest that a Pod would get of those on the node, and its digest.
 async fn manifest(node: &Node, target: Descriptor) -> Result<Option<(String, Manifest)>> {
     let mut pending = vec![(target, 0)];
     while let Some((entry, depth)) = pending.pop() {
@@ -103,9 +104,9 @@ async fn manifest(node: &Node, target: Descriptor) -> Result<Option<(String, Man
     Ok(None)
 }
 
-/// Content of a known form; none if it was not pulled.
+/// Parses content of the node. Returns `None` if it was not pulled.
 async fn json<T: DeserializeOwned>(node: &Node, entry: &Descriptor) -> Result<Option<T>> {
     let Some(bytes) = node.content(entry).await? else { return Ok(None) };
-    let what = || format!("{} of {} is not understood", entry.digest(), node.title());
+    let what = || format!("cannot parse {} of {}", entry.digest(), node.title());
     serde_json::from_slice(&bytes).map(Some).with_context(what)
 }

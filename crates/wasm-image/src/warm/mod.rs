@@ -1,11 +1,12 @@
-//! `wasm-image warm`: has the node compile an image before its first container.
+//! `wasm-image warm`: makes the node compile an image before its first container.
 //!
-//! The node's containerd is asked to create a container of the image, as kubelet would: the shim compiles and keeps
-//! the code while it creates it. It is never started, and gone again when the command ends; `node` is what is asked of
-//! containerd, `image` what of the image is needed for that. There is no Wasmtime here.
+//! It asks the node's containerd to create a container of the image, as kubelet would. While the shim creates it, it
+//! compiles and keeps the code. The container is never started, and is removed before the command ends. `node` has the
+//! requests to containerd, and `image` what they need of the image. No Wasmtime is needed here.
 //!
-//! Whoever is interrupted removes what was made. What a killed one left is found by its name and removed by the next
-//! for the same image, and what only its lease holds, containerd's garbage collection takes when that has run out.
+//! If the command is interrupted, it removes what it made. If it is killed, the next `warm` of the same image finds the
+//! rest by its name and removes it. containerd's garbage collection removes what only the lease holds, when the lease
+//! expires.
 
 mod image;
 mod node;
@@ -26,23 +27,23 @@ use crate::{limits, place, progress};
 use image::Image;
 use node::Node;
 
-/// How the containers of this command are called; what follows stands for the image.
+/// Prefix of the names of the containers of this command. The rest identifies the image.
 const PREFIX: &str = "wasm-image-warm";
 
-/// How many digits of a digest stand for an image.
+/// Number of digits of a digest that identify an image.
 const DIGITS: usize = 12;
 
-/// What became of it.
+/// The result.
 #[derive(Debug, Serialize)]
 pub struct Warmed {
-    /// The image's name.
+    /// Name of the image.
     image: String,
-    /// The digest of its manifest.
+    /// Digest of its manifest.
     digest: String,
-    /// Whether it was compiled now; if not, its code was there. Nothing of an image without wasm layers, whose code is
-    /// in the shim's own cache.
+    /// Whether it was compiled now. If not, its code existed before. `None` for an image without wasm layers, because
+    /// its code is in the shim's own cache.
     compiled: Option<bool>,
-    /// How long it took, in seconds.
+    /// Duration in seconds.
     seconds: f64,
 }
 
@@ -57,11 +58,11 @@ impl fmt::Display for Warmed {
     }
 }
 
-/// Warms the image that was asked for.
+/// Warms the image that the command line names.
 ///
 /// # Errors
-/// [`NotFound`](crate::errors::Error::NotFound) when the node does not have it,
-/// [`Unavailable`](crate::errors::Error::Unavailable) when containerd cannot be reached, and that of creating its
+/// [`NotFound`](crate::errors::Error::NotFound) if the node does not have it,
+/// [`Unavailable`](crate::errors::Error::Unavailable) if containerd cannot be reached, and the error of creating its
 /// container, as it is.
 pub async fn run(asked: &Warm) -> Result<Warmed> {
     let name = place::reference(&asked.image)?.whole();
@@ -69,10 +70,10 @@ pub async fn run(asked: &Warm) -> Result<Warmed> {
     let node = Node::connect(&address, &asked.namespace, asked.snapshotter.clone()).await?;
     let image = Image::of(&node, &name).await?;
     let stem = format!("{PREFIX}-{}-", &blob::digest(name.as_bytes())["sha256:".len()..][..DIGITS]);
-    // Two of one image would take each other's containers for leftovers.
+    // Two commands for one image would each remove the other's container as a leftover.
     let _alone = alone(&address).await?;
     for left in node.containers(&stem).await? {
-        progress::note(&format!("removing {left}, which an earlier run has left"));
+        progress::note(&format!("removing {left}, which an earlier run left"));
         node.remove(&left).await?;
     }
     let started = Instant::now();
@@ -83,7 +84,7 @@ pub async fn run(asked: &Warm) -> Result<Warmed> {
     Ok(Warmed { image: name, digest, compiled, seconds })
 }
 
-/// Where distributions have containerd's socket, below the root directory; the first is the usual one.
+/// Paths of containerd's socket in distributions, below the root directory. The first is the usual one.
 const SOCKETS: [&str; 4] = [
     "run/containerd/containerd.sock",
     "run/k3s/containerd/containerd.sock",
@@ -91,13 +92,13 @@ const SOCKETS: [&str; 4] = [
     "var/snap/microk8s/common/run/containerd.sock",
 ];
 
-/// The socket that there is; the usual one if there is none.
+/// Returns the first socket that exists, or the usual one if there is none.
 fn socket(root: &Path) -> PathBuf {
     let there = SOCKETS.iter().map(|path| root.join(path)).find(|path| path.exists());
     there.unwrap_or_else(|| root.join(SOCKETS[0]))
 }
 
-/// Creates a container, and removes all of it whatever comes of that.
+/// Creates a container, and removes all of it whether that succeeds or fails.
 async fn create_and_remove(node: &Node, image: &Image, id: &str) -> Result<()> {
     let (mut interrupt, mut terminate) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
@@ -109,7 +110,7 @@ async fn create_and_remove(node: &Node, image: &Image, id: &str) -> Result<()> {
         _ = interrupt.recv() => Err(anyhow::anyhow!("interrupted")),
         _ = terminate.recv() => Err(anyhow::anyhow!("interrupted")),
     };
-    let removed = node.remove(id).await.with_context(|| format!("{id} is left behind"));
+    let removed = node.remove(id).await.with_context(|| format!("cannot remove {id}"));
     match (created, removed) {
         (Err(error), Err(left)) => {
             progress::note(&format!("{left:#}"));
@@ -119,17 +120,17 @@ async fn create_and_remove(node: &Node, image: &Image, id: &str) -> Result<()> {
     }
 }
 
-/// Another one each time: containerd may still be busy with what a killed one began.
+/// Returns a new id each time, because containerd may still be busy with what a killed command began.
 fn id(stem: &str) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     format!("{stem}{}", now.as_millis())
 }
 
-/// Waits until no other one of these works on the node; holds until it is dropped, or its holder is killed.
+/// Waits until no other `warm` works on the node. The lock is held until it is dropped, or its holder is killed.
 async fn alone(socket: &Path) -> Result<File> {
-    let folder = socket.parent().unwrap_or(Path::new("/"));
-    let cannot = || format!("cannot lock {}", folder.display());
-    let file = File::open(folder).with_context(cannot)?;
+    let directory = socket.parent().unwrap_or(Path::new("/"));
+    let cannot = || format!("cannot lock {}", directory.display());
+    let file = File::open(directory).with_context(cannot)?;
     for _ in 0..limits::TURNS {
         match file.try_lock() {
             Ok(()) => return Ok(file),
@@ -137,7 +138,7 @@ async fn alone(socket: &Path) -> Result<File> {
             Err(std::fs::TryLockError::Error(error)) => return Err(error).with_context(cannot),
         }
     }
-    bail!("another `wasm-image warm` works on this node, and does not end")
+    bail!("another `wasm-image warm` is running on this node and does not end")
 }
 
 #[cfg(test)]

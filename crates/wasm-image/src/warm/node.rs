@@ -1,4 +1,4 @@
-//! The node's containerd: what is asked of it, in one namespace.
+//! Client of the node's containerd, in one namespace.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -30,22 +30,22 @@ use super::image::Image;
 use crate::errors::{Error, within};
 use crate::limits;
 
-/// The shim's name to containerd.
+/// containerd's name for the shim.
 const RUNTIME: &str = "io.containerd.wasmtime.v1";
 
-/// How containerd tells a container's spec.
+/// Type of a container's spec in containerd.
 const SPEC: &str = "types.containerd.io/opencontainers/runtime-spec/1/Spec";
 
-/// The type of CRI's record of a container.
+/// Type of CRI's record of a container.
 const RECORD: &str = "github.com/containerd/cri/pkg/store/container/Metadata";
 
-/// Of all Linux machines (signal(7)).
+/// Number of the signal on all Linux machines (signal(7)).
 const SIGKILL: u32 = 9;
 
-/// The label by which a lease runs out (containerd, "Garbage Collection").
+/// Label with the time when a lease expires (containerd, "Garbage Collection").
 const EXPIRES: &str = "containerd.io/gc.expire";
 
-/// A connection.
+/// A connection to containerd.
 #[derive(Debug)]
 pub struct Node {
     channel: Channel,
@@ -74,12 +74,12 @@ impl Node {
         Err(Error::Unavailable { registry, what, reason, wait: None, attempts: String::new() })?
     }
 
-    /// For messages.
+    /// Returns the name of the node, for messages.
     pub fn title(&self) -> String {
         format!("containerd at {}, namespace {},", self.socket.display(), self.namespace)
     }
 
-    /// What an image points at; none if there is none of that name.
+    /// Returns the target of an image, or `None` if there is no image of that name.
     pub async fn image(&self, name: &str) -> Result<Option<Descriptor>> {
         let mut images = ImagesClient::new(self.channel.clone());
         let request = self.request(GetImageRequest { name: name.to_owned() })?;
@@ -91,7 +91,7 @@ impl Node {
         Ok(Some(Descriptor::new(MediaType::from(target.media_type.as_str()), size, digest)))
     }
 
-    /// The bytes of a manifest or config; none if they are not there.
+    /// Returns the bytes of a manifest or config, or `None` if they are not on the node.
     pub async fn content(&self, entry: &Descriptor) -> Result<Option<Vec<u8>>> {
         let name = || format!("{} of {}", entry.digest(), self.title());
         within(limits::JSON_BYTES, name, entry.size())?;
@@ -103,7 +103,7 @@ impl Node {
         };
         let mut bytes = Vec::new();
         loop {
-            // A stream's refusal may come as its first message.
+            // The error of a stream may come as its first message.
             match found(parts.message().await.map(Response::new)).with_context(name)? {
                 Some(Some(part)) => bytes.extend(part.data),
                 Some(None) => return Ok(Some(bytes)),
@@ -113,7 +113,7 @@ impl Node {
         }
     }
 
-    /// The labels of content; none of what is not there.
+    /// Returns the labels of content. Content that is not on the node has none.
     pub async fn labels(&self, digest: &str) -> Result<HashMap<String, String>> {
         let mut content = ContentClient::new(self.channel.clone());
         let request = self.request(InfoRequest { digest: digest.to_owned() })?;
@@ -121,20 +121,20 @@ impl Node {
         Ok(answer.and_then(|it| it.info).map(|it| it.labels).unwrap_or_default())
     }
 
-    /// The containers whose ids begin so.
+    /// Returns the containers whose ids begin with `stem`.
     pub async fn containers(&self, stem: &str) -> Result<Vec<String>> {
         let mut containers = ContainersClient::new(self.channel.clone());
         let filters = vec![format!("id~=\"^{stem}\"")];
         let request = self.request(ListContainersRequest { filters })?;
-        let answer = containers.list(request).await.map_err(told).context("list containers")?;
+        let answer = containers.list(request).await.map_err(error_of).context("list containers")?;
         let containers = answer.into_inner().containers.into_iter().map(|it| it.id);
         Ok(containers.filter(|id| id.starts_with(stem)).collect())
     }
 
-    /// Creates a container with its task, which is not started.
+    /// Creates a container with its task, but does not start it.
     ///
     /// # Errors
-    /// What containerd answers; that of the task's creation is the shim's, as it is.
+    /// The error of containerd. For the task's creation, it is the shim's error, unchanged.
     pub async fn create(&self, id: &str, image: &Image) -> Result<()> {
         self.hold(id).await.context("make a lease")?;
         let rootfs = self.files(id, &image.snapshot).await.with_context(|| {
@@ -144,23 +144,23 @@ impl Node {
         let container = self.container(id, image);
         let request = self.request(CreateContainerRequest { container: Some(container) })?;
         let mut containers = ContainersClient::new(self.channel.clone());
-        containers.create(request).await.map_err(told).context("make a container")?;
+        containers.create(request).await.map_err(error_of).context("make a container")?;
         let container_id = id.to_owned();
         let task = CreateTaskRequest { container_id, rootfs, ..Default::default() };
         let created = TasksClient::new(self.channel.clone()).create(self.request(task)?).await;
-        created.map(drop).map_err(told)
+        created.map(drop).map_err(error_of)
     }
 
-    /// Keeps what is made under that id for a while, should nobody be there to remove it.
+    /// Keeps what is made under that id for a while, in case nothing is left to remove it.
     async fn hold(&self, id: &str) -> Result<()> {
         let end = Timestamp::from(SystemTime::now() + limits::LEASE_TIME);
         let labels = HashMap::from([(EXPIRES.to_owned(), end.to_string())]);
         let request = self.request(CreateRequest { id: id.to_owned(), labels })?;
         let created = LeasesClient::new(self.channel.clone()).create(request).await;
-        created.map(drop).map_err(told)
+        created.map(drop).map_err(error_of)
     }
 
-    /// The image's files; what the shim makes beside them goes with the container.
+    /// Prepares the image's files. What the shim creates beside them is removed with the container.
     async fn files(&self, id: &str, parent: &str) -> Result<Vec<Mount>> {
         let prepare = PrepareSnapshotRequest {
             snapshotter: self.snapshotter.clone(),
@@ -171,7 +171,7 @@ impl Node {
         let mut request = self.request(prepare)?;
         request.metadata_mut().insert("containerd-lease", id.parse()?);
         let prepared = SnapshotsClient::new(self.channel.clone()).prepare(request).await;
-        Ok(prepared.map_err(told)?.into_inner().mounts)
+        Ok(prepared.map_err(error_of)?.into_inner().mounts)
     }
 
     fn container(&self, id: &str, image: &Image) -> Container {
@@ -203,8 +203,8 @@ impl Node {
         }
     }
 
-    /// Removes whatever there is of a container; that there is nothing is no error. While containerd is busy with what
-    /// was interrupted, it refuses: it is asked again for ten seconds.
+    /// Removes everything of a container. It is no error if there is nothing. While containerd is busy with something
+    /// that was interrupted, it refuses, so it is asked again for ten seconds.
     pub async fn remove(&self, id: &str) -> Result<()> {
         let mut turns = limits::ENDING_TURNS;
         loop {
@@ -227,7 +227,7 @@ impl Node {
         found(LeasesClient::new(self.channel.clone()).delete(lease).await).map(drop)
     }
 
-    /// One that somebody started is killed first, and is there a little longer.
+    /// Removes the task. If somebody has started it, it is killed first, and exists a little longer.
     async fn remove_task(&self, id: &str) -> Result<()> {
         let mut tasks = TasksClient::new(self.channel.clone());
         let container_id = id.to_owned();
@@ -242,19 +242,19 @@ impl Node {
         found(deleted).map(drop)
     }
 
-    /// A message, in the namespace.
+    /// Adds the namespace to a message.
     fn request<T>(&self, message: T) -> Result<Request<T>> {
         let mut request = Request::new(message);
         let namespace = self.namespace.parse();
-        let namespace =
-            namespace.map_err(|_| Error::Usage(format!("{:?} is no namespace", self.namespace)))?;
+        let namespace = namespace
+            .map_err(|_| Error::Usage(format!("{:?} is not a namespace", self.namespace)))?;
         request.metadata_mut().insert("containerd-namespace", namespace);
         Ok(request)
     }
 }
 
-/// What CRI notes of a container of that image: of an index's images, the shim then takes the one that a Pod would get.
-/// CRI itself takes no notice of it, for its own containers have a label that says so.
+/// Returns CRI's record of a container of that image. The shim then takes the image of an index that a Pod would get.
+/// CRI itself ignores the container, because its own containers have a label.
 fn record(image: &Image) -> Any {
     let asked = json!({ "image": image.config, "user_specified_image": image.name });
     let metadata = json!({ "ImageRef": image.config, "Config": { "image": asked } });
@@ -262,16 +262,16 @@ fn record(image: &Image) -> Any {
     Any { type_url: RECORD.into(), value: record.to_string().into_bytes() }
 }
 
-/// The answer; none when what was asked for does not exist.
+/// Returns the answer, or `None` if the requested thing does not exist.
 fn found<T>(answer: Result<Response<T>, Status>) -> Result<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer.into_inner())),
         Err(status) if status.code() == Code::NotFound => Ok(None),
-        Err(status) => Err(told(status)),
+        Err(status) => Err(error_of(status)),
     }
 }
 
-/// What containerd said, without what gRPC puts around it.
-fn told(status: Status) -> anyhow::Error {
+/// Returns containerd's message without the text that gRPC adds.
+fn error_of(status: Status) -> anyhow::Error {
     anyhow!("{}", status.message())
 }

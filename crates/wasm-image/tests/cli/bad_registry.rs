@@ -1,10 +1,10 @@
-//! Registries that are overloaded, broken or lie. A server of the test's own stands before a real one.
+//! Registries that are overloaded, broken or dishonest. The test's own server stands in front of a real one.
 
 use crate::front::{Act, Front, answer};
 use crate::registry::Registry;
 use crate::support::{COMMAND, Work};
 
-/// Misbehaves `times` with requests that begin so.
+/// Misbehaves `times` times for requests that begin like this.
 fn first(times: usize, beginning: &'static str, act: Act) -> impl FnMut(&str) -> Act + Send {
     let mut count = 0;
     move |line| {
@@ -13,7 +13,7 @@ fn first(times: usize, beginning: &'static str, act: Act) -> impl FnMut(&str) ->
     }
 }
 
-/// A folder, and a registry that has `app:1`.
+/// Makes a directory, and a registry that has `app:1`.
 fn with_app() -> (Work, Registry) {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("app.wat", COMMAND);
@@ -21,7 +21,7 @@ fn with_app() -> (Work, Registry) {
     (work, registry)
 }
 
-/// The same with a layer that takes several reads.
+/// As [`with_app`], with a layer that takes several reads.
 fn with_large() -> (Work, Registry) {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("large", vec![7; 300_000]);
@@ -138,8 +138,8 @@ fn content_that_is_not_what_its_digest_says_is_refused() {
     let (work, registry) = with_app();
     let front = Front::start(&registry.address, first(99, "GET /v2/app/blobs/", Act::Corrupt));
     let error = work.run(&format!("pull {}/app:1 -o x.tar --plain-http", front.address)).fails(1);
-    let told = format!("{}/app has other content for sha256:", front.address);
-    assert!(error.contains(&told), "{error}");
+    let expected = format!("{}/app has other content for sha256:", front.address);
+    assert!(error.contains(&expected), "{error}");
     assert_eq!(front.requests("GET /v2/app/blobs/"), 1, "it is not asked again");
     assert!(!work.path("x.tar").exists());
     assert_eq!(work.left(), [""; 0]);
@@ -183,7 +183,7 @@ fn a_layer_that_is_stated_to_be_huge_is_refused_before_it_is_got() {
     let front =
         Front::start(&registry.address, first(99, "GET /v2/app/manifests/", Act::Answer(text)));
     let error = work.run(&format!("pull {}/app:1 -o x.tar --plain-http", front.address)).fails(1);
-    assert!(error.contains("1099511627776 bytes, and 17179869184 are allowed"), "{error}");
+    assert!(error.contains("1099511627776 bytes; allowed is at most 17179869184"), "{error}");
     assert_eq!(front.requests("GET /v2/app/blobs/"), 0);
 }
 
@@ -218,7 +218,7 @@ fn a_push_that_was_ended_leaves_nothing_here_and_is_just_repeated() {
 fn a_download_that_gets_no_further_than_before_is_given_up() {
     let (work, registry) = with_large();
     let mut gets = 0;
-    // From the beginning each time, and cut after a thousand bytes and two thousand by turns.
+    // Each answer starts from the beginning, and is cut after a thousand and two thousand bytes by turns.
     let front = Front::start(&registry.address, move |line| {
         gets += usize::from(line.starts_with("GET /v2/app/blobs/"));
         if gets < 2 || !line.starts_with("GET /v2/app/blobs/") {
@@ -240,6 +240,7 @@ fn a_redirect_to_where_nothing_is_encrypted_is_not_followed() {
     let away = answer("307 Temporary Redirect", away, "NONE");
     let front = Front::start(&registry.address, first(99, "GET /v2/app/blobs/", away));
     let error = work.run(&format!("pull {}/app:1 -o x.tar --plain-http", front.address)).fails(1);
-    let told = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
-    assert!(error.contains(&told) && !error.contains("secret"), "{error}");
+    let expected =
+        format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
+    assert!(error.contains(&expected) && !error.contains("secret"), "{error}");
 }

@@ -4,7 +4,7 @@ use crate::front::{Act, Front, answer};
 use crate::registry::Registry;
 use crate::support::Work;
 
-/// A folder with an image of a blob in three parts, and a registry to push it to.
+/// Makes a directory with an image that has a blob in three parts, and a registry to push it to.
 fn with_large() -> (Work, Registry) {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("large", vec![7; 9_000_000]);
@@ -15,7 +15,7 @@ fn push(front: &Front) -> String {
     format!("build --file large:/large -t {}/app:1 --push --plain-http --retries 2", front.address)
 }
 
-/// Has no time for every second part, and answers the question for what there is so.
+/// Refuses every second part, and answers the question about received bytes with `asked`.
 fn losing(asked: Act) -> impl FnMut(&str) -> Act + Send {
     let mut parts = 0;
     move |line| {
@@ -46,8 +46,8 @@ fn a_registry_that_claims_to_have_more_than_there_is_is_refused() {
     let range = "Location: /v2/app/blobs/uploads/x\r\nRange: 0-99999999\r\n";
     let front = Front::start(&registry.address, losing(answer("204 No Content", range, "NONE")));
     let error = work.run(&push(&front)).fails(1);
-    let told = format!("{}/app has 100000000 bytes for sha256:", front.address);
-    assert!(error.contains(&told), "{error}");
+    let expected = format!("{}/app has 100000000 bytes for sha256:", front.address);
+    assert!(error.contains(&expected), "{error}");
     assert_eq!(front.requests("PUT "), 1, "the config alone is there");
 }
 
@@ -60,6 +60,7 @@ fn an_upload_is_not_sent_to_where_nothing_is_encrypted() {
         _ => Act::Pass,
     });
     let error = work.run(&push(&front)).fails(1);
-    let told = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
-    assert!(error.contains("cannot push sha256:") && error.contains(&told), "{error}");
+    let expected =
+        format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
+    assert!(error.contains("cannot push sha256:") && error.contains(&expected), "{error}");
 }

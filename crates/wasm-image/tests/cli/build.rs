@@ -1,4 +1,4 @@
-//! Building: to an archive, a layout; what it says and refuses.
+//! Building to an archive or a layout, with its output and errors.
 
 use std::fs;
 
@@ -69,7 +69,7 @@ fn an_image_that_would_not_run_is_built_with_a_warning() {
     );
 }
 
-/// What the configs of images have that OCI knows: other tools, such as `crane mutate`, drop the rest.
+/// The labels must be known to OCI, because tools such as `crane mutate` drop unknown fields of a config.
 #[test]
 fn what_tells_images_apart_is_kept_by_tools_that_know_no_wasm() {
     let work = Work::new();
@@ -110,7 +110,10 @@ fn a_component_of_a_gigabyte_is_refused_before_it_is_read() {
     let file = fs::File::create(work.path("app.wasm")).unwrap();
     file.set_len(1 << 30).unwrap();
     let error = work.run("build app.wasm -t r.example/app:1 -o app.tar").fails(1);
-    assert!(error.contains("app.wasm has 1073741824 bytes, and 134217728 are allowed"), "{error}");
+    assert!(
+        error.contains("app.wasm has 1073741824 bytes; allowed is at most 134217728"),
+        "{error}"
+    );
     assert!(!work.path("app.tar").exists());
 }
 

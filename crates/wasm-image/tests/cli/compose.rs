@@ -1,4 +1,4 @@
-//! Several components as one.
+//! Composing several components into one.
 
 use std::fs;
 use std::path::Path;

@@ -1,4 +1,4 @@
-//! Images that are small on their way: layers compressed with Zstandard.
+//! Images whose layers are compressed with Zstandard.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::front::{Act, Front};
 use crate::registry::Registry;
 use crate::support::{COMMAND, Work};
 
-/// A component with some of what real ones have: much that is alike.
+/// A component with much repetition, as real ones have.
 fn large() -> String {
     let data = "all work and no play makes jack a dull boy, ".repeat(20_000);
     COMMAND.replacen(
@@ -53,7 +53,7 @@ fn a_layer_that_is_not_what_its_type_says_is_told() {
     assert!(error.contains("not compressed with Zstandard, as its media type says"), "{error}");
 }
 
-/// What a node is sent by a mirror, that a copy filled, beside the compressed guest.
+/// The bytes that a mirror, which a copy filled, sends to a node in addition to the compressed guest.
 #[test]
 fn an_image_has_at_most_two_kilobytes_more_than_its_compressed_guest() {
     let (work, registry, mirror) = (Work::new(), Registry::start(), Registry::start());
@@ -71,7 +71,7 @@ fn an_image_has_at_most_two_kilobytes_more_than_its_compressed_guest() {
     assert!(overhead <= 2000, "{overhead} bytes beside the {guest} of the guest");
 }
 
-/// How large the layer of an image in a layout is.
+/// Returns the size of the layer of an image in a layout.
 fn guest_size(layout: &Path) -> u64 {
     let read =
         |path: &Path| -> Value { serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap() };

@@ -1,4 +1,4 @@
-//! Images that do not start on a node, or not by themselves, become ones that do.
+//! Converting images that do not start on a node, or not by themselves, into ones that do.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::support::{COMMAND, Work};
 
 const HOST: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
-/// A layout in a folder, as one reads and changes it.
+/// A layout in a directory, which a test can read and change.
 pub struct Layout<'a>(pub &'a Path);
 
 impl Layout<'_> {
@@ -24,7 +24,7 @@ impl Layout<'_> {
         serde_json::from_slice(&fs::read(self.0.join("index.json")).unwrap()).unwrap()
     }
 
-    /// What is listed first.
+    /// Returns the first entry.
     pub fn first(&self) -> Value {
         self.json(&self.index()["manifests"][0])
     }
@@ -38,7 +38,7 @@ impl Layout<'_> {
         json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": text.len() })
     }
 
-    /// Lists another manifest or index in the first one's place.
+    /// Lists another manifest or index instead of the first one.
     fn list(&self, mut descriptor: Value) {
         let mut index = self.index();
         descriptor["annotations"] = index["manifests"][0]["annotations"].clone();
@@ -50,7 +50,8 @@ impl Layout<'_> {
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const INDEX: &str = "application/vnd.oci.image.index.v1+json";
 
-/// `FROM scratch` and `COPY app.wasm /`, built with `--platform wasi/wasm`: an index with the image and its provenance.
+/// Makes the image of `FROM scratch` and `COPY app.wasm /` with `--platform wasi/wasm`: an index with the image and its
+/// provenance.
 fn as_buildx(work: &Work) {
     work.file("app.wat", COMMAND);
     work.file("hello", "hello");
@@ -58,8 +59,8 @@ fn as_buildx(work: &Work) {
     work.run(&format!("build --file app.wat:/app.wat {options} -t r.example/app:1 -o built")).ok();
     work.run("build --file hello:/hello --platform unknown/unknown -t r.example/app:2 -o built")
         .ok();
-    let folder = work.path("built");
-    let layout = Layout(&folder);
+    let directory = work.path("built");
+    let layout = Layout(&directory);
     let mut entries = layout.index()["manifests"].as_array().unwrap().clone();
     for (entry, platform) in entries.iter_mut().zip([("wasi", "wasm"), ("unknown", "unknown")]) {
         entry.as_object_mut().unwrap().remove("annotations");
@@ -74,8 +75,8 @@ fn an_image_for_wasm_with_ordinary_layers_becomes_one_for_the_node() {
     let work = Work::new();
     as_buildx(&work);
     work.run("convert built -t r.example/app:2 -o mended").ok();
-    let folder = work.path("mended");
-    let layout = Layout(&folder);
+    let directory = work.path("mended");
+    let layout = Layout(&directory);
     let manifest = layout.first();
     let config = layout.json(&manifest["config"]);
     assert_eq!((&config["os"], &config["architecture"]), (&json!("linux"), &json!(HOST)));
@@ -88,7 +89,7 @@ fn an_image_for_wasm_with_ordinary_layers_becomes_one_for_the_node() {
     assert_eq!(report["guests"][0]["name"], "/app.wat");
     let error = work.run("convert mended -t r.example/app:3 -o again").fails(1);
     assert!(
-        error.contains("needs no mending") && error.contains("not for a platform of wasm"),
+        error.contains("needs no conversion") && error.contains("not for a platform of wasm"),
         "{error}"
     );
 }
@@ -102,8 +103,8 @@ fn it_becomes_an_index_for_several_kinds_of_nodes_and_is_taken_apart_again() {
     let error = work.run("copy mended.tgz oci:one --platform linux/s390x").fails(3);
     assert!(error.contains("no image for linux/s390x; it has linux/amd64, linux/arm64"), "{error}");
     work.run("copy mended.tgz oci:one --platform linux/arm64").ok();
-    let folder = work.path("one");
-    let layout = Layout(&folder);
+    let directory = work.path("one");
+    let layout = Layout(&directory);
     let manifest = layout.first();
     assert_eq!(manifest["mediaType"], MANIFEST);
     let config = layout.json(&manifest["config"]);
@@ -111,7 +112,7 @@ fn it_becomes_an_index_for_several_kinds_of_nodes_and_is_taken_apart_again() {
     assert_eq!(config["config"]["Entrypoint"], json!(["/app.wat"]));
     assert_eq!(config["config"]["Env"], json!(["A=1", "B=2"]));
     assert_eq!(
-        fs::read_dir(folder.join("blobs/sha256")).unwrap().count(),
+        fs::read_dir(directory.join("blobs/sha256")).unwrap().count(),
         3,
         "nothing of the other"
     );
@@ -125,8 +126,8 @@ fn wasm_layers_that_an_older_builder_counted_are_counted_no_longer() {
     work.file("app.wat", COMMAND);
     let options = "--file app.wat:/data --platform wasi/wasm -t r.example/app:1";
     work.run(&format!("build app.wat {options} -o built")).ok();
-    let folder = work.path("built");
-    let layout = Layout(&folder);
+    let directory = work.path("built");
+    let layout = Layout(&directory);
     let mut manifest = layout.first();
     let mut config = layout.json(&manifest["config"]);
     let tar = config["rootfs"]["diff_ids"][0].clone();
@@ -135,8 +136,8 @@ fn wasm_layers_that_an_older_builder_counted_are_counted_no_longer() {
     manifest["config"] = layout.add("application/vnd.oci.image.config.v1+json", &config);
     layout.list(layout.add(MANIFEST, &manifest));
     work.run("convert built -t r.example/app:2 -o mended").ok();
-    let folder = work.path("mended");
-    let layout = Layout(&folder);
+    let directory = work.path("mended");
+    let layout = Layout(&directory);
     let config = layout.json(&layout.first()["config"]);
     assert_eq!(config["rootfs"]["diff_ids"], json!([tar]));
 }
@@ -147,7 +148,7 @@ fn what_runs_as_it_is_is_left_alone() {
     work.file("app.wat", COMMAND);
     work.run("build app.wat -t r.example/app:1 -o app.tar").ok();
     let error = work.run("convert app.tar -t r.example/app:2 -o x.tar").fails(1);
-    assert!(error.contains("needs no mending: it has no ordinary layers"), "{error}");
+    assert!(error.contains("needs no conversion: it has no ordinary layers"), "{error}");
     assert!(!work.path("x.tar").exists());
 }
 
@@ -156,17 +157,17 @@ fn an_artifact_has_a_title_which_stays() {
     let work = Work::new();
     work.file("hello.wat", COMMAND);
     work.run("build hello.wat -t r.example/lib:1 --artifact -o lib").ok();
-    let title = |folder: &str| {
-        let folder = work.path(folder);
-        Layout(&folder).first()["layers"][0]["annotations"]["org.opencontainers.image.title"]
+    let title = |directory: &str| {
+        let directory = work.path(directory);
+        Layout(&directory).first()["layers"][0]["annotations"]["org.opencontainers.image.title"]
             .clone()
     };
     assert_eq!(title("lib"), "hello.wasm");
     work.run("convert lib -t r.example/team/app:1 -o app").ok();
     assert_eq!(title("app"), "hello.wasm");
 
-    let folder = work.path("lib");
-    let layout = Layout(&folder);
+    let directory = work.path("lib");
+    let layout = Layout(&directory);
     let mut manifest = layout.first();
     manifest["layers"][0].as_object_mut().unwrap().remove("annotations");
     layout.list(layout.add(MANIFEST, &manifest));
@@ -179,8 +180,8 @@ fn a_list_that_is_null_is_an_empty_one() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
     work.run("build app.wat -t r.example/app:1 -o empty").ok();
-    let folder = work.path("empty");
-    let layout = Layout(&folder);
+    let directory = work.path("empty");
+    let layout = Layout(&directory);
     let mut manifest = layout.first();
     manifest["layers"] = Value::Null;
     layout.list(layout.add(MANIFEST, &manifest));

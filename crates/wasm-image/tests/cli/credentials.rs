@@ -1,4 +1,4 @@
-//! Registries that do not let everybody in.
+//! Registries that require credentials.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -7,7 +7,7 @@ use crate::front::{Act, Front, answer};
 use crate::registry::Registry;
 use crate::support::{COMMAND, Work};
 
-/// `ci:secret` as `docker login` writes it.
+/// `ci:secret` in the form of `docker login`.
 const AUTH: &str = "Y2k6c2VjcmV0";
 
 #[test]
@@ -31,9 +31,9 @@ fn credentials_of_docker_and_podman_are_found() {
     let config = format!(r#"{{"auths": {{"{}": {{"auth": "{AUTH}"}}}}}}"#, registry.address);
     work.file("ci/config.json", &config);
     work.file("run/containers/auth.json", &config);
-    let push = |tag: &str, variable: &str, folder: &str| {
+    let push = |tag: &str, variable: &str, directory: &str| {
         let line = format!("build app.wat -t {}/app:{tag} --push --plain-http", registry.address);
-        work.run_with(&line, &[(variable, &work.path(folder))]).ok()
+        work.run_with(&line, &[(variable, &work.path(directory))]).ok()
     };
     push("1", "DOCKER_CONFIG", "ci");
     push("2", "XDG_RUNTIME_DIR", "run");
@@ -66,7 +66,7 @@ fn a_credential_helper_is_asked() {
 fn a_wrong_password_is_told_with_the_file_it_is_from() {
     let (work, registry) = (Work::new(), Registry::with_password());
     work.file("app.wat", COMMAND);
-    // ci:wrong
+    // This is ci:wrong.
     let config = format!(r#"{{"auths": {{"{}": {{"auth": "Y2k6d3Jvbmc="}}}}}}"#, registry.address);
     let file = work.file(".docker/config.json", config);
     let line = format!("build app.wat -t {}/app:1 --push --plain-http", registry.address);
@@ -76,7 +76,7 @@ fn a_wrong_password_is_told_with_the_file_it_is_from() {
     assert!(error.contains("user ci") && error.contains(&file.display().to_string()), "{error}");
 }
 
-/// The token service is the test's; so is what asks for the token. The registry behind lets everybody in.
+/// The test provides the token service and the answer that asks for the token. The registry behind accepts everybody.
 #[test]
 fn a_token_is_fetched_and_fetched_anew_when_it_has_expired() {
     let (work, registry) = (Work::new(), Registry::start());

@@ -1,4 +1,5 @@
-//! A server before a real registry that misbehaves as a test wants, request by request, and else passes all on.
+//! A server in front of a real registry. It misbehaves as a test wants, request by request, and passes everything else
+//! on.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -6,27 +7,27 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 
-/// What becomes of a request.
+/// What happens to a request.
 #[derive(Clone, Debug)]
 pub enum Act {
     /// The registry answers it.
     Pass,
-    /// It is answered with this, and goes no further; `HOST` stands for the address of this server.
+    /// It gets this answer and is not passed on. `HOST` stands for the address of this server.
     Answer(String),
-    /// So many bytes of its body reach the registry, then the line is cut.
+    /// This many bytes of its body reach the registry, then the connection is cut.
     CutRequest(usize),
-    /// So many bytes of the answer come back, then the line is cut.
+    /// This many bytes of the answer come back, then the connection is cut.
     CutAnswer(usize),
-    /// The answer's last byte is another.
+    /// The last byte of the answer is changed.
     Corrupt,
-    /// The answer's body has one byte more.
+    /// The body of the answer has one more byte.
     Longer,
 }
 
-/// Decides by method and path, and how many requests there were before.
+/// Decides by method and path. The closure may count earlier requests.
 type Rule = Box<dyn FnMut(&str) -> Act + Send>;
 
-/// The server; dropped, it ends.
+/// The server. It ends when it is dropped.
 pub struct Front {
     /// Host and port.
     pub address: String,
@@ -37,7 +38,7 @@ pub struct Front {
 }
 
 impl Front {
-    /// Before the registry at `registry`; `rule` sees lines such as `GET /v2/app/manifests/1`.
+    /// Starts the server in front of `registry`. `rule` sees lines such as `GET /v2/app/manifests/1`.
     pub fn start(registry: &str, rule: impl FnMut(&str) -> Act + Send + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -51,24 +52,24 @@ impl Front {
                 if end.load(Ordering::Relaxed) {
                     return;
                 }
-                // A line that the other end cuts is no fault of the server's.
+                // It is not the server's fault if the other end cuts the connection.
                 let _ = serve(connection.unwrap(), &registry, &log, &passed, &mut rule);
             }
         });
         Self { address, seen, sent, ends, thread: Some(thread) }
     }
 
-    /// How many requests began so.
+    /// Returns the number of requests that begin like this.
     pub fn requests(&self, beginning: &str) -> usize {
         self.seen.lock().unwrap().iter().filter(|it| it.starts_with(beginning)).count()
     }
 
-    /// How many bytes the bodies of the registry's answers had.
+    /// Returns the number of bytes in the bodies of the registry's answers.
     pub fn sent(&self) -> u64 {
         self.sent.load(Ordering::Relaxed)
     }
 
-    /// The requests that began so, whole: with their headers.
+    /// Returns the complete requests that begin like this, with their headers.
     pub fn whole(&self, beginning: &str) -> Vec<String> {
         let seen = self.seen.lock().unwrap();
         seen.iter().filter(|it| it.starts_with(beginning)).cloned().collect()
@@ -85,7 +86,7 @@ impl Drop for Front {
     }
 }
 
-/// One request a connection.
+/// Serves one request per connection.
 fn serve(
     mut client: TcpStream,
     registry: &str,
@@ -157,7 +158,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
     lines.filter(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value).next()
 }
 
-/// An answer with that status, and a body by which registries say what is wrong.
+/// Returns an answer with that status, and a body in which registries describe an error.
 pub fn answer(status: &str, headers: &str, code: &str) -> Act {
     let body = format!(r#"{{"errors":[{{"code":"{code}","message":"says the test"}}]}}"#);
     let length = body.len();

@@ -1,4 +1,4 @@
-//! What `inspect` says of files and images.
+//! The output of `inspect` for files and images.
 
 use std::fs::Permissions;
 use std::io::Write;
@@ -85,7 +85,7 @@ fn the_file_that_the_entrypoint_names_is_found_in_a_layer() {
 #[test]
 fn the_languages_are_those_of_the_producers_section() {
     let work = Work::new();
-    // Custom section "producers": one field, language, with one value, Rust.
+    // A custom section "producers" with one field, language, with one value, Rust.
     let section = b"\x09producers\x01\x08language\x01\x04Rust\x041.96";
     let wasm = [b"\0asm\x01\0\0\0\0".as_slice(), &[section.len() as u8], section].concat();
     work.file("app.wasm", wasm);
@@ -101,13 +101,13 @@ fn a_zip_bomb_of_a_layer_is_refused() {
     image_with_layer(&work, &std::fs::read(&layer).unwrap());
     let error = work.run("inspect oci:bomb").fails(1);
     assert!(
-        error.contains("unpacked, has 1073741825 bytes, and 1073741824 are allowed"),
+        error.contains("unpacked, has 1073741825 bytes; allowed is at most 1073741824"),
         "{error}"
     );
     assert_eq!(work.left(), [""; 0]);
 }
 
-/// A gzipped tar with one file of zeros.
+/// Writes a gzipped tar with one file of zeros.
 fn bomb(path: &std::path::Path, size: u64) {
     let file = std::fs::File::create(path).unwrap();
     let mut gzip = flate2::write::GzEncoder::new(file, flate2::Compression::fast());
@@ -120,7 +120,7 @@ fn bomb(path: &std::path::Path, size: u64) {
     gzip.finish().unwrap();
 }
 
-/// Puts a layer in the place of an image's own.
+/// Replaces the layer of an image.
 fn image_with_layer(work: &Work, layer: &[u8]) {
     use sha2::Digest;
     let digest = |bytes: &[u8]| {

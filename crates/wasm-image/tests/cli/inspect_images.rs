@@ -1,14 +1,14 @@
-//! What `inspect` says of images that other tools made: for which node, and of which files and layers.
+//! The output of `inspect` for images that other tools made, by node, files and layers.
 
 use serde_json::{Value, json};
 use tests::layout::{self, CONFIG, Layout, TAR, WASM};
 
 use crate::support::{COMMAND, Done, UNPROVIDED, Work};
 
-/// The system and processor of the node that is asked about.
+/// System and processor of the node for which the image is judged.
 const NODE: &str = "linux/amd64";
 
-/// An image that is put together, and a place to do so.
+/// An image that a test assembles, and a directory for it.
 struct Made {
     work: Work,
     layout: Layout,
@@ -21,7 +21,7 @@ impl Made {
         Made { work, layout }
     }
 
-    /// Layers of files, each with its entries, for a platform.
+    /// Makes an image with layers of files, each with its entries, for a platform.
     fn files(&self, platform: &str, entrypoint: &[&str], layers: &[&[(&str, &[u8])]]) -> Value {
         let tars: Vec<_> = layers.iter().map(|entries| layout::tar(entries).unwrap()).collect();
         let blobs: Vec<_> = tars.iter().map(|tar| self.layout.blob(TAR, tar).unwrap()).collect();
@@ -49,7 +49,7 @@ impl Made {
         self.work.run(&format!("inspect oci:image --format json --node {NODE} {flags}"))
     }
 
-    /// Why it does not run.
+    /// Returns why the image does not run.
     #[track_caller]
     fn refusal(&self, image: Value, flags: &str) -> String {
         let done = self.inspect(image, flags);
@@ -59,7 +59,7 @@ impl Made {
         report["reason"].as_str().unwrap().to_owned()
     }
 
-    /// The report of one that runs.
+    /// Returns the report of an image that runs.
     #[track_caller]
     fn report(&self, image: Value, flags: &str) -> Value {
         let report = self.inspect(image, flags).ok().json();

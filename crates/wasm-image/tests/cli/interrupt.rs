@@ -1,4 +1,4 @@
-//! The end that comes from outside, by ctrl-C or from what runs CI: soon, and with nothing left.
+//! Interruption by ctrl-C or by a CI system: the program must end soon and leave nothing.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,10 +9,10 @@ use std::time::Duration;
 
 use crate::support::{COMMAND, Work};
 
-/// Tells the program to end, and gives its exit code; none when it has not ended ten seconds later.
+/// Asks the program to end, and returns its exit code, or `None` if it has not ended ten seconds later.
 fn told_to_end(program: &mut Child) -> Option<i32> {
-    let told = Command::new("kill").arg(program.id().to_string()).status().unwrap();
-    assert!(told.success());
+    let sent = Command::new("kill").arg(program.id().to_string()).status().unwrap();
+    assert!(sent.success());
     for _ in 0..400 {
         if let Some(status) = program.try_wait().unwrap() {
             return status.code();
@@ -28,7 +28,7 @@ fn told_to_end(program: &mut Child) -> Option<i32> {
 fn a_push_that_is_told_to_end_leaves_nothing_here() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
-    // It takes the connection and never answers.
+    // It accepts the connection and never answers.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
     let line = format!("build app.wat -t {address}/app:1 --push --plain-http");
@@ -45,9 +45,9 @@ fn reading_what_does_not_come_is_ended() {
     let made = Command::new("mkfifo").arg(work.path("app.tar")).status().unwrap();
     assert!(made.success());
     let mut push = work.command("push app.tar r.example/app:1").spawn().unwrap();
-    // Open once the program reads it.
+    // The file is open once the program reads it.
     let _silent = fs::File::options().write(true).open(work.path("app.tar")).unwrap();
-    assert_eq!(work.left().len(), 1, "the folder that it is unpacked to");
+    assert_eq!(work.left().len(), 1, "the directory that it is unpacked to");
     assert_eq!(told_to_end(&mut push), Some(130));
     assert_eq!(work.left(), [""; 0]);
 }
@@ -57,7 +57,7 @@ fn a_credential_helper_that_does_not_answer_is_not_waited_for() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
     work.file(".docker/config.json", r#"{"credsStore": "tests"}"#);
-    // Ends by itself after 20 seconds, or soon after the test.
+    // The script ends by itself after 20 seconds, or soon after the test.
     let script = "#!/bin/sh\ntrap '' TERM\n: > asked\nfor i in $(seq 200); do\n\
                   [ -e asked ] || exit 1\nsleep 0.1\ndone\n";
     let helper = work.file("bin/docker-credential-tests", script);

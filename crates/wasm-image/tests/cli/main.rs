@@ -1,8 +1,8 @@
 //! `wasm-image` as CI runs it: the built program, against a real registry (Debian's `docker-registry`) on loopback.
 //!
-//! [`support`] has the program and a folder for it, [`registry`] a registry that ends with its test, [`front`] a server
-//! that stands before it and misbehaves: what no registry does on request (429, cut lines, wrong content, web pages) it
-//! does.
+//! [`support`] has the program and a directory for it. [`registry`] starts a registry that ends with its test.
+//! [`front`] is a server in front of it that misbehaves in ways that no registry does on request (429, cut connections,
+//! wrong content, web pages).
 #![forbid(unsafe_code)]
 #![allow(
     clippy::expect_used,

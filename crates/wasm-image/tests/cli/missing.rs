@@ -1,4 +1,4 @@
-//! What is not there has one exit code, whichever command looks for it, and what is written is not for a terminal.
+//! Missing files have one exit code, whichever command looks for them, and binary output is not written to a terminal.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -37,12 +37,12 @@ fn a_missing_input_has_its_own_exit_code_everywhere() {
     assert_eq!(work.left(), [""; 0]);
 }
 
-/// What a command prints on a terminal, and its exit code.
+/// Returns what a command prints on a terminal, and its exit code.
 fn on_a_terminal(work: &Work, line: &str) -> (String, i32) {
     let program = env!("CARGO_BIN_EXE_wasm-image");
     let mut script = Command::new("timeout");
     script.args(["60", "script", "--quiet", "--return", "--command"]);
-    script.arg(format!("{program} {line}")).arg("/dev/null").current_dir(work.folder.path());
+    script.arg(format!("{program} {line}")).arg("/dev/null").current_dir(work.directory.path());
     let done = script.output().unwrap();
     (String::from_utf8_lossy(&done.stdout).into_owned(), done.status.code().unwrap_or(-1))
 }
@@ -52,7 +52,7 @@ fn binary_bytes_never_reach_a_terminal() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
     work.run("build app.wat -t r.example/app:1 -o app.tar").ok();
-    // Not /dev/stdout itself: a program that replaces it would do so for the whole machine.
+    // This must not be /dev/stdout itself, because a program that replaces it would do so for the whole machine.
     symlink("/dev/stdout", work.path("out")).unwrap();
     for line in [
         "build app.wat -t r.example/app:1 -o -",
@@ -64,7 +64,7 @@ fn binary_bytes_never_reach_a_terminal() {
         "compose app.wat app.wat -o -",
     ] {
         let (shown, code) = on_a_terminal(&work, line);
-        // What cannot be composed or converted ends before it is written.
+        // A composition or conversion that is impossible ends before anything is written.
         assert!(
             code == 2 || line.starts_with("compose") || line.starts_with("convert"),
             "{line}: {shown}"
@@ -77,7 +77,7 @@ fn binary_bytes_never_reach_a_terminal() {
 #[test]
 fn what_others_wrote_is_no_command_to_a_terminal() {
     let work = Work::new();
-    // A producers section: one field, "language", with one value whose version would clear the screen.
+    // A producers section with one field, "language", whose one value has a version that would clear the screen.
     let wat = r#"(module (@custom "producers" "\01\08language\01\01R\04\1b[2J"))"#;
     work.file("app.wat", wat);
     let shown = work.run("inspect app.wat").stdout;

@@ -1,4 +1,4 @@
-//! Images on their way: to a registry, from it, between archives, layouts and registries.
+//! Moving images to and from a registry, and between archives, layouts and registries.
 
 use crate::registry::Registry;
 use crate::support::{COMMAND, Work};
@@ -92,7 +92,7 @@ fn each_end_of_a_copy_is_reached_as_is_said_of_it() {
     work.run(&format!("copy app.tar {name} --from-plain-http")).fails(1);
     work.run(&format!("copy {name} x.tar --from-plain-http")).ok();
     work.run(&format!("copy {name} x.tar --to-plain-http")).fails(1);
-    // The other end is another machine's, which is never spoken to without TLS.
+    // The other end is on another machine, which must never be used without TLS.
     let error = work.run(&format!("copy {name} r.invalid/app:1 --plain-http")).fails(2);
     assert!(error.contains("not r.invalid"), "{error}");
     let line = format!("copy {name} r.invalid/app:1 --from-plain-http --retries 0");
@@ -152,7 +152,7 @@ fn an_artifact_becomes_an_image_without_its_layer_being_sent_again() {
         (format!("{}/lib:1", registry.address), format!("{}/team/app:1", registry.address));
     work.run(&format!("build app.wat -t {lib} --artifact --push --plain-http")).ok();
     let inspected = work.run(&format!("inspect {lib} --plain-http")).ok().stdout;
-    assert!(inspected.contains("its Pod has to give a `command`"), "{inspected}");
+    assert!(inspected.contains("its Pod must give a `command`"), "{inspected}");
 
     let done =
         work.run(&format!("convert {lib} -t {app} --push --plain-http --format json")).ok().json();
@@ -162,7 +162,7 @@ fn an_artifact_becomes_an_image_without_its_layer_being_sent_again() {
     assert_eq!(image["platforms"], serde_json::json!(["wasip2/wasm"]));
     assert_eq!(image["notes"], serde_json::json!([]));
     let error = work.run(&format!("convert {app} -t {app} -o x.tar --plain-http")).fails(1);
-    assert!(error.contains("is an image already"), "{error}");
+    assert!(error.contains("is already an image"), "{error}");
 }
 
 #[test]
@@ -185,7 +185,7 @@ fn all_platforms_of_an_index_are_copied() {
     assert_eq!(pulled["sent"], 3, "two configs and the layer they share");
 }
 
-/// Makes a layout whose one image is an index of those of other layouts, each for the platform it is named after.
+/// Makes a layout with one image: an index of the images of other layouts, each for the platform in its name.
 fn index_of(work: &Work, layouts: &[&str]) -> String {
     use serde_json::{Value, json};
     let blobs = work.path("index/blobs/sha256");

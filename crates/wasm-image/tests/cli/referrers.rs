@@ -1,6 +1,6 @@
-//! What refers to an image: signatures and bills of materials, and what becomes of them when it is moved.
+//! Signatures and bills of materials that refer to an image, and what happens to them when it is moved.
 //!
-//! Debian's registry does not list referrers: for it, an index of them is kept under a tag. The front stands in for one
+//! Debian's registry does not list referrers, so an index of them is kept under a tag. The front replaces a registry
 //! that does.
 
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ use crate::support::{COMMAND, Work};
 
 const CYCLONEDX: &str = "application/vnd.cyclonedx+json";
 
-/// A folder with an image and its bill of materials, which are in a registry; and its digest.
+/// Makes a directory with an image and its bill of materials, which are in a registry. Returns also its digest.
 fn with_sbom() -> (Work, Registry, String) {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("app.wat", COMMAND);
@@ -22,17 +22,18 @@ fn with_sbom() -> (Work, Registry, String) {
     (work, registry, digest)
 }
 
-/// What is listed of an image under the tag that stands in for a list.
+/// Returns the entries for an image under the tag that replaces the list.
 fn listed(work: &Work, address: &str, repository: &str, digest: &str) -> Vec<Value> {
     let tag = digest.replace(':', "-");
-    let folder = format!("listed-{}", address.replace(':', "-"));
-    let line = format!("pull {address}/{repository}:{tag} -o {folder} --plain-http --format json");
+    let directory = format!("listed-{}", address.replace(':', "-"));
+    let line =
+        format!("pull {address}/{repository}:{tag} -o {directory} --plain-http --format json");
     let done = work.run(&line);
     if done.code == 3 {
         return Vec::new();
     }
     let index = done.ok().json()["digest"].as_str().unwrap().replace("sha256:", "");
-    let index = std::fs::read(work.path(&format!("{folder}/blobs/sha256/{index}"))).unwrap();
+    let index = std::fs::read(work.path(&format!("{directory}/blobs/sha256/{index}"))).unwrap();
     let index: Value = serde_json::from_slice(&index).unwrap();
     index["manifests"].as_array().unwrap().clone()
 }
@@ -106,14 +107,14 @@ fn a_copy_counts_what_refers_to_the_image_and_copies_it_where_that_is_asked_for(
             (format!("{}/app:1", registry.address), format!("{}/app:1", other.address));
         work.run(&format!("copy {from} {to} --plain-http {options}")).ok().stdout
     };
-    let told = copy("");
+    let output = copy("");
     assert!(
-        told.contains("1 manifest refers to it") && told.contains("give --referrers"),
-        "{told}"
+        output.contains("1 manifest refers to it") && output.contains("give --referrers"),
+        "{output}"
     );
     assert_eq!(listed(&work, &other.address, "app", &digest), [Value::Null; 0]);
-    let told = copy("--referrers");
-    assert!(told.contains("1 manifest refers to it, copied as well"), "{told}");
+    let output = copy("--referrers");
+    assert!(output.contains("1 manifest refers to it, copied as well"), "{output}");
     let (before, after) = (
         listed(&work, &registry.address, "app", &digest),
         listed(&work, &other.address, "app", &digest),
@@ -125,7 +126,7 @@ fn a_copy_counts_what_refers_to_the_image_and_copies_it_where_that_is_asked_for(
 fn what_refers_to_a_signature_is_copied_too_by_way_of_an_archive() {
     let (work, registry, digest) = with_sbom();
     let sbom = listed(&work, &registry.address, "app", &digest)[0].clone();
-    // A signature of the bill of materials, by hand.
+    // A signature of the bill of materials, made by hand.
     let empty = json!({ "mediaType": "application/vnd.oci.empty.v1+json", "size": 2,
         "digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a" });
     let signature = json!({ "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
@@ -155,7 +156,7 @@ fn what_refers_to_a_signature_is_copied_too_by_way_of_an_archive() {
     );
 }
 
-/// Puts a manifest or index.
+/// Sends a manifest or index.
 fn put(registry: &Registry, tag: &str, text: &str) {
     let media_type =
         serde_json::from_str::<Value>(text).unwrap()["mediaType"].as_str().unwrap().to_owned();
@@ -208,7 +209,7 @@ fn a_registry_that_lists_referrers_is_asked_and_no_tag_is_kept_for_it() {
     assert_eq!(front.requests(&format!("GET /v2/app/manifests/{tag} ")), 0);
 }
 
-/// A registry may list a few at a time (RFC 8288), and leads nowhere else.
+/// A registry may return a list page by page (RFC 8288). A link to another server must not be followed.
 #[test]
 fn a_list_of_several_pages_is_read_to_its_end() {
     let (work, registry) = (Work::new(), Registry::start());
@@ -237,7 +238,7 @@ fn a_list_of_several_pages_is_read_to_its_end() {
     assert_eq!(copied["referrers"], 2);
 }
 
-/// What cosign before 3 pushes: a manifest without a subject, under a tag made of the image's digest.
+/// What cosign before 3 pushes: a manifest without a subject, under a tag that is made from the image's digest.
 #[test]
 fn signatures_that_a_tag_leads_to_are_copied_as_well() {
     let (work, registry, other) = (Work::new(), Registry::start(), Registry::start());
@@ -257,8 +258,8 @@ fn signatures_that_a_tag_leads_to_are_copied_as_well() {
     assert_eq!(copy(&name, "oci:kept")["referrers"], 1);
     work.run("inspect kept").ok();
     assert_eq!(copy("oci:kept", &to)["referrers"], 1);
-    let pulled = |name: &str, folder: &str| {
-        let line = format!("pull {name} -o {folder} --plain-http --format json");
+    let pulled = |name: &str, directory: &str| {
+        let line = format!("pull {name} -o {directory} --plain-http --format json");
         work.run(&line).ok().json()["digest"].clone()
     };
     assert_eq!(pulled(&format!("{}/team/app:{tag}", other.address), "a"), pulled(&signature, "b"));

@@ -1,47 +1,47 @@
-//! A registry that runs as long as a value.
+//! A registry that runs as long as a value exists.
 
 use std::path::PathBuf;
 
 use tempfile::TempDir;
 use tests::registry::Daemon;
 
-/// A registry on loopback, with its files in a folder of its own.
+/// A registry on loopback, with its files in a directory of its own.
 pub struct Registry {
     /// Host and port.
     pub address: String,
     daemon: Daemon,
-    folder: TempDir,
+    directory: TempDir,
 }
 
 impl Registry {
-    /// One that lets everybody in.
+    /// Starts a registry that accepts everybody.
     pub fn start() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::new(Daemon::start(folder.path()).unwrap(), folder)
+        let directory = tempfile::tempdir().unwrap();
+        Self::new(Daemon::start(directory.path()).unwrap(), directory)
     }
 
-    /// One that lets in user `ci` with the password `secret`.
+    /// Starts a registry that accepts the user `ci` with the password `secret`.
     pub fn with_password() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::new(Daemon::start_with_password(folder.path()).unwrap(), folder)
+        let directory = tempfile::tempdir().unwrap();
+        Self::new(Daemon::start_with_password(directory.path()).unwrap(), directory)
     }
 
-    /// One that speaks TLS, with a certificate for 127.0.0.1 by the authority in the file `ca.pem`.
+    /// Starts a registry that speaks TLS, with a certificate for 127.0.0.1. The authority is in the file `ca.pem`.
     pub fn with_tls() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        Self::new(Daemon::start_with_tls(folder.path()).unwrap(), folder)
+        let directory = tempfile::tempdir().unwrap();
+        Self::new(Daemon::start_with_tls(directory.path()).unwrap(), directory)
     }
 
-    /// One of its files.
+    /// Returns the path of one of its files.
     pub fn file(&self, name: &str) -> PathBuf {
-        self.folder.path().join(name)
+        self.directory.path().join(name)
     }
 
-    fn new(daemon: Daemon, folder: TempDir) -> Self {
-        Self { address: daemon.address.clone(), daemon, folder }
+    fn new(daemon: Daemon, directory: TempDir) -> Self {
+        Self { address: daemon.address.clone(), daemon, directory }
     }
 
-    /// How many requests it had that begin so, such as `PUT /v2/app/manifests/`.
+    /// Returns the number of requests that begin like this, such as `PUT /v2/app/manifests/`.
     pub fn requests(&self, beginning: &str) -> usize {
         self.daemon.requests(beginning).unwrap()
     }

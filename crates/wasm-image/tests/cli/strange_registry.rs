@@ -1,4 +1,4 @@
-//! Servers that are no registry: a proxy's page, a portal, a web server. What they say is not believed.
+//! Servers that are not registries: a proxy's page, a portal, a web server. Their answers are not trusted.
 
 use crate::front::{Act, Front};
 use crate::registry::Registry;
@@ -6,7 +6,7 @@ use crate::support::{COMMAND, Work};
 
 const PAGE: &str = "<!DOCTYPE html>\n<html>Welcome</html>\n";
 
-/// A web page with that status and further headers.
+/// Returns a web page with that status and further headers.
 fn page(status: &str, headers: &str) -> Act {
     Act::Answer(format!(
         "HTTP/1.1 {status}\r\nContent-Type: text/html\r\n{headers}Content-Length: {}\r\n\
@@ -15,7 +15,7 @@ fn page(status: &str, headers: &str) -> Act {
     ))
 }
 
-/// A folder, and a front that answers requests that begin so with a page.
+/// Makes a directory, and a front that answers matching requests with a page.
 fn with_page(beginning: &'static str, status: &'static str) -> (Work, Registry, Front) {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("app.wat", COMMAND);
@@ -34,8 +34,8 @@ fn push(work: &Work, front: &Front) -> crate::support::Done {
 fn a_server_that_answers_all_with_a_page_has_taken_nothing() {
     let (work, _registry, front) = with_page("", "200 OK");
     let error = push(&work, &front).fails(1);
-    let told = format!("{} does not answer as a registry does: HTTP 200 ok", front.address);
-    assert!(error.contains(&told) && error.contains("\"<!DOCTYPE html>\""), "{error}");
+    let expected = format!("{} does not answer as a registry does: HTTP 200 ok", front.address);
+    assert!(error.contains(&expected) && error.contains("\"<!DOCTYPE html>\""), "{error}");
     assert!(error.contains("expected is HTTP 202"), "{error}");
     assert_eq!(front.requests("POST "), 1, "it is not asked again");
 }
@@ -95,7 +95,7 @@ fn a_part_is_sent_once_the_registry_says_that_it_took_it() {
 fn a_page_is_no_manifest() {
     let (work, _registry, front) = with_page("GET /v2/app/manifests/", "200 OK");
     let error = work.run(&format!("pull {}/app:1 -o x.tar --plain-http", front.address)).fails(1);
-    assert!(error.contains("\"<!DOCTYPE html>\" is no manifest"), "{error}");
+    assert!(error.contains("\"<!DOCTYPE html>\" is not a manifest"), "{error}");
     assert!(!work.path("x.tar").exists());
 }
 

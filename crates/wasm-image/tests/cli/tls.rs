@@ -1,5 +1,5 @@
-//! Registries that cannot be spoken to as was asked: their certificate is not trusted, they speak no TLS, or a proxy is in
-//! between. None of that passes by itself, so that nothing is tried again.
+//! Registries that cannot be reached as requested: their certificate is not trusted, they speak no TLS, or a proxy is
+//! in between. None of these faults passes by itself, so the program must not try again.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -9,7 +9,7 @@ use std::thread;
 use crate::registry::Registry;
 use crate::support::{COMMAND, Work};
 
-/// A folder with an image, and a registry with a certificate of its own authority.
+/// Makes a directory with an image, and a registry with a certificate of its own authority.
 fn with_tls() -> (Work, Registry, String) {
     let (work, registry) = (Work::new(), Registry::with_tls());
     work.file("app.wat", COMMAND);
@@ -23,8 +23,8 @@ fn an_authority_that_is_not_trusted_is_no_reason_to_try_later() {
     let done = work.run(&line);
     assert!(!done.stderr.contains("trying again"), "{done:?}");
     let error = done.fails(1);
-    let told = format!("there is no TLS with {}: its certificate is signed", registry.address);
-    assert!(error.contains(&told), "{error}");
+    let expected = format!("there is no TLS with {}: its certificate is signed", registry.address);
+    assert!(error.contains(&expected), "{error}");
     assert!(error.contains("--ca-file FILE") && error.contains("SSL_CERT_FILE"), "{error}");
 }
 
@@ -54,7 +54,7 @@ fn a_certificate_for_another_name_is_not_accepted() {
     let authority = registry.file("ca.pem");
     let line = format!("build app.wat -t 127.0.0.2:{port}/app:1 --push");
     let done = work.run_with(&line, &[("SSL_CERT_FILE", &authority)]);
-    // The registry listens at 127.0.0.1 alone where the kernel says so.
+    // On some kernels, the registry only listens on 127.0.0.1.
     if done.code != 6 {
         let error = done.fails(1);
         assert!(error.contains("there is no TLS") && error.contains("127.0.0.2"), "{error}");
@@ -77,7 +77,7 @@ fn plain_http_to_a_port_with_tls_is_told_at_once() {
     let done = work.run(&format!("{line} --plain-http"));
     assert!(!done.stderr.contains("trying again"), "{done:?}");
     let error = done.fails(1);
-    assert!(error.contains("HTTP 400") && error.contains("leave --plain-http out"), "{error}");
+    assert!(error.contains("HTTP 400") && error.contains("omit --plain-http"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Warming, where there is nothing that could be warmed: the stories of `tests` have the rest.
+//! Warming if there is nothing to warm. The stories in `tests` cover the rest.
 
 use crate::support::Work;
 

@@ -1,5 +1,5 @@
-//! Which Pod is which, known from the bundles that containerd lays out: before RunPodSandbox has answered, and where
-//! it never answers, nothing else has the Pod's name and its id.
+//! Finds the id of each Pod from the bundles of containerd. Before RunPodSandbox returns, and if it never returns, only
+//! the bundle has both the Pod's name and its id.
 
 use std::collections::HashMap;
 use std::fs;
@@ -13,14 +13,14 @@ use serde_json::Value;
 use tests::Node;
 use tests::node::KUBERNETES;
 
-/// How often is looked: a bundle is there for much longer.
+/// Interval between checks. A bundle exists much longer.
 const INTERVAL: Duration = Duration::from_millis(3);
 
 /// The bundles of one node.
 #[derive(Debug)]
 pub struct Bundles {
     folder: PathBuf,
-    /// By id the name of the Pod that it belongs to, and whether it is the Pod's own.
+    /// The Pod's name for each id, and whether the id is that of the Pod itself.
     known: Mutex<HashMap<String, Known>>,
 }
 
@@ -31,12 +31,12 @@ struct Known {
 }
 
 impl Bundles {
-    /// Of that node.
+    /// Watches the bundles of that node.
     pub fn new(node: &Node) -> Self {
         Self { folder: node.bundles_of(KUBERNETES), known: Mutex::default() }
     }
 
-    /// Looks, until it is over, which bundles there are, and has their traces looked for at the end.
+    /// Records bundles until `over` is set, and adds their traces to what is looked for at the end.
     pub fn watch(&self, node: &Node, over: &AtomicBool) {
         while !over.load(Ordering::Relaxed) {
             for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
@@ -52,14 +52,14 @@ impl Bundles {
         }
     }
 
-    /// The id of the Pod of that name, the last one where there were several.
+    /// Returns the id of the Pod of that name. If there were several, it is the last one.
     pub fn sandbox(&self, pod: &str) -> Option<String> {
         let known = self.known();
         let mut ids = known.iter().filter(|(_, it)| it.is_sandbox && it.pod == pod);
         ids.next().map(|(id, _)| id.clone())
     }
 
-    /// The names of the Pods of which an id, or the name, is in the text.
+    /// Returns the names of the Pods whose name, or one of whose ids, is in the text.
     pub fn mentioned(&self, text: &str) -> Vec<String> {
         let known = self.known();
         let mut pods: Vec<_> = known
@@ -77,7 +77,7 @@ impl Bundles {
     }
 }
 
-/// None as long as it is not written.
+/// Returns `None` as long as the config is not written.
 fn read(config: &PathBuf) -> Option<Known> {
     let config: Value = serde_json::from_slice(&fs::read(config).ok()?).ok()?;
     let annotation = |name: &str| {

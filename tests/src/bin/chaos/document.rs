@@ -1,4 +1,4 @@
-//! `docs/reliability.md`: what came out, for people.
+//! Writes `docs/reliability.md`, the results for people.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +18,7 @@ pub fn write(containerds: &[Containerd], summary: &Summary) -> Result<()> {
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }
 
-/// What it ran on, in words.
+/// Describes what the run used.
 fn environment(containerds: &[Containerd]) -> Result<String> {
     let versions: Vec<_> = containerds.iter().map(|it| it.version.as_str()).collect();
     let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
@@ -48,35 +48,36 @@ const HEADER: &str = "\
 # Reliability
 
 `make chaos` runs Pods over CRI, as kubelet does, six at a time on two processors: guests that end, guests that are
-compiled anew, guests that serve HTTP, Linux programs, and Pods with a guest and a program. Meanwhile it kills or stops
-what belongs to them, fills the disk, or deletes images. A run of 1000 Pods or more (`make chaos N=10000`) writes this
-page; `make test` has one of 300.
+compiled anew, guests that serve HTTP, Linux programs, and Pods with a guest and a program. While they run, it kills or stops
+their processes, fills the disk, or deletes images. A run of 1000 Pods or more (`make chaos N=10000`) writes this
+page. `make test` includes a run of 300.
 
 In this run of TOTAL Pods (seed SEED, MINUTES minutes; ENVIRONMENT)
 
 - every Pod was removed, each within REMOVAL seconds from the first try to do so;
-- every exit code that was reported was the true one, and was the same at each later look (containerd reports 255,
-  unknown, where it is killed after it had a container deleted and before it has written down how that ended);
-- each Pod that nothing was done to came through without one failed call;
-- no call stayed without an answer;
+- every reported exit code was correct, and did not change later (containerd reports 255, unknown, if it is killed after it
+  had a container deleted and before it has written down how the container ended);
+- no call failed in a Pod that was not harmed;
+- every call returned;
 - nothing was left: no process, mount, cgroup, namespace, network interface, socket, bundle or record of containerd's;
-  What is left of a call in the midst of which containerd was killed is not counted among these: containerd knows nothing
-  of what it had begun, such as a shim whose address it had not written down. There were LEFT such things (processes,
+  this does not count what is left of a call during which containerd was killed, because containerd does not know
+  what it had begun, such as a shim whose address it had not written down. There were LEFT such things (processes,
   cgroups, networks, sockets, leases and snapshots);
 - no log of containerd, a shim or a guest had a panic.
 
 PODS
-A victim is looked for in one part of its Pod's life. What lives for a few milliseconds is not always met.
+A victim is looked for in one part of its Pod's life. A process that lives for a few milliseconds is not always found.
 
 STRIKES
 ## Calls that failed
 
-Of Pods that were struck, or while containerd was away, the disk full or an image deleted. Ids and numbers are left out.
+These calls failed in Pods that were harmed, or while containerd was down, the disk was full or an image was deleted. Ids and numbers
+are left out.
 
 FAILURES
 ## How long calls took
 
-Under these conditions. `make bench` measures starts without them.
+These times were measured under these conditions. `make bench` measures starts without them.
 
 DURATIONS";
 

@@ -1,26 +1,26 @@
-//! Which exit codes may be reported of a container, and whether what was reported stays.
+//! Decides which exit codes may be reported for a container, and checks that a reported code does not change.
 
-/// The code of a process that SIGKILL has ended.
+/// Exit code of a process that SIGKILL has ended.
 const KILLED: i32 = 137;
 
-/// What containerd reports where it does not know the code.
+/// Exit code that containerd reports if it does not know the real one.
 const UNKNOWN: i32 = 255;
 
-/// What has befallen a container beside its own end.
+/// What has happened to a container besides its own end.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Fate {
-    /// Somebody may have killed it before it ended.
+    /// It may have been killed before it ended.
     pub killed: bool,
-    /// Nobody may have been there who knew its code.
+    /// There may have been no process that knew its exit code.
     pub unwatched: bool,
-    /// containerd was killed when it may have ended: it has the shim delete an ended task, and with it the code, before
-    /// it writes the code down itself.
+    /// containerd was killed when the container may have ended. containerd has the shim delete an ended task, and the
+    /// code with it, before it writes the code down itself.
     pub unwritten: bool,
     /// It may never have started.
     pub unstarted: bool,
 }
 
-/// What was reported of one container.
+/// The reports about one container.
 #[derive(Debug, Clone)]
 pub struct Ledger {
     own: i32,
@@ -28,20 +28,20 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    /// Of a container that ends with that code if nothing is done to it.
+    /// Makes the ledger of a container that ends with that code if nothing happens to it.
     pub fn new(own: i32) -> Self {
         Self { own, reported: None }
     }
 
-    /// Whether its end was reported.
+    /// Returns whether its end was reported.
     pub fn has_ended(&self) -> bool {
         self.reported.is_some()
     }
 
-    /// Notes what a status says: the code of a container that has ended.
+    /// Records a status. `ended` is the code of a container that has ended.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// A description of what is wrong with the report.
     pub fn note(&mut self, ended: Option<i32>, fate: Fate) -> Result<(), String> {
         match (self.reported, ended) {
             (None, None) => Ok(()),
@@ -70,7 +70,7 @@ impl Ledger {
         if fate.unstarted || allowed.contains(&code) {
             return Ok(());
         }
-        Err(format!("exit code {code} was reported, where only {allowed:?} can be true ({fate:?})"))
+        Err(format!("exit code {code} was reported, but only {allowed:?} can be true ({fate:?})"))
     }
 }
 

@@ -1,7 +1,7 @@
-//! One Pod from its first call to its last, as kubelet would have it.
+//! Runs one Pod from its first call to its last, as kubelet would.
 //!
-//! A call may fail once something has been done to the Pod, or to its node while the call was made; in a Pod that
-//! nothing has happened to, each must succeed. What is reported of exit codes is held to the ledger either way.
+//! A call may fail once the Pod was harmed, or if its node was harmed during the call. In a Pod without harm, each call
+//! must succeed. The ledger checks all reported exit codes.
 
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -20,45 +20,45 @@ use crate::strike::{Scene, Striking};
 use crate::tally::{self, Tally};
 use crate::weather::Mark;
 
-/// The time in which a Pod must be removed: containerd waits for a shim that does not answer, and kubelet asks again.
+/// Time limit for the removal of a Pod. containerd waits for a shim that does not answer, and kubelet asks again.
 pub const REMOVAL: Duration = Duration::from_secs(90);
 
-/// In how much time after its end, or that of its shim, a container must be reported as ended.
+/// Time after its end, or that of its shim, within which a container must be reported as ended.
 const REPORTED: Duration = Duration::from_secs(45);
 
-/// Between two tries, and two looks.
+/// Wait between two attempts, and between two checks.
 const AGAIN: Duration = Duration::from_millis(200);
 const LOOK: Duration = Duration::from_millis(40);
 
-/// How often it is tried to stop a container before its Pod is stopped.
+/// Number of attempts to stop a container before its Pod is stopped.
 const STOPS: usize = 3;
 
-/// What a program is given to end by itself, which must be enough: what takes longer is killed.
+/// Time for a program to end by itself, which must be sufficient. After it, the program is killed.
 const GRACE: Duration = Duration::from_secs(30);
 
-/// The port of a guest that serves HTTP.
+/// Port of a guest that serves HTTP.
 const PORT: u16 = 8080;
 
-/// A command to execute, and the code with which it ends.
+/// A command to execute, and its exit code.
 const EXECUTED: (&[&str], i32) = (&["/bin/sh", "-c", "sleep 0.1; exit 6"], 6);
 
-/// The name of a Linux program that stays.
+/// Name of a Linux program that keeps running.
 const DAEMON: &str = "daemon";
 
-/// What an error says where containerd, after it was killed, stumbles over a snapshot's directory that it had made and
-/// not noted yet. With the next number it succeeds.
+/// Part of an error after containerd was killed: it fails on a snapshot's directory that it had made and not recorded.
+/// With the next number it succeeds.
 const AFTER_A_RESTART: &str = "snapshots/new-";
 
-/// The call that makes a Pod.
+/// Call that makes a Pod.
 pub const MAKING: &str = "RunPodSandbox";
 
-/// The call that changes nothing.
+/// Call that changes nothing.
 const LOOKING: &str = "ContainerStatus";
 
-/// The code of an executed command that was killed.
+/// Exit code of an executed command that was killed.
 const KILLED: i32 = 137;
 
-/// A Pod that is being run.
+/// A Pod that is running.
 pub struct Life<'a> {
     scene: Scene<'a>,
     plan: &'a Plan,
@@ -77,14 +77,14 @@ struct Member<'a> {
     ends_by_itself: bool,
     fate: Fate,
     started: Mark,
-    /// From when on it may have ended of itself or because it was asked to.
+    /// Since when it may have ended, by itself or because it was asked to.
     may_end_since: Mark,
 }
 
-/// Runs the Pod of that plan to its end, and returns its story.
+/// Runs the Pod of a plan to its end, and returns its story.
 ///
 /// # Errors
-/// containerd does not come back after it was killed.
+/// Fails if containerd does not come back after it was killed.
 pub fn live(scene: Scene<'_>, plan: &Plan, tally: &Tally) -> Result<Story> {
     let story = Story::new(format!("{plan:?}"));
     let striking = plan.strike.map(Striking::new);
@@ -106,7 +106,7 @@ pub fn live(scene: Scene<'_>, plan: &Plan, tally: &Tally) -> Result<Story> {
     struck.map(|()| story)
 }
 
-/// A thread that strikes.
+/// A thread that does the harm.
 type Blow<'scope> = thread::ScopedJoinHandle<'scope, Result<()>>;
 
 impl<'a> Life<'a> {
@@ -126,12 +126,12 @@ impl<'a> Life<'a> {
         self.during(Phase::Remove, scope, &mut blow, Self::remove);
         match blow.map(Blow::join) {
             Some(Ok(result)) => result,
-            Some(Err(_)) => bail!("the thread that strikes has panicked"),
+            Some(Err(_)) => bail!("the thread that does the harm has panicked"),
             None => Ok(()),
         }
     }
 
-    /// A part of its life. Who is to be struck in it is looked for as long as it lasts.
+    /// Runs a part of the Pod's life. As long as it lasts, its victim is looked for.
     fn during<'scope, T>(
         &mut self,
         phase: Phase,
@@ -182,7 +182,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// A container as the plan has it, once its image is there.
+    /// Returns a container of the plan, once its image is available.
     fn container(&mut self, name: &str, code: &str) -> Option<Container> {
         let node = self.scene.node;
         if self.plan.shape == Shape::Compiled {
@@ -222,8 +222,8 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Waits until the daemon takes SIGTERM, in a Pod that nothing has happened to. Not for what it says: on a full
-    /// disk containerd loses that.
+    /// Waits until the daemon handles SIGTERM, in a Pod without harm. It does not wait for output, because containerd
+    /// loses output on a full disk.
     fn until_ready(&self, daemon: usize) {
         let end = Instant::now() + REPORTED;
         let container = &self.containers[daemon].container;
@@ -261,7 +261,7 @@ impl<'a> Life<'a> {
                 (false, false) => self.stop_container(at),
             }
         }
-        // What still runs is killed by it.
+        // This kills what still runs.
         self.containers.iter_mut().for_each(|it| it.fate.killed |= !it.ledger.has_ended());
         self.call("StopPodSandbox", || pod.stop());
         for at in 0..self.containers.len() {
@@ -306,7 +306,7 @@ impl<'a> Life<'a> {
         let code = has_ended.then_some(state.status.exit_code);
         let struck = self.struck_fate();
         let member = &mut self.containers[at];
-        // Who was struck may have ended at any time.
+        // A container that was harmed may have ended at any time.
         let since = if struck.killed { member.started } else { member.may_end_since };
         member.fate.unwritten |= self.scene.weather.was_restarted_since(since);
         let fate = Fate {
@@ -325,17 +325,18 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// What the strike may have done to its containers.
+    /// Returns what the harm may have done to the containers.
     fn struck_fate(&self) -> Fate {
         Fate {
-            // A guest's process is built by itself, and the OCI runtime's last process becomes the program.
+            // A guest's process is built in that process itself, and the OCI runtime's last process becomes the
+            // program.
             killed: self.has_met(&[Victim::Container, Victim::Builder]),
             unwatched: self.has_met(&[Victim::Shim]),
             ..Fate::default()
         }
     }
 
-    /// Stops and removes whatever there is of the Pod, as often as it takes.
+    /// Stops and removes everything of the Pod. Tries again until that succeeds.
     fn remove(&mut self) {
         let (start, name) = (Instant::now(), self.plan.name());
         let cri = self.scene.node.cri.clone();
@@ -361,7 +362,7 @@ impl<'a> Life<'a> {
         }
     }
 
-    /// Makes a call. One that fails without an excuse, or does not answer, must not be.
+    /// Makes a call. It is a violation if the call fails without an excuse, or does not return.
     fn call<T>(&mut self, name: &'static str, call: impl FnOnce() -> Result<T>) -> Option<T> {
         let (mark, start) = (self.scene.weather.mark(), Instant::now());
         let result = call();
@@ -414,7 +415,7 @@ impl<'a> Life<'a> {
     }
 }
 
-/// The containers of a Pod: name, the code with which each ends, and whether it does so unasked.
+/// Returns the containers of a Pod: name, exit code, and whether each ends without being asked.
 fn members(plan: &Plan) -> Vec<(&'static str, i32, bool)> {
     let code = i32::from(plan.code);
     match plan.shape {
@@ -427,7 +428,8 @@ fn members(plan: &Plan) -> Vec<(&'static str, i32, bool)> {
     }
 }
 
-/// Has the next guest that is a file of its image compiled anew. Locks stay: somebody may hold them.
+/// Deletes compiled code, so that the next guest that is a file of its image is compiled anew. Locks stay, because
+/// another process may hold them.
 fn forget_code(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
         if entry.file_name() != "lock" {

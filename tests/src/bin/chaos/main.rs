@@ -1,17 +1,16 @@
-//! Runs many Pods on private containerds while processes are killed or stopped, the disk fills up and images are
-//! deleted, and looks at what must hold all the same:
+//! Runs many Pods on private containerds while it kills or stops processes, fills up the disk and deletes images. It
+//! checks that nevertheless:
 //!
 //! - every Pod can be removed, within a bounded time;
-//! - an exit code that was reported is the true one, and stays;
-//! - a Pod that nothing was done to comes through without a failed call;
-//! - no call stays without an answer;
+//! - a reported exit code is correct, and does not change;
+//! - a Pod without harm has no failed call;
+//! - every call returns;
 //! - nothing is left on the machine, and no log has a panic.
 //!
-//! To read in this order: [`plan`] has what happens to each Pod, decided by the seed alone; [`round`] is a node and the
-//! Pods that run on it; [`life`] takes one Pod from its first call to its last, and [`strike`] does the harm, to a
-//! process that [`victims`] finds, while [`weather`] is what befalls a whole node. [`ledger`] judges exit codes,
-//! [`story`] keeps what happened to one Pod, [`tally`] what happened in all; [`report`] prints it, and [`document`]
-//! writes `docs/reliability.md`.
+//! Read in this order: [`plan`] decides from the seed alone what happens to each Pod; [`round`] is a node and the Pods
+//! on it; [`life`] runs one Pod from its first call to its last; [`strike`] harms a process that [`victims`] finds;
+//! [`weather`] harms a whole node. [`ledger`] judges exit codes, [`story`] records what happened to one Pod, and
+//! [`tally`] what happened in all. [`report`] prints the result, and [`document`] writes `docs/reliability.md`.
 #![forbid(unsafe_code)]
 
 mod bundles;
@@ -52,7 +51,7 @@ fn run(options: &Options) -> Result<()> {
     for round in round::rounds(options, &containerds) {
         round.run(options, seed, &tally)?;
         if tally.violations() >= options.give_up_after {
-            println!("giving up after {} Pods that were not as they must be", tally.violations());
+            println!("giving up after {} Pods with violations", tally.violations());
             break;
         }
     }
@@ -63,6 +62,6 @@ fn run(options: &Options) -> Result<()> {
     }
     match summary.violations.len() {
         0 => Ok(()),
-        count => bail!("{count} of these must not be; `make chaos SEED={seed}` repeats the run"),
+        count => bail!("{count} violations; `make chaos SEED={seed}` repeats the run"),
     }
 }

@@ -1,10 +1,10 @@
-//! What the program is asked to do, on its command line.
+//! The command line.
 
 use clap::{Parser, ValueEnum};
 
 use crate::plan::Mode;
 
-/// A run of so many Pods is worth a page of the documentation.
+/// Number of Pods from which a run is documented.
 const DOCUMENTED: usize = 1000;
 
 /// Runs Pods on private containerds, kills what belongs to them, and checks that nothing is lost or left.
@@ -13,42 +13,42 @@ pub struct Options {
     /// Number of Pods in all.
     #[arg(long, default_value_t = 300)]
     pub pods: usize,
-    /// What decides which Pods run and what is done to them; without it a new one, which is printed.
+    /// Decides which Pods run and what is done to them; without it, a new one is chosen and printed.
     #[arg(long)]
     pub seed: Option<u64>,
-    /// What is done: one kind, or all of them, each to a share of the Pods.
+    /// The kind of harm; by default all kinds, each to a share of the Pods.
     #[arg(long, value_enum, default_value_t = Modes::All)]
     pub mode: Modes,
-    /// Runs only the Pod of that number, to repeat what a report tells of.
+    /// Runs only the Pod of that number, to repeat it.
     #[arg(long)]
     pub pod: Option<usize>,
-    /// Ends the run after so many Pods that were not as they must be.
+    /// Ends the run after this many Pods with violations.
     #[arg(long, default_value_t = 10)]
     pub give_up_after: usize,
 }
 
-/// One mode or all.
+/// One mode, or all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Modes {
-    /// Each of the others.
+    /// All modes.
     All,
-    /// Processes are killed.
+    /// Kills processes.
     Kill,
-    /// Processes are stopped, and go on or are killed after some time.
+    /// Stops processes, and continues or kills them after some time.
     Stop,
-    /// The disk that has all of containerd's files is full for some time.
+    /// Fills the disk that has all of containerd's files, for some time.
     Disk,
-    /// Images are deleted and imported again.
+    /// Deletes images and imports them again.
     Images,
 }
 
 impl Options {
-    /// Whether the run is one of those that `docs/reliability.md` tells of.
+    /// Returns whether the run is one for `docs/reliability.md`.
     pub fn is_worth_a_document(&self) -> bool {
         self.mode == Modes::All && self.pod.is_none() && self.pods >= DOCUMENTED
     }
 
-    /// The modes to run, and how many Pods each has.
+    /// Returns the modes to run, and the number of Pods of each.
     pub fn shares(&self) -> Vec<(Mode, usize)> {
         let only = |mode| vec![(mode, self.pods)];
         match self.mode {

@@ -1,9 +1,9 @@
-//! Panics and crashes in logs: of the shim and its children, and of containerd.
+//! Finds panics and crashes in logs of the shim, its children and containerd.
 
 use std::fs;
 use std::path::Path;
 
-/// What Rust and Go print when a program ends by a fault of its own.
+/// Texts that Rust and Go print when a program ends because of its own fault.
 const SIGNS: [&str; 6] = [
     "panicked at",
     "panic: ",
@@ -13,10 +13,10 @@ const SIGNS: [&str; 6] = [
     "memory allocation of",
 ];
 
-/// How much of a line is worth printing, in characters.
+/// Longest part of a line that is printed, in characters.
 const READABLE: usize = 400;
 
-/// The lines of the files below `folder` with such a sign, those whose name ends with `.log`.
+/// Returns the lines with such a text in the files below `folder` whose name ends with `.log`.
 pub fn below(folder: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).into_iter().flatten().flatten() {

@@ -1,10 +1,10 @@
-//! What each Pod is and what happens to it, decided by the seed and the Pod's number alone.
+//! Decides from the seed and the Pod's number alone what each Pod is and what happens to it.
 
 use std::time::Duration;
 
 use fastrand::Rng;
 
-/// What is done to the Pods of a round.
+/// The kind of harm to the Pods of a round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mode {
     /// Processes are killed.
@@ -18,7 +18,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// For people.
+    /// Returns the text for people.
     pub fn words(self) -> &'static str {
         match self {
             Self::Kill => "processes are killed",
@@ -32,26 +32,26 @@ impl Mode {
 /// A Pod, and what happens to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// The Pod's number in the run, which its name is made of.
+    /// Number of the Pod in the run. Its name contains the number.
     pub number: usize,
-    /// What runs in it.
+    /// Containers of the Pod.
     pub shape: Shape,
-    /// The code with which a command or program ends.
+    /// Exit code of a command or program.
     pub code: u8,
     /// Whether a command is executed in it while it runs.
     pub executes: bool,
-    /// How long it is left alone once it runs.
+    /// Time for which it runs without calls.
     pub dwell: Duration,
-    /// The harm.
+    /// Harm to one of its processes.
     pub strike: Option<Strike>,
 }
 
-/// What runs in a Pod.
+/// Containers of a Pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Shape {
     /// A guest that ends by itself.
     Command,
-    /// One whose code the node has lost, so that it is compiled anew.
+    /// A guest that ends by itself, whose code the node has lost, so that it is compiled anew.
     Compiled,
     /// A guest that serves HTTP.
     Server,
@@ -63,16 +63,16 @@ pub enum Shape {
     Pair,
 }
 
-/// One harm to one process.
+/// Harm to one process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Strike {
-    /// Whom.
+    /// The process.
     pub victim: Victim,
-    /// During which part of the Pod's life it is looked for.
+    /// Part of the Pod's life in which it is looked for.
     pub phase: Phase,
-    /// How long after it was found.
+    /// Time between finding and harming it.
     pub after: Duration,
-    /// With what.
+    /// The kind of harm.
     pub how: How,
 }
 
@@ -81,26 +81,27 @@ pub struct Strike {
 pub enum Victim {
     /// The process that serves containerd.
     Shim,
-    /// The one that all others are forked from.
+    /// The process from which all others are forked.
     Zygote,
     /// A process that carries out one request.
     Request,
-    /// A process between the request's and the container's: a guest's before it is ready, or the OCI runtime.
+    /// A process between the request process and the container: a guest's process before it is ready, or the OCI
+    /// runtime.
     Builder,
-    /// The process that compiles.
+    /// The compile worker.
     Compiler,
     /// The Pod's first process.
     Pause,
     /// A container's first process.
     Container,
-    /// A further process in a container.
+    /// An exec process.
     Executed,
     /// The node's containerd.
     Containerd,
 }
 
 impl Victim {
-    /// For people.
+    /// Returns the text for people.
     pub fn words(self) -> &'static str {
         match self {
             Self::Shim => "shim",
@@ -110,7 +111,7 @@ impl Victim {
             Self::Compiler => "compile worker",
             Self::Pause => "pause",
             Self::Container => "container",
-            Self::Executed => "executed process",
+            Self::Executed => "exec process",
             Self::Containerd => "containerd",
         }
     }
@@ -125,7 +126,7 @@ pub enum Phase {
     Start,
     /// ExecSync.
     Exec,
-    /// Nothing is asked of it.
+    /// No call is made.
     Running,
     /// StopContainer and StopPodSandbox.
     Stop,
@@ -133,21 +134,21 @@ pub enum Phase {
     Remove,
 }
 
-/// The harm that is done.
+/// The kind of harm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum How {
     /// SIGKILL.
     Kill,
-    /// SIGSTOP, and after that time SIGCONT.
+    /// SIGSTOP, and SIGCONT after that time.
     Pause(Duration),
-    /// SIGSTOP, and after that time SIGKILL.
+    /// SIGSTOP, and SIGKILL after that time.
     PauseAndKill(Duration),
 }
 
-/// Of so many Pods one is left alone: what happens to others must not harm it.
+/// One of this many Pods is not harmed. The harm to others must not affect it.
 const LEFT_ALONE: usize = 5;
 
-/// In which phases there is such a process, and how often it is chosen beside the others.
+/// The phases in which each victim exists, and its relative frequency.
 const VICTIMS: [(Victim, usize, &[Phase]); 9] = {
     use Phase::*;
     const ALL: &[Phase] = &[Sandbox, Start, Exec, Running, Stop, Remove];
@@ -160,19 +161,19 @@ const VICTIMS: [(Victim, usize, &[Phase]); 9] = {
         (Victim::Pause, 3, &[Sandbox, Start, Exec, Running, Stop]),
         (Victim::Container, 3, &[Start, Exec, Running, Stop]),
         (Victim::Executed, 2, &[Exec]),
-        // A restart takes a second, and every other Pod of the node along.
+        // A restart takes a second, and affects every other Pod of the node.
         (Victim::Containerd, 1, ALL),
     ]
 };
 
-/// Those that live for a few milliseconds: the blow follows at once.
+/// Processes that only live for a few milliseconds. They are harmed at once.
 const FLEETING: [Victim; 4] =
     [Victim::Request, Victim::Builder, Victim::Compiler, Victim::Executed];
 
 impl Plan {
-    /// What becomes of the Pod of that number.
+    /// Makes the plan of the Pod of that number.
     pub fn new(seed: u64, number: usize, mode: Mode) -> Self {
-        // An odd factor keeps neighbours apart.
+        // An odd factor separates the seeds of neighbours.
         let mut rng =
             Rng::with_seed(seed ^ (number as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let strike = match mode {
@@ -183,7 +184,7 @@ impl Plan {
         let shapes: &[Shape] = match strike {
             Some(Strike { victim: Victim::Compiler, .. }) => &[Shape::Compiled],
             Some(Strike { phase: Phase::Exec, .. }) => &[Shape::Daemon, Shape::Pair],
-            // What ends by itself may have ended before.
+            // A container that ends by itself may have ended before.
             Some(Strike { victim: Victim::Container, .. }) => {
                 &[Shape::Server, Shape::Daemon, Shape::Pair]
             }
@@ -193,7 +194,7 @@ impl Plan {
         Self {
             number,
             shape,
-            // Neither those that a shell has for its own errors nor those of signals.
+            // These codes are not used by a shell for its own errors, or for signals.
             code: rng.u8(0..120),
             executes: executes && shape.has_daemon(),
             dwell: Duration::from_millis(rng.u64(..150)),
@@ -201,13 +202,13 @@ impl Plan {
         }
     }
 
-    /// The Pod's name.
+    /// Returns the Pod's name.
     pub fn name(&self) -> String {
         format!("chaos-{}", self.number)
     }
 }
 
-/// Commands are the quickest, and the most.
+/// Shapes with their frequency. Commands are the quickest, so they are the most frequent.
 const ANY: [Shape; 7] = [
     Shape::Command,
     Shape::Command,
@@ -219,7 +220,7 @@ const ANY: [Shape; 7] = [
 ];
 
 impl Shape {
-    /// Whether there is a Linux program that stays, in which something can be executed.
+    /// Returns whether there is a Linux program that keeps running, in which a command can be executed.
     pub fn has_daemon(self) -> bool {
         matches!(self, Self::Daemon | Self::Pair)
     }
@@ -237,7 +238,8 @@ fn strike(rng: &mut Rng, mode: Mode) -> Strike {
         left -= candidate.1;
     }
     let (victim, _, phases) = chosen;
-    // More often soon than late: what is gone by then is looked for again, and may not come.
+    // Early harm is more frequent than late harm, because a process that is gone by then must be found again, and may
+    // not come back.
     let longest = if FLEETING.contains(&victim) { 25.0 } else { 150.0 };
     let after = Duration::from_secs_f64(longest * rng.f64().powi(2) / 1e3);
     Strike { victim, phase: phases[rng.usize(..phases.len())], after, how: how(rng, mode, victim) }

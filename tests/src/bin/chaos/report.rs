@@ -1,4 +1,4 @@
-//! What came out, for a terminal and for a document: the same tables.
+//! Formats the results as tables, for a terminal and for a document.
 
 use std::collections::BTreeSet;
 use std::fmt::Write;
@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use crate::tally::{Counts, Part, Summary};
 
-/// How many of the things that must not be are printed with their stories.
+/// Number of violations that are printed with their stories.
 const STORIES: usize = 5;
 
-/// The whole report.
+/// Returns the whole report.
 pub fn text(summary: &Summary) -> String {
     let mut text = String::new();
     let counts = &summary.counts;
@@ -20,7 +20,7 @@ pub fn text(summary: &Summary) -> String {
         let _ =
             writeln!(text, "{} things left of calls in which containerd was killed\n", counts.left);
     }
-    // Last, because some who keep a log keep its end.
+    // These come last, because some users only keep the end of a log.
     for (at, violation) in summary.violations.iter().enumerate() {
         let _ = writeln!(text, "** {}", violation.what);
         if at < STORIES {
@@ -32,19 +32,19 @@ pub fn text(summary: &Summary) -> String {
     let _ = write!(text, "seed {seed}: {pods} Pods in {seconds} s, ");
     let _ = match summary.violations.len() {
         0 => write!(text, "every one removed, no exit code lost, nothing left, no panic"),
-        count => write!(text, "{count} things that must not be"),
+        count => write!(text, "{count} violations"),
     };
     text
 }
 
-/// Rows of cells, the first row the heading.
+/// Rows of cells. The first row is the heading.
 pub type Table = Vec<Vec<String>>;
 
 fn row<const N: usize>(cells: [&str; N]) -> Vec<String> {
     cells.map(str::to_owned).to_vec()
 }
 
-/// Pods, and what befell whole nodes.
+/// Returns the number of Pods by mode, and the harm to whole nodes.
 pub fn pods(counts: &Counts) -> Table {
     let mut table = vec![row(["what was done", "Pods", "times"])];
     for (mode, pods) in &counts.pods {
@@ -55,9 +55,9 @@ pub fn pods(counts: &Counts) -> Table {
     table
 }
 
-/// Strikes by victim and part of the Pod's life.
+/// Returns the harm by victim and part of the Pod's life.
 pub fn strikes(counts: &Counts) -> Table {
-    let mut table = vec![row(["struck", "in creation", "running", "being stopped", "not met"])];
+    let mut table = vec![row(["victim", "in creation", "running", "being stopped", "not found"])];
     let met = counts.met.keys().map(|(victim, _)| *victim);
     let victims: BTreeSet<_> = met.chain(counts.missed.keys().copied()).collect();
     for victim in victims {
@@ -70,7 +70,7 @@ pub fn strikes(counts: &Counts) -> Table {
     table
 }
 
-/// Calls that failed, the most frequent first.
+/// Returns the calls that failed, the most frequent first.
 pub fn failures(counts: &Counts) -> Table {
     let mut failures: Vec<_> = counts.failures.iter().collect();
     failures.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -79,7 +79,7 @@ pub fn failures(counts: &Counts) -> Table {
     table
 }
 
-/// How long calls took.
+/// Returns the duration of calls.
 pub fn durations(counts: &Counts) -> Table {
     let mut table = vec![row(["call", "times", "median ms", "99 % ms", "longest ms"])];
     for (name, durations) in &counts.calls {
@@ -96,7 +96,7 @@ fn milliseconds(sorted: &[Duration], percent: usize) -> String {
     sorted.get(at).map_or(String::new(), |duration| duration.as_millis().to_string())
 }
 
-/// For a terminal.
+/// Formats a table for a terminal.
 fn aligned(table: &Table) -> String {
     let columns = table.first().map_or(0, Vec::len);
     let width = |column: usize| table.iter().map(|row| row[column].chars().count()).max();
@@ -110,7 +110,7 @@ fn aligned(table: &Table) -> String {
     text
 }
 
-/// For a document.
+/// Formats a table for a document.
 pub fn markdown(table: &Table) -> String {
     let mut text = String::new();
     for (at, row) in table.iter().enumerate() {

@@ -1,4 +1,4 @@
-//! A node and the Pods that run on it, some side by side, until nothing is left of them.
+//! Runs a node and its Pods, some at the same time, until nothing is left of them.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -21,22 +21,22 @@ use crate::strike::Scene;
 use crate::tally::Tally;
 use crate::weather::Weather;
 
-/// Pods at a time: more than a small machine has processors, so that they get in each other's way.
+/// Number of Pods at a time. It is larger than the number of processors of a small machine, so that they compete.
 const SIDE_BY_SIDE: usize = 6;
 
-/// Pods of one node: looking for what they have left takes longer with each.
+/// Largest number of Pods on one node, because the search for leftovers takes longer with each.
 const AT_MOST: usize = 400;
 
-/// How long a call may take. It is half of what kubelet waits, on a machine with other things to do.
+/// Time limit of a call. It is half of kubelet's, on a machine that does other work as well.
 const LIMIT: Duration = Duration::from_secs(60);
 
-/// The disk that fills up: a few times what the images take.
+/// Size of the disk that fills up: a few times that of the images.
 const DISK_BYTES: u64 = 256 << 20;
 
-/// The images that are deleted. The sandbox's own is pinned on a real node.
+/// Images that are deleted. A real node pins the sandbox's own image.
 const IMAGES: [&str; 4] = ["hello", "hello-c", "hello-http", "linux"];
 
-/// So many Pods on one node.
+/// A number of Pods on one node.
 #[derive(Debug)]
 pub struct Round {
     containerd: Containerd,
@@ -44,7 +44,7 @@ pub struct Round {
     pods: Range<usize>,
 }
 
-/// The rounds of a run. Processes are killed with each containerd there is, all else is done with the newest.
+/// Returns the rounds of a run. Processes are killed with each available containerd. All other rounds use the newest.
 pub fn rounds(options: &Options, containerds: &[Containerd]) -> Vec<Round> {
     let mut rounds = Vec::new();
     let mut first = 0;
@@ -71,10 +71,10 @@ fn newest(containerds: &[Containerd]) -> &[Containerd] {
 }
 
 impl Round {
-    /// Runs it.
+    /// Runs the round.
     ///
     /// # Errors
-    /// The node does not start, or containerd does not come back. What must not be of Pods is in the tally.
+    /// Fails if the node does not start, or if containerd does not come back. Violations by Pods are in the tally.
     pub fn run(&self, options: &Options, seed: u64, tally: &Tally) -> Result<()> {
         let (version, count) = (&self.containerd.version, self.pods.len());
         println!("{count} Pods with containerd {version}: {}", self.mode.words());
@@ -94,7 +94,7 @@ impl Round {
         for line in panics::below(node.folder()) {
             tally.violation(format!("a panic: {line}"), among(&stories, &bundles, &line));
         }
-        // Else what is left is left by those of which that is known.
+        // Otherwise, the leftovers belong to Pods whose violations are known.
         if is_well && let Err(error) = node.stop() {
             judge_left(&format!("{error:#}"), &stories, &bundles, tally);
         }
@@ -142,7 +142,7 @@ impl Round {
         self.pods.contains(&number).then_some(number)
     }
 
-    /// The thread that makes what befalls the whole node, where the mode has such.
+    /// Starts the thread that harms the whole node, if the mode has one.
     fn spells<'scope, 'env>(
         &self,
         scope: &'scope Scope<'scope, 'env>,
@@ -167,24 +167,24 @@ fn join<T>(thread: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("a thread of the run has panicked"))?
 }
 
-/// The stories of the Pods that a text mentions by an id.
+/// Returns the stories of the Pods whose ids a text mentions.
 fn among(stories: &[(Plan, Story)], bundles: &Bundles, text: &str) -> String {
     let pods = bundles.mentioned(text);
-    let told = stories.iter().filter(|(plan, _)| pods.contains(&plan.name()));
-    told.map(|(plan, story)| format!("{}:\n{}", plan.name(), story.text())).collect()
+    let mentioned = stories.iter().filter(|(plan, _)| pods.contains(&plan.name()));
+    mentioned.map(|(plan, story)| format!("{}:\n{}", plan.name(), story.text())).collect()
 }
 
-/// What containerd keeps of a call in the midst of which it was killed, and never of one that ended: a lease, which
-/// runs out, what that holds, and a bundle under the name that it has while it is removed.
+/// What containerd keeps of a call during which it was killed, and never of a call that ended: a lease, which expires;
+/// what the lease holds; and a bundle under the name that it has while it is removed.
 const OF_A_CUT_CALL: [&str; 4] =
     ["leases list", "snapshot in", "k8s.io/.", "file /run/containerd/s/"];
 
-/// Part of the path of a network namespace. containerd makes it before it saves that path, so that a containerd killed in
-/// between never removes it.
+/// Part of the path of a network namespace. containerd makes the namespace before it saves the path, so a containerd
+/// that is killed in between never removes it.
 const NETWORK_NAMESPACE: &str = "/netns/cni-";
 
-/// Judges what is left of a round, one thing a line. Where containerd was killed in the midst of a call, it knows
-/// nothing of what it had begun: what is left of such a Pod is counted, and no more.
+/// Judges what is left of a round, one thing per line. If containerd was killed during a call, it does not know what
+/// the call had begun. What is left of such a Pod is only counted.
 fn judge_left(left: &str, stories: &[(Plan, Story)], bundles: &Bundles, tally: &Tally) {
     let cut: Vec<_> = stories.iter().filter(|(_, story)| story.is_cut()).collect();
     let is_cut_in_making = cut.iter().any(|(_, story)| story.is_cut_in(life::MAKING));
@@ -195,7 +195,7 @@ fn judge_left(left: &str, stories: &[(Plan, Story)], bundles: &Bundles, tally: &
             || (!cut.is_empty() && OF_A_CUT_CALL.iter().any(|part| line.contains(part)))
             || (is_cut_in_making && line.contains(NETWORK_NAMESPACE))
     };
-    // The first line says that something is left; the cgroup above those of Pods is there as long as they are.
+    // The first line says that something is left. The cgroup above those of the Pods exists as long as they do.
     let things = left.lines().skip(1).map(str::trim);
     let is_parent = |line: &str| line.starts_with("cgroup ") && !cut.is_empty();
     let is_id = |line: &str| line.rsplit('/').next().is_some_and(|name| name.len() == 64);

@@ -1,18 +1,18 @@
-//! What happened to one Pod, with times, and whatever of it must not be.
+//! Records what happened to one Pod, with times and violations.
 
 use std::fmt::Write;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-/// The story of one Pod; written by its own thread and by the one that harms it.
+/// The story of one Pod. Its own thread and the one that harms it write it.
 #[derive(Debug)]
 pub struct Story {
     start: Instant,
-    told: Mutex<Told>,
+    record: Mutex<Record>,
 }
 
 #[derive(Debug, Default)]
-struct Told {
+struct Record {
     lines: Vec<String>,
     violations: Vec<String>,
     last_failure: String,
@@ -20,9 +20,9 @@ struct Told {
 }
 
 impl Story {
-    /// Begins with that line.
+    /// Makes a story that begins with that line.
     pub fn new(first: String) -> Self {
-        let story = Self { start: Instant::now(), told: Mutex::default() };
+        let story = Self { start: Instant::now(), record: Mutex::default() };
         story.note(&first);
         story
     }
@@ -30,50 +30,50 @@ impl Story {
     /// Adds a line.
     pub fn note(&self, what: &str) {
         let line = format!("{:>8.3} s  {what}", self.start.elapsed().as_secs_f64());
-        self.told().lines.push(line);
+        self.record().lines.push(line);
     }
 
-    /// Adds why a call failed, without repeating it where the last one that failed did so for the same reason.
+    /// Adds the reason why a call failed. If it is the same as for the last failed call, it is not repeated.
     pub fn failure(&self, error: &str) {
-        let is_new = std::mem::replace(&mut self.told().last_failure, error.into()) != error;
+        let is_new = std::mem::replace(&mut self.record().last_failure, error.into()) != error;
         self.note(&format!("failed: {}", if is_new { error } else { "as before" }));
     }
 
-    /// Adds something that must not be.
+    /// Adds a violation.
     pub fn violation(&self, what: &str) {
         self.note(&format!("** {what}"));
-        self.told().violations.push(what.to_owned());
+        self.record().violations.push(what.to_owned());
     }
 
-    /// Notes that containerd was killed during a call.
+    /// Records that containerd was killed during a call.
     pub fn cut(&self, call: &'static str) {
-        self.told().cut_calls.push(call);
+        self.record().cut_calls.push(call);
     }
 
-    /// Whether containerd was killed during a call.
+    /// Returns whether containerd was killed during a call.
     pub fn is_cut(&self) -> bool {
-        !self.told().cut_calls.is_empty()
+        !self.record().cut_calls.is_empty()
     }
 
-    /// Whether containerd was killed during a call of that name.
+    /// Returns whether containerd was killed during a call of that name.
     pub fn is_cut_in(&self, call: &str) -> bool {
-        self.told().cut_calls.contains(&call)
+        self.record().cut_calls.contains(&call)
     }
 
-    /// What must not be, so far.
+    /// Returns the violations so far.
     pub fn violations(&self) -> Vec<String> {
-        self.told().violations.clone()
+        self.record().violations.clone()
     }
 
-    /// All of it.
+    /// Returns the whole story.
     pub fn text(&self) -> String {
-        self.told().lines.iter().fold(String::new(), |mut text, line| {
+        self.record().lines.iter().fold(String::new(), |mut text, line| {
             let _ = writeln!(text, "  {line}");
             text
         })
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    fn record(&self) -> MutexGuard<'_, Record> {
+        self.record.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,4 +1,4 @@
-//! The harm to one process: it is looked for during a part of a Pod's life, and struck some time after it was found.
+//! Harms one process. It is looked for during a part of a Pod's life, and harmed some time after it was found.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
@@ -15,46 +15,46 @@ use crate::story::Story;
 use crate::victims::Search;
 use crate::weather::Weather;
 
-/// Between two looks. Most of the time of a look is reading /proc.
+/// Interval between two searches. A search mostly reads /proc.
 const INTERVAL: Duration = Duration::from_millis(1);
 
-/// Where it happens.
+/// The surroundings of a strike.
 #[derive(Debug, Clone, Copy)]
 pub struct Scene<'a> {
-    /// On which node.
+    /// The node.
     pub node: &'a Node,
-    /// Which Pod is which.
+    /// The ids of the Pods.
     pub bundles: &'a Bundles,
-    /// Who else may be struck by it.
+    /// The harm to the whole node.
     pub weather: &'a Weather,
 }
 
-/// A strike under way.
+/// A strike in progress.
 #[derive(Debug)]
 pub struct Striking {
-    /// What is to be done.
+    /// The planned strike.
     pub strike: Strike,
-    /// Set as soon as nobody is looked for any more.
+    /// Set as soon as the search ends.
     pub over: AtomicBool,
-    /// Set before anything is done.
+    /// Set before any harm is done.
     pub done: AtomicBool,
 }
 
 impl Striking {
-    /// One that is not begun.
+    /// Makes a strike that has not begun.
     pub fn new(strike: Strike) -> Self {
         Self { strike, over: AtomicBool::new(false), done: AtomicBool::new(false) }
     }
 
-    /// Whether it was carried out, or is about to be, on one of these.
+    /// Returns whether one of these victims was harmed, or is about to be.
     pub fn has_met(&self, victims: &[Victim]) -> bool {
         self.done.load(Ordering::SeqCst) && victims.contains(&self.strike.victim)
     }
 
-    /// Looks for the victim in the Pod of that name and strikes it. That it was not met is no error.
+    /// Looks for the victim in the Pod of that name and harms it. It is no error if the victim is not found.
     ///
     /// # Errors
-    /// containerd does not come back.
+    /// Fails if containerd does not come back.
     pub fn carry_out(&self, scene: Scene<'_>, pod: &str, story: &Story) -> Result<()> {
         let Strike { victim, after, how, .. } = self.strike;
         if victim == Victim::Containerd {
@@ -69,19 +69,19 @@ impl Striking {
                 continue;
             };
             sleep(after);
-            // A number may be another's by now.
+            // The pid may belong to another process by now.
             if process.begun() == Some(begun) {
                 self.done.store(true, Ordering::SeqCst);
                 at_process(victim, &process, begun, how, story);
                 return Ok(());
             }
         }
-        story.note(&format!("{victim:?} was not met"));
+        story.note(&format!("{victim:?} was not found"));
         Ok(())
     }
 }
 
-/// The victim, and when it was begun.
+/// Returns the victim, and its start time.
 fn find(search: &Search, bundles: &Bundles, pod: &str, victim: Victim) -> Option<(Process, u64)> {
     let process = search.find(victim, &bundles.sandbox(pod)?)?;
     let begun = process.begun()?;
@@ -91,7 +91,7 @@ fn find(search: &Search, bundles: &Bundles, pod: &str, victim: Victim) -> Option
 fn at_process(victim: Victim, process: &Process, begun: u64, how: How, story: &Story) {
     let send = |signal: Signal| {
         if process.begun() == Some(begun) {
-            // Gone in this very moment is gone.
+            // The process may have ended in this very moment.
             let sent = if process.kill(signal).is_ok() { "to" } else { "too late for" };
             story.note(&format!("{signal} {sent} {victim:?} {} ({})", process.pid, process.name));
         }
@@ -107,7 +107,7 @@ fn at_process(victim: Victim, process: &Process, begun: u64, how: How, story: &S
 }
 
 fn at_containerd(scene: Scene<'_>, how: How, story: &Story) -> Result<()> {
-    // Another Pod's strike may be under way: there is one containerd.
+    // Another Pod's strike may be in progress, and there is only one containerd.
     static ONE_AT_A_TIME: std::sync::Mutex<()> = std::sync::Mutex::new(());
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     match how {

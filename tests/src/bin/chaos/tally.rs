@@ -1,4 +1,4 @@
-//! What happened in all.
+//! Counts what happened in a run.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -7,72 +7,72 @@ use std::time::Duration;
 use crate::plan::{Mode, Phase, Plan, Strike, Victim};
 use crate::story::Story;
 
-/// Counted by all threads of a run.
+/// Counters of all threads of a run.
 #[derive(Debug, Default)]
 pub struct Tally(Mutex<Counts>);
 
-/// Everything that is counted.
+/// All counters.
 #[derive(Debug, Default, Clone)]
 pub struct Counts {
-    /// Pods by what was done to them.
+    /// Number of Pods by kind of harm.
     pub pods: BTreeMap<Mode, usize>,
-    /// How often whole nodes were struck.
+    /// Number of times that whole nodes were harmed.
     pub spells: BTreeMap<Mode, usize>,
-    /// By victim and part of the Pod's life, how often it was struck there.
+    /// Number of strikes by victim and part of the Pod's life.
     pub met: BTreeMap<(Victim, Part), usize>,
-    /// How often it was not there when it was looked for.
+    /// Number of times that a victim was not found.
     pub missed: BTreeMap<Victim, usize>,
-    /// How often calls failed, by message.
+    /// Number of failed calls, by message.
     pub failures: BTreeMap<String, usize>,
-    /// Things that were left of calls in the midst of which containerd was killed.
+    /// Number of things that were left of calls during which containerd was killed.
     pub left: usize,
-    /// How long calls took.
+    /// Durations of calls.
     pub calls: BTreeMap<&'static str, Vec<Duration>>,
-    /// What must not be.
+    /// Violations.
     pub violations: Vec<Violation>,
 }
 
-/// A Pod's life in three.
+/// Part of a Pod's life.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// Up to its containers' start.
+    /// Until its containers have started.
     Creation,
-    /// From there.
+    /// While they run.
     Running,
-    /// From the first call that is to stop it.
+    /// From the first call that should stop it.
     End,
 }
 
-/// Something that must not be, and what it is known by.
+/// A violation.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// In a line, or a few.
+    /// Description, in one line or a few.
     pub what: String,
-    /// The stories of the Pods that it concerns.
+    /// Stories of the Pods that it concerns.
     pub stories: String,
 }
 
-/// The counts of a run.
+/// The results of a run.
 #[derive(Debug)]
 pub struct Summary {
-    /// With which it can be repeated.
+    /// Seed with which the run can be repeated.
     pub seed: u64,
-    /// How long it took.
+    /// Duration of the run.
     pub took: Duration,
-    /// What was counted.
+    /// Counters.
     pub counts: Counts,
-    /// What must not be.
+    /// Violations.
     pub violations: Vec<Violation>,
 }
 
-/// Of a call's message no more than this is told apart, in characters.
+/// Longest part of a call's message that is distinguished, in characters.
 const READABLE: usize = 240;
 
-/// The name under which the time is kept that it took to remove a Pod, with all tries.
+/// Name under which the duration of a Pod's removal, with all attempts, is recorded.
 pub const REMOVAL: &str = "removal, with all tries";
 
 impl Tally {
-    /// A Pod has come to its end.
+    /// Records that a Pod has ended.
     pub fn ended(&self, plan: &Plan, story: &Story, containerd: &str) {
         let what = story.violations();
         if !what.is_empty() {
@@ -82,23 +82,23 @@ impl Tally {
         }
     }
 
-    /// A Pod of that mode is run.
+    /// Records that a Pod of that mode begins.
     pub fn begun(&self, mode: Mode) {
         *self.counts().pods.entry(mode).or_default() += 1;
     }
 
-    /// Something that must not be.
+    /// Records a violation.
     pub fn violation(&self, what: String, stories: String) {
         println!("** {}", what.lines().next().unwrap_or_default());
         self.counts().violations.push(Violation { what, stories });
     }
 
-    /// How many there are: one for each Pod, and one for each thing that is nobody's.
+    /// Returns the number of violations: one for each Pod, and one for each thing that belongs to no Pod.
     pub fn violations(&self) -> usize {
         self.counts().violations.len()
     }
 
-    /// A strike, which may have met nobody.
+    /// Records a strike, which may have found no victim.
     pub fn struck(&self, strike: &Strike, has_met: bool) {
         let mut counts = self.counts();
         match has_met {
@@ -107,27 +107,27 @@ impl Tally {
         }
     }
 
-    /// Whole nodes were struck so often.
+    /// Records how often whole nodes were harmed.
     pub fn spells(&self, mode: Mode, times: usize) {
         *self.counts().spells.entry(mode).or_default() += times;
     }
 
-    /// So many things were left of calls in the midst of which containerd was killed.
+    /// Records how many things were left of calls during which containerd was killed.
     pub fn left(&self, things: usize) {
         self.counts().left += things;
     }
 
-    /// A call took that long.
+    /// Records the duration of a call.
     pub fn call(&self, name: &'static str, took: Duration) {
         self.counts().calls.entry(name).or_default().push(took);
     }
 
-    /// A call failed with that message.
+    /// Records a failed call.
     pub fn failure(&self, error: &str) {
         *self.counts().failures.entry(normalised(error)).or_default() += 1;
     }
 
-    /// All of it.
+    /// Returns the results.
     pub fn summary(&self, seed: u64, took: Duration) -> Summary {
         let mut counts = self.counts().clone();
         let violations = std::mem::take(&mut counts.violations);
@@ -149,7 +149,7 @@ impl Part {
     }
 }
 
-/// A message without what differs from one to the next: ids, numbers, names of temporary folders.
+/// Removes the parts of a message that differ from one to the next: ids, numbers, names of temporary directories.
 fn normalised(message: &str) -> String {
     let mut text = String::new();
     let mut rest = message;
@@ -169,7 +169,7 @@ fn normalised(message: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(READABLE).collect()
 }
 
-/// Digits, and at least four hexadecimal ones where letters are among them.
+/// Returns whether a word consists of digits, or of at least four hexadecimal digits if it contains letters.
 fn is_number_or_id(word: &str) -> bool {
     let digits = word.bytes().filter(u8::is_ascii_digit).count();
     let is_hexadecimal = word.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,4 +1,4 @@
-//! Who is which process of a Pod.
+//! Finds the processes of a Pod by their kind.
 
 use std::collections::HashSet;
 
@@ -6,14 +6,14 @@ use tests::processes::{self, Process};
 
 use crate::plan::Victim;
 
-/// The name of the shim's serving process and, as the kernel cuts it, of each of its actions.
+/// Name of the shim's serving process and of each of its actions, as the kernel cuts it.
 const SHIM: &str = "containerd-shim";
 
-/// The name of the zygote, and of what it forks as long as that is nothing else.
+/// Name of the zygote, and of its forks until they become something else.
 const ZYGOTE: &str = "wasmtime-zygote";
 
-/// A search for processes of one Pod, quick enough for those that live for milliseconds: of what was there when it was
-/// begun, only the Pod's own is read again.
+/// A search for processes of one Pod. It is fast enough for processes that live for milliseconds, because of the
+/// processes that existed at its beginning it only reads the Pod's own again.
 #[derive(Debug)]
 pub struct Search {
     before: HashSet<i32>,
@@ -21,7 +21,7 @@ pub struct Search {
 }
 
 impl Search {
-    /// Begins one, for a Pod that may not be there yet.
+    /// Begins a search for a Pod that may not exist yet.
     pub fn begin(pod: Option<&str>) -> Self {
         let all = processes::all();
         let shim = pod.and_then(|pod| shim(&all, pod));
@@ -30,7 +30,7 @@ impl Search {
         Self { own: pids(&own), before: pids(&all).into_iter().collect() }
     }
 
-    /// The process of that kind that the Pod with this id has now.
+    /// Returns the process of that kind that the Pod with this id has now.
     pub fn find(&self, victim: Victim, pod: &str) -> Option<Process> {
         let own = self.own.iter().filter_map(|pid| Process::at(*pid));
         let processes: Vec<_> = own.chain(processes::all_but(&self.before)).collect();
@@ -38,7 +38,7 @@ impl Search {
     }
 }
 
-/// The process of that kind that the Pod with this id has, among these; `before` were there before it was executed.
+/// Returns the Pod's process of that kind, among these. `before` existed before it was executed.
 fn find(
     victim: Victim,
     pod: &str,
@@ -57,7 +57,7 @@ fn find(
         Victim::Shim => Some(shim),
         Victim::Zygote => zygote(),
         Victim::Request => requests.next(),
-        // Those that build are the request's children, and orphaned to the shim.
+        // Processes that build are children of the request process, or orphans that the shim has adopted.
         Victim::Builder => requests.flat_map(below).chain(below(shim)).find(|it| is_builder(it)),
         Victim::Compiler => zygote().and_then(|zygote| {
             let mut forked = below(zygote).chain(below(zygote).flat_map(below));
@@ -68,13 +68,13 @@ fn find(
         Victim::Executed => {
             below(shim).filter(is_made).find(|process| !before.contains(&process.pid))
         }
-        // Belongs to no Pod.
+        // containerd belongs to no Pod.
         Victim::Containerd => None,
     };
     found.cloned()
 }
 
-/// The process that serves the Pod: what it forks has the same command line.
+/// Returns the process that serves the Pod. Its forks have the same command line.
 fn shim<'a>(processes: &'a [Process], pod: &str) -> Option<&'a Process> {
     let serves = |process: &&Process| {
         let command = process.command.as_str();
@@ -101,7 +101,7 @@ mod test {
         Process { pid, parent, name: name.into(), command: command.into() }
     }
 
-    /// A Pod in the middle of a Create, beside another.
+    /// A Pod during a Create, beside another Pod.
     fn machine() -> Vec<Process> {
         vec![
             process(9, 1, SHIM, &format!("{COMMAND} start")),

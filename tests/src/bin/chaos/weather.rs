@@ -1,6 +1,6 @@
-//! What befalls a whole node: containerd is killed and started again, the disk is full, images are gone.
+//! Harms a whole node: kills and restarts containerd, fills the disk, deletes images.
 //!
-//! A call that such a thing overlaps may fail; whoever makes one takes a [`Mark`] before and asks afterwards.
+//! A call during which this happens may fail. A caller takes a [`Mark`] before the call and asks afterwards.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -14,7 +14,7 @@ use tests::Node;
 use tests::disk::Disk;
 use tests::processes::Process;
 
-/// How long anybody waits for calm: longer than containerd takes to start.
+/// Time limit for the wait for calm. It is longer than containerd takes to start.
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// The state of one node.
@@ -31,36 +31,36 @@ struct State {
     under_way: usize,
 }
 
-/// A moment.
+/// A point in time.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark(State);
 
-/// Something that lasts as long as this value.
+/// Harm that lasts as long as this value.
 #[derive(Debug)]
 struct Spell<'a>(&'a Weather);
 
 impl Weather {
-    /// Now.
+    /// Returns a mark of the present.
     pub fn mark(&self) -> Mark {
         Mark(*self.state())
     }
 
-    /// Whether anything was under way between that moment and now.
+    /// Returns whether any harm was in progress between the mark and now.
     pub fn was_bad_since(&self, mark: Mark) -> bool {
         mark.0.under_way > 0 || self.state().begun != mark.0.begun
     }
 
-    /// Whether containerd was killed since then.
+    /// Returns whether containerd was killed since the mark.
     pub fn was_restarted_since(&self, mark: Mark) -> bool {
         self.state().restarts != mark.0.restarts
     }
 
-    /// Whether containerd was ever killed.
+    /// Returns whether containerd was ever killed.
     pub fn was_ever_restarted(&self) -> bool {
         self.state().restarts > 0
     }
 
-    /// Waits until nothing is under way, for a bounded time.
+    /// Waits until no harm is in progress, with a time limit.
     pub fn wait_for_calm(&self) {
         let is_bad = |state: &mut State| state.under_way > 0;
         let waited = self.changed.wait_timeout_while(self.state(), PATIENCE, is_bad);
@@ -70,7 +70,7 @@ impl Weather {
     /// Kills containerd, and starts it again after that time.
     ///
     /// # Errors
-    /// It does not start.
+    /// Fails if it does not start.
     pub fn restart_containerd(&self, node: &Node, after: Duration) -> Result<()> {
         let _spell = self.begin();
         self.state().restarts += 1;
@@ -79,10 +79,10 @@ impl Weather {
         node.start_containerd().context("containerd does not start again")
     }
 
-    /// Stops containerd for that time. It is no excuse for a call: what it does not answer now, it answers later.
+    /// Stops containerd for that time. This is no excuse for a failed call, because containerd answers later.
     ///
     /// # Errors
-    /// There is no such process.
+    /// Fails if containerd does not run.
     pub fn pause_containerd(&self, node: &Node, lasts: Duration) -> Result<()> {
         let pid = node.daemon_pid().context("containerd does not run")?;
         let containerd = Process::at(pid).context("containerd has ended")?;
@@ -91,10 +91,10 @@ impl Weather {
         containerd.kill(Signal::SIGCONT)
     }
 
-    /// Fills the disk for some time, again and again until it is over; returns how often.
+    /// Fills the disk for some time, repeatedly until `over` is set. Returns how often.
     ///
     /// # Errors
-    /// It cannot be filled, or not emptied.
+    /// Fails if the disk cannot be filled or emptied.
     pub fn fill_disk(&self, disk: &Disk, mut rng: Rng, over: &AtomicBool) -> Result<usize> {
         let mut times = 0;
         while pass(&mut rng, 200..1200, over) {
@@ -108,10 +108,10 @@ impl Weather {
         Ok(times)
     }
 
-    /// Deletes an image and imports it again, again and again until it is over; returns how often.
+    /// Deletes an image and imports it again, repeatedly until `over` is set. Returns how often.
     ///
     /// # Errors
-    /// It cannot be deleted, or not imported.
+    /// Fails if the image cannot be deleted or imported.
     pub fn delete_images(
         &self,
         node: &Node,
@@ -150,7 +150,7 @@ impl Drop for Spell<'_> {
     }
 }
 
-/// Lets so many milliseconds pass; false as soon as it is over.
+/// Waits for a number of milliseconds. Returns false as soon as `over` is set.
 fn pass(rng: &mut Rng, milliseconds: std::ops::Range<u64>, over: &AtomicBool) -> bool {
     for _ in 0..rng.u64(milliseconds) / 10 {
         if over.load(Ordering::Relaxed) {

@@ -1,4 +1,4 @@
-//! `cluster up` and `cluster down`: a Kubernetes of one node that stays, with the shim of this build.
+//! `cluster up` and `cluster down`: starts and ends a Kubernetes of one node with the shim of this build.
 #![forbid(unsafe_code)]
 
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use tests::cluster::{Cluster, Left};
 use tests::containerd::{Containerd, repository};
 use tests::{Node, interrupt};
 
-/// The sample images, ready for Pods with `imagePullPolicy: Never`, and one that cannot run.
+/// Sample images, ready for Pods with `imagePullPolicy: Never`, and one that cannot run.
 const IMAGES: [&str; 6] = ["hello", "hello-http", "hello-c", "hello-p3", "linux", "unknown-import"];
 
 fn main() -> ExitCode {
@@ -26,9 +26,9 @@ fn up() -> Result<()> {
     if let Some(left) = Left::find(&record()) {
         if left.is_up() {
             println!("the cluster is up");
-            return tell(&left);
+            return print_usage(&left);
         }
-        println!("removing what is left of a cluster that has ended");
+        println!("removing the rest of a cluster that has ended");
         end(left)?;
     }
     let containerd = Containerd::available()?.pop().context("there is no containerd")?;
@@ -39,7 +39,7 @@ fn up() -> Result<()> {
     for image in IMAGES {
         println!("  image {}", cluster.node()?.image(image)?);
     }
-    tell(&cluster.leave(&record())?)
+    print_usage(&cluster.leave(&record())?)
 }
 
 fn down() -> Result<()> {
@@ -60,14 +60,14 @@ fn end(left: Left) -> Result<()> {
     Ok(())
 }
 
-fn tell(left: &Left) -> Result<()> {
+fn print_usage(left: &Left) -> Result<()> {
     let kubectl = repository().join("target/go/cluster/kubectl");
     println!("  export KUBECONFIG={}", left.kubeconfig().display());
     println!("  {} get nodes", kubectl.display());
     Ok(())
 }
 
-/// Where a cluster that stays is written down.
+/// Returns the path of the record of a running cluster.
 fn record() -> PathBuf {
     repository().join("target/cluster")
 }

@@ -1,4 +1,4 @@
-//! `docs/conformance.md`: what came out, for people.
+//! Writes `docs/conformance.md`, the results for people.
 
 use std::fmt::Write;
 use std::fs;
@@ -11,10 +11,10 @@ use tests::containerd::{Containerd, repository};
 use crate::reasons::{self, LEFT_OUT};
 use crate::report::{Outcome, State};
 
-/// The module that says which version of critest it is.
+/// The module with the version of critest.
 const MODULE: &str = include_str!("../../../critest/go.mod");
 
-/// Writes the document from the outcomes with both handlers.
+/// Writes the document from the results with both handlers.
 pub fn write(containerd: &Containerd, runc: &[Outcome], wasmtime: &[Outcome]) -> Result<()> {
     let folder = repository().join("docs");
     fs::create_dir_all(&folder)?;
@@ -23,7 +23,7 @@ pub fn write(containerd: &Containerd, runc: &[Outcome], wasmtime: &[Outcome]) ->
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }
 
-/// What was tested with what, in words.
+/// Describes what was tested.
 fn environment(containerd: &Containerd) -> Result<String> {
     let critest =
         MODULE.lines().find_map(|line| line.trim().strip_prefix("sigs.k8s.io/cri-tools v"));
@@ -65,7 +65,7 @@ fn text(environment: &str, runc: &[Outcome], wasmtime: &[Outcome]) -> Result<Str
     Ok(text)
 }
 
-/// A test's name, and what became of it with each handler.
+/// Name of a test, and its result with each handler.
 type Pair<'a> = (&'a str, Option<&'a Outcome>, Option<&'a Outcome>);
 
 fn pairs<'a>(runc: &'a [Outcome], wasmtime: &'a [Outcome]) -> Vec<Pair<'a>> {
@@ -100,13 +100,13 @@ fn cell(outcome: &Option<&Outcome>) -> String {
 const HEADER: &str = "\
 # Conformance
 
-Kubernetes' own tests of CRI, critest, with Linux containers: once with runc's shim and once with this one, on the
-same private containerd. `make critest` runs them again and writes this page.
+`make critest` runs Kubernetes' own tests of CRI, critest, with Linux containers: once with runc's shim and once with this one,
+on the same private containerd. It writes this page.
 
 Measured with ENVIRONMENT.
 
-The images that critest pulls are built from busybox, under the names it asks for, and come from a registry on
-loopback. What has the same reason with both handlers is the machine's or the harness's.
+The images that critest pulls are built from busybox, under the names that it asks for, and come from a registry on
+loopback. If a test has the same reason with both handlers, the cause is the machine or the harness.
 
 ";
 
@@ -118,7 +118,7 @@ const FAILED: &str = "
 const SKIPPED: &str = "
 ## Skipped by themselves
 
-A test that finds something it needs missing, on the machine or in what the runtime tells of itself, skips itself.
+A test skips itself if something that it needs is missing, on the machine or among the features that the runtime reports.
 
 ";
 

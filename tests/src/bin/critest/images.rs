@@ -1,4 +1,4 @@
-//! The images that critest asks for by name, made of busybox and stand-ins; `images/critest` has their files.
+//! Makes the images that critest asks for by name, from busybox and replacements. `images/critest` has their files.
 
 use std::path::Path;
 
@@ -7,7 +7,7 @@ use tests::containerd::{repository, wasm_image};
 use tests::registry::Registry;
 use tests::{Node, command};
 
-/// An image under all names it has, as path and tag, and how it is run: options of `wasm-image build`.
+/// An image with all its names, as path and tag, and its options for `wasm-image build`.
 struct Image {
     names: &'static [&'static str],
     options: &'static [&'static str],
@@ -79,7 +79,7 @@ const IMAGES: [Image; 15] = [
     },
 ];
 
-/// Makes all of them and puts them into the registry.
+/// Makes all images and pushes them to the registry.
 pub fn push(node: &Node, registry: &Registry) -> Result<()> {
     let archive = node.volume("archives")?.join("image.tar");
     for Image { names, options } in IMAGES {

@@ -1,5 +1,5 @@
 //! Runs critest, Kubernetes' tests of CRI, with runc's shim and with this one on the same containerd, and writes
-//! `docs/conformance.md` from what came out.
+//! `docs/conformance.md` from the results.
 #![forbid(unsafe_code)]
 
 mod document;
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
     interrupt::end(run())
 }
 
-/// With an argument only the tests whose names match it are run, and nothing is written.
+/// Runs the tests. With an argument, it only runs the tests whose names match, and writes nothing.
 fn run() -> Result<()> {
     let focus: Vec<_> = env::args().skip(1).map(|name| format!("--focus={name}")).collect();
     let left_out = LEFT_OUT.iter().map(|left| format!("--skip={}", left.name));

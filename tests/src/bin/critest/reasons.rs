@@ -1,12 +1,12 @@
-//! Why tests are left out, fail or skip themselves, where a person has looked into it.
+//! Reasons why tests are left out, fail or skip themselves, as far as a person has found them.
 
 use crate::report::Outcome;
 
-/// A test that is not run, by a part of its name, and why.
+/// A test that is not run, identified by a part of its name.
 pub struct LeftOut {
-    /// What ginkgo is given to skip it.
+    /// Part of the name that ginkgo gets to skip the test.
     pub name: &'static str,
-    /// For the reader of the document.
+    /// Reason for the reader of the document.
     pub reason: &'static str,
 }
 
@@ -27,20 +27,20 @@ pub const LEFT_OUT: [LeftOut; 3] = [
     },
 ];
 
-/// A known cause: a part of a test's name, a part of its message, and what is the matter.
+/// A known cause: part of a test's name, part of its message, and the explanation.
 struct Cause(&'static str, &'static str, &'static str);
 
-/// The first whose parts are there says it. An empty part is in everything.
+/// Known causes. The first one that matches is used. An empty part matches everything.
 const CAUSES: [Cause; 1] = [Cause(
     "UserNamespaces",
     "no runtime handler",
     "runc before 1.2 does not report that it can give mounts other ids, without which containerd offers no user namespaces",
 )];
 
-/// How much of an unknown message is worth a cell of a table, in characters.
+/// Longest part of an unknown message in a cell of a table, in characters.
 const READABLE: usize = 160;
 
-/// Why a test did not pass; the beginning of its own message, where nobody has looked yet.
+/// Returns why a test did not pass. If no cause is known, this is the beginning of its own message.
 pub fn of(outcome: &Outcome) -> String {
     let is_it =
         |cause: &&Cause| outcome.name.contains(cause.0) && outcome.message.contains(cause.1);
@@ -50,7 +50,7 @@ pub fn of(outcome: &Outcome) -> String {
     }
 }
 
-/// In one line, without what differs from run to run, fit for a table.
+/// Returns a message as one line for a table, without the parts that change from run to run.
 fn plain(message: &str) -> String {
     let is_plain = |word: &&str| !word.contains('/') && word.trim_matches('"').len() < 40;
     let words: Vec<_> = message.split_whitespace().filter(is_plain).collect();

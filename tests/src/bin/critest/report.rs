@@ -1,39 +1,39 @@
-//! ginkgo's report in JSON: what became of each test.
+//! Parses ginkgo's JSON report.
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// A test and what became of it.
+/// A test and its result.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outcome {
-    /// Its full name, from the outermost group inwards.
+    /// Full name, from the outermost group inwards.
     pub name: String,
-    /// How it ended.
+    /// Result.
     pub state: State,
-    /// Why it failed or was skipped, in the words of the test.
+    /// Message of the test about why it failed or was skipped.
     pub message: String,
 }
 
-/// How a test ended.
+/// Result of a test.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
-    /// As it should.
+    /// The test succeeded.
     Passed,
-    /// Not as it should, too late, or not at all.
+    /// The test failed, took too long, or did not run.
     Failed,
-    /// By its own decision, because something is not there.
+    /// The test skipped itself, because something is missing.
     Skipped,
 }
 
-/// The tests of a report, but for those that were filtered out.
+/// Returns the tests of a report, except those that were filtered out.
 pub fn parse(report: &[u8]) -> Result<Vec<Outcome>> {
     let report: Value = serde_json::from_slice(report).context("the report is not JSON")?;
-    let suites = report.as_array().context("the report is no list of suites")?;
+    let suites = report.as_array().context("the report is not a list of suites")?;
     let specs = suites.iter().filter_map(|suite| suite["SpecReports"].as_array()).flatten();
     let tests = specs.filter(|spec| spec["LeafNodeType"] == "It");
     let outcomes: Vec<_> = tests.filter_map(outcome).collect();
     if outcomes.is_empty() {
-        bail!("the report tells of no test");
+        bail!("the report contains no test");
     }
     Ok(outcomes)
 }
@@ -44,7 +44,7 @@ fn outcome(spec: &Value) -> Option<Outcome> {
     let message = spec["Failure"]["Message"].as_str().unwrap_or_default().to_owned();
     let state = match spec["State"].as_str()? {
         "passed" => State::Passed,
-        // Without a reason it was filtered out.
+        // A test without a reason was filtered out.
         "skipped" | "pending" if message.is_empty() => return None,
         "skipped" | "pending" => State::Skipped,
         _ => State::Failed,

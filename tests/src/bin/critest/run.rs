@@ -1,4 +1,4 @@
-//! One run of critest, in several processes of ginkgo, within bounds.
+//! Runs critest once, in several processes of ginkgo, with a time limit.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -12,19 +12,19 @@ use tests::containerd::repository;
 
 use crate::report::{self, Outcome};
 
-/// How many tests run side by side. They wait more than they work.
+/// Number of tests at the same time. They mostly wait.
 const SIDE_BY_SIDE: u32 = 4;
 
-/// How long a run may take, in minutes. After it ginkgo says which test was under way; a minute more, and all
-/// of it is killed.
+/// Time limit of a run, in minutes. At its end, ginkgo reports which test was running. A minute later, everything is
+/// killed.
 const LIMIT: u32 = 20;
 
-/// Where ginkgo's reports and output stay, for who wants to know more than the document says.
+/// Returns the directory of ginkgo's reports and output, which have more details than the document.
 fn reports() -> PathBuf {
     repository().join("target/critest")
 }
 
-/// What became of each test with that handler; `filters` are flags of ginkgo that say which tests these are.
+/// Returns the result of each test with that handler. `filters` are flags of ginkgo that select the tests.
 pub fn with_handler(node: &Node, handler: &str, filters: &[String]) -> Result<Vec<Outcome>> {
     let reports = reports();
     fs::create_dir_all(&reports)?;
@@ -35,7 +35,7 @@ pub fn with_handler(node: &Node, handler: &str, filters: &[String]) -> Result<Ve
     }
     let folder = node.volume(handler)?;
     let critest = program("critest")?;
-    // ginkgo knows a compiled suite by the end of its name.
+    // ginkgo recognises a compiled suite by the end of its name.
     let suite = folder.join("critest.test");
     symlink(critest, &suite)?;
     let mut command = Command::new("timeout");
@@ -59,7 +59,7 @@ pub fn with_handler(node: &Node, handler: &str, filters: &[String]) -> Result<Ve
     for name in PROXIES {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
-    // Its exit code only says whether all have passed, which the report says test by test.
+    // The exit code only tells whether all tests passed. The report has the result of each test.
     command.status().context("start ginkgo")?;
     remove_mounts(&folder)?;
     let text = fs::read(&report).with_context(|| {
@@ -71,11 +71,11 @@ pub fn with_handler(node: &Node, handler: &str, filters: &[String]) -> Result<Ve
 /// Variables that would send requests for a Pod elsewhere.
 const PROXIES: [&str; 3] = ["http_proxy", "https_proxy", "all_proxy"];
 
-/// A test that makes mounts for a container and then fails leaves them.
+/// Removes mounts that a test made for a container and left when it failed.
 fn remove_mounts(folder: &Path) -> Result<()> {
     let table = fs::read_to_string("/proc/self/mountinfo")?;
     let points = table.lines().filter_map(|line| line.split(' ').nth(4));
-    // The later lie in or on the earlier.
+    // Later mounts are inside or on top of earlier ones.
     for point in points.filter(|point| Path::new(point).starts_with(folder)).rev() {
         umount2(point, MntFlags::MNT_DETACH).with_context(|| format!("unmount {point}"))?;
     }
@@ -87,5 +87,5 @@ fn program(name: &str) -> Result<PathBuf> {
     let is_there = Path::exists(&program);
     is_there
         .then_some(program)
-        .with_context(|| format!("{name} is not there; `make critest` builds it"))
+        .with_context(|| format!("{name} does not exist; `make critest` builds it"))
 }

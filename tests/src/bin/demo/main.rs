@@ -1,7 +1,7 @@
-//! Shows what the shim does, step by step, on a private containerd that is gone afterwards.
+//! Shows what the shim does, step by step, on a private containerd that is removed afterwards.
 //!
-//! One Pod of RuntimeClass `wasmtime` with a Linux container, a WASI command and a WASI HTTP server;
-//! then what they said, what they occupy and how long their start took, all measured here and now.
+//! It runs one Pod of RuntimeClass `wasmtime` with a Linux container, a WASI command and a WASI HTTP server. Then it
+//! prints their output, their memory, and the duration of their start, all measured on this machine.
 #![forbid(unsafe_code)]
 
 mod measure;
@@ -14,7 +14,7 @@ use anyhow::{Context, Result, ensure};
 use tests::containerd::Containerd;
 use tests::{Container, Node, Pod, RunningContainer, RunningPod, interrupt};
 
-/// The port that a served guest listens on.
+/// Port on which a served guest listens.
 const PORT: u16 = 8080;
 
 fn main() -> ExitCode {
@@ -46,7 +46,7 @@ fn demonstrate() -> Result<()> {
     Ok(())
 }
 
-/// Starts the three containers and prints what comes from each; two of them go on.
+/// Starts the three containers and prints their output. Two of them continue to run.
 fn show_containers<'node>(
     node: &'node Node,
     pod: &RunningPod<'node>,

@@ -1,14 +1,14 @@
-//! Plain numbers: memory and threads of a Pod's processes, and the time a start takes.
+//! Measures memory and threads of a Pod's processes, and the duration of a start.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use tests::{Container, RunningContainer, RunningPod, command, processes};
 
-/// After which the shim has no thread left from what it did before.
+/// Time after which the shim has no thread left from earlier work.
 pub const SETTLES: Duration = Duration::from_secs(2);
 
-/// Prints a line for the shim and each process below it.
+/// Prints a line for the shim and for each process below it.
 pub fn print_processes(
     pod: &RunningPod<'_>,
     containers: &[(&str, &RunningContainer<'_>)],
@@ -28,8 +28,8 @@ pub fn print_processes(
     Ok(())
 }
 
-/// Runs the container and prints how long its creation took, and how long it was from the call of
-/// StartContainer until containerd wrote down its first line.
+/// Runs the container and prints the duration of its creation, and the time from the call of StartContainer until
+/// containerd wrote its first line.
 pub fn print_start(pod: &RunningPod<'_>, container: &Container, what: &str) -> Result<()> {
     let before_create = Instant::now();
     let container = pod.create(container)?;
@@ -49,7 +49,7 @@ pub fn print_start(pod: &RunningPod<'_>, container: &Container, what: &str) -> R
     Ok(())
 }
 
-/// A time of RFC 3339 as seconds since 1970.
+/// Parses a time of RFC 3339 as seconds since 1970.
 fn seconds(time: &str) -> Result<f64> {
     let text = command::run("date", [&format!("--date={time}"), "+%s.%N"])?.success()?.stdout;
     text.trim().parse().with_context(|| format!("date of {time}: {text}"))

@@ -1,4 +1,4 @@
-//! One form on one node: judged, pulled and run.
+//! Judges, pulls and runs one form on one node.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -13,22 +13,22 @@ use crate::HOST;
 use crate::forms::{Expected, Form};
 use crate::made::last_line;
 
-/// The command of containers whose image names none.
+/// Command of containers whose image names none.
 pub const COMMAND: &str = "/hello.wasm";
 
-/// What became of one attempt.
+/// Result of one attempt.
 #[derive(Debug, Clone)]
 pub enum Outcome {
-    /// It said what it should, or `inspect` says that it runs.
+    /// It printed what it should, or `inspect` says that it runs.
     Runs,
-    /// The error, or the reason that `inspect` gives.
+    /// The error, or the reason from `inspect`.
     Refused(String),
-    /// It could not be made: the tool is not here, or refuses.
+    /// The image could not be made: the tool is missing or fails.
     NotMade(String),
 }
 
 impl Outcome {
-    /// Whether it is as expected.
+    /// Returns whether the result is as expected.
     pub fn is(&self, expected: Expected) -> bool {
         match (self, expected) {
             (Outcome::Runs, Expected::Runs) => true,
@@ -37,7 +37,7 @@ impl Outcome {
         }
     }
 
-    /// That of an attempt.
+    /// Returns the result of an attempt.
     pub fn of(result: Result<()>) -> Self {
         match result {
             Ok(()) => Outcome::Runs,
@@ -56,10 +56,10 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// What became of a form on a node.
+/// Results of a form on a node.
 #[derive(Debug)]
 pub struct Attempt {
-    /// What `wasm-image inspect` says of a node with that containerd.
+    /// Answer of `wasm-image inspect` for a node with that containerd.
     pub inspect: Outcome,
     /// Pulled and run as kubelet does.
     pub cri: Outcome,
@@ -67,7 +67,7 @@ pub struct Attempt {
     pub ctr: Outcome,
 }
 
-/// Tries an image in each way, or says of each that it was not made.
+/// Tries an image in each way. If it was not made, each result says so.
 pub fn all(node: &Node, registry: &str, form: &Form, made: &Result<(), String>) -> Attempt {
     if let Err(why) = made {
         let not_made = || Outcome::NotMade(why.clone());
@@ -88,7 +88,7 @@ fn inspect(remote: &str, containerd: &str) -> Result<()> {
     Ok(())
 }
 
-/// Containers of one name would share a log.
+/// Number of the run, because containers of the same name would share a log.
 static RUNS: AtomicU32 = AtomicU32::new(0);
 
 fn by_cri(node: &Node, form: &Form) -> Result<()> {
@@ -109,7 +109,8 @@ fn by_cri(node: &Node, form: &Form) -> Result<()> {
     })();
     pod.stop()?;
     pod.remove()?;
-    // Of images with one config, such as artifacts with an empty one, containerd before 2.0 does not say which is asked for.
+    // containerd before 2.0 does not say which of several images with one config is requested, such as artifacts with
+    // an empty one.
     node.cri.remove_image(&image)?;
     ran
 }
@@ -117,7 +118,8 @@ fn by_cri(node: &Node, form: &Form) -> Result<()> {
 fn by_ctr(node: &Node, form: &Form, remote: &str) -> Result<()> {
     let platform = form.platform.map(|it| ["--platform", it]);
     let platform = platform.as_ref().map(<[&str; 2]>::as_slice).unwrap_or_default();
-    // That of 2 has another unpack what it pulls, for which a platform of wasm is none.
+    // By default, `ctr` of containerd 2 has the transfer service unpack what it pulls, and that service does not accept
+    // a platform of wasm.
     let local: &[&str] = if node.containerd.major == 1 { &[] } else { &["--local"] };
     let words = [&["images", "pull", "--plain-http"], local, platform, &[remote]].concat();
     let pulled = node.ctr.run("default", &words)?;
@@ -130,7 +132,7 @@ fn by_ctr(node: &Node, form: &Form, remote: &str) -> Result<()> {
     said(form, &done)
 }
 
-/// Whether the container printed its image's name and ended well.
+/// Checks that the container printed its image's name and succeeded.
 pub fn said(form: &Form, done: &Output) -> Result<()> {
     let Output { code, stdout, stderr, .. } = done;
     ensure!(*code == 0 && stdout == form.image, "exit code {code}: {stdout}{stderr}");

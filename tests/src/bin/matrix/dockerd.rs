@@ -1,4 +1,4 @@
-//! dockerd on a node's containerd, with its image store: what `docker run` makes of an image.
+//! Runs dockerd on a node's containerd, with its image store, to see what `docker run` does with an image.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -14,24 +14,24 @@ use tests::{Node, command};
 use crate::attempt::{COMMAND, Outcome, said};
 use crate::forms::Form;
 
-/// The daemon of one node. Whoever started it ends it, before the node.
+/// The daemon of one node. The caller that started it must end it before the node.
 pub struct Dockerd {
     folder: PathBuf,
     child: Child,
-    /// Whether another one is or was on the machine.
+    /// Whether another dockerd is or was on the machine.
     has_plugins: bool,
 }
 
-/// Where it looks for plugins, which it makes wherever its other files are.
+/// Directories in which it looks for plugins. It creates them wherever its other files are.
 const PLUGINS: [&str; 2] = ["/run/docker/plugins", "/run/docker"];
 
-/// Its programs, which `make matrix` builds.
+/// Returns a program that `make matrix` builds.
 fn program(name: &str) -> PathBuf {
     repository().join("target/go/moby").join(name)
 }
 
 impl Dockerd {
-    /// Starts it, with a socket and files in the node's folder.
+    /// Starts it with a socket and files in the node's directory.
     pub fn start(node: &Node) -> Result<Self> {
         let folder = node.folder().join("docker");
         fs::create_dir(&folder)?;
@@ -82,7 +82,7 @@ impl Dockerd {
         command::run(program("docker"), fixed.iter().chain(words))
     }
 
-    /// Ends it.
+    /// Ends the daemon.
     pub fn stop(mut self) -> Result<()> {
         kill(Pid::from_raw(self.child.id().try_into()?), Signal::SIGTERM)?;
         wait::until(SOON, "dockerd to end", || Ok(self.child.try_wait()?)).map(drop)
@@ -91,11 +91,11 @@ impl Dockerd {
 
 impl Drop for Dockerd {
     fn drop(&mut self) {
-        // One that has ended by itself is not there to be killed.
+        // A daemon that has ended by itself cannot be killed any more.
         let _ = self.child.kill();
         let _ = self.child.wait();
         if !self.has_plugins {
-            // What somebody uses is not empty, and stays.
+            // A directory that is in use is not empty, and stays.
             for folder in PLUGINS {
                 let _ = fs::remove_dir(folder);
             }

@@ -1,4 +1,4 @@
-//! `docs/images.md`: what came out, for people.
+//! Writes `docs/images.md`, the results for people.
 
 use std::fmt::Write;
 use std::fs;
@@ -12,7 +12,7 @@ use crate::attempt::Outcome;
 use crate::forms::Expected;
 use crate::{Compared, Row};
 
-/// Tools in Go: the module that says which version it is, and the line of that.
+/// Tools in Go, with the module that has their version, and the beginning of its line.
 const MODULES: [(&str, &str, &str); 8] = [
     ("oras", include_str!("../../../images/go.mod"), "oras.land/oras v"),
     ("crane", include_str!("../../../images/go.mod"), "github.com/google/go-containerregistry v"),
@@ -27,7 +27,7 @@ const MODULES: [(&str, &str, &str); 8] = [
 /// Tools of the distribution.
 const PACKAGES: [&str; 3] = ["skopeo", "buildah", "podman"];
 
-/// How much of an error that was not expected is shown, in characters.
+/// Longest part of an unexpected error that is shown, in characters.
 const SHOWN: usize = 160;
 
 /// Writes the document.
@@ -37,7 +37,7 @@ pub fn write(versions: &[String], rows: &[Row]) -> Result<()> {
     fs::write(&file, text).with_context(|| format!("write {}", file.display()))
 }
 
-/// Which tools, a line for each place that they are from.
+/// Returns the tools, with one line for each source.
 fn tools() -> Result<String> {
     let mut modules = Vec::new();
     for (tool, module, beginning) in MODULES {
@@ -51,7 +51,7 @@ fn tools() -> Result<String> {
     Ok(format!("- {}\n- {}\n- {wkg}", modules.join(", "), packages.join(", ")))
 }
 
-/// A program and the version that it says it has.
+/// Returns the name and version that a program reports.
 fn said(program: &Path) -> String {
     let name = program.file_name().unwrap_or_default().display();
     let said = command::run(program, ["--version"]).map(|it| it.stdout).unwrap_or_default();
@@ -77,7 +77,7 @@ fn text(tools: &str, versions: &[String], rows: &[Row]) -> Result<String> {
     Ok(text)
 }
 
-/// What came out on each containerd; those in a row that agree are put together.
+/// Returns the result on each containerd. Equal neighbours are combined.
 fn cell(versions: &[String], compared: Compared<'_>) -> String {
     let mut parts: Vec<(Vec<&str>, String)> = Vec::new();
     for (version, (expected, seen)) in versions.iter().zip(compared) {
@@ -99,7 +99,7 @@ fn cell(versions: &[String], compared: Compared<'_>) -> String {
     }
 }
 
-/// The first two numbers of a version.
+/// Returns the first two numbers of a version.
 fn short(version: &str) -> String {
     version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
@@ -117,34 +117,35 @@ fn words(expected: Expected, seen: &Outcome) -> String {
 const HEADER: &str = "\
 # Images of other tools
 
-What the tools that people build and move images with make of a guest, and what becomes of it: pulled from a registry
-and run as kubelet does (CRI), by `ctr` and by `docker run`, and what `wasm-image inspect --containerd` says before.
-`make matrix` tries all of it again and writes this page. A cell says what was expected and seen; where the two differ, it
-is in bold. Where the versions of containerd differ, a cell has a line for each.
+This page shows the images that other tools make from a guest, and what happens to each when it is pulled from a registry and run:
+as kubelet does (CRI), by `ctr`, and by `docker run`. It also shows what `wasm-image inspect --containerd` predicts. `make matrix` tries all of
+this and writes this page. A cell has the result that was expected and seen. If the two differ, the cell is in bold. If the versions of
+containerd differ, the cell has a line for each.
 
 Tried on containerd VERSIONS, with
 
 TOOLS
 
-from a registry on loopback (Debian's docker-registry, which has no list of referrers). dockerd is on the newest
-containerd, and has its images there. What its users have to know:
+from a registry on loopback (Debian's docker-registry, which has no list of referrers). dockerd runs on the newest
+containerd and keeps its images there. Users should know:
 
-- containerd 1.6 takes no image of wasm layers alone, and its `ctr` none with one: they are counted among those to unpack.
-- containerd 2.1 and later take of an index no image for a lesser platform, such as linux/386 on linux/amd64.
-- containerd 2.3 and later unpack no files for a platform of wasm; `wasm-image convert` makes such an image one for the node.
-- buildx puts an attestation beside an image, which makes an index of it: of one for wasi/wasm alone, CRI takes nothing.
-- `ctr` and `docker` have to be told a platform of wasm (`--platform`). `ctr` knows no artifacts; dockerd runs them, with a
+- containerd 1.6 refuses an image whose layers are all wasm, and its `ctr` refuses an image with any wasm layer, because it counts them
+  among the layers that it must unpack.
+- containerd 2.1 and later take no image of an index for a compatible platform, such as linux/386 on linux/amd64.
+- containerd 2.3 and later unpack no files for a platform of wasm. `wasm-image convert` converts such an image into one for the node.
+- buildx stores an attestation beside an image, which makes the image an index. CRI takes nothing from an index for wasi/wasm alone.
+- `ctr` and `docker` need `--platform` for a platform of wasm. `ctr` does not support artifacts. dockerd runs them, with a
   command.
-- Where an image is of Docker's media types, compressed by zstd, containerd before 2.0 does not unpack it.
-- Before 2.0, containerd does not say which of two images with one config a Pod asks for, such as two artifacts with the
-  empty config: where a node has both, neither is run.
+- containerd before 2.0 does not unpack an image with Docker's media types that is compressed with zstd.
+- containerd before 2.0 does not say which of several images with the same config a Pod asks for, such as two artifacts with the
+  empty config. If a node has both, neither runs.
 
 ";
 
 const COMMANDS: &str = "
 ## How each was made
 
-`$IMAGE` is the image's repository, `hello.wasm` a module of WASI 0.1 that says the image's name. `Dockerfile` is `FROM
-scratch`, `COPY hello.wasm /`, `ENTRYPOINT [\"/hello.wasm\"]`. The tools are told to speak HTTP; `buildctl` and `buildx`
-have a BuildKit of their own.
+`$IMAGE` is the image's repository. `hello.wasm` is a module of WASI 0.1 that prints the image's name. `Dockerfile` contains
+`FROM scratch`, `COPY hello.wasm /` and `ENTRYPOINT [\"/hello.wasm\"]`. The tools are configured to use HTTP. `buildctl` and
+`buildx` use a BuildKit of their own.
 ";

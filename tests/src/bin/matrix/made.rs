@@ -1,4 +1,4 @@
-//! The images, made by their tools: all in one registry, from which every node pulls.
+//! Makes the images with their tools, all in one registry from which every node pulls.
 
 use std::fs;
 use std::path::Path;
@@ -9,7 +9,7 @@ use tests::containerd::{repository, wasm_image};
 
 use crate::forms::Form;
 
-/// The guest of a form, which says the image's name: that of another would be noticed.
+/// Guest of a form. It prints the image's name, so that another image's guest would be noticed.
 const GUEST: &str = r#"(module
     (import "wasi_snapshot_preview1" "fd_write"
         (func $write (param i32 i32 i32 i32) (result i32)))
@@ -19,16 +19,17 @@ const GUEST: &str = r#"(module
     (func (export "_start")
         (drop (call $write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 8)))))"#;
 
-/// What builders make an image of.
+/// Dockerfile for tools that build.
 const DOCKERFILE: &str = "FROM scratch\nCOPY hello.wasm /\nENTRYPOINT [\"/hello.wasm\"]\n";
 
-/// Where tools are below `target`, beside those that the system has.
+/// Directories of tools below `target`. Other tools are the system's.
 const TOOLS: [&str; 4] = ["go/images", "go/buildkit", "go/cosign", "tools/wkg/bin"];
 
-/// How long making one image may take, in seconds.
+/// Time limit for making one image, in seconds.
 const LIMIT: &str = "60";
 
-/// Runs the lines that make it, in a folder of its own below `folder` with the guest, `hello.wasm`, and a `Dockerfile`.
+/// Runs the commands of a form, in a directory of its own below `folder` that has the guest, `hello.wasm`, and a
+/// `Dockerfile`.
 pub fn make(folder: &Path, registry: &str, form: &Form) -> Result<()> {
     let folder = folder.join(form.image);
     fs::create_dir(&folder)?;
@@ -60,13 +61,13 @@ pub fn make(folder: &Path, registry: &str, form: &Form) -> Result<()> {
     }
 }
 
-/// The line in which most programs say why they fail.
+/// Returns the line in which most programs report why they fail.
 pub fn last_line(text: &str) -> &str {
     text.lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default()
 }
 
-/// What the lines of all forms may use: each tool as it reaches a registry without TLS, and works without a daemon that is
-/// there already.
+/// Functions for the commands of all forms. With them, each tool reaches a registry without TLS, and works without a
+/// running daemon.
 const PREPARATION: &str = r#"
 tool=WASM_IMAGE
 wasm_image() { case $1 in build | convert) command "$tool" "$@" --plain-http ;; *) command "$tool" "$@" ;; esac; }

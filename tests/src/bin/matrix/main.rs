@@ -1,8 +1,9 @@
-//! Tries images that other tools make, in all forms that a guest comes in, on each containerd there is: pulled and run by
-//! CRI, by `ctr` and by dockerd, and judged by `wasm-image inspect`. Writes `docs/images.md` from what came out, and fails
-//! when something is not as expected.
+//! Tries images that other tools make, in all forms of a guest, on each available containerd. Each image is pulled and
+//! run with CRI, `ctr` and dockerd, and judged by `wasm-image inspect`. The program writes `docs/images.md` from the
+//! results, and fails if a result is unexpected.
 //!
-//! [`forms`] is the table of images, [`made`] makes them, [`attempt`] and [`dockerd`] try one, [`document`] writes.
+//! [`forms`] is the table of images, [`made`] makes them, [`attempt`] and [`dockerd`] try one, and [`document`] writes
+//! the results.
 #![forbid(unsafe_code)]
 
 mod attempt;
@@ -23,23 +24,23 @@ use attempt::{Attempt, Outcome};
 use dockerd::Dockerd;
 use forms::{Expected, Form, release};
 
-/// The registry's name for the nodes.
+/// Name of the registry for the nodes.
 const HOST: &str = "registry.tests";
 
-/// A form, and what became of it.
+/// A form and its results.
 struct Row {
     form: &'static Form,
     made: Result<(), String>,
-    /// On each containerd.
+    /// Results on each containerd.
     attempts: Vec<Attempt>,
     dockerd: Option<Outcome>,
 }
 
-/// What was expected and what was seen, for each containerd.
+/// Expected and actual result for each containerd.
 type Compared<'a> = Vec<(Expected, &'a Outcome)>;
 
 impl Row {
-    /// What was expected of each way to run the image and what was seen, for each containerd; dockerd has one alone.
+    /// Returns the expected and actual results of each way to run the image, for each containerd. dockerd has only one.
     pub fn compared<'a>(&'a self, versions: &[String]) -> [(&'static str, Compared<'a>); 4] {
         let form = self.form;
         let tried = || versions.iter().map(|it| release(it)).zip(&self.attempts);
@@ -56,7 +57,7 @@ fn main() -> ExitCode {
     interrupt::end(run())
 }
 
-/// With arguments only the forms whose names begin so are tried, and nothing is written.
+/// Runs the matrix. With arguments, it only tries the forms whose names begin with one of them, and writes nothing.
 fn run() -> Result<()> {
     let wanted: Vec<_> = env::args().skip(1).collect();
     let is_wanted = |form: &&Form| {
@@ -116,12 +117,12 @@ fn on_node(
     node.stop()
 }
 
-/// What is not as expected, a line each.
+/// Returns the unexpected results, one line each.
 fn surprises(versions: &[String], rows: &[Row]) -> Vec<String> {
     let mut found = Vec::new();
     for row in rows {
         for (what, cells) in row.compared(versions) {
-            // dockerd is on the last one alone.
+            // dockerd only runs on the last containerd.
             let versions = &versions[versions.len() - cells.len()..];
             for ((expected, seen), version) in cells.into_iter().zip(versions) {
                 if !seen.is(expected) {

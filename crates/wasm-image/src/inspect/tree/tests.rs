@@ -1,4 +1,4 @@
-//! Layers on each other.
+//! Tests of layers that are applied to each other.
 
 use std::io::Write;
 
@@ -9,8 +9,8 @@ use super::*;
 
 const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 
-/// The entries of a layer: folders end in a slash, links are `from -> to`, hard links `from => to`, and what an ordinary
-/// file has in it stands beside its path.
+/// The entries of a layer. Directories end in a slash, links are `from -> to`, hard links are `from => to`, and the
+/// content of an ordinary file stands beside its path.
 type Entries<'a> = &'a [(&'a str, &'a str)];
 
 fn tar_of(entries: Entries<'_>) -> Vec<u8> {
@@ -36,26 +36,26 @@ fn tar_of(entries: Entries<'_>) -> Vec<u8> {
     tar.into_inner().unwrap()
 }
 
-/// A tree of layers, the lowest first, and the folder that has them.
+/// Makes a tree of layers, the lowest first, and the directory that has them.
 fn tree(layers: &[Entries<'_>]) -> (tempfile::TempDir, Tree) {
     let tars: Vec<_> = layers.iter().map(|entries| (TAR, tar_of(entries))).collect();
-    tree_of(&tars).map(|(folder, tree)| (folder, tree.unwrap())).unwrap()
+    tree_of(&tars).map(|(directory, tree)| (directory, tree.unwrap())).unwrap()
 }
 
 fn tree_of(layers: &[(&str, Vec<u8>)]) -> Result<(tempfile::TempDir, Result<Tree>)> {
-    let folder = tempfile::tempdir()?;
+    let directory = tempfile::tempdir()?;
     let mut found = Vec::new();
     for (count, (media_type, bytes)) in layers.iter().enumerate() {
-        let path = folder.path().join(count.to_string());
+        let path = directory.path().join(count.to_string());
         std::fs::write(&path, bytes)?;
         let digest: Sha256Digest = "0".repeat(64).parse()?;
         let descriptor = Descriptor::new(MediaType::from(*media_type), bytes.len() as u64, digest);
         found.push(Layer::new(&descriptor, path, "the image"));
     }
-    Ok((folder, Tree::of(found)))
+    Ok((directory, Tree::of(found)))
 }
 
-/// What is at a path of these layers: the text of a file, or what it is in its place.
+/// Returns what exists at a path of these layers: the text of a file, or the kind of anything else.
 fn at(path: &str, layers: &[Entries<'_>]) -> String {
     let (_folder, tree) = tree(layers);
     match tree.look(Path::new(path)) {
@@ -134,7 +134,7 @@ fn an_entry_is_put_where_the_links_of_its_own_layer_lead() {
     let own: Entries<'_> = &[("usr/lib/", ""), ("lib -> usr/lib", ""), ("lib/app.wasm", "through")];
     assert_eq!(at("/usr/lib/app.wasm", &[own]), "through");
     assert_eq!(at("/lib/app.wasm", &[own]), "through");
-    // A folder takes the place of a link below it.
+    // A directory replaces a link below it.
     let (below, above) = own.split_at(2);
     assert_eq!(at("/usr/lib/app.wasm", &[below, above]), "nothing");
     assert_eq!(at("/lib/app.wasm", &[below, above]), "through");
@@ -143,7 +143,7 @@ fn an_entry_is_put_where_the_links_of_its_own_layer_lead() {
 #[test]
 fn what_is_no_file_is_named() {
     assert_eq!(at("/opt/app", &[BELOW]), "a directory");
-    // Folders need no entry of their own.
+    // Directories need no entry of their own.
     assert_eq!(at("/opt", &[&[("opt/app/a.wasm", "")]]), "a directory");
     assert_eq!(at("/opt/app/a.wasm/more", &[BELOW]), "nothing");
 }
@@ -161,7 +161,7 @@ fn layers_are_read_as_they_are_compressed() {
         ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".into(), &gzip),
         (format!("{docker}.gzip"), &gzip),
         (format!("{docker}.zstd"), &zstd),
-        // Docker's plain type says nothing of the compression.
+        // Docker's plain media type does not tell the compression.
         (docker.into(), &gzip),
         (docker.into(), &tar),
     ] {

@@ -1,12 +1,12 @@
-//! Images that BuildKit makes, by buildx or by its own client.
+//! Images that BuildKit makes, with buildx or its own client.
 
 use super::Expected::{self, Refused, Runs};
 use super::{COUNTS, Form, NOT_UNPACKED, ORDINARY};
 
-/// Before 2.0, containerd does not know Docker's media type of a layer compressed by zstd.
+/// Before 2.0, containerd does not know Docker's media type of a layer compressed with zstd.
 const NOT_KNOWN: Expected = Refused("does not know layers of type");
 
-/// It is one to be unpacked for 1.6, which cannot.
+/// containerd 1.6 would have to unpack the layer, but cannot.
 const NO_PROCESSOR: Expected = Refused("no processor for media-type");
 
 pub static FORMS: [Form; 9] = [

@@ -1,7 +1,7 @@
-//! The images: which tool makes them in which form, and what is expected of them.
+//! Defines the images: the tool and form of each, and what is expected of it.
 //!
-//! What containerd does with a form is its own; what is expected is what its users have to know. `own` has those of
-//! `wasm-image`, `others` those of tools that need no daemon, `buildkit` those of BuildKit.
+//! containerd decides what happens to a form. The expectations are what its users should know. `own` has the images of
+//! `wasm-image`, `others` those of tools that need no daemon, and `buildkit` those of BuildKit.
 
 mod buildkit;
 mod others;
@@ -9,12 +9,12 @@ mod own;
 
 use std::fmt;
 
-/// What should become of an attempt.
+/// Expected result of an attempt.
 #[derive(Clone, Copy, Debug)]
 pub enum Expected {
     /// It runs.
     Runs,
-    /// It is refused with these words.
+    /// It is refused with this text.
     Refused(&'static str),
 }
 
@@ -27,54 +27,55 @@ impl fmt::Display for Expected {
     }
 }
 
-/// Releases of containerd of which something else is expected than of the one before.
+/// Releases of containerd whose expectations differ from those of the release before.
 const RELEASES: [(u32, u32); 4] = [(1, 6), (1, 7), (2, 1), (2, 3)];
 
-/// What is expected of each of [`RELEASES`].
+/// Expectations for each of [`RELEASES`].
 type ByRelease = [Expected; RELEASES.len()];
 
-/// Which of [`RELEASES`] a version is of, such as `2.2.9`; the first for one that is older than all of them.
+/// Returns the index in [`RELEASES`] for a version such as `2.2.9`. A version that is older than all of them gets the
+/// first.
 pub fn release(version: &str) -> usize {
     let mut numbers = version.split('.').map(|it| it.parse().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     RELEASES.iter().rposition(|it| *it <= version).unwrap_or(0)
 }
 
-/// An image.
+/// An image in one form.
 pub struct Form {
-    /// Its repository in the registry.
+    /// Repository in the registry.
     pub image: &'static str,
     /// The tool that makes it.
     pub tool: &'static str,
-    /// In which form, in words.
+    /// Description of the form.
     pub form: &'static str,
-    /// The lines of shell that make it, as `$IMAGE:1`.
+    /// Shell commands that make it as `$IMAGE:1`.
     pub make: &'static str,
-    /// Whether its Pod has to give a `command`.
+    /// Whether its Pod must give a `command`.
     pub needs_command: bool,
-    /// The platform that `ctr` and `docker` are told.
+    /// Platform option for `ctr` and `docker`.
     pub platform: Option<&'static str>,
-    /// What `wasm-image inspect` should say of a node with that containerd.
+    /// Expected answer of `wasm-image inspect` for a node with that containerd.
     pub inspect: ByRelease,
-    /// What CRI should do.
+    /// Expected result with CRI.
     pub cri: ByRelease,
-    /// What `ctr` should do.
+    /// Expected result with `ctr`.
     pub ctr: ByRelease,
-    /// What dockerd should do, with the newest containerd.
+    /// Expected result with dockerd, on the newest containerd.
     pub dockerd: Expected,
 }
 
 use Expected::{Refused, Runs};
 
-/// All of them.
+/// Returns all forms.
 pub fn all() -> impl Iterator<Item = &'static Form> {
     own::FORMS.iter().chain(&others::FORMS).chain(&buildkit::FORMS)
 }
 
-/// containerd 1.6 counts a wasm layer as one that it has to unpack.
+/// containerd 1.6 counts a wasm layer among the layers that it must unpack.
 const COUNTS: Expected = Refused("mismatched image rootfs");
 
-/// An ordinary image for the node: it runs everywhere. Others say what differs.
+/// An ordinary image for the node, which runs everywhere. Other forms change some of its fields.
 const ORDINARY: Form = Form {
     image: "",
     tool: "",
@@ -96,7 +97,7 @@ const LAYER: Form = Form {
     ..ORDINARY
 };
 
-/// `ctr` knows no config but an image's.
+/// `ctr` only knows configs of images.
 const UNKNOWN_CONFIG: Expected = Refused("unknown image config media type");
 
 /// An artifact.

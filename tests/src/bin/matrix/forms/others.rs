@@ -142,7 +142,7 @@ wkg oci push --insecure "$REGISTRY" "$IMAGE:1" again.wasm"#,
     },
 ];
 
-/// The files of an artifact are counted, and its config has none; since 2.1, CRI's containerd leaves them alone.
+/// The files of an artifact count, but its config lists none. Since 2.1, containerd ignores them when CRI pulls.
 const FILES: Form = Form {
     inspect: [Refused("its config is of type"), Refused("its config is of type"), Runs, Runs],
     cri: [COUNTS, COUNTS, Runs, Runs],

@@ -24,7 +24,7 @@ pub static FORMS: [Form; 12] = [
         tool: "wasm-image",
         form: "wasm layer and ordinary layer",
         make: r#"wasm_image build hello.wasm --file hello.wasm:/data/hello -t "$IMAGE:1" --push"#,
-        // CRI's own unpacker has something to do, and passes over the rest.
+        // CRI's own unpacker has a layer to unpack, and ignores the rest.
         inspect: [Runs; 4],
         cri: [Runs; 4],
         ..LAYER
@@ -98,14 +98,14 @@ wasm_image convert "$IMAGE:0" -t "$IMAGE:1" --push"#,
         tool: "wasm-image",
         form: "index of linux/386 and linux/s390x, on a node of linux/amd64",
         make: r#"wasm_image build --file hello.wasm:/hello.wasm --entrypoint /hello.wasm --platform linux/386,linux/s390x -t "$IMAGE:1" --push"#,
-        // By the transfer service, CRI gets the images for the very platform alone.
+        // With the transfer service, CRI only gets images for exactly the node's platform.
         inspect: [Runs, Runs, NO_PLATFORM, NO_PLATFORM],
         cri: [Runs, Runs, Refused("not found"), Refused("not found")],
-        // It gets the images for the very platform, and unpacks those for a lesser one.
+        // `ctr` gets images for exactly the node's platform, but unpacks those for a compatible one.
         ctr: [Refused("not found"); 4],
         ..ORDINARY
     },
 ];
 
-/// Of an index.
+/// Refusal of an index without the node's platform.
 const NO_PLATFORM: super::Expected = Refused("takes no image of the index");
