@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! listen → accept → threads → connection (HTTP/1.1 or h2c) → service → instances → response
+//!             │        └ idle: connections between two requests, on the first thread
 //!             └ SIGTERM, SIGINT: stop accepting, let connections finish their requests, exit 0;
 //!                                a second one ends the process at once
 //! ```
@@ -35,6 +36,7 @@ mod connection;
 pub mod errors;
 mod event_loop;
 mod head;
+mod idle;
 mod instances;
 mod listen;
 mod metrics;
@@ -151,7 +153,7 @@ pub fn serve(
         let (settings, observer, spans) = (plan.http.clone(), observer.clone(), spans.clone());
         (event_loop, Service { handlers, settings, room: room.clone(), observer, spans })
     };
-    let threads = Threads::new((0..handlers.len()).map(service), live);
+    let threads = Threads::new((0..handlers.len()).map(service), live, tokio.handle().clone());
     let served = tokio.block_on(async {
         if let Some(profiled) = profiled {
             tokio::spawn(async {
