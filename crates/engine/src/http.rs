@@ -45,7 +45,6 @@ pub mod outgoing;
 mod response;
 pub mod roots;
 mod service;
-pub mod settings;
 mod share;
 pub mod spans;
 mod streams;
@@ -92,7 +91,7 @@ impl Loaded {
             }
             Err(error) => one_line(&error),
         };
-        let (serving, component) = match Serving::pooled(plan.http.instances(), code) {
+        let (serving, component) = match Serving::pooled(instances::at_most(&plan.http), code) {
             Ok(pooled) => pooled,
             Err(error) => {
                 // Of code that is for slots this tells nothing, of other code the first does.
@@ -141,7 +140,7 @@ pub fn serve(
     let handler =
         |event_loop: Arc<EventLoop>| (event_loop.clone(), ProxyHandler::new(guest.on(event_loop)));
     let handlers: Vec<_> = [first].into_iter().chain(others).map(handler).collect();
-    let room = plan.http.instances() as usize * instances::at_a_time(&plan);
+    let room = instances::at_most(&plan.http) as usize * instances::at_a_time(&plan);
     let room = Room::new(room);
     let service = |thread| {
         let mut handlers = handlers.clone();

@@ -11,13 +11,13 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
+use plan::HttpSettings;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 
 use super::idle::Idle;
-use super::settings::HttpSettings;
 use super::threads::Threads;
-use super::{listen, wire};
+use super::{instances, listen, wire};
 use crate::report::tell;
 
 /// Pause after accept(2) failed, in which other connections may end.
@@ -163,7 +163,7 @@ impl Spare {
 /// Limit of connections: that of the settings, lowered if RLIMIT_NOFILE would not leave enough for the guest.
 fn connections(settings: &HttpSettings) -> u32 {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    let connections = within(descriptors, settings.instances(), settings.connections);
+    let connections = within(descriptors, instances::at_most(settings), settings.connections);
     if connections < settings.connections {
         tell(&format!(
             "note: at most {connections} connections at a time and not {}, as http-max-connections says or by default: the \

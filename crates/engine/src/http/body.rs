@@ -8,12 +8,12 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use plan::HttpSettings;
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::client::Unread;
 use super::errors;
-use super::settings::HttpSettings;
 
 /// Why a request's body ended that is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
