@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! listen → accept → threads → connection (HTTP/1.1 or h2c) → service → instances → response
+//!             │        └ idle: connections between two requests, on the first thread
 //!             └ SIGTERM, SIGINT: stop accepting, let connections finish their requests, exit 0;
 //!                                a second one ends the process at once
 //! ```
@@ -35,6 +36,7 @@ mod connection;
 pub mod errors;
 mod event_loop;
 mod head;
+mod idle;
 mod instances;
 mod listen;
 mod metrics;
@@ -43,7 +45,6 @@ pub mod outgoing;
 mod response;
 pub mod roots;
 mod service;
-pub mod settings;
 mod share;
 pub mod spans;
 mod streams;
@@ -90,7 +91,7 @@ impl Loaded {
             }
             Err(error) => one_line(&error),
         };
-        let (serving, component) = match Serving::pooled(plan.http.instances(), code) {
+        let (serving, component) = match Serving::pooled(instances::at_most(&plan.http), code) {
             Ok(pooled) => pooled,
             Err(error) => {
                 // Of code that is for slots this tells nothing, of other code the first does.
@@ -139,7 +140,7 @@ pub fn serve(
     let handler =
         |event_loop: Arc<EventLoop>| (event_loop.clone(), ProxyHandler::new(guest.on(event_loop)));
     let handlers: Vec<_> = [first].into_iter().chain(others).map(handler).collect();
-    let room = plan.http.instances() as usize * instances::at_a_time(&plan);
+    let room = instances::at_most(&plan.http) as usize * instances::at_a_time(&plan);
     let room = Room::new(room);
     let service = |thread| {
         let mut handlers = handlers.clone();
@@ -151,7 +152,7 @@ pub fn serve(
         let (settings, observer, spans) = (plan.http.clone(), observer.clone(), spans.clone());
         (event_loop, Service { handlers, settings, room: room.clone(), observer, spans })
     };
-    let threads = Threads::new((0..handlers.len()).map(service), live);
+    let threads = Threads::new((0..handlers.len()).map(service), live, tokio.handle().clone());
     let served = tokio.block_on(async {
         if let Some(profiled) = profiled {
             tokio::spawn(async {

@@ -2,10 +2,11 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use plan::exit_code::{CANNOT_RUN, TRAPPED};
 use wasmtime::{ThrownException, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
-use crate::{CANNOT_RUN, Error, TRAPPED, host_calls, output};
+use crate::{Error, host_calls, output};
 
 /// An error and its causes on one line, for Create's error.
 pub fn one_line(error: &wasmtime::Error) -> String {

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use engine::HttpSettings;
+use plan::HttpSettings;
 use provided::{CONFIG, CORE_DUMP, KEYVALUE, OF_POD, PREFIX, PREINIT, SettingError};
 
 /// The annotations that are for this runtime.

@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use engine::World;
+use plan::World;
 use tokio::task::JoinHandle;
 
 use crate::errors::Error;

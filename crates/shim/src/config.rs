@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use engine::{HttpSettings, Remains};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+use plan::{FailureArtifacts, HttpSettings};
 use provided::SettingError;
 use sandbox::Members;
 
@@ -125,12 +125,12 @@ impl ContainerConfig {
         self.annotations.preinit
     }
 
-    /// Where a guest that fails leaves what.
-    pub fn remains(&self) -> Remains {
+    /// Where the failure artifacts of its guest go.
+    pub fn artifacts(&self) -> FailureArtifacts {
         let message = Path::new(TERMINATION_MESSAGE);
         let has_message = self.mounts().iter().any(|mount| mount.destination() == message);
         let core_dump = self.annotations.core_dump.clone();
-        Remains { message: has_message.then(|| message.to_owned()), core_dump }
+        FailureArtifacts { message: has_message.then(|| message.to_owned()), core_dump }
     }
 
     /// Where its guest's configuration is, in place of its environment.
@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn what_a_failure_leaves_is_said_by_a_mount_and_an_annotation() {
         let config = annotated(r#""wasmtime.shim/coredump": "/dumps""#).expect("parses");
-        let remains = config.remains();
-        assert_eq!(remains.message.as_deref(), Some(Path::new("/dev/termination-log")));
-        assert_eq!(remains.core_dump.as_deref(), Some(Path::new("/dumps")));
+        let artifacts = config.artifacts();
+        assert_eq!(artifacts.message.as_deref(), Some(Path::new("/dev/termination-log")));
+        assert_eq!(artifacts.core_dump.as_deref(), Some(Path::new("/dumps")));
     }
 
     #[test]

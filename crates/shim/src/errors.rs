@@ -68,12 +68,9 @@ pub enum Error {
         "cannot create the container of {0}: its caller is gone, or has asked for its deletion"
     )]
     GivenUp(String),
-    /// An annotation of the Pod, or a variable of containerd's environment.
+    /// An annotation of the Pod, or a variable of the container's or of containerd's environment.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// The args, env or settings of a guest.
-    #[error(transparent)]
-    Plan(#[from] engine::Error),
     /// The container's stdio.
     #[error(transparent)]
     Stdio(#[from] stdio::Error),
@@ -129,7 +126,6 @@ impl Error {
             | Error::Options(_)
             | Error::Image(_)
             | Error::Guest(_)
-            | Error::Plan(_)
             | Error::Process(_)
             | Error::NoSuchFile(_)
             | Error::Resources(_)

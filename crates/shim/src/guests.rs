@@ -9,7 +9,9 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
-use engine::{Given, Layer, Plan, Runtime, World};
+use engine::{Given, Layer, Runtime};
+use plan::exit_code::CANNOT_RUN;
+use plan::{Plan, World};
 use sandbox::{Guests, Reply, Request, SingleThread, Zygote, environment, unwritable};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -234,7 +236,7 @@ fn run(
         (Err(error), _) | (_, Err(error)) => error,
     };
     eprintln!("error: {failure}");
-    engine::CANNOT_RUN
+    CANNOT_RUN
 }
 
 /// Gives back what a server needs no more when it waits: called on its first thread, also of the stack.

@@ -32,7 +32,7 @@ pub fn send(pod: &RunningPod, text: &str) -> Result<TcpStream> {
 }
 
 /// What arrives, up to that text.
-fn read_to(stream: &mut TcpStream, end: &str) -> Result<String> {
+pub fn read_to(stream: &mut TcpStream, end: &str) -> Result<String> {
     let (mut text, mut byte) = (String::new(), [0]);
     while !text.ends_with(end) {
         ensure!(stream.read(&mut byte)? == 1, "{text:?} was all");

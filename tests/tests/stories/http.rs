@@ -58,8 +58,12 @@ fn a_server_that_nobody_asks_has_one_thread_and_others_come_back_with_a_connecti
                 Ok((process.threads()? == 1).then_some(()))
             })
         };
+        // As a proxy keeps it open.
+        let mut open = clients::connect(&pod, "127.0.0.1")?;
+        open.set_read_timeout(Some(SOON))?;
         for _ in 0..2 {
-            pod.http_get(PORT, "/")?;
+            open.write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nhello\n")?;
+            clients::read_to(&mut open, "hello\n")?;
             assert!(process.threads()? > 1);
             is_alone()?;
             let switches = || fs::read_to_string(format!("/proc/{}/status", process.pid));

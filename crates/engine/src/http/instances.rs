@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use plan::HttpSettings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, StoreContextMut};
@@ -21,7 +22,7 @@ use super::response::{EndedInstance, Exchange};
 use super::tracing::Trace;
 use crate::report::{self, tell};
 use crate::state::{Shared, State};
-use crate::{Plan, World, host_calls, interfaces};
+use crate::{Plan, World, artifacts, host_calls, interfaces, memory};
 
 /// How long an instance that may serve further requests waits for one.
 const IDLE: Duration = Duration::from_secs(5);
@@ -38,6 +39,11 @@ pub fn at_a_time(plan: &Plan) -> usize {
         World::HttpService03 => AT_A_TIME_03.min(plan.http.requests(plan.world) as usize),
         _ => 1,
     }
+}
+
+/// The instances that there may be at a time.
+pub fn at_most(settings: &HttpSettings) -> u32 {
+    settings.instances(memory::for_guests())
 }
 
 /// Says whether a failure of the instance has been told: by then the instance has ended.
@@ -106,7 +112,7 @@ impl Guest {
             _ => ProxyPre::P2(wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre)?),
         };
         let engine = serving.engine.clone();
-        let free = Arc::new(Semaphore::new(plan.http.instances() as usize));
+        let free = Arc::new(Semaphore::new(at_most(&plan.http) as usize));
         let requests = plan.http.requests(plan.world) as usize;
         let (pre, clock) = (Arc::new(pre), Arc::new(clock));
         Ok(Guest { engine, plan, shared, pre, clock, free, requests, metrics, event_loop })
@@ -302,7 +308,7 @@ impl WorkerState for Served {
     fn drop(&self, mut store: Store<State>, result: wasmtime::Result<()>) {
         if let Err(error) = &result {
             tell(&report::text(error));
-            self.plan.leave_core_dump(&mut store, error);
+            artifacts::leave_core_dump(&self.plan, &mut store, error);
         }
         self.end(store);
         if let Some(metrics) = &self.metrics {

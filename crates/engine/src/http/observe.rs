@@ -10,11 +10,11 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use opentelemetry_sdk::trace::Span;
+use plan::HttpSettings;
 use serde::Serialize;
 
 use super::metrics::Metrics;
 use super::response::CutBy;
-use super::settings::HttpSettings;
 use super::spans;
 use super::tracing::Trace;
 use crate::output::tell_on_stdout;

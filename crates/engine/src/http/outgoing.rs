@@ -18,7 +18,7 @@ use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::body::Patient;
+use super::body::TimeoutBody;
 use super::errors;
 use super::roots::Roots;
 use super::tracing::Trace;
@@ -206,7 +206,7 @@ fn with_patience(
     let patience = options.between_bytes_timeout.unwrap_or(STEP);
     let response = answer.map_err(|error| errors::of_sending(&error))?;
     let error = errors::of_response_body;
-    Ok(response.map(|body| Patient::new(body, patience, error).boxed_unsync()))
+    Ok(response.map(|body| TimeoutBody::new(body, patience, error).boxed_unsync()))
 }
 
 /// The body of a request that a guest sends. It breaks off if its instance ends first: a closed stream of 0.3 does not show

@@ -9,19 +9,19 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Scheme;
 use hyper::{Request, Response, StatusCode, Version};
+use plan::HttpSettings;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
 use super::body::{self, Ended};
-use super::client::Client;
+use super::client::{Client, Unread};
 use super::event_loop::{EventLoop, elsewhere};
 use super::head::{self, Unfit};
 use super::instances::{Asked, Busy, Guest};
 use super::observe::{Observed, Observer};
 use super::response::{Asking, Exchange, Origin, ResponseBody};
-use super::settings::HttpSettings;
 use super::share::Room;
 use super::spans::Spans;
 use super::tracing::Trace;
@@ -108,7 +108,8 @@ pub async fn respond(
 ) -> Result<Response<WasiBody>, Infallible> {
     let settings = &service.settings;
     let (method, version) = (request.method().clone(), request.version());
-    let asking = Asking { method, version, client: client.clone() };
+    let asking = Asking { method, version, client: client.open() };
+    let unread = (!request.body().is_end_stream()).then(|| Unread::new(&client));
     let settled = head::settle(&mut request, client.local, settings.head);
     let span = service.spans.as_ref().map(|spans| spans.begin(&mut request, client.address));
     let trace = Trace::of(request.headers());
@@ -118,7 +119,7 @@ pub async fn respond(
     let answer = match settled {
         Err(unfit) => Err(Refusal::Unfit(unfit)),
         Ok(()) if request.body().size_hint().lower() > settings.body => Err(Refusal::TooLarge),
-        Ok(()) => ask(&service, &client, request, trace, observed.as_ref()).await,
+        Ok(()) => ask(&service, &client, request, unread, trace, observed.as_ref()).await,
     };
     let (mut response, origin) = match answer {
         Ok((response, origin)) => (response, Some(origin)),
@@ -134,13 +135,14 @@ async fn ask(
     service: &Service,
     client: &Client,
     request: Request<Incoming>,
+    unread: Option<Unread>,
     trace: Option<Trace>,
     observed: Option<&Observed>,
 ) -> Result<(Response<WasiBody>, Origin), Refusal> {
     let settings = &service.settings;
     let share = service.room.share(client.requests.as_ref()).ok_or(Refusal::Busy)?;
     let (parts, body) = request.into_parts();
-    let (body, request_ended) = body::bounded(body, settings);
+    let (body, request_ended) = body::bounded(body, unread, settings);
     let request = Request::from_parts(parts, body);
     let (method, uri) = (request.method().clone(), request.uri().clone());
     let (told, ended) = oneshot::channel();

@@ -20,6 +20,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use plan::TELEMETRY;
 use tokio::runtime::Handle;
 
 use super::metrics::known_method;
@@ -28,9 +29,6 @@ use super::response::CutBy;
 use super::tracing;
 use crate::Plan;
 use crate::report::tell;
-
-/// What all variables of OpenTelemetry begin with.
-pub const PREFIX: &str = "OTEL_";
 
 /// The one protocol there is here, and the default of the specification.
 const PROTOCOL: &str = "http/protobuf";
@@ -57,7 +55,7 @@ impl Spans {
     /// None where the environment does not ask for them, or asks for what there is not, which is told.
     pub fn new(plan: &Plan, outgoing: Arc<Outgoing>, tokio: &Handle) -> Option<Spans> {
         let set = |name: &str| {
-            let value = plan.variable(&format!("{PREFIX}{name}"))?;
+            let value = plan.variable(&format!("{TELEMETRY}{name}"))?;
             Some(value).filter(|value| !value.is_empty())
         };
         set("EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("EXPORTER_OTLP_ENDPOINT"))?;

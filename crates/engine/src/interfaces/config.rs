@@ -1,5 +1,6 @@
 //! `wasi:config`: values by key, from the container's environment, or from the directory of a mounted ConfigMap or Secret.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmtime::component::LinkerInstance;
@@ -73,15 +74,10 @@ impl Config {
     fn all(&self) -> Result<Vec<(String, String)>, ConfigError> {
         match self {
             Config::Folder(folder) => folder.all(),
+            // Of several, the last.
             Config::Environment(all) => {
-                let mut last: Vec<(String, String)> = Vec::new();
-                for (name, value) in all.iter().rev() {
-                    if last.iter().all(|(known, _)| known != name) {
-                        last.push((name.clone(), value.clone()));
-                    }
-                }
-                last.sort();
-                Ok(last)
+                let last: BTreeMap<_, _> = all.iter().cloned().collect();
+                Ok(last.into_iter().collect())
             }
         }
     }

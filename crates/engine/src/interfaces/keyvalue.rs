@@ -113,10 +113,7 @@ fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
             let interfaces = store.data().interfaces().clone();
             let is_sequential = store.data().is_sequential();
             let opened = blocking(is_sequential, move || interfaces.keyvalue.open(&name)).await?;
-            Ok((match returned(opened) {
-                Ok(opened) => Ok(store.data_mut().table().push(Bucket(opened))?),
-                Err(error) => Err(error),
-            },))
+            Ok((handle(&mut store, returned(opened).map(Bucket))?,))
         })
     })?;
     interface.func_wrap_async(
@@ -177,6 +174,17 @@ fn lent(
     bucket: &Resource<Bucket>,
 ) -> wasmtime::Result<Arc<Store>> {
     Ok(store.data_mut().table().get(bucket)?.0.clone())
+}
+
+/// Puts a resource into the guest's table, if it was made.
+fn handle<T: Send + 'static>(
+    store: &mut StoreContextMut<'_, State>,
+    made: Returned<T>,
+) -> wasmtime::Result<Returned<Resource<T>>> {
+    Ok(match made {
+        Ok(resource) => Ok(store.data_mut().table().push(resource)?),
+        Err(error) => Err(error),
+    })
 }
 
 /// Does work on a store, on this thread if it is done at once.

@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use engine::World;
 use image::Component;
 use image::cache::{Cache, Turn};
+use plan::World;
 use sandbox::Bounds;
 use tokio::time::{Instant, interval_at, sleep_until};
 

@@ -4,9 +4,9 @@ use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Plan, Remains, World};
 use oci_spec::image::Descriptor;
 use oci_spec::runtime::Process;
+use plan::{FailureArtifacts, Plan, World};
 use sandbox::{Kind, Workload, unwritable};
 
 use super::compile;
@@ -40,7 +40,7 @@ impl Found {
 /// What a container's first process has beside those that are executed later.
 struct First<'a> {
     id: &'a str,
-    remains: Remains,
+    artifacts: FailureArtifacts,
     /// Where it is asked for a profile.
     bundle: &'a Path,
 }
@@ -57,11 +57,11 @@ pub async fn find(
         return Ok(Found::without_files(Workload::Pause));
     }
     let process = config.process();
-    let remains = config.remains();
+    let artifacts = config.artifacts();
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process, &[])).await?;
     drop(resolving);
-    prepare(shared, found, config, process, caller, Some(First { id, remains, bundle })).await
+    prepare(shared, found, config, process, caller, Some(First { id, artifacts, bundle })).await
 }
 
 /// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
@@ -229,8 +229,8 @@ async fn guest(
         handed.push(Handed::Roots);
         files.push(roots);
     }
-    if let Some(First { id, remains, bundle }) = first {
-        plan.remains = remains;
+    if let Some(First { id, artifacts, bundle }) = first {
+        plan.artifacts = artifacts;
         config.serve_http(&mut plan.http)?;
         if world.serves_http() && plan.http.listen.is_none() {
             let exposed =

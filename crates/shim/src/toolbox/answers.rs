@@ -14,7 +14,7 @@ pub fn env(process: &Process) -> String {
 }
 
 fn seen(process: &Process) -> Vec<(String, String)> {
-    engine::environment(process.env().as_deref().unwrap_or_default(), process.cwd())
+    plan::environment(process.env().as_deref().unwrap_or_default(), process.cwd())
 }
 
 /// `ps`: what is in the cgroup. The numbers are those of the node.

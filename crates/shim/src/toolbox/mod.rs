@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::time::Duration;
 
+use plan::exit_code::MISUSED;
 use serde::{Deserialize, Serialize};
 
 /// Exit code: the word did what it was asked to.
@@ -134,7 +135,7 @@ pub fn run(word: &Word, file: Option<File>) -> u8 {
         Ok(()) => DONE,
         Err(error) => {
             eprintln!("{error}");
-            if matches!(word, Word::Misused(_)) { engine::MISUSED } else { FAILED }
+            if matches!(word, Word::Misused(_)) { MISUSED } else { FAILED }
         }
     }
 }

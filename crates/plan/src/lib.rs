@@ -1,15 +1,31 @@
-//! Everything a run needs beside the code, in a form that crosses processes.
+//! Plan of a container's guest: how it is run, in a form that crosses processes.
+//!
+//! The shim makes the plan from the container's settings, and the engine runs it. Read in this order: [`Plan`] here; [`World`]
+//! (what kind of guest it is); [`http`] (how a server serves) with [`quantity`] (how durations and sizes are written);
+//! [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
+//!
+//! There is no Wasmtime here, and no containerd. What settings there are, with their texts and defaults, is declared in
+//! `provided`.
+#![forbid(unsafe_code)]
+
+mod artifacts;
+pub mod exit_code;
+pub mod http;
+pub mod quantity;
+mod world;
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use provided::{Place, SettingError};
 use serde::{Deserialize, Serialize};
-use wasmtime::AsContextMut;
 
-use crate::http::settings::HttpSettings;
-use crate::http::spans;
-use crate::{Error, Remains, World};
+pub use artifacts::FailureArtifacts;
+pub use http::HttpSettings;
+pub use world::World;
+
+/// The beginning of all variables of OpenTelemetry.
+pub const TELEMETRY: &str = "OTEL_";
 
 /// The variable that sets the address of the HTTP server, as in runwasi.
 pub const LISTEN: &str = provided::LISTEN.key;
@@ -36,9 +52,9 @@ pub struct Plan {
     pub cwd: PathBuf,
     /// For a guest that serves HTTP.
     pub http: HttpSettings,
-    /// Where a failure leaves what.
-    pub remains: Remains,
-    /// The directory that `wasi:config` has its values from, in place of the environment.
+    /// Where its failure artifacts go.
+    pub artifacts: FailureArtifacts,
+    /// The directory with the values of `wasi:config`, in place of the environment.
     pub config: Option<PathBuf>,
     /// The file of the store of `wasi:keyvalue`, in place of memory.
     pub keyvalue: Option<PathBuf>,
@@ -49,14 +65,14 @@ impl Plan {
     /// says.
     ///
     /// # Errors
-    /// [`Error::Setting`] for a value of theirs that does not parse.
+    /// For a variable of the server's with a value that does not parse.
     pub fn new(
         world: World,
         export: Option<String>,
         args: Vec<String>,
         env: &[String],
         cwd: PathBuf,
-    ) -> Result<Plan, Error> {
+    ) -> Result<Plan, SettingError> {
         let mut http = HttpSettings::default();
         for (key, value) in env.iter().map(|entry| variable(entry)) {
             match key {
@@ -65,29 +81,24 @@ impl Plan {
                 _ => {}
             }
         }
-        let (env, remains) = (environment(env, &cwd), Remains::default());
-        Ok(Plan { world, export, args, env, cwd, http, remains, config: None, keyvalue: None })
+        let (env, artifacts) = (environment(env, &cwd), FailureArtifacts::default());
+        Ok(Plan { world, export, args, env, cwd, http, artifacts, config: None, keyvalue: None })
     }
 
     /// The guest's own name.
-    pub(crate) fn name(&self) -> &str {
+    pub fn name(&self) -> &str {
         self.args.first().map_or("", String::as_str)
     }
 
     /// The value of a variable of its environment: of several, the last.
-    pub(crate) fn variable(&self, name: &str) -> Option<&str> {
+    pub fn variable(&self, name: &str) -> Option<&str> {
         self.env.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
-    /// What of a server's environment is for the runtime as well: the variables of OpenTelemetry.
+    /// The variables of a server's environment that are for the runtime as well: those of OpenTelemetry.
     pub fn telemetry(&self) -> impl Iterator<Item = (&str, &str)> {
         let entries = self.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
-        entries.filter(|(key, _)| self.world.serves_http() && key.starts_with(spans::PREFIX))
-    }
-
-    /// As [`Remains::leave_core_dump`], under the guest's own name.
-    pub(crate) fn leave_core_dump(&self, store: impl AsContextMut, error: &wasmtime::Error) {
-        self.remains.leave_core_dump(self.name(), store, error);
+        entries.filter(|(key, _)| self.world.serves_http() && key.starts_with(TELEMETRY))
     }
 }
 
@@ -120,7 +131,7 @@ fn backlog(value: &str) -> Result<u32, SettingError> {
 mod tests {
     use super::*;
 
-    fn plan(env: &[&str]) -> Result<Plan, Error> {
+    fn plan(env: &[&str]) -> Result<Plan, SettingError> {
         let env: Vec<String> = env.iter().map(|entry| (*entry).to_owned()).collect();
         Plan::new(World::HttpProxy02, None, vec!["app".into()], &env, "/".into())
     }

@@ -1,4 +1,4 @@
-//! What a guest that failed leaves behind.
+//! Failure artifacts: termination messages and core dumps.
 
 use std::fs;
 
@@ -21,17 +21,17 @@ fn says_and(end: &str) -> String {
 }
 
 /// How it ends, the termination message, and the core dump.
-fn remains(guest: &str, memory: Option<u64>) -> (End, String, Option<Vec<u8>>) {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let how = Start { remains: Some(folder.path()), memory, ..AS_IT_IS };
+fn artifacts(guest: &str, memory: Option<u64>) -> (End, String, Option<Vec<u8>>) {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let how = Start { artifacts: Some(directory.path()), memory, ..AS_IT_IS };
     let end = end(start(guest, &how));
-    let message = fs::read_to_string(folder.path().join("message")).expect("is there");
-    (end, message, fs::read(folder.path().join("core.app")).ok())
+    let message = fs::read_to_string(directory.path().join("message")).expect("is there");
+    (end, message, fs::read(directory.path().join("core.app")).ok())
 }
 
 #[test]
 fn a_trap_leaves_what_was_said_its_cause_and_a_core_dump() {
-    let (end, message, dump) = remains(&says_and("unreachable"), None);
+    let (end, message, dump) = artifacts(&says_and("unreachable"), None);
     assert_eq!(end.code, Some(134), "{end:?}");
     for part in ["so it ends\n", "core dump: ", "error: wasm trap: wasm `unreachable`", "!app"] {
         assert!(message.contains(part) && end.stderr.contains(part), "no {part} in {message}");
@@ -48,22 +48,22 @@ fn a_trap_leaves_what_was_said_its_cause_and_a_core_dump() {
 #[test]
 fn the_last_host_call_of_a_component_is_told_by_its_interface() {
     let (_, message, dump) =
-        remains(&command(RUN_02, "", "(drop (call $stdout)) unreachable"), None);
+        artifacts(&command(RUN_02, "", "(drop (call $stdout)) unreachable"), None);
     assert!(message.contains("last host call: wasi:cli/stdout get-stdout\n"), "{message}");
     assert!(dump.is_some(), "{message}");
 }
 
 #[test]
 fn an_exit_leaves_what_was_said_if_it_is_a_failure() {
-    let (end, message, dump) = remains(&says_and("(call $exit (i32.const 3))"), None);
+    let (end, message, dump) = artifacts(&says_and("(call $exit (i32.const 3))"), None);
     assert_eq!((end.code, message.as_str(), dump), (Some(3), "so it ends\n", None));
-    let (end, message, dump) = remains(&says_and("(call $exit (i32.const 0))"), None);
+    let (end, message, dump) = artifacts(&says_and("(call $exit (i32.const 0))"), None);
     assert_eq!((end.code, message.as_str(), dump), (Some(0), "", None));
 }
 
 #[test]
 fn a_core_dump_for_which_there_is_no_memory_is_not_begun() {
-    let (end, message, dump) = remains(&says_and("unreachable"), Some(200 << 10));
+    let (end, message, dump) = artifacts(&says_and("unreachable"), Some(200 << 10));
     assert_eq!((end.code, dump), (Some(134), None), "{end:?}");
     assert!(message.contains("no core dump") && message.contains("65536 bytes"), "{message}");
 }

@@ -1,5 +1,5 @@
-//! What a guest that failed leaves behind, beside its exit code and the text on stderr: a termination message for
-//! `kubectl describe`, and a core dump where one was asked for.
+//! Failure artifacts of a guest, beside its exit code and the text on stderr: a termination message for `kubectl describe`, and a
+//! core dump if the container has one set.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
@@ -8,57 +8,48 @@ use std::path::{Path, PathBuf};
 use std::sync::Once;
 
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
-use serde::{Deserialize, Serialize};
+use plan::FailureArtifacts;
 use wasmtime::{AsContextMut, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
+use crate::Plan;
 use crate::memory;
 use crate::report::tell;
 
-/// How long a termination message may be, in bytes (Kubernetes,
+/// Longest termination message, in bytes (Kubernetes,
 /// [terminationMessagePath](https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)).
 const MESSAGE: usize = 4096;
 
-/// A core dump is put together in memory, from which it is written: it takes up to so many times what it holds.
+/// Memory that a core dump takes while it is made, in multiples of the memory that it holds.
 const COPIES: u64 = 3;
 
-/// Where a failure leaves what, as paths in the container.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Remains {
-    /// The file whose end kubelet shows as the container's termination message.
-    pub message: Option<PathBuf>,
-    /// The file of a core dump, or the folder for a file `core.NAME`.
-    pub core_dump: Option<PathBuf>,
+/// Writes the termination message: what the guest wrote last, then why it was ended, if it was. A message that the guest
+/// wrote itself stays as it is.
+pub fn leave_message(artifacts: &FailureArtifacts, last_lines: &str, failure: Option<&str>) {
+    let Some(path) = &artifacts.message else { return };
+    let open = OpenOptions::new().append(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+    let written = open.and_then(|mut file| match file.metadata()?.len() {
+        0 => file.write_all(message(last_lines, failure.unwrap_or_default()).as_bytes()),
+        _ => Ok(()),
+    });
+    if let Err(error) = written {
+        tell(&format!("warning: no termination message: {}: {error}", path.display()));
+    }
 }
 
-impl Remains {
-    /// Writes the termination message: what the guest said last, then why it was ended, if it was. What the guest
-    /// wrote there itself stays as it is.
-    pub fn leave_message(&self, last_lines: &str, failure: Option<&str>) {
-        let Some(path) = &self.message else { return };
-        let open = OpenOptions::new().append(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
-        let written = open.and_then(|mut file| match file.metadata()?.len() {
-            0 => file.write_all(message(last_lines, failure.unwrap_or_default()).as_bytes()),
-            _ => Ok(()),
-        });
-        if let Err(error) = written {
-            tell(&format!("warning: no termination message: {}: {error}", path.display()));
-        }
+/// Writes a core dump of a guest that trapped, under its own name; the first of this process. Reports on stderr where it is, or
+/// why there is none.
+pub fn leave_core_dump(plan: &Plan, store: impl AsContextMut, error: &wasmtime::Error) {
+    static FIRST: Once = Once::new();
+    let Some(path) = &plan.artifacts.core_dump else { return };
+    let Some(dump) = error.downcast_ref::<WasmCoreDump>() else { return };
+    if error.is::<I32Exit>() {
+        return;
     }
-
-    /// Writes a core dump of a guest that trapped, the first of this process. Says so, or why not, on stderr.
-    pub fn leave_core_dump(&self, name: &str, store: impl AsContextMut, error: &wasmtime::Error) {
-        static FIRST: Once = Once::new();
-        let Some(path) = &self.core_dump else { return };
-        let Some(dump) = error.downcast_ref::<WasmCoreDump>() else { return };
-        if error.is::<I32Exit>() {
-            return;
-        }
-        FIRST.call_once(|| match write_core_dump(path, name, store, dump) {
-            Ok(path) => tell(&format!("core dump: {}", path.display())),
-            Err(error) => tell(&format!("warning: no core dump: {}: {error}", path.display())),
-        });
-    }
+    FIRST.call_once(|| match write_core_dump(path, plan.name(), store, dump) {
+        Ok(path) => tell(&format!("core dump: {}", path.display())),
+        Err(error) => tell(&format!("warning: no core dump: {}: {error}", path.display())),
+    });
 }
 
 /// The beginning of the failure is its cause, so the rest of it is cut.
@@ -84,7 +75,7 @@ fn write_core_dump(
     }
     let file_name = Path::new(name).file_name().unwrap_or("guest".as_ref()).to_string_lossy();
     let path = if path.is_dir() { path.join(format!("core.{file_name}")) } else { path.to_owned() };
-    // Whoever reads the file finds a whole one, of this failure or of an earlier one.
+    // A reader of the file must find a whole one, of this failure or of an earlier one.
     let unfinished = path.with_added_extension("unfinished");
     let mut file = own(&unfinished)?;
     let written = file
@@ -93,15 +84,15 @@ fn write_core_dump(
     match written {
         Ok(()) => Ok(path),
         Err(error) => {
-            // Half a dump in a full volume helps nobody.
+            // Half a dump in a full volume is of no use.
             let _ = std::fs::remove_file(&unfinished);
             Err(error)
         }
     }
 }
 
-/// An empty file of that name for as long as it is open, whoever left it there; an error when another container of
-/// the Pod is about to write it, too.
+/// Empties or makes a file of that name, and locks it for as long as it is open. An error if another container of the Pod is
+/// writing it.
 fn own(path: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.write(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
@@ -132,12 +123,12 @@ mod tests {
 
     #[test]
     fn a_message_of_the_guests_own_stays() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("message");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("message");
         std::fs::write(&path, "").expect("written");
-        let remains = Remains { message: Some(path.clone()), core_dump: None };
-        remains.leave_message("said\n", Some("error: it failed"));
-        remains.leave_message("said\n", Some("error: again"));
+        let artifacts = FailureArtifacts { message: Some(path.clone()), core_dump: None };
+        leave_message(&artifacts, "said\n", Some("error: it failed"));
+        leave_message(&artifacts, "said\n", Some("error: again"));
         let text = std::fs::read_to_string(path).expect("is there");
         assert_eq!(text, "said\nerror: it failed");
     }

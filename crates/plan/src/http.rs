@@ -7,19 +7,19 @@ use std::time::Duration;
 use provided::{OF_POD, SettingError};
 use serde::{Deserialize, Serialize};
 
+use crate::World;
 use crate::quantity::{duration, size};
-use crate::{World, memory};
 
-/// What the annotations begin with, but [`METRICS`].
+/// The beginning of all its annotations but [`METRICS`].
 pub const PREFIX: &str = "wasmtime.shim/http-";
 
 /// The annotation with the address where metrics are served.
 pub const METRICS: &str = "wasmtime.shim/metrics-listen";
 
-/// The port where nothing else is said, as in runwasi and `wasmtime serve`.
+/// The port if nothing else is set, as in runwasi and `wasmtime serve`.
 const PORT: u16 = 8080;
 
-/// Connections that wait to be accepted: what Linux bounds a listener at unless told otherwise
+/// Connections that wait to be accepted: what Linux bounds a listener at by default
 /// (net.core.somaxconn before 5.4; Apache's and nginx's defaults are of the same order).
 const BACKLOG: u32 = 128;
 
@@ -38,7 +38,7 @@ const BODY: u64 = 100 << 20;
 
 const INSTANCES: u32 = 128;
 
-/// Of a container's memory limit, one instance is taken to need so much, and a few are always possible.
+/// Memory that one instance is assumed to need of what the container has for its guests, and the instances that are always possible.
 const INSTANCE_MEMORY: u64 = 1 << 20;
 const FEWEST_INSTANCES: u64 = 4;
 
@@ -47,7 +47,7 @@ const CONNECTIONS: u32 = 1024;
 /// Requests of an instance of `wasi:http` 0.3, which is made for several at a time.
 const REQUESTS_03: u32 = 128;
 
-/// How HTTP is served.
+/// Settings of a server.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct HttpSettings {
     /// The address; none for `port` of every address, IPv6 where there is any.
@@ -156,7 +156,7 @@ impl HttpSettings {
         Ok(())
     }
 
-    /// Whether lines on stdout and stderr are kept apart by whose they are.
+    /// Whether lines on stdout and stderr are kept apart by the request that they are of.
     pub fn keeps_lines_apart(&self) -> bool {
         self.has_access_log || self.has_request_ids
     }
@@ -167,11 +167,10 @@ impl HttpSettings {
         self.requests_per_instance.unwrap_or(default)
     }
 
-    /// Instances at a time.
-    pub fn instances(&self) -> u32 {
+    /// Instances at a time, in a container that has this many bytes of memory for its guests; none for no limit.
+    pub fn instances(&self, memory: Option<u64>) -> u32 {
         self.instances.unwrap_or_else(|| {
-            let memory = memory::for_guests().unwrap_or(u64::MAX);
-            let room = (memory / INSTANCE_MEMORY).max(FEWEST_INSTANCES);
+            let room = (memory.unwrap_or(u64::MAX) / INSTANCE_MEMORY).max(FEWEST_INSTANCES);
             u32::try_from(room).unwrap_or(INSTANCES).min(INSTANCES)
         })
     }
@@ -199,7 +198,7 @@ mod tests {
         assert_eq!(annotated("max-header", "8Ki").map(|it| it.head), Ok(8 << 10));
         let idle = annotated("idle-timeout", "5s").map(|it| it.idle_time);
         assert_eq!(idle, Ok(Duration::from_secs(5)));
-        assert_eq!(annotated("max-requests", "7").map(|it| it.instances()), Ok(7));
+        assert_eq!(annotated("max-requests", "7").map(|it| it.instances(Some(1))), Ok(7));
         assert_eq!(annotated("max-connections", "9").map(|it| it.connections), Ok(9));
         let listen = annotated("listen", "127.0.0.1:90").map(|it| it.listen);
         assert_eq!(listen, Ok("127.0.0.1:90".parse().ok()));
@@ -213,6 +212,13 @@ mod tests {
         assert_eq!(reused.requests(World::HttpProxy02), 50);
         let fresh = annotated("instances", "per-request").expect("taken");
         assert_eq!(fresh.requests(World::HttpService03), 1);
+    }
+
+    #[test]
+    fn there_are_as_many_instances_as_the_memory_has_room_for_and_always_a_few() {
+        let instances = |memory| HttpSettings::default().instances(memory);
+        assert_eq!((instances(None), instances(Some(1 << 40))), (INSTANCES, INSTANCES));
+        assert_eq!((instances(Some(56 << 20)), instances(Some(1))), (56, 4));
     }
 
     #[test]
