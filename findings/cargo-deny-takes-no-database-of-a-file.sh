@@ -5,7 +5,7 @@
 # Input:    a git repository of one advisory, and a configuration whose `db-urls` has it as a file:// URL.
 # Guess:    the database is fetched from there, as git fetches from such a URL: a mirror for machines without the internet.
 # Seen:     the configuration is refused: "advisory database url doesn't have a domain name". git clones the same
-#           URL. A mirror has to be served under a name, even for the machine that it is on.
+#           URL. A mirror on the machine's own disk cannot be used as it is.
 #
 # Fails if cargo-deny takes the URL. Needs Cargo, git, Python and pip; takes a minute.
 set -euo pipefail

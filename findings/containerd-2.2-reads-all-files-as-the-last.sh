@@ -6,8 +6,8 @@
 #           of version 2 and once of version 3; `containerd config dump`.
 # Guess:    both have the image and the runtime: 2.2 reads either version, and each file states its own.
 # Seen:     with the file of version 2, both. With the one of version 3 the image is the default again: files are merged as
-#           they are, the whole is taken for version 3, and what version 2 names otherwise is ignored. It warns of unknown
-#           keys. A file that is added to a node has to be of the version that is there.
+#           they are, the whole is taken for version 3, and what version 2 names otherwise is ignored. It logs warnings of
+#           unknown keys. A file that is added to a node must be of the version that is there.
 #
 # Fails if the image is another. Needs Go; takes some minutes the first time.
 set -euo pipefail

@@ -7,10 +7,11 @@
 # Guess:    the image is valid: the image specification leaves it to the reader what to make of other types of layers.
 # Seen:     crane appends to the image and keeps the wasm layer with its diff_id, and calls it invalid before and after:
 #           "mismatched number of diffids". It compares the number of all diff_ids with that of the layers that are tar
-#           archives. An image of the layer of files alone is valid. A pipeline with `crane validate` in it
-#           stops at an image of wasm.
+#           archives. An image of the layer of files alone is valid. A pipeline with `crane validate` in it stops at an
+#           image of wasm.
 #
-# Fails if crane calls one of the first two valid, or the last invalid. Needs Go, Python and curl; takes a minute or two the first time.
+# Fails if crane calls one of the first two valid, or the last invalid. Needs Go, Python and curl; takes a minute or two the
+# first time.
 set -euo pipefail
 
 version=v0.22.1
@@ -45,7 +46,8 @@ oci = "application/vnd.oci.image."
 layer = blob("application/wasm", b"\0asm\1\0\0\0")
 rootfs = {"type": "layers", "diff_ids": [layer["digest"]]}
 config = document(oci + "config.v1+json", os="linux", architecture="amd64", config={}, rootfs=rootfs)
-manifest = document(oci + "manifest.v1+json", schemaVersion=2, mediaType=oci + "manifest.v1+json", config=config, layers=[layer])
+manifest_type = oci + "manifest.v1+json"
+manifest = document(manifest_type, schemaVersion=2, mediaType=manifest_type, config=config, layers=[layer])
 (layout / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
 (layout / "index.json").write_text(json.dumps({"schemaVersion": 2, "manifests": [manifest]}))
 PYTHON

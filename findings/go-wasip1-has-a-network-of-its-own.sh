@@ -5,7 +5,8 @@
 # Input:    a program that listens on a TCP address that a process of the host has taken, and then connects to that address.
 # Guess:    net.Listen returns "not implemented", as os.Pipe and os.Chown do there: WASI preview 1 cannot open sockets.
 # Seen:     net.Listen returns no error, and the connection succeeds: the program has connected to itself. A client on the
-#           host still reaches the host's process. So a server logs that it listens, and refuses every probe.
+#           host still reaches the host's process. A server made for wasip1 logs that it listens, and no probe
+#           reaches it.
 #
 # Fails if net.Listen returns an error, or another peer answers. Needs Go, Python and pip; takes a minute.
 set -euo pipefail

