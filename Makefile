@@ -3,7 +3,7 @@
 SHELL := /bin/bash
 CARGO ?= cargo
 export CARGO_TERM_COLOR ?= auto
-# What is built is looked for in target.
+# Scripts expect the builds in target.
 unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
@@ -11,13 +11,13 @@ unexport CARGO_TARGET_DIR
 	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest chaos matrix bench bench-quick \
 	bench-trace contenders check advisories documents fuzz fmt clean
 
-# Where the programs are that are measured: of this shim what is shipped.
+# Directories of the measured programs. The shim's are the shipped ones.
 CONTENDERS := $(CURDIR)/target/baseline:$(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
 
-# What the matrix of images is tried with, each a Go module in tests.
+# Tools of the matrix of images, each a Go module in tests.
 IMAGE_TOOLS := images buildkit cosign moby containerd-1.7 containerd-2.2
 
-# What `make demo` runs, of all programs and sample images.
+# Programs and sample images of `make demo`.
 DEMO_PROGRAMS := containerd-shim-wasmtime-v1 wasm-image demo
 # Every node needs pause.
 DEMO_IMAGES := pause linux hello hello-http hello-c
@@ -25,37 +25,37 @@ DEMO_IMAGES := pause linux hello hello-http hello-c
 help: ## list the targets
 	@grep -E '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):.*## /\1\t/' | expand -t 14
 
-deps: ## install what is missing (Debian and Ubuntu), or name it
+deps: ## install missing packages (Debian and Ubuntu), or list them
 	@scripts/install-deps.sh
 
 build: deps ## build the shim and the tools into target/release
 	@echo "== build (the first time takes some minutes: Wasmtime and Cranelift)"
 	@$(CARGO) build --release --locked
 
-dist: deps ## build what is shipped into target/dist: LTO, stripped, debug information in a .dwp beside it
-	@echo "== build what is shipped (the first time takes half an hour: Wasmtime and Cranelift with LTO)"
+dist: deps ## build the shipped programs into target/dist: LTO, stripped, debug information in a .dwp beside them
+	@echo "== build the shipped programs (the first time takes half an hour: Wasmtime and Cranelift with LTO)"
 	@scripts/build-dist.sh
 
 dist-arm64: deps ## the same for aarch64, into target/aarch64-unknown-linux-gnu/dist
 	@scripts/install-deps.sh arm64
 	@scripts/build-dist.sh aarch64-unknown-linux-gnu
 
-test-arm64: dist-arm64 ## start what was built for aarch64 under qemu-user: it compiles guests and runs them
+test-arm64: dist-arm64 ## test the programs for aarch64 under qemu-user: they compile guests and run them
 	@scripts/test-arm64.sh
 
-packages: dist ## pack what was built into target/packages: tar.gz, .deb, bill of materials, checksums
+packages: dist ## pack the shipped programs into target/packages: tar.gz, .deb, bill of materials, checksums
 	@scripts/package.sh
 
-install: images ## put the shim on this machine (as root), and run a guest; ARGS are the installer's
+install: images ## install the shim on this machine (as root), and run a guest; ARGS are the installer's
 	@scripts/install.sh $(ARGS)
 
-uninstall: ## make this machine what it was before (as root)
+uninstall: ## restore this machine (as root)
 	@target/release/node-installer uninstall $(ARGS)
 
 installer-image: images ## pack the image of the chart as an OCI archive into target/images
 	@scripts/build-installer-image.sh
 
-manifests: ## make the plain YAML of the chart
+manifests: ## generate the plain YAML from the chart
 	@scripts/build-go-tools.sh charts
 	@{ echo "# Made of charts/wasmtime-shim by \`make manifests\`."; target/go/charts/helm template --no-hooks wasmtime-shim \
 		charts/wasmtime-shim --namespace kube-system; } > manifests/installer.yaml
@@ -67,10 +67,10 @@ polyglot: images ## build the sample images with guests in Python and JavaScript
 	@scripts/install-deps.sh polyglot
 	@scripts/build-large-images.sh polyglot hello-http-js hello-http-python
 
-containerd: deps ## build a containerd 2.x into target/go/containerd, where Go is there
+containerd: deps ## build a containerd 2.x into target/go/containerd, if Go is installed
 	@scripts/build-go-tools.sh containerd
 
-demo: ## a mixed Pod under a private containerd, from nothing to its answer over HTTP
+demo: ## run a mixed Pod under a private containerd, from the build to its answer over HTTP
 	@echo "== 1 of 4: install the Debian packages that are missing"
 	@scripts/install-deps.sh
 	@echo "== 2 of 4: build $(DEMO_PROGRAMS) (about ten minutes of two processors the first time: Wasmtime and Cranelift)"
@@ -80,7 +80,7 @@ demo: ## a mixed Pod under a private containerd, from nothing to its answer over
 	@echo "== 4 of 4: run a Pod with them (half a minute)"
 	@target/release/demo
 
-test: images polyglot installer-image h2spec cluster-tools ## run every test but the slow ones on Kubernetes
+test: images polyglot installer-image h2spec cluster-tools ## run every test except the slow ones on Kubernetes
 	@echo "== chaos"
 	@target/release/chaos --pods 300 --seed 1
 	@echo "== test on Kubernetes"
@@ -89,10 +89,10 @@ test: images polyglot installer-image h2spec cluster-tools ## run every test but
 	@echo "== test"
 	@$(CARGO) test --release --locked --workspace --exclude fuzz --all-targets
 
-fuzz: images ## feed what reads input from outside with made-up input, a minute for each target (FUZZ_SECONDS, TARGETS)
+fuzz: images ## feed generated input to the parsers of outside input, a minute for each target (FUZZ_SECONDS, TARGETS)
 	@scripts/fuzz.sh $(TARGETS)
 
-h2spec: deps ## build a client that checks servers of HTTP/2 into target/go/h2spec, where Go is there
+h2spec: deps ## build a client that checks HTTP/2 servers into target/go/h2spec, if Go is installed
 	@scripts/build-go-tools.sh h2spec
 
 cluster-tools: containerd ## build Kubernetes into target/go/cluster, and install etcd
@@ -103,28 +103,28 @@ cluster-tools: containerd ## build Kubernetes into target/go/cluster, and instal
 cluster: images cluster-tools ## start a Kubernetes of one node on this machine, and leave it running
 	@target/release/cluster up
 
-cluster-down: build ## end it, with all that runs on it
+cluster-down: build ## end that Kubernetes, with everything that runs on it
 	@target/release/cluster down
 
 e2e: images installer-image cluster-tools ## run every test on Kubernetes
 	@echo "== e2e"
 	@$(CARGO) test --release --locked --workspace --test kubernetes -- --include-ignored
 
-test-k3s: images containerd ## k3s: its directories, its configuration and its killall script, on a containerd 2.x
+test-k3s: images containerd ## test the directories, configuration and killall script of k3s on a containerd 2.x
 	@$(CARGO) test --release --locked --package tests --test stories -- k3s::
 
-node-image: ## make the disk of an emulated node: Debian with systemd, cgroup v2 and containerd (ARCH=, arm64 as well)
+node-image: ## make the disk of an emulated node: Debian with systemd, cgroup v2 and containerd (ARCH=arm64 for aarch64)
 	@tests/node/image.sh
 
-node: node-image ## boot it, with what is built, and look what it has (MEMORY=, CPUS=)
+node: node-image ## boot the emulated node with what is built, and print what it has (MEMORY=, CPUS=)
 	@tests/node/node.sh run tests/node/look.sh
 
-test-node: images containerd ## run stories on it, with systemd's cgroups and with cgroupfs (STORIES="unified:: pod::")
+test-node: images containerd ## run stories on the emulated node, with cgroups of systemd and of cgroupfs (STORIES="unified:: pod::")
 	@$(CARGO) test --release --locked --package tests --test stories --no-run
 	@tests/node/node.sh test $(STORIES)
 	@tests/node/node.sh installed
 
-node-shell: node-image ## boot it with a console here
+node-shell: node-image ## boot the emulated node with a console here
 	@tests/node/node.sh shell
 
 critest: images containerd ## run Kubernetes' tests of CRI with runc and with the shim, and write docs/conformance.md
@@ -132,7 +132,7 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 	@scripts/build-go-tools.sh critest
 	@target/release/critest
 
-chaos: images containerd ## kill, stop and fill up around N=300 Pods (SEED=, MODE=kill, stop, disk or images, POD=)
+chaos: images containerd ## run N=300 Pods while processes are killed and the disk fills up (SEED=, MODE=kill, stop, disk or images, POD=)
 	@target/release/chaos $(if $(N),--pods $(N)) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) \
 		$(if $(POD),--pod $(POD))
 
@@ -142,13 +142,13 @@ matrix: build containerd ## run images that other tools make on each containerd,
 	@scripts/build-wkg.sh
 	@target/release/matrix
 
-bench: contenders cluster-tools ## measure this shim beside runc's and a peer, and write docs/benchmarks.md
+bench: contenders cluster-tools ## measure this shim beside runc's and the baseline, and write docs/benchmarks.md
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)
 
-bench-quick: contenders ## most of the same with few rounds, printed alone; SCENARIOS="run pod" chooses some
+bench-quick: contenders ## measure most of it with few rounds, and only print it; SCENARIOS="run pod" selects some
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench quick $(SCENARIOS)
 
-bench-trace: contenders ## where the time of a start goes, step by step
+bench-trace: contenders ## show where the time of a start goes, step by step
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench trace
 
 contenders: images containerd dist
@@ -160,13 +160,13 @@ contenders: images containerd dist
 		--root target/wasmtime --target-dir target/wasmtime
 	@scripts/build-large-images.sh hello-python
 
-check: deps ## formatting, lints, licences, shell scripts, manifests, documentation
+check: deps ## check formatting, lints, licences, shell scripts, manifests, documentation
 	@echo "== cargo fmt"; $(CARGO) fmt --all --check
 	@$(CARGO) fmt --all --check --manifest-path benches/Cargo.toml
 	@$(CARGO) fmt --all --check --manifest-path benches/peer/Cargo.toml
 	@echo "== cargo clippy"; $(CARGO) clippy --release --locked --workspace --all-targets -- -D warnings
 	@$(CARGO) clippy --release --locked --package tests --test kubernetes -- -D warnings
-	@# Not benches/peer: it is one file, on another Wasmtime that would have to be compiled for it.
+	@# benches/peer is left out, because it is small and would need another Wasmtime to be compiled.
 	@$(CARGO) clippy --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches --all-targets -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh tests/node/*.sh tests/node/inside/*.sh findings/*.sh .ci/run
@@ -175,10 +175,10 @@ check: deps ## formatting, lints, licences, shell scripts, manifests, documentat
 	@echo "== manifests"; scripts/install-deps.sh manifests; scripts/check-manifests.sh
 	@echo "== cargo doc"; RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --locked --workspace --no-deps
 
-advisories: ## known vulnerabilities of what is linked (fetches the database of RustSec)
+advisories: ## check the linked crates for known vulnerabilities (fetches the database of RustSec)
 	@scripts/cargo-deny.sh check advisories
 
-documents: ## write what is generated in docs: settings.md and the picture (a test fails if they are not current)
+documents: ## generate docs/settings.md and the picture (a test fails if they are not current)
 	@UPDATE=1 $(CARGO) test --release --locked --workspace --exclude fuzz --test documents -- settings:: picture::
 
 fmt: ## format the sources

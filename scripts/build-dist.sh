@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Builds what is shipped: the shim and `wasm-image` with LTO, and the installer as a static program.
+# Builds the shipped programs: the shim and `wasm-image` with LTO, and the installer as a static program.
 #
 #   build-dist.sh                            into target/dist
-#   build-dist.sh aarch64-unknown-linux-gnu  into target/aarch64-unknown-linux-gnu/dist, by crossbuild-essential-arm64
+#   build-dist.sh aarch64-unknown-linux-gnu  into target/aarch64-unknown-linux-gnu/dist, with crossbuild-essential-arm64
 #
-# PROFILE (dist) and PACKAGES (shim and wasm-image) choose otherwise. No path of the machine comes into the programs, so that two
-# builds in two folders are the same bytes.
+# PROFILE (default: dist) and PACKAGES (default: shim and wasm-image) select something else. The programs contain no
+# path of the machine, so that builds in two directories give the same bytes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -19,5 +19,5 @@ if [ "${#packages[@]}" -gt 0 ]; then
     cargo_for_target target "$(paths)" build "${packages[@]/#/--package=}"
 fi
 cargo_for_target target/static "$(paths) -Ctarget-feature=+crt-static" build --package=node-installer --target "$target"
-# In target/release is the workspace's own.
+# target/release has the workspace's own `wasm-image`.
 [ "$profile" = release ] || install -D "target/static/$target/$profile/node-installer" "$programs/node-installer"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the tools of a Go module, tests/<name>/go.mod, that the tests run:
+# Builds the tools of a Go module, tests/<name>/go.mod, for the tests:
 #
 #   build-go-tools.sh containerd    target/go/containerd/{containerd,ctr,…}, beside the distribution's
 #   build-go-tools.sh cluster       target/go/cluster/{kube-apiserver,kubelet,kubectl,…}
@@ -11,10 +11,10 @@
 #   build-go-tools.sh cosign        target/go/cosign/cosign
 #   build-go-tools.sh moby          target/go/moby/{docker,dockerd}
 #   build-go-tools.sh containerd-1.7, containerd-2.2
-#                                   as containerd, for what differs by version
+#                                   as containerd, for tests of what differs by version
 #
-# Takes some minutes the first time and nothing when up to date. Without Go it says so and succeeds:
-# then what needs them is left out, or names them.
+# The first build takes some minutes. If everything is up to date, nothing is built. Without Go, the script says so and
+# succeeds; what needs the tools is then left out, or names them.
 set -euo pipefail
 
 name=$1
@@ -32,15 +32,15 @@ main() {
     fi
     printf 'building tests/%s into target/go/%s (some minutes the first time)\n' "$name" "$name"
     mkdir -p "$out"
-    # Older Go fetches the version that go.mod asks for.
+    # Older Go downloads the version that go.mod requires.
     export GOTOOLCHAIN=auto
-    # docker's client has no go.mod, by which it would be compiled as Go 1.16, and is written in a newer one.
+    # docker's client has no go.mod. Without one, Go compiles it as Go 1.16, but it is written in a newer version.
     go build -C "$module" -trimpath -ldflags "-s -w $(versions)" -gcflags=github.com/docker/cli/...=-lang=go1.25 \
         -o "$out/" tool
     build_test_packages
 }
 
-# A tool that is a package of nothing but tests, such as critest: `go build` passes over it.
+# A tool that is a package of tests only, such as critest, because `go build` ignores such a package.
 build_test_packages() {
     local package
     for package in $(go list -C "$module" -f '{{if not .GoFiles}}{{.ImportPath}}{{end}}' tool); do
@@ -48,14 +48,14 @@ build_test_packages() {
     done
 }
 
-# What Kubernetes says it is; other modules have no such variable.
+# Sets the version that Kubernetes reports. Other modules have no such variable.
 versions() {
     local version
     version=$(sed -n 's|^.*k8s.io/kubernetes \(v[0-9.]*\).*|\1|p' "$module/go.mod" | head -n 1)
     [ -z "$version" ] || printf '%s\n' "-X k8s.io/component-base/version.gitVersion=$version"
 }
 
-# Whether every tool of the module is newer than the module's own files.
+# Succeeds if every tool of the module is newer than the module's own files.
 up_to_date() {
     local tool
     for tool in $(tools); do
@@ -63,12 +63,12 @@ up_to_date() {
     done
 }
 
-# The last part of each path in go.mod's block of tools.
+# Prints the last part of each path in go.mod's block of tools.
 tools() {
     sed -n '/^tool (/,/^)/ s|^\t.*/||p' "$module/go.mod"
 }
 
-# `go build -C` and switching toolchains came with 1.20 and 1.21.
+# `go build -C` needs Go 1.20, and switching toolchains needs 1.21.
 go_is_new_enough() {
     local version
     version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1

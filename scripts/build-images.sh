@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Builds the sample guests of images/ and packs them as OCI image archives: all of them, or those whose names it is given.
+# Builds the sample guests of images/ and packs them as OCI image archives. With names as arguments, it only builds
+# those.
 #
 #   target/images/<name>.wasm   the guests (pause: a static Linux program)
 #   target/images/<name>.tar    archives for `ctr image import`, as registry.example/samples/<name>:1
 #
-# Only what is older than its sources is made again; nothing is printed when nothing is to do.
-# WASM_IMAGE names a ready packer; without it the workspace's own is built.
+# Only what is older than its sources is built again. If there is nothing to do, nothing is printed. WASM_IMAGE names an
+# existing packer; without it, the workspace's own is built.
 set -euo pipefail
 
 # shellcheck source=scripts/guest-steps.sh
@@ -24,7 +25,7 @@ main() {
     done
 }
 
-# image NAME: builds what the image is made of, and packs it.
+# image NAME: builds the contents of the image, and packs it.
 image() {
     local name=$1
     case $name in
@@ -105,7 +106,7 @@ c_guest() {
     "$clang" --target=wasm32-wasi -O2 -Wall -Wextra -Werror "$source" -o "$out/hello-c.wasm"
 }
 
-# Go knows WASI from 1.21 on.
+# Go supports WASI since 1.21.
 go_guest() {
     fresh "$out/hello-go.wasm" "$src/hello-go" && return
     if ! go tool dist list 2>/dev/null | grep -qx wasip1/wasm; then
@@ -116,14 +117,14 @@ go_guest() {
     GOOS=wasip1 GOARCH=wasm go build -C "$src/hello-go" -trimpath -ldflags '-s -w' -o "$out/hello-go.wasm" .
 }
 
-# text_guest NAME SOURCE: a guest that is written as WebAssembly text, in binary.
+# text_guest NAME SOURCE: builds a guest in binary form from WebAssembly text.
 text_guest() {
     fresh "$out/$1.wasm" "$2" && return
     say "${2#"$root/"}: WebAssembly text"
     "$wasm_image" wat "$2" -o "$out/$1.wasm"
 }
 
-# What a registry or a broken disk could hand to a node instead of a guest.
+# Files that a registry or a broken disk could give to a node instead of a guest.
 broken_guests() {
     local good=$out/hello.wasm code=32768
     fresh "$out/corrupt.wasm" "$good" && return
@@ -131,7 +132,7 @@ broken_guests() {
     head -c 1000 "$good" > "$out/truncated.wasm"
     # Compiled code as Wasmtime writes it: an ELF file whose OS/ABI is 200. It must never be loaded.
     { printf '\177ELF\002\001\001\310' && head -c 4088 /dev/zero; } > "$out/precompiled.wasm"
-    # 64 bytes that are no instruction, well within the code.
+    # These 64 bytes are no instructions, and are well within the code.
     {
         head -c "$code" "$good"
         head -c 64 /dev/zero | tr '\0' '\377'
@@ -148,7 +149,7 @@ pause_program() {
     cc -static -Os -s -Wall -Wextra -Werror "$src/pause/pause.c" -o "$out/pause"
 }
 
-# The files of images/linux/rootfs, busybox, and a link for each of its programs.
+# Makes the files of images/linux/rootfs, busybox, and a link for each of its programs.
 linux_rootfs() {
     local rootfs=$out/linux-rootfs busybox applet
     busybox=$(command -v busybox) || die "images/linux needs busybox (Debian: busybox-static)"
@@ -169,8 +170,8 @@ linux_rootfs() {
     cp "$busybox" "$rootfs/bin/busybox"
 }
 
-# The root of the images that critest asks for: that of images/linux, the files of images/critest/rootfs,
-# and a program that has its owner's rights. `ls` is a file of its own: a test masks it.
+# Makes the root of the images that critest requests: that of images/linux, the files of images/critest/rootfs, and a
+# setuid program. `ls` is a file of its own, because a test masks it.
 critest_rootfs() {
     local rootfs=$out/critest-rootfs
     fresh "$rootfs/bin/nnp" "$src/critest" "$out/linux-rootfs/bin/busybox" && return

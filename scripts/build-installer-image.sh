@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Packs the image of the chart's DaemonSet: the installer, which is static, the shim that it puts on the node, and a guest for
-# `helm test`.
+# Packs the image of the chart's DaemonSet. It contains the static installer, the shim that it puts on the node, and a
+# guest for `helm test`.
 #
-#   build-installer-image.sh                      target/images/node-installer.tar, of what `make build` has built
-#   build-installer-image.sh dist                 the same of what `make dist` has built
-#   build-installer-image.sh dist arm64           target/images/node-installer-arm64.tar, of `make dist-arm64`
+#   build-installer-image.sh                      target/images/node-installer.tar, from what `make build` has built
+#   build-installer-image.sh dist                 the same from what `make dist` has built
+#   build-installer-image.sh dist arm64           target/images/node-installer-arm64.tar, from `make dist-arm64`
 set -euo pipefail
 
 # shellcheck source=scripts/guest-steps.sh
@@ -22,7 +22,7 @@ rootfs=$out/$name-rootfs
 
 main() {
     packer
-    # `make dist` has built a static one; the other is the test's own.
+    # `make dist` has built a static installer. The other one is built for the tests.
     [ "$profile" != release ] || static
     [ -e "$shim" ] || die "$shim is not built: make build or make dist"
     fresh "$out/$name.tar" "$installer" "$shim" "$out/hello.wasm" "$wasm_image" && return

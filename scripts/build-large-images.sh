@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the sample images that have a whole interpreter in them, each by its name, as scripts/build-images.sh does the
+# Builds the sample images that contain a whole interpreter, each by its name. scripts/build-images.sh builds the
 # others:
 #
 #   build-large-images.sh hello-python        Python, the heavy guest of the bench
@@ -7,8 +7,8 @@
 #   build-large-images.sh hello-http-js       JavaScript that serves HTTP
 #   build-large-images.sh polyglot            components in Rust, Python and JavaScript, each a layer
 #
-# componentize-py, in the version that makes the largest component, and Node.js come from PyPI, and componentize-js from
-# npm, as images/polyglot/text/package-lock.json has it; all are kept in target/tools.
+# componentize-py, in the version that makes the largest component, and Node.js come from PyPI. componentize-js comes
+# from npm, as in images/polyglot/text/package-lock.json. All are kept in target/tools.
 set -euo pipefail
 
 # shellcheck source=scripts/guest-steps.sh
@@ -17,12 +17,12 @@ set -euo pipefail
 . "$root/scripts/pypi.sh"
 componentize_py=0.17.2
 nodejs=24.19.0
-# Whose package-lock.json is for all guests in JavaScript.
+# The directory with the package-lock.json for all guests in JavaScript.
 npm=$src/polyglot/text
 
 main() {
     local image
-    # Whoever is killed leaves temporary files.
+    # A killed build leaves temporary files.
     export TMPDIR=$guests/tmp
     rm -rf "$TMPDIR"
     mkdir -p "$out" "$TMPDIR"
@@ -46,7 +46,7 @@ hello_python() {
 hello_http_python() {
     local wit
     wit=$(wasi_wit)
-    # The tool's parser does not leave out all that is unstable, and would miss what that refers to.
+    # The tool's parser keeps some unstable parts, and would miss what they refer to.
     python_guest hello-http-python "$wit" wasi:http/proxy app --features clocks-timezone
     pack_layer hello-http-python "$out/hello-http-python.wasm"
 }
@@ -66,13 +66,14 @@ polyglot() {
 
 # ---- guests in Python ----------------------------------------------------------------------------
 
-# python_guest NAME WIT WORLD MODULE [OPTION...]: images/NAME as a component of that world, with options for the tool.
+# python_guest NAME WIT WORLD MODULE [OPTION...]: builds images/NAME as a component of that world, with options for the
+# tool.
 python_guest() {
     local name=$1 wit=$2 world=$3 module=$4 copy=$guests/$1
     fresh "$out/$name.wasm" "$src/$name" "$wit" && return
     from_pypi componentize-py "$componentize_py"
     say "images/$name: Python (componentize-py $componentize_py)"
-    # A copy: Python writes what it compiled beside the source.
+    # This is a copy, because Python writes compiled files beside the source.
     rm -rf "$copy"
     mkdir -p "$copy" "$(dirname "$out/$name")"
     cp "$src/$name"/*.py "$copy"
@@ -81,20 +82,20 @@ python_guest() {
     mv "$out/$name.wasm.new" "$out/$name.wasm"
 }
 
-# wasi_wit: the folder with the WIT of WASI 0.2, of the crate that images/hello-http is made with.
+# wasi_wit: prints the directory with the WIT of WASI 0.2, from the crate with which images/hello-http is built.
 wasi_wit() {
     local wit
-    command -v cargo >/dev/null || die "cargo has the WIT of WASI, and is not there"
+    command -v cargo >/dev/null || die "the WIT of WASI comes from cargo, which is missing"
     wit=$(cargo metadata --locked --format-version 1 --manifest-path "$src/hello-http/Cargo.toml" \
         | sed -nE 's|.*"manifest_path":"([^"]*/wasip2[^"/]*)/Cargo.toml".*|\1/wit|p')
-    [ -d "$wit/deps" ] || die "images/hello-http is made with no crate wasip2 that has the WIT of WASI"
+    [ -d "$wit/deps" ] || die "images/hello-http uses no version of the crate wasip2 that has the WIT of WASI"
     say "$wit"
 }
 
 # ---- guests in JavaScript ------------------------------------------------------------------------
 
-# javascript_guest NAME WIT WORLD SOURCE [OPTION...]: images/NAME as a component of that world, with options for the
-# tool.
+# javascript_guest NAME WIT WORLD SOURCE [OPTION...]: builds images/NAME as a component of that world, with options for
+# the tool.
 javascript_guest() {
     local name=$1 wit=$2 world=$3 source=$4
     fresh "$out/$name.wasm" "$src/$name" "$wit" "$npm/package-lock.json" && return
@@ -108,8 +109,8 @@ javascript_guest() {
     mv "$out/$name.wasm.new" "$out/$name.wasm"
 }
 
-# install_componentize_js: what $npm/package-lock.json names. The package.json holds jco, of which componentize-js uses
-# little, at a version that needs little.
+# install_componentize_js: installs what $npm/package-lock.json lists. The package.json pins jco, of which
+# componentize-js uses little, to a version that needs few other packages.
 install_componentize_js() {
     local made=$tools/componentize-js new=$tools/componentize-js.new
     ! cmp --silent "$npm/package-lock.json" "$made/package-lock.json" || return 0

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the tool `wkg` of a pinned version into target/tools/wkg/bin, where it is not there already. The matrix of images
-# tries it; takes some minutes the first time.
+# Builds a pinned version of the tool `wkg` into target/tools/wkg/bin if it does not exist. The matrix of images uses
+# it. The first build takes some minutes.
 set -euo pipefail
 
 version=0.16.1
@@ -10,6 +10,6 @@ if [ "$("$root/bin/wkg" --version 2>/dev/null)" = "wkg $version" ]; then
     exit
 fi
 printf 'building wkg %s into target/tools/wkg (some minutes)\n' "$version"
-# Without optimisation, which takes longer than all that it is used for.
+# It is built without optimisation, which would take longer than all uses of the tool.
 cargo install --locked --debug --quiet --version "$version" --root "$root" --target-dir "$root/build" wkg
 rm -rf "$root/build"

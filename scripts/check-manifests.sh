@@ -1,19 +1,19 @@
 #!/usr/bin/env bash
-# Checks what users apply against the schemas of the Kubernetes releases that it is for: the chart, as Helm renders it for each
-# release from the one that its kubeVersion names; the plain YAML and the samples, which are the same text for all, from OLDEST.
-# A field that a release does not know is an error, as it is for kubectl.
+# Checks what users apply against the schemas of the supported Kubernetes releases. Helm renders the chart for each
+# release, beginning with the one in its kubeVersion. The plain YAML and the samples are the same text for all releases,
+# beginning with OLDEST. A field that a release does not know is an error, as it is for kubectl.
 #
-# The schemas are of the PyPI package kubernetes-validate. Without Helm, which `build-go-tools.sh charts` builds where Go is
-# there, the chart is left out.
+# The schemas come from the PyPI package kubernetes-validate. Helm is built by `build-go-tools.sh charts` if Go is
+# installed. Without Helm, the chart is left out.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 # shellcheck source=scripts/pypi.sh
 . scripts/pypi.sh
 
-# It has the schemas of all releases up to its own version.
+# This version has the schemas of all releases up to its own number.
 validate=1.37.0
-# appArmorProfile, which installer.yaml has, and preStop.sleep, which a sample has, came with it.
+# This release introduced appArmorProfile, which installer.yaml uses, and preStop.sleep, which a sample uses.
 OLDEST=1.30
 chart=charts/wasmtime-shim
 helm=target/go/charts/helm
@@ -41,7 +41,7 @@ main() {
     echo "chart: valid for Kubernetes $first to ${validate%.*}"
 }
 
-# The chart installs the image of its own version.
+# The chart must install the image of its own version.
 versions() {
     local version key file
     version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
@@ -55,7 +55,7 @@ versions() {
     done
 }
 
-# releases FIRST: from that one to the newest whose schemas are there.
+# releases FIRST: prints the releases from FIRST to the newest that has schemas.
 releases() {
     local minor
     for ((minor = ${1#1.}; minor <= $(cut -d. -f2 <<< "$validate"); minor++)); do
@@ -67,7 +67,7 @@ render() {
     "$helm" template shim "$chart" --kube-version "$1.0" --set settings.WASMTIME_SHIM_COMPILE_TIME=120s
 }
 
-# check RELEASE FILE...: what it prints is an error, or a warning that an object has no schema.
+# check RELEASE FILE...: fails if the tool prints anything: an error, or a warning that an object has no schema.
 check() {
     local complaints
     complaints=$(complaints "$@")
@@ -81,11 +81,11 @@ complaints() {
     "$tools/kubernetes-validate/bin/kubernetes-validate" --strict --quiet --kubernetes-version "$1" "${@:2}" 2>&1 || true
 }
 
-# A check that finds nothing anywhere would not be one: the oldest release does not know appArmorProfile.
+# A check that never finds anything would be useless. The oldest release must refuse appArmorProfile.
 finds_fields_of_later_releases() {
     render "$OLDEST" > "$scratch/chart.yaml"
     if [[ $(complaints "$1" "$scratch/chart.yaml") != *appArmorProfile* ]]; then
-        echo "error: the schemas of Kubernetes $1 take fields that came later" >&2
+        echo "error: the schemas of Kubernetes $1 accept fields that came later" >&2
         return 1
     fi
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds what is shipped in two directories of different names, and fails if a program is not the same in both. PACKAGES is that of
-# build-dist.sh: PACKAGES= leaves the installer alone, which takes a minute; all of it takes an hour.
+# Builds the shipped programs in two directories of different names, and fails if a program differs. PACKAGES is that of
+# build-dist.sh: with PACKAGES=, it only builds the installer, which takes a minute. Everything takes an hour.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

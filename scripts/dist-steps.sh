@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# What the scripts share that build for shipping: for which machine, into which directory, and with which compilers; sourced, not
-# executed. TARGET is set by then, of cargo; PROFILE (dist) chooses another.
+# Common steps of the scripts that build the shipped programs: the machine, the directory, and the compilers. It is
+# sourced, not executed. TARGET must be set to a target of cargo. PROFILE (default: dist) selects another profile.
 
 profile=${PROFILE:-dist}
 host=$(rustc -vV | sed -n 's/^host: //p')
 target=${TARGET:-$host}
-# Where the programs of this target are.
+# Directory of the programs of this target.
 # shellcheck disable=SC2034
 programs=target/$profile
 # shellcheck disable=SC2034
 [ "$target" = "$host" ] || programs=target/$target/$profile
 
-# The oldest glibc of the distributions that are supported: that of RHEL 9. Debian 12 has 2.36, Ubuntu 22.04 2.35.
+# The oldest glibc of the supported distributions, that of RHEL 9. Debian 12 has 2.36, Ubuntu 22.04 2.35.
 GLIBC=${GLIBC:-2.34}
 
 # cargo_for_target DIRECTORY FLAGS COMMAND ARGUMENT...: runs cargo for the target, with flags for rustc.
@@ -21,12 +21,13 @@ cargo_for_target() {
     RUSTFLAGS=$flags cargo "$command" --locked --profile "$profile" --target-dir "$directory" "${arguments[@]}"
 }
 
-# What is shipped does not say where the sources were.
+# The shipped programs must not contain the paths of the sources.
 paths() {
     printf '%s ' "--remap-path-prefix=$PWD=/build" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
 }
 
-# A linker and C compiler for the other machine, its libraries, and a compiler that has its std: rustup's, or Debian's.
+# Selects a linker and C compiler for the other machine, its libraries, and a compiler with its std: rustup's, or
+# Debian's.
 cross() {
     local variable
     [ "$target" != "$host" ] || return 0

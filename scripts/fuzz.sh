@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Runs the fuzz targets of fuzz/fuzz_targets, each for some seconds, as many at a time as there are processors.
+# Runs the fuzz targets of fuzz/fuzz_targets, each for some seconds. As many run at the same time as there are
+# processors.
 #
-#   scripts/fuzz.sh [TARGET...]     all of them without an argument
-#   FUZZ_SECONDS                    how long each runs (60)
+#   scripts/fuzz.sh [TARGET...]     all targets without an argument
+#   FUZZ_SECONDS                    duration of each target in seconds (60)
 #
-# Inputs that reach new code are kept in target/fuzz/corpus/TARGET; an input that fails is in target/fuzz/artifacts.
-# The targets are built with the stable compiler and without sanitizers: `unsafe` code is not what they are for.
+# Inputs that reach new code are kept in target/fuzz/corpus/TARGET. An input that fails is in target/fuzz/artifacts. The
+# targets are built with the stable compiler and without sanitizers, because they do not test `unsafe` code.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -13,7 +14,7 @@ work=$root/target/fuzz
 bin=$root/target/release
 seconds=${FUZZ_SECONDS:-60}
 
-# One input may take so long, in seconds, and a target so much memory, in MiB.
+# Time limit for one input, in seconds, and memory limit of a target, in MiB.
 timeout=25
 memory=2048
 
@@ -37,7 +38,7 @@ main() {
         || die "a fuzz target failed; run it with that input alone: target/release/fuzz-TARGET FILE"
 }
 
-# All of the workspace is chosen, so that the libraries have the features that they were built with before.
+# The whole workspace is selected, so that the libraries keep the features with which they were built before.
 build() {
     local target bins=()
     for target in "$@"; do
@@ -47,7 +48,7 @@ build() {
         "${CARGO:-cargo}" build --release --locked --manifest-path "$root/Cargo.toml" --workspace "${bins[@]}"
 }
 
-# Components to begin with are made of text, and need not be kept in binary form.
+# Initial components are made from text, so that no binary files need to be kept.
 seed() {
     local source
     mkdir -p "$work"/corpus/{compose,header}
@@ -61,7 +62,7 @@ seed() {
     )
 }
 
-# fuzz TARGET: for that long; its output is shown where it failed.
+# fuzz TARGET: runs a target for that time, and prints its output if it failed.
 fuzz() {
     local target=$1 log=$work/$1.log seeds=()
     mkdir -p "$work/corpus/$target" "$work/artifacts"

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What both scripts share that build the sample images: where things are, what is made again, guests in Rust, and
-# packing; sourced, not executed.
+# Common steps of the scripts that build the sample images: paths, freshness, guests in Rust, and packing. It is
+# sourced, not executed.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 src=$root/images
@@ -13,7 +13,7 @@ wasi_libc=${WASI_LIBC:-/usr/lib/wasm32-wasi}
 
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
-# fresh OUTPUT SOURCE...: whether the output is newer than the scripts at work and all the sources.
+# fresh OUTPUT SOURCE...: succeeds if the output is newer than the running scripts and all sources.
 fresh() {
     local output=$1
     shift
@@ -27,7 +27,7 @@ packer() {
         return
     fi
     wasm_image=${CARGO_TARGET_DIR:-$root/target}/release/wasm-image
-    # Asking cargo would mean waiting for whatever else is being built.
+    # cargo would wait for any other build that is running.
     [ ! -e "$wasm_image" ] || [ -n "$(find "$root/crates/wasm-image" -newer "$wasm_image" -print -quit)" ] \
         || return 0
     say "crates/wasm-image: the packer"
@@ -36,12 +36,12 @@ packer() {
 
 # ---- guests in Rust ------------------------------------------------------------------------------
 
-# rust_guest NAME bin|lib [SOURCE...]: images/NAME as a component, made of those sources too. Its package has that name,
-# with dashes for slashes.
+# rust_guest NAME bin|lib [SOURCE...]: builds images/NAME as a component, also from those sources. Its package has that
+# name, with dashes instead of slashes.
 rust_guest() {
     local name=$1 kind=$2
     fresh "$out/$name.wasm" "$src/$name" "$src/wasi-start.c" "${@:3}" && return
-    command -v cargo >/dev/null || die "images/$name is written in Rust, and cargo is not there"
+    command -v cargo >/dev/null || die "images/$name is written in Rust, and cargo is missing"
     mkdir -p "$(dirname "$out/$name")"
     if has_wasip2; then
         rust_with_wasip2 "$name" "$kind"
@@ -58,8 +58,8 @@ rust_with_wasip2() {
     mv "$out/$name.wasm.new" "$out/$name.wasm"
 }
 
-# Without the target's standard library: builds it from source for WASI 0.1, and lets the packer
-# make a component of the module.
+# If the target's standard library is missing, builds it from source for WASI 0.1. The packer then makes a component of
+# the module.
 rust_with_own_std() {
     local name=$1 kind=$2 rustc linker clang start flags
     if ! rustc=$(rustc_with_source) || ! linker=$(newest_llvm wasm-ld) || ! clang=$(newest_llvm clang) \
@@ -85,7 +85,7 @@ rust_with_own_std() {
     "$wasm_image" componentize "$guests/wasm32-wasip1/release/$(artifact "$name" "$kind")" -o "$out/$name.wasm"
 }
 
-# artifact NAME bin|lib: what cargo calls the file.
+# artifact NAME bin|lib: prints cargo's name of the file.
 artifact() {
     local package=${1//\//-}
     [ "$2" = bin ] || package=${package//-/_}
@@ -94,7 +94,7 @@ artifact() {
 
 # ---- images --------------------------------------------------------------------------------------
 
-# pack NAME SOURCE OPTION...: an archive, when it is older than SOURCE or the packer.
+# pack NAME SOURCE OPTION...: packs an archive if it is older than SOURCE or the packer.
 pack() {
     local name=$1 source=$2
     shift 2
@@ -103,12 +103,12 @@ pack() {
     "$wasm_image" build -t "registry.example/samples/$name:1" -o "$out/$name.tar" "$@" >/dev/null
 }
 
-# pack_file NAME SOURCE DEST: an ordinary Linux image with one file, which is the entrypoint.
+# pack_file NAME SOURCE DEST: packs an ordinary Linux image with one file, which is the entrypoint.
 pack_file() {
     pack "$1" "$2" --file "$2:$3" --entrypoint "$3"
 }
 
-# pack_layer NAME SOURCE: an image whose layer is the guest; its name is the entrypoint.
+# pack_layer NAME SOURCE: packs an image whose layer is the guest. The guest's name is the entrypoint.
 pack_layer() {
     pack "$1" "$2" "$2"
 }

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# What the scripts ask about the compilers of the sample guests; sourced, not executed.
+# Finds the compilers of the sample guests. It is sourced, not executed.
 
 say() { printf '%s\n' "$*"; }
 
-# newest_llvm PROGRAM: its path in the newest LLVM of the distribution, else in PATH.
+# newest_llvm PROGRAM: prints its path in the newest LLVM of the distribution, or else in PATH.
 newest_llvm() {
     local found
     found=$(printf '%s\n' /usr/lib/llvm-*/bin/"$1" | sort -V | tail -n 1)
     if [ -x "$found" ]; then say "$found"; else command -v "$1"; fi
 }
 
-# Whether the compiler has WASI 0.2 ready, with the linker that emits components.
+# Succeeds if the compiler has WASI 0.2 installed, with the linker that emits components.
 has_wasip2() {
     local libdir
     libdir=$(rustc --print target-libdir --target wasm32-wasip2 2>/dev/null) || return 1
@@ -19,7 +19,7 @@ has_wasip2() {
         || compgen -G "$(rustc --print sysroot)/lib/rustlib/*/bin/wasm-component-ld" >/dev/null
 }
 
-# A compiler that comes with the source of the standard library.
+# Finds a compiler that has the source of the standard library.
 rustc_with_source() {
     local rustc sysroot
     for rustc in "$(command -v rustc || true)" /usr/bin/rustc; do

@@ -1,16 +1,16 @@
 #!/usr/bin/env bash
-# Installs what building, the sample guests and the tests need and this machine lacks; with the word `cluster`,
-# `critest`, `matrix`, `bench`, `polyglot`, `manifests` or `arm64` also what that target does.
+# Installs what this machine lacks for building, the sample guests and the tests. With the word `cluster`, `critest`,
+# `matrix`, `bench`, `polyglot`, `manifests` or `arm64`, it also installs what that target needs.
 #
-# On Debian and Ubuntu with apt-get (through sudo when not root); elsewhere it changes nothing, lists
-# what is missing and fails. Nothing is downloaded or printed when everything is there.
+# On Debian and Ubuntu it uses apt-get (with sudo if it does not run as root). Elsewhere it changes nothing, lists what
+# is missing and fails. If everything is installed, it downloads and prints nothing.
 set -euo pipefail
 
 # shellcheck source=scripts/guest-tools.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-tools.sh"
 
-missing=()  # what is missing, in words
-packages=() # the Debian packages that bring it
+missing=()  # descriptions of what is missing
+packages=() # the Debian packages that contain it
 
 main() {
     look_for_build_tools
@@ -32,14 +32,14 @@ main() {
     install
 }
 
-# need WHAT PACKAGE...: notes what is missing and where Debian has it.
+# need WHAT PACKAGE...: records what is missing, and the Debian packages that contain it.
 need() {
     missing+=("$1")
     shift
     packages+=("$@")
 }
 
-# need_command COMMAND PACKAGE...: unless the command is there. Daemons may live outside PATH.
+# need_command COMMAND PACKAGE...: records a missing command. Daemons may be outside of PATH.
 need_command() {
     PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin command -v "$1" >/dev/null || need "command $1" "${@:2}"
 }
@@ -65,8 +65,8 @@ has_libseccomp() {
         && printf 'int main(void) { return 0; }\n' | cc -x c - -lseccomp -o /dev/null 2>/dev/null
 }
 
-# A C compiler for wasm32-wasi, and Rust for WASI: rustup's target where it can be had, otherwise a
-# compiler that comes with the source of its standard library.
+# A C compiler for wasm32-wasi, and Rust for WASI: rustup's target if it is available, otherwise a compiler with the
+# source of its standard library.
 look_for_guest_tools() {
     has_c_for_wasi || need "clang, lld, wasi-libc and clang's runtime for wasm32-wasi" \
         clang lld wasi-libc libclang-rt-dev-wasm32
@@ -81,8 +81,8 @@ has_c_for_wasi() {
         | "$clang" --target=wasm32-wasi -x c - -o /dev/null 2>/dev/null
 }
 
-# The attempt is made only where no fallback is installed: a machine without access to rustup's
-# server should not wait for it at every call.
+# This is only tried if no fallback is installed, because a machine without access to rustup's server should not wait
+# for it at every call.
 add_wasip2() {
     command -v rustup >/dev/null || return 1
     ! rustc_with_source >/dev/null || return 1
@@ -108,7 +108,7 @@ look_for_cluster_tools() {
     need_command etcd etcd-server
 }
 
-# A linker, libseccomp and, where rustup's target cannot be had, Debian's own std for aarch64.
+# A linker, libseccomp and, if rustup's target is not available, Debian's own std for aarch64.
 look_for_arm64_tools() {
     need_command aarch64-linux-gnu-gcc crossbuild-essential-arm64
     dpkg --print-foreign-architectures | grep -qx arm64 || as_root dpkg --add-architecture arm64
@@ -127,7 +127,7 @@ look_for_critest_tools() {
     need_command ipcmk util-linux
 }
 
-# Those in Go are built: scripts/build-go-tools.sh.
+# scripts/build-go-tools.sh builds the tools in Go.
 look_for_image_tools() {
     need_command skopeo skopeo
     need_command buildah buildah
@@ -139,7 +139,7 @@ look_for_bench_tools() {
     need_venv
 }
 
-# What makes the guests in Python and JavaScript is from PyPI, and so are the schemas of Kubernetes.
+# The tools for guests in Python and JavaScript come from PyPI, and so do the schemas of Kubernetes.
 need_venv() {
     python3 -c 'import ensurepip, venv' 2>/dev/null || need "python3 with venv" python3 python3-venv
 }
@@ -151,7 +151,7 @@ has_static_busybox() {
 
 # ---- getting it ----------------------------------------------------------------------------------
 
-# Elsewhere than on Debian: what to look for, by what is missed and by Debian's name for it.
+# On systems other than Debian, lists what is missing, and Debian's package names.
 explain() {
     {
         say "error: this machine lacks"
@@ -174,7 +174,7 @@ install() {
     as_root apt-get install -y -qq --no-install-recommends "${available[@]}"
 }
 
-# in_this_release PACKAGE: its name in this release, which may carry a version or drop a suffix.
+# in_this_release PACKAGE: prints its name in this release, which may contain a version or lack a suffix.
 in_this_release() {
     local package=$1 candidate
     for candidate in "$package" $(alternatives "$package"); do
@@ -187,7 +187,7 @@ in_this_release() {
     return 1
 }
 
-# Rust before Debian's browser toolchain, and clang's runtime in the version of its clang.
+# Rust must come before Debian's browser toolchain, and clang's runtime must have the version of clang.
 alternatives() {
     case $1 in
         rustc-web) say rustc ;;

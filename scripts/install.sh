@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Puts the shim of this build on this machine, as root, and runs a guest to show that it is there.
+# Puts the shim of this build on this machine, as root, and runs a guest as a check.
 #
-#   install.sh [ARGUMENT...]    arguments of `node-installer install`, where containerd is not where it usually is;
-#                               CONTAINERD_ADDRESS is then its socket for ctr
+#   install.sh [ARGUMENT...]    arguments of `node-installer install`, if containerd is not in its usual place;
+#                               set CONTAINERD_ADDRESS to its socket for ctr
 set -euo pipefail
 cd "$(dirname "$0")/.."
 built=target/release
@@ -15,7 +15,7 @@ fi
 "$built/node-installer" install --shim "$built/containerd-shim-wasmtime-v1" "$@"
 status=()
 for argument in "$@"; do
-    # Those that `status` has as well.
+    # Arguments that `status` accepts as well.
     case $argument in --bin-dir=* | --replace | --env=* | --shim=*) ;; *) status+=("$argument") ;; esac
 done
 shim=$("$built/node-installer" status "${status[@]}" | sed -n 's/^file: *\([^ ]*containerd-shim-wasmtime-v1\).*/\1/p')

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs rustc with what libFuzzer needs to see which code an input reaches. As cargo's RUSTC_WORKSPACE_WRAPPER it is for the
-# crates of this workspace alone, so that Wasmtime and the other libraries are not built again.
+# Runs rustc with the options by which libFuzzer sees which code an input reaches. cargo uses it as
+# RUSTC_WORKSPACE_WRAPPER, so only the crates of this workspace get them, and Wasmtime and the other libraries are not
+# built again.
 set -euo pipefail
 exec "$@" -Ccodegen-units=1 -Cdebug-assertions -Cpasses=sancov-module \
     -Cllvm-args=-sanitizer-coverage-level=4 \

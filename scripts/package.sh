@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# Packs what `make dist` has built into target/packages, for one machine:
+# Packs what `make dist` has built for one machine into target/packages:
 #
 #   wasmtime-shim-VERSION-MACHINE.tar.gz   the three programs, man pages, shell completions, licence
-#   wasmtime-shim_VERSION_ARCHITECTURE.deb the same (cargo-deb), where it is built for this machine
-#   PROGRAM-VERSION.cdx.json               the bill of materials of each program (CycloneDX), of Cargo.lock
+#   wasmtime-shim_VERSION_ARCHITECTURE.deb the same (cargo-deb), if it is built for this machine
+#   PROGRAM-VERSION.cdx.json               the bill of materials of each program (CycloneDX), from Cargo.lock
 #   SHA256SUMS
 #
-#   package.sh [TARGET]    of cargo; this machine's by default. PROFILE (dist) as for build-dist.sh
+#   package.sh [TARGET]    target of cargo; this machine's by default. PROFILE (dist) as for build-dist.sh
 #
-# Times and owners in the archive are the same whoever packs it, and when.
+# Times and owners in the archive do not depend on who packs it, and when.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -50,7 +50,7 @@ check() {
 collect() {
     rm -rf "$tree" "$out/share"
     mkdir -p "$tree/bin" "$out"/share/{man,completions}
-    # Of this machine's programs, whose words are the same.
+    # The pages come from this machine's programs, which have the same texts.
     for program in wasm-image node-installer; do
         "target/$profile/$program" pages "$out"/share/{man,completions}
     done
@@ -65,7 +65,7 @@ archive() {
         --mtime="@${SOURCE_DATE_EPOCH:-0}" --format=ustar "$name" | gzip --no-name --best > "$tree.tar.gz"
 }
 
-# It is written beside each crate's manifest.
+# The tool writes the file beside each crate's manifest.
 bills_of_materials() {
     local crate program
     tool cargo-cyclonedx 0.5.9
@@ -73,7 +73,7 @@ bills_of_materials() {
     for crate in shim wasm-image node-installer; do
         program=$crate
         [ "$crate" != shim ] || program=containerd-shim-wasmtime-v1
-        # What is shipped does not say where the sources were.
+        # The shipped programs must not contain the paths of the sources.
         sed "s|file://$PWD|file:///build|g" "crates/$crate/bill.cdx.json" > "$out/$program-$version.cdx.json"
     done
     find crates fuzz tests -name bill.cdx.json -delete
@@ -84,7 +84,7 @@ deb() {
     cargo deb --quiet --no-build --no-strip --package node-installer --profile "$profile" --output "$out/"
 }
 
-# tool NAME VERSION: a subcommand of cargo, built into target/tools if it is missing.
+# tool NAME VERSION: builds a subcommand of cargo into target/tools if it is missing.
 tool() {
     command -v "$1" >/dev/null || [ -x "target/tools/bin/$1" ] || cargo install --quiet --locked --root target/tools "$1@$2"
     export PATH=$PWD/target/tools/bin:$PATH

