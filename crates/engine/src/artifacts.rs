@@ -14,7 +14,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::Plan;
 use crate::memory;
-use crate::report::tell;
+use crate::report::log;
 
 /// Longest termination message, in bytes (Kubernetes,
 /// [terminationMessagePath](https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)).
@@ -33,7 +33,7 @@ pub fn leave_message(artifacts: &FailureArtifacts, last_lines: &str, failure: Op
         _ => Ok(()),
     });
     if let Err(error) = written {
-        tell(&format!("warning: no termination message: {}: {error}", path.display()));
+        log(&format!("warning: no termination message: {}: {error}", path.display()));
     }
 }
 
@@ -47,8 +47,8 @@ pub fn leave_core_dump(plan: &Plan, store: impl AsContextMut, error: &wasmtime::
         return;
     }
     FIRST.call_once(|| match write_core_dump(path, plan.name(), store, dump) {
-        Ok(path) => tell(&format!("core dump: {}", path.display())),
-        Err(error) => tell(&format!("warning: no core dump: {}: {error}", path.display())),
+        Ok(path) => log(&format!("core dump: {}", path.display())),
+        Err(error) => log(&format!("warning: no core dump: {}: {error}", path.display())),
     });
 }
 

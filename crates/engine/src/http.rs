@@ -8,8 +8,8 @@
 //! ```
 //!
 //! What a client may ask for is bounded at each step: connections in `accept`, silence in `connection`, `wire` and `streams`,
-//! heads in `head`, bodies in `body`, time in `service`, instances in `instances`, their parts in `share`, and a guest's turn
-//! by the `clock`. How a response ends is in `response`.
+//! heads in `head`, bodies in `body`, time in `service`, instances in `instances`, their parts in `share`, and a guest's time
+//! slice by the `clock`. How a response ends is in `response`.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -22,7 +22,7 @@ use wasmtime_wasi_http::handler::ProxyHandler;
 
 use crate::code::Code;
 use crate::profile::Profiled;
-use crate::report::{one_line, tell};
+use crate::report::{log, one_line};
 use crate::serving::Serving;
 use crate::serving::slots::Slots;
 use crate::state::Shared;
@@ -85,7 +85,7 @@ impl Loaded {
         let not_in_slots = match Serving::in_slots(&slots, code) {
             Ok((serving, component)) => {
                 if !slots.has_page_map() {
-                    tell("note: there is no page map, with which an instance takes less time");
+                    log("note: there is no page map, with which an instance takes less time");
                 }
                 return Ok(Loaded { serving, component, slots });
             }
@@ -94,10 +94,10 @@ impl Loaded {
         let (serving, component) = match Serving::pooled(instances::at_most(&plan.http), code) {
             Ok(pooled) => pooled,
             Err(error) => {
-                // Of code that is for slots this tells nothing, of other code the first does.
+                // For code that is for slots this reason says nothing; for other code the first one does.
                 let on_demand = Serving::on_demand(code).with_context(|| not_in_slots)?;
                 let reason = one_line(&error);
-                tell(&format!(
+                log(&format!(
                     "note: instances are not kept in a pool, which takes longer: {reason}"
                 ));
                 on_demand
@@ -127,7 +127,7 @@ pub fn serve(
     let tokio = event_loop::runtime().context("start the event loop")?;
     let stop = {
         let _entered = tokio.enter();
-        signals::tell_the_first(signals).context("wait for signals")?
+        signals::first_signal(signals).context("wait for signals")?
     };
     let spans = Spans::new(&plan, shared.outgoing.clone(), tokio.handle()).map(Arc::new);
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
@@ -157,7 +157,7 @@ pub fn serve(
         if let Some(profiled) = profiled {
             tokio::spawn(async {
                 if let Err(error) = profiled.serve().await {
-                    tell(&format!("warning: no profile can be taken: {error}"));
+                    log(&format!("warning: no profile can be taken: {error}"));
                 }
             });
         }
@@ -165,7 +165,7 @@ pub fn serve(
             match listen::for_metrics(address) {
                 Ok(listener) => drop(tokio::spawn(metrics.serve(listener))),
                 // Of several containers in a Pod, which has the annotation, one can.
-                Err(error) => tell(&format!("warning: no metrics: {}", one_line(&error))),
+                Err(error) => log(&format!("warning: no metrics: {}", one_line(&error))),
             }
         }
         let served = accept::accept(&threads, &plan.http, stop, idle).await;

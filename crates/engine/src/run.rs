@@ -13,7 +13,7 @@ use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
 use crate::interfaces::{self, Interfaces};
 use crate::profile::Profiled;
-use crate::report::{self, tell, trapped};
+use crate::report::{self, log, trapped};
 use crate::state::{ModuleState, Shared, State};
 use crate::world::{INITIALIZE, START};
 use crate::{
@@ -43,7 +43,7 @@ impl Runtime {
         };
         let last_lines = stderr::last_lines();
         if let Some(text) = &failure {
-            tell(text);
+            log(text);
         }
         if code != 0 {
             artifacts::leave_message(&plan.artifacts, &last_lines, failure.as_deref());
@@ -83,7 +83,7 @@ impl Runtime {
                 Guest::Component(component) => self.command(plan, component, &shared).await,
             }
         });
-        // Nobody waits for a read of a guest that is done.
+        // A read of a guest that is done is not waited for.
         tokio.shutdown_background();
         result
     }

@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use super::idle::Idle;
 use super::threads::Threads;
 use super::{instances, listen, wire};
-use crate::report::tell;
+use crate::report::log;
 
 /// Pause after accept(2) failed, in which other connections may end.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -101,7 +101,7 @@ impl Door {
             let served = Idle::new(stream, self.idle_time)
                 .and_then(|connection| self.threads.serve(connection, permit, self.ending.clone()));
             if let Err(error) = served {
-                tell(&format!("warning: serve a connection: {error}"));
+                log(&format!("warning: serve a connection: {error}"));
             }
             return;
         }
@@ -119,12 +119,12 @@ impl Door {
 struct Spare {
     descriptor: Option<OwnedFd>,
     /// Whether the failure was logged: once, until accept(2) succeeds again.
-    is_told: bool,
+    is_logged: bool,
 }
 
 impl Spare {
     fn new() -> Spare {
-        let mut spare = Spare { descriptor: None, is_told: false };
+        let mut spare = Spare { descriptor: None, is_logged: false };
         spare.keep();
         spare
     }
@@ -132,14 +132,14 @@ impl Spare {
     fn keep(&mut self) {
         if self.descriptor.is_none() {
             self.descriptor = io::stderr().as_fd().try_clone_to_owned().ok();
-            self.is_told &= self.descriptor.is_none();
+            self.is_logged &= self.descriptor.is_none();
         }
     }
 
     /// Handles a failure of accept(2): refuses the client if the reason is a lack of descriptors, otherwise pauses.
     async fn refuse(&mut self, listener: &TcpListener, error: &io::Error) {
-        if !std::mem::replace(&mut self.is_told, true) {
-            tell(&format!("warning: accept a connection: {error}"));
+        if !std::mem::replace(&mut self.is_logged, true) {
+            log(&format!("warning: accept a connection: {error}"));
         }
         let is_for_want = matches!(
             error.raw_os_error().map(Errno::from_raw),
@@ -165,7 +165,7 @@ fn connections(settings: &HttpSettings) -> u32 {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
     let connections = within(descriptors, instances::at_most(settings), settings.connections);
     if connections < settings.connections {
-        tell(&format!(
+        log(&format!(
             "note: at most {connections} connections at a time and not {}, as http-max-connections says or by default: the \
              limit of open files (RLIMIT_NOFILE) is {descriptors}, and the rest of them is for the guest; a higher limit \
              allows more",

@@ -115,7 +115,7 @@ pub struct TimeoutBody {
     body: Incoming,
     patience: Duration,
     error: fn(&hyper::Error) -> Error,
-    /// While somebody waits.
+    /// Set during a wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
 

@@ -17,13 +17,13 @@ use wasmtime_wasi_http::WasiBody;
 
 use super::client::Client;
 use super::head::MAX_HEADERS;
-use super::idle::{Idle, Speaks};
+use super::idle::{Idle, Speaks, watched};
 use super::service::{Service, respond};
 use super::share::Requests;
 use super::streams::Streams;
 use super::wire::{First, Wire};
 
-/// How long a client may be silent when the server was told to end.
+/// How long a client may be silent when the server ends.
 const LAST_SILENCE: Duration = Duration::from_secs(1);
 
 /// Factor by which h2 accepts larger heads than allowed, so that `head` answers them with 431; h2 resets streams with still
@@ -39,7 +39,7 @@ pub struct Connection<R> {
     pub service: Arc<Service>,
     /// Answers a request of a connection that has many at a time.
     pub respond: R,
-    /// Whether the server was told to end.
+    /// Whether the server ends.
     pub ending: watch::Receiver<bool>,
 }
 
@@ -53,8 +53,8 @@ where
 {
     /// Serves it until either side ends it; or returns it, if its client leaves it idle.
     pub async fn serve(mut self, idle: Idle) -> Option<Idle> {
-        let Idle { speaks, until, .. } = idle;
-        let mut stream = idle.into_stream().ok()?;
+        let Idle { stream, speaks, until } = idle;
+        let mut stream = watched(stream)?;
         // Responses are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
         let first = match speaks {
@@ -79,8 +79,8 @@ where
         self.serve_http1(wire, service, client).await
     }
 
-    /// Serves until the connection ends, or until its client has left it idle for a while. What hyper knows of an idle connection
-    /// it knows of a new one, so that the state of hyper, which is bound to this event loop, can be dropped.
+    /// Serves until the connection ends, or until its client has left it idle for a while. hyper's
+    /// state of an idle connection is that of a new one, so the one that is bound to this event loop can be dropped.
     async fn serve_http1(
         mut self,
         mut wire: Wire,

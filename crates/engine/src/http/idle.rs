@@ -1,6 +1,6 @@
 //! Connection between two requests, which needs no thread that serves.
 //!
-//! Proxies keep connections open that nobody uses. While such a connection was served by a thread, that thread and its event loop
+//! Proxies keep connections open that they do not use. While such a connection was served by a thread, that thread and its event loop
 //! could not end. So an idle connection is taken apart until its socket alone is left. The process's first thread waits for the
 //! next byte, and then the thread serves it that has the least to do.
 
@@ -14,6 +14,8 @@ use nix::sys::socket::{MsgFlags, recv};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
+
+use crate::report::log;
 
 /// A connection without a request.
 pub struct Idle {
@@ -45,19 +47,11 @@ impl Idle {
         Ok(Idle { stream, speaks: Speaks::Unknown, until: Instant::now() + idle_time })
     }
 
-    /// Its socket, on the event loop of this thread.
-    ///
-    /// # Errors
-    /// Of epoll_ctl(2).
-    pub fn into_stream(self) -> io::Result<TcpStream> {
-        TcpStream::from_std(self.stream)
-    }
-
     /// Waits for the client's next bytes, and leaves them unread. None if the connection is over: the client closed it, it was
     /// idle for too long, or the server ends.
     pub async fn next(self, ending: &mut watch::Receiver<bool>) -> Option<Idle> {
         let Idle { stream, speaks, until } = self;
-        let stream = TcpStream::from_std(stream).ok()?;
+        let stream = watched(stream)?;
         let mut byte = [0];
         let has_bytes = tokio::select! {
             peeked = timeout_at(until, stream.peek(&mut byte)) => matches!(peeked, Ok(Ok(1))),
@@ -67,6 +61,12 @@ impl Idle {
         let stream = stream.into_std().ok()?;
         has_bytes.then_some(Idle { stream, speaks, until })
     }
+}
+
+/// A socket on the event loop of this thread. None, which is logged, if epoll_ctl(2) fails.
+pub fn watched(stream: Socket) -> Option<TcpStream> {
+    let failed = |error: &io::Error| log(&format!("warning: serve a connection: {error}"));
+    TcpStream::from_std(stream).inspect_err(failed).ok()
 }
 
 fn has_bytes(stream: &TcpStream) -> io::Result<bool> {

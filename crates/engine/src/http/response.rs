@@ -18,7 +18,7 @@ use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::body::{self, Ended};
 use super::client::Open;
-use super::instances::Place;
+use super::instances::Reservation;
 use super::observe::Observed;
 use super::share::Share;
 use super::streams;
@@ -42,16 +42,16 @@ struct Progress {
     ended: Option<Arc<EndedInstance>>,
 }
 
-/// An instance that does not run any more, with its place.
+/// An instance that does not run any more, with its reservation.
 pub struct EndedInstance {
     _store: Mutex<Store<State>>,
-    _place: Option<Place>,
+    _reservation: Option<Reservation>,
 }
 
 impl EndedInstance {
     /// Of a store that is not used again.
-    pub fn new(store: Store<State>, place: Option<Place>) -> EndedInstance {
-        EndedInstance { _store: Mutex::new(store), _place: place }
+    pub fn new(store: Store<State>, reservation: Option<Reservation>) -> EndedInstance {
+        EndedInstance { _store: Mutex::new(store), _reservation: reservation }
     }
 }
 

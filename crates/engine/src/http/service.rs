@@ -25,14 +25,14 @@ use super::response::{Asking, Exchange, Origin, ResponseBody};
 use super::share::Room;
 use super::spans::Spans;
 use super::tracing::Trace;
-use crate::report::{self, tell};
+use crate::report::{self, log};
 
 /// When a client may try again that was refused for want of room, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// How long an instance that has failed may take to tell why, and leave a core dump.
+/// How long an instance that has failed may take to log why, and leave a core dump.
 const END: Duration = Duration::from_millis(100);
 
 /// Why the guest's response is not the answer, or there is none.
@@ -47,7 +47,7 @@ enum Refusal {
     Busy,
     /// The guest did not begin its response in time.
     Late,
-    /// The guest failed, which was told.
+    /// The guest failed, which was logged.
     Failed,
 }
 
@@ -59,7 +59,7 @@ pub struct Service {
     pub settings: HttpSettings,
     /// What each connection may have of it.
     pub room: Room,
-    /// What is told of it.
+    /// Access log and metrics of its requests.
     pub observer: Option<Arc<Observer>>,
     /// Where a span of it goes.
     pub spans: Option<Arc<Spans>>,
@@ -145,11 +145,11 @@ async fn ask(
     let (body, request_ended) = body::bounded(body, unread, settings);
     let request = Request::from_parts(parts, body);
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let (told, ended) = oneshot::channel();
+    let (ends, ended) = oneshot::channel();
     let id = observed.filter(|_| settings.has_request_ids).map(|it| it.id().to_owned());
     let exchange = Exchange::new(share);
     let is_https = uri.scheme() == Some(&Scheme::HTTPS);
-    let asked = Asked { told, id, trace, is_https, exchange: exchange.clone() };
+    let asked = Asked { ended: ends, id, trace, is_https, exchange: exchange.clone() };
     let deadline = Instant::now() + settings.request_time;
     let answer = timeout_at(deadline, service.handle(asked, request)).await;
     if let Some(ended) = request_ended.get() {
@@ -167,15 +167,15 @@ async fn ask(
         _ => {
             let time = settings.request_time;
             let path = uri.path();
-            tell(&format!("warning: {method} {path}: no response within {time:?}"));
+            log(&format!("warning: {method} {path}: no response within {time:?}"));
             return Err(Refusal::Late);
         }
     };
     match error.downcast_ref::<InstantiationError<Asked>>() {
-        Some(failure) => tell(&report::text(&failure.error)),
+        Some(failure) => log(&report::text(&failure.error)),
         // After a trap this error says only that there is no response. Of an instance that goes on there is no more to say.
         None if matches!(timeout(END, ended).await, Ok(Ok(true))) => {}
-        None => tell(&report::text(&error)),
+        None => log(&report::text(&error)),
     }
     Err(Refusal::Failed)
 }
@@ -185,7 +185,7 @@ pub fn failed() -> Response<WasiBody> {
     refuse(Refusal::Failed, Version::HTTP_2)
 }
 
-/// What the client is told: nothing of the guest's inside.
+/// Response to the client, with nothing of the guest's inside.
 fn refuse(refusal: Refusal, version: Version) -> Response<WasiBody> {
     let (status, text) = match refusal {
         Refusal::Unfit(Unfit::Host) => {

@@ -28,7 +28,7 @@ use super::outgoing::Outgoing;
 use super::response::CutBy;
 use super::tracing;
 use crate::Plan;
-use crate::report::tell;
+use crate::report::log;
 
 /// The one protocol there is here, and the default of the specification.
 const PROTOCOL: &str = "http/protobuf";
@@ -42,7 +42,7 @@ const LAST_EXPORT: Duration = Duration::from_secs(5);
 /// The longest text of a client's that is part of a span, in bytes: many spans may wait for their collector.
 const LONGEST: usize = 1 << 10;
 
-/// What service the SDK has where nobody says.
+/// The SDK's default name of a service.
 const UNKNOWN: &str = "unknown_service";
 
 /// Where spans go.
@@ -52,7 +52,7 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// None where the environment does not ask for them, or asks for what there is not, which is told.
+    /// None where the environment does not ask for them, or asks for what is not supported, which is logged.
     pub fn new(plan: &Plan, outgoing: Arc<Outgoing>, tokio: &Handle) -> Option<Spans> {
         let set = |name: &str| {
             let value = plan.variable(&format!("{TELEMETRY}{name}"))?;
@@ -67,7 +67,7 @@ impl Spans {
         let protocol =
             set("EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| set("EXPORTER_OTLP_PROTOCOL"));
         if let Some(other) = protocol.filter(|protocol| *protocol != PROTOCOL) {
-            tell(&format!(
+            log(&format!(
                 "warning: no spans: the protocol is {other}, and only {PROTOCOL} is provided"
             ));
             return None;
@@ -78,11 +78,11 @@ impl Spans {
             outgoing,
             tokio: tokio.clone(),
             time: Duration::from_millis(time),
-            is_told: AtomicBool::new(false),
+            is_logged: AtomicBool::new(false),
         };
         let exporter = SpanExporter::builder().with_http().with_http_client(collector).build();
         let exporter =
-            exporter.inspect_err(|error| tell(&format!("warning: no spans: {error}"))).ok()?;
+            exporter.inspect_err(|error| log(&format!("warning: no spans: {error}"))).ok()?;
         let mut resource = Resource::builder().build();
         let service = resource.get(&Key::from_static_str("service.name"));
         if service.is_none_or(|service| service.as_str() == UNKNOWN) {
@@ -113,7 +113,7 @@ impl Spans {
     /// Sends what is left. Blocks.
     pub fn end(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(LAST_EXPORT) {
-            tell(&format!("warning: the last spans are lost: {error}"));
+            log(&format!("warning: the last spans are lost: {error}"));
         }
     }
 }
@@ -182,8 +182,8 @@ struct Collector {
     outgoing: Arc<Outgoing>,
     tokio: Handle,
     time: Duration,
-    /// That it does not take them is told once, until it does.
-    is_told: AtomicBool,
+    /// Whether the last failure was logged: once, until spans are taken again.
+    is_logged: AtomicBool,
 }
 
 impl fmt::Debug for Collector {
@@ -199,18 +199,18 @@ impl HttpClient for Collector {
         // Not the user and the query that it may have.
         let (scheme, host) = (request.uri().scheme_str(), request.uri().host());
         let target = format!("{}://{}", scheme.unwrap_or_default(), host.unwrap_or_default());
-        // Whoever exports is a thread of the SDK's own, without an event loop.
+        // This runs on a thread of the SDK's own, without an event loop.
         let sent = self.tokio.spawn(async move { outgoing.exchange(request, time).await });
         let (reason, answer) = match sent.await? {
             Ok(response) if response.status().is_success() => {
-                self.is_told.store(false, Ordering::Relaxed);
+                self.is_logged.store(false, Ordering::Relaxed);
                 return Ok(response);
             }
             Ok(response) => (response.status().to_string(), Ok(response)),
             Err(error) => (error.to_string(), Err(HttpError::from(error))),
         };
-        if !self.is_told.swap(true, Ordering::Relaxed) {
-            tell(&format!("warning: spans are lost: {target}: {reason}"));
+        if !self.is_logged.swap(true, Ordering::Relaxed) {
+            log(&format!("warning: spans are lost: {target}: {reason}"));
         }
         answer
     }

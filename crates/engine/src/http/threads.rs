@@ -1,6 +1,7 @@
 //! The threads that serve, each with an event loop of its own.
 //!
-//! A connection stays with the thread that it was given to until it is idle, and so do its requests and the instances that serve them:
+//! A connection stays with the thread that it was given to until it is idle, and so do its requests and the instances that
+//! serve them:
 //! what moves from one processor to another makes both wait, which was seen to take longer than the guest. The exceptions
 //! are those without which a processor would have nothing to do: requests of HTTP/2, of which one connection may have
 //! many, and a request for which only another thread has an instance left.
@@ -20,7 +21,7 @@ use super::connection::{Connection, Responding};
 use super::event_loop::{EventLoop, Live, Use, elsewhere};
 use super::idle::Idle;
 use super::service::{self, Service};
-use crate::report::tell;
+use crate::report::log;
 
 /// The threads.
 pub struct Threads {
@@ -96,7 +97,7 @@ impl Threads {
     ) {
         let Some(connection) = idle.next(&mut ending.clone()).await else { return };
         if let Err(error) = self.serve(connection, permit, ending) {
-            tell(&format!("warning: serve a connection: {error}"));
+            log(&format!("warning: serve a connection: {error}"));
         }
     }
 

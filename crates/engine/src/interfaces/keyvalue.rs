@@ -21,7 +21,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
 
 use super::types::{KeysDraft, KeysDraft2, StoreError};
-use super::{blocking, tell_once};
+use super::{blocking, log_once};
 use crate::host_calls;
 use crate::state::State;
 use error::Error;
@@ -45,7 +45,7 @@ pub struct Bucket(Arc<Store>);
 /// What a function of the interface returns to its guest.
 type Returned<T> = Result<T, StoreError>;
 
-/// What a function comes to, at last.
+/// Future of a function's result.
 type Answer<'a, T> = Box<dyn Future<Output = wasmtime::Result<(T,)>> + Send + 'a>;
 
 impl Stores {
@@ -197,10 +197,10 @@ async fn done<T: Send + 'static>(
     Ok(returned(blocking(is_quick, move || work(&store)).await?))
 }
 
-/// What the guest gets of an error; the line is for whoever reads the log of a guest that does not say.
+/// The error as the guest gets it. The line in the log is for a guest that does not report it.
 fn returned<T>(done: Result<T, Error>) -> Returned<T> {
     done.map_err(|error| {
-        tell_once(format!("warning: wasi:keyvalue: {error}"));
+        log_once(format!("warning: wasi:keyvalue: {error}"));
         error.into()
     })
 }

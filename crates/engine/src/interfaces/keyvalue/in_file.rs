@@ -167,7 +167,7 @@ fn open(path: &Path) -> Result<Database, Error> {
     Err(Error::InUse(path.to_owned()))
 }
 
-/// Opens a file that may be a fifo, without waiting for anybody to write to it.
+/// Opens a file that may be a fifo, without waiting for a writer.
 fn open_file(path: &Path) -> io::Result<File> {
     let flags = O_NONBLOCK | O_NOCTTY;
     OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
@@ -175,8 +175,8 @@ fn open_file(path: &Path) -> io::Result<File> {
 
 fn open_database(path: &Path, file: File) -> Result<Database, Error> {
     check_kind(path, &file)?;
-    // Beside a store there is an unfinished one if a process was killed while it made the same store as another one. What
-    // cannot be removed is in nobody's way.
+    // Beside a store there is an unfinished one if a process was killed while it made the same store as another one. A file that
+    // cannot be removed does no harm.
     let _ = remove_unfinished(&unfinished(path));
     database(path, file)
 }

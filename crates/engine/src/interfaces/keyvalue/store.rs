@@ -40,7 +40,7 @@ pub enum Change {
 /// Keys in the order in which they were added, and with what to go on if there are more.
 pub type Keys = (Vec<String>, Option<u64>);
 
-/// A store of keys and values. Calls of several threads take turns.
+/// A store of keys and values. Calls of several threads wait for each other.
 pub struct Store {
     is_in_memory: bool,
     inner: Mutex<Inner>,

@@ -32,13 +32,13 @@ const VALUE_BYTES: u64 = 1 << 20;
 /// Of all values together, with their keys: a projected volume has several ConfigMaps.
 const ALL_BYTES: usize = 8 << 20;
 
-/// Attempts to read one version, if it is removed meanwhile. kubelet does that once a minute at most; others may do it at any
+/// Attempts to read one version, if it is removed during the read. kubelet does that once a minute at most; others may do it at any
 /// rate, and must not keep a guest here.
 const ATTEMPTS: u32 = 16;
 
 /// A directory with a file for each key.
 #[derive(Debug)]
-pub struct Folder {
+pub struct Directory {
     path: PathBuf,
 }
 
@@ -68,10 +68,10 @@ impl From<Unread> for ConfigError {
     }
 }
 
-impl Folder {
+impl Directory {
     /// One in the container's file tree.
-    pub fn new(path: PathBuf) -> Folder {
-        Folder { path }
+    pub fn new(path: PathBuf) -> Directory {
+        Directory { path }
     }
 
     /// The value of a key, as it is now.
@@ -95,7 +95,7 @@ impl Folder {
     /// All keys with their values, sorted. Names that are no keys, and directories, are left out.
     ///
     /// # Errors
-    /// As of [`Folder::get`].
+    /// As of [`Directory::get`].
     pub fn all(&self) -> Result<Vec<(String, String)>, ConfigError> {
         let read = |version: &Path| {
             let mut all = Vec::new();
@@ -121,7 +121,7 @@ impl Folder {
         Ok(self.in_one_version(read, |_| true)?)
     }
 
-    /// What is read in one version: again, if the directory was changed meanwhile and what was read is doubtful for that.
+    /// Reads in one version; again, if the directory was changed during the read and the result is doubtful for that.
     fn in_one_version<T>(
         &self,
         read: impl Fn(&Path) -> Result<T, Unread>,
@@ -192,10 +192,10 @@ mod tests {
 
     use super::*;
 
-    fn folder() -> (tempfile::TempDir, Folder) {
+    fn values() -> (tempfile::TempDir, Directory) {
         let directory = tempfile::tempdir().expect("a directory");
-        let folder = Folder::new(directory.path().to_owned());
-        (directory, folder)
+        let values = Directory::new(directory.path().to_owned());
+        (directory, values)
     }
 
     fn reason<T: std::fmt::Debug>(read: Result<T, ConfigError>) -> String {
@@ -220,20 +220,20 @@ mod tests {
 
     #[test]
     fn values_are_those_of_the_version_that_kubelet_published_last() {
-        let (directory, folder) = folder();
+        let (directory, values) = values();
         publish(directory.path(), "..one", &[("greeting", "hello"), ("old", "1")]);
-        assert_eq!(folder.get("greeting"), Ok(Some("hello".into())));
+        assert_eq!(values.get("greeting"), Ok(Some("hello".into())));
         publish(directory.path(), "..two", &[("greeting", "good day")]);
         fs::remove_dir_all(directory.path().join("..one")).expect("removed");
-        assert_eq!(folder.get("greeting"), Ok(Some("good day".into())));
+        assert_eq!(values.get("greeting"), Ok(Some("good day".into())));
         // The link is there until kubelet removes it, but what it leads to is not.
-        assert_eq!(folder.get("old"), Ok(None));
-        assert_eq!(folder.all(), Ok(vec![("greeting".into(), "good day".into())]));
+        assert_eq!(values.get("old"), Ok(None));
+        assert_eq!(values.all(), Ok(vec![("greeting".into(), "good day".into())]));
     }
 
     #[test]
     fn what_is_read_while_kubelet_changes_it_is_of_one_version() {
-        let (directory, folder) = folder();
+        let (directory, values) = values();
         publish(directory.path(), "..0", &[("a", "0"), ("b", "0")]);
         let path = directory.path().to_owned();
         let publisher = std::thread::spawn(move || {
@@ -246,10 +246,10 @@ mod tests {
         });
         let mut read = 0;
         while !publisher.is_finished() || read == 0 {
-            let all = folder.all().expect("can be read");
+            let all = values.all().expect("can be read");
             assert_eq!(all.len(), 2, "{all:?}");
             assert_eq!(all[0].1, all[1].1);
-            assert!(folder.get("a").expect("can be read").is_some());
+            assert!(values.get("a").expect("can be read").is_some());
             read += 1;
         }
         publisher.join().expect("published");
@@ -257,7 +257,7 @@ mod tests {
 
     #[test]
     fn what_is_no_key_is_refused_and_no_file_is_read_for_it() {
-        let (directory, folder) = folder();
+        let (directory, values) = values();
         fs::create_dir(directory.path().join("below")).expect("made");
         fs::write(directory.path().join("below/file"), "secret").expect("written");
         let long = "x".repeat(254);
@@ -273,42 +273,42 @@ mod tests {
             "a\0b",
             &long,
         ] {
-            let text = reason(folder.get(key));
+            let text = reason(values.get(key));
             assert!(text.starts_with("upstream: ") && text.contains("is no key"), "{text}");
         }
-        assert!(reason(folder.get("below")).contains("is no regular file"));
-        assert_eq!(folder.all(), Ok(vec![]));
+        assert!(reason(values.get("below")).contains("is no regular file"));
+        assert_eq!(values.all(), Ok(vec![]));
     }
 
     #[test]
     fn a_value_that_cannot_be_passed_is_the_interface_s_own_error() {
-        let (directory, folder) = folder();
+        let (directory, values) = values();
         let file = |name: &str| directory.path().join(name);
         fs::write(file("binary"), b"\xff\xfe").expect("written");
-        assert_eq!(reason(folder.get("binary")), "upstream: the value of \"binary\" is not UTF-8");
-        assert!(reason(folder.all()).contains("\"binary\" is not UTF-8"));
+        assert_eq!(reason(values.get("binary")), "upstream: the value of \"binary\" is not UTF-8");
+        assert!(reason(values.all()).contains("\"binary\" is not UTF-8"));
         fs::remove_file(file("binary")).expect("removed");
 
         fs::write(file("long"), vec![b'x'; VALUE_BYTES as usize]).expect("written");
-        assert_eq!(folder.get("long").expect("is read").map(|it| it.len()), Some(1 << 20));
+        assert_eq!(values.get("long").expect("is read").map(|it| it.len()), Some(1 << 20));
         fs::write(file("long"), vec![b'x'; VALUE_BYTES as usize + 1]).expect("written");
-        assert!(reason(folder.get("long")).contains("longer than 1 MiB"));
+        assert!(reason(values.get("long")).contains("longer than 1 MiB"));
 
         for number in 0..9 {
             fs::write(file("long"), "").expect("written");
             fs::write(file(&format!("n{number}")), vec![b'x'; 1 << 20]).expect("written");
         }
-        assert!(reason(folder.all()).contains("longer than 8 MiB together"));
+        assert!(reason(values.all()).contains("longer than 8 MiB together"));
     }
 
     #[test]
     fn a_fifo_keeps_nobody_waiting_and_a_missing_directory_is_named() {
-        let (directory, folder) = folder();
+        let (directory, values) = values();
         mkfifo(&directory.path().join("pipe"), Mode::S_IRWXU).expect("made");
-        assert!(reason(folder.get("pipe")).contains("is no regular file"));
-        assert_eq!(folder.all(), Ok(vec![]));
+        assert!(reason(values.get("pipe")).contains("is no regular file"));
+        assert_eq!(values.all(), Ok(vec![]));
 
-        let missing = Folder::new(directory.path().join("missing"));
+        let missing = Directory::new(directory.path().join("missing"));
         for text in [reason(missing.get("key")), reason(missing.all())] {
             assert!(
                 text.starts_with("io: cannot read ") && text.contains("/missing: No such file"),
