@@ -21,7 +21,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, chdir, chroot, fchdir, fork, getcwd, getpid, pipe2, setsid};
 use oci_spec::runtime::{Process, Spec};
 
-use crate::create::{self, Record, Recorded};
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::isolate::namespaces::flag;
 use crate::isolate::process::{
     become_user, connect_stdio, drop_capabilities, set_limits, set_umask,
@@ -29,10 +30,10 @@ use crate::isolate::process::{
 use crate::isolate::seccomp;
 use crate::isolate::users::become_root;
 use crate::pidfd::PidFd;
+use crate::record::{self, Record, Recorded};
 use crate::request::Given;
 use crate::rlimit::Descriptors;
 use crate::workload::Isolated;
-use crate::zygote::{Guests, exit};
 use crate::{Error, Exec, Workload, inherit, keyring, limits, spec};
 
 /// The process could not be made (as a shell has it).
@@ -52,9 +53,9 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     let mut next = || fds.next().ok_or(Error::Gone { process: "request" });
     let (release, first) = (next()?, PidFd::received(pid, next()?));
     let given = Given::take(stdio, console, fds)?;
-    let Recorded { record: Record { create, .. }, spec } = create::recorded(&bundle)
+    let Recorded { record: Record { create, .. }, spec } = record::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
-    let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
+    let cgroup = record::cgroup(&spec, &id, create.systemd_cgroup)?;
     let process =
         serde_json::from_value(process).map_err(Error::malformed("read the process to execute"))?;
     let mut spec = spec::fit_exec(spec, process, &cgroup);

@@ -29,11 +29,11 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{ContainerState, Linux, Process, Spec};
 
 use crate::cgroup::Cgroup;
-use crate::create::{self, Recorded};
+use crate::guests::Guests;
+use crate::record::{self, PID, Recorded};
 use crate::request::Given;
 use crate::rlimit::Descriptors;
 use crate::workload::Isolated;
-use crate::zygote::Guests;
 use crate::{Create, Error, Workload, limits, page_map, syscalls};
 
 mod copy_up;
@@ -66,9 +66,6 @@ use namespaces::Namespaces;
 use sysctl::Sysctls;
 use users::Maps;
 use volumes::Volume;
-
-/// File in the container's directory with the pid of its first process.
-pub const PID: &str = "pid";
 
 /// An isolated process.
 pub struct Made {
@@ -103,7 +100,7 @@ pub fn isolate(
 /// Releases the process, and runs the hooks that are for then, by `until`.
 pub fn start(bundle: &Path, directory: &Path, until: Instant) -> Result<(), Error> {
     gate::open(directory)?;
-    let Some(Recorded { record, spec }) = create::recorded(bundle) else { return Ok(()) };
+    let Some(Recorded { record, spec }) = record::recorded(bundle) else { return Ok(()) };
     let Some(hooks) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) else {
         return Ok(());
     };

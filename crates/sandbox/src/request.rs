@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::{Bounds, Change, Charged, End, Error, Runtime, limits};
+use crate::{End, Error, Runtime, limits};
 
 /// A request to the zygote. Each is served by a process forked for it alone.
 #[derive(Debug, Serialize, Deserialize)]
@@ -57,6 +57,41 @@ pub enum Request {
         /// The container in whose cgroup it is; none for the zygote's own.
         charged: Option<Charged>,
     },
+}
+
+/// What a worker may use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Bounds {
+    /// How long it may take; of processor time, as much on each of them.
+    pub time: Duration,
+    /// Its memory, in bytes.
+    pub memory: u64,
+}
+
+impl Default for Bounds {
+    fn default() -> Bounds {
+        Bounds { time: limits::WORKER_TIME, memory: limits::WORKER_MEMORY }
+    }
+}
+
+/// The container in whose cgroup a worker is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Charged {
+    /// Its id.
+    pub id: String,
+    /// The OCI bundle it was created from.
+    pub bundle: PathBuf,
+}
+
+/// A change to a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub enum Change {
+    /// Stops its processes where they are.
+    Pause,
+    /// Lets them continue.
+    Resume,
+    /// Sets other limits: `LinuxResources` of the OCI runtime spec, as the client wrote them.
+    Update(Value),
 }
 
 /// How to build one container.

@@ -8,9 +8,8 @@
 use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -18,40 +17,15 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, fork, setgroups, setresgid, setresuid};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
-use crate::create::{self, Recorded};
-use crate::{Error, SingleThread, environment, inherit, limits};
+use crate::record::{self, Recorded};
+use crate::{Bounds, Charged, Error, SingleThread, environment, inherit, limits};
 
 mod keeper;
 
 use keeper::Keeper;
-pub use keeper::{End, Leash};
-
-/// What a worker may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// How long it may take; of processor time, as much on each of them.
-    pub time: Duration,
-    /// Its memory, in bytes.
-    pub memory: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds { time: limits::WORKER_TIME, memory: limits::WORKER_MEMORY }
-    }
-}
-
-/// The container in whose cgroup a worker is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Charged {
-    /// Its id.
-    pub id: String,
-    /// The OCI bundle it was created from.
-    pub bundle: PathBuf,
-}
+pub use keeper::Leash;
 
 /// Takes everything from this process but `fds` and the connection on which it answers. The first of `fds` is the end
 /// of a [`Leash`] and not returned.
@@ -93,9 +67,9 @@ pub fn confine(
 }
 
 fn cgroup(charged: &Charged) -> Result<Cgroup, Error> {
-    let Recorded { record, spec } = create::recorded(&charged.bundle)
+    let Recorded { record, spec } = record::recorded(&charged.bundle)
         .ok_or_else(|| Error::Container(format!("container {} is gone", charged.id)))?;
-    create::cgroup(&spec, &charged.id, record.create.systemd_cgroup)
+    record::cgroup(&spec, &charged.id, record.create.systemd_cgroup)
 }
 
 /// Forks the first process of a pid namespace and returns in it; this one is its keeper.

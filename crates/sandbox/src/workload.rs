@@ -9,10 +9,11 @@ use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::page_map::Receiver;
 use crate::rlimit::Descriptors;
 use crate::unneeded::Unneeded;
-use crate::zygote::{Guests, exit};
 use crate::{Error, SingleThread, Workload, console, environment, inherit};
 
 /// The guest could not be run (as a shell has it).

@@ -13,41 +13,26 @@
 
 use std::convert::Infallible;
 use std::env;
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2};
-use serde_json::Value;
 
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::pidfd::PidFd;
 use crate::{
     Error, Exec, Failure, Reply, Request, SingleThread, Workload, create, exec, inherit, isolate,
     limits, program, unwritable, wire, worker,
 };
-
-/// What the zygote can do with guests; made in the zygote, after the fork.
-#[derive(Clone)]
-pub struct Guests {
-    /// Runs in a worker without privileges: a request's value and descriptors in, a value out.
-    pub job: Rc<dyn Fn(Value, Vec<File>) -> Value>,
-    /// Runs in the isolated process, in place of a program: the workload's value and its files in, an exit code
-    /// out. It starts with one thread.
-    pub run: Rc<dyn Fn(Value, Vec<File>, SingleThread) -> u8>,
-    /// The signals that `run` takes: blocked from before Create answers, so that one may be pending.
-    pub signals: SigSet,
-    /// What the results of jobs depend on beside what they are given ([`Zygote::version`]).
-    pub version: String,
-}
 
 /// The shim's side of its zygote.
 #[derive(Debug)]
@@ -325,10 +310,4 @@ fn carry_out(
             Ok(Reply::Job((guests.job)(value, files)))
         }
     }
-}
-
-/// Ends a forked process at once, without the exit handlers of the process it is a copy of.
-pub(crate) fn exit(code: i32) -> ! {
-    // SAFETY: _exit has no preconditions.
-    unsafe { libc::_exit(code) }
 }

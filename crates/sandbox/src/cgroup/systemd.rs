@@ -21,8 +21,8 @@ use zbus::zvariant::{OwnedObjectPath, Value};
 
 use super::scope::Scope;
 use super::{Cgroup, properties};
+use crate::child::exit;
 use crate::pidfd::PidFd;
-use crate::zygote::exit;
 use crate::{Error, pidfd, wire};
 
 /// How long systemd may take in all to do what it is asked for: as long as runc waits for a scope. It executes itself anew within

@@ -219,7 +219,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     /// What becomes of a container's mounts where the kernel has none by descriptor.
     fn mount_by_path(folder: &Path) -> Result<String, Failed> {

@@ -17,13 +17,12 @@ use tokio::join;
 
 use super::{config, workload};
 use crate::config::ContainerConfig;
-use crate::connection::{Held, Pending};
 use crate::container::{Container, Parts};
 use crate::errors::Error;
 use crate::options::Options;
 use crate::pod::{Caller, Shared, blocking};
 use crate::process::Process;
-use crate::stdio::{Owner, Paths};
+use crate::stdio::{Owner, Paths, PreparedEnds, ShimEnds};
 
 /// Carries out Create, and tells of it. It is refused if what takes long is a compilation: by the caller's deadline, or
 /// when the container is to be deleted.
@@ -79,7 +78,7 @@ struct Prepared {
     parts: Unbuilt,
     create: sandbox::Create,
     fds: Vec<OwnedFd>,
-    pending: Pending,
+    shim_ends: PreparedEnds,
 }
 
 /// A container's parts but for its process.
@@ -143,12 +142,12 @@ async fn prepare(
         console: connection.console.is_some(),
         workload: found.workload,
     };
-    let (fds, pending) = connection.split(found.files);
+    let (fds, shim_ends) = connection.split(found.files);
     Ok(Prepared {
         parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
         create,
         fds,
-        pending,
+        shim_ends,
     })
 }
 
@@ -159,8 +158,8 @@ impl Prepared {
         let child = isolate(shared, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
         let members = config.members(child.pid());
-        let held = hold(shared, self.pending, &bundle, &id).await?;
-        first.made(child, held, kind == Kind::Guest);
+        let connected = connect(shared, self.shim_ends, &bundle, &id).await?;
+        first.made(child, connected, kind == Kind::Guest);
         Ok(Container::new(Parts {
             id,
             bundle,
@@ -177,18 +176,18 @@ impl Prepared {
 }
 
 /// The terminal comes with the container. Without it, the container goes again.
-async fn hold(
+async fn connect(
     shared: &Arc<Shared>,
-    pending: Pending,
+    shim_ends: PreparedEnds,
     bundle: &Path,
     id: &str,
-) -> Result<Held, Error> {
-    let held = pending.hold();
-    if held.is_err() {
+) -> Result<ShimEnds, Error> {
+    let connected = shim_ends.connect();
+    if connected.is_err() {
         let (shared, bundle, id) = (shared.clone(), bundle.to_owned(), id.to_owned());
         blocking(move || Ok(shared.zygote.destroy(&bundle, &id).map(drop)?)).await?;
     }
-    held
+    connected
 }
 
 async fn isolate(

@@ -13,14 +13,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::{config, workload};
-use crate::connection::Pending;
 use crate::container::{Container, Exec};
 use crate::errors::Error;
 use crate::events::timestamp;
 use crate::lifecycle::{Refusal, State};
 use crate::pod::{Caller, Shared, blocking};
 use crate::process::Process;
-use crate::stdio::{Owner, Paths};
+use crate::stdio::{Owner, Paths, PreparedEnds};
 
 /// Carries out Exec: notes what is to be executed, and tells of it. Nothing runs before Start.
 pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, Error> {
@@ -115,7 +114,7 @@ struct Prepared {
     is_guest: bool,
     request: sandbox::Exec,
     fds: Vec<OwnedFd>,
-    pending: Pending,
+    shim_ends: PreparedEnds,
 }
 
 async fn prepare(
@@ -152,19 +151,19 @@ async fn prepare(
         time: caller.time(),
         workload: found.workload,
     };
-    let (given, pending) = connection.split(found.files);
+    let (given, shim_ends) = connection.split(found.files);
     let fds = [first.try_clone()?].into_iter().chain(given).collect();
-    Ok(Prepared { is_guest, request, fds, pending })
+    Ok(Prepared { is_guest, request, fds, shim_ends })
 }
 
 impl Prepared {
     async fn make(self, shared: &Arc<Shared>, process: &Process) -> Result<(), Error> {
-        let Prepared { is_guest, request, fds, pending } = self;
+        let Prepared { is_guest, request, fds, shim_ends } = self;
         let shared = shared.clone();
         let child = blocking(move || Ok(shared.zygote.exec(request, fds)?)).await?;
-        match pending.hold() {
-            Ok(held) => {
-                process.made(child, held, is_guest);
+        match shim_ends.connect() {
+            Ok(connected) => {
+                process.made(child, connected, is_guest);
                 Ok(())
             }
             Err(error) => {
