@@ -2,17 +2,16 @@
 //! about the container on the way; where a guest waits for Start is a fifo beside it (`start`).
 
 use std::fs;
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::guests::Guests;
 use crate::isolate::{self, Made};
 use crate::record::{self, Recorded};
-use crate::{Change, Create, Error, Workload, building, program, spec};
+use crate::{Change, Create, Error, ProcessFds, Workload, building, program, spec};
 
 /// Builds the container and returns its first process, which waits. On failure nothing is left.
-pub fn create(request: Create, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
+pub fn create(request: Create, fds: ProcessFds, guests: &Guests) -> Result<i32, Error> {
     let reading = trace::span("spec");
     let until = Instant::now() + request.time;
     let directory = record::directory(&request.bundle);

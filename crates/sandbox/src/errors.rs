@@ -37,6 +37,12 @@ pub enum Error {
         #[source]
         source: serde_json::Error,
     },
+    /// A request came without a descriptor that it needs.
+    #[error("descriptor {0:?} is missing from the request")]
+    MissingDescriptor(String),
+    /// A request came with a descriptor that it does not take.
+    #[error("the request has a descriptor {0:?} that it does not take")]
+    SurplusDescriptor(String),
     /// A file is larger than what is read.
     #[error("{path} is larger than {limit} bytes", path = .path.display())]
     TooLarge {

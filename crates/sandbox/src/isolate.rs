@@ -31,10 +31,9 @@ use oci_spec::runtime::{ContainerState, Linux, Process, Spec};
 use crate::cgroup::Cgroup;
 use crate::guests::Guests;
 use crate::record::{self, PID, Recorded};
-use crate::request::Given;
-use crate::rlimit::Descriptors;
+use crate::rlimit::OpenFiles;
 use crate::workload::Isolated;
-use crate::{Create, Error, Workload, limits, page_map, syscalls};
+use crate::{Create, Error, ProcessFds, Workload, limits, page_map, syscalls};
 
 mod copy_up;
 mod devices;
@@ -80,16 +79,16 @@ pub fn isolate(
     request: &Create,
     mut spec: Spec,
     directory: &Path,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
     guests: &Guests,
     cgroup: &Cgroup,
     until: Instant,
 ) -> Result<Made, Error> {
-    let Given { stdio, files, .. } = Given::take(request.stdio, request.console, fds)?;
+    let ProcessFds { stdio, guest, .. } = fds;
     let has_page_map = matches!(request.workload, Workload::Guest { page_map: true, .. });
     let (sender, receiver) = has_page_map.then(page_map::channel).transpose()?.unzip();
-    let descriptors = Descriptors::withhold(&mut spec);
-    let workload = Isolated::new(&request.workload, guests, files, receiver, descriptors)?;
+    let open_files = OpenFiles::withhold(&mut spec);
+    let workload = Isolated::new(&request.workload, guests, guest, receiver, open_files)?;
     let opening = trace::span("open root and volumes");
     let isolation = Isolation::open(request, &spec, directory, cgroup, until)?;
     drop(opening);

@@ -19,6 +19,7 @@ pub mod cgroup;
 mod child;
 pub mod console;
 mod create;
+mod descriptors;
 pub mod environment;
 mod errors;
 mod exec;
@@ -53,13 +54,18 @@ mod workload;
 pub mod zygote;
 
 pub use create::destroy;
+pub use descriptors::Descriptors;
 pub use errors::{End, Error};
 pub use guests::Guests;
 pub use isolate::{Failed, Step};
 pub use members::Members;
-pub use request::{Bounds, Change, Charged, Create, Exec, Failure, Kind, Reply, Request, Workload};
+pub use request::{
+    Bounds, Change, Charged, Create, Exec, Failure, Job, JobFds, Kind, ProcessFds, Reply, Request,
+    Workload,
+};
 pub use runtime::Runtime;
 pub use single_thread::SingleThread;
 pub use spec::load as load_spec;
 pub use worker::Leash;
+pub use workload::PAGE_MAP;
 pub use zygote::Zygote;

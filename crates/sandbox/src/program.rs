@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
@@ -20,10 +20,9 @@ use serde_json::Value;
 use crate::cgroup::Cgroup;
 use crate::console::Console;
 use crate::record::{self, PID, Recorded};
-use crate::request::Given;
 use crate::runtime::{self, Call, Runtime};
 use crate::wait::{self, Tries};
-use crate::{Change, Create, Error, Exec, building, limits, pidfd, spec};
+use crate::{Change, Create, Error, Exec, ProcessFds, building, limits, pidfd, spec};
 
 /// The fifo by which the first process is started, in the directory of its state: runc and crun have it.
 const EXEC_FIFO: &str = "exec.fifo";
@@ -33,7 +32,7 @@ const EXEC_FIFO: &str = "exec.fifo";
 const EXECUTION: Tries = Tries { count: 5000, pause: Duration::from_micros(200) };
 
 /// Creates the container and returns its first process, which waits for Start. On failure nothing is left.
-pub fn create(request: Create, fds: Vec<OwnedFd>) -> Result<i32, Error> {
+pub fn create(request: Create, fds: ProcessFds) -> Result<i32, Error> {
     // Before anything is made.
     runtime_of(&request)?.locate()?;
     let directory = record::directory(&request.bundle);
@@ -73,13 +72,14 @@ fn name_cgroup(config: &Path, spec: Spec, cgroup: &Cgroup) -> Result<Spec, Error
 fn make(
     Recorded { record, spec }: &Recorded,
     directory: &Path,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
     cgroup: &Cgroup,
     lock: BorrowedFd<'_>,
 ) -> Result<Pid, Error> {
     let request = &record.create;
     let runtime = runtime_of(request)?;
-    let Given { stdio, console, .. } = Given::take(request.stdio, request.console, fds)?;
+    let ProcessFds { stdio, console, guest } = fds;
+    guest.finish()?;
     let console = console.map(|fd| Console::listen(directory, fd)).transpose()?;
     let mut call = call(runtime, "create", request.time, is_by_systemd(request, cgroup));
     call.args.extend(["--bundle".into(), request.bundle.clone().into()]);
@@ -150,16 +150,14 @@ pub fn change(recorded: &Recorded, id: &str, change: &Change) -> Result<(), Erro
 }
 
 /// Executes a further program in the container.
-pub fn exec(request: Exec, fds: Vec<OwnedFd>) -> Result<i32, Error> {
-    let Exec { id, bundle, process, stdio, console, time, .. } = request;
+pub fn exec(request: Exec, fds: ProcessFds) -> Result<i32, Error> {
+    let Exec { id, bundle, process, time, .. } = request;
     let recorded = record::recorded(&bundle).ok_or(Error::Gone { process: "container" })?;
     // A directory of its own: others may be executed at the same time.
     let directory = record::directory(&bundle).join(format!("exec-{}", std::process::id()));
     fs::create_dir_all(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
-    // The first two are for a process that is made here: what releases it, and the container's first process.
-    let given = Given::take(stdio, console, fds.into_iter().skip(2))?;
     let process = in_file(&process)?;
-    let executed = execute(&recorded, &id, &directory, given, &process, time);
+    let executed = execute(&recorded, &id, &directory, fds, &process, time);
     let _ = fs::remove_dir_all(&directory);
     executed.map(Pid::as_raw)
 }
@@ -168,11 +166,13 @@ fn execute(
     recorded: &Recorded,
     id: &str,
     directory: &Path,
-    given: Given,
+    fds: ProcessFds,
     process: &impl AsFd,
     time: Duration,
 ) -> Result<Pid, Error> {
-    let console = given.console.map(|fd| Console::listen(directory, fd)).transpose()?;
+    let ProcessFds { stdio, console, guest } = fds;
+    guest.finish()?;
+    let console = console.map(|fd| Console::listen(directory, fd)).transpose()?;
     let pid_file = directory.join(PID);
     let mut call = by_id(recorded, "exec", id)?;
     let mut args = vec!["--detach".into(), "--pid-file".into(), pid_file.clone().into()];
@@ -181,7 +181,7 @@ fn execute(
         args.extend(["--console-socket".into(), console.address().into()]);
     }
     call.args.splice(0..0, args);
-    call.stdio = given.stdio;
+    call.stdio = stdio;
     call.limit = time;
     call.run()?;
     let pid = read_pid(&pid_file)?;

@@ -5,8 +5,8 @@
 //! descriptors of the job, and processes of its own, which end with it: it is the first of a pid namespace.
 //! Its parent, the process that was asked, keeps time and reports how it ended (`keeper`).
 
-use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::thread;
@@ -20,26 +20,25 @@ use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, fork, setgroups, setresgi
 
 use crate::cgroup::Cgroup;
 use crate::record::{self, Recorded};
-use crate::{Bounds, Charged, Error, SingleThread, environment, inherit, limits};
+use crate::{
+    Bounds, Charged, Descriptors, Error, JobFds, SingleThread, environment, inherit, limits,
+};
 
 mod keeper;
 
 use keeper::Keeper;
 pub use keeper::Leash;
 
-/// Takes everything from this process but `fds` and the connection on which it answers. The first of `fds` is the end
-/// of a [`Leash`] and not returned.
+/// Takes everything from this process but `fds` and the connection on which it answers. Returns the job's own descriptors.
 pub fn confine(
     bounds: Bounds,
     charged: Option<&Charged>,
-    fds: Vec<OwnedFd>,
+    fds: JobFds,
     connection: &UnixStream,
-) -> Result<Vec<File>, Error> {
+) -> Result<Descriptors, Error> {
     trace::end();
-    let mut fds = fds.into_iter();
-    let leash = fds.next().ok_or(Error::Gone { process: "request" })?;
-    let fds: Vec<OwnedFd> = fds.collect();
-    let mut kept: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    let JobFds { leash, guest } = fds;
+    let mut kept = guest.numbers();
     kept.extend([connection.as_raw_fd(), leash.as_raw_fd()]);
     inherit::close_all_but(&kept).map_err(Error::system("close the runtime's descriptors"))?;
     let cgroup = charged.map(cgroup).transpose()?;
@@ -63,7 +62,7 @@ pub fn confine(
     become_nobody()?;
     // Last: the kernel forgets it when the user changes (prctl(2), PR_SET_PDEATHSIG).
     die_with_the_parent()?;
-    Ok(fds.into_iter().map(File::from).collect())
+    Ok(guest)
 }
 
 fn cgroup(charged: &Charged) -> Result<Cgroup, Error> {

@@ -251,7 +251,7 @@ impl Shared {
     ) -> Result<(), Error> {
         let (shared, bundle) = (self.clone(), container.bundle().to_owned());
         let request = Request::Change { bundle, id: container.id().to_owned(), change };
-        blocking(move || Ok(shared.zygote.call(&request, &[]).map(drop)?)).await
+        blocking(move || Ok(shared.zygote.call(&request).map(drop)?)).await
     }
 
     /// Kills what was left in a container by a call of the OCI runtime that began `then`, was to execute `args` and was killed.

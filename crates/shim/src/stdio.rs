@@ -6,6 +6,7 @@ use std::os::unix::net::UnixStream;
 use nix::unistd::{Uid, fchown};
 use oci_spec::runtime::User;
 use sandbox::console::{self, Size};
+use sandbox::{Descriptors, ProcessFds};
 
 use crate::errors::Error;
 
@@ -73,7 +74,7 @@ impl ShimEnds {
 pub struct Stdio {
     process: [Option<OwnedFd>; 3],
     /// In place of the three: the socket on which a terminal of the container's own comes back.
-    pub console: Option<OwnedFd>,
+    console: Option<OwnedFd>,
     shim: PreparedEnds,
 }
 
@@ -107,15 +108,10 @@ impl Stdio {
         Ok(Stdio { process, console: None, shim: PreparedEnds::Terminal(master, fifos) })
     }
 
-    /// Which of the three streams there are.
-    pub fn announced(&self) -> [bool; 3] {
-        [0, 1, 2].map(|stream: usize| self.process[stream].is_some())
-    }
-
-    /// Splits it: what goes to the process, a guest's files in their place, and what stays.
-    pub fn split(self, files: Vec<OwnedFd>) -> (Vec<OwnedFd>, PreparedEnds) {
-        let process = self.process.into_iter().flatten().chain(files).chain(self.console);
-        (process.collect(), self.shim)
+    /// Splits it: what goes to the process, with a guest's descriptors, and what stays.
+    pub fn split(self, guest: Descriptors) -> (ProcessFds, PreparedEnds) {
+        let Stdio { process: stdio, console, shim } = self;
+        (ProcessFds { stdio, console, guest }, shim)
     }
 }
 

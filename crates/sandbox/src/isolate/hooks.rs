@@ -204,8 +204,6 @@ mod tests {
             bundle: "/bundle".into(),
             systemd_cgroup: false,
             no_pivot_root: false,
-            stdio: [false; 3],
-            console: false,
             workload: Workload::Pause,
             runtime: None,
             time: crate::limits::RUNTIME_TIME,

@@ -25,7 +25,7 @@ pub struct Leash {
 }
 
 impl Leash {
-    /// With the end that goes to the worker, the first of the descriptors of a [`crate::Request::Job`].
+    /// With the end that goes to the worker ([`crate::JobFds::leash`]).
     ///
     /// # Errors
     /// Of pipe(2).

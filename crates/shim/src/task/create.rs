@@ -2,7 +2,6 @@
 //!
 //! Each step leaves a guard that takes it back, until the container is registered and Delete is there for that.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Kind, Request};
+use sandbox::{Kind, ProcessFds};
 use tokio::join;
 
 use super::{config, workload};
@@ -77,7 +76,7 @@ async fn make(
 struct Prepared {
     parts: Unbuilt,
     create: sandbox::Create,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
     shim_ends: PreparedEnds,
 }
 
@@ -130,7 +129,7 @@ async fn prepare(
         rootfs.allow_devices().await?;
         user = options.owner_of_stdio(&user);
     }
-    let connection = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
+    let opened = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
@@ -138,11 +137,9 @@ async fn prepare(
         no_pivot_root: options.no_pivot_root,
         runtime: is_program.then(|| options.runtime(&shared.namespace)),
         time: caller.time(),
-        stdio: connection.announced(),
-        console: connection.console.is_some(),
         workload: found.workload,
     };
-    let (fds, shim_ends) = connection.split(found.files);
+    let (fds, shim_ends) = opened.split(found.files);
     Ok(Prepared {
         parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
         create,
@@ -193,14 +190,14 @@ async fn connect(
 async fn isolate(
     shared: &Arc<Shared>,
     create: sandbox::Create,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
 ) -> Result<PidFd, Error> {
     let shared = shared.clone();
     let _span = trace::span("isolate");
     blocking(move || {
         let (bundle, id) = (create.bundle.clone(), create.id.clone());
         // The request's process cleans up after itself, unless it was killed.
-        shared.zygote.make(&Request::Create(create), &fds).map_err(|error| {
+        shared.zygote.create(create, fds).map_err(|error| {
             if let Err(left) = shared.zygote.destroy(&bundle, &id) {
                 log::error!("container {id}: {left}");
             }

@@ -7,8 +7,8 @@ use containerd_shim::api::{DeleteResponse, Empty, ExecProcessRequest, StartRespo
 use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
 use nix::libc::SIGKILL;
 use oci_spec::runtime;
-use sandbox::Kind;
 use sandbox::pidfd::Ticks;
+use sandbox::{Kind, ProcessFds};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -113,7 +113,9 @@ pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteRespon
 struct Prepared {
     is_guest: bool,
     request: sandbox::Exec,
-    fds: Vec<OwnedFd>,
+    /// The container's first process.
+    first: OwnedFd,
+    fds: ProcessFds,
     shim_ends: PreparedEnds,
 }
 
@@ -140,27 +142,24 @@ async fn prepare(
         true => container.options().owner_of_stdio(exec.spec.user()),
         false => exec.spec.user().clone(),
     };
-    let connection = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
+    let opened = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
     let request = sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
         pid: first.pid().as_raw(),
         process: (*exec.json).clone(),
-        stdio: connection.announced(),
-        console: connection.console.is_some(),
         time: caller.time(),
         workload: found.workload,
     };
-    let (given, shim_ends) = connection.split(found.files);
-    let fds = [first.try_clone()?].into_iter().chain(given).collect();
-    Ok(Prepared { is_guest, request, fds, shim_ends })
+    let (fds, shim_ends) = opened.split(found.files);
+    Ok(Prepared { is_guest, request, first: first.try_clone()?, fds, shim_ends })
 }
 
 impl Prepared {
     async fn make(self, shared: &Arc<Shared>, process: &Process) -> Result<(), Error> {
-        let Prepared { is_guest, request, fds, shim_ends } = self;
+        let Prepared { is_guest, request, first, fds, shim_ends } = self;
         let shared = shared.clone();
-        let child = blocking(move || Ok(shared.zygote.exec(request, fds)?)).await?;
+        let child = blocking(move || Ok(shared.zygote.exec(request, first, fds)?)).await?;
         match shim_ends.connect() {
             Ok(connected) => {
                 process.made(child, connected, is_guest);
