@@ -250,7 +250,7 @@ impl<'a> Isolation<'a> {
     fn place(&self, pid: Pid) -> Result<(), Error> {
         if self.cgroup.by_systemd() {
             let resources = self.linux.resources().clone().unwrap_or_default();
-            self.cgroup.start_scope(pid, &resources)?;
+            self.cgroup.start_scope(pid, &resources, self.until)?;
             return self.limit();
         }
         // On v2 it begins there, unless the kernel cannot do that (before 5.7).
