@@ -1,7 +1,7 @@
 //! A container's cgroup, as the files it is (cgroups(7)): v1, v2, and where systemd manages it.
 //!
 //! Here is where it is and which processes are in it. `make` creates it with its limits (`update`, `devices`, `io`;
-//! the files of each version in `legacy` and `unified`), `owner` records who made it and removes it, `scope` has
+//! the files of each version in `v1` and `v2`, of both in `limits`), `owner` records who made it and removes it, `scope` has
 //! systemd's names. `freeze` pauses it, `oom` reports who was killed because memory ran out, `ancestors` has the limits
 //! that bound it from above.
 //! [`crate::Members`] tells the container's own processes from others in the same cgroup.
@@ -22,23 +22,21 @@ mod devices;
 mod freeze;
 mod io;
 pub mod join;
-mod legacy;
+mod limits;
 mod make;
 pub mod oom;
 mod owner;
 mod properties;
 mod scope;
 mod systemd;
-mod unified;
 mod update;
+mod v1;
+mod v2;
 
 use scope::Scope;
 
 /// Where the hierarchies are mounted: the one of v2, or a folder for each of v1.
 const HIERARCHIES: &str = "/sys/fs/cgroup";
-
-/// What v1 writes for no limit is a little less than 2^63, and no machine has half of that.
-const NO_LIMIT: u64 = 1 << 62;
 
 /// How often, and after which pause, a killed cgroup is looked at again: 2 s in all. A process in an
 /// uninterruptible wait outlives that; the cgroup then stays and is named in the error.
@@ -135,13 +133,6 @@ impl Cgroup {
     /// The text of one of its files. `None` where there is no such controller or file, or no such cgroup.
     pub fn read(&self, controller: &str, file: &str) -> Option<String> {
         fs::read_to_string(self.file(controller, file)).ok()
-    }
-
-    /// The memory that its processes may have, in bytes.
-    pub fn memory_limit(&self) -> Option<u64> {
-        let file = if self.is_unified() { unified::LIMIT } else { legacy::LIMIT };
-        let limit = self.read("memory", file)?.trim().parse().ok();
-        limit.filter(|limit| *limit < NO_LIMIT)
     }
 
     /// The names of its files. Empty where there is no such controller, or no such cgroup.

@@ -21,7 +21,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, chdir, chroot, fchdir, fork, getcwd, getpid, pipe2, setsid};
 use oci_spec::runtime::{Process, Spec};
 
-use crate::create::{self, Record, Recorded};
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::isolate::namespaces::flag;
 use crate::isolate::process::{
     become_user, connect_stdio, drop_capabilities, set_limits, set_umask,
@@ -29,11 +30,11 @@ use crate::isolate::process::{
 use crate::isolate::seccomp;
 use crate::isolate::users::become_root;
 use crate::pidfd::PidFd;
-use crate::request::Given;
-use crate::rlimit::Descriptors;
+use crate::record::{self, Record, Recorded};
+use crate::request::ExecFds;
+use crate::rlimit::OpenFiles;
 use crate::workload::Isolated;
-use crate::zygote::{Guests, exit};
-use crate::{Error, Exec, Workload, inherit, keyring, limits, spec};
+use crate::{Error, Exec, ProcessFds, Workload, inherit, keyring, limits, spec};
 
 /// The process could not be made (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
@@ -46,19 +47,17 @@ struct Pipes {
 }
 
 /// Makes the process and returns its pid, in the shim's pid namespace, when it waits for the shim to release it.
-pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
-    let Exec { id, bundle, pid, process, stdio, console, workload, .. } = request;
-    let mut fds = fds.into_iter();
-    let mut next = || fds.next().ok_or(Error::Gone { process: "request" });
-    let (release, first) = (next()?, PidFd::received(pid, next()?));
-    let given = Given::take(stdio, console, fds)?;
-    let Recorded { record: Record { create, .. }, spec } = create::recorded(&bundle)
+pub fn exec(request: Exec, fds: ExecFds, guests: &Guests) -> Result<i32, Error> {
+    let Exec { id, bundle, pid, process, workload, .. } = request;
+    let ExecFds { first, release, process: fds } = fds;
+    let first = PidFd::received(pid, first);
+    let Recorded { record: Record { create, .. }, spec } = record::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
-    let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
+    let cgroup = record::cgroup(&spec, &id, create.systemd_cgroup)?;
     let process =
         serde_json::from_value(process).map_err(Error::malformed("read the process to execute"))?;
     let mut spec = spec::fit_exec(spec, process, &cgroup);
-    let descriptors = Descriptors::withhold(&mut spec);
+    let open_files = OpenFiles::withhold(&mut spec);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     // Nobody in the container may look into this process, or through it at the node, from here on.
     prctl::set_dumpable(false).map_err(Error::system("hide from the container"))?;
@@ -76,7 +75,7 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
         ForkResult::Child => {
             drop(reader);
             let pipes = Pipes { report, release };
-            let failed = run(&spec, &workload, given, guests, descriptors, &pipes);
+            let failed = run(&spec, &workload, fds, guests, open_files, &pipes);
             let _ = nix::unistd::write(&pipes.report, failed.to_string().as_bytes());
             exit(CANNOT_EXECUTE)
         }
@@ -120,14 +119,14 @@ fn join(first: &PidFd, spec: &Spec) -> Result<(), Error> {
 fn run(
     spec: &Spec,
     workload: &Workload,
-    mut given: Given,
+    mut fds: ProcessFds,
     guests: &Guests,
-    descriptors: Descriptors,
+    open_files: OpenFiles,
     pipes: &Pipes,
 ) -> Error {
-    let confined = confine(spec, &mut given, pipes);
+    let confined = confine(spec, &mut fds, pipes);
     let guest = confined
-        .and_then(|()| Isolated::new(workload, guests, given.files, None, descriptors))
+        .and_then(|()| Isolated::new(workload, guests, fds.guest, None, open_files))
         .and_then(|it| it.ready().map(|()| it).map_err(Error::system("block signals")));
     let guest = match guest {
         Ok(guest) => guest,
@@ -148,16 +147,15 @@ fn close(descriptor: &OwnedFd) {
     unsafe { libc::close(descriptor.as_raw_fd()) };
 }
 
-fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
+fn confine(spec: &Spec, fds: &mut ProcessFds, pipes: &Pipes) -> Result<(), Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     setsid().map_err(Error::system("new session"))?;
-    connect_stdio(std::mem::take(&mut given.stdio))
+    connect_stdio(std::mem::take(&mut fds.stdio))
         .map_err(Error::system("connect stdin, stdout and stderr"))?;
     // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
-    let files = given.files.iter().map(AsRawFd::as_raw_fd);
-    let pipes = [&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd);
-    inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>())
-        .map_err(Error::system("close the runtime's descriptors"))?;
+    let mut kept = fds.guest.numbers();
+    kept.extend([&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd));
+    inherit::close_unlisted(&kept).map_err(Error::system("close the runtime's descriptors"))?;
     set_limits(getpid(), process.rlimits().as_deref().unwrap_or_default())?;
     prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
     set_umask(process.user());

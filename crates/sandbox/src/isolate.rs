@@ -29,12 +29,11 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{ContainerState, Linux, Process, Spec};
 
 use crate::cgroup::Cgroup;
-use crate::create::{self, Recorded};
-use crate::request::Given;
-use crate::rlimit::Descriptors;
+use crate::guests::Guests;
+use crate::record::{self, PID, Recorded};
+use crate::rlimit::OpenFiles;
 use crate::workload::Isolated;
-use crate::zygote::Guests;
-use crate::{Create, Error, Workload, limits, page_map, syscalls};
+use crate::{Create, Error, ProcessFds, Workload, limits, page_map, syscalls};
 
 mod copy_up;
 mod devices;
@@ -67,9 +66,6 @@ use sysctl::Sysctls;
 use users::Maps;
 use volumes::Volume;
 
-/// File in the container's directory with the pid of its first process.
-pub const PID: &str = "pid";
-
 /// An isolated process.
 pub struct Made {
     /// Its pid.
@@ -83,16 +79,16 @@ pub fn isolate(
     request: &Create,
     mut spec: Spec,
     directory: &Path,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
     guests: &Guests,
     cgroup: &Cgroup,
     until: Instant,
 ) -> Result<Made, Error> {
-    let Given { stdio, files, .. } = Given::take(request.stdio, request.console, fds)?;
+    let ProcessFds { stdio, guest, .. } = fds;
     let has_page_map = matches!(request.workload, Workload::Guest { page_map: true, .. });
     let (sender, receiver) = has_page_map.then(page_map::channel).transpose()?.unzip();
-    let descriptors = Descriptors::withhold(&mut spec);
-    let workload = Isolated::new(&request.workload, guests, files, receiver, descriptors)?;
+    let open_files = OpenFiles::withhold(&mut spec);
+    let workload = Isolated::new(&request.workload, guests, guest, receiver, open_files)?;
     let opening = trace::span("open root and volumes");
     let isolation = Isolation::open(request, &spec, directory, cgroup, until)?;
     drop(opening);
@@ -103,7 +99,7 @@ pub fn isolate(
 /// Releases the process, and runs the hooks that are for then, by `until`.
 pub fn start(bundle: &Path, directory: &Path, until: Instant) -> Result<(), Error> {
     gate::open(directory)?;
-    let Some(Recorded { record, spec }) = create::recorded(bundle) else { return Ok(()) };
+    let Some(Recorded { record, spec }) = record::recorded(bundle) else { return Ok(()) };
     let Some(hooks) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) else {
         return Ok(());
     };
@@ -254,7 +250,7 @@ impl<'a> Isolation<'a> {
     fn place(&self, pid: Pid) -> Result<(), Error> {
         if self.cgroup.by_systemd() {
             let resources = self.linux.resources().clone().unwrap_or_default();
-            self.cgroup.start_scope(pid, &resources)?;
+            self.cgroup.start_scope(pid, &resources, self.until)?;
             return self.limit();
         }
         // On v2 it begins there, unless the kernel cannot do that (before 5.7).

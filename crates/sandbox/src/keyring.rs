@@ -22,7 +22,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     fn own() -> i64 {
         let (get, session) = (libc::KEYCTL_GET_KEYRING_ID, libc::KEY_SPEC_SESSION_KEYRING);

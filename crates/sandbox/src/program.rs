@@ -8,24 +8,21 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cgroup::Cgroup;
 use crate::console::Console;
-use crate::create::{self, Record, Recorded};
-use crate::isolate::PID;
-use crate::request::Given;
+use crate::record::{self, PID, Recorded};
 use crate::runtime::{self, Call, Runtime};
 use crate::wait::{self, Tries};
-use crate::{Create, Error, Exec, building, limits, pidfd, spec};
+use crate::{Change, Create, Error, Exec, ProcessFds, building, limits, pidfd, spec};
 
 /// The fifo by which the first process is started, in the directory of its state: runc and crun have it.
 const EXEC_FIFO: &str = "exec.fifo";
@@ -34,34 +31,23 @@ const EXEC_FIFO: &str = "exec.fifo";
 /// a loaded machine needs.
 const EXECUTION: Tries = Tries { count: 5000, pause: Duration::from_micros(200) };
 
-/// A change to a container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Change {
-    /// Stops its processes where they are.
-    Pause,
-    /// Lets them continue.
-    Resume,
-    /// Sets other limits: `LinuxResources` of the OCI runtime spec, as the client wrote them.
-    Update(Value),
-}
-
 /// Creates the container and returns its first process, which waits for Start. On failure nothing is left.
-pub fn create(request: Create, fds: Vec<OwnedFd>) -> Result<i32, Error> {
+pub fn create(request: Create, fds: ProcessFds) -> Result<i32, Error> {
     // Before anything is made.
     runtime_of(&request)?.locate()?;
-    let directory = create::folder(&request.bundle);
+    let directory = record::directory(&request.bundle);
     let config = request.bundle.join("config.json");
     let spec = spec::load(&config)?;
-    let cgroup = create::cgroup(&spec, &request.id, request.systemd_cgroup)?;
+    let cgroup = record::cgroup(&spec, &request.id, request.systemd_cgroup)?;
     let spec =
         if is_by_systemd(&request, &cgroup) { spec } else { name_cgroup(&config, spec, &cgroup)? };
     fs::create_dir(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
     let building = building::begin(&directory)?;
-    let Recorded { record, spec } = create::begin(request, spec, &cgroup, &directory)?;
-    let made = make(&record, &spec, &directory, fds, &cgroup, building.as_fd());
+    let recorded = record::begin(request, spec, &cgroup, &directory)?;
+    let made = make(&recorded, &directory, fds, &cgroup, building.as_fd());
     drop(building);
     made.map(Pid::as_raw).inspect_err(|_| {
-        let _ = create::destroy(&record.create.bundle, &record.create.id);
+        let _ = destroy(&recorded, &directory, &recorded.record.create.id, &cgroup);
     })
 }
 
@@ -84,16 +70,16 @@ fn name_cgroup(config: &Path, spec: Spec, cgroup: &Cgroup) -> Result<Spec, Error
 }
 
 fn make(
-    record: &Record,
-    spec: &Spec,
+    Recorded { record, spec }: &Recorded,
     directory: &Path,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
     cgroup: &Cgroup,
     lock: BorrowedFd<'_>,
 ) -> Result<Pid, Error> {
     let request = &record.create;
     let runtime = runtime_of(request)?;
-    let Given { stdio, console, .. } = Given::take(request.stdio, request.console, fds)?;
+    let ProcessFds { stdio, console, guest } = fds;
+    guest.finish()?;
     let console = console.map(|fd| Console::listen(directory, fd)).transpose()?;
     let mut call = call(runtime, "create", request.time, is_by_systemd(request, cgroup));
     call.args.extend(["--bundle".into(), request.bundle.clone().into()]);
@@ -114,7 +100,7 @@ fn make(
         console.forward()?;
     }
     cgroup.mark(&record.not_ours);
-    create::note(pid, spec, directory, cgroup)?;
+    record::note(pid, spec, directory, cgroup)?;
     Ok(pid)
 }
 
@@ -128,7 +114,7 @@ fn read_pid(path: &Path) -> Result<Pid, Error> {
 /// Starts the created container's program: it is executed when this returns.
 pub fn start(recorded: &Recorded, id: &str, time: Duration) -> Result<(), Error> {
     let _span = trace::span("OCI runtime: start");
-    let waiting = read_pid(&create::folder(&recorded.record.create.bundle).join(PID))?;
+    let waiting = read_pid(&record::directory(&recorded.record.create.bundle).join(PID))?;
     let before = executable(waiting);
     let mut call = by_id(recorded, "start", id)?;
     call.limit = time;
@@ -164,16 +150,14 @@ pub fn change(recorded: &Recorded, id: &str, change: &Change) -> Result<(), Erro
 }
 
 /// Executes a further program in the container.
-pub fn exec(request: Exec, fds: Vec<OwnedFd>) -> Result<i32, Error> {
-    let Exec { id, bundle, process, stdio, console, time, .. } = request;
-    let recorded = create::recorded(&bundle).ok_or(Error::Gone { process: "container" })?;
+pub fn exec(request: Exec, fds: ProcessFds) -> Result<i32, Error> {
+    let Exec { id, bundle, process, time, .. } = request;
+    let recorded = record::recorded(&bundle).ok_or(Error::Gone { process: "container" })?;
     // A directory of its own: others may be executed at the same time.
-    let directory = create::folder(&bundle).join(format!("exec-{}", std::process::id()));
+    let directory = record::directory(&bundle).join(format!("exec-{}", std::process::id()));
     fs::create_dir_all(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
-    // The first two are for a process that is made here: what releases it, and the container's first process.
-    let given = Given::take(stdio, console, fds.into_iter().skip(2))?;
     let process = in_file(&process)?;
-    let executed = execute(&recorded, &id, &directory, given, &process, time);
+    let executed = execute(&recorded, &id, &directory, fds, &process, time);
     let _ = fs::remove_dir_all(&directory);
     executed.map(Pid::as_raw)
 }
@@ -182,11 +166,13 @@ fn execute(
     recorded: &Recorded,
     id: &str,
     directory: &Path,
-    given: Given,
+    fds: ProcessFds,
     process: &impl AsFd,
     time: Duration,
 ) -> Result<Pid, Error> {
-    let console = given.console.map(|fd| Console::listen(directory, fd)).transpose()?;
+    let ProcessFds { stdio, console, guest } = fds;
+    guest.finish()?;
+    let console = console.map(|fd| Console::listen(directory, fd)).transpose()?;
     let pid_file = directory.join(PID);
     let mut call = by_id(recorded, "exec", id)?;
     let mut args = vec!["--detach".into(), "--pid-file".into(), pid_file.clone().into()];
@@ -195,7 +181,7 @@ fn execute(
         args.extend(["--console-socket".into(), console.address().into()]);
     }
     call.args.splice(0..0, args);
-    call.stdio = given.stdio;
+    call.stdio = stdio;
     call.limit = time;
     call.run()?;
     let pid = read_pid(&pid_file)?;
@@ -218,7 +204,7 @@ pub fn destroy(
     building::end(directory)?;
     // `delete` would kill it as well, and then wait for the shim to reap it, which waits for this.
     building::end_holders(&state.join(EXEC_FIFO));
-    match create::members(directory, spec) {
+    match record::members(directory, spec) {
         Some(members) => members.kill(cgroup)?,
         // It was killed on the way, and its first process is nowhere on record.
         None if cgroup.is_named_after_container() => cgroup.kill()?,
@@ -233,7 +219,7 @@ pub fn destroy(
     let deleted = call.run();
     runtime::remove_state(&state)?;
     cgroup.remove(&record.not_ours)?;
-    create::remove(directory)?;
+    record::remove(directory)?;
     Ok(match deleted {
         Ok(errors) => (!errors.is_empty()).then(|| errors.join("; ")),
         Err(error) => Some(error.to_string()),
@@ -247,7 +233,7 @@ fn is_by_systemd(request: &Create, cgroup: &Cgroup) -> bool {
 
 fn by_id<'a>(recorded: &'a Recorded, verb: &'static str, id: &str) -> Result<Call<'a>, Error> {
     let request = &recorded.record.create;
-    let cgroup = create::cgroup(&recorded.spec, id, request.systemd_cgroup)?;
+    let cgroup = record::cgroup(&recorded.spec, id, request.systemd_cgroup)?;
     let by_systemd = is_by_systemd(request, &cgroup);
     let mut call = call(runtime_of(request)?, verb, limits::RUNTIME_TIME, by_systemd);
     call.args = vec![id.into()];

@@ -11,25 +11,25 @@ use crate::{Error, limits, syscalls};
 /// Low limit of open files, applied as the last step before the workload, because setting up a process takes more
 /// descriptors than its workload may have.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Descriptors(Option<PosixRlimit>);
+pub(crate) struct OpenFiles(Option<PosixRlimit>);
 
-impl Descriptors {
+impl OpenFiles {
     /// Takes a low limit out of the spec and replaces it by one that is high enough for the setup.
-    pub fn withhold(spec: &mut Spec) -> Descriptors {
-        let Some(process) = spec.process_mut() else { return Descriptors(None) };
+    pub fn withhold(spec: &mut Spec) -> OpenFiles {
+        let Some(process) = spec.process_mut() else { return OpenFiles(None) };
         let mut rlimits = process.rlimits().clone().unwrap_or_default();
         let is_low = |limit: &&mut PosixRlimit| {
             limit.typ() == PosixRlimitType::RlimitNofile && limit.soft() < limits::DESCRIPTORS
         };
-        let Some(limit) = rlimits.iter_mut().find(is_low) else { return Descriptors(None) };
+        let Some(limit) = rlimits.iter_mut().find(is_low) else { return OpenFiles(None) };
         let (withheld, enough) = (*limit, limits::DESCRIPTORS);
         let early = PosixRlimitBuilder::default().typ(withheld.typ());
         let Ok(early) = early.soft(enough).hard(withheld.hard().max(enough)).build() else {
-            return Descriptors(None);
+            return OpenFiles(None);
         };
         *limit = early;
         process.set_rlimits(Some(rlimits));
-        Descriptors(Some(withheld))
+        OpenFiles(Some(withheld))
     }
 
     /// Applies it to this process.
@@ -65,7 +65,7 @@ mod tests {
             serde_json::json!({ "cwd": "/", "user": { "uid": 0, "gid": 0 }, "rlimits": [limit] });
         let spec = serde_json::json!({ "ociVersion": "1.0.2", "process": process });
         let mut spec: Spec = serde_json::from_value(spec).expect("a spec");
-        let Descriptors(withheld) = Descriptors::withhold(&mut spec);
+        let OpenFiles(withheld) = OpenFiles::withhold(&mut spec);
         let left = spec.process().as_ref().and_then(|process| process.rlimits().clone());
         let both = |limit: PosixRlimit| (limit.soft(), limit.hard());
         (withheld.map(both), both(left.expect("limits")[0]))

@@ -1,8 +1,6 @@
 //! Mounts the snapshot that containerd hands over for a container's root, and takes it away again.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount as mount_one, umount2};
 use nix::unistd::{SysconfVar, sysconf};
@@ -10,8 +8,10 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::Error;
 
 mod id_mapped;
+mod layers;
 
 use id_mapped::Ids;
+use layers::shorten;
 
 /// One mount, as containerd's `types.Mount` has it.
 #[derive(Debug, Clone)]
@@ -52,9 +52,6 @@ const FLAGS: [(&str, MsFlags, bool); 22] = [
 
 /// Options that are neither: containerd's own mount code does something for them first.
 const UNSUPPORTED: [&str; 2] = ["loop", "X-containerd."];
-
-/// Option of an overlay.
-const LOWER_DIR: &str = "lowerdir=";
 
 /// Mounts `mounts` in order on `target`, which is made when missing. On failure none of them stays.
 pub fn mount(mounts: &[Mount], target: &Path) -> Result<(), Error> {
@@ -102,11 +99,11 @@ fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
     flags |= MsFlags::MS_NODEV;
     let ids = Ids::take(&mut data)?;
     if let Some(ids) = ids.as_ref().filter(|_| mount.kind == "overlay") {
-        return id_mapped::overlay(mount, flags, &data, target, ids);
+        return id_mapped::overlay(&mount.source, flags, &data, target, ids);
     }
     let mut parent = None;
     if data.iter().map(|option| option.len() + 1).sum::<usize>() >= page_size() {
-        parent = shorten_lower_dirs(&mut data)?;
+        parent = shorten(&mut data)?;
     }
     let action = || format!("mount {} {} on {}", mount.kind, mount.source, target.display());
     let text = data.join(",");
@@ -137,39 +134,6 @@ fn split(options: &[String]) -> (MsFlags, Vec<String>) {
     (flags, data)
 }
 
-/// mount(2) takes one page of options, which an image of many layers overflows: names the layers from
-/// a descriptor of their common parent folder, which must stay open until the mount is made.
-fn shorten_lower_dirs(data: &mut [String]) -> Result<Option<File>, Error> {
-    let Some(dirs) = lower_dirs(data) else { return Ok(None) };
-    let Some(option) = data.iter_mut().find(|option| option.starts_with(LOWER_DIR)) else {
-        return Ok(None);
-    };
-    let Some(parent) = common_parent(&dirs) else {
-        return Ok(None);
-    };
-    let folder = File::open(&parent).map_err(Error::io(format!("open {}", parent.display())))?;
-    let short: Vec<String> = dirs
-        .iter()
-        .filter_map(|dir| dir.strip_prefix(&parent).ok())
-        .map(|rest| format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), rest.display()))
-        .collect();
-    *option = format!("{LOWER_DIR}{}", short.join(":"));
-    Ok(Some(folder))
-}
-
-fn lower_dirs(data: &[String]) -> Option<Vec<PathBuf>> {
-    let dirs = data.iter().find_map(|option| option.strip_prefix(LOWER_DIR))?;
-    Some(dirs.split(':').map(PathBuf::from).collect())
-}
-
-fn common_parent(dirs: &[PathBuf]) -> Option<PathBuf> {
-    let mut parent = dirs.first()?.parent()?;
-    while !dirs.iter().all(|dir| dir.starts_with(parent)) {
-        parent = parent.parent()?;
-    }
-    Some(parent.to_owned())
-}
-
 fn page_size() -> usize {
     sysconf(SysconfVar::PAGE_SIZE)
         .ok()
@@ -188,12 +152,6 @@ mod tests {
         let (flags, data) = split(&options);
         assert_eq!(flags, MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY);
         assert_eq!(data, ["lowerdir=/a:/b"]);
-    }
-
-    #[test]
-    fn layers_are_named_from_their_common_parent() {
-        let dirs = ["/snapshots/1/fs", "/snapshots/22/fs"].map(PathBuf::from);
-        assert_eq!(common_parent(&dirs), Some(PathBuf::from("/snapshots")));
     }
 
     #[test]

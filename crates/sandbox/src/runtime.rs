@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -22,7 +22,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getppid};
 use serde::{Deserialize, Serialize};
 
-use crate::pidfd::PidFd;
+use crate::child::{self, Ended};
 use crate::{Error, limits, unwritable};
 
 /// The runtime where the options name none, as in containerd's own shim.
@@ -150,7 +150,8 @@ impl<'a> Call<'a> {
         self.prepare(&mut command);
         let spawned = command.spawn();
         let child = spawned.map_err(Error::io(format!("execute {}", program.display())))?;
-        let ended = wait(child, self.limit);
+        let until = Instant::now() + self.limit;
+        let ended = child::wait_by(Pid::from_raw(child.id() as i32), Some(until));
         let errors = errors(&read_back(&mut log, limits::RUNTIME_LOG_BYTES));
         let failed = |reason| Error::Runtime { verb: self.verb, reason };
         let killed = |reason| Error::RuntimeKilled { verb: self.verb, reason };
@@ -162,10 +163,11 @@ impl<'a> Call<'a> {
             Ended::With(status) if !status.success() => {
                 Err(failed(errors.last().cloned().unwrap_or_else(|| describe(&program, status))))
             }
-            Ended::Unseen if !errors.is_empty() => {
+            // The shim itself called it.
+            Ended::Reaped if !errors.is_empty() => {
                 Err(failed(errors.last().cloned().unwrap_or_default()))
             }
-            Ended::With(_) | Ended::Unseen => Ok(errors),
+            Ended::With(_) | Ended::Reaped => Ok(errors),
         }
     }
 
@@ -210,31 +212,6 @@ fn hide_cgroups() -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING)?;
     mount(Some("none"), "/sys/fs/cgroup", Some("tmpfs"), MsFlags::MS_RDONLY, NOTHING)
-}
-
-/// How a call ended.
-enum Ended {
-    With(ExitStatus),
-    /// Somebody else has waited for it: it was called by the shim itself, which reaps whatever ends.
-    Unseen,
-    /// It was killed because its time was up.
-    Late,
-}
-
-fn wait(mut child: Child, limit: Duration) -> io::Result<Ended> {
-    let until = Instant::now() + limit;
-    let ended = PidFd::open(Pid::from_raw(child.id() as i32)).map(|it| it.ends_by(until));
-    // One that cannot be opened is gone.
-    if !ended.unwrap_or(true) {
-        child.kill()?;
-        child.wait()?;
-        return Ok(Ended::Late);
-    }
-    match child.wait() {
-        Ok(status) => Ok(Ended::With(status)),
-        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Ended::Unseen),
-        Err(error) => Err(error),
-    }
 }
 
 fn describe(program: &Path, status: ExitStatus) -> String {
@@ -287,8 +264,6 @@ pub(crate) fn remove_state(state: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn runtime(program: impl Into<String>) -> Runtime {

@@ -44,7 +44,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     #[test]
     fn a_process_with_two_threads_has_no_proof() {

@@ -31,7 +31,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     /// Touches 256 KiB below the caller, and returns where their middle is.
     #[inline(never)]

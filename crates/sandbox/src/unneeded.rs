@@ -85,7 +85,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     #[test]
     fn heap_and_anonymous_memory_are_found_and_files_stacks_and_the_thread_are_not() {

@@ -1,7 +1,7 @@
 //! Waits for what the kernel or another process does a moment later, and cannot be waited for by a descriptor.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 
@@ -36,6 +36,23 @@ pub fn try_until<T>(
     until(tries, || look().transpose()).transpose()
 }
 
+/// Repeats an attempt until its outcome is final, or there is no time for another one before `deadline`. Returns the last
+/// outcome.
+pub fn repeat_by<T>(
+    deadline: Instant,
+    pause: Duration,
+    is_final: impl Fn(&T) -> bool,
+    mut attempt: impl FnMut() -> T,
+) -> T {
+    loop {
+        let outcome = attempt();
+        if is_final(&outcome) || Instant::now() + pause >= deadline {
+            return outcome;
+        }
+        sleep(pause);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -66,5 +83,28 @@ mod tests {
             None
         });
         assert_eq!((none, looked), (None, 3));
+    }
+
+    #[test]
+    fn an_attempt_is_repeated_up_to_the_deadline_and_made_at_least_once() {
+        let attempts = |deadline: Duration, success: u32| {
+            let mut made = 0;
+            let pause = Duration::from_millis(10);
+            let last = repeat_by(
+                Instant::now() + deadline,
+                pause,
+                |made| *made >= success,
+                || {
+                    made += 1;
+                    made
+                },
+            );
+            assert_eq!(last, made);
+            made
+        };
+        assert_eq!(attempts(Duration::from_secs(20), 3), 3);
+        assert_eq!(attempts(Duration::ZERO, 3), 1);
+        let made = attempts(Duration::from_millis(55), u32::MAX);
+        assert!((2..=6).contains(&made), "{made}");
     }
 }

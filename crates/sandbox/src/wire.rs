@@ -16,7 +16,7 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, send, sendmsg,
 };
 use nix::unistd::getpid;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::pidfd::{self, PidFd};
 use crate::{Error, limits, ready};
@@ -27,8 +27,15 @@ const REQUEST: &str = "request";
 /// Bytes of a reply that are read at once. Most replies have some tens of bytes.
 const CHUNK_BYTES: usize = 4 << 10;
 
-/// A connection plus up to three stdio descriptors and the code; jobs have an input per image layer.
+/// Descriptors in one message, at most. A job has one for each layer of the image.
 const MAX_FDS: usize = 64;
+
+/// What the request process reads: a request, and the names of the descriptors that came with the connection, in their order.
+#[derive(Serialize, Deserialize)]
+pub struct Message<R, N> {
+    pub request: R,
+    pub descriptors: Vec<N>,
+}
 
 /// Sends descriptors. The first that the zygote gets is the connection on which the request process answers.
 pub fn send_fds(socket: &impl AsFd, fds: &[RawFd]) -> Result<(), Error> {

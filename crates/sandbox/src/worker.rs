@@ -5,12 +5,11 @@
 //! descriptors of the job, and processes of its own, which end with it: it is the first of a pid namespace.
 //! Its parent, the process that was asked, keeps time and reports how it ended (`keeper`).
 
-use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -18,54 +17,28 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, fork, setgroups, setresgid, setresuid};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
-use crate::create::{self, Recorded};
-use crate::{Error, SingleThread, environment, inherit, limits};
+use crate::record::{self, Recorded};
+use crate::{
+    Bounds, Charged, Descriptors, Error, JobFds, SingleThread, environment, inherit, limits,
+};
 
 mod keeper;
 
 use keeper::Keeper;
-pub use keeper::{End, Leash};
+pub use keeper::Leash;
 
-/// What a worker may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// How long it may take; of processor time, as much on each of them.
-    pub time: Duration,
-    /// Its memory, in bytes.
-    pub memory: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds { time: limits::WORKER_TIME, memory: limits::WORKER_MEMORY }
-    }
-}
-
-/// The container in whose cgroup a worker is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Charged {
-    /// Its id.
-    pub id: String,
-    /// The OCI bundle it was created from.
-    pub bundle: PathBuf,
-}
-
-/// Takes everything from this process but `fds` and the connection on which it answers. The first of `fds` is the end
-/// of a [`Leash`] and not returned.
+/// Takes everything from this process but `fds` and the connection on which it answers. Returns the job's own descriptors.
 pub fn confine(
     bounds: Bounds,
     charged: Option<&Charged>,
-    fds: Vec<OwnedFd>,
+    fds: JobFds,
     connection: &UnixStream,
-) -> Result<Vec<File>, Error> {
+) -> Result<Descriptors, Error> {
     trace::end();
-    let mut fds = fds.into_iter();
-    let leash = fds.next().ok_or(Error::Gone { process: "request" })?;
-    let fds: Vec<OwnedFd> = fds.collect();
-    let mut kept: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    let JobFds { leash, guest } = fds;
+    let mut kept = guest.numbers();
     kept.extend([connection.as_raw_fd(), leash.as_raw_fd()]);
     inherit::close_all_but(&kept).map_err(Error::system("close the runtime's descriptors"))?;
     let cgroup = charged.map(cgroup).transpose()?;
@@ -89,13 +62,13 @@ pub fn confine(
     become_nobody()?;
     // Last: the kernel forgets it when the user changes (prctl(2), PR_SET_PDEATHSIG).
     die_with_the_parent()?;
-    Ok(fds.into_iter().map(File::from).collect())
+    Ok(guest)
 }
 
 fn cgroup(charged: &Charged) -> Result<Cgroup, Error> {
-    let Recorded { record, spec } = create::recorded(&charged.bundle)
+    let Recorded { record, spec } = record::recorded(&charged.bundle)
         .ok_or_else(|| Error::Container(format!("container {} is gone", charged.id)))?;
-    create::cgroup(&spec, &charged.id, record.create.systemd_cgroup)
+    record::cgroup(&spec, &charged.id, record.create.systemd_cgroup)
 }
 
 /// Forks the first process of a pid namespace and returns in it; this one is its keeper.

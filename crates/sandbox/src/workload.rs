@@ -1,22 +1,25 @@
 //! What happens in the isolated process once it is released.
 
 use std::convert::Infallible;
-use std::fs::File;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::page_map::Receiver;
-use crate::rlimit::Descriptors;
+use crate::rlimit::OpenFiles;
 use crate::unneeded::Unneeded;
-use crate::zygote::{Guests, exit};
-use crate::{Error, SingleThread, Workload, console, environment, inherit};
+use crate::{Descriptors, Error, SingleThread, Workload, console, environment, inherit};
 
 /// The guest could not be run (as a shell has it).
 const CANNOT_EXECUTE: i32 = 126;
+
+/// Name of the descriptor of a guest's page map (proc(5), `/proc/PID/pagemap`).
+pub const PAGE_MAP: &str = "page map";
 
 /// The signals that end the pause, as they do Kubernetes' own.
 const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
@@ -38,14 +41,14 @@ impl Isolated {
     pub fn new(
         workload: &Workload,
         guests: &Guests,
-        files: Vec<File>,
+        files: Descriptors,
         page_map: Option<Receiver>,
-        descriptors: Descriptors,
+        open_files: OpenFiles,
     ) -> Result<Isolated, Error> {
         match workload {
             Workload::Pause => Ok(Isolated::Pause(Pause { unneeded: Unneeded::find() })),
             Workload::Guest { value, .. } => {
-                Ok(Isolated::Guest(Guest::new(guests, value, files, page_map, descriptors)))
+                Ok(Isolated::Guest(Guest::new(guests, value, files, page_map, open_files)))
             }
             Workload::Program => Err(Error::Container("a program is not a guest".into())),
         }
@@ -123,9 +126,9 @@ fn reap() {
 pub struct Guest {
     guests: Guests,
     value: Value,
-    files: Vec<File>,
+    files: Descriptors,
     page_map: Option<Receiver>,
-    limit: Descriptors,
+    open_files: OpenFiles,
 }
 
 impl Guest {
@@ -133,16 +136,17 @@ impl Guest {
     pub fn new(
         guests: &Guests,
         value: &Value,
-        files: Vec<File>,
+        files: Descriptors,
         page_map: Option<Receiver>,
-        limit: Descriptors,
+        open_files: OpenFiles,
     ) -> Guest {
-        Guest { guests: guests.clone(), value: value.clone(), files, page_map, limit }
+        Guest { guests: guests.clone(), value: value.clone(), files, page_map, open_files }
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
-        let files = self.files.iter().map(AsRawFd::as_raw_fd);
-        files.chain(self.page_map.iter().map(Receiver::descriptor)).collect()
+        let mut numbers = self.files.numbers();
+        numbers.extend(self.page_map.iter().map(Receiver::descriptor));
+        numbers
     }
 
     /// Runs it. If it cannot be run, the reason is on stderr, which is the container's log.
@@ -153,9 +157,11 @@ impl Guest {
         // Those of the isolation; all others were closed before. Now a filter may refuse it.
         let _ = inherit::close_unlisted(&self.descriptors());
         let mut files = self.files;
-        files.extend(self.page_map.and_then(Receiver::receive));
+        if let Some(map) = self.page_map.and_then(Receiver::receive) {
+            files.add(PAGE_MAP, map);
+        }
         // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
-        let ready = nix::sys::prctl::set_dumpable(false).and_then(|()| self.limit.apply());
+        let ready = nix::sys::prctl::set_dumpable(false).and_then(|()| self.open_files.apply());
         if let Err(errno) = ready {
             eprintln!("limit the guest's process: {}", errno.desc());
             exit(CANNOT_EXECUTE)

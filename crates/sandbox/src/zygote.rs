@@ -13,41 +13,30 @@
 
 use std::convert::Infallible;
 use std::env;
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2};
 use serde_json::Value;
 
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::pidfd::PidFd;
+use crate::request::ExecFds;
+use crate::wire::Message;
 use crate::{
-    Error, Exec, Failure, Reply, Request, SingleThread, Workload, create, exec, inherit, isolate,
-    limits, program, unwritable, wire, worker,
+    Create, Descriptors, Error, Exec, Failure, Job, JobFds, ProcessFds, Reply, Request,
+    SingleThread, Workload, create, exec, inherit, isolate, limits, program, unwritable, wire,
+    worker,
 };
-
-/// What the zygote can do with guests; made in the zygote, after the fork.
-#[derive(Clone)]
-pub struct Guests {
-    /// Runs in a worker without privileges: a request's value and descriptors in, a value out.
-    pub job: Rc<dyn Fn(Value, Vec<File>) -> Value>,
-    /// Runs in the isolated process, in place of a program: the workload's value and its files in, an exit code
-    /// out. It starts with one thread.
-    pub run: Rc<dyn Fn(Value, Vec<File>, SingleThread) -> u8>,
-    /// The signals that `run` takes: blocked from before Create answers, so that one may be pending.
-    pub signals: SigSet,
-    /// What the results of jobs depend on beside what they are given ([`Zygote::version`]).
-    pub version: String,
-}
 
 /// The shim's side of its zygote.
 #[derive(Debug)]
@@ -145,9 +134,8 @@ impl Zygote {
     /// does it is killed, another one goes on; only where there is none is it done here.
     pub fn destroy(&self, bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         let request = Request::Destroy { bundle: bundle.to_owned(), id: id.to_owned() };
-        let first = self.call(&request, &[]);
-        let answer =
-            if let Err(Error::Gone { .. }) = first { self.call(&request, &[]) } else { first };
+        let first = self.call(&request);
+        let answer = if let Err(Error::Gone { .. }) = first { self.call(&request) } else { first };
         match answer {
             Ok(Reply::Destroyed { warning }) => Ok(warning),
             Ok(_) | Err(Error::Gone { .. }) => create::destroy(bundle, id),
@@ -155,48 +143,66 @@ impl Zygote {
         }
     }
 
-    /// Has a process made by [`Request::Create`] or [`Request::Exec`]. Blocks.
+    /// Has a container made, up to where it waits for Start, and returns its first process. Blocks.
     ///
     /// # Errors
     /// As [`Zygote::call`].
-    pub fn make(&self, request: &Request, fds: &[OwnedFd]) -> Result<PidFd, Error> {
-        match self.call(request, fds)? {
+    pub fn create(&self, create: Create, fds: ProcessFds) -> Result<PidFd, Error> {
+        self.make(&Request::Create(create), fds.into_descriptors())
+    }
+
+    /// Has a further process made in a container whose first process is `first`, and lets its workload run. Blocks.
+    ///
+    /// # Errors
+    /// As [`Zygote::call`].
+    pub fn exec(&self, exec: Exec, first: OwnedFd, process: ProcessFds) -> Result<PidFd, Error> {
+        let (release, releasing) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
+        let fds = ExecFds { first, release, process };
+        let process = self.make(&Request::Exec(Box::new(exec)), fds.into_descriptors())?;
+        // It may have been killed.
+        let _ = nix::unistd::write(&releasing, &[1]);
+        Ok(process)
+    }
+
+    fn make(&self, request: &Request, descriptors: Descriptors) -> Result<PidFd, Error> {
+        match self.call_with(request, descriptors)? {
             Reply::Created { pid } => PidFd::open(Pid::from_raw(pid)),
             _ => Err(Error::Gone { process: "request" }),
         }
     }
 
-    /// Has a further process made in a container and lets its workload run. `fds` are those of [`Request::Exec`] without the
-    /// pipe. Blocks.
+    /// Has a job done by a worker, and returns what it answers. Blocks.
     ///
     /// # Errors
-    /// As [`Zygote::call`].
-    pub fn exec(&self, exec: Exec, mut fds: Vec<OwnedFd>) -> Result<PidFd, Error> {
-        let (waits, release) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
-        fds.insert(0, waits);
-        let process = self.make(&Request::Exec(Box::new(exec)), &fds)?;
-        // It may have been killed.
-        let _ = nix::unistd::write(&release, &[1]);
-        Ok(process)
+    /// As [`Zygote::call`]; [`Error::Worker`] when the worker ended without an answer.
+    pub fn job(&self, job: Job, fds: JobFds) -> Result<Value, Error> {
+        match self.call_with(&Request::Job(job), fds.into_descriptors())? {
+            Reply::Job(value) => Ok(value),
+            _ => Err(Error::Gone { process: "request" }),
+        }
     }
 
-    /// Has a request carried out and waits for the answer. Blocks.
+    /// Has a request without descriptors carried out and waits for the answer. Blocks.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when a job's worker ended
-    /// without an answer; [`Error::Container`] or [`Error::Killed`] with the reason when the request failed; [`Error::Late`].
-    pub fn call(&self, request: &Request, fds: &[OwnedFd]) -> Result<Reply, Error> {
+    /// [`Error::Gone`] when the zygote or the request's process was killed; [`Error::Container`] or [`Error::Killed`] with the
+    /// reason when the request failed; [`Error::Late`].
+    pub fn call(&self, request: &Request) -> Result<Reply, Error> {
+        self.call_with(request, Descriptors::default())
+    }
+
+    fn call_with(&self, request: &Request, descriptors: Descriptors) -> Result<Reply, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair of a request"))?;
         let mut all = vec![theirs.as_raw_fd()];
-        all.extend(fds.iter().map(|fd| fd.as_raw_fd()));
+        all.extend(descriptors.numbers());
         self.send(&all)?;
         drop(theirs);
         // If the request process is gone, reading the reply says so.
-        let _ = wire::write(&ours, request);
+        let _ = wire::write(&ours, &Message { request, descriptors: descriptors.names() });
         // What bounds the request's work bounds it in its process; this is for what hangs there, such as a volume.
         let limit = request.time().map(|time| time + limits::CLEANUP_TIME);
         let reply = wire::read_reply(&ours, limit);
-        if matches!(request, Request::Job { .. }) {
+        if matches!(request, Request::Job(_)) {
             // A worker has its memory until it has ended, and its parent holds the connection until then.
             let _ = (&ours).read_to_end(&mut Vec::new());
         }
@@ -278,7 +284,10 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
         exit(1)
     }
     let reply = wire::read(&connection)
-        .and_then(|request| carry_out(request, fds, guests, &connection))
+        .and_then(|Message { request, descriptors }| {
+            let descriptors = Descriptors::pair(descriptors, fds)?;
+            carry_out(request, descriptors, guests, &connection)
+        })
         .unwrap_or_else(|error| {
             let was_killed = error.may_have_left_processes();
             Reply::Failed(Failure { message: error.to_string(), was_killed })
@@ -289,46 +298,49 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
 
 fn carry_out(
     request: Request,
-    fds: Vec<OwnedFd>,
+    descriptors: Descriptors,
     guests: &Guests,
     connection: &UnixStream,
 ) -> Result<Reply, Error> {
     match request {
         Request::Create(create) => {
             let _span = trace::span("create");
+            let fds = ProcessFds::from_descriptors(descriptors)?;
             let pid = match create.workload {
                 Workload::Program => program::create(create, fds)?,
                 Workload::Pause | Workload::Guest { .. } => create::create(create, fds, guests)?,
             };
             Ok(Reply::Created { pid })
         }
-        Request::Exec(request) if matches!(request.workload, Workload::Program) => {
-            program::exec(*request, fds).map(|pid| Reply::Created { pid })
+        Request::Exec(request) => {
+            let fds = ExecFds::from_descriptors(descriptors)?;
+            let pid = match request.workload {
+                Workload::Program => program::exec(*request, fds.process)?,
+                Workload::Pause | Workload::Guest { .. } => {
+                    trace::end();
+                    exec::exec(*request, fds, guests)?
+                }
+            };
+            Ok(Reply::Created { pid })
+        }
+        Request::Job(job) => {
+            let fds = JobFds::from_descriptors(descriptors)?;
+            let given = worker::confine(job.bounds, job.charged.as_ref(), fds, connection)?;
+            Ok(Reply::Job((guests.job)(job.value, given)))
         }
         Request::Change { bundle, id, change } => {
+            descriptors.finish()?;
             create::change(&bundle, &id, &change).map(|()| Reply::Changed)
         }
-        Request::Exec(request) => {
-            trace::end();
-            exec::exec(*request, fds, guests).map(|pid| Reply::Created { pid })
-        }
         Request::Start { bundle, id, time } => {
+            descriptors.finish()?;
             let _span = trace::span("release");
             create::start(&bundle, &id, time).map(|()| Reply::Started)
         }
         Request::Destroy { bundle, id } => {
+            descriptors.finish()?;
             let _span = trace::span("destroy");
             create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
         }
-        Request::Job { value, bounds, charged } => {
-            let files = worker::confine(bounds, charged.as_ref(), fds, connection)?;
-            Ok(Reply::Job((guests.job)(value, files)))
-        }
     }
-}
-
-/// Ends a forked process at once, without the exit handlers of the process it is a copy of.
-pub(crate) fn exit(code: i32) -> ! {
-    // SAFETY: _exit has no preconditions.
-    unsafe { libc::_exit(code) }
 }

@@ -7,7 +7,8 @@ use containerd_shim::protos::ttrpc;
 use provided::{Place, SettingError};
 
 use crate::lifecycle::Refusal;
-use crate::{config, options, stdio};
+use crate::stdio::errors::Error as StdioError;
+use crate::{config, options};
 
 /// Why a call to the task service failed.
 #[derive(Debug, thiserror::Error)]
@@ -73,7 +74,7 @@ pub enum Error {
     Setting(#[from] SettingError),
     /// The container's stdio.
     #[error(transparent)]
-    Stdio(#[from] stdio::Error),
+    Stdio(#[from] StdioError),
     /// The isolation.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
@@ -152,7 +153,7 @@ mod tests {
     #[test]
     fn each_reason_is_written_once() {
         let broken = options::Options::from_toml("SystemdCgroup = true =").expect_err("no TOML");
-        let missing = stdio::Error::Open {
+        let missing = StdioError::Open {
             what: "stdout",
             path: "/x".into(),
             source: std::io::ErrorKind::NotFound.into(),

@@ -5,14 +5,15 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Given, Layer, Runtime};
 use plan::exit_code::CANNOT_RUN;
 use plan::{Plan, World};
-use sandbox::{Guests, Reply, Request, SingleThread, Zygote, environment, unwritable};
+use sandbox::{
+    Descriptors, Guests, JobFds, PAGE_MAP, SingleThread, Zygote, environment, unwritable,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -21,10 +22,22 @@ use crate::errors::Error;
 use crate::toolbox::{self, Word};
 use crate::worker::Worker;
 
-/// What the worker is asked; the layers' files come as descriptors, in the order of their names.
+/// Name of the descriptors of a job's layers, in the order of the layers' names.
+const LAYER: &str = "layer";
+
+/// Name of the descriptor of compiled code: a worker writes it, and a guest is run from it.
+pub const CODE: &str = "code";
+
+/// Name of the socket on which a guest is asked for a profile.
+pub const PROFILES: &str = "profiles";
+
+/// Name of the file with the certificates that the node trusts.
+pub const ROOTS: &str = "certificates";
+
+/// Job of a worker. The files of the layers come as descriptors.
 #[derive(Serialize, Deserialize)]
 enum Job {
-    /// To be compiled; the file for the code comes last.
+    /// To be compiled; the file for the code comes as a descriptor, too.
     Compile {
         /// What the layers are called in errors.
         names: Vec<String>,
@@ -64,26 +77,19 @@ impl From<engine::Error> for Refused {
     }
 }
 
+impl From<sandbox::Error> for Refused {
+    fn from(error: sandbox::Error) -> Refused {
+        Refused::Guest(error.to_string())
+    }
+}
+
 /// What an isolated process does in place of a program.
 #[derive(Serialize, Deserialize)]
 pub enum Task {
-    /// Runs a guest. Files: as listed.
-    Guest(Box<Plan>, Vec<Handed>),
-    /// Says a word of the toolbox. Files: those of the word.
+    /// Runs a guest, with the descriptors [`CODE`], [`PROFILES`], [`ROOTS`] and [`PAGE_MAP`].
+    Guest(Box<Plan>),
+    /// Runs a built-in command, with its own descriptors.
     Word(Word),
-}
-
-/// What a file is that a guest is handed.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Handed {
-    /// Its compiled code.
-    Code,
-    /// Where it is asked for a profile.
-    Profiles,
-    /// The certificates that the node trusts.
-    Roots,
-    /// The process's own page map: the last, since there may be none.
-    PageMap,
 }
 
 /// Has the layers compiled in a confined worker. Returns the world and the sealed file with the code.
@@ -101,9 +107,9 @@ pub fn compile(
     let _span = trace::span("compile");
     let failed = || Error::io("a file for the compiled code");
     let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
-    let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
-    fds.push(code.try_clone().map_err(failed())?.into());
-    let world = ask(zygote, worker, &Job::Compile { names, export, preinit }, fds)?;
+    let mut descriptors = of_layers(layers);
+    descriptors.add(CODE, code.try_clone().map_err(failed())?);
+    let world = ask(zygote, worker, &Job::Compile { names, export, preinit }, descriptors)?;
     // The worker has it open still.
     unwritable::seal(&code).map_err(failed())?;
     Ok((world, code))
@@ -119,22 +125,25 @@ pub fn describe(
     names: Vec<String>,
     layers: Vec<File>,
 ) -> Result<String, Error> {
-    let fds = layers.into_iter().map(OwnedFd::from).collect();
-    ask(zygote, worker, &Job::Describe { names }, fds)
+    ask(zygote, worker, &Job::Describe { names }, of_layers(layers))
+}
+
+fn of_layers(layers: Vec<File>) -> Descriptors {
+    let mut descriptors = Descriptors::default();
+    layers.into_iter().for_each(|layer| descriptors.add(LAYER, layer));
+    descriptors
 }
 
 fn ask<T: DeserializeOwned>(
     zygote: &Zygote,
     worker: Worker,
     job: &Job,
-    fds: Vec<OwnedFd>,
+    guest: Descriptors,
 ) -> Result<T, Error> {
     let Worker { share, charged, leash } = worker;
-    let request = Request::Job { value: encode(job), bounds: share.bounds, charged };
-    let fds: Vec<OwnedFd> = [leash].into_iter().chain(fds).collect();
-    let found = match zygote.call(&request, &fds) {
-        Ok(Reply::Job(value)) => serde_json::from_value::<Found<T>>(value),
-        Ok(_) => return Err(Error::Guest("the compile worker gave another answer".into())),
+    let job = sandbox::Job { value: encode(job), bounds: share.bounds, charged };
+    let found = match zygote.job(job, JobFds { leash, guest }) {
+        Ok(value) => serde_json::from_value::<Found<T>>(value),
         Err(sandbox::Error::Worker(end)) => return Err(Error::Guest(share.unfinished(end))),
         Err(error) => return Err(error.into()),
     };
@@ -162,7 +171,7 @@ pub fn guests() -> Guests {
     }
 }
 
-fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> Value {
+fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Descriptors) -> Value {
     let job = serde_json::from_value::<Job>(value).map_err(|error| error.to_string());
     let runtime = runtime.as_ref().map_err(ToString::to_string);
     match (runtime, job) {
@@ -179,10 +188,9 @@ fn compile_job(
     names: Vec<String>,
     export: Option<String>,
     preinit: bool,
-    mut files: Vec<File>,
+    mut files: Descriptors,
 ) -> Found<World> {
-    let missing = || Refused::Guest("the compile worker was given no files".into());
-    let mut output = files.pop().ok_or_else(missing)?;
+    let mut output = File::from(files.require(CODE)?);
     let mut layers = read(names, files)?;
     if preinit {
         layers = vec![runtime.preinitialise(&layers)?];
@@ -192,18 +200,20 @@ fn compile_job(
     Ok(compiled.world)
 }
 
-fn describe_job(runtime: &Runtime, names: Vec<String>, files: Vec<File>) -> Found<String> {
+fn describe_job(runtime: &Runtime, names: Vec<String>, files: Descriptors) -> Found<String> {
     Ok(runtime.describe(&read(names, files)?)?)
 }
 
-fn read(names: Vec<String>, files: Vec<File>) -> Found<Vec<Layer>> {
-    let read = |(name, mut file): (String, File)| {
+fn read(names: Vec<String>, mut files: Descriptors) -> Found<Vec<Layer>> {
+    let read = |name: String| {
         let mut wasm = Vec::new();
-        let read = file.read_to_end(&mut wasm);
+        let read = File::from(files.require(LAYER)?).read_to_end(&mut wasm);
         read.map_err(|error| refused(&format!("read {name}"), &error))?;
         Ok(Layer { name, wasm })
     };
-    names.into_iter().zip(files).map(read).collect()
+    let layers = names.into_iter().map(read).collect::<Found<Vec<Layer>>>()?;
+    files.finish()?;
+    Ok(layers)
 }
 
 fn refused(action: &str, error: &io::Error) -> Refused {
@@ -216,22 +226,22 @@ fn refused(action: &str, error: &io::Error) -> Refused {
 fn run(
     runtime: &Result<Runtime, engine::Error>,
     value: Value,
-    files: Vec<File>,
+    files: Descriptors,
     single: &SingleThread,
 ) -> u8 {
     let reading = trace::span("plan");
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
     let failure = match (ready, task) {
-        (_, Ok(Task::Word(word))) => return toolbox::run(&word, files.into_iter().next()),
-        (Ok(runtime), Ok(Task::Guest(plan, handed))) => match given(handed, files) {
-            Some(given) => {
+        (_, Ok(Task::Word(word))) => return toolbox::run(&word, files),
+        (Ok(runtime), Ok(Task::Guest(plan))) => match given(files) {
+            Ok(given) => {
                 drop(reading);
                 sandbox::heap::merge_at_once();
                 environment::put(single, plan.telemetry());
                 return runtime.run(&plan, given, release_memory);
             }
-            None => "the guest's code did not arrive".to_owned(),
+            Err(error) => error.to_string(),
         },
         (Err(error), _) | (_, Err(error)) => error,
     };
@@ -245,16 +255,14 @@ fn release_memory() {
     sandbox::stack::trim();
 }
 
-/// None without code.
-fn given(handed: Vec<Handed>, files: Vec<File>) -> Option<Given> {
-    let mut files: Vec<_> = handed.into_iter().zip(files).collect();
-    let mut take = |wanted| {
-        let place = files.iter().position(|(handed, _)| *handed == wanted)?;
-        Some(files.swap_remove(place).1)
+fn given(mut files: Descriptors) -> Result<Given, sandbox::Error> {
+    let given = Given {
+        code: files.require(CODE)?.into(),
+        profiles: files.take(PROFILES).map(UnixListener::from),
+        roots: files.take(ROOTS).map(File::from),
+        page_map: files.take(PAGE_MAP).map(File::from),
     };
-    let code = take(Handed::Code)?;
-    let profiles = take(Handed::Profiles).map(|file| UnixListener::from(OwnedFd::from(file)));
-    Some(Given { code, profiles, roots: take(Handed::Roots), page_map: take(Handed::PageMap) })
+    files.finish().map(|()| given)
 }
 
 /// Messages of this module encode: they hold texts and enums alone.

@@ -17,12 +17,11 @@ use tokio::time::{Instant, sleep};
 
 use crate::annotations::Annotations;
 use crate::compilation::Abandoned;
-use crate::connection::Connection;
 use crate::container::Container;
 use crate::errors::Error;
 use crate::events::Events;
-use crate::logger::Whose;
-use crate::stdio::{Owner, Paths};
+use crate::stdio::logger::LogContext;
+use crate::stdio::{Owner, Paths, Stdio};
 
 /// How many containers of a Pod are prepared at once: more would only compile against each other.
 const CREATES: usize = 4;
@@ -252,7 +251,7 @@ impl Shared {
     ) -> Result<(), Error> {
         let (shared, bundle) = (self.clone(), container.bundle().to_owned());
         let request = Request::Change { bundle, id: container.id().to_owned(), change };
-        blocking(move || Ok(shared.zygote.call(&request, &[]).map(drop)?)).await
+        blocking(move || Ok(shared.zygote.call(&request).map(drop)?)).await
     }
 
     /// Kills what was left in a container by a call of the OCI runtime that began `then`, was to execute `args` and was killed.
@@ -269,7 +268,7 @@ impl Shared {
     /// Opens the stdio of a process that is about to be made.
     ///
     /// # Errors
-    /// [`crate::stdio::Error`], and those of making a terminal.
+    /// [`crate::stdio::errors::Error`], and those of making a terminal.
     pub async fn connect(
         self: &Arc<Self>,
         id: &str,
@@ -277,14 +276,14 @@ impl Shared {
         owner: Owner,
         is_program: bool,
         user: &User,
-    ) -> Result<Connection, Error> {
+    ) -> Result<Stdio, Error> {
         let (shared, id) = (self.clone(), id.to_owned());
         let (paths, user) = (paths.clone(), user.clone());
         let opened = blocking(move || {
             // A logger is this process's child, and whoever executes it waits to hear that it was.
             let _nobody_reaps = shared.forking.blocking_read();
-            let whose = Whose { id: &id, namespace: &shared.namespace };
-            Connection::open(&paths, whose, owner, is_program, &user)
+            let context = LogContext { id: &id, namespace: &shared.namespace };
+            Stdio::open(&paths, context, owner, is_program, &user)
         });
         let opened = opened.await;
         self.reap_orphans();

@@ -12,12 +12,11 @@ use sandbox::pidfd::PidFd;
 use tokio::sync::{Mutex as AsyncMutex, watch};
 use tokio::time::{Instant, sleep};
 
-use crate::connection::Held;
 use crate::errors::Error;
 use crate::events::{Events, timestamp};
 use crate::lifecycle::{Exit, Lifecycle, Refusal, State};
 use crate::ready::ready_fd;
-use crate::stdio::Paths;
+use crate::stdio::{Paths, ShimEnds};
 
 /// How long the shim waits for the output of an ended process to be read (2 s as in runc's shim), and how often it looks.
 const READ_WITHIN: Duration = Duration::from_secs(2);
@@ -53,12 +52,12 @@ pub struct Process {
     stdio: Paths,
     child: OnceLock<PidFd>,
     is_guest: AtomicBool,
-    held: Mutex<Held>,
+    shim_ends: Mutex<ShimEnds>,
     /// CloseIO may come while the process is still being made.
     stdin_closed: AtomicBool,
     lifecycle: Mutex<Lifecycle>,
     exit: watch::Sender<Option<Exit>>,
-    /// Held while Start, Pause or Resume is carried out, so that an exit is told after it.
+    /// ShimEnds while Start, Pause or Resume is carried out, so that an exit is told after it.
     pub transition: AsyncMutex<()>,
 }
 
@@ -69,7 +68,7 @@ impl Process {
             stdio,
             child: OnceLock::new(),
             is_guest: AtomicBool::new(false),
-            held: Mutex::default(),
+            shim_ends: Mutex::default(),
             stdin_closed: AtomicBool::new(false),
             lifecycle: Mutex::new(Lifecycle::created()),
             exit: watch::Sender::new(None),
@@ -77,12 +76,12 @@ impl Process {
         }
     }
 
-    /// It was made; `held` are the shim's ends of its stdio.
-    pub fn made(&self, child: PidFd, held: Held, is_guest: bool) {
+    /// It was made; `shim_ends` are the shim's ends of its stdio.
+    pub fn made(&self, child: PidFd, shim_ends: ShimEnds, is_guest: bool) {
         self.is_guest.store(is_guest, Ordering::SeqCst);
-        *self.held() = held;
+        *self.shim_ends() = shim_ends;
         if self.stdin_closed.load(Ordering::SeqCst) {
-            self.held().close_stdin();
+            self.shim_ends().close_stdin();
         }
         let again = self.child.set(child).is_err();
         debug_assert!(!again, "a process is made once");
@@ -140,12 +139,12 @@ impl Process {
     /// The client has closed its end of stdin.
     pub fn close_stdin(&self) {
         self.stdin_closed.store(true, Ordering::SeqCst);
-        self.held().close_stdin();
+        self.shim_ends().close_stdin();
     }
 
     /// Its terminal, if it has one, is as large as that now.
     pub fn resize(&self, size: Size) -> Result<(), Error> {
-        self.held().resize(size)
+        self.shim_ends().resize(size)
     }
 
     /// Whether it is still to be reaped by its own watcher.
@@ -179,7 +178,7 @@ impl Process {
         let end = Instant::now() + READ_WITHIN;
         let (mut before, mut read_at) = (usize::MAX, Instant::now());
         while Instant::now() < end {
-            let unread = self.held().unread();
+            let unread = self.shim_ends().unread();
             if unread == 0 {
                 return;
             }
@@ -198,10 +197,10 @@ impl Process {
     pub async fn read_to_the_end(&self) {
         self.drain().await;
         let end = Instant::now() + READ_WITHIN;
-        while !self.held().is_done() && Instant::now() < end {
+        while !self.shim_ends().is_done() && Instant::now() < end {
             sleep(READ_PAUSE).await;
         }
-        *self.held() = Held::default();
+        *self.shim_ends() = ShimEnds::default();
     }
 
     /// It has ended with that code: containerd and everyone who waits are told, once. `id` is the container's, or
@@ -223,8 +222,8 @@ impl Process {
         self.exit.send_replace(Some(exit));
     }
 
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn shim_ends(&self) -> MutexGuard<'_, ShimEnds> {
+        self.shim_ends.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn reaped(&self) -> Result<u8, Error> {

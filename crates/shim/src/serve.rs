@@ -24,8 +24,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::events;
 use crate::guests;
-use crate::logger;
 use crate::start::socket_path;
+use crate::stdio::logger;
 use crate::task::Service;
 
 /// Action with which the shim executes itself as a new zygote. containerd does not use it.

@@ -7,20 +7,21 @@ use std::collections::BTreeSet;
 use std::env;
 use std::fmt::Write;
 use std::fs;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown, symlink};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
-use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
-use nix::sys::stat::{Mode, SFlag, major, makedev, minor, mknod};
+use anyhow::{Context, Result};
+use nix::sys::stat::{major, minor};
 use serde_json::{Value, json};
-use tests::cgroups;
-use tests::processes::{self, shim_of};
 use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 
 use crate::shim::{ends, granted};
+
+mod failures;
+mod hooks;
+mod mounts;
 
 /// Tells the story to write the file.
 const RECORD: &str = "WASMTIME_SHIM_TEST_RECORD";
@@ -327,277 +328,8 @@ fn a_guest_that_runs_has_nothing_open_but_what_it_needs() -> Result<()> {
     bundle.close()
 }
 
-/// The refusal of a Create.
-fn refused(bundle: Bundle) -> Result<String> {
-    let shim = bundle.start()?;
-    let refusal = shim.create(&bundle.create_request()).expect_err("is refused");
-    ends(&shim, &bundle)?;
-    bundle.close()?;
-    Ok(refusal.message)
-}
-
-/// A change to a bundle's `config.json`.
-type Change = fn(&mut Value);
-
-#[test]
-fn a_create_that_fails_says_at_which_step_and_on_what() -> Result<()> {
-    let cases: [(Change, &str); 6] = [
-        (
-            |config| {
-                config["mounts"][0] = json!({ "destination": "/data", "type": "bind",
-                    "source": "/no/such/volume", "options": ["rbind"] });
-            },
-            r#"cannot mount "/data" from "/no/such/volume": no such file or directory"#,
-        ),
-        (
-            |config| {
-                config["linux"]["namespaces"][0]["path"] = json!("/no/such/namespace");
-            },
-            r#"cannot join the pid namespace "/no/such/namespace": no such file or directory"#,
-        ),
-        (
-            |config| config["process"]["cwd"] = json!("/guest.wasm"),
-            r#"cannot enter the working directory "/guest.wasm": not a directory"#,
-        ),
-        (
-            |config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }),
-            r#"cannot set the kernel parameter "vm.swappiness": it is the whole node's"#,
-        ),
-        (
-            |config| {
-                config["process"]["rlimits"] =
-                    json!([{ "type": "RLIMIT_NPROC", "soft": 2, "hard": 1 }]);
-            },
-            "cannot set the limit RLIMIT_NPROC: invalid argument",
-        ),
-        (
-            |config| {
-                config["hooks"] = json!({ "createRuntime": [{ "path": "/bin/false" }] });
-            },
-            r#"cannot run the createRuntime hook "/bin/false": it ended with exit code 1"#,
-        ),
-    ];
-    for (change, expected) in cases {
-        let bundle = server()?;
-        bundle.edit_config(change)?;
-        let message = refused(bundle)?;
-        ensure!(message.contains(expected), "{message} is not {expected}");
-    }
-    Ok(())
-}
-
-#[test]
-fn a_volume_is_mounted_inside_the_root_wherever_the_images_links_lead() -> Result<()> {
-    let bundle = server()?;
-    let outside = bundle.folder.join("outside");
-    fs::create_dir(&outside)?;
-    let image = bundle.folder.join("image");
-    symlink(&outside, image.join("away"))?;
-    symlink("../../../../outside", image.join("up"))?;
-    fs::create_dir(image.join("outside"))?;
-    bundle.edit_config(|config| {
-        config["mounts"][0] =
-            json!({ "destination": "/up/data", "type": "tmpfs", "source": "tmpfs" });
-    })?;
-    let shim = bundle.start()?;
-    let pid = granted(shim.create(&bundle.create_request()))?;
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
-    assert!(mounts.contains(" /outside/data "), "{mounts}");
-    assert_eq!(fs::read_dir(&outside)?.count(), 0, "something was made outside of the root");
-    granted(shim.delete(&bundle.id))?;
-    bundle.edit_config(|config| config["mounts"][0]["destination"] = json!("/away/data"))?;
-    let refusal = shim.create(&bundle.create_request()).expect_err("leads to nothing");
-    assert!(refusal.message.contains(r#"cannot mount "/away/data""#), "{refusal:?}");
-    assert_eq!(fs::read_dir(&outside)?.count(), 0, "something was made outside of the root");
-    ends(&shim, &bundle)?;
-    bundle.close()
-}
-
-#[test]
-fn a_device_node_in_a_volume_or_the_root_is_on_a_mount_that_opens_none() -> Result<()> {
-    let bundle = server()?;
-    let volume = bundle.folder.join("volume");
-    fs::create_dir(&volume)?;
-    for place in [volume.join("zero"), bundle.folder.join("image/zero")] {
-        mknod(&place, SFlag::S_IFCHR, Mode::from_bits_truncate(0o666), makedev(1, 5))?;
-    }
-    bundle.edit_config(|config| {
-        config["mounts"] = json!([{ "destination": "/data", "type": "bind", "source": volume,
-            "options": ["rbind", "rw", "dev"] }]);
-    })?;
-    let shim = bundle.start()?;
-    let pid = granted(shim.create(&bundle.create_request()))?;
-    for place in ["zero", "data/zero"] {
-        let opened = fs::File::open(format!("/proc/{pid}/root/{place}"));
-        let refused = opened.expect_err("is refused").kind();
-        assert_eq!(refused, std::io::ErrorKind::PermissionDenied, "{place}");
-    }
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, &bundle)?;
-    bundle.close()
-}
-
-/// The shell of the image `linux`, which needs no other file.
-fn shell() -> PathBuf {
-    tests::containerd::repository().join("target/images/linux-rootfs/bin/sh")
-}
-
 fn bind(at: &str, source: &Path) -> Value {
     json!({ "destination": at, "type": "bind", "source": source, "options": ["rbind", "rw"] })
-}
-
-/// A hook that runs a script.
-fn hook(script: &str) -> Value {
-    let path = ["PATH=/usr/bin:/bin"];
-    json!([{ "path": "/bin/sh", "args": ["sh", "-c", script], "env": path }])
-}
-
-#[test]
-fn hooks_run_at_their_points_and_see_the_container() -> Result<()> {
-    let bundle = server()?;
-    let seen = bundle.folder.join("seen");
-    fs::create_dir(&seen)?;
-    let [outside, inside] = [seen.as_path(), Path::new("/seen")].map(|seen| {
-        move |kind: &str| {
-            hook(&format!("read -r state; echo {kind} $state >>{}/log", seen.display()))
-        }
-    });
-    let kinds =
-        ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
-    bundle.edit_config(|config| {
-        for kind in kinds {
-            config["hooks"][kind] = outside(kind);
-        }
-        config["hooks"]["startContainer"] = inside("startContainer");
-        let mounts = config["mounts"].as_array_mut().expect("mounts");
-        mounts.extend([bind("/seen", &seen), bind("/bin/sh", &shell())]);
-    })?;
-    let shim = bundle.start()?;
-    let pid = granted(shim.create(&bundle.create_request()))?;
-    granted(shim.start(&bundle.id))?;
-    let log = || -> Result<String> { Ok(fs::read_to_string(seen.join("log"))?) };
-    wait::until(SOON, "the hooks", || Ok(log()?.contains("startContainer").then_some(())))?;
-    granted(shim.kill_all(&bundle.id, SIGKILL))?;
-    granted(shim.wait(&bundle.id))?;
-    granted(shim.delete(&bundle.id))?;
-    let log = log()?;
-    // Whether `poststart` or `startContainer` is first is not said: they run in different processes.
-    let order: BTreeSet<&str> = log.lines().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(order, BTreeSet::from(kinds), "{log}");
-    assert!(log.lines().all(|line| line.contains(&bundle.id)), "{log}");
-    // The pid is that in the hook's own pid namespace.
-    let pids = [Some(pid), Some(pid), Some(1), Some(1), Some(pid), None];
-    for (kind, pid) in kinds.into_iter().zip(pids) {
-        let line = log.lines().find(|line| line.starts_with(kind)).unwrap_or_default();
-        let state: Value = serde_json::from_str(&line[kind.len()..])?;
-        assert_eq!(state.get("pid"), pid.map(Value::from).as_ref(), "{line}");
-    }
-    ends(&shim, &bundle)?;
-    bundle.close()
-}
-
-#[test]
-fn hooks_for_the_end_run_after_a_create_that_failed_on_the_way() -> Result<()> {
-    let bundle = server()?;
-    let seen = bundle.folder.join("seen");
-    bundle.edit_config(|config| {
-        config["hooks"]["createRuntime"] =
-            hook(&format!("echo begun >>{}; exit 3", seen.display()));
-        config["hooks"]["poststop"] = hook(&format!("tr -d '\\n' >>{}", seen.display()));
-    })?;
-    let shim = bundle.start()?;
-    let refusal = shim.create(&bundle.create_request()).expect_err("is refused");
-    assert!(refusal.message.contains("exit code 3"), "{refusal:?}");
-    let seen = fs::read_to_string(&seen)?;
-    assert!(seen.starts_with("begun\n{") && seen.contains("stopped"), "{seen}");
-    assert_eq!(seen.matches("ociVersion").count(), 1, "{seen}");
-    ends(&shim, &bundle)?;
-    bundle.close()
-}
-
-#[test]
-fn a_hook_that_hangs_keeps_its_caller_no_longer_than_it_waits() -> Result<()> {
-    for kind in ["createRuntime", "createContainer", "poststart"] {
-        let bundle = server()?;
-        bundle.edit_config(|config| config["hooks"][kind] = hook("exec sleep 1000"))?;
-        let shim = bundle.start()?;
-        let (begin, patience) = (Instant::now(), Duration::from_secs(8));
-        let created = shim.create_within(patience, &bundle.create_request());
-        let refused = match kind {
-            "poststart" => created.and_then(|_| shim.start_within(patience, &bundle.id)),
-            _ => created.map(drop),
-        };
-        let message = refused.expect_err("it hangs").message;
-        assert!(begin.elapsed() < SOON, "{message}");
-        let reason =
-            if kind == "createContainer" { "not ready in time" } else { "did not end within" };
-        assert!(message.contains(reason), "{kind}: {message}");
-        let ended = || {
-            let family = processes::family(&shim_of(&bundle.id)?);
-            Ok(family.iter().all(|it| !it.command.contains("sleep")).then_some(()))
-        };
-        wait::until(SOON, "the hook to end", ended).with_context(|| kind)?;
-        if kind == "poststart" {
-            granted(shim.kill_all(&bundle.id, SIGKILL))?;
-            granted(shim.delete(&bundle.id))?;
-        }
-        ends(&shim, &bundle)?;
-        bundle.close()?;
-    }
-    Ok(())
-}
-
-#[test]
-fn a_volume_of_the_users_at_dev_shm_is_there_and_a_dev_that_is_read_only_is_so() -> Result<()> {
-    let bundle = server()?;
-    let volume = bundle.folder.join("volume");
-    fs::create_dir(&volume)?;
-    fs::write(volume.join("file"), "")?;
-    bundle.edit_config(|config| {
-        config["mounts"] = json!([
-            { "destination": "/dev", "type": "tmpfs", "source": "tmpfs", "options": ["ro", "mode=755"] },
-            bind("/dev/shm", &volume),
-        ]);
-    })?;
-    let shim = bundle.start()?;
-    let pid = granted(shim.create(&bundle.create_request()))?;
-    let root = PathBuf::from(format!("/proc/{pid}/root"));
-    assert!(root.join("dev/shm/file").exists());
-    assert_eq!(devices(&root.join("dev"))?.len(), 6);
-    let refused = fs::write(root.join("dev/new"), "").expect_err("is read-only").kind();
-    assert_eq!(refused, std::io::ErrorKind::ReadOnlyFilesystem);
-    fs::write(root.join("dev/shm/new"), "")?;
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, &bundle)?;
-    bundle.close()
-}
-
-#[test]
-fn a_file_system_in_memory_begins_with_the_images_files_where_the_spec_says_so() -> Result<()> {
-    let bundle = server()?;
-    let below = bundle.folder.join("image/data/below");
-    fs::create_dir_all(&below)?;
-    fs::write(below.join("file"), "text")?;
-    chown(below.join("file"), Some(1000), Some(1001))?;
-    fs::set_permissions(&below, fs::Permissions::from_mode(0o750))?;
-    symlink("below/file", bundle.folder.join("image/data/link"))?;
-    bundle.edit_config(|config| {
-        config["mounts"] = json!([{ "destination": "/data", "type": "tmpfs", "source": "tmpfs",
-            "options": ["tmpcopyup", "size=64k"] }]);
-    })?;
-    let shim = bundle.start()?;
-    let pid = granted(shim.create(&bundle.create_request()))?;
-    let data = PathBuf::from(format!("/proc/{pid}/root/data"));
-    assert_eq!(fs::read_to_string(data.join("below/file"))?, "text");
-    assert_eq!(fs::read_link(data.join("link"))?, Path::new("below/file"));
-    let file = fs::metadata(data.join("below/file"))?;
-    assert_eq!((file.uid(), file.gid()), (1000, 1001));
-    assert_eq!(fs::metadata(data.join("below"))?.mode() & 0o777, 0o750);
-    fs::write(data.join("new"), "")?;
-    assert!(!bundle.folder.join("image/data/new").exists(), "the image was written to");
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, &bundle)?;
-    bundle.close()
 }
 
 #[test]
@@ -632,56 +364,6 @@ fn a_user_namespace_has_as_many_ranges_as_the_spec_and_volumes_their_own_ids() -
     granted(shim.delete(&bundle.id))?;
     ends(&shim, &bundle)?;
     bundle.close()
-}
-
-#[test]
-fn each_volume_is_told_of_mounts_as_it_asks_for() -> Result<()> {
-    let bundle = server()?;
-    let volume = bundle.folder.join("volume");
-    fs::create_dir(&volume)?;
-    let mount = |words: &[&str]| Command::new("mount").args(words).arg(&volume).status();
-    ensure!(mount(&["-t", "tmpfs", "tmpfs"])?.success() && mount(&["--make-shared"])?.success());
-    let result = propagated(&bundle, &volume);
-    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
-    result?;
-    bundle.close()
-}
-
-fn propagated(bundle: &Bundle, volume: &Path) -> Result<()> {
-    let bind = |at: &str, words: &[&str]| {
-        let options: Vec<&str> = ["rbind"].iter().chain(words).copied().collect();
-        json!({ "destination": at, "type": "bind", "source": volume, "options": options })
-    };
-    bundle.edit_config(|config| {
-        config["mounts"] = json!([
-            bind("/private", &[]),
-            bind("/slave", &["rslave"]),
-            bind("/shared", &["rshared"]),
-            bind("/all", &["rro"])
-        ]);
-    })?;
-    let shim = bundle.start()?;
-    if cgroups::is_unified() {
-        // A mount that comes later may have devices, of which no cgroup keeps a guest.
-        let refusal = shim.create(&bundle.create_request()).expect_err("is refused").message;
-        ensure!(refusal.contains("cannot have mounts propagated"), "{refusal}");
-        bundle.edit_config(|config| {
-            config["mounts"] = json!([bind("/private", &[]), bind("/all", &["rro"])]);
-        })?;
-    }
-    let pid = granted(shim.create(&bundle.create_request()))?;
-    let below = volume.join("below");
-    fs::create_dir(&below)?;
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&below).status()?;
-    ensure!(mounted.success());
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
-    let has = |place: &str| mounts.contains(&format!(" {place}/below "));
-    let seen = ["/private", "/slave", "/shared", "/all"].map(has);
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, bundle)?;
-    let is_told = !cgroups::is_unified();
-    assert_eq!(seen, [false, is_told, is_told, false], "{mounts}");
-    Ok(())
 }
 
 #[test]

@@ -1,13 +1,23 @@
 //! What bounds a cgroup from above: the kernel holds it to the limits of those it is in, too.
 
-use super::{Cgroup, NO_LIMIT, below, legacy, unified};
+use super::{Cgroup, below, v1, v2};
+
+/// What v1 writes for no limit is a little less than 2^63, and no machine has half of that.
+const NO_LIMIT: u64 = 1 << 62;
 
 impl Cgroup {
+    /// The memory that its processes may have, in bytes.
+    pub fn memory_limit(&self) -> Option<u64> {
+        let file = if self.is_unified() { v2::LIMIT } else { v1::LIMIT };
+        let limit = self.read("memory", file)?.trim().parse().ok();
+        limit.filter(|limit| *limit < NO_LIMIT)
+    }
+
     /// The least memory that it, or a cgroup that it is in, may have, in bytes. `None` where none has a limit.
     pub fn memory_within(&self) -> Option<u64> {
         let (hierarchy, file) = match self.is_unified() {
-            true => (self.hierarchies.clone(), unified::LIMIT),
-            false => (self.hierarchies.join("memory"), legacy::LIMIT),
+            true => (self.hierarchies.clone(), v2::LIMIT),
+            false => (self.hierarchies.join("memory"), v1::LIMIT),
         };
         let limits = self.path.ancestors().filter_map(|path| {
             let limit = std::fs::read_to_string(below(&hierarchy, path).join(file)).ok()?;
@@ -29,7 +39,7 @@ mod tests {
     fn sandbox(is_unified: bool, pod: &str, own: &str) -> (tempfile::TempDir, Cgroup) {
         let host = tempfile::tempdir().expect("temporary folder");
         let (hierarchy, file) =
-            if is_unified { (".", "memory.max") } else { ("memory", legacy::LIMIT) };
+            if is_unified { (".", "memory.max") } else { ("memory", v1::LIMIT) };
         let pods = host.path().join(hierarchy).join("pods");
         fs::create_dir_all(pods.join("pod1/c1")).expect("a cgroup");
         fs::write(pods.join("pod1").join(file), pod).expect("the Pod's limit");

@@ -6,7 +6,7 @@
 use oci_spec::runtime::LinuxDeviceCgroup;
 
 use super::Cgroup;
-use super::update::limit;
+use super::limits::limit;
 use crate::Error;
 
 /// What runc lets every container do (`AllowedDevices`): make nodes, which `CAP_MKNOD` takes as well; open the null, zero,

@@ -3,7 +3,7 @@
 use oci_spec::runtime::{LinuxBlockIo, LinuxNetwork, LinuxThrottleDevice};
 
 use super::Cgroup;
-use super::update::{given, limit};
+use super::limits::{given, limit};
 use crate::Error;
 
 /// Weights of v1, and of `io.weight`.

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use zbus::zvariant::Value;
 
-use super::unified::{swap_alone, weight};
-use super::update::given;
+use super::limits::given;
+use super::v2::{swap_alone, weight};
 
 /// No limit.
 const INFINITY: u64 = u64::MAX;

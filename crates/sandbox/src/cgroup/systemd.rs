@@ -9,10 +9,8 @@
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
 use oci_spec::runtime::LinuxResources;
 use zbus::blocking::Proxy;
@@ -21,9 +19,8 @@ use zbus::zvariant::{OwnedObjectPath, Value};
 
 use super::scope::Scope;
 use super::{Cgroup, properties};
-use crate::pidfd::PidFd;
-use crate::zygote::exit;
-use crate::{Error, pidfd, wire};
+use crate::child::{self, Ended, exit};
+use crate::{Error, wait, wire};
 
 /// How long systemd may take in all to do what it is asked for: as long as runc waits for a scope. It executes itself anew within
 /// a second or two; a kubelet that waits for a container gives up after two minutes.
@@ -43,16 +40,21 @@ type Properties = BTreeMap<&'static str, Value<'static>>;
 impl Cgroup {
     /// Has the scope made with a process in it, and returns when the process is there. The scope then has the controllers that
     /// systemd does not know as well, such as that of huge pages.
-    pub(crate) fn start_scope(&self, pid: Pid, resources: &LinuxResources) -> Result<(), Error> {
-        let end = Instant::now() + TIME;
+    /// It takes no longer than until `until`, when the caller gives up.
+    pub(crate) fn start_scope(
+        &self,
+        pid: Pid,
+        resources: &LinuxResources,
+        until: Instant,
+    ) -> Result<(), Error> {
+        let (begin, end) = (Instant::now(), until.min(Instant::now() + TIME));
         self.by_another(end, || self.start(pid, resources, end))?;
-        while !self.pids()?.contains(&pid) {
-            if Instant::now() >= end {
-                let time = TIME.as_secs();
-                let reason = format!("systemd has not moved process {pid} there within {time} s");
-                return Err(self.refuse(&reason));
-            }
-            sleep(MOVING_PAUSE);
+        let is_moved = || Ok(self.pids()?.contains(&pid));
+        let is_final = |moved: &Result<bool, Error>| !matches!(moved, Ok(false));
+        if !wait::repeat_by(end, MOVING_PAUSE, is_final, is_moved)? {
+            let time = begin.elapsed().as_secs();
+            let reason = format!("systemd has not moved process {pid} there within {time} s");
+            return Err(self.refuse(&reason));
         }
         self.enable_above();
         Ok(())
@@ -154,14 +156,11 @@ impl Cgroup {
             }
             ForkResult::Parent { child } => {
                 drop(theirs);
-                let is_late = !PidFd::open(child)?.ends_by(end);
-                if is_late {
-                    pidfd::signal(child, libc::SIGKILL)?;
-                }
-                let _ = waitpid(child, None);
-                if is_late {
-                    let reason = format!("systemd has not answered within {} s", TIME.as_secs());
-                    return Err(self.refuse(&reason));
+                let begin = Instant::now();
+                let ended = child::wait_by(child, Some(end)).map_err(Error::io("wait for systemd"));
+                if ended? == Ended::Late {
+                    let time = begin.elapsed().as_secs();
+                    return Err(self.refuse(&format!("systemd has not answered within {time} s")));
                 }
                 // It fits into the socket: the process has ended, and nobody else writes.
                 let mut bytes = Vec::new();
@@ -188,13 +187,10 @@ fn call<T>(end: Instant, method: impl Fn(&Proxy<'_>) -> zbus::Result<T>) -> zbus
 }
 
 /// Repeats up to `end` what fails because systemd is not there. What it refuses is not repeated.
-fn persist<T>(end: Instant, mut attempt: impl FnMut() -> zbus::Result<T>) -> zbus::Result<T> {
-    loop {
-        match attempt() {
-            Err(error) if Instant::now() + PAUSE < end && is_passing(&error) => sleep(PAUSE),
-            answer => return answer,
-        }
-    }
+fn persist<T>(end: Instant, attempt: impl FnMut() -> zbus::Result<T>) -> zbus::Result<T> {
+    let is_final =
+        |answer: &zbus::Result<T>| !answer.as_ref().is_err_and(|error| is_passing(error));
+    wait::repeat_by(end, PAUSE, is_final, attempt)
 }
 
 /// Whether systemd, or the way to it, may be there again in a moment.
@@ -273,7 +269,7 @@ mod tests {
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(path), "c1", true).expect("a scope");
         let begin = Instant::now();
         let answer = cgroup.by_another(begin + PAUSE, || {
-            sleep(TIME);
+            std::thread::sleep(TIME);
             Ok(())
         });
         let error = answer.expect_err("is given up").to_string();

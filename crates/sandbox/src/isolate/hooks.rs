@@ -8,7 +8,7 @@ use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -19,7 +19,7 @@ use oci_spec::runtime::{ContainerState, Hook, Spec};
 use serde_json::{Value, json};
 
 use super::errors::{Failed, Step};
-use crate::pidfd::PidFd;
+use crate::child::{self, Ended};
 use crate::{Create, Error, unwritable};
 
 /// State of a container, for its hooks.
@@ -107,12 +107,14 @@ impl Prepared<'_> {
         self.hooks.into_iter().try_for_each(|(hook, stdin)| {
             let step = || step(kind, hook);
             let limit = limit(hook, until);
-            let ended = execute(hook, environment, stdin, null).and_then(|it| wait(it, limit));
+            let ended = execute(hook, environment, stdin, null)
+                .and_then(|hook| child::wait_by(hook, limit.map(|limit| Instant::now() + limit)));
             match ended.map_err(Failed::at(step()))? {
                 Ended::With(status) if status.success() => Ok(()),
                 Ended::With(status) => Err(Failed::new(step(), how(status))),
-                Ended::Late(limit) => {
-                    let seconds = limit.as_secs_f32().round();
+                Ended::Reaped => Err(Failed::new(step(), "another process waited for it")),
+                Ended::Late => {
+                    let seconds = limit.unwrap_or_default().as_secs_f32().round();
                     let reason = format!("it did not end within {seconds} s and was killed");
                     Err(Failed::new(step(), reason))
                 }
@@ -140,7 +142,7 @@ fn limit(hook: &Hook, until: Option<Instant>) -> Option<Duration> {
     own.map(Duration::from_secs).into_iter().chain(left).min()
 }
 
-fn execute(hook: &Hook, environment: &[String], stdin: File, null: &File) -> io::Result<Child> {
+fn execute(hook: &Hook, environment: &[String], stdin: File, null: &File) -> io::Result<Pid> {
     let args = hook.args().as_deref().unwrap_or_default();
     let (name, args) = match args.split_first() {
         Some((name, args)) => (Path::new(name), args),
@@ -158,28 +160,7 @@ fn execute(hook: &Hook, environment: &[String], stdin: File, null: &File) -> io:
     };
     // SAFETY: between fork and execve it makes system calls with numbers: it allocates nothing and takes no lock.
     unsafe { command.pre_exec(end_with_caller) };
-    command.spawn()
-}
-
-/// How a hook ended.
-enum Ended {
-    With(ExitStatus),
-    /// It was killed after that time.
-    Late(Duration),
-}
-
-fn wait(mut child: Child, limit: Option<Duration>) -> io::Result<Ended> {
-    if let Some(limit) = limit {
-        let until = Instant::now() + limit;
-        let process = PidFd::open(Pid::from_raw(child.id() as i32));
-        // One that cannot be opened is waited for.
-        if process.is_ok_and(|process| !process.ends_by(until)) {
-            child.kill()?;
-            child.wait()?;
-            return Ok(Ended::Late(limit));
-        }
-    }
-    child.wait().map(Ended::With)
+    command.spawn().map(|child| Pid::from_raw(child.id() as i32))
 }
 
 fn how(status: ExitStatus) -> String {
@@ -204,8 +185,6 @@ mod tests {
             bundle: "/bundle".into(),
             systemd_cgroup: false,
             no_pivot_root: false,
-            stdio: [false; 3],
-            console: false,
             workload: Workload::Pause,
             runtime: None,
             time: crate::limits::RUNTIME_TIME,

@@ -23,8 +23,8 @@ use super::sysctl::Sysctls;
 use super::targets::Root;
 use super::volumes::Volume;
 use super::{network, process, seccomp, users};
+use crate::child::exit;
 use crate::workload::Isolated;
-use crate::zygote::exit;
 use crate::{building, inherit, keyring};
 
 /// Exit code of a process that could not be isolated, or that nobody waits for any more.

@@ -19,6 +19,10 @@ use crate::syscalls;
 
 const NONE: Option<&str> = None;
 
+/// A mount becomes read-only.
+const READ_ONLY: syscalls::Attributes =
+    syscalls::Attributes { attr_set: libc::MOUNT_ATTR_RDONLY, ..syscalls::UNCHANGED };
+
 /// The root of a container, before it is one.
 #[derive(Debug)]
 pub struct RootTree {
@@ -64,10 +68,8 @@ impl RootTree {
         if !self.is_read_only {
             return Ok(());
         }
-        let attributes =
-            syscalls::Attributes { attr_set: libc::MOUNT_ATTR_RDONLY, ..syscalls::UNCHANGED };
         let protected = match self.tree {
-            Some(_) => syscalls::set_attributes(root.as_fd(), false, &attributes),
+            Some(_) => syscalls::set_attributes(root.as_fd(), false, &READ_ONLY),
             None => remount(root, MsFlags::MS_RDONLY),
         };
         protected.map_err(Failed::at(Step::Root(self.path.clone())))
@@ -147,10 +149,15 @@ impl Volume {
         if !self.is_read_only_later() {
             return Ok(());
         }
-        let flags = self.flags() | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-        let protected = root.directory(&self.at).and_then(fchdir);
-        let protected = protected.and_then(|()| mount(NONE, ".", NONE, flags, NONE));
-        let protected = protected.and_then(|()| chdir("/"));
+        let protected = root.directory(&self.at).and_then(|mounted| {
+            if table::has_mounts_by_descriptor() {
+                return syscalls::set_attributes(mounted.as_fd(), false, &READ_ONLY);
+            }
+            fchdir(mounted)?;
+            let flags = self.flags() | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+            mount(NONE, ".", NONE, flags, NONE)?;
+            chdir("/")
+        });
         protected.map_err(Failed::at(Step::Mount(self.at.clone(), self.from.clone())))
     }
 
@@ -219,7 +226,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     /// What becomes of a container's mounts where the kernel has none by descriptor.
     fn mount_by_path(folder: &Path) -> Result<String, Failed> {

@@ -18,8 +18,8 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset, Spec};
 
 use super::errors::{Failed, Step};
 use super::{table, users};
+use crate::child::exit;
 use crate::syscalls;
-use crate::zygote::exit;
 
 /// What an isolated process's namespaces are to be.
 #[derive(Debug)]

@@ -15,8 +15,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, chdir, mkdir, pivot_root};
 
 use super::link::{self, Child};
+use crate::child::exit;
 use crate::syscalls;
-use crate::zygote::exit;
 
 /// Where in the namespace a container's root is attached.
 pub const ROOT: &str = "/root";

@@ -13,8 +13,8 @@ use nix::unistd::{Gid, Pid, Uid, pipe2, read, setresgid, setresuid};
 use oci_spec::runtime::LinuxIdMapping;
 
 use super::errors::{Failed, Step};
+use crate::child::exit;
 use crate::syscalls;
-use crate::zygote::exit;
 
 /// Which ids of a user namespace are which of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 
-use super::{LOWER_DIR, Mount, common_parent, lower_dirs};
+use super::layers::{LOWER_DIR, common_parent, lower_dirs};
 use crate::isolate::users::Maps;
 use crate::{Error, syscalls};
 
@@ -93,14 +93,14 @@ fn is_mapped(id: u32, ranges: &[LinuxIdMapping]) -> bool {
 /// The layers with those ids have to be attached somewhere while the kernel mounts them: in a mount namespace that is gone
 /// afterwards, so that nothing of that is left whoever is killed.
 pub fn overlay(
-    mount: &Mount,
+    source: &str,
     flags: MsFlags,
     data: &[String],
     target: &Path,
     ids: &Ids,
 ) -> Result<(), Error> {
     let namespace = ids.namespace()?;
-    let apart = || mount_apart(mount, flags, data, target, &namespace);
+    let apart = || mount_apart(source, flags, data, target, &namespace);
     let mounted = thread::scope(|scope| scope.spawn(apart).join());
     let mounted = mounted.unwrap_or(Err(Error::Gone { process: "mounting" }))?;
     let failed = format!("attach the overlay to {}", target.display());
@@ -109,7 +109,7 @@ pub fn overlay(
 
 /// In a thread of its own: moves it to another mount namespace, and returns the mount, which is attached nowhere.
 fn mount_apart(
-    mount: &Mount,
+    source: &str,
     flags: MsFlags,
     data: &[String],
     target: &Path,
@@ -129,8 +129,7 @@ fn mount_apart(
     let tree = tree.map_err(Error::system(failed()))?;
     let options = below(&tree, &parent, &layers, data);
     let options = Some(options.as_str());
-    let source = Some(mount.source.as_str());
-    let mounted = mount_one(source, target, Some("overlay"), flags, options);
+    let mounted = mount_one(Some(source), target, Some("overlay"), flags, options);
     let mounted = mounted.and_then(|()| syscalls::open_tree(target, false));
     let action = || format!("mount overlay {} with other ids", target.display());
     mounted.map_err(Error::system(action()))

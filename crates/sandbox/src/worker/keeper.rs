@@ -12,25 +12,11 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
+use crate::child::exit;
 use crate::pidfd::PidFd;
-use crate::zygote::exit;
-use crate::{Bounds, Error, Reply, inherit, wire};
-
-/// How a worker ended that did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum End {
-    /// Its time was up.
-    Time,
-    /// The kernel killed it because memory ran out: its cgroup's, one's above it, or the node's.
-    OutOfMemory,
-    /// By a signal.
-    Signal(i32),
-    /// By itself, with that exit code.
-    Code(i32),
-}
+use crate::{Bounds, End, Error, Reply, inherit, wire};
 
 /// Whoever waits for a worker holds this: when it is dropped, or its holder is killed, the worker is ended.
 #[derive(Debug)]
@@ -39,7 +25,7 @@ pub struct Leash {
 }
 
 impl Leash {
-    /// With the end that goes to the worker, the first of the descriptors of a [`crate::Request::Job`].
+    /// With the end that goes to the worker ([`crate::JobFds::leash`]).
     ///
     /// # Errors
     /// Of pipe(2).

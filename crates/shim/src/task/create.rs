@@ -2,7 +2,6 @@
 //!
 //! Each step leaves a guard that takes it back, until the container is registered and Delete is there for that.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,18 +11,17 @@ use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Kind, Request};
+use sandbox::{Kind, ProcessFds};
 use tokio::join;
 
 use super::{config, workload};
 use crate::config::ContainerConfig;
-use crate::connection::{Held, Pending};
 use crate::container::{Container, Parts};
 use crate::errors::Error;
 use crate::options::Options;
 use crate::pod::{Caller, Shared, blocking};
 use crate::process::Process;
-use crate::stdio::{Owner, Paths};
+use crate::stdio::{Owner, Paths, PreparedEnds, ShimEnds};
 
 /// Carries out Create, and tells of it. It is refused if what takes long is a compilation: by the caller's deadline, or
 /// when the container is to be deleted.
@@ -78,8 +76,8 @@ async fn make(
 struct Prepared {
     parts: Unbuilt,
     create: sandbox::Create,
-    fds: Vec<OwnedFd>,
-    pending: Pending,
+    fds: ProcessFds,
+    shim_ends: PreparedEnds,
 }
 
 /// A container's parts but for its process.
@@ -131,7 +129,7 @@ async fn prepare(
         rootfs.allow_devices().await?;
         user = options.owner_of_stdio(&user);
     }
-    let connection = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
+    let opened = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
@@ -139,16 +137,14 @@ async fn prepare(
         no_pivot_root: options.no_pivot_root,
         runtime: is_program.then(|| options.runtime(&shared.namespace)),
         time: caller.time(),
-        stdio: connection.announced(),
-        console: connection.console.is_some(),
         workload: found.workload,
     };
-    let (fds, pending) = connection.split(found.files);
+    let (fds, shim_ends) = opened.split(found.files);
     Ok(Prepared {
         parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
         create,
         fds,
-        pending,
+        shim_ends,
     })
 }
 
@@ -159,8 +155,8 @@ impl Prepared {
         let child = isolate(shared, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
         let members = config.members(child.pid());
-        let held = hold(shared, self.pending, &bundle, &id).await?;
-        first.made(child, held, kind == Kind::Guest);
+        let connected = connect(shared, self.shim_ends, &bundle, &id).await?;
+        first.made(child, connected, kind == Kind::Guest);
         Ok(Container::new(Parts {
             id,
             bundle,
@@ -177,31 +173,31 @@ impl Prepared {
 }
 
 /// The terminal comes with the container. Without it, the container goes again.
-async fn hold(
+async fn connect(
     shared: &Arc<Shared>,
-    pending: Pending,
+    shim_ends: PreparedEnds,
     bundle: &Path,
     id: &str,
-) -> Result<Held, Error> {
-    let held = pending.hold();
-    if held.is_err() {
+) -> Result<ShimEnds, Error> {
+    let connected = shim_ends.connect();
+    if connected.is_err() {
         let (shared, bundle, id) = (shared.clone(), bundle.to_owned(), id.to_owned());
         blocking(move || Ok(shared.zygote.destroy(&bundle, &id).map(drop)?)).await?;
     }
-    held
+    connected
 }
 
 async fn isolate(
     shared: &Arc<Shared>,
     create: sandbox::Create,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
 ) -> Result<PidFd, Error> {
     let shared = shared.clone();
     let _span = trace::span("isolate");
     blocking(move || {
         let (bundle, id) = (create.bundle.clone(), create.id.clone());
         // The request's process cleans up after itself, unless it was killed.
-        shared.zygote.make(&Request::Create(create), &fds).map_err(|error| {
+        shared.zygote.create(create, fds).map_err(|error| {
             if let Err(left) = shared.zygote.destroy(&bundle, &id) {
                 log::error!("container {id}: {left}");
             }

@@ -7,20 +7,19 @@ use containerd_shim::api::{DeleteResponse, Empty, ExecProcessRequest, StartRespo
 use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
 use nix::libc::SIGKILL;
 use oci_spec::runtime;
-use sandbox::Kind;
 use sandbox::pidfd::Ticks;
+use sandbox::{Kind, ProcessFds};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{config, workload};
-use crate::connection::Pending;
 use crate::container::{Container, Exec};
 use crate::errors::Error;
 use crate::events::timestamp;
 use crate::lifecycle::{Refusal, State};
 use crate::pod::{Caller, Shared, blocking};
 use crate::process::Process;
-use crate::stdio::{Owner, Paths};
+use crate::stdio::{Owner, Paths, PreparedEnds};
 
 /// Carries out Exec: notes what is to be executed, and tells of it. Nothing runs before Start.
 pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, Error> {
@@ -114,8 +113,10 @@ pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteRespon
 struct Prepared {
     is_guest: bool,
     request: sandbox::Exec,
-    fds: Vec<OwnedFd>,
-    pending: Pending,
+    /// The container's first process.
+    first: OwnedFd,
+    fds: ProcessFds,
+    shim_ends: PreparedEnds,
 }
 
 async fn prepare(
@@ -141,30 +142,27 @@ async fn prepare(
         true => container.options().owner_of_stdio(exec.spec.user()),
         false => exec.spec.user().clone(),
     };
-    let connection = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
+    let opened = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
     let request = sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
         pid: first.pid().as_raw(),
         process: (*exec.json).clone(),
-        stdio: connection.announced(),
-        console: connection.console.is_some(),
         time: caller.time(),
         workload: found.workload,
     };
-    let (given, pending) = connection.split(found.files);
-    let fds = [first.try_clone()?].into_iter().chain(given).collect();
-    Ok(Prepared { is_guest, request, fds, pending })
+    let (fds, shim_ends) = opened.split(found.files);
+    Ok(Prepared { is_guest, request, first: first.try_clone()?, fds, shim_ends })
 }
 
 impl Prepared {
     async fn make(self, shared: &Arc<Shared>, process: &Process) -> Result<(), Error> {
-        let Prepared { is_guest, request, fds, pending } = self;
+        let Prepared { is_guest, request, first, fds, shim_ends } = self;
         let shared = shared.clone();
-        let child = blocking(move || Ok(shared.zygote.exec(request, fds)?)).await?;
-        match pending.hold() {
-            Ok(held) => {
-                process.made(child, held, is_guest);
+        let child = blocking(move || Ok(shared.zygote.exec(request, first, fds)?)).await?;
+        match shim_ends.connect() {
+            Ok(connected) => {
+                process.made(child, connected, is_guest);
                 Ok(())
             }
             Err(error) => {

@@ -27,7 +27,7 @@ pub async fn start(
     let (bundle, id) = (container.bundle().to_owned(), request.id.clone());
     let release = Request::Start { bundle, id, time: caller.time() };
     let zygote = shared.clone();
-    blocking(move || Ok(zygote.zygote.call(&release, &[]).map(drop)?)).await?;
+    blocking(move || Ok(zygote.zygote.call(&release).map(drop)?)).await?;
     begun.succeeded();
     if container.kind() == Kind::Pause {
         // A Pod's first container comes next.

@@ -6,6 +6,7 @@ use containerd_shim::api::{Empty, UpdateTaskRequest};
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::LinuxResources;
 use sandbox::{Change, Kind};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::container::Container;
@@ -40,8 +41,9 @@ fn resources(any: Option<&Any>) -> Result<(LinuxResources, Value), Error> {
         return Err(Error::Resources(format!("they are of type {:?}", any.type_url)));
     }
     let unreadable = |error: serde_json::Error| Error::Resources(error.to_string());
-    let resources = serde_json::from_slice(&any.value).map_err(unreadable)?;
-    Ok((resources, serde_json::from_slice(&any.value).map_err(unreadable)?))
+    let all: Value = serde_json::from_slice(&any.value).map_err(unreadable)?;
+    let resources = LinuxResources::deserialize(&all).map_err(unreadable)?;
+    Ok((resources, all))
 }
 
 fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
@@ -90,6 +92,8 @@ mod tests {
         assert!(refusal(None).contains("none in the request"));
         assert!(refusal(Some(&any("other.Message", "{}"))).contains("other.Message"));
         let text = refusal(Some(&any("x/LinuxResources", r#"{"memory":7}"#)));
+        assert!(text.contains("integer `7`"), "{text}");
+        let text = refusal(Some(&any("x/LinuxResources", r#"{"memory":"#)));
         assert!(text.contains("line 1"), "{text}");
     }
 }

@@ -1,21 +1,20 @@
 //! Finds out what a container runs, and has a guest compiled.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
 use oci_spec::image::Descriptor;
 use oci_spec::runtime::Process;
 use plan::{FailureArtifacts, Plan, World};
-use sandbox::{Kind, Workload, unwritable};
+use sandbox::{Descriptors, Kind, Workload, unwritable};
 
 use super::compile;
 use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::errors::Error;
-use crate::guests::{self, Handed, Task};
+use crate::guests::{self, CODE, PROFILES, ROOTS, Task};
 use crate::pod::{Caller, Shared};
-use crate::toolbox::{Word, answers};
+use crate::toolbox::{self, Word, answers};
 use crate::{profiles, roots};
 
 /// The word before a call in one argument: `exec POD -- invoke 'get-user(42)'`.
@@ -25,15 +24,15 @@ const INVOKE: &str = "invoke";
 pub struct Found {
     /// For the zygote.
     pub workload: Workload,
-    /// As its [`Task`] has it.
-    pub files: Vec<OwnedFd>,
+    /// Those of its [`Task`].
+    pub files: Descriptors,
     /// The wasm layers of the image that it is made of.
     pub layers: Vec<Descriptor>,
 }
 
 impl Found {
     fn without_files(workload: Workload) -> Found {
-        Found { workload, files: vec![], layers: vec![] }
+        Found { workload, files: Descriptors::default(), layers: vec![] }
     }
 }
 
@@ -118,10 +117,10 @@ async fn find_word(
 }
 
 fn say(executed_in: &Container, word: Word) -> Result<Found, Error> {
-    let files = match &word {
-        Word::Profile(_) => vec![profiles::connect(executed_in.bundle())?.into()],
-        _ => vec![],
-    };
+    let mut files = Descriptors::default();
+    if let Word::Profile(_) = word {
+        files.add(toolbox::GUEST, profiles::connect(executed_in.bundle())?);
+    }
     let value = guests::encode(&Task::Word(word));
     Ok(Found { workload: Workload::Guest { value, page_map: false }, files, layers: vec![] })
 }
@@ -222,12 +221,12 @@ async fn guest(
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     plan.config = config.guest_config().map(Path::to_owned);
     plan.keyvalue = config.keyvalue().map(Path::to_owned);
-    let (mut handed, mut files) = (vec![Handed::Code], vec![unwritable::file(code)?]);
+    let mut files = Descriptors::default();
+    files.add(CODE, unwritable::file(code)?);
     // A module has no `wasi:http`.
     let trusted = (world != World::Module).then(roots::open).flatten();
     if let Some(roots) = trusted.and_then(|file| unwritable::file(file).ok()) {
-        handed.push(Handed::Roots);
-        files.push(roots);
+        files.add(ROOTS, roots);
     }
     if let Some(First { id, artifacts, bundle }) = first {
         plan.artifacts = artifacts;
@@ -237,14 +236,10 @@ async fn guest(
                 component.exposed_port(&container(shared, id, config, process, &[])).await?;
             plan.http.port = exposed.unwrap_or(plan.http.port);
         }
-        handed.push(Handed::Profiles);
-        files.push(profiles::listen(bundle)?.into());
+        files.add(PROFILES, profiles::listen(bundle)?);
     }
     let page_map = world.serves_http();
-    if page_map {
-        handed.push(Handed::PageMap);
-    }
-    let value = guests::encode(&Task::Guest(Box::new(plan), handed));
+    let value = guests::encode(&Task::Guest(Box::new(plan)));
     let layers = component.image_layers().to_vec();
     Ok(Found { workload: Workload::Guest { value, page_map }, files, layers })
 }

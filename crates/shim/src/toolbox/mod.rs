@@ -13,7 +13,11 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use plan::exit_code::MISUSED;
+use sandbox::Descriptors;
 use serde::{Deserialize, Serialize};
+
+/// Name of the descriptor of the connection to the guest that is asked for a profile.
+pub const GUEST: &str = "guest";
 
 /// Exit code: the word did what it was asked to.
 const DONE: u8 = 0;
@@ -63,7 +67,7 @@ pub enum Word {
     Stat(Vec<String>),
     /// `wget`.
     Wget(String),
-    /// `profile`, so many seconds long. File: the connection to the guest.
+    /// `profile`, so many seconds long, with the descriptor [`GUEST`].
     Profile(u64),
     /// A word with other words than it knows; how it is to be used.
     Misused(String),
@@ -112,13 +116,13 @@ fn seconds(text: &str) -> Option<u64> {
     seconds.filter(|seconds| (1..=LONGEST_PROFILE).contains(seconds))
 }
 
-fn profile(seconds: u64, file: Option<File>) -> io::Result<()> {
-    let guest = file.ok_or(io::ErrorKind::NotConnected)?;
+fn profile(seconds: u64, mut files: Descriptors) -> io::Result<()> {
+    let guest = File::from(files.require(GUEST).map_err(io::Error::other)?);
     engine::ask_for_profile(guest, Duration::from_secs(seconds), io::stdout().lock())
 }
 
 /// Says it, in the isolated process. Returns the exit code.
-pub fn run(word: &Word, file: Option<File>) -> u8 {
+pub fn run(word: &Word, files: Descriptors) -> u8 {
     // Blocked for a guest, who waits for them; here each ends the process as ever.
     let unblocked = engine::ending_signals().thread_unblock();
     let said = unblocked.map_err(io::Error::from).and_then(|()| match word {
@@ -127,7 +131,7 @@ pub fn run(word: &Word, file: Option<File>) -> u8 {
         Word::Cat(paths) => files::cat(paths),
         Word::Stat(paths) => files::stat(paths),
         Word::Wget(url) => wget::get(url),
-        Word::Profile(seconds) => profile(*seconds, file),
+        Word::Profile(seconds) => profile(*seconds, files),
         Word::Misused(usage) => Err(io::Error::new(io::ErrorKind::InvalidInput, usage.as_str())),
     });
     let told = said.and_then(|()| io::stdout().flush());

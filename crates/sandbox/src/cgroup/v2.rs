@@ -4,7 +4,7 @@
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::Cgroup;
-use super::update::{UNLIMITED, cpuset, given, huge_pages, limit, or_max, pids};
+use super::limits::{UNLIMITED, cpuset, given, huge_pages, limit, or_max, pids};
 use crate::Error;
 
 pub const LIMIT: &str = "memory.max";

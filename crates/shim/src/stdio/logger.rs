@@ -21,7 +21,7 @@ use nix::unistd::{Pid, pipe2};
 use sandbox::pidfd::PidFd;
 use url::Url;
 
-use crate::stdio::{self, Error};
+use super::errors::{Error, failed};
 
 /// The scheme of its URIs.
 pub const SCHEME: &str = "binary";
@@ -38,9 +38,9 @@ const VARIABLE: &str = "env.";
 /// Loggers that were asked to end.
 static ENDING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
-/// Whose output is logged.
+/// The process whose output is logged.
 #[derive(Debug, Clone, Copy)]
-pub struct Whose<'a> {
+pub struct LogContext<'a> {
     /// The id of the container, or of what is executed in it.
     pub id: &'a str,
     /// containerd's namespace.
@@ -74,12 +74,11 @@ impl Logger {
     ///
     /// # Errors
     /// [`Error::Open`] when it cannot be executed, or is not ready in time.
-    pub fn start(uri: &str, whose: Whose<'_>) -> Result<Started, Error> {
+    pub fn start(uri: &str, context: LogContext<'_>) -> Result<Started, Error> {
         let parsed = Url::parse(uri).ok().and_then(|uri| Some((uri.to_file_path().ok()?, uri)));
         let (path, uri) =
             parsed.ok_or_else(|| Error::Scheme { what: "stdout", uri: uri.to_owned() })?;
-        let failed = stdio::failed("stdout's logger", &path);
-        start(&path, &uri, whose).map_err(failed)
+        start(&path, &uri, context).map_err(failed("stdout's logger", &path))
     }
 
     /// Whether it has written everything down.
@@ -123,7 +122,7 @@ fn parameters(uri: &Url) -> (Vec<String>, Vec<(String, String)>) {
     (arguments, variables)
 }
 
-fn start(path: &Path, uri: &Url, whose: Whose<'_>) -> io::Result<Started> {
+fn start(path: &Path, uri: &Url, context: LogContext<'_>) -> io::Result<Started> {
     let pipe = || pipe2(OFlag::O_CLOEXEC).map_err(io::Error::from);
     let ((stdout, to_stdout), (stderr, to_stderr), (ready, readiness)) =
         (pipe()?, pipe()?, pipe()?);
@@ -137,8 +136,8 @@ fn start(path: &Path, uri: &Url, whose: Whose<'_>) -> io::Result<Started> {
         // What containerd's environment has is for containerd.
         .env_clear()
         .envs(variables)
-        .env("CONTAINER_ID", whose.id)
-        .env("CONTAINER_NAMESPACE", whose.namespace)
+        .env("CONTAINER_ID", context.id)
+        .env("CONTAINER_NAMESPACE", context.namespace)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
@@ -177,7 +176,7 @@ mod tests {
 
     use super::*;
 
-    const WHOSE: Whose<'static> = Whose { id: "container", namespace: "default" };
+    const CONTEXT: LogContext<'static> = LogContext { id: "container", namespace: "default" };
 
     #[test]
     fn a_logger_has_its_arguments_and_reads_both_streams_to_their_end() {
@@ -198,7 +197,7 @@ mod tests {
         let query = format!("flag&to={log_path}&env.COLOUR=green");
         let uri = format!("binary://{}?{query}", path.display());
         let Started { logger, streams: [stdout, stderr] } =
-            Logger::start(&uri, WHOSE).expect("starts");
+            Logger::start(&uri, CONTEXT).expect("starts");
         File::from(stderr).write_all(b"err\n").expect("written");
         assert!(!logger.has_ended());
         File::from(stdout).write_all(b"out\n").expect("written");
@@ -212,7 +211,7 @@ mod tests {
     #[test]
     fn a_logger_that_goes_on_is_ended() {
         let uri = "binary:///bin/sh?-c=exec 5>&-; exec sleep 1000";
-        let Started { logger, streams } = Logger::start(uri, WHOSE).expect("starts");
+        let Started { logger, streams } = Logger::start(uri, CONTEXT).expect("starts");
         let process = logger.process.as_ref().expect("runs").try_clone().expect("a copy");
         drop((logger, streams));
         wait_for_the_last();
@@ -221,7 +220,7 @@ mod tests {
 
     #[test]
     fn a_logger_that_is_not_there_or_is_no_uri_is_named() {
-        let refusal = |uri| match Logger::start(uri, WHOSE) {
+        let refusal = |uri| match Logger::start(uri, CONTEXT) {
             Err(error) => error.to_string(),
             Ok(_) => panic!("{uri} is started"),
         };

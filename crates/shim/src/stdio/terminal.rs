@@ -16,10 +16,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::task::JoinHandle;
 
+use super::errors::{self, failed};
+use super::logger::LogContext;
+use super::streams::{self, Owner, Paths, Reader};
 use crate::errors::Error;
-use crate::logger::Whose;
 use crate::ready::ready_fd;
-use crate::stdio::{self, Owner, Paths, Reader};
 
 /// What a terminal passes on at once (N_TTY_BUF_SIZE).
 const CHUNK: usize = 4096;
@@ -36,19 +37,18 @@ impl Fifos {
     /// Opens them.
     ///
     /// # Errors
-    /// [`stdio::Error`]; a terminal's stdout is a fifo or has a logger.
-    pub fn open(paths: &Paths, whose: Whose<'_>) -> Result<Fifos, stdio::Error> {
-        let (given, kept) = stdio::input(&paths.stdin)?;
-        let stdin = given.zip(kept).map(|(given, kept)| {
-            let given = Receiver::from_file(nonblocking(given)?)?;
-            Ok((given, kept))
+    /// [`errors::Error`]; a terminal's stdout is a fifo or has a logger.
+    pub fn open(paths: &Paths, context: LogContext<'_>) -> Result<Fifos, errors::Error> {
+        let (reading, shim) = streams::input(&paths.stdin)?;
+        let stdin = reading.zip(shim).map(|(reading, shim)| {
+            let reading = Receiver::from_file(nonblocking(reading)?)?;
+            Ok((reading, shim))
         });
-        let stdin = stdin.transpose().map_err(stdio::failed("stdin", Path::new(&paths.stdin)))?;
+        let stdin = stdin.transpose().map_err(failed("stdin", Path::new(&paths.stdin)))?;
         // A terminal is copied in any case.
-        let ([given, _], readers) = stdio::outputs(paths, whose, Owner::First)?;
-        let stdout = given.map(|given| Sender::from_file(nonblocking(given)?));
-        let stdout =
-            stdout.transpose().map_err(stdio::failed("stdout", Path::new(&paths.stdout)))?;
+        let ([stdout, _], readers) = streams::outputs(paths, context, Owner::First)?;
+        let stdout = stdout.map(|stdout| Sender::from_file(nonblocking(stdout)?));
+        let stdout = stdout.transpose().map_err(failed("stdout", Path::new(&paths.stdout)))?;
         Ok(Fifos { stdin, stdout, readers })
     }
 }
@@ -59,7 +59,7 @@ pub struct Terminal {
     master: Arc<AsyncFd<OwnedFd>>,
     input: Option<JoinHandle<()>>,
     output: JoinHandle<()>,
-    kept_stdin: Option<File>,
+    shim_stdin: Option<File>,
     readers: Vec<Reader>,
 }
 
@@ -69,15 +69,15 @@ impl Terminal {
         let failed = || Error::io("watch the terminal");
         let master = nonblocking(master).map_err(failed())?;
         let master = Arc::new(ready_fd(master).map_err(failed())?);
-        let (stdin, kept_stdin) = fifos.stdin.unzip();
+        let (stdin, shim_stdin) = fifos.stdin.unzip();
         let input = stdin.map(|stdin| tokio::spawn(feed(stdin, master.clone())));
         let output = tokio::spawn(show(master.clone(), fifos.stdout));
-        Ok(Terminal { master, input, output, kept_stdin, readers: fifos.readers })
+        Ok(Terminal { master, input, output, shim_stdin, readers: fifos.readers })
     }
 
     /// Nothing more is typed than what is in the fifo.
     pub fn close_stdin(&mut self) {
-        self.kept_stdin = None;
+        self.shim_stdin = None;
     }
 
     /// Tells the process how large it is.

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
 use super::Cgroup;
-use super::update::{UNLIMITED, cpuset, given, huge_pages, limit, pids};
+use super::limits::{UNLIMITED, cpuset, given, huge_pages, limit, pids};
 use crate::Error;
 
 pub const LIMIT: &str = "memory.limit_in_bytes";
