@@ -20,6 +20,7 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use percent_encoding::percent_decode_str;
 use plan::TELEMETRY;
 use tokio::runtime::Handle;
 
@@ -44,6 +45,9 @@ const LONGEST: usize = 1 << 10;
 
 /// The SDK's default name of a service.
 const UNKNOWN: &str = "unknown_service";
+
+/// The attribute that `OTEL_SERVICE_NAME` sets before others.
+const SERVICE_NAME: &str = "service.name";
 
 /// Where spans go.
 pub struct Spans {
@@ -83,10 +87,15 @@ impl Spans {
         let exporter = SpanExporter::builder().with_http().with_http_client(collector).build();
         let exporter =
             exporter.inspect_err(|error| log(&format!("warning: no spans: {error}"))).ok()?;
-        let mut resource = Resource::builder().build();
-        let service = resource.get(&Key::from_static_str("service.name"));
+        let mut attributes = decoded(set("RESOURCE_ATTRIBUTES").unwrap_or_default());
+        if set("SERVICE_NAME").is_some() {
+            attributes.retain(|attribute| attribute.key.as_str() != SERVICE_NAME);
+        }
+        let mut resource = Resource::builder().with_attributes(attributes.clone()).build();
+        let service = resource.get(&Key::from_static_str(SERVICE_NAME));
         if service.is_none_or(|service| service.as_str() == UNKNOWN) {
-            resource = Resource::builder().with_service_name(plan.name().to_owned()).build();
+            let builder = Resource::builder().with_attributes(attributes);
+            resource = builder.with_service_name(plan.name().to_owned()).build();
         }
         let provider = SdkTracerProvider::builder().with_resource(resource);
         let provider = provider.with_batch_exporter(exporter).build();
@@ -116,6 +125,18 @@ impl Spans {
             log(&format!("warning: the last spans are lost: {error}"));
         }
     }
+}
+
+/// Attributes of `OTEL_RESOURCE_ATTRIBUTES`, whose values are percent-encoded where they contain `,` or `=`, which the SDK
+/// leaves as they are (OpenTelemetry specification, "Resource SDK", "Specifying resource information via an environment
+/// variable").
+fn decoded(attributes: &str) -> Vec<KeyValue> {
+    let pairs = attributes.split(',').filter_map(|pair| pair.split_once('='));
+    let decode = |(key, value): (&str, &str)| {
+        let value = percent_decode_str(value.trim()).decode_utf8_lossy().into_owned();
+        KeyValue::new(key.trim().to_owned(), value)
+    };
+    pairs.map(decode).collect()
 }
 
 /// Ends a span with the response's status, none where the client went away before, and who broke it off.
