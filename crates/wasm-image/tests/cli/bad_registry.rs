@@ -240,6 +240,7 @@ fn a_redirect_to_where_nothing_is_encrypted_is_not_followed() {
     let away = answer("307 Temporary Redirect", away, "NONE");
     let front = Front::start(&registry.address, first(99, "GET /v2/app/blobs/", away));
     let error = work.run(&format!("pull {}/app:1 -o x.tar --plain-http", front.address)).fails(1);
-    let expected = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
+    let expected =
+        format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
     assert!(error.contains(&expected) && !error.contains("secret"), "{error}");
 }

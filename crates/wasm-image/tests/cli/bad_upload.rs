@@ -60,6 +60,7 @@ fn an_upload_is_not_sent_to_where_nothing_is_encrypted() {
         _ => Act::Pass,
     });
     let error = work.run(&push(&front)).fails(1);
-    let expected = format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
+    let expected =
+        format!("{} leads to http://192.0.2.1, where nothing is encrypted", front.address);
     assert!(error.contains("cannot push sha256:") && error.contains(&expected), "{error}");
 }
