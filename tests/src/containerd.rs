@@ -16,7 +16,7 @@ pub struct Containerd {
     pub program: PathBuf,
     /// Path of the client of the same version.
     pub ctr: PathBuf,
-    /// Such as `1.6.20~ds1` or `2.4.2`.
+    /// Version, such as `1.6.20~ds1` or `2.4.2`.
     pub version: String,
     /// Major version, 1 or 2. It determines the configuration.
     pub major: u32,

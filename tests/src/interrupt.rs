@@ -46,7 +46,7 @@ pub fn clean_up() -> Result<()> {
     thread::spawn(move || {
         let kind = runtime.block_on(first(signals));
         INTERRUPTED.store(true, Ordering::Relaxed);
-        // eprintln would panic if nobody reads the output any more.
+        // eprintln would panic if the output is no longer read.
         let _ = writeln!(std::io::stderr(), "\ncleaning up ...");
         // This is held to the end, so that no further node is started.
         let made = MADE.lock().unwrap_or_else(PoisonError::into_inner);

@@ -270,7 +270,7 @@ impl Node {
     }
 
     fn daemon(&self) -> MutexGuard<'_, Option<Child>> {
-        self.daemon.lock().expect("nobody panics while holding the daemon")
+        self.daemon.lock().expect("no thread panics while holding the daemon")
     }
 
     /// Returns PATH with the shim of this build first, then the programs that came with this containerd, because runc's

@@ -1,4 +1,4 @@
-//! Pods and containers as a test writes them down, and as kubelet would put them to containerd.
+//! Pods and containers as a test describes them, and as kubelet would pass them to containerd.
 
 use std::env;
 use std::path::Path;
@@ -6,15 +6,15 @@ use std::path::Path;
 pub use k8s_cri::v1::MountPropagation;
 use k8s_cri::v1::*;
 
-/// Runs Linux-only stories with another handler: with `runc` the harness itself is tried.
+/// Variable with another handler for the stories about Linux programs. With `runc`, the harness itself is tested.
 const HANDLER: &str = "WASMTIME_SHIM_TEST_HANDLER";
 
-/// The runtime handler of the Pods.
+/// Returns the runtime handler of the Pods.
 pub fn handler() -> String {
     env::var(HANDLER).unwrap_or_else(|_| "wasmtime".into())
 }
 
-/// A handler as containerd's type of runtime.
+/// Returns containerd's runtime type of a handler.
 pub fn runtime_of(handler: &str) -> String {
     match handler {
         "runc" => "io.containerd.runc.v2".into(),
@@ -22,10 +22,10 @@ pub fn runtime_of(handler: &str) -> String {
     }
 }
 
-/// Id on the node of who is root in a Pod with a user namespace.
+/// Id on the node of the root user in a Pod with a user namespace.
 pub const HOST_ID: u32 = 131_072;
 
-/// A Pod to be run.
+/// A Pod to run.
 #[derive(Debug, Clone)]
 pub struct Pod {
     pub(crate) handler: String,
@@ -34,7 +34,7 @@ pub struct Pod {
 }
 
 impl Pod {
-    /// A Pod of that name with the handler under test.
+    /// Makes a Pod of that name with the handler under test.
     pub fn new(name: &str) -> Self {
         let metadata = PodSandboxMetadata {
             name: name.into(),
@@ -56,31 +56,31 @@ impl Pod {
         Self { handler: handler(), config, namespaces: namespaces() }
     }
 
-    /// With another of the node's runtime handlers.
+    /// Uses another runtime handler of the node.
     pub fn handler(mut self, name: &str) -> Self {
         self.handler = name.into();
         self
     }
 
-    /// Its containers see each other's processes (`shareProcessNamespace`): those that ask for it as well.
+    /// Lets containers that ask for it see each other's processes (`shareProcessNamespace`).
     pub fn shared_processes(mut self) -> Self {
         self.namespaces.pid = NamespaceMode::Pod.into();
         self
     }
 
-    /// In a user namespace (`hostUsers: false`): those of its containers that ask for it as well have to be.
+    /// Uses a user namespace (`hostUsers: false`). Its containers must ask for it as well.
     pub fn user_namespace(mut self) -> Self {
         self.namespaces.userns_options = Some(user_namespace());
         self
     }
 
-    /// With this annotation.
+    /// Adds an annotation.
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         self.config.annotations.insert(key.into(), value.into());
         self
     }
 
-    /// The message for CRI.
+    /// Returns the message for CRI.
     pub(crate) fn config(&self, logs: &Path, cgroup_parent: &str) -> PodSandboxConfig {
         let security_context = LinuxSandboxSecurityContext {
             namespace_options: Some(self.namespaces.clone()),
@@ -98,7 +98,7 @@ impl Pod {
     }
 }
 
-/// A container to be created in a Pod.
+/// A container to create in a Pod.
 #[derive(Debug, Clone)]
 pub struct Container {
     config: ContainerConfig,
@@ -106,12 +106,12 @@ pub struct Container {
     resources: LinuxContainerResources,
 }
 
-/// What kubelet makes of a container that asks for no processor, and of each that one asks for.
+/// CPU shares that kubelet sets for a container without a CPU request, and those for each requested processor.
 const NO_PROCESSOR: i64 = 2;
 const PROCESSOR: i64 = 1024;
 
 impl Container {
-    /// A container of that name with the image's own entrypoint and user.
+    /// Makes a container of that name with the image's own entrypoint and user.
     pub fn new(name: &str, image: &str) -> Self {
         let metadata = ContainerMetadata { name: name.into(), attempt: 0 };
         let config = ContainerConfig {
@@ -133,71 +133,71 @@ impl Container {
         Self { config, security, resources }
     }
 
-    /// What the Pod's author has written for the image, where CRI is given its id, as by kubelet.
+    /// Sets the image as the Pod's author wrote it. CRI gets the image's id, as from kubelet.
     pub fn written(mut self, image: &str) -> Self {
         self.config.image.get_or_insert_default().user_specified_image = image.into();
         self
     }
 
-    /// On these processors alone (cpuset(7), "List format").
+    /// Restricts it to these processors (cpuset(7), "List format").
     pub fn processors(mut self, list: &str) -> Self {
         self.resources.cpuset_cpus = list.into();
         self
     }
 
-    /// Asks for so many processors (`requests.cpu`).
+    /// Requests this many processors (`requests.cpu`).
     pub fn cpu_request(mut self, processors: usize) -> Self {
         self.resources.cpu_shares = processors as i64 * PROCESSOR;
         self
     }
 
-    /// A shell script, for images with a shell.
+    /// Makes a container that runs a shell script, for images with a shell.
     pub fn shell(name: &str, image: &str, script: &str) -> Self {
         Self::new(name, image).command(&["/bin/sh", "-c", script])
     }
 
-    /// Which run of this container it is, counted from 0.
+    /// Sets the number of this run of the container, counted from 0.
     pub fn attempt(mut self, attempt: u32) -> Self {
         self.config.metadata.get_or_insert_default().attempt = attempt;
         self
     }
 
-    /// With an input that stays open.
+    /// Keeps its input open.
     pub fn stdin(mut self) -> Self {
         self.config.stdin = true;
         self
     }
 
-    /// Instead of the image's entrypoint.
+    /// Replaces the image's entrypoint.
     pub fn command(mut self, words: &[&str]) -> Self {
         self.config.command = words.iter().map(|&word| word.into()).collect();
         self
     }
 
-    /// Instead of the image's arguments.
+    /// Replaces the image's arguments.
     pub fn args(mut self, words: &[&str]) -> Self {
         self.config.args = words.iter().map(|&word| word.into()).collect();
         self
     }
 
-    /// With this environment variable.
+    /// Sets an environment variable.
     pub fn env(mut self, key: &str, value: &str) -> Self {
         self.config.envs.push(KeyValue { key: key.into(), value: value.into() });
         self
     }
 
-    /// Instead of the image's working directory.
+    /// Replaces the image's working directory.
     pub fn working_dir(mut self, path: &str) -> Self {
         self.config.working_dir = path.into();
         self
     }
 
-    /// Sees the host's `source` at `target`, and may write there.
+    /// Mounts the host's `source` at `target`, for reading and writing.
     pub fn mount(self, source: &Path, target: &str) -> Self {
         self.any_mount(source, target, false)
     }
 
-    /// The same, and sees there what the host mounts below `source` later (`mountPropagation`).
+    /// As [`Container::mount`]. The container also sees what the host mounts below `source` later (`mountPropagation`).
     pub fn mount_with(
         mut self,
         source: &Path,
@@ -211,7 +211,7 @@ impl Container {
         self
     }
 
-    /// Sees the host's `source` at `target`, and may only read there.
+    /// Mounts the host's `source` at `target`, for reading only.
     pub fn readonly_mount(self, source: &Path, target: &str) -> Self {
         self.any_mount(source, target, true)
     }
@@ -226,13 +226,13 @@ impl Container {
         self
     }
 
-    /// Is among the processes of its Pod, where that shares them.
+    /// Shares the processes of its Pod, if the Pod shares them.
     pub fn shared_processes(mut self) -> Self {
         self.security.namespace_options.get_or_insert_default().pid = NamespaceMode::Pod.into();
         self
     }
 
-    /// In the Pod's user namespace.
+    /// Uses the Pod's user namespace.
     pub fn user_namespace(mut self) -> Self {
         let namespaces = self.security.namespace_options.get_or_insert_default();
         namespaces.userns_options = Some(user_namespace());
@@ -246,13 +246,13 @@ impl Container {
         self
     }
 
-    /// And is in these groups.
+    /// Adds these groups.
     pub fn supplemental_groups(mut self, groups: &[i64]) -> Self {
         self.security.supplemental_groups = groups.into();
         self
     }
 
-    /// With the runtime's own seccomp profile (`seccompProfile.type: RuntimeDefault`).
+    /// Uses the runtime's own seccomp profile (`seccompProfile.type: RuntimeDefault`).
     pub fn runtime_default_seccomp(mut self) -> Self {
         let profile = security_profile::ProfileType::RuntimeDefault.into();
         self.security.seccomp =
@@ -260,33 +260,33 @@ impl Container {
         self
     }
 
-    /// May use so much memory, in bytes.
+    /// Limits its memory, in bytes.
     pub fn memory_limit(mut self, bytes: i64) -> Self {
         self.resources.memory_limit_in_bytes = bytes;
         self
     }
 
-    /// And so much of huge pages of that size (`2MB`).
+    /// Limits its huge pages of that size (`2MB`), in bytes.
     pub fn huge_pages(mut self, size: &str, bytes: u64) -> Self {
         let limit = HugepageLimit { page_size: size.into(), limit: bytes };
         self.resources.hugepage_limits.push(limit);
         self
     }
 
-    /// With this file of its cgroup, on v2.
+    /// Sets this file of its cgroup, on v2.
     pub fn cgroup_file(mut self, file: &str, value: &str) -> Self {
         self.resources.unified.insert(file.into(), value.into());
         self
     }
 
-    /// With a capability that others have not (`CAP_` left out).
+    /// Adds a capability, without `CAP_`.
     pub fn capability(mut self, name: &str) -> Self {
         let capabilities = self.security.capabilities.get_or_insert_default();
         capabilities.add_capabilities.push(name.into());
         self
     }
 
-    /// With a device of the host's, for which `permissions` are of `rwm`.
+    /// Adds a device of the host. `permissions` are some of `rwm`.
     pub fn device(mut self, host: &str, container: &str, permissions: &str) -> Self {
         self.config.devices.push(Device {
             host_path: host.into(),
@@ -296,13 +296,13 @@ impl Container {
         self
     }
 
-    /// May not write to its own root filesystem.
+    /// Makes its root file system read-only.
     pub fn readonly_rootfs(mut self) -> Self {
         self.security.readonly_rootfs = true;
         self
     }
 
-    /// The message for CRI, with the limits that kubelet gives a Pod that asks for no others.
+    /// Returns the message for CRI, with the limits that kubelet gives a Pod that asks for no others.
     pub(crate) fn config(&self) -> ContainerConfig {
         let metadata = self.config.metadata.clone().unwrap_or_default();
         ContainerConfig {

@@ -100,7 +100,7 @@ impl Watch {
         let start = Instant::now();
         loop {
             let traced: Vec<_> = self.traced.keys().copied().collect();
-            let mut nobody_stopped = true;
+            let mut none_stopped = true;
             for pid in traced {
                 let flags = WaitPidFlag::WNOHANG | WaitPidFlag::__WALL;
                 match waitpid(pid, Some(flags)) {
@@ -112,18 +112,18 @@ impl Watch {
                         self.traced.remove(&pid);
                     }
                     Ok(stopped) => {
-                        nobody_stopped = false;
+                        none_stopped = false;
                         self.stopped(pid, stopped)?;
                     }
                 }
             }
-            if nobody_stopped && self.is_over.load(Ordering::SeqCst) {
+            if none_stopped && self.is_over.load(Ordering::SeqCst) {
                 return Ok(self.steps);
             }
             if start.elapsed() > limit {
                 bail!("waited {limit:?} for {:?}; it made {} steps", self.victim, self.steps);
             }
-            if nobody_stopped {
+            if none_stopped {
                 sleep(INTERVAL);
             }
         }

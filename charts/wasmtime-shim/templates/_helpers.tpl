@@ -27,7 +27,7 @@ true
 {{- end }}
 {{- end }}
 
-{{- /* What install and uninstall both have to know of the node. */}}
+{{- /* What install and uninstall must both know about the node. */}}
 {{- define "wasmtime-shim.nodeArgs" -}}
 - --host={{ .Values.hostProcess }}
 {{- with .Values.containerd.config }}

@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn what_two_layers_export_is_for_nobody_to_guess() {
+    fn an_import_that_two_layers_export_is_an_error() {
         let text = refusal(&["app: a:b/c@1.2.0 >", "two: > a:b/c@1.3.0", "three: > a:b/c@1.4.0"]);
         assert!(text.contains("two (a:b/c@1.3.0), three (a:b/c@1.4.0)"), "{text}");
         // If nothing imports an export, several layers may have it.
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_application_s_export_is_nobody_s_rival() {
+    fn an_export_of_the_application_makes_no_import_ambiguous() {
         let handler = "wasi:http/incoming-handler@0.2.3";
         let middleware = format!("app: {handler} > {handler}");
         let second = format!("two: b > {handler}");

@@ -15,7 +15,7 @@ const OPENING: [u8; 2] = [0x41, 0x42];
 /// Opening byte of a type declaration inside such a type.
 const TYPE: u8 = 0x01;
 
-/// Returns whether components or types are nested more deeply than [`DEPTH`]. A file that is not valid WebAssembly is
+/// Returns whether components or types are nested more deeply than the limit. A file that is not valid WebAssembly is
 /// checked up to the first error.
 pub fn is_too_deep(wasm: &[u8]) -> bool {
     let mut depth = 0_usize;

@@ -76,7 +76,7 @@ fn outside(wasm: &[u8]) -> (Vec<String>, Vec<String>, usize) {
 }
 
 #[test]
-fn a_chain_of_components_becomes_one_without_what_nobody_needs() {
+fn a_chain_of_components_becomes_one_without_unused_components() {
     let app = component(&["acme:db/query@1.0.0"], &["acme:app/main@1.0.0"]);
     let query = component(&["acme:db/disk@1.0.0"], &["acme:db/query@1.0.2"]);
     let disk = component(&[], &["acme:db/disk@1.0.0"]);
@@ -112,7 +112,7 @@ fn what_the_host_has_stays_an_import_and_once() {
 }
 
 #[test]
-fn two_candidates_no_candidate_and_another_version_are_told_by_name() {
+fn errors_for_two_no_and_incompatible_candidates_name_them() {
     let app = component(&["acme:db/query@1.0.0"], &["acme:app/main@1.0.0"]);
     let one = component(&[], &["acme:db/query@1.0.0"]);
     let text = refusal(&[("app.wasm", &app), ("one.wasm", &one), ("other.wasm", &one)]);
@@ -132,7 +132,7 @@ fn two_candidates_no_candidate_and_another_version_are_told_by_name() {
 }
 
 #[test]
-fn components_that_need_each_other_are_told_as_a_circle() {
+fn components_that_import_from_each_other_are_an_error_with_the_circle() {
     let app = component(&["a:b/one@1.0.0"], &["a:b/app@1.0.0"]);
     let one = component(&["a:b/two@1.0.0"], &["a:b/one@1.0.0"]);
     let two = component(&["a:b/one@1.0.0"], &["a:b/two@1.0.0"]);
@@ -144,7 +144,7 @@ fn components_that_need_each_other_are_told_as_a_circle() {
 }
 
 #[test]
-fn an_export_of_another_type_is_told_with_both_sides() {
+fn the_error_for_an_export_of_another_type_names_both_sides() {
     let app = component(&["acme:db/query@1.0.0"], &[]);
     let text_result = wat::parse_str(
         r#"(component
@@ -164,7 +164,7 @@ fn an_export_of_another_type_is_told_with_both_sides() {
 }
 
 #[test]
-fn what_is_no_component_is_told_by_name() {
+fn the_error_for_a_layer_that_is_no_component_names_it() {
     let app = component(&["acme:db/query@1.0.0"], &[]);
     let module = wat::parse_str("(module)").unwrap();
     let text = refusal(&[("app", &app), ("lib.wasm", &module)]);
@@ -255,7 +255,7 @@ fn leb(mut number: usize) -> Vec<u8> {
 }
 
 #[test]
-fn an_interface_of_types_alone_needs_nobody() {
+fn an_interface_of_types_alone_needs_no_provider() {
     let types = r#"(import "acme:shop/types@1.0.0" (instance
         (type $kind (enum "net" "gross")) (export "kind" (type (eq $kind)))))"#;
     let app = format!(

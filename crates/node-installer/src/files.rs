@@ -74,7 +74,7 @@ pub fn write(path: &Path, bytes: &[u8], attributes: &Attributes) -> Result<(), E
     write_if(path, bytes, attributes, |_| Ok(()))
 }
 
-/// As [`write`], but first calls a check on the prepared file, which may refuse the replacement.
+/// As [`write()`], but first calls a check on the prepared file, which may refuse the replacement.
 pub fn write_if(
     path: &Path,
     bytes: &[u8],

@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_damaged_is_told_with_the_place() {
+    fn a_damaged_module_is_refused_with_the_place_of_the_fault() {
         let wasm = wat::parse_str("(module (func))").expect("parses");
         let text = check(&wasm[..wasm.len() - 1]).expect_err("is refused").to_string();
         assert!(text.contains("not valid WebAssembly") && text.contains("offset 0x"), "{text}");

@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_is_told_from_a_manifest_by_its_media_type() {
+    fn the_media_type_distinguishes_an_index_from_a_manifest() {
         assert!(INDEXES.iter().all(|it| kind(it) == Kind::Index));
         assert!(MANIFESTS.iter().all(|it| kind(it) == Kind::Manifest));
         assert_eq!(kind("application/json"), Kind::Other);

@@ -95,7 +95,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_is_told_from_a_reference_by_its_form() {
+    fn the_form_of_a_place_decides_whether_it_is_a_path_or_a_reference() {
         let archive = |path: &str| Some(Place::Archive(path.into()));
         let layout = |path: &str| Some(Place::Layout(path.into()));
         let registry = |name: &str| Some(Place::Registry(name.parse().unwrap()));

@@ -211,7 +211,7 @@ impl Cluster {
     }
 
     fn components(&self) -> MutexGuard<'_, Vec<Component>> {
-        self.components.lock().expect("nobody panics while holding the components")
+        self.components.lock().expect("no thread panics while holding the components")
     }
 
     fn start_component(&self, name: &'static str, flags: Vec<String>) -> Result<()> {

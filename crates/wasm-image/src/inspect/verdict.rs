@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn a_command_of_wasi_01_runs_and_one_that_asks_more_is_told_what() {
+    fn a_command_of_wasi_01_runs_unless_it_imports_more_which_is_named() {
         let wasi = |name: &str| {
             of(&format!(
                 r#"(module (import "wasi_snapshot_preview1" "{name}" (func))
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_without_an_entry_is_told_what_it_exports() {
+    fn the_refusal_of_a_guest_without_an_entry_names_its_exports() {
         let text = of(r#"(module (func (export "greet")))"#).unwrap();
         assert!(text.contains("exports greet, and _start is needed"), "{text}");
         let wasm = wat::parse_str(r#"(module (func (export "greet")))"#).unwrap();
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_valid_is_told_with_the_place() {
+    fn an_invalid_guest_is_refused_with_the_place_of_the_fault() {
         let wasm = b"\0asm\x01\0\0\0junk";
         let text = reason(&Guest::read("app.wasm", wasm), None).unwrap();
         assert!(text.contains("not valid WebAssembly") && text.contains("offset"), "{text}");

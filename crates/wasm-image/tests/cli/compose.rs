@@ -77,7 +77,7 @@ fn what_cannot_be_composed_ends_with_code_5_and_is_a_warning_of_build() {
 }
 
 #[test]
-fn a_component_that_nobody_needs_is_a_warning() {
+fn a_component_that_nothing_imports_from_is_a_warning() {
     let work = shop();
     work.file("lib.wat", "(component)");
     for line in [

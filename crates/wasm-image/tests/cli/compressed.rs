@@ -44,7 +44,7 @@ fn compressed_layers_say_so_and_are_seen_as_what_they_unpack_to() {
 }
 
 #[test]
-fn a_layer_that_is_not_what_its_type_says_is_told() {
+fn a_layer_that_does_not_match_its_type_is_refused() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
     let kind = "--layer-media-type application/wasm+zstd";

@@ -63,7 +63,7 @@ fn a_credential_helper_is_asked() {
 }
 
 #[test]
-fn a_wrong_password_is_told_with_the_file_it_is_from() {
+fn the_error_for_a_wrong_password_names_the_file_it_is_from() {
     let (work, registry) = (Work::new(), Registry::with_password());
     work.file("app.wat", COMMAND);
     // This is ci:wrong.

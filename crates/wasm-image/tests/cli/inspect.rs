@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::support::{COMMAND, UNPROVIDED, Work};
 
 #[test]
-fn types_alone_are_of_nobody_and_whoever_reads_no_further_is_no_failure() {
+fn an_interface_of_types_alone_runs_and_a_closed_pipe_is_no_failure() {
     let work = Work::new();
     let types = r#"(import "acme:shop/types@1.0.0" (instance
         (type $kind (enum "net" "gross")) (export "kind" (type (eq $kind)))))"#;
@@ -29,7 +29,7 @@ fn types_alone_are_of_nobody_and_whoever_reads_no_further_is_no_failure() {
 }
 
 #[test]
-fn a_command_is_told_with_world_imports_and_needs() {
+fn the_report_of_a_command_has_its_world_imports_and_needs() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
     let report = work.run("inspect app.wat --format json").ok().json();
@@ -147,7 +147,7 @@ fn image_with_layer(work: &Work, layer: &[u8]) {
 }
 
 #[test]
-fn what_is_no_webassembly_is_told_by_its_first_bytes() {
+fn the_error_for_a_file_that_is_not_webassembly_shows_its_first_bytes() {
     let work = Work::new();
     work.file("app.wasm", "#!/bin/sh\n");
     let error = work.run("inspect app.wasm").fails(1);

@@ -100,7 +100,7 @@ fn an_entrypoint_that_no_layer_has_is_named() {
 }
 
 #[test]
-fn an_entrypoint_in_shell_form_without_a_shell_is_told_how_to_be_written() {
+fn the_error_for_a_shell_form_without_a_shell_says_what_to_write() {
     let made = Made::new();
     let layer: &[(&str, &[u8])] = &[("app.wasm", COMMAND.as_bytes())];
     let refused =

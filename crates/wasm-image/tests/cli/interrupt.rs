@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::support::{COMMAND, Work};
 
 /// Asks the program to end, and returns its exit code, or `None` if it has not ended ten seconds later.
-fn told_to_end(program: &mut Child) -> Option<i32> {
+fn ended_by_sigterm(program: &mut Child) -> Option<i32> {
     let sent = Command::new("kill").arg(program.id().to_string()).status().unwrap();
     assert!(sent.success());
     for _ in 0..400 {
@@ -25,7 +25,7 @@ fn told_to_end(program: &mut Child) -> Option<i32> {
 }
 
 #[test]
-fn a_push_that_is_told_to_end_leaves_nothing_here() {
+fn a_push_that_is_interrupted_leaves_nothing_here() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
     // It accepts the connection and never answers.
@@ -35,7 +35,7 @@ fn a_push_that_is_told_to_end_leaves_nothing_here() {
     let mut push = work.command(&line).spawn().unwrap();
     let _connection = silent.accept().unwrap();
     assert_eq!(work.left().len(), 1, "the layout that is being pushed");
-    assert_eq!(told_to_end(&mut push), Some(130));
+    assert_eq!(ended_by_sigterm(&mut push), Some(130));
     assert_eq!(work.left(), [""; 0]);
 }
 
@@ -48,7 +48,7 @@ fn reading_what_does_not_come_is_ended() {
     // The file is open once the program reads it.
     let _silent = fs::File::options().write(true).open(work.path("app.tar")).unwrap();
     assert_eq!(work.left().len(), 1, "the directory that it is unpacked to");
-    assert_eq!(told_to_end(&mut push), Some(130));
+    assert_eq!(ended_by_sigterm(&mut push), Some(130));
     assert_eq!(work.left(), [""; 0]);
 }
 
@@ -72,6 +72,6 @@ fn a_credential_helper_that_does_not_answer_is_not_waited_for() {
         sleep(Duration::from_millis(25));
     }
     assert_eq!(work.left().len(), 1, "the layout that is to be pushed");
-    assert_eq!(told_to_end(&mut push), Some(130));
+    assert_eq!(ended_by_sigterm(&mut push), Some(130));
     assert_eq!(work.left(), [""; 0]);
 }

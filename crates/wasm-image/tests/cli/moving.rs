@@ -239,7 +239,7 @@ fn what_is_not_there_is_named_and_has_its_own_exit_code() {
 }
 
 #[test]
-fn several_images_in_a_layout_have_to_be_told_apart() {
+fn one_of_several_images_in_a_layout_must_be_named() {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("app.wat", COMMAND);
     for tag in ["r.example/one:1", "r.example/two:1"] {

@@ -56,7 +56,7 @@ fn a_blob_is_not_there_because_something_answers_200() {
 }
 
 #[test]
-fn another_blob_in_its_place_is_told() {
+fn another_blob_in_its_place_is_an_error() {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("app.wat", COMMAND);
     let digest = format!("Docker-Content-Digest: sha256:{}\r\n", "0".repeat(64));

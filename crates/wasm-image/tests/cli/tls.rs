@@ -62,7 +62,7 @@ fn a_certificate_for_another_name_is_not_accepted() {
 }
 
 #[test]
-fn tls_to_a_plain_port_is_told_at_once() {
+fn tls_to_a_plain_port_fails_at_once() {
     let (work, registry) = (Work::new(), Registry::start());
     work.file("app.wat", COMMAND);
     let done = work.run(&format!("build app.wat -t {}/app:1 --push", registry.address));
@@ -72,7 +72,7 @@ fn tls_to_a_plain_port_is_told_at_once() {
 }
 
 #[test]
-fn plain_http_to_a_port_with_tls_is_told_at_once() {
+fn plain_http_to_a_port_with_tls_fails_at_once() {
     let (work, _registry, line) = with_tls();
     let done = work.run(&format!("{line} --plain-http"));
     assert!(!done.stderr.contains("trying again"), "{done:?}");
@@ -81,7 +81,7 @@ fn plain_http_to_a_port_with_tls_is_told_at_once() {
 }
 
 #[test]
-fn what_speaks_no_http_is_told_at_once() {
+fn a_server_without_http_fails_at_once() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -101,7 +101,7 @@ mod test {
     }
 
     #[test]
-    fn what_nobody_saw_may_be_unknown_but_not_something_else() {
+    fn an_unwatched_end_may_be_reported_as_unknown_but_not_as_another_code() {
         let fate = Fate { unwatched: true, ..ALONE };
         for code in [7, KILLED, UNKNOWN] {
             assert!(Ledger::new(7).note(Some(code), fate).is_ok(), "{code}");

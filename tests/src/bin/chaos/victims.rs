@@ -139,7 +139,7 @@ mod test {
     }
 
     #[test]
-    fn of_a_pod_that_is_gone_there_is_nobody() {
+    fn a_pod_that_is_gone_has_no_processes() {
         assert_eq!(find(Victim::Shim, "p3", &machine(), &HashSet::new()), None);
     }
 
