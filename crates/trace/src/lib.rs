@@ -141,8 +141,8 @@ mod tests {
             assert!(super::descriptor().is_none());
             return;
         }
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let file = folder.path().join("trace");
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let file = directory.path().join("trace");
         let status = Command::new(env::current_exe().expect("a path"))
             .args(["tests::each_step_is_a_line_until_the_last", "--exact"])
             .envs([(INSIDE, "1".as_ref()), (super::VARIABLE, file.as_os_str())])

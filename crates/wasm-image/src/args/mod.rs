@@ -188,10 +188,10 @@ pub struct Inspect {
 /// What to compose.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "\
-The first component is the application. The component that exports an interface of the same name and a compatible
-version satisfies an import, otherwise the host must; the same is true for the imports of that component. Components
-that nothing imports from are left out. Exits with 5 if the node could not compose them: nothing provides an import,
-two components do, or they import from each other in a circle.
+The first component is the application. Each import must be provided by a component that exports an interface of the
+same name and a compatible version, or else by the host. Components that nothing imports from are left out. Exits with
+5 if the node could not compose them: nothing provides an import, two components do, or they import from each other in
+a circle.
 
 Examples:
   wasm-image compose app.wasm db.wasm log.wasm -o whole.wasm
