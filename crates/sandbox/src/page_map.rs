@@ -1,6 +1,6 @@
 //! Page map of a guest's process, which shows which of its pages exist (proc(5), `/proc/PID/pagemap`).
 //!
-//! A container may have no `/proc`, and a process that is not dumpable must not open its own. So the request process opens it,
+//! A container may have no `/proc`, and a process that is not dumpable cannot open its own. So the request process opens it,
 //! and sends it before the process is released.
 
 use std::fs::File;
