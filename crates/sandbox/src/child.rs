@@ -1,4 +1,4 @@
-//! Processes that this one forks: how they end, and how this one waits for that.
+//! Child processes: how they end, and how their parent waits for that.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt;

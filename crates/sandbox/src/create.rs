@@ -1,5 +1,5 @@
-//! From an OCI bundle to an isolated process that waits for Start, and back to nothing. [`crate::record`] has what is kept
-//! about the container on the way; where a guest waits for Start is a fifo beside it (`start`).
+//! From an OCI bundle to an isolated process that waits for Start, and back to nothing. [`crate::record`] describes the files
+//! that are kept about the container; beside them is the fifo at which a guest waits for Start (`start`).
 
 use std::fs;
 use std::path::Path;
@@ -8,9 +8,9 @@ use std::time::{Duration, Instant};
 use crate::guests::Guests;
 use crate::isolate::{self, Made};
 use crate::record::{self, Recorded};
-use crate::{Change, Create, Error, ProcessFds, Workload, building, program, spec};
+use crate::{Change, Create, Error, ProcessFds, Workload, build_lock, program, spec};
 
-/// Builds the container and returns its first process, which waits. On failure nothing is left.
+/// Builds the container and returns the pid of its first process, which waits for Start. If it fails, nothing is left.
 pub fn create(request: Create, fds: ProcessFds, guests: &Guests) -> Result<i32, Error> {
     let reading = trace::span("spec");
     let until = Instant::now() + request.time;
@@ -18,19 +18,19 @@ pub fn create(request: Create, fds: ProcessFds, guests: &Guests) -> Result<i32, 
     let original = spec::load(&request.bundle.join("config.json"))?;
     let cgroup = record::cgroup(&original, &request.id, request.systemd_cgroup)?;
     let spec = spec::fit(original, &request.bundle, &request.workload, &cgroup);
-    // Not the bundle as well: containerd may have given up and removed it meanwhile.
+    // The bundle must exist: containerd may have given up and removed it in the meantime.
     fs::create_dir(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
-    let building = building::begin(&directory)?;
+    let lock = build_lock::take(&directory)?;
     let Recorded { record, spec } = record::begin(request, spec, &cgroup, &directory)?;
     drop(reading);
     let made =
         isolate::isolate(&record.create, spec.clone(), &directory, fds, guests, &cgroup, until)
             .and_then(|made| record::note(made.pid, &spec, &directory, &cgroup).map(|()| made));
-    drop(building);
+    drop(lock);
     let Made { pid, page_map } = made.inspect_err(|_| {
         let _ = destroy(&record.create.bundle, &record.create.id);
     })?;
-    // Last, because this process gives up a capability for it: from here on nothing is taken back.
+    // This must be the last step, because this process gives up a capability for it and could not clean up any more.
     if let Some(sender) = page_map {
         sender.send(pid.as_raw());
     }
@@ -45,7 +45,7 @@ pub fn start(bundle: &Path, id: &str, time: Duration) -> Result<(), Error> {
     }
 }
 
-/// Carries out a change: the OCI runtime that of a program's container.
+/// Changes a container. For a program's container the OCI runtime does it.
 pub fn change(bundle: &Path, id: &str, change: &Change) -> Result<(), Error> {
     let recorded = record::recorded(bundle).ok_or(Error::Gone { process: "container" })?;
     if recorded.is_program() {
@@ -62,13 +62,13 @@ pub fn change(bundle: &Path, id: &str, change: &Change) -> Result<(), Error> {
     }
 }
 
-/// Ends the container's processes and removes its cgroup and state; runs its `poststop` hooks. What is not
-/// there, or no longer, is passed over: it works on whatever a killed shim left. Returns what went wrong
-/// without keeping the container from going: a hook that fails does not (OCI runtime spec, "Lifecycle").
+/// Ends the container's processes, removes its cgroup and state, and runs its `poststop` hooks. It skips what does not
+/// exist (any more), so that it cleans up after a killed shim, too. Returns a warning for a failure that does not prevent
+/// the removal, such as that of a hook (OCI runtime spec, "Lifecycle").
 pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     let directory = record::directory(bundle);
     let Some(recorded) = record::recorded(bundle) else {
-        building::end(&directory)?;
+        build_lock::kill_builders(&directory)?;
         return record::remove(&directory).map(|()| None);
     };
     let cgroup = record::cgroup(&recorded.spec, id, recorded.record.create.systemd_cgroup)?;
@@ -76,11 +76,11 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         return program::destroy(&recorded, &directory, id, &cgroup);
     }
     let Recorded { record, spec } = recorded;
-    building::end(&directory)?;
+    build_lock::kill_builders(&directory)?;
     if let Some(members) = record::members(&directory, &spec) {
         members.kill(&cgroup)?;
     }
-    // Compile workers are charged to a Pod's sandbox, in whose own cgroup nothing else is; nobody waits for them any more.
+    // Compile workers run in the cgroup of a Pod's sandbox, in which nothing else is. Their results are not needed any more.
     if matches!(record.create.workload, Workload::Pause) && cgroup.is_named_after_container() {
         cgroup.kill()?;
     }

@@ -7,13 +7,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::isolate::Failed;
 
-/// What can go wrong between the shim and its zygote, or on the way to an isolated process.
+/// A failure between the shim and its zygote, or of a step towards an isolated process.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
     #[error("{action}: {source}")]
     System {
-        /// What was being done, with the name it was done to.
+        /// The action that failed, with the name of its object.
         action: String,
         /// The kernel's answer.
         #[source]
@@ -22,18 +22,18 @@ pub enum Error {
     /// A file could not be read or written.
     #[error("{action}: {source}")]
     Io {
-        /// What was being done, with the path it was done to.
+        /// The action that failed, with the path of its object.
         action: String,
         /// The kernel's answer.
         #[source]
         source: std::io::Error,
     },
-    /// A message between shim and zygote, or a state file, is not what it should be.
+    /// A message between shim and zygote, or a state file, cannot be parsed.
     #[error("{action}: {source}")]
     Malformed {
-        /// What was being read.
+        /// The action that failed, with what was read.
         action: String,
-        /// What the parser said.
+        /// Reason of the parser.
         #[source]
         source: serde_json::Error,
     },
@@ -43,18 +43,18 @@ pub enum Error {
     /// A request came with a descriptor that it does not take.
     #[error("the request has a descriptor {0:?} that it does not take")]
     SurplusDescriptor(String),
-    /// A file is larger than what is read.
+    /// A file is larger than allowed.
     #[error("{path} is larger than {limit} bytes", path = .path.display())]
     TooLarge {
         /// The file.
         path: std::path::PathBuf,
-        /// In bytes.
+        /// The largest size, in bytes.
         limit: u64,
     },
     /// The zygote, or the process it forked for a request, ended before it answered.
     #[error("the {process} process ended before it answered; was it killed?")]
     Gone {
-        /// Which process: `zygote`, or the one forked for the request.
+        /// Name of the process, such as `zygote` or `request`.
         process: &'static str,
     },
     /// A worker ended before it answered.
@@ -66,31 +66,31 @@ pub enum Error {
          runtime by BinaryName in containerd's runtime options (WASI guests need none)"
     )]
     NoRuntime {
-        /// Its path, or its name.
+        /// Path or name of the runtime.
         program: String,
-        /// Directories in which it was looked for.
+        /// Directories that were searched.
         searched: String,
     },
     /// The OCI runtime failed.
     #[error("OCI runtime {verb} failed: {reason}")]
     Runtime {
-        /// What it was to do: `create`, `start`, …
+        /// The command: `create`, `start`, …
         verb: &'static str,
         /// The last error that it logged.
         reason: String,
     },
-    /// The OCI runtime was killed on the way.
+    /// The OCI runtime was killed before it had finished.
     #[error("OCI runtime {verb} failed: {reason}")]
     RuntimeKilled {
-        /// What it was to do.
+        /// The command.
         verb: &'static str,
-        /// By what, or the last error that it logged.
+        /// The last error that it logged, or how it was killed.
         reason: String,
     },
-    /// A request failed: the reason that its process reported.
+    /// A request failed, for the reason that its process reported.
     #[error("{0}")]
     Container(String),
-    /// The same, where the OCI runtime was killed on the way.
+    /// A request failed because the OCI runtime was killed.
     #[error("{0}")]
     Killed(String),
     /// The process forked for a request did not answer in time.
@@ -98,31 +98,31 @@ pub enum Error {
         "no answer within {seconds} s: its process was killed; does a file system of the node hang?"
     )]
     Late {
-        /// How long it was waited for.
+        /// How long the shim waited.
         seconds: u64,
     },
     /// A step of a guest's isolation failed.
     #[error(transparent)]
     Isolation(#[from] Failed),
-    /// A mount option that only a newer runtime knows what to do with.
+    /// A mount option that this runtime does not know.
     #[error("mount option {0:?} is not supported")]
     MountOption(String),
-    /// Ids of a mount's files that cannot be mapped.
+    /// The ids of a mount's files cannot be mapped.
     #[error("cannot carry out mount option {option:?}: {reason}")]
     IdMap {
         /// The option.
         option: String,
-        /// What is allowed.
+        /// Reason, with what is allowed.
         reason: &'static str,
     },
     /// A limit that cannot be set.
     #[error("{what} cannot be {value}: {reason}")]
     Limit {
-        /// The file that has it, or its name.
+        /// Name of the limit, or its file.
         what: String,
-        /// What it was to be.
+        /// The value that was asked for.
         value: String,
-        /// Why it cannot.
+        /// Reason.
         reason: String,
     },
     /// A cgroup could not be read, signalled or removed.
@@ -130,21 +130,21 @@ pub enum Error {
     Cgroup {
         /// The cgroup's path as the OCI spec gives it.
         path: String,
-        /// Why not.
+        /// Reason.
         reason: String,
     },
 }
 
-/// How a worker ended that did not answer.
+/// How a worker ended without an answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum End {
     /// Its time was up.
     Time,
     /// The kernel killed it because memory ran out: its cgroup's, one's above it, or the node's.
     OutOfMemory,
-    /// By a signal.
+    /// A signal ended it.
     Signal(i32),
-    /// By itself, with that exit code.
+    /// It ended itself with that exit code.
     Code(i32),
 }
 
@@ -163,7 +163,7 @@ impl fmt::Display for End {
 }
 
 impl Error {
-    /// Whether a process was killed on the way that may have begun others, which nobody else knows of.
+    /// Whether a process was killed that may have started others of which no other process knows.
     pub fn may_have_left_processes(&self) -> bool {
         matches!(
             self,

@@ -1,20 +1,21 @@
-//! An isolated process from an OCI runtime spec, and nothing about what runs in it.
+//! Isolated processes from OCI runtime specs. This crate knows nothing of what runs in them.
 //!
 //! Read in this order:
-//! 1. [`request`]: what the shim may ask of its zygote, and the answers;
+//! 1. [`request`]: requests of the shim to its zygote, and the replies; `descriptors`: what goes beside them;
 //! 2. [`zygote`]: the process that answers, forked before any thread exists;
-//! 3. `create`, `isolate`, `building`, `spec`, `rights` and `workload`: from an OCI bundle to a process that waits for
-//!    Start; `members`: which processes are the container's; `exec`: a further process in the same container;
+//! 3. `create`, `record`, `isolate`, `build_lock`, `spec`, `rights` and `workload`: from an OCI bundle to a process that
+//!    waits for Start; `members`: which processes belong to the container; `exec`: a further process in it;
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
-//! 5. `worker`: a short-lived process without privileges, for parsing what nobody has vouched for;
+//! 5. `worker`: a short-lived process without privileges, which parses untrusted input;
 //! 6. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
-//!    [`unwritable`], `keyring`, `page_map`, `ready`, `single_thread`, `unneeded`: one file per kernel mechanism;
-//! 7. `wait`: how to look again for what cannot be waited for.
+//!    [`read_only`], `child`, `keyring`, `page_map`, `ready`, `single_thread`, `release_memory`: one file for each mechanism
+//!    of the kernel;
+//! 7. `wait`: polling, where the kernel offers no descriptor to wait for.
 //!
-//! What a guest is, how it is compiled and run, comes in as a [`Guests`] value made after the fork.
-//! Of the shim's `unsafe` code most is here; the rest is in four files of the engine.
+//! How a guest is compiled and run comes in as a [`Guests`] value, which the zygote makes after the fork.
+//! Most of the shim's `unsafe` code is here; the rest is in five files of the engine.
 
-mod building;
+mod build_lock;
 pub mod cgroup;
 mod child;
 pub mod console;
@@ -34,8 +35,10 @@ mod page_map;
 pub mod pidfd;
 pub mod pipe;
 mod program;
+pub mod read_only;
 mod ready;
 mod record;
+mod release_memory;
 pub mod request;
 mod rights;
 pub mod rlimit;
@@ -45,8 +48,6 @@ mod single_thread;
 mod spec;
 pub mod stack;
 mod syscalls;
-mod unneeded;
-pub mod unwritable;
 mod wait;
 mod wire;
 mod worker;

@@ -1,8 +1,8 @@
-//! What is kept about a container, in `<bundle>/wasmtime`.
+//! Files about a container, in `<bundle>/wasmtime`.
 //!
-//! What was asked for, with the spec as it was carried out (`create.json`), its first process (`pid`) and how to recognise
-//! the others (`members.json`). What was asked for is written before the first process is made, so that
-//! [`crate::destroy`] finds what to clean whoever was killed, and it goes with the bundle, which containerd removes.
+//! `create.json` has the request and the spec as it was carried out, `pid` the first process, and `members.json` how to
+//! recognise the others. `create.json` is written before the first process is made, so that [`crate::destroy`] can clean up
+//! whichever process was killed. containerd removes the files with the bundle.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -18,11 +18,11 @@ use crate::{Create, Error, Workload, spec};
 /// File with the pid of the first process.
 pub const PID: &str = "pid";
 
-/// Files of what is [`Recorded`], and of the [`Members`].
+/// File names of the [`Recorded`] and the [`Members`].
 const RECORD: &str = "create.json";
 const MEMBERS: &str = "members.json";
 
-/// Records what was asked for, before the first process exists.
+/// Records the request, before the first process exists.
 pub fn begin(
     request: Create,
     spec: Spec,
@@ -35,7 +35,7 @@ pub fn begin(
     Ok(recorded)
 }
 
-/// Records which processes are the container's.
+/// Records which processes belong to the container.
 pub fn note(pid: Pid, spec: &Spec, directory: &Path, cgroup: &Cgroup) -> Result<(), Error> {
     let Some(members) = Members::of(pid, spec) else { return Ok(()) };
     let saved = spec::save(&members, &directory.join(MEMBERS));
@@ -43,7 +43,7 @@ pub fn note(pid: Pid, spec: &Spec, directory: &Path, cgroup: &Cgroup) -> Result<
 }
 
 /// The container's members; `None` if it has no process. If the request process was killed during Create, only the pid of
-/// the first process is on disk, written a moment ago.
+/// the first process is on disk.
 pub fn members(directory: &Path, spec: &Spec) -> Option<Members> {
     let noted =
         fs::read(directory.join(MEMBERS)).ok().and_then(|it| serde_json::from_slice(&it).ok());
@@ -53,7 +53,7 @@ pub fn members(directory: &Path, spec: &Spec) -> Option<Members> {
     })
 }
 
-/// Not `sandbox`, which containerd 2.x keeps for itself in a Pod's bundles.
+/// Directory of the files. It is not named `sandbox`, because containerd 2.x uses that name in a Pod's bundles.
 pub fn directory(bundle: &Path) -> PathBuf {
     bundle.join("wasmtime")
 }
@@ -67,13 +67,13 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether nobody but the container is meant to be in or below its cgroup.
+    /// Whether only this container is meant to be in or below its cgroup.
     pub fn is_alone_in(&self, cgroup: &Cgroup) -> bool {
         cgroup.is_named_after_container() && self.not_ours.is_empty()
     }
 }
 
-/// What was asked for, and the spec as it was carried out.
+/// A request, and the spec as it was carried out.
 #[derive(Serialize, Deserialize)]
 pub struct Recorded {
     pub record: Record,
@@ -81,20 +81,20 @@ pub struct Recorded {
 }
 
 impl Recorded {
-    /// Whether its first process is a program, which the OCI runtime has made.
+    /// Whether its first process is a program, made by the OCI runtime.
     pub fn is_program(&self) -> bool {
         matches!(self.record.create.workload, Workload::Program)
     }
 }
 
-/// The record of a container; none where it was not begun, or is gone.
+/// The record of a container; `None` if it was not begun, or is gone.
 pub fn recorded(bundle: &Path) -> Option<Recorded> {
     let directory = directory(bundle);
     let record = fs::read(directory.join(RECORD)).ok()?;
     serde_json::from_slice(&record).ok().or_else(|| of_older(&record, &directory))
 }
 
-/// As older shims wrote it, with the spec in a file of its own: one that was killed may be cleaned up after an upgrade.
+/// A record of an older shim, which had the spec in a file of its own. A newer shim must read it to clean up after an upgrade.
 fn of_older(record: &[u8], directory: &Path) -> Option<Recorded> {
     let record = serde_json::from_slice(record).ok()?;
     Some(Recorded { record, spec: spec::load(&directory.join("config.json")).ok()? })

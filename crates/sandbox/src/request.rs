@@ -1,4 +1,4 @@
-//! What the shim may ask of its zygote: one enum of requests and one of replies, both serde.
+//! Requests of the shim to its zygote, and the replies: two enums, both serialised by serde.
 //!
 //! Descriptors go beside a request, by name ([`Descriptors`]): a Create comes with [`ProcessFds`], an Exec with [`ExecFds`],
 //! a Job with [`JobFds`], and the others with none.
@@ -12,20 +12,20 @@ use serde_json::Value;
 
 use crate::{Descriptors, End, Error, Runtime, limits};
 
-/// A request to the zygote. Each is served by a process forked for it alone.
+/// A request to the zygote. The zygote forks a process for each.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
     /// Build a container up to the point where it waits for [`Request::Start`].
     Create(Create),
     /// Make a further process in a container, which runs its workload when it is released ([`ExecFds::release`]).
     Exec(Box<Exec>),
-    /// Change a container: that of a [`Workload::Program`] by the OCI runtime, another's cgroup.
+    /// Change a container. The OCI runtime changes that of a [`Workload::Program`]; of others the cgroup is changed.
     Change {
         /// The OCI bundle the container was created from.
         bundle: PathBuf,
         /// The container's id.
         id: String,
-        /// What is to become of it.
+        /// The change.
         change: Change,
     },
     /// Release a created container.
@@ -37,7 +37,7 @@ pub enum Request {
         /// How long the OCI runtime, or a guest's hooks, may take ([`time`]).
         time: Duration,
     },
-    /// End a container's processes and take away its cgroup and state ([`crate::destroy`]).
+    /// End a container's processes and remove its cgroup and state ([`crate::destroy`]).
     Destroy {
         /// The OCI bundle the container was created from.
         bundle: PathBuf,
@@ -48,23 +48,23 @@ pub enum Request {
     Job(Job),
 }
 
-/// What to run in a worker.
+/// A job for a worker.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Job {
-    /// What is handed to it.
+    /// Argument of [`crate::Guests::job`].
     pub value: Value,
     /// What it may use.
     pub bounds: Bounds,
-    /// The container in whose cgroup it is; none for the zygote's own.
+    /// The container whose cgroup it enters; `None` if it stays in the zygote's.
     pub charged: Option<Charged>,
 }
 
-/// What a worker may use.
+/// Limits of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
-    /// How long it may take; of processor time, as much on each of them.
+    /// How long it may take. It may use as much time of each processor.
     pub time: Duration,
-    /// Its memory, in bytes.
+    /// How much memory it may use, in bytes.
     pub memory: u64,
 }
 
@@ -74,10 +74,10 @@ impl Default for Bounds {
     }
 }
 
-/// The container in whose cgroup a worker is.
+/// A container to which a worker's resources are charged: the worker enters its cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Charged {
-    /// Its id.
+    /// The container's id.
     pub id: String,
     /// The OCI bundle it was created from.
     pub bundle: PathBuf,
@@ -86,11 +86,11 @@ pub struct Charged {
 /// A change to a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Change {
-    /// Stops its processes where they are.
+    /// Freezes its processes.
     Pause,
     /// Lets them continue.
     Resume,
-    /// Sets other limits: `LinuxResources` of the OCI runtime spec, as the client wrote them.
+    /// Sets other limits, given as `LinuxResources` of the OCI runtime spec as the client wrote them.
     Update(Value),
 }
 
@@ -109,7 +109,7 @@ pub struct Create {
     pub runtime: Option<Runtime>,
     /// How long it may take, hooks included ([`time`]).
     pub time: Duration,
-    /// What runs once the container is started.
+    /// Workload of the first process.
     pub workload: Workload,
 }
 
@@ -122,17 +122,17 @@ pub struct Exec {
     pub bundle: PathBuf,
     /// The container's first process.
     pub pid: i32,
-    /// Its args, user, working directory, env and rights (OCI runtime spec, "Process"). For a program, the OCI runtime is
-    /// given it as the client wrote it, with what only a later spec knows.
+    /// Its args, user, working directory, env and rights (OCI runtime spec, "Process"). The OCI runtime gets it as the client
+    /// wrote it, with fields of a later spec.
     pub process: Value,
     /// As in [`Create::time`].
     pub time: Duration,
-    /// What runs in it.
+    /// Workload of the process.
     pub workload: Workload,
 }
 
 impl Request {
-    /// How long its process may take; `None` for what has other bounds.
+    /// How long the request process may take; `None` if the request has other limits.
     pub(crate) fn time(&self) -> Option<Duration> {
         match self {
             Request::Create(create) => Some(create.time),
@@ -143,20 +143,20 @@ impl Request {
     }
 }
 
-/// How long a request may take for a caller who waits for `patience`, if not for ever.
-pub fn time(patience: Option<Duration>) -> Duration {
-    let patience = patience.unwrap_or(limits::RUNTIME_TIME);
-    patience.clamp(limits::RUNTIME_LEAST_TIME, limits::RUNTIME_TIME)
+/// How long a request may take for a caller who waits for `timeout`; `None` is for ever.
+pub fn time(timeout: Option<Duration>) -> Duration {
+    let timeout = timeout.unwrap_or(limits::RUNTIME_TIME);
+    timeout.clamp(limits::RUNTIME_LEAST_TIME, limits::RUNTIME_TIME)
 }
 
 /// Names of the descriptors of a process's stdio.
 const STDIO: [&str; 3] = ["stdin", "stdout", "stderr"];
 const CONSOLE: &str = "console";
 
-/// What comes before the names of a guest's own descriptors.
+/// Prefix of the names of a guest's own descriptors.
 const GUEST: &str = "guest/";
 
-/// Names of the descriptors that an exec and a job have beside those.
+/// Names of the further descriptors of an exec and a job.
 const FIRST: &str = "first process";
 const RELEASE: &str = "release";
 const LEASH: &str = "leash";
@@ -169,7 +169,7 @@ pub struct ProcessFds {
     /// In place of the three, if the process gets a terminal of the container's own devpts: the terminal's other side comes
     /// back through it ([`crate::console`]).
     pub console: Option<OwnedFd>,
-    /// Those of a [`Workload::Guest`].
+    /// Descriptors of a [`Workload::Guest`].
     pub guest: Descriptors,
 }
 
@@ -199,7 +199,7 @@ pub(crate) struct ExecFds {
     pub first: OwnedFd,
     /// A pipe: the process runs its workload when it reads a byte of it, and exits if it ends before.
     pub release: OwnedFd,
-    /// Those of the process itself.
+    /// Descriptors of the process itself.
     pub process: ProcessFds,
 }
 
@@ -222,7 +222,7 @@ impl ExecFds {
 pub struct JobFds {
     /// The worker's end of a [`crate::Leash`].
     pub leash: OwnedFd,
-    /// Those that are handed to the job.
+    /// Descriptors that [`crate::Guests::job`] gets.
     pub guest: Descriptors,
 }
 
@@ -241,18 +241,18 @@ impl JobFds {
     }
 }
 
-/// What runs in the isolated process.
+/// Workload of an isolated process.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub enum Workload {
-    /// Holds a Pod's namespaces: waits for SIGTERM or SIGINT and reaps what is orphaned to it.
+    /// Pause: holds a Pod's namespaces, waits for SIGTERM or SIGINT, and reaps orphans.
     Pause,
     /// The program that `process.args` of the OCI spec names, in a container that the node's OCI runtime makes.
-    // What an older shim has written of a container is read when a newer one deletes it.
+    // A newer shim reads the record of an older one when it deletes the container.
     #[serde(alias = "Linux")]
     Program,
     /// [`crate::Guests::run`] with a value and the descriptors that come with the request.
     Guest {
-        /// What it is handed.
+        /// Argument of [`crate::Guests::run`].
         value: Value,
         /// Whether a first process gets its own page map (proc(5)) as [`crate::PAGE_MAP`], if the kernel has one.
         page_map: bool,
@@ -271,7 +271,7 @@ pub enum Kind {
 }
 
 impl Workload {
-    /// Its kind.
+    /// Kind of this workload.
     pub fn kind(&self) -> Kind {
         match self {
             Workload::Pause => Kind::Pause,
@@ -284,9 +284,9 @@ impl Workload {
 /// The answer to a [`Request`].
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Reply {
-    /// The container, or the further process, waits; the process, in the shim's pid namespace.
+    /// The container, or the exec process, waits to be released.
     Created {
-        /// Process id.
+        /// Process id, in the shim's pid namespace.
         pid: i32,
     },
     /// The container was released.
@@ -295,21 +295,21 @@ pub enum Reply {
     Changed,
     /// The container is gone.
     Destroyed {
-        /// What went wrong on the way without keeping it from going, such as a hook that failed.
+        /// A failure that did not prevent the removal, such as that of a hook.
         warning: Option<String>,
     },
-    /// What the job returned.
+    /// Result of the job.
     Job(Value),
-    /// The job's worker ended and has not answered.
+    /// The job's worker ended without an answer.
     Ended(End),
     /// The request failed.
     Failed(Failure),
 }
 
-/// Why a request failed, for the person who reads `kubectl describe`.
+/// Reason why a request failed, for the person who reads `kubectl describe`.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Failure {
-    /// The reason, one line where it can be.
+    /// The reason, one line if possible.
     pub message: String,
     /// [`Error::may_have_left_processes`].
     pub was_killed: bool,

@@ -1,20 +1,20 @@
-//! Waits for what the kernel or another process does a moment later, and cannot be waited for by a descriptor.
+//! Polling, for events of the kernel or of another process that no descriptor reports.
 
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use crate::Error;
 
-/// How often to look, and how long to wait after each time.
+/// Number of tries, and the pause after each.
 #[derive(Debug, Clone, Copy)]
 pub struct Tries {
-    /// At the most.
+    /// The most tries.
     pub count: u32,
-    /// After each.
+    /// Pause after each try.
     pub pause: Duration,
 }
 
-/// Looks until there is an answer; `None` if there was none at all tries.
+/// Calls `look` until it has an answer; `None` if it had none at any try.
 pub fn until<T>(tries: Tries, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     (0..tries.count).find_map(|_| {
         let answer = look();
@@ -25,10 +25,10 @@ pub fn until<T>(tries: Tries, mut look: impl FnMut() -> Option<T>) -> Option<T> 
     })
 }
 
-/// The same, until there is an answer or an error.
+/// Calls `look` until it has an answer or fails.
 ///
 /// # Errors
-/// Those of `look`.
+/// As of `look`.
 pub fn try_until<T>(
     tries: Tries,
     mut look: impl FnMut() -> Result<Option<T>, Error>,

@@ -5,11 +5,11 @@
 //!                                                               └─ container (orphaned to the shim,
 //!                                                                  which is the child subreaper)
 //! ```
-//! It is forked before the shim has a thread, so that its children may use the whole C library; it builds
-//! its [`Guests`] once (an engine, linkers), which every container then shares copy-on-write. It ends when
-//! the shim does, since its socket is then closed. A container does not depend on it: the request process
-//! that built the container has exited by the time the shim hears of it, and the container is the shim's child.
-//! If it was killed, the shim executes itself to get another one: it has threads by then and must not fork.
+//! The zygote is forked before the shim has a thread, so that its children may use the whole C library. It builds its
+//! [`Guests`] (an engine, linkers) once, and every container shares them copy-on-write. It ends with the shim, because its
+//! socket is then closed. A container does not depend on it: the request process that built the container has exited
+//! by the time the shim has the answer, and the container is then a child of the shim. If the zygote is killed, the shim
+//! executes itself to get another one, because it has threads by then and must not fork.
 
 use std::convert::Infallible;
 use std::env;
@@ -34,7 +34,7 @@ use crate::request::ExecFds;
 use crate::wire::Message;
 use crate::{
     Create, Descriptors, Error, Exec, Failure, Job, JobFds, ProcessFds, Reply, Request,
-    SingleThread, Workload, create, exec, inherit, isolate, limits, program, unwritable, wire,
+    SingleThread, Workload, create, exec, inherit, isolate, limits, program, read_only, wire,
     worker,
 };
 
@@ -43,7 +43,7 @@ use crate::{
 pub struct Zygote {
     link: Mutex<Link>,
     version: Mutex<Option<String>>,
-    /// Argument with which this program runs as a zygote.
+    /// The argument with which this program runs as a zygote.
     action: &'static str,
 }
 
@@ -55,7 +55,7 @@ struct Link {
 }
 
 impl Zygote {
-    /// Forks the zygote, which goes on to use the allocator. `action` is the argument with which this program calls
+    /// Forks the zygote, which then uses the allocator. `action` is the argument with which this program calls
     /// [`run_on_stdin`].
     ///
     /// # Errors
@@ -85,11 +85,11 @@ impl Zygote {
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {
-        // A panic cannot leave it half changed, because it is assigned as a whole.
+        // A panic cannot leave the link half changed, because it is assigned as a whole.
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends descriptors to the zygote, and to a new one if it is gone.
+    /// Sends descriptors to the zygote; if it is gone, to a new one.
     fn send(&self, fds: &[RawFd]) -> Result<(), Error> {
         let link = self.link().clone();
         match wire::send_fds(&link.socket, fds) {
@@ -98,13 +98,13 @@ impl Zygote {
         }
     }
 
-    /// Executes a new zygote in place of the one that is gone, unless another thread already has.
+    /// Executes a new zygote in place of the one that is gone, unless another thread has already done so.
     fn replace(&self, gone: Pid) -> Result<Link, Error> {
         let mut link = self.link();
         if link.pid == gone {
             let (ours, theirs) = socket_pair()?;
-            // This is the read-only file that this process was executed from (`unwritable`). The arguments are the same, so
-            // that `ps` shows which Pod the process belongs to.
+            // This process was executed from this read-only file (`read_only`). The arguments are the same, so that `ps`
+            // shows to which Pod the process belongs.
             let executed = Command::new("/proc/self/exe")
                 .args(env::args_os().skip(1))
                 .arg(self.action)
@@ -116,12 +116,12 @@ impl Zygote {
         Ok(link.clone())
     }
 
-    /// What its [`Guests::version`] is: with another one, a job's result may be another. Blocks until they are made.
+    /// Its [`Guests::version`]: another version may give other results of jobs. Blocks until the guests are made.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the zygote was killed before.
+    /// [`Error::Gone`] if the zygote was killed before that.
     pub fn version(&self) -> Result<String, Error> {
-        // A panic cannot leave it half written.
+        // A panic cannot leave the version half written.
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         if version.is_none() {
             let socket = self.link().socket.clone();
@@ -130,8 +130,8 @@ impl Zygote {
         Ok(version.clone().unwrap_or_default())
     }
 
-    /// Has a container taken away, and returns what went wrong without keeping it from going. Blocks. If the process that
-    /// does it is killed, another one goes on; only where there is none is it done here.
+    /// Destroys a container. Returns a warning for a failure that does not prevent that. Blocks. If the process that does it is
+    /// killed, a second one continues; if that is not possible either, this process does it.
     pub fn destroy(&self, bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         let request = Request::Destroy { bundle: bundle.to_owned(), id: id.to_owned() };
         let first = self.call(&request);
@@ -143,7 +143,7 @@ impl Zygote {
         }
     }
 
-    /// Has a container made, up to where it waits for Start, and returns its first process. Blocks.
+    /// Makes a container that waits for Start, and returns its first process. Blocks.
     ///
     /// # Errors
     /// As [`Zygote::call`].
@@ -151,7 +151,7 @@ impl Zygote {
         self.make(&Request::Create(create), fds.into_descriptors())
     }
 
-    /// Has a further process made in a container whose first process is `first`, and lets its workload run. Blocks.
+    /// Makes an exec process in the container whose first process is `first`, and lets its workload run. Blocks.
     ///
     /// # Errors
     /// As [`Zygote::call`].
@@ -159,7 +159,7 @@ impl Zygote {
         let (release, releasing) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
         let fds = ExecFds { first, release, process };
         let process = self.make(&Request::Exec(Box::new(exec)), fds.into_descriptors())?;
-        // It may have been killed.
+        // This fails if the process was killed.
         let _ = nix::unistd::write(&releasing, &[1]);
         Ok(process)
     }
@@ -171,10 +171,10 @@ impl Zygote {
         }
     }
 
-    /// Has a job done by a worker, and returns what it answers. Blocks.
+    /// Runs a job in a worker, and returns its answer. Blocks.
     ///
     /// # Errors
-    /// As [`Zygote::call`]; [`Error::Worker`] when the worker ended without an answer.
+    /// As [`Zygote::call`]; [`Error::Worker`] if the worker ended without an answer.
     pub fn job(&self, job: Job, fds: JobFds) -> Result<Value, Error> {
         match self.call_with(&Request::Job(job), fds.into_descriptors())? {
             Reply::Job(value) => Ok(value),
@@ -182,11 +182,11 @@ impl Zygote {
         }
     }
 
-    /// Has a request without descriptors carried out and waits for the answer. Blocks.
+    /// Sends a request without descriptors and waits for the answer. Blocks.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the zygote or the request's process was killed; [`Error::Container`] or [`Error::Killed`] with the
-    /// reason when the request failed; [`Error::Late`].
+    /// [`Error::Gone`] if the zygote or the request process was killed; [`Error::Container`] or [`Error::Killed`] with the
+    /// reason if the request failed; [`Error::Late`].
     pub fn call(&self, request: &Request) -> Result<Reply, Error> {
         self.call_with(request, Descriptors::default())
     }
@@ -197,13 +197,13 @@ impl Zygote {
         all.extend(descriptors.numbers());
         self.send(&all)?;
         drop(theirs);
-        // If the request process is gone, reading the reply says so.
+        // If the request process is gone, reading the reply reports it.
         let _ = wire::write(&ours, &Message { request, descriptors: descriptors.names() });
-        // What bounds the request's work bounds it in its process; this is for what hangs there, such as a volume.
+        // The request process bounds its own work. This limit is for steps that hang, such as a volume's.
         let limit = request.time().map(|time| time + limits::CLEANUP_TIME);
         let reply = wire::read_reply(&ours, limit);
         if matches!(request, Request::Job(_)) {
-            // A worker has its memory until it has ended, and its parent holds the connection until then.
+            // A worker keeps its memory until it has ended. Its parent keeps the connection open until then.
             let _ = (&ours).read_to_end(&mut Vec::new());
         }
         match reply {
@@ -220,24 +220,24 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd), Error> {
         .map_err(Error::system("socket pair of the zygote"))
 }
 
-/// Runs as the zygote of the shim at the other end of standard input, which becomes `/dev/null`.
+/// Runs as the zygote of the shim at the other end of stdin. Stdin becomes `/dev/null`.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::System`] when standard input cannot be taken over.
+/// [`Error::Io`] or [`Error::System`] if stdin cannot be taken over.
 pub fn run_on_stdin(guests: impl FnOnce() -> Guests) -> Result<Infallible, Error> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let socket = socket.map_err(Error::io("duplicate stdin"))?;
-    nix::unistd::dup2_stdin(unwritable::null()?).map_err(Error::system("close stdin"))?;
+    nix::unistd::dup2_stdin(read_only::null()?).map_err(Error::system("close stdin"))?;
     run(socket, guests)
 }
 
-/// Makes the guests and serves until the shim is gone.
+/// Makes the guests and serves until the shim has ended.
 fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
-    // The shim's listener among them: it must not outlive the shim in one of its children.
+    // One of them is the shim's listener, which must not stay open in a child after the shim has ended.
     if inherit::close_all_but(&[socket.as_raw_fd()]).is_err() {
         exit(1)
     }
-    // That of the shim is the Pod's bundle, which goes with the pause while other containers may be in the making.
+    // The shim's directory is the Pod's bundle, which is removed with the pause, while other containers may still be made.
     let _ = std::env::set_current_dir("/");
     trace::process("zygote");
     let guests = guests();
@@ -250,7 +250,7 @@ fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     isolate::table::prepare();
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     trace::mark("ready");
-    // Request processes are nobody's to wait for: the kernel reaps them.
+    // The kernel reaps request processes, because no process waits for them.
     // SAFETY: SIG_IGN is no function, and this process has no other handler for SIGCHLD.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
     let zygote = getpid();
@@ -259,22 +259,22 @@ fn serve(socket: OwnedFd, guests: &Guests) -> ! {
         // SAFETY: this process has one thread: it was forked from a process with one, and starts none.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
-                // The shim must notice the zygote's death, whatever this process and those it forks still do.
+                // The shim must notice the death of the zygote while this process and its children still run.
                 drop(socket);
                 trace::process("request");
                 answer(fds, guests, zygote)
             }
-            // The connection is dropped, which the shim reads as "ended before it answered".
+            // This drops the connection, which the shim reports as "ended before it answered".
             Ok(ForkResult::Parent { .. }) | Err(_) => drop(fds),
         }
     }
 }
 
-/// The request process: reads one request, carries it out, answers, exits.
+/// The request process: reads one request, carries it out, answers and exits.
 fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
-    // What it makes is nobody's to use when there is no shim any more, and with it no zygote.
+    // If the zygote has ended, the shim has ended as well, and what this process makes is not needed any more.
     let alone = set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != zygote;
-    // SAFETY: SIG_DFL is no function; this process waits for its children and needs the default.
+    // SAFETY: SIG_DFL is no function. This process waits for its children and needs the default.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     if fds.is_empty() || alone {
         exit(1)

@@ -1,7 +1,7 @@
-//! The shim's guests for its zygote: how a worker compiles, and how an isolated process runs what it made.
+//! Guests: how a worker compiles them, and how an isolated process runs them.
 //!
-//! The messages of both sides are here: [`compile`] is called in the shim; [`guests`] in the zygote. What a
-//! worker may use is in [`crate::worker`].
+//! The messages of both sides are here. [`compile`] is called in the shim, and [`guests`] in the zygote. [`crate::worker`] has the
+//! limits of a worker.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,14 +12,14 @@ use engine::{Given, Layer, Runtime};
 use plan::exit_code::CANNOT_RUN;
 use plan::{Plan, World};
 use sandbox::{
-    Descriptors, Guests, JobFds, PAGE_MAP, SingleThread, Zygote, environment, unwritable,
+    Descriptors, Guests, JobFds, PAGE_MAP, SingleThread, Zygote, environment, read_only,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::built_in::{self, BuiltIn};
 use crate::errors::Error;
-use crate::toolbox::{self, Word};
 use crate::worker::Worker;
 
 /// Name of the descriptors of a job's layers, in the order of the layers' names.
@@ -34,37 +34,37 @@ pub const PROFILES: &str = "profiles";
 /// Name of the file with the certificates that the node trusts.
 pub const ROOTS: &str = "certificates";
 
-/// Job of a worker. The files of the layers come as descriptors.
+/// Job for a worker. The files of the layers come as descriptors.
 #[derive(Serialize, Deserialize)]
 enum Job {
-    /// To be compiled; the file for the code comes as a descriptor, too.
+    /// Compile the layers; the file for the code comes as a descriptor, too.
     Compile {
-        /// What the layers are called in errors.
+        /// Names of the layers, for errors.
         names: Vec<String>,
-        /// In place of the world's own entry.
+        /// Export to be called instead of the world's own entry.
         export: Option<String>,
-        /// Whether it is initialised before.
+        /// Whether the guest is initialised before.
         preinit: bool,
     },
-    /// To be described.
+    /// Describe the layers.
     Describe {
-        /// What the layers are called in errors.
+        /// Names of the layers, for errors.
         names: Vec<String>,
     },
 }
 
-/// In place of the engine's version where there is none, and so nothing to compile with: why is told when that is tried.
+/// Version if there is no engine, and so no compilation. The reason is returned to each attempt to compile.
 const NO_ENGINE: &str = "none";
 
-/// What it found, or why the guest cannot run.
+/// Result of a worker, or the reason why the guest cannot run.
 type Found<T> = Result<T, Refused>;
 
-/// Why the worker cannot do what it is asked.
+/// Reason why a worker refuses a job.
 #[derive(Serialize, Deserialize)]
 enum Refused {
-    /// For what the guest is.
+    /// The guest cannot run.
     Guest(String),
-    /// For want of memory.
+    /// The worker has not enough memory.
     Memory,
 }
 
@@ -83,19 +83,19 @@ impl From<sandbox::Error> for Refused {
     }
 }
 
-/// What an isolated process does in place of a program.
+/// Task of an isolated process that is a guest.
 #[derive(Serialize, Deserialize)]
 pub enum Task {
     /// Runs a guest, with the descriptors [`CODE`], [`PROFILES`], [`ROOTS`] and [`PAGE_MAP`].
     Guest(Box<Plan>),
     /// Runs a built-in command, with its own descriptors.
-    Word(Word),
+    BuiltIn(BuiltIn),
 }
 
-/// Has the layers compiled in a confined worker. Returns the world and the sealed file with the code.
+/// Compiles the layers in a worker. Returns the world and the sealed file with the code.
 ///
 /// # Errors
-/// [`Error::Guest`] with the reason when the image cannot run.
+/// [`Error::Guest`] with the reason if the image cannot run.
 pub fn compile(
     zygote: &Zygote,
     worker: Worker,
@@ -106,19 +106,19 @@ pub fn compile(
 ) -> Result<(World, File), Error> {
     let _span = trace::span("compile");
     let failed = || Error::io("a file for the compiled code");
-    let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
+    let code = read_only::in_memory(c"wasm-code").map_err(failed())?;
     let mut descriptors = of_layers(layers);
     descriptors.add(CODE, code.try_clone().map_err(failed())?);
     let world = ask(zygote, worker, &Job::Compile { names, export, preinit }, descriptors)?;
-    // The worker has it open still.
-    unwritable::seal(&code).map_err(failed())?;
+    // The worker still has it open.
+    read_only::seal(&code).map_err(failed())?;
     Ok((world, code))
 }
 
-/// Has a confined worker say what the layers import and export, a line each.
+/// Describes the imports and exports of the layers, one a line, by a worker.
 ///
 /// # Errors
-/// [`Error::Guest`] with the reason when that cannot be read.
+/// [`Error::Guest`] with the reason if the layers cannot be read.
 pub fn describe(
     zygote: &Zygote,
     worker: Worker,
@@ -157,7 +157,7 @@ fn ask<T: DeserializeOwned>(
         })
 }
 
-/// Made in the zygote: the engine and its linkers, built once for the Pod.
+/// Makes the engine and its linkers, once for the Pod. To be called in the zygote.
 pub fn guests() -> Guests {
     let _span = trace::span("engine and linkers");
     let runtime = Rc::new(Runtime::new());
@@ -233,7 +233,7 @@ fn run(
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
     let failure = match (ready, task) {
-        (_, Ok(Task::Word(word))) => return toolbox::run(&word, files),
+        (_, Ok(Task::BuiltIn(command))) => return built_in::run(&command, files),
         (Ok(runtime), Ok(Task::Guest(plan))) => match given(files) {
             Ok(given) => {
                 drop(reading);
@@ -249,7 +249,7 @@ fn run(
     CANNOT_RUN
 }
 
-/// Gives back what a server needs no more when it waits: called on its first thread, also of the stack.
+/// Releases memory that a server does not need while it waits. Also releases stack, if it is called on the first thread.
 fn release_memory() {
     sandbox::heap::trim();
     sandbox::stack::trim();
@@ -265,7 +265,7 @@ fn given(mut files: Descriptors) -> Result<Given, sandbox::Error> {
     files.finish().map(|()| given)
 }
 
-/// Messages of this module encode: they hold texts and enums alone.
+/// Encodes a message of this module. That cannot fail, because the messages only have texts and enums.
 pub fn encode<T: Serialize>(message: &T) -> Value {
     serde_json::to_value(message).unwrap_or(Value::Null)
 }

@@ -1,4 +1,7 @@
-//! The stdio of a process from before it is made until it has ended: fifos, or a terminal.
+//! Stdio of a process, from before it is made until it has ended: fifos, or a terminal.
+//!
+//! `streams` opens what containerd passed for stdin, stdout and stderr; `terminal` copies between those and a terminal;
+//! `relay` copies the output of an exec process; `logger` runs a program of the node that reads the output.
 
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
@@ -21,12 +24,12 @@ pub use streams::{Owner, Paths};
 use streams::{ShimFifos, Streams};
 use terminal::{Fifos, Terminal};
 
-/// What the shim holds of a process's stdio while it lives.
+/// The shim's ends of a process's stdio, while the process lives.
 #[derive(Debug)]
 pub enum ShimEnds {
-    /// The ends of its fifos.
+    /// Ends of its fifos.
     Fifos(ShimFifos),
-    /// Its terminal.
+    /// Terminal that the shim copies.
     Terminal(Terminal),
 }
 
@@ -37,7 +40,7 @@ impl Default for ShimEnds {
 }
 
 impl ShimEnds {
-    /// The client has closed its end (CloseIO).
+    /// Closes stdin, because the client has closed its end (CloseIO).
     pub fn close_stdin(&mut self) {
         match self {
             ShimEnds::Fifos(fifos) => fifos.close_stdin(),
@@ -61,7 +64,7 @@ impl ShimEnds {
         }
     }
 
-    /// Resizes the terminal; where there is none, nothing is resized, as runc's shim has it.
+    /// Resizes the terminal. Does nothing if there is none, as runc's shim.
     pub fn resize(&self, size: Size) -> Result<(), Error> {
         match self {
             ShimEnds::Fifos(_) => Ok(()),
@@ -70,17 +73,17 @@ impl ShimEnds {
     }
 }
 
-/// Stdio for a process that is about to be made.
+/// Stdio of a process that is about to be made.
 pub struct Stdio {
     process: [Option<OwnedFd>; 3],
-    /// In place of the three: the socket on which a terminal of the container's own comes back.
+    /// Socket on which a terminal of the container's own comes back. The process has no fifos then.
     console: Option<OwnedFd>,
     shim: PreparedEnds,
 }
 
 impl Stdio {
-    /// For a program of the image (`is_program`), which has a devpts, or for a guest, which has none; of that user
-    /// and group. Blocks while a logger gets ready.
+    /// Opens the stdio of a program of the image (`is_program`), whose container has a devpts, or of a guest, whose container has
+    /// none. `user` becomes its owner. Blocks until a logger is ready.
     pub fn open(
         paths: &Paths,
         context: LogContext<'_>,
@@ -108,25 +111,25 @@ impl Stdio {
         Ok(Stdio { process, console: None, shim: PreparedEnds::Terminal(master, fifos) })
     }
 
-    /// Splits it: what goes to the process, with a guest's descriptors, and what stays.
+    /// Splits it into the process's descriptors, with those of a guest, and the shim's ends.
     pub fn split(self, guest: Descriptors) -> (ProcessFds, PreparedEnds) {
         let Stdio { process: stdio, console, shim } = self;
         (ProcessFds { stdio, console, guest }, shim)
     }
 }
 
-/// The shim's side of the stdio of a process that is being made.
+/// The shim's ends of the stdio of a process that is being made.
 pub enum PreparedEnds {
-    /// The ends of its fifos.
+    /// Ends of its fifos.
     Fifos(ShimFifos),
-    /// Its terminal, made by the shim.
+    /// Terminal that the shim has made.
     Terminal(OwnedFd, Fifos),
-    /// Where a terminal of the container's own comes from.
+    /// Socket on which a terminal of the container's own comes.
     Console(UnixStream, Fifos),
 }
 
 impl PreparedEnds {
-    /// The process was made.
+    /// Connects the ends, when the process was made.
     pub fn connect(self) -> Result<ShimEnds, Error> {
         let (master, fifos) = match self {
             PreparedEnds::Fifos(fifos) => return Ok(ShimEnds::Fifos(fifos)),

@@ -1,4 +1,4 @@
-//! A shim by itself whose compile worker, or the zygote above it, is killed at work, or takes long.
+//! Compilations whose worker or zygote is killed, or whose caller is gone.
 
 use std::fs;
 use std::path::Path;
@@ -27,13 +27,13 @@ fn large_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
     guest(bundle, 0, 1000)
 }
 
-/// The same of one that takes seconds, on whatever machine.
+/// A Create of a guest that takes seconds to compile on any machine.
 fn slow_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
     let processors = thread::available_parallelism()?.get().clamp(2, 4);
     guest(bundle, 0, 5000 * processors)
 }
 
-/// Writes a guest of so many functions into the folder. Each `number` is another guest.
+/// Writes a guest of so many functions into the directory. Each `number` is another guest.
 fn write_guest(folder: &Path, number: u32, functions: usize) -> Result<()> {
     let function =
         format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));
@@ -55,8 +55,8 @@ pub fn guest(bundle: &Bundle, number: u32, functions: usize) -> Result<CreateTas
     Ok(request)
 }
 
-/// Calls Create, kills the process of that name below the shim while the worker compiles, and returns what Create
-/// answers. By then there is no worker.
+/// Calls Create, kills the process of that name below the shim while the worker compiles, and returns the answer of Create after
+/// the worker has ended.
 fn kill_while_it_compiles(
     shim: &Shim,
     bundle: &Bundle,
@@ -110,13 +110,13 @@ fn a_compile_worker_does_not_outlive_the_zygote() -> Result<()> {
     let request = large_guest(&bundle)?;
     let shim = bundle.start()?;
     let refusal = kill_while_it_compiles(&shim, &bundle, &request, "wasmtime-zygote")?;
-    // Had it compiled to its end, the zygote would be missed only afterwards.
+    // If it had compiled to its end, the shim would have noticed the death of the zygote only afterwards.
     assert!(refusal.message.contains("ended before it answered"), "{refusal:?}");
     ends(&shim, &bundle)?;
     bundle.close()
 }
 
-/// The worker below that shim, once it is confined.
+/// The worker below that shim; `None` before it is confined.
 fn worker_of(shim: &Process) -> Option<Process> {
     let mut family = family(shim).into_iter();
     family.find(|process| process.name == "wasm-compile" && process.niceness() == Some(10))
@@ -128,13 +128,13 @@ fn until_at_work(id: &str) -> Result<Process> {
     wait::until(SOON, "a compile worker", worker)
 }
 
-/// Waits for the end of a worker that would need far longer by itself.
+/// Waits for the end of a worker that would take far longer to compile.
 fn until_ended(worker: &Process) -> Result<()> {
     let ended = || Ok(Process::at(worker.pid).is_none().then_some(()));
     wait::until(Duration::from_secs(7), "the compile worker to end", ended)
 }
 
-/// So many functions take far longer to compile than any of these tests waits for.
+/// Number of functions that take far longer to compile than any of these tests waits.
 const ENDLESS: usize = 30_000;
 
 fn endless_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {

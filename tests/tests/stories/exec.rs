@@ -1,4 +1,4 @@
-//! Processes that are executed in a running container: by hand, by probes and by hooks.
+//! Exec processes: by hand, by probes and by hooks.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::shim::{ends, granted};
 mod guests;
 mod streams;
 
-/// A Linux container that goes on until it is stopped.
+/// Script of a Linux container that runs until it is stopped.
 const FOREVER: &str = "trap 'exit 0' TERM; echo ready; while :; do sleep 0.1; done";
 
 #[test]

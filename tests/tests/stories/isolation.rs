@@ -1,7 +1,7 @@
-//! What a guest's process may do and see, fact by fact, beside what was recorded.
+//! Isolation of a guest's process, compared fact by fact with a record.
 //!
 //! `isolation.txt` has the facts of each container below. With `WASMTIME_SHIM_TEST_RECORD` in the environment it is written
-//! anew: whoever does that reads what has changed.
+//! anew, so that the changes can be reviewed.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -23,7 +23,7 @@ mod failures;
 mod hooks;
 mod mounts;
 
-/// Tells the story to write the file.
+/// Variable with which the story writes the file.
 const RECORD: &str = "WASMTIME_SHIM_TEST_RECORD";
 
 const SIGKILL: u32 = 9;
@@ -32,7 +32,7 @@ fn recorded() -> PathBuf {
     tests::containerd::repository().join("tests/tests/stories/isolation.txt")
 }
 
-/// A server, which stays until it is killed, in namespaces of its own.
+/// A server in namespaces of its own, which runs until it is killed.
 fn server() -> Result<Bundle> {
     let bundle = Bundle::guest("hello-http")?;
     bundle.edit_config(|config| {
@@ -42,7 +42,7 @@ fn server() -> Result<Bundle> {
     Ok(bundle)
 }
 
-/// What of a status (proc(5)) bounds a process.
+/// Fields of a status (proc(5)) that restrict a process.
 const STATUS: [&str; 12] = [
     "Umask",
     "Uid",
@@ -58,7 +58,7 @@ const STATUS: [&str; 12] = [
     "Threads",
 ];
 
-/// The soft and the hard limit of open files in a spec; where there is none, it is the shim's.
+/// Soft and hard limit of open files in a spec. If the spec has none, the process has the shim's.
 const OPEN_FILES: [u32; 2] = [512, 1024];
 
 fn facts(pid: u32, bundle: &Bundle, joined: Option<u32>) -> Result<String> {
@@ -74,7 +74,7 @@ fn facts(pid: u32, bundle: &Bundle, joined: Option<u32>) -> Result<String> {
     for kind in ["cgroup", "ipc", "mnt", "net", "pid", "user", "uts"] {
         writeln!(facts, "namespace {kind}: {}", whose(pid, kind, joined)?)?;
     }
-    // In no order: those of a user namespace come in the order in which they are opened.
+    // They are sorted, because their order differs in a user namespace.
     let mounts: BTreeSet<String> = of("mountinfo")?.lines().map(mount).collect();
     for mount in mounts {
         writeln!(facts, "mount {mount}")?;
@@ -82,7 +82,7 @@ fn facts(pid: u32, bundle: &Bundle, joined: Option<u32>) -> Result<String> {
     let limit = of("limits")?.lines().find(|line| line.starts_with("Max open files")).map(words);
     let limit = limit.filter(|line| line.contains(&format!(" {} ", OPEN_FILES[0])));
     writeln!(facts, "limit {}", limit.as_deref().unwrap_or("none of its own"))?;
-    // Without one in the spec it is the shim's, which is near the test's.
+    // If the spec has none, the process has the shim's, which is near the test's.
     if let Some(score) = of("oom_score_adj")?.trim().parse::<i32>().ok().filter(|it| *it > 100) {
         writeln!(facts, "oom_score_adj: {score}")?;
     }
@@ -111,15 +111,14 @@ fn whose(pid: u32, kind: &str, joined: Option<u32>) -> Result<&'static str> {
     })
 }
 
-/// Where it is, what of its options keeps a process from something, whether it is told of others' mounts, and of what kind
-/// it is, where that does not depend on the machine.
+/// Mount point, restricting options and propagation of a mount, and its type if that does not depend on the machine.
 fn mount(line: &str) -> String {
     let (own, of_file_system) = line.split_once(" - ").unwrap_or_default();
     let fields: Vec<&str> = own.split(' ').collect();
     let kept = ["ro", "rw", "nosuid", "nodev", "noexec"];
     let mut options: Vec<&str> = fields[5].split(',').filter(|it| kept.contains(it)).collect();
     if fields[4].starts_with("/dev/") {
-        // A device of the node's, mounted as the node's `/dev` is.
+        // This is a device of the node, with the options of the node's `/dev`.
         options.retain(|it| !["nosuid", "noexec"].contains(it));
     }
     let tags = fields[6..].iter().filter_map(|tag| tag.split(':').next());
@@ -139,7 +138,7 @@ fn devices(directory: &Path) -> Result<BTreeSet<String>> {
     Ok(nodes.collect())
 }
 
-/// What a process that runs has open, by kind: which descriptors there are of each is the engine's business.
+/// Kinds of descriptors that a running process has open. Their number depends on the engine.
 fn descriptors(pid: u32) -> Result<String> {
     let entries = fs::read_dir(format!("/proc/{pid}/fd"))?.flatten();
     let kinds = entries.filter_map(|entry| fs::read_link(entry.path()).ok()).map(|target| {
@@ -153,7 +152,7 @@ fn descriptors(pid: u32) -> Result<String> {
     Ok(kinds.map(|kind| format!("open {kind}\n")).collect::<BTreeSet<_>>().into_iter().collect())
 }
 
-/// Creates and starts the bundle's container, and takes its facts down.
+/// Creates and starts the bundle's container, and returns its facts.
 fn take_down(bundle: Bundle, joined: Option<u32>) -> Result<String> {
     let shim = bundle.start()?;
     let pid = granted(shim.create(&bundle.create_request()))?;
@@ -164,7 +163,7 @@ fn take_down(bundle: Bundle, joined: Option<u32>) -> Result<String> {
     Ok(facts)
 }
 
-/// Kills a container and takes it away, and sees its shim end.
+/// Kills a container, deletes it, and waits until its shim has ended.
 pub fn end(shim: &Shim, bundle: &Bundle) -> Result<()> {
     granted(shim.kill_all(&bundle.id, SIGKILL))?;
     granted(shim.wait(&bundle.id))?;
@@ -172,7 +171,7 @@ pub fn end(shim: &Shim, bundle: &Bundle) -> Result<()> {
     ends(shim, bundle)
 }
 
-/// The containers, each with what its spec has beside what all have.
+/// Containers, each with particular fields in its spec.
 fn containers() -> Result<Vec<(&'static str, Bundle, Option<Joined>)>> {
     let plain = server()?;
     let user = server()?;
@@ -248,7 +247,7 @@ fn map_ids(config: &mut Value) {
         kinds.iter().map(|kind| json!({ "type": kind })).collect::<Value>();
 }
 
-/// As a snapshotter does for a container in a user namespace.
+/// Changes the owner of the root, as a snapshotter does for a container in a user namespace.
 fn give_root_to(bundle: &Bundle, id: u32) -> Result<()> {
     Ok(chown(bundle.folder.join("image"), Some(id), Some(id))?)
 }
@@ -306,7 +305,7 @@ fn a_guest_that_runs_has_nothing_open_but_what_it_needs() -> Result<()> {
     let shim = bundle.start()?;
     let pid = granted(shim.create(&bundle.create_request()))?;
     granted(shim.start(&bundle.id))?;
-    // It has an event loop, which it begins with once it was released.
+    // It makes an event loop when it was released.
     let serves = || Ok(descriptors(pid)?.contains("eventpoll").then_some(()));
     wait::until(SOON, "the server to begin", serves)?;
     let open = descriptors(pid)?;
@@ -320,7 +319,7 @@ fn a_guest_that_runs_has_nothing_open_but_what_it_needs() -> Result<()> {
             "open /",
         ];
         assert!(kinds.iter().any(|kind| line.starts_with(kind)), "{line}");
-        // Of the node's files none can be written, and no directory is open but the container's root.
+        // No file of the node can be written, and the only open directory is the container's root.
         let is_file = line.starts_with("open /") && line != "open /" && line != "open /dev/null";
         assert!(!is_file || line.contains("pagemap") || line.contains("cache"), "{line}");
     }
@@ -356,7 +355,7 @@ fn a_user_namespace_has_as_many_ranges_as_the_spec_and_volumes_their_own_ids() -
     let line = |name: &str| words(status.lines().find(|it| it.starts_with(name)).unwrap_or(""));
     assert_eq!(line("Uid:"), "Uid: 300000 300000 300000 300000");
     assert_eq!(line("Groups:"), "Groups: 200005");
-    // Root's file is the container's root's.
+    // A file of root belongs to the container's root.
     let owner = fs::metadata(format!("/proc/{pid}/root/data/file"))?.uid();
     assert_eq!(owner, 200_000);
     let devices = devices(Path::new(&format!("/proc/{pid}/root/dev")))?;

@@ -19,8 +19,8 @@ mod volumes;
 
 const SIGTERM: u32 = 15;
 
-/// What a program finds of its isolation, without numbers that differ from one container to the next: its variables, rights
-/// and limits, its network's loopback, devices and mounts, and what it may do with them.
+/// Script that prints the isolation of a program, without numbers that differ between containers: its variables, rights and
+/// limits, its network's loopback, devices and mounts, and what it may do with them.
 const LOOK: &str = "
     echo home=$HOME path=$PATH; umask; id; cat /sys/class/net/lo/flags;
 
@@ -35,7 +35,7 @@ const LOOK: &str = "
     mount -t tmpfs none /tmp; hostname other; echo 1 > /proc/sys/kernel/panic; cat /proc/kcore | head -c 1;
     for each in /proc/self/ns/*; do readlink $each | cut -d: -f1; done";
 
-/// What a script prints under a handler, with its errors.
+/// Output of a script under a handler, with its errors.
 fn printed(node: &Node, handler: &str, flags: &[&str], script: &str) -> Result<String> {
     let run = Run::new(&node.ctr_image("linux")?).handler(handler).flags(flags);
     let script = format!("exec 2>&1; {script}");
@@ -105,7 +105,7 @@ fn start_answers_when_a_program_is_executed_and_it_ends_by_the_first_signal() ->
         granted(shim.start(&bundle.id))?;
         let name = fs::read_to_string(format!("/proc/{pid}/comm"))?;
         assert_eq!(name, "sh\n", "the program is not executed yet");
-        // The kernel keeps no signal for the first process of a namespace before that has a handler.
+        // The kernel drops signals to the first process of a namespace before it has a handler.
         wait::until(SOON, "the shell's trap", || {
             let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
             let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));
@@ -122,7 +122,7 @@ fn start_answers_when_a_program_is_executed_and_it_ends_by_the_first_signal() ->
     Ok(())
 }
 
-/// Where runc keeps the state of a bundle's container.
+/// Directory in which runc keeps the state of a bundle's container.
 pub fn state(bundle: &Bundle) -> PathBuf {
     Path::new("/run/containerd/runc/tests").join(&bundle.id)
 }

@@ -1,20 +1,15 @@
-//! Whoever is killed, and in whichever order: the others go on, and nothing outlives its Pod.
+//! Survival: whichever process is killed, and in any order, the others keep running, and nothing outlives its Pod.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
 use tests::processes::{self, Process};
-use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, RunningContainer, RunningPod, on_each_containerd};
 
-use crate::shim::{ends, granted};
-
 mod cgroups;
 mod steps;
-
-const SIGKILL: u32 = 9;
 
 /// A Pod with a server that has answered once.
 fn serving(node: &Node) -> Result<(RunningPod<'_>, RunningContainer<'_>)> {
@@ -24,7 +19,7 @@ fn serving(node: &Node) -> Result<(RunningPod<'_>, RunningContainer<'_>)> {
     Ok((pod, server))
 }
 
-/// The child of the shim from which its containers are forked.
+/// Zygote of a shim.
 pub fn zygote(shim: &Process) -> Result<Process> {
     let family = processes::family(shim);
     let zygote = family.iter().find(|process| process.name == "wasmtime-zygote");
@@ -166,12 +161,4 @@ fn the_end_of_a_guest_is_noticed_after_a_restart_of_containerd() -> Result<()> {
         assert_eq!(server.wait()?.code, 137);
         Ok(())
     })
-}
-
-/// Kills all processes of a bundle's container and deletes it, and the shim ends.
-fn end(shim: &Shim, bundle: &Bundle) -> Result<()> {
-    granted(shim.kill_all(&bundle.id, SIGKILL))?;
-    granted(shim.wait(&bundle.id))?;
-    granted(shim.delete(&bundle.id))?;
-    ends(shim, bundle)
 }

@@ -1,4 +1,4 @@
-//! Limits that v1 and v2 share: how one is written, and what its numbers mean.
+//! Limits that v1 and v2 have in common: how they are written, and what their numbers mean.
 
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -8,7 +8,7 @@ use oci_spec::runtime::{LinuxHugepageLimit, LinuxPids, LinuxResources};
 use super::Cgroup;
 use crate::Error;
 
-/// No limit, in numbers of the OCI spec.
+/// Value of the OCI spec for no limit.
 pub const UNLIMITED: i64 = -1;
 
 impl Cgroup {
@@ -39,21 +39,22 @@ impl Cgroup {
     }
 }
 
-/// The error of a limit that cannot be set.
+/// Error of a limit that cannot be set.
 pub fn limit(what: &str, value: impl Display, reason: impl Into<String>) -> Error {
     Error::Limit { what: what.to_owned(), value: value.to_string(), reason: reason.into() }
 }
 
-/// A number that is given: 0 is not, as in runc.
+/// The number, if it is given: 0 means that it is not, as in runc.
 pub fn given<N: PartialEq + From<u8>>(number: Option<N>) -> Option<N> {
     number.filter(|number| *number != N::from(0))
 }
 
-/// A limit as v2 has it, and v1 for processes.
+/// Text of a limit of v2, or of v1's limit of processes.
 pub fn or_max(limit: i64) -> String {
     if limit < 0 { "max".to_owned() } else { limit.to_string() }
 }
 
+/// Sets the limit of processes.
 pub fn pids(cgroup: &Cgroup, pids: Option<&LinuxPids>) -> Result<(), Error> {
     match given(pids.map(LinuxPids::limit)) {
         Some(limit) => cgroup.set("pids", "pids.max", or_max(limit)),
@@ -61,7 +62,7 @@ pub fn pids(cgroup: &Cgroup, pids: Option<&LinuxPids>) -> Result<(), Error> {
     }
 }
 
-/// `file` is the last part of the name: `hugetlb.2MB.<file>`.
+/// Sets limits of huge pages. `file` is the last part of the name: `hugetlb.2MB.<file>`.
 pub fn huge_pages(
     cgroup: &Cgroup,
     limits: Option<&[LinuxHugepageLimit]>,
@@ -70,7 +71,7 @@ pub fn huge_pages(
     limits.unwrap_or_default().iter().try_for_each(|limit| {
         let name = format!("hugetlb.{}.{file}", limit.page_size());
         cgroup.set("hugetlb", &name, limit.limit())?;
-        // What is reserved, in kernels that count it (5.7).
+        // The limit of reservations, in kernels that have it (5.7).
         let reserved = format!("hugetlb.{}.rsvd.{file}", limit.page_size());
         match cgroup.has("hugetlb", &reserved) {
             true => cgroup.set("hugetlb", &reserved, limit.limit()),

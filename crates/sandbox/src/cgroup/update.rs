@@ -1,8 +1,8 @@
-//! Other limits for a container that runs: the resources of the OCI spec, written to the cgroup's files.
+//! Update of the limits of a running container: the resources of the OCI spec, written to the cgroup's files.
 //!
-//! What is not given stays as it is, as `runc update` has it. Memory comes first: it is what a kernel refuses, and
-//! then nothing was changed. systemd's scopes are written to as well, and systemd is told: when it reloads, it would set again
-//! what it knows.
+//! Limits that are not given stay as they are, as with `runc update`. Memory comes first, because it is the limit that a kernel
+//! refuses, and then nothing has changed. For a scope systemd gets the limits as well, because it would set its old ones again
+//! when it reloads.
 
 use oci_spec::runtime::LinuxResources;
 
@@ -11,18 +11,18 @@ use crate::Error;
 
 impl Cgroup {
     /// Sets the limits that are given (OCI runtime spec, "Control groups"). For a scope of systemd ([`Cgroup::by_systemd`]) it
-    /// forks, and is for processes with one thread.
+    /// forks, so that the process must have one thread.
     ///
     /// # Errors
-    /// [`Error::Limit`] when the kernel does not take one, or has no such limit.
+    /// [`Error::Limit`] if the kernel refuses a limit, or does not have it.
     pub fn update(&self, resources: &LinuxResources) -> Result<(), Error> {
         self.set_limits(resources)?;
         if self.by_systemd() { self.limit_scope(resources) } else { Ok(()) }
     }
 
-    /// The same, in its files alone.
+    /// Sets the limits in the cgroup's files only.
     pub(super) fn set_limits(&self, resources: &LinuxResources) -> Result<(), Error> {
-        match self.is_unified() {
+        match self.is_v2() {
             true => v2::update(self, resources),
             false => v1::update(self, resources),
         }

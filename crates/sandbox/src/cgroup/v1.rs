@@ -1,4 +1,4 @@
-//! The limits of v1 (kernel, cgroup-v1/memory.rst and scheduler/sched-bwc.rst), in the order in which it takes them.
+//! Limits of v1 (kernel, cgroup-v1/memory.rst and scheduler/sched-bwc.rst), in the order in which the kernel accepts them.
 
 use std::io::ErrorKind;
 
@@ -9,7 +9,7 @@ use super::limits::{UNLIMITED, cpuset, given, huge_pages, limit, pids};
 use crate::Error;
 
 pub const LIMIT: &str = "memory.limit_in_bytes";
-/// Memory and swap together: never below the limit of memory alone.
+/// Limit of memory and swap together, which is never below the limit of memory.
 const WITH_SWAP: &str = "memory.memsw.limit_in_bytes";
 const RESERVATION: &str = "memory.soft_limit_in_bytes";
 const USAGE: &str = "memory.usage_in_bytes";
@@ -34,7 +34,7 @@ fn memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), Error> {
     let wanted = given(memory.limit());
     let with_swap = with_swap(cgroup, wanted, given(memory.swap()))?;
     let raised = |to: i64| to == UNLIMITED || cgroup.number("memory", LIMIT) < to as u64;
-    // The kernel refuses what would leave the sum below the part, for a moment as well.
+    // The kernel refuses a limit of memory above the limit of both, even for a moment.
     let sum_first = wanted.is_some() && with_swap.is_some_and(raised);
     let sum = || with_swap.map_or(Ok(()), |it| set_memory(cgroup, WITH_SWAP, it));
     if sum_first {
@@ -52,8 +52,8 @@ fn memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), Error> {
     Ok(())
 }
 
-/// The limit of memory and swap together. Without a limit of memory there is none of the sum either, unless it is
-/// given; where the kernel does not count swap, there is none to be kept from.
+/// Limit of memory and swap together. If memory becomes unlimited, so do both, unless a limit is given. If the kernel does not
+/// count swap, there is no such limit.
 fn with_swap(
     cgroup: &Cgroup,
     wanted: Option<i64>,
@@ -89,7 +89,7 @@ fn set_memory(cgroup: &Cgroup, file: &str, bytes: i64) -> Result<(), Error> {
 fn cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
     given(cpu.shares()).map_or(Ok(()), |shares| cgroup.set("cpu", SHARES, shares))?;
     let (quota, period) = (given(cpu.quota()), given(cpu.period()));
-    // A shorter period may make the old quota too large for the cgroups above: then the quota goes first.
+    // A shorter period may make the old quota too large for the cgroups above. In that case the quota must come first.
     let early = period.is_some_and(|period| cgroup.set("cpu", PERIOD, period).is_ok());
     quota.map_or(Ok(()), |quota| cgroup.set("cpu", QUOTA, quota))?;
     if let Some(period) = period.filter(|_| !early) {
@@ -112,7 +112,7 @@ mod tests {
     use super::*;
 
     fn host() -> (tempfile::TempDir, Cgroup) {
-        let host = tempfile::tempdir().expect("temporary folder");
+        let host = tempfile::tempdir().expect("temporary directory");
         let files = [
             ("memory", LIMIT, "1000"),
             ("memory", WITH_SWAP, "1000"),
@@ -125,9 +125,9 @@ mod tests {
             ("hugetlb", "hugetlb.2MB.limit_in_bytes", "0"),
         ];
         for (controller, file, text) in files {
-            let folder = host.path().join(controller).join("pods/c1");
-            fs::create_dir_all(&folder).expect("a cgroup");
-            fs::write(folder.join(file), text).expect("a file of it");
+            let directory = host.path().join(controller).join("pods/c1");
+            fs::create_dir_all(&directory).expect("a cgroup");
+            fs::write(directory.join(file), text).expect("a file of it");
         }
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(Path::new("/pods/c1")), "c1", false);
         (host, cgroup.expect("a cgroup"))
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_kernel_has_not_is_named() {
+    fn a_limit_that_the_kernel_does_not_have_is_named() {
         let (_host, cgroup) = host();
         let resources = json!({ "hugepageLimits": [{ "pageSize": "1GB", "limit": 1 }] });
         let error = set(&cgroup, resources).expect_err("no such pages").to_string();

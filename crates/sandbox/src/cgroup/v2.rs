@@ -1,5 +1,4 @@
-//! The limits of v2 (kernel, cgroup-v2.rst), converted from those of v1 in which the OCI spec has them, as runc
-//! does.
+//! Limits of v2 (kernel, cgroup-v2.rst). The OCI spec has those of v1, which are converted as runc does.
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 
@@ -13,7 +12,7 @@ const USAGE: &str = "memory.current";
 const WEIGHT: &str = "cpu.weight";
 const BANDWIDTH: &str = "cpu.max";
 
-/// Of `cpu.shares`, and of `cpu.weight`.
+/// Ranges of `cpu.shares` and `cpu.weight`.
 const SHARES: std::ops::RangeInclusive<u64> = 2..=262_144;
 const WEIGHTS: std::ops::RangeInclusive<u64> = 1..=10_000;
 
@@ -32,7 +31,7 @@ fn memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), Error> {
         wanted.map_or(Ok(()), |wanted| above_usage(cgroup, wanted))?;
     }
     if let Some(swap) = swap_alone(wanted, given(memory.swap()))? {
-        // Without swap there is none to be kept from.
+        // A kernel without swap needs no limit of none.
         let nothing_to_do = swap <= 0 && !cgroup.has("memory", SWAP);
         if !nothing_to_do {
             cgroup.set("memory", SWAP, or_max(swap))?;
@@ -43,7 +42,7 @@ fn memory(cgroup: &Cgroup, memory: &LinuxMemory) -> Result<(), Error> {
     reservation.map_or(Ok(()), |bytes| cgroup.set("memory", "memory.low", or_max(bytes)))
 }
 
-/// Here the kernel does not refuse a limit that is too low: it kills until it is kept.
+/// Refuses a limit below the usage. The kernel would not refuse it, but kill processes until the limit is kept.
 fn above_usage(cgroup: &Cgroup, wanted: i64) -> Result<(), Error> {
     let usage = cgroup.number("memory", USAGE);
     if u64::try_from(wanted).is_ok_and(|wanted| wanted < usage) {
@@ -52,7 +51,7 @@ fn above_usage(cgroup: &Cgroup, wanted: i64) -> Result<(), Error> {
     Ok(())
 }
 
-/// The limit of swap alone, from that of memory and swap together.
+/// Limit of swap, from the limit of memory and swap together.
 pub(super) fn swap_alone(memory: Option<i64>, together: Option<i64>) -> Result<Option<i64>, Error> {
     match (memory, together) {
         (Some(UNLIMITED), None) | (_, Some(UNLIMITED)) => Ok(Some(UNLIMITED)),
@@ -72,7 +71,7 @@ fn cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
     let present = || cgroup.read("cpu", BANDWIDTH).unwrap_or_default();
     let bandwidth = match (given(cpu.quota()), given(cpu.period())) {
         (None, None) => None,
-        // Without a period the kernel keeps the one there is.
+        // If no period is given, the kernel keeps the present one.
         (Some(quota), None) => Some(or_max(quota)),
         (Some(quota), Some(period)) => Some(format!("{} {period}", or_max(quota))),
         (None, Some(period)) => {
@@ -84,7 +83,8 @@ fn cpu(cgroup: &Cgroup, cpu: &LinuxCpu) -> Result<(), Error> {
     cpu.idle().map_or(Ok(()), |idle| cgroup.set("cpu", "cpu.idle", idle))
 }
 
-/// The quadratic fit through both ranges' ends and defaults that runc has since 1.3.2: 2 to 1, 1024 to 100, 262144 to 10000.
+/// Converts shares to a weight by runc's quadratic fit (since 1.3.2) through the ends and defaults of both ranges: 2 to 1, 1024
+/// to 100, 262144 to 10000.
 pub(super) fn weight(shares: u64) -> u64 {
     if shares <= *SHARES.start() {
         return *WEIGHTS.start();
@@ -94,7 +94,7 @@ pub(super) fn weight(shares: u64) -> u64 {
     (10_f64.powf(exponent).ceil() as u64).clamp(*WEIGHTS.start(), *WEIGHTS.end())
 }
 
-/// Files of v2 by name (OCI runtime spec, "Unified"), as kubelet writes `memory.high`.
+/// Sets files of v2 that the spec names (OCI runtime spec, "Unified"), such as kubelet's `memory.high`.
 fn as_they_are(cgroup: &Cgroup, resources: &LinuxResources) -> Result<(), Error> {
     let mut files: Vec<_> = resources.unified().iter().flatten().collect();
     files.sort();
@@ -116,9 +116,9 @@ mod tests {
     use super::*;
 
     fn host() -> (tempfile::TempDir, Cgroup) {
-        let host = tempfile::tempdir().expect("temporary folder");
-        let folder = host.path().join("pods/c1");
-        fs::create_dir_all(&folder).expect("a cgroup");
+        let host = tempfile::tempdir().expect("temporary directory");
+        let directory = host.path().join("pods/c1");
+        fs::create_dir_all(&directory).expect("a cgroup");
         fs::write(host.path().join("cgroup.controllers"), "cpu memory pids").expect("v2");
         let files = [
             (LIMIT, "max"),
@@ -132,7 +132,7 @@ mod tests {
             ("pids.max", "max"),
         ];
         for (file, text) in files {
-            fs::write(folder.join(file), text).expect("a file of it");
+            fs::write(directory.join(file), text).expect("a file of it");
         }
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(Path::new("/pods/c1")), "c1", false);
         (host, cgroup.expect("a cgroup"))

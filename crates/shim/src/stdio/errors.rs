@@ -2,33 +2,33 @@
 
 use std::path::{Path, PathBuf};
 
-/// Stdio that cannot be opened.
+/// Error of stdio that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// A fifo or file.
+    /// A fifo or file cannot be opened.
     #[error("open {what} at {path}: {source}", path = .path.display())]
     Open {
         /// `stdin`, `stdout` or `stderr`.
         what: &'static str,
-        /// As containerd gave it.
+        /// Path, from containerd.
         path: PathBuf,
         /// The kernel's answer.
         #[source]
         source: std::io::Error,
     },
-    /// A logging URI of another kind.
+    /// A logging URI is of another kind.
     #[error(
         "{what} is {uri:?}; allowed are a fifo's path, file:///path, and of stdout binary:///path?key=value"
     )]
     Scheme {
         /// `stdin`, `stdout` or `stderr`.
         what: &'static str,
-        /// As containerd gave it.
+        /// URI, from containerd.
         uri: String,
     },
 }
 
-/// For `map_err`.
+/// Error of opening `path`, for `map_err`.
 pub fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
     let path = path.to_owned();
     move |source| Error::Open { what, path: path.clone(), source }

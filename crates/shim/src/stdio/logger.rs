@@ -1,8 +1,8 @@
-//! A program of the node that logs what a container writes: `binary:///path?key=value` in place of a fifo
+//! Loggers: programs of the node that log what a container writes, given as `binary:///path?key=value` instead of a fifo
 //! (containerd, core/runtime/v2/README.md, logging URIs).
 //!
-//! It is started once for both streams, with their pipes as descriptors 3 and 4. Descriptor 5 it closes when it is
-//! ready. It reads to the end, which comes when the last process of the container has gone.
+//! A logger is started once for both streams, with their pipes as descriptors 3 and 4. It closes descriptor 5 when it is ready,
+//! and ends at the end of the streams, when the last process of the container has gone.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -23,57 +23,57 @@ use url::Url;
 
 use super::errors::{Error, failed};
 
-/// The scheme of its URIs.
+/// Scheme of the URIs.
 pub const SCHEME: &str = "binary";
 
-/// How long it may take to be ready: runc's shim waits for ever, and its client gives up.
+/// How long a logger may take to be ready. runc's shim waits for ever, until its client gives up.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
-/// How long it may take to end after SIGTERM, about as in runc's shim.
+/// How long a logger may take to end after SIGTERM, about as in runc's shim.
 const END_WITHIN: Duration = Duration::from_secs(10);
 
-/// What turns a parameter into a variable of its environment (as in runc's shim).
+/// Prefix of parameters that are environment variables, as in runc's shim.
 const VARIABLE: &str = "env.";
 
-/// Loggers that were asked to end.
+/// Threads that wait for the end of loggers.
 static ENDING: Mutex<Vec<JoinHandle<()>>> = Mutex::new(Vec::new());
 
-/// The process whose output is logged.
+/// Context of a log: the process whose output is logged.
 #[derive(Debug, Clone, Copy)]
 pub struct LogContext<'a> {
-    /// The id of the container, or of what is executed in it.
+    /// Id of the container or the exec process.
     pub id: &'a str,
-    /// containerd's namespace.
+    /// Namespace of containerd.
     pub namespace: &'a str,
 }
 
-/// The running program. Once dropped, it is asked to end by SIGTERM, and a while later it is killed.
+/// A running logger. When it is dropped it gets SIGTERM, and is killed a while later.
 #[derive(Debug)]
 pub struct Logger {
     process: Option<PidFd>,
 }
 
-/// Blocks until no logger is left that was asked to end.
+/// Blocks until all loggers that were dropped have ended.
 pub fn wait_for_the_last() {
     for ending in std::mem::take(&mut *ENDING.lock().unwrap_or_else(PoisonError::into_inner)) {
-        // One that panicked has ended, too.
+        // A thread that panicked has ended, too.
         let _ = ending.join();
     }
 }
 
-/// The program, and where the container writes.
+/// A logger that was started, with the streams of the container.
 pub struct Started {
-    /// The program.
+    /// The logger.
     pub logger: Logger,
-    /// stdout and stderr of the container.
+    /// Writing ends of stdout and stderr.
     pub streams: [OwnedFd; 2],
 }
 
 impl Logger {
-    /// Starts the program, and blocks until it is ready. The caller sees to it that nobody reaps it meanwhile.
+    /// Starts a logger, and blocks until it is ready. The caller must prevent that it is reaped in the meantime.
     ///
     /// # Errors
-    /// [`Error::Open`] when it cannot be executed, or is not ready in time.
+    /// [`Error::Open`] if it cannot be executed, or is not ready in time.
     pub fn start(uri: &str, context: LogContext<'_>) -> Result<Started, Error> {
         let parsed = Url::parse(uri).ok().and_then(|uri| Some((uri.to_file_path().ok()?, uri)));
         let (path, uri) =
@@ -81,7 +81,7 @@ impl Logger {
         start(&path, &uri, context).map_err(failed("stdout's logger", &path))
     }
 
-    /// Whether it has written everything down.
+    /// Whether it has ended, and so has logged everything.
     pub fn has_ended(&self) -> bool {
         self.process.as_ref().is_none_or(|process| is_ready(process.as_fd(), Duration::ZERO))
     }
@@ -110,7 +110,8 @@ impl Drop for Logger {
     }
 }
 
-/// `?key=value&flag&env.NAME=value` is `key`, `value`, `flag` and an empty one, and a variable.
+/// Arguments and variables of a URI. `?key=value&flag&env.NAME=value` gives the arguments `key`, `value`, `flag` and an empty
+/// one, and the variable `NAME`.
 fn parameters(uri: &Url) -> (Vec<String>, Vec<(String, String)>) {
     let (mut arguments, mut variables) = (Vec::new(), Vec::new());
     for (key, value) in uri.query_pairs() {
@@ -133,7 +134,7 @@ fn start(path: &Path, uri: &Url, context: LogContext<'_>) -> io::Result<Started>
     let mut command = Command::new(path);
     command
         .args(arguments)
-        // What containerd's environment has is for containerd.
+        // A logger must not get containerd's environment.
         .env_clear()
         .envs(variables)
         .env("CONTAINER_ID", context.id)
@@ -144,11 +145,11 @@ fn start(path: &Path, uri: &Url, context: LogContext<'_>) -> io::Result<Started>
         .fd_mappings(mappings.collect())
         .map_err(io::Error::other)?;
     let child = command.spawn()?;
-    // The pipes' other ends go with it: what ends here, ends there.
+    // This closes the other ends of the pipes in this process.
     drop(command);
     let process = PidFd::open(Pid::from_raw(child.id() as i32)).map_err(io::Error::other)?;
     let logger = Logger { process: Some(process) };
-    // A byte is as good as the end.
+    // Both a byte and the end of the pipe mean that it is ready.
     if !is_ready(ready.as_fd(), READY_WITHIN) {
         return Err(io::Error::new(io::ErrorKind::TimedOut, "it did not get ready in time"));
     }
@@ -180,19 +181,20 @@ mod tests {
 
     #[test]
     fn a_logger_has_its_arguments_and_reads_both_streams_to_their_end() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("logger");
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("logger");
         let script = "#!/bin/sh\n\
             echo \"$CONTAINER_NAMESPACE $CONTAINER_ID $COLOUR $1 $2\" > \"$4\"\n\
             exec 5>&-\n\
             cat <&3 >> \"$4\"\n\
             cat <&4 >> \"$4\"\n";
-        // Not by this process: others that it forks meanwhile would have it open for writing.
-        fs::write(folder.path().join("script"), script).expect("written");
-        let copied = Command::new("cp").arg(folder.path().join("script")).arg(&path).status();
+        // A further process must write it, because processes that this one forks at the same time would have it open for
+        // writing.
+        fs::write(directory.path().join("script"), script).expect("written");
+        let copied = Command::new("cp").arg(directory.path().join("script")).arg(&path).status();
         assert!(copied.expect("is executed").success());
         fs::set_permissions(&path, Permissions::from_mode(0o700)).expect("executable");
-        let log = folder.path().join("a log");
+        let log = directory.path().join("a log");
         let log_path = log.display().to_string().replace(' ', "%20");
         let query = format!("flag&to={log_path}&env.COLOUR=green");
         let uri = format!("binary://{}?{query}", path.display());
@@ -209,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logger_that_goes_on_is_ended() {
+    fn a_logger_that_does_not_end_is_killed() {
         let uri = "binary:///bin/sh?-c=exec 5>&-; exec sleep 1000";
         let Started { logger, streams } = Logger::start(uri, CONTEXT).expect("starts");
         let process = logger.process.as_ref().expect("runs").try_clone().expect("a copy");
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_logger_that_is_not_there_or_is_no_uri_is_named() {
+    fn a_logger_that_does_not_exist_or_is_not_a_uri_is_named() {
         let refusal = |uri| match Logger::start(uri, CONTEXT) {
             Err(error) => error.to_string(),
             Ok(_) => panic!("{uri} is started"),

@@ -1,4 +1,4 @@
-//! Copies the output of an exec process from a pipe to containerd's fifo.
+//! Relay of an exec process's output from a pipe to containerd's fifo.
 //!
 //! An exec process may leave a background process that keeps its stdout open. If that were the fifo itself, a client that
 //! reads to the end would wait for the background process. With the pipe, Delete of the exec process ends the output for
@@ -36,7 +36,7 @@ impl Relay {
     /// the tokio runtime.
     ///
     /// # Errors
-    /// Of pipe(2).
+    /// As of pipe(2).
     pub fn start(to: File, fifo: File) -> io::Result<(File, Relay)> {
         let (reading, writing) = pipe2(OFlag::O_CLOEXEC)?;
         let pipe = File::from(reading);

@@ -1,9 +1,9 @@
-//! A container's stdin, stdout and stderr: the fifos containerd made, handed to the process itself; or files, or the
-//! pipes of a [`logger`].
+//! Streams of a process, stdin, stdout and stderr: fifos that containerd made, or files, or the pipes of a [`logger`]. They are
+//! passed to the process itself.
 //!
-//! The shim copies nothing, but for a [`terminal`](super::terminal) and what an executed process writes
-//! ([`relay`](super::relay)). It keeps the other end of each fifo open, so
-//! that a container neither reads an early end of its input nor is sent SIGPIPE while containerd restarts.
+//! The shim copies nothing, except for a [`terminal`](super::terminal) and the output of an exec process
+//! ([`relay`](super::relay)). It keeps the other end of each fifo open, so that a container neither reads an early end of its
+//! input nor gets SIGPIPE while containerd restarts.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
@@ -18,39 +18,39 @@ use super::errors::{Error, failed};
 use super::logger::{self, LogContext, Logger, Started};
 use super::relay::Relay;
 
-/// What containerd gave for the three streams; an empty text for none.
+/// Paths of the three streams, from containerd. An empty text stands for none.
 #[derive(Debug, Clone, Default)]
 pub struct Paths {
-    /// Whether they are one terminal, which has no stderr of its own.
+    /// Whether the process has a terminal, which has no separate stderr.
     pub terminal: bool,
     /// Path of a fifo.
     pub stdin: String,
-    /// Path of a fifo, or a `file:` URI; or a `binary:` URI, which is for stderr as well.
+    /// Path of a fifo, or a `file:` URI, or a `binary:` URI, which applies to stderr as well.
     pub stdout: String,
     /// Path of a fifo, or a `file:` URI.
     pub stderr: String,
 }
 
-/// The ends the shim keeps.
+/// Ends of fifos that the shim keeps.
 #[derive(Debug, Default)]
 pub struct ShimFifos {
     stdin: Option<File>,
     readers: Vec<Reader>,
 }
 
-/// Who reads what a process writes.
+/// Reader of what a process writes.
 #[derive(Debug)]
 pub enum Reader {
-    /// containerd; this is another reading end.
+    /// containerd, of a fifo. This is another reading end of it.
     Fifo(File),
-    /// A program of the node's.
+    /// A program of the node.
     Logger(Logger),
-    /// containerd, for a stream that the shim copies.
+    /// containerd, of a stream that the shim copies.
     Relay(Relay),
 }
 
 impl Reader {
-    /// Bytes that containerd has not read yet. Of a logger they are not known.
+    /// Number of bytes that were not read yet. It is not known for a logger.
     pub fn unread(&self) -> usize {
         match self {
             Reader::Fifo(fifo) => pipe::unread(fifo),
@@ -59,7 +59,7 @@ impl Reader {
         }
     }
 
-    /// Whether the shim has nothing more to do for it.
+    /// Whether the shim has nothing left to do for the reader.
     pub fn is_done(&self) -> bool {
         match self {
             Reader::Fifo(_) => true,
@@ -70,12 +70,12 @@ impl Reader {
 }
 
 impl ShimFifos {
-    /// The client has closed its end (CloseIO): the container reads to the end once it has read the rest.
+    /// Closes stdin, because the client has closed its end (CloseIO). The container can still read the rest.
     pub fn close_stdin(&mut self) {
         self.stdin = None;
     }
 
-    /// Bytes that the process wrote and that were not read yet.
+    /// Number of bytes that the process wrote and that were not read yet.
     pub fn unread(&self) -> usize {
         self.readers.iter().map(Reader::unread).sum()
     }
@@ -95,17 +95,17 @@ pub enum Owner {
     Executed,
 }
 
-/// The ends for the process, and those to keep while it lives.
+/// Ends of the streams for the process, and for the shim.
 #[derive(Debug)]
 pub struct Streams {
-    /// stdin, stdout, stderr; none means `/dev/null`.
+    /// stdin, stdout and stderr; `None` is `/dev/null`.
     pub process: [Option<OwnedFd>; 3],
-    /// The shim's ends.
+    /// Ends that the shim keeps while the process lives.
     pub shim: ShimFifos,
 }
 
-/// Opens the streams for a process of user `uid` and group `gid`, which become their owners, so that the
-/// process may open `/dev/stdout` again.
+/// Opens the streams of a process of user `uid` and group `gid`, which become their owners, so that the process may open
+/// `/dev/stdout` again.
 pub fn open(
     paths: &Paths,
     context: LogContext<'_>,
@@ -118,7 +118,7 @@ pub fn open(
     let process = [stdin, stdout, stderr];
     if uid != 0 {
         for file in process.iter().flatten() {
-            // A shared log file may belong to somebody else; the process then cannot reopen it, no more.
+            // This may fail for a shared log file. The process then only cannot reopen it.
             let _ = fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
         }
     }
@@ -126,8 +126,8 @@ pub fn open(
     Ok(Streams { process: process.map(|file| file.map(OwnedFd::from)), shim })
 }
 
-/// The process's end of stdin, and the shim's. Opening for both directions never waits for the other side (fifo(7));
-/// the process gets a reading end.
+/// Opens the process's end of stdin, and the shim's. The shim's is for both directions, because opening that never waits for
+/// the other side (fifo(7)); the process gets a reading end.
 pub fn input(path: &str) -> Result<(Option<File>, Option<File>), Error> {
     if path.is_empty() {
         return Ok((None, None));
@@ -138,7 +138,7 @@ pub fn input(path: &str) -> Result<(Option<File>, Option<File>), Error> {
     Ok((Some(process), Some(shim)))
 }
 
-/// The process's ends of stdout and stderr, and who reads them.
+/// Opens the process's ends of stdout and stderr. Returns them with their readers.
 pub fn outputs(
     paths: &Paths,
     context: LogContext<'_>,
@@ -155,7 +155,7 @@ pub fn outputs(
     Ok(([stdout, stderr], readers.collect()))
 }
 
-/// Of a file the shim keeps nothing.
+/// Opens the process's end of a stream. A file has no reader.
 fn output(
     what: &'static str,
     uri: &str,
@@ -192,16 +192,16 @@ mod tests {
 
     const CONTEXT: LogContext<'static> = LogContext { id: "container", namespace: "default" };
 
-    fn fifo(folder: &Path, name: &str) -> String {
-        let path = folder.join(name);
+    fn fifo(directory: &Path, name: &str) -> String {
+        let path = directory.join(name);
         nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
         path.display().to_string()
     }
 
     #[test]
-    fn output_written_while_nobody_reads_is_there_for_the_next_reader() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
+    fn output_written_without_a_reader_is_kept_for_the_next_reader() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let paths = Paths { stdout: fifo(directory.path(), "out"), ..Default::default() };
         let mut streams = open(&paths, CONTEXT, Owner::First, 0, 0).expect("opens");
         let mut stdout = File::from(streams.process[1].take().expect("stdout"));
         stdout.write_all(b"kept").expect("no SIGPIPE");
@@ -214,8 +214,8 @@ mod tests {
 
     #[test]
     fn output_is_drained_once_it_was_read() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let paths = Paths { stdout: fifo(directory.path(), "out"), ..Default::default() };
         let mut streams = open(&paths, CONTEXT, Owner::First, 0, 0).expect("opens");
         let mut reader = File::open(&paths.stdout).expect("a reader comes");
         let mut stdout = File::from(streams.process[1].take().expect("stdout"));
@@ -227,14 +227,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_executed_is_read_to_its_end_though_another_goes_on_with_its_output() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
+    fn output_of_an_exec_process_is_read_to_its_end_though_another_process_keeps_it_open() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let paths = Paths { stdout: fifo(directory.path(), "out"), ..Default::default() };
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let _inside = runtime.enter();
         let mut streams = open(&paths, CONTEXT, Owner::Executed, 0, 0).expect("opens");
         let mut reader = File::open(&paths.stdout).expect("a reader comes");
-        // It is never closed.
+        // This end is never closed.
         let mut stdout = File::from(streams.process[1].take().expect("stdout"));
         stdout.write_all(b"text").expect("writes");
         while streams.shim.unread() > 4 || pipe::unread(&reader) < 4 {
@@ -249,8 +249,8 @@ mod tests {
 
     #[test]
     fn input_ends_when_the_client_has_closed_it() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let paths = Paths { stdin: fifo(folder.path(), "in"), ..Default::default() };
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let paths = Paths { stdin: fifo(directory.path(), "in"), ..Default::default() };
         let mut streams = open(&paths, CONTEXT, Owner::First, 0, 0).expect("opens");
         let mut client = OpenOptions::new().write(true).open(&paths.stdin).expect("a client comes");
         client.write_all(b"line").expect("writes");

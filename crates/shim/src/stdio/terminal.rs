@@ -1,7 +1,7 @@
-//! A terminal whose other side is the shim's: what is typed goes in, what is written comes out.
+//! Terminals: the shim has the other side, and copies between it and the fifos of the client.
 //!
-//! The one stream the shim copies itself. containerd knows fifos alone, and may be away for a while: what waits
-//! then, waits in the terminal, and its process with it.
+//! The shim must copy, because containerd only knows fifos. If nothing reads them for a while, the terminal's buffer fills up and
+//! its process waits.
 
 use std::fs::File;
 use std::io;
@@ -22,10 +22,10 @@ use super::streams::{self, Owner, Paths, Reader};
 use crate::errors::Error;
 use crate::ready::ready_fd;
 
-/// What a terminal passes on at once (N_TTY_BUF_SIZE).
+/// Size of a terminal's buffer (N_TTY_BUF_SIZE).
 const CHUNK: usize = 4096;
 
-/// The fifos of a terminal.
+/// Fifos of a terminal.
 #[derive(Debug)]
 pub struct Fifos {
     stdin: Option<(Receiver, File)>,
@@ -34,10 +34,10 @@ pub struct Fifos {
 }
 
 impl Fifos {
-    /// Opens them.
+    /// Opens the fifos.
     ///
     /// # Errors
-    /// [`errors::Error`]; a terminal's stdout is a fifo or has a logger.
+    /// [`errors::Error`], also if stdout is neither a fifo nor has a logger.
     pub fn open(paths: &Paths, context: LogContext<'_>) -> Result<Fifos, errors::Error> {
         let (reading, shim) = streams::input(&paths.stdin)?;
         let stdin = reading.zip(shim).map(|(reading, shim)| {
@@ -45,7 +45,7 @@ impl Fifos {
             Ok((reading, shim))
         });
         let stdin = stdin.transpose().map_err(failed("stdin", Path::new(&paths.stdin)))?;
-        // A terminal is copied in any case.
+        // The output is not relayed, because a terminal is copied anyway.
         let ([stdout, _], readers) = streams::outputs(paths, context, Owner::First)?;
         let stdout = stdout.map(|stdout| Sender::from_file(nonblocking(stdout)?));
         let stdout = stdout.transpose().map_err(failed("stdout", Path::new(&paths.stdout)))?;
@@ -53,7 +53,7 @@ impl Fifos {
     }
 }
 
-/// A terminal in use, until it is dropped.
+/// A terminal that is copied until this is dropped.
 #[derive(Debug)]
 pub struct Terminal {
     master: Arc<AsyncFd<OwnedFd>>,
@@ -64,7 +64,7 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Copies between the terminal and its fifos from now on.
+    /// Starts to copy between a terminal and its fifos.
     pub fn start(master: OwnedFd, fifos: Fifos) -> Result<Terminal, Error> {
         let failed = || Error::io("watch the terminal");
         let master = nonblocking(master).map_err(failed())?;
@@ -75,17 +75,17 @@ impl Terminal {
         Ok(Terminal { master, input, output, shim_stdin, readers: fifos.readers })
     }
 
-    /// Nothing more is typed than what is in the fifo.
+    /// Closes stdin: input ends after what is in the fifo.
     pub fn close_stdin(&mut self) {
         self.shim_stdin = None;
     }
 
-    /// Tells the process how large it is.
+    /// Resizes the terminal.
     pub fn resize(&self, size: Size) -> Result<(), Error> {
         Ok(console::resize(self.master.get_ref(), size)?)
     }
 
-    /// Bytes that were not read yet; one for what is still in the terminal.
+    /// Number of bytes that were not read yet, where data in the terminal counts as one.
     pub fn unread(&self) -> usize {
         let read: usize = self.readers.iter().map(Reader::unread).sum();
         read + usize::from(!self.output.is_finished())
@@ -104,13 +104,14 @@ impl Drop for Terminal {
     }
 }
 
+/// Copies input to the terminal.
 async fn feed(mut stdin: Receiver, master: Arc<AsyncFd<OwnedFd>>) {
     let mut chunk = [0; CHUNK];
     while let Ok(read @ 1..) = stdin.read(&mut chunk).await {
         let mut rest = &chunk[..read];
         while !rest.is_empty() {
             let write = |fd: &OwnedFd| Ok(nix::unistd::write(fd, rest)?);
-            // The process and its terminal are gone: there is nobody to type to.
+            // This fails if the process has ended.
             let Ok(mut ready) = master.writable().await else { return };
             match ready.try_io(|fd| write(fd.get_ref())) {
                 Ok(Ok(written)) => rest = &rest[written..],
@@ -121,7 +122,7 @@ async fn feed(mut stdin: Receiver, master: Arc<AsyncFd<OwnedFd>>) {
     }
 }
 
-/// To the end: the last process that had the terminal open has closed it (EIO).
+/// Copies output, until the last process that has the terminal open has closed it (EIO).
 async fn show(master: Arc<AsyncFd<OwnedFd>>, mut stdout: Option<Sender>) {
     let mut chunk = [0; CHUNK];
     loop {

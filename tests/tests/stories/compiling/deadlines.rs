@@ -16,7 +16,7 @@ use crate::composing::code;
 use crate::shim::{ends, granted};
 use crate::warming::large;
 
-/// The files of the cache: the lock, and compiled code.
+/// Inodes of the files of the cache: the lock, and compiled code.
 fn kept(bundle: &Bundle) -> Result<Vec<u64>> {
     let mut inodes = Vec::new();
     for entry in fs::read_dir(bundle.cache())? {
@@ -35,7 +35,7 @@ fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_i
     assert_eq!(refusal.code, Code::UNAVAILABLE, "{refusal:?}");
     assert!(refusal.message.contains("/app.wat: still being compiled after 1 s"), "{refusal:?}");
     let code = || Ok(Some(kept(&bundle)?).filter(|kept| kept.len() == 2));
-    // It leaves the processors to others.
+    // The worker leaves the processors to others, so it may take long.
     let code = wait::until(EVENTUALLY, "code to be kept", code)?;
 
     granted(shim.create(&request))?;

@@ -43,7 +43,7 @@ fn a_compilation_is_charged_to_its_pod() -> Result<()> {
     })
 }
 
-/// In MiB, what a Pod's compilations count towards it from.
+/// Memory limit of a Pod, in MiB, from which on its compilations are charged to it.
 const FLOOR: i64 = 512;
 
 #[test]
@@ -83,13 +83,13 @@ fn hungry(node: &Node) -> Result<String> {
     packed(node, "hungry", "/hungry.wasm", &[&file])
 }
 
-/// The most workers of these shims at a time, until that is done.
+/// Largest number of workers of these shims at a time, until `done`.
 fn most_at_work(ids: [&str; 2], done: impl Fn() -> bool) -> usize {
     let shims: Vec<Process> = ids.into_iter().filter_map(|id| shim_of(id).ok()).collect();
     let mut most = 0;
     while !done() {
         let seen: Vec<Process> = shims.iter().filter_map(worker_of).collect();
-        // The first may have ended while the next was looked for: a process that ends has no memory, and so no command.
+        // The first may have ended while the next was sought. A process that ends has no memory, and so no command.
         let still = seen.iter().filter(|worker| {
             Process::at(worker.pid).is_some_and(|worker| !worker.command.is_empty())
         });
@@ -99,7 +99,7 @@ fn most_at_work(ids: [&str; 2], done: impl Fn() -> bool) -> usize {
     most
 }
 
-/// Two containers' bundles on a node on which one guest is compiled at a time: so much memory each may take.
+/// Bundles of two containers on a node on which one guest is compiled at a time, because each may use all of its memory.
 fn on_a_small_node() -> Result<[Bundle; 2]> {
     let mut bundles = [Bundle::shell("true")?, Bundle::shell("true")?];
     let memory = nix::sys::sysinfo::sysinfo()?.ram_total().to_string();

@@ -1,4 +1,4 @@
-//! What is executed in a guest's container: wasm of the image, exports of the guest, and built-in commands.
+//! Exec processes of a guest's container: wasm of the image, exports of the guest, and built-in commands.
 
 use std::fs;
 

@@ -1,4 +1,4 @@
-//! The stdio of what is executed: background processes that keep it open, terminals, and many bytes.
+//! Stdio of exec processes: background processes that keep it open, terminals, and many bytes.
 
 use std::fs;
 use std::thread;
@@ -19,7 +19,7 @@ fn the_nodes_null_device_cannot_be_changed_through_a_stream_that_goes_nowhere() 
         let pod = node.run_pod(&Pod::new("nowhere"))?;
         let app = pod.run(&Container::shell("app", &node.image("linux")?, FOREVER))?;
         app.wait_for_output("ready")?;
-        // The mode that it has: nothing is done to the machine where it is not refused.
+        // This is the mode that it has, so that the machine does not change if it is not refused.
         let change = app.exec(&["chmod", "666", "/proc/self/fd/0"])?;
         assert!(change.code == 1 && change.stderr.contains("Read-only"), "{change:?}");
         assert_eq!(app.exec(&["cat"])?.success()?.stdout, "");
@@ -55,7 +55,7 @@ fn who_is_left_in_the_background_with_the_output_does_not_keep_the_client() -> R
 fn a_probe_that_leaves_a_process_with_its_output_is_answered() -> Result<()> {
     on_each_containerd(|node| {
         if node.containerd.major == 1 {
-            // It has no bound to set: it waits for ever with every runtime.
+            // containerd 1.x has no limit for this: it waits for ever with every runtime.
             return Ok(());
         }
         let pod = node.run_pod(&Pod::new("probed"))?;
@@ -77,7 +77,7 @@ fn a_terminal_is_one_and_has_a_size() -> Result<()> {
         let image = node.ctr_image("linux")?;
         let id = node.ctr.new_id();
         node.ctr.run_detached(&id, &Run::new(&image).command(&["sleep", "1000"]))?.success()?;
-        // The size comes a moment after the start.
+        // The size is set a moment after the start.
         let script = "tty; test -t 0 && test -t 1 && test -t 2 && echo all three; \
                       for try in 1 2 3 4 5 6 7 8 9; do stty size | grep 99 && break; sleep 0.5; done 2>/dev/null";
         let words = ["tasks", "exec", "--tty", "--exec-id", "t1", &id, "sh", "-c", script];
@@ -132,7 +132,7 @@ fn shell(line: &str) -> Result<()> {
     command::run("sh", ["-c", line])?.success().map(drop)
 }
 
-/// What a command prints on a terminal of 33 lines of 99 characters.
+/// Output of a command on a terminal of 33 lines of 99 characters.
 fn on_a_terminal(line: &str) -> Result<String> {
     let sized = format!("stty rows 33 cols 99; {line}");
     let output = command::run("script", ["--quiet", "--return", "--command", &sized, "/dev/null"])?;

@@ -41,7 +41,7 @@ fn a_create_that_fails_says_at_which_step_and_on_what() -> Result<()> {
         ),
         (
             |config| config["linux"]["sysctl"] = json!({ "vm.swappiness": "1" }),
-            r#"cannot set the kernel parameter "vm.swappiness": it is the whole node's"#,
+            r#"cannot set the kernel parameter "vm.swappiness": it applies to the whole node"#,
         ),
         (
             |config| {

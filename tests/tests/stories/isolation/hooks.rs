@@ -53,11 +53,11 @@ fn hooks_run_at_their_points_and_see_the_container() -> Result<()> {
     granted(shim.wait(&bundle.id))?;
     granted(shim.delete(&bundle.id))?;
     let log = log()?;
-    // Whether `poststart` or `startContainer` is first is not said: they run in different processes.
+    // `poststart` and `startContainer` run in different processes, so their order is not defined.
     let order: BTreeSet<&str> = log.lines().filter_map(|line| line.split(' ').next()).collect();
     assert_eq!(order, BTreeSet::from(kinds), "{log}");
     assert!(log.lines().all(|line| line.contains(&bundle.id)), "{log}");
-    // The pid is that in the hook's own pid namespace.
+    // The pid is the one in the hook's own pid namespace.
     let pids = [Some(pid), Some(pid), Some(1), Some(1), Some(pid), None];
     for (kind, pid) in kinds.into_iter().zip(pids) {
         let line = log.lines().find(|line| line.starts_with(kind)).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! What is mounted in a guest's container: volumes, file systems in memory and devices.
+//! Mounts of a guest's container: volumes, file systems in memory and devices.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -146,7 +146,7 @@ fn propagated(bundle: &Bundle, volume: &Path) -> Result<()> {
     })?;
     let shim = bundle.start()?;
     if cgroups::is_unified() {
-        // A mount that comes later may have devices, of which no cgroup keeps a guest.
+        // A later mount may have devices, and no cgroup prevents a guest from opening them.
         let refusal = shim.create(&bundle.create_request()).expect_err("is refused").message;
         ensure!(refusal.contains("cannot have mounts propagated"), "{refusal}");
         bundle.edit_config(|config| {

@@ -45,7 +45,7 @@ fn fake(bundle: &Bundle, script: &str) -> Result<Options> {
 #[test]
 fn the_runtime_is_given_the_bundle_as_containerd_wrote_it() -> Result<()> {
     let bundle = Bundle::shell("true")?;
-    // What is in force only on cgroups v2, and what no library of ours knows.
+    // Limits that only v2 has, and a field that no library knows.
     bundle.edit_config(|config| {
         config["linux"]["resources"] = json!({ "unified": { "memory.high": "1048576",
             "memory.swap.max": "0" }, "devices": [{ "allow": false, "access": "rwm" }] });
@@ -204,7 +204,7 @@ fn a_runtime_that_hangs_keeps_neither_its_caller_nor_the_shim() -> Result<()> {
 
 #[test]
 fn a_trap_in_a_container_keeps_whoever_executes_something_no_longer_than_it_waits() -> Result<()> {
-    // runc looks up the user's home before it executes anything, and nobody writes to the fifo.
+    // runc looks up the user's home before it executes anything, and no process writes to the fifo.
     let script = "mount -t tmpfs none /etc; mkfifo /etc/passwd; trap 'exit 5' TERM; \
                   while :; do sleep 0.1; done";
     let bundle = Bundle::shell(script)?;

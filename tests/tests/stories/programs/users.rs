@@ -32,7 +32,7 @@ fn output(bundle: &Bundle) -> Result<String> {
     Ok(fs::read_to_string(path)?)
 }
 
-/// Lets everybody pass through the directories of the bundle, as those of containerd do.
+/// Allows all users to pass through the directories of the bundle, as containerd does.
 fn let_pass(bundle: &Bundle) -> Result<()> {
     for directory in bundle.rootfs().ancestors().take(3) {
         fs::set_permissions(directory, fs::Permissions::from_mode(0o711))?;
@@ -104,7 +104,7 @@ fn a_root_in_a_user_namespace_is_the_container_roots_as_the_snapshotter_asks_for
     assert_eq!((code, output.as_str()), (0, "0\n0\n0\n1\n"));
     assert_eq!(fs::metadata(bundle.folder.join("upper/made"))?.uid(), 100_000);
     assert_eq!(fs::metadata(layer.join("layer"))?.uid(), 0);
-    // A guest's as well.
+    // The same applies to a guest.
     let bundle = Bundle::guest("hello-http")?;
     let image = bundle.folder.join("layers/image");
     fs::create_dir(bundle.folder.join("layers"))?;
@@ -114,7 +114,7 @@ fn a_root_in_a_user_namespace_is_the_container_roots_as_the_snapshotter_asks_for
     let shim = bundle.start()?;
     let pid = granted(shim.create(&request))?;
     assert_eq!(fs::metadata(format!("/proc/{pid}/root/guest.wasm"))?.uid(), 100_000);
-    // Of the layers with other ids nothing is left on the node.
+    // No mount of the layers with other ids is left on the node.
     let mounts = fs::read_to_string("/proc/self/mountinfo")?;
     let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
     let own: Vec<&str> = points.filter(|it| Path::new(it).starts_with(&bundle.folder)).collect();
@@ -142,7 +142,7 @@ fn runc_with_ids(directory: &Path) -> Result<String> {
 
 #[test]
 fn a_pod_in_a_user_namespace_runs_guests() -> Result<()> {
-    // Earlier releases have none.
+    // Earlier releases have no user namespaces.
     for mut containerd in Containerd::available()?.into_iter().filter(|it| it.major >= 2) {
         let directory = tempfile::tempdir()?;
         containerd.environment.push(("PATH".into(), runc_with_ids(directory.path())?));

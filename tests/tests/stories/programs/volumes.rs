@@ -15,7 +15,7 @@ use super::runs;
 use crate::compiling::guest;
 use crate::shim::{ends, granted};
 
-/// A directory that is a mount, in which another one is mounted; until it is dropped.
+/// A mounted directory with another mount in it. Both are unmounted when this is dropped.
 struct Mounts(PathBuf);
 
 impl Mounts {
@@ -74,7 +74,7 @@ fn a_mount_is_read_only_with_all_below_it_where_the_spec_says_so() -> Result<()>
     add_mount(&bundle, &mounts.0, &["rbind", "rro"])?;
     add_mount(&bundle, &mounts.0, &["rbind", "ro"])?;
     assert_eq!(runs(&bundle, &request)?, 7);
-    // A guest's as well, as its process has them before it starts.
+    // The same applies to a guest, whose process has the mounts before it starts.
     let shim = bundle.start()?;
     let pid = granted(shim.create(&guest(&bundle, 0, 1)?))?;
     let table = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;

@@ -9,11 +9,11 @@ use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 use tests::{cgroups, on_each_containerd};
 
-use super::end;
+use crate::isolation::end;
 use crate::resources::remove;
 use crate::shim::{ends, granted};
 
-/// A container in that cgroup, started; with a pid namespace of its own, or the node's.
+/// Starts a container in that cgroup, with a pid namespace of its own or the node's.
 fn in_cgroup(cgroup: &str, own_processes: bool) -> Result<(Bundle, Shim)> {
     let bundle = Bundle::shell("sleep 1000 & sleep 1000; true")?;
     bundle.edit_config(|config| {
@@ -28,7 +28,7 @@ fn in_cgroup(cgroup: &str, own_processes: bool) -> Result<(Bundle, Shim)> {
     Ok((bundle, shim))
 }
 
-/// The processes in a cgroup, once there are so many.
+/// Waits until there are so many processes in a cgroup.
 fn processes_in(cgroup: &str, number: usize) -> Result<()> {
     wait::until(SOON, &format!("{number} processes in {cgroup}"), || {
         let folders = cgroups::existing(cgroup.trim_start_matches('/'))?;

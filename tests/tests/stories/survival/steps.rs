@@ -12,11 +12,12 @@ use tests::shim::{Answer, Bundle, Shim};
 use tests::steps::{Killer, Victim};
 use tests::wait::{self, SOON};
 
-use super::{end, kill, zygote};
+use super::{kill, zygote};
+use crate::isolation::end;
 use crate::programs::state;
 use crate::shim::{ends, granted};
 
-/// How many processes each of the stories about a Create or an exec kills.
+/// Variable with the number of processes that each of these stories kills, and its default.
 const KILLS: &str = "WASMTIME_SHIM_TEST_KILLS";
 
 const FEW_KILLS: usize = 45;
@@ -43,9 +44,9 @@ fn nothing_is_left_of(bundle: &Bundle, shim: &Process) -> Result<()> {
     waited.with_context(|| format!("{:?}", left_of(bundle, shim)))
 }
 
-/// Makes a call. When a process that serves it reaches a step, kills `other`, or that process if there is no other. Returns
-/// how many steps the process made.
-fn kill_meanwhile<T: Send>(
+/// Makes a call. When a process that serves it reaches a step, kills `other`, or that process if there is no other. Returns the
+/// number of steps that the process made.
+fn kill_during<T: Send>(
     shim: &Process,
     victim: Victim,
     other: Option<&Process>,
@@ -87,7 +88,7 @@ fn take_back(shim: &Shim, bundle: &Bundle, victim: Victim, created: Answer<u32>)
     }
 }
 
-/// The processes that a Create makes: of a guest the one that was asked and the isolated one, of a program one more.
+/// Number of processes that a Create makes: the request process and the isolated one for a guest, and one more for a program.
 const OF_GUEST: usize = 2;
 
 const OF_PROGRAM: usize = 3;
@@ -113,7 +114,7 @@ fn processes_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
     let process = shim_of(&bundle.id)?;
     at_each_step(processes, |victim| {
         let create = || shim.create(&bundle.create_request());
-        let (steps, created) = kill_meanwhile(&process, victim, None, create)?;
+        let (steps, created) = kill_during(&process, victim, None, create)?;
         take_back(&shim, &bundle, victim, created)?;
         nothing_is_left_of(&bundle, &process).map(|()| steps)
     })?;
@@ -136,7 +137,7 @@ fn zygotes_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
         granted(shim.delete(&bundle.id))?;
         let create = || shim.create(&bundle.create_request());
         let killed = zygote(&process)?;
-        let (steps, created) = kill_meanwhile(&process, victim, Some(&killed), create)?;
+        let (steps, created) = kill_during(&process, victim, Some(&killed), create)?;
         take_back(&shim, &bundle, victim, created)?;
         nothing_is_left_of(&bundle, &process).map(|()| steps)
     })?;
@@ -157,7 +158,7 @@ fn shims_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
         let shim = bundle.start()?;
         let process = shim_of(&bundle.id)?;
         let create = || shim.create(&bundle.create_request());
-        let (steps, created) = kill_meanwhile(&process, victim, Some(&process), create)?;
+        let (steps, created) = kill_during(&process, victim, Some(&process), create)?;
         // At the last steps Create has answered.
         if steps < victim.step {
             take_back(&shim, &bundle, victim, created)?;
@@ -187,7 +188,7 @@ fn what_is_executed_is_known_and_runs_to_its_end_whoever_is_killed_on_the_way() 
         let exec_id = format!("exec-{number}");
         granted(shim.exec(id, &exec_id, &["/bin/sh", "-c", "exit 6"]))?;
         let start = || shim.start_exec(id, &exec_id);
-        let (steps, started) = kill_meanwhile(&process, victim, None, start)?;
+        let (steps, started) = kill_during(&process, victim, None, start)?;
         match started {
             Ok(()) => {
                 let code = granted(shim.wait_exec(id, &exec_id))?;

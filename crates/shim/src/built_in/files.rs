@@ -1,18 +1,18 @@
-//! `ls`, `cat` and `stat`: the files as the guest sees them.
+//! `ls`, `cat` and `stat`: files as the guest sees them.
 
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::Path;
 
-/// `ls`: names in order, one a line.
+/// `ls`: prints names in order, one a line.
 pub fn list(long: bool, paths: &[String]) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     let here = [".".to_owned()];
     let paths = if paths.is_empty() { &here } else { paths };
     for path in paths {
-        let is_folder = fs::metadata(path).map_err(named(path))?.is_dir();
-        let mut names = match is_folder {
+        let is_directory = fs::metadata(path).map_err(named(path))?.is_dir();
+        let mut names = match is_directory {
             true => fs::read_dir(path)
                 .map_err(named(path))?
                 .map(|entry| Ok(entry?.file_name()))
@@ -21,7 +21,7 @@ pub fn list(long: bool, paths: &[String]) -> io::Result<()> {
         };
         names.sort();
         for name in names {
-            let file = if is_folder { Path::new(path).join(&name) } else { path.into() };
+            let file = if is_directory { Path::new(path).join(&name) } else { path.into() };
             let name = name.to_string_lossy();
             if long {
                 let details = fs::symlink_metadata(&file).map_err(named(&name))?;
@@ -33,7 +33,7 @@ pub fn list(long: bool, paths: &[String]) -> io::Result<()> {
     out.flush()
 }
 
-/// `cat`: without a path, stdin.
+/// `cat`: prints files; without a path, stdin.
 pub fn cat(paths: &[String]) -> io::Result<()> {
     let mut out = io::stdout().lock();
     if paths.is_empty() {
@@ -46,7 +46,7 @@ pub fn cat(paths: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// `stat`.
+/// `stat`: prints a line about each file.
 pub fn stat(paths: &[String]) -> io::Result<()> {
     let mut out = BufWriter::new(io::stdout().lock());
     for path in paths {
@@ -57,7 +57,7 @@ pub fn stat(paths: &[String]) -> io::Result<()> {
     out.flush()
 }
 
-/// Type, mode, owner, group and size, as `ls -l` has them but for names of users: those are the image's.
+/// Type, mode, owner, group and size, as of `ls -l`, but with ids, because only the image may know the names.
 fn line(details: &Metadata) -> String {
     let kind = match details.file_type() {
         it if it.is_dir() => 'd',
@@ -77,7 +77,7 @@ fn line(details: &Metadata) -> String {
 
 fn kind(details: &Metadata) -> &'static str {
     match details.file_type() {
-        it if it.is_dir() => "folder",
+        it if it.is_dir() => "directory",
         it if it.is_symlink() => "link",
         it if it.is_file() => "file",
         _ => "special file",

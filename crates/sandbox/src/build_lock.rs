@@ -1,8 +1,8 @@
-//! Who builds a container: until they are done, what they make cannot all be found and taken away.
+//! The build lock: a lock on a file in the container's directory, held by the processes that build the container.
 //!
-//! They hold a lock on a file in the container's folder: the process that was asked, and the one that it
-//! forks or the OCI runtime that it executes. The container's first process gives it up when it is ready and in
-//! the cgroup, where it is found ([`over`]). Of those who are killed the kernel takes it back.
+//! Until they have finished, not all that they make can be found and removed. The lock is held by the request process, and by
+//! the process that it forks or the OCI runtime that it executes. The container's first process releases the lock when it is
+//! ready and in the cgroup, where it can be found ([`release`]). The kernel releases it for a process that is killed.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};
@@ -19,59 +19,59 @@ use crate::Error;
 use crate::pidfd::PidFd;
 use crate::wait::{self, Tries};
 
-/// The file in the container's folder.
+/// Name of the file in the container's directory.
 const NAME: &str = "building";
 
-/// How long, and how often, the end is waited for: it takes milliseconds, unless a mount hangs.
+/// How long, and how often, to wait for the end of such processes. It takes milliseconds, unless a mount hangs.
 const TRIES: Tries = Tries { count: 1000, pause: Duration::from_millis(10) };
 
-/// The descriptor that forked processes have of the lock.
+/// Descriptor of the lock in forked processes.
 static INHERITED: AtomicI32 = AtomicI32::new(-1);
 
-/// Takes the lock, for this process and those that it forks from here on: it is given back when all have closed it.
-pub fn begin(folder: &Path) -> Result<File, Error> {
-    let path = folder.join(NAME);
+/// Takes the lock for this process and those that it forks from here on. It is released when all have closed it.
+pub fn take(directory: &Path) -> Result<File, Error> {
+    let path = directory.join(NAME);
     let locked = File::create(&path).and_then(|file| file.lock().map(|()| file));
     let file = locked.map_err(Error::io(format!("lock {}", path.display())))?;
     INHERITED.store(file.as_raw_fd(), Ordering::Relaxed);
     Ok(file)
 }
 
-/// In the container's first process: gives up its share.
-pub fn over() {
+/// Releases the share of the container's first process, which calls this.
+pub fn release() {
     let inherited = INHERITED.swap(-1, Ordering::Relaxed);
     if inherited >= 0 {
-        // SAFETY: the value it belongs to is one of the process that this one is a copy of, and is not dropped here.
+        // SAFETY: the descriptor's owner is a value of the process that this one is a copy of, and is never dropped here.
         unsafe { libc::close(inherited) };
     }
 }
 
-/// Kills the processes that still build in that directory: their request process was killed, so nobody will use what they
-/// make. Returns when they have ended or the time is up.
-pub fn end(folder: &Path) -> Result<(), Error> {
-    let path = folder.join(NAME);
+/// Kills the processes that still build in that directory. Their request process was killed, so that what they make is not
+/// needed. Returns when they have ended or the time is up.
+pub fn kill_builders(directory: &Path) -> Result<(), Error> {
+    let path = directory.join(NAME);
     let file = match File::open(&path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         opened => opened.map_err(Error::io(format!("open {}", path.display())))?,
     };
     let mut killed = Vec::new();
     let _ = wait::until(TRIES, || {
-        // Shared, so that two processes that clean up do not take each other for builders.
+        // A shared lock, so that two processes that clean up do not kill each other as builders.
         if let Err(TryLockError::WouldBlock) = file.try_lock_shared() {
             killed.extend(kill_holders(&file));
             return None;
         }
-        // The kernel takes the lock back before the process leaves its cgroup.
+        // The kernel releases the lock before the process leaves its cgroup.
         killed.iter().all(PidFd::has_ended).then_some(())
     });
     Ok(())
 }
 
-/// Kills the processes that have the file at that path open, as the first process of an OCI runtime's container until it is
-/// started. Returns when they have ended or the time is up; a missing file is open nowhere.
-pub fn end_holders(path: &Path) {
-    // What it is, and not its name: that of a process in another mount namespace differs. Only files of that name are looked
-    // at, because one of another file system may not answer.
+/// Kills the processes that have the file at that path open, such as the first process of an OCI runtime's container before it
+/// is started. Returns when they have ended or the time is up. If there is no such file, there is no such process.
+pub fn kill_holders_of(path: &Path) {
+    // Device and inode identify the file, because its path differs in another mount namespace. Only files of that name are
+    // examined, because a file of another file system may hang.
     let Ok(Identity { name, file }) = Identity::of(path) else { return };
     let is_it = |process: &str, fd: &str| {
         let link = PathBuf::from(format!("/proc/{process}/fd/{fd}"));
@@ -102,7 +102,7 @@ fn kill_holders(file: &File) -> Vec<PidFd> {
     kill_where(|process, fd| open(process, fd).as_ref() == Some(&name))
 }
 
-/// Kills the other processes that have such a descriptor, by the number of either.
+/// Kills the other processes that have such a descriptor. `is_it` gets the numbers of process and descriptor.
 fn kill_where(is_it: impl Fn(&str, &str) -> bool) -> Vec<PidFd> {
     let others = numbers(Path::new("/proc")).filter(|it| *it != std::process::id().to_string());
     let mut killed = Vec::new();
@@ -118,7 +118,7 @@ fn kill_where(is_it: impl Fn(&str, &str) -> bool) -> Vec<PidFd> {
     killed
 }
 
-/// Names of the entries of a directory that are numbers.
+/// Names of the entries of a directory that consist of digits.
 fn numbers(directory: &Path) -> impl Iterator<Item = String> + use<> {
     let names = fs::read_dir(directory).into_iter().flatten().flatten();
     let names = names.filter_map(|entry| entry.file_name().into_string().ok());
@@ -133,7 +133,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_has_a_fifo_open_is_ended_and_who_has_another_of_its_name_is_not() {
+    fn a_process_that_has_a_fifo_open_is_killed_and_one_with_another_of_its_name_is_not() {
         let directories = [(); 2].map(|()| tempfile::tempdir().expect("temporary directory"));
         let [own, other] = directories.each_ref().map(|directory| {
             let path = directory.path().join("exec.fifo");
@@ -145,21 +145,21 @@ mod tests {
             Command::new("sleep").arg("1000").stdin(stdin).spawn().expect("is executed")
         };
         let (mut held, mut others) = (sleep(&own), sleep(&other));
-        end_holders(&own);
+        kill_holders_of(&own);
         assert!(held.wait().expect("ended").code().is_none());
         assert!(others.try_wait().expect("asked").is_none(), "another's process was killed");
         others.kill().and_then(|()| others.wait()).expect("ended");
     }
 
     #[test]
-    fn whoever_still_builds_is_ended_and_nobody_else() {
-        let folder = tempfile::tempdir().expect("temporary directory");
-        let file = begin(folder.path()).expect("locked");
+    fn a_process_that_still_builds_is_killed_and_no_other() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let file = take(directory.path()).expect("locked");
         let sleep = |stdin: Stdio| Command::new("sleep").arg("1000").stdin(stdin).spawn();
         // A process that inherits the descriptor holds the lock.
         let mut builder = sleep(OwnedFd::from(file).into()).expect("is executed");
         let mut other = sleep(Stdio::null()).expect("is executed");
-        end(folder.path()).expect("is over");
+        kill_builders(directory.path()).expect("is over");
         assert!(builder.wait().expect("ended").code().is_none());
         assert!(other.try_wait().expect("asked").is_none(), "another's process was killed");
         other.kill().and_then(|()| other.wait()).expect("ended");

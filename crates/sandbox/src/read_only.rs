@@ -1,10 +1,9 @@
-//! Files of the node that whoever holds them cannot change, though root may.
+//! Read-only descriptors: a process that has one cannot change the file, even as root.
 //!
-//! A process of a container can reach the program it was forked from by `/proc/self/exe`, and execute or reopen it:
-//! root in a container would write to the node's own binary (CVE-2019-5736). And of a device that it has open it
-//! may change the owner and the mode. So both are opened through a mount of their own that is read-only, attached
-//! nowhere and gone with the last who holds it: no page is copied. Kernels before 5.12 cannot make one; there a
-//! sealed copy in memory takes the place of the program.
+//! A process of a container can reach the program that it was forked from by `/proc/self/exe`, and execute or reopen it, so that
+//! root in a container could write to the node's own binary (CVE-2019-5736). It could also change owner and mode of a device
+//! that it has open. So both are opened through a detached read-only mount, which ends with the last descriptor, and no page is
+//! copied. Kernels before 5.12 have no such mounts; there a sealed copy in memory replaces the program.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -22,7 +21,7 @@ use crate::{Error, syscalls};
 /// Opens a program to be executed as `/proc/self/fd/N`.
 ///
 /// # Errors
-/// Of open_tree(2), where there is no such file; else of memfd_create(2) and reading the file.
+/// If there is no such file, of open_tree(2); otherwise of memfd_create(2) and of reading the file.
 pub fn program(path: &Path) -> Result<OwnedFd, Error> {
     match read_only_mount(path) {
         Err(errno @ (Errno::ENOENT | Errno::EACCES)) => {
@@ -33,7 +32,7 @@ pub fn program(path: &Path) -> Result<OwnedFd, Error> {
     }
 }
 
-/// Opens the null device for both directions. It takes what is written as ever: only a file's data are on its mount.
+/// Opens the null device for both directions. It can still be written, because writes to a device do not change its mount.
 ///
 /// # Errors
 /// Of open(2).
@@ -45,8 +44,8 @@ pub fn null() -> Result<OwnedFd, Error> {
     opened.map(OwnedFd::from).map_err(Error::io("open /dev/null"))
 }
 
-/// The same file, open for reading, where nobody can open it for writing: where the kernel or the file's place does
-/// not allow for such a mount, a file in memory that was [`seal`]ed is as it is, and another is copied.
+/// Opens a file for reading so that it cannot be opened again for writing. If the kernel or the file system does not allow such
+/// a mount, a file in memory that is [`seal`]ed is returned as it is, and any other file is copied.
 ///
 /// # Errors
 /// Of the copy.
@@ -73,7 +72,7 @@ fn read_only_mount(path: &Path) -> nix::Result<OwnedFd> {
     Ok(tree)
 }
 
-/// An empty file in memory, to be written and then [`seal`]ed.
+/// Makes an empty file in memory, to be written and then [`seal`]ed.
 ///
 /// # Errors
 /// Of memfd_create(2).
@@ -82,7 +81,7 @@ pub fn in_memory(name: &CStr) -> io::Result<File> {
     Ok(File::from(memfd_create(name, flags)?))
 }
 
-/// From here on nobody can change a file in memory, who has it open for writing neither.
+/// Seals a file in memory. No process can change it any more, even if it has it open for writing.
 ///
 /// # Errors
 /// Of fcntl(2).
@@ -113,7 +112,7 @@ mod tests {
 
     use super::*;
 
-    /// Executes it, and tries to write to it.
+    /// Executes the program, and tries to write to it.
     fn try_out(program: OwnedFd) -> io::Error {
         let path = format!("/proc/self/fd/{}", program.as_fd().as_raw_fd());
         assert!(Command::new(&path).status().expect("is executed").success());
@@ -123,9 +122,10 @@ mod tests {
 
     #[test]
     fn a_program_is_executed_and_cannot_be_written() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let program = folder.path().join("true");
-        // Not by this process: others that it forks meanwhile would have it open for writing.
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let program = directory.path().join("true");
+        // A further process must write it, because processes that this one forks at the same time would have it open for
+        // writing.
         let copied = Command::new("cp").arg("/bin/true").arg(&program).status();
         assert!(copied.expect("is executed").success());
         let refused = try_out(super::program(&program).expect("opened"));
@@ -146,14 +146,14 @@ mod tests {
 
     #[test]
     fn a_file_is_read_and_cannot_be_written_wherever_it_is() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("code");
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("code");
         std::fs::write(&path, "code").expect("written");
         let mut sealed = in_memory(c"code").expect("made");
         sealed.write_all(b"code").expect("written");
         seal(&sealed).expect("sealed");
         for given in [File::open(&path).expect("opened"), sealed] {
-            let file = super::file(given).expect("unwritable");
+            let file = super::file(given).expect("opened");
             let path = format!("/proc/self/fd/{}", file.as_raw_fd());
             assert_eq!(std::fs::read(&path).expect("read"), b"code");
             let opened = File::options().write(true).open(path);

@@ -1,30 +1,30 @@
-//! Gives back the memory that a process was forked with, once it does nothing but wait.
+//! Release of the memory with which a process was forked, when it only waits from then on.
 //!
-//! A pause is a copy of the zygote, and of what isolating it left: most of what a Pod costs that has done
-//! nothing yet. It needs the stack it stands on alone.
+//! A pause is a copy of the zygote, with what its isolation left, and that is most of the memory of an idle Pod. It only needs
+//! its stack.
 
 use std::fs;
 
 use crate::stack;
 
-/// As many mappings are looked at; a zygote has a third of them.
+/// Most mappings that are released. A zygote has a third of them.
 const MOST: usize = 64;
 
-/// Private anonymous memory but the stack, what belongs to the thread itself, and what libraries keep: the compiler may
-/// copy with `memcpy` wherever a value moves, and glibc's looks up there how it copies best on this processor.
-/// On the stack as a whole, for the heap is a part of it.
+/// Private anonymous memory except for the stack, the thread's own data, and data of libraries: the compiler may call `memcpy`
+/// wherever a value moves, and glibc's reads such data to choose its implementation. This value must be on the stack, because
+/// the heap is released.
 #[derive(Debug, Clone, Copy)]
-pub struct Unneeded {
-    /// Address and length; of nothing where there are no more.
+pub struct ForkedMemory {
+    /// Address and length; zeros in unused places.
     mappings: [(usize, usize); MOST],
-    /// Where the heap ended (brk(2)); it may have grown in the copy.
+    /// End of the heap (brk(2)), which may have grown in the copy.
     heap_end: usize,
 }
 
-impl Unneeded {
-    /// What this process has now, and a copy of it will have at the same place. None without /proc.
-    pub fn find() -> Unneeded {
-        let mut found = Unneeded { mappings: [(0, 0); MOST], heap_end: heap_end() };
+impl ForkedMemory {
+    /// Finds such memory of this process; a copy of it will have it at the same addresses. Empty without /proc.
+    pub fn find() -> ForkedMemory {
+        let mut found = ForkedMemory { mappings: [(0, 0); MOST], heap_end: heap_end() };
         let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
         // SAFETY: it has no preconditions.
         let thread = unsafe { libc::__errno_location() } as usize;
@@ -37,14 +37,14 @@ impl Unneeded {
         found
     }
 
-    /// Gives it back: from here on it is zero.
+    /// Gives the memory back to the kernel. It reads as zeros from then on.
     ///
     /// # Safety
-    /// What the caller does until it ends, and whoever it calls, uses nothing but the stack and variables of libraries.
-    pub unsafe fn give_back(self) {
+    /// Until this process ends, the caller and the functions that it calls must only use the stack and variables of libraries.
+    pub unsafe fn release(self) {
         let grown = (self.heap_end, heap_end().saturating_sub(self.heap_end));
         for (address, length) in self.mappings.into_iter().chain([grown]) {
-            // SAFETY: memory of this process that nobody uses any more, as the caller promises.
+            // SAFETY: the memory of this process is not used any more, as the caller guarantees.
             unsafe { libc::madvise(address as *mut libc::c_void, length, libc::MADV_DONTNEED) };
         }
         stack::trim();
@@ -52,11 +52,11 @@ impl Unneeded {
 }
 
 fn heap_end() -> usize {
-    // SAFETY: asked to move by nothing, it only tells.
+    // SAFETY: an increment of 0 changes nothing.
     unsafe { libc::sbrk(0) as usize }
 }
 
-/// The address and length of a mapping of that kind, by its line in /proc/PID/maps (proc(5)).
+/// Address and length of a mapping of that kind, by its line in /proc/PID/maps (proc(5)).
 fn anonymous(line: &str, thread: usize) -> Option<(usize, usize)> {
     let mut fields = line.split_whitespace();
     let (range, rights) = (fields.next()?, fields.next()?);
@@ -70,7 +70,7 @@ fn anonymous(line: &str, thread: usize) -> Option<(usize, usize)> {
     (!(start..end).contains(&thread)).then_some((start, end - start))
 }
 
-/// Whether a mapping is what a library has beyond its file, by its line and the one before it: it begins where that ends.
+/// Whether a mapping is data of a library beyond its file, by its line and the one before it: it begins where that one ends.
 fn is_library(before: &str, line: &str) -> bool {
     let (range, _) = before.split_once(' ').unwrap_or_default();
     let (start, _) = line.split_once('-').unwrap_or_default();
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_library_has_beyond_its_file_is_told_from_other_memory() {
+    fn data_of_a_library_beyond_its_file_is_distinguished_from_other_memory() {
         let library = "7e0000000000-7e0000002000 rw-p 00002000 fe:00 7 /lib/libc.so.6";
         let program = "7e0000000000-7e0000002000 rw-p 00002000 fe:00 7 /bin/shim";
         let next = "7e0000002000-7e000000f000 rw-p 00000000 00:00 0 ";
@@ -117,16 +117,16 @@ mod tests {
         assert!(!is_library("", next));
     }
 
-    /// As the compiler does with values that move. It is large enough for glibc to look up how.
+    /// The compiler copies values that move. This one is large enough for glibc to choose its implementation.
     #[test]
-    fn a_copy_that_gave_its_memory_back_can_still_copy_values() {
-        let unneeded = Unneeded::find();
+    fn a_copy_that_released_its_memory_can_still_copy_values() {
+        let memory = ForkedMemory::find();
         // SAFETY: the child uses its stack alone, and ends without handlers.
         match unsafe { fork() }.expect("forked") {
             ForkResult::Child => {
                 let value = black_box([7u8; 64 << 10]);
                 // SAFETY: as above.
-                unsafe { unneeded.give_back() };
+                unsafe { memory.release() };
                 let copy = black_box(value);
                 exit(i32::from(copy.iter().all(|byte| *byte == 7)))
             }
@@ -137,17 +137,17 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_gave_its_memory_back_ends_as_it_should() {
+    fn a_copy_that_released_its_memory_ends_as_it_should() {
         let large = vec![1u8; 8 << 20];
-        let place = &raw const large[1 << 20];
-        let unneeded = Unneeded::find();
+        let address = &raw const large[1 << 20];
+        let memory = ForkedMemory::find();
         // SAFETY: the child uses its stack alone, and ends without handlers.
         match unsafe { fork() }.expect("forked") {
             ForkResult::Child => {
                 // SAFETY: as above.
-                unsafe { unneeded.give_back() };
-                // SAFETY: the place is mapped still.
-                let there = unsafe { place.read_volatile() };
+                unsafe { memory.release() };
+                // SAFETY: the address is still mapped.
+                let there = unsafe { address.read_volatile() };
                 exit(i32::from(there) + 7)
             }
             ForkResult::Parent { child } => {

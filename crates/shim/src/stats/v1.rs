@@ -1,4 +1,4 @@
-//! v1 (kernel, Documentation/admin-guide/cgroup-v1): times in nanoseconds, sizes in bytes.
+//! Metrics of v1 (kernel, Documentation/admin-guide/cgroup-v1): times in nanoseconds, sizes in bytes.
 
 use containerd_shim::protos::cgroups::metrics::{
     BlkIOEntry, BlkIOStat, CPUStat, CPUUsage, HugetlbStat, MemoryEntry, MemoryOomControl,
@@ -8,7 +8,7 @@ use sandbox::cgroup::Cgroup;
 
 use super::files::Files;
 
-/// `cpuacct.stat` counts in ticks of 10 ms, whatever the kernel's own (USER_HZ, time(7)).
+/// Length of a tick of `cpuacct.stat`, which does not depend on the kernel's own ticks (USER_HZ, time(7)).
 const NANOSECONDS_PER_TICK: u64 = 10_000_000;
 
 pub fn metrics(cgroup: &Cgroup) -> Metrics {
@@ -48,7 +48,7 @@ fn cpu(cpu: Files<'_>, accounts: Files<'_>) -> CPUStat {
     CPUStat { usage: Some(usage).into(), throttling: Some(throttling).into(), ..Default::default() }
 }
 
-/// kubelet's working set is the usage without `total_inactive_file`.
+/// Memory counters. kubelet's working set is the usage without `total_inactive_file`.
 fn memory(files: Files<'_>) -> MemoryStat {
     let stat = files.table("memory.stat");
     let entry = |prefix: &str| {
@@ -115,7 +115,7 @@ fn oom_control(files: Files<'_>) -> MemoryOomControl {
 
 fn block_io(files: Files<'_>) -> BlkIOStat {
     let entries = |what: &str| {
-        // Counted by the scheduler before Linux 5.0 (CFQ), by what throttles since then.
+        // Before Linux 5.0 the scheduler (CFQ) counts them, since then the throttling.
         let of_scheduler = entries(files, &format!("blkio.{what}_recursive"));
         let recursive = || entries(files, &format!("blkio.throttle.{what}_recursive"));
         let own = || entries(files, &format!("blkio.throttle.{what}"));

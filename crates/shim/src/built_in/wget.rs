@@ -1,4 +1,4 @@
-//! `wget`: one GET over plain HTTP, for probing the server next door.
+//! `wget`: one GET over plain HTTP, to probe a server in the Pod.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use hyper::{Request, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-/// How long the whole may take.
+/// How long the command may take.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// Prints the body of the answer.
 ///
 /// # Errors
-/// A URL that is none, no connection, and any answer but one of 2xx, whose body is printed all the same.
+/// If the URL is invalid, there is no connection, or the status is not 2xx; the body is printed all the same.
 pub fn get(url: &str) -> io::Result<()> {
     let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     tokio.block_on(async {

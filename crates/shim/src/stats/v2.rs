@@ -1,4 +1,4 @@
-//! v2 (kernel, Documentation/admin-guide/cgroup-v2.rst): times in microseconds, sizes in bytes.
+//! Metrics of v2 (kernel, Documentation/admin-guide/cgroup-v2.rst): times in microseconds, sizes in bytes.
 
 use containerd_shim::protos::cgroups_v2::metrics::{
     CPUStat, HugeTlbStat, IOEntry, IOStat, MemoryEvents, MemoryStat, Metrics, PSIData, PSIStats,
@@ -10,7 +10,7 @@ use sandbox::cgroup::Cgroup;
 use super::files::{Device, Files};
 
 pub fn metrics(cgroup: &Cgroup) -> Metrics {
-    // There is one hierarchy.
+    // v2 has one hierarchy.
     let files = Files { cgroup, controller: "" };
     let pids = PidsStat {
         current: files.number("pids.current"),
@@ -44,10 +44,10 @@ fn cpu(files: Files<'_>) -> CPUStat {
     }
 }
 
-/// kubelet's working set is the usage without `inactive_file`.
+/// Memory counters. kubelet's working set is the usage without `inactive_file`.
 fn memory(files: Files<'_>) -> MemoryStat {
     let stat = files.table("memory.stat");
-    // Since Linux 5.9 anonymous memory and files are counted apart.
+    // Since Linux 5.9 anonymous memory and files have separate counters.
     let both = |name: &str| {
         let apart = stat.get(&format!("{name}_anon")) + stat.get(&format!("{name}_file"));
         stat.get(name) + apart
@@ -132,8 +132,8 @@ fn io(files: Files<'_>) -> IOStat {
     }
 }
 
-/// `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and `full` the same; none where the kernel does not count it
-/// (kernel, accounting/psi.rst).
+/// Parses `some avg10=0.00 avg60=0.00 avg300=0.00 total=0`, and `full` likewise; `None` if the kernel does not count it (kernel,
+/// accounting/psi.rst).
 fn pressure(files: Files<'_>, file: &str) -> MessageField<PSIStats> {
     let text = files.text(file);
     let line = |name: &str| {

@@ -1,4 +1,4 @@
-//! What the shim knows of a container and the container does not: its processes, and why it may what it may.
+//! Answers that the shim knows and the container does not: its processes, and its rights with their reasons.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::errors::Error;
 
-/// `env`, of a guest that would be executed as this process.
+/// `env`: the environment of a guest that is executed as this process.
 pub fn env(process: &Process) -> String {
     seen(process).iter().map(|(name, value)| format!("{name}={value}\n")).collect()
 }
@@ -17,11 +17,11 @@ fn seen(process: &Process) -> Vec<(String, String)> {
     plan::environment(process.env().as_deref().unwrap_or_default(), process.cwd())
 }
 
-/// `ps`: what is in the cgroup. The numbers are those of the node.
+/// `ps`: processes in the cgroup, with their pids on the node.
 pub fn ps(container: &Container) -> Result<String, Error> {
     let mut text = "PID\tSECONDS\tCOMMAND\n".to_owned();
     for pid in container.cgroup().pids()? {
-        // One that has ended meanwhile is left out.
+        // Processes that have ended in the meantime are left out.
         let Ok(stat) = fs::read_to_string(format!("/proc/{pid}/stat")) else { continue };
         let Some((name, fields)) = stat.split_once('(').and_then(|it| it.1.rsplit_once(')')) else {
             continue;
@@ -34,7 +34,7 @@ pub fn ps(container: &Container) -> Result<String, Error> {
     Ok(text)
 }
 
-/// `grants`: what the guest may do, and where that was said.
+/// `grants`: what the guest may do, and which setting allows it.
 pub fn grants(config: &ContainerConfig) -> String {
     let user = config.process().user();
     let mut text = format!(
@@ -47,7 +47,7 @@ pub fn grants(config: &ContainerConfig) -> String {
     text += &format!("files / : {root} (securityContext.readOnlyRootFilesystem)\n");
     for mount in config.mounts() {
         let options = mount.options().as_deref().unwrap_or_default();
-        // Kernel file systems are not there for a guest.
+        // A guest has no file systems of the kernel.
         if mount.typ().as_deref() != Some("bind") && !options.iter().any(|it| it.ends_with("bind"))
         {
             continue;

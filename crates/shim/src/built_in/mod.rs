@@ -1,8 +1,8 @@
-//! Words that can be executed in a guest's container whose image has no program of that name: an image of one
-//! component is no black box then.
+//! Built-in commands. They can be executed in a guest's container if its image has no file of that name, so that a user can look
+//! into an image that only has a component.
 //!
-//! They run in the isolated process, with the container's own rights, and see what the guest sees ([`run`]). What
-//! only the shim knows is written down by it beforehand ([`Word::Print`], made in [`answers`]).
+//! They run in the isolated process, with the container's own rights, and see what the guest sees ([`run`]). The shim answers
+//! what only it knows beforehand ([`BuiltIn::Print`], made in [`answers`]).
 
 pub mod answers;
 mod files;
@@ -19,21 +19,21 @@ use serde::{Deserialize, Serialize};
 /// Name of the descriptor of the connection to the guest that is asked for a profile.
 pub const GUEST: &str = "guest";
 
-/// Exit code: the word did what it was asked to.
+/// Exit code of success.
 const DONE: u8 = 0;
 
-/// Exit code: it did not.
+/// Exit code of failure.
 const FAILED: u8 = 1;
 
-/// How long a profile may be, in seconds.
+/// Longest profile, in seconds.
 const LONGEST_PROFILE: u64 = 60;
 
 const PROFILE: &str = "profile SECONDS, from 1 to 60";
 
-/// What `help` says.
+/// Output of `help`.
 pub const HELP: &str = "\
-words that can be executed here, where the image has no file of that name:
-  ls [-l] [PATH...]       what is in a folder
+commands that can be executed here if the image has no file of that name:
+  ls [-l] [PATH...]       what is in a directory
   cat [PATH...]           a file's bytes, or stdin's
   stat PATH...            a file's type, mode, owner, size and time
   env                     the environment
@@ -49,16 +49,16 @@ words that can be executed here, where the image has no file of that name:
   help                    this
 ";
 
-/// One of them, with what it needs.
+/// A built-in command with its arguments.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Word {
-    /// Prints what the shim has found out.
+pub enum BuiltIn {
+    /// Prints an answer of the shim.
     Print(String),
     /// `ls`.
     List {
         /// Whether with type, mode, owner and size.
         long: bool,
-        /// Which folders or files.
+        /// Directories or files.
         paths: Vec<String>,
     },
     /// `cat`; without a path stdin.
@@ -67,41 +67,42 @@ pub enum Word {
     Stat(Vec<String>),
     /// `wget`.
     Wget(String),
-    /// `profile`, so many seconds long, with the descriptor [`GUEST`].
+    /// `profile` of so many seconds, with the descriptor [`GUEST`].
     Profile(u64),
-    /// A word with other words than it knows; how it is to be used.
+    /// A command with invalid arguments, and its usage.
     Misused(String),
 }
 
-impl Word {
-    /// The word that `args` are, where the shim has nothing to find out for it.
-    pub fn parse(args: &[String]) -> Option<Word> {
+impl BuiltIn {
+    /// Parses a command that needs no answer of the shim.
+    pub fn parse(args: &[String]) -> Option<BuiltIn> {
         let (name, rest) = args.split_first()?;
         let (flags, words): (Vec<&String>, Vec<&String>) =
             rest.iter().partition(|arg| arg.len() > 1 && arg.starts_with('-'));
         let words: Vec<String> = words.into_iter().cloned().collect();
-        let misused = |usage: &str| Word::Misused(format!("usage: {usage}; `help` has the rest"));
+        let misused =
+            |usage: &str| BuiltIn::Misused(format!("usage: {usage}; `help` has the rest"));
         Some(match (name.as_str(), flags.as_slice(), words.len()) {
-            ("help", _, _) => Word::Print(HELP.to_owned()),
+            ("help", _, _) => BuiltIn::Print(HELP.to_owned()),
             ("ls", flags, _)
                 if flags.iter().all(|flag| ["-l", "-a", "-la", "-al"].contains(&flag.as_str())) =>
             {
                 let long = flags.iter().any(|flag| flag.contains('l'));
-                Word::List { long, paths: words }
+                BuiltIn::List { long, paths: words }
             }
             ("ls", _, _) => misused("ls [-l] [PATH...]"),
-            ("cat", [], _) => Word::Cat(words),
+            ("cat", [], _) => BuiltIn::Cat(words),
             ("cat", _, _) => misused("cat [PATH...]"),
-            ("stat", [], 1..) => Word::Stat(words),
+            ("stat", [], 1..) => BuiltIn::Stat(words),
             ("stat", _, _) => misused("stat PATH..."),
-            // Where to and how quietly is what everybody writes; there is one way here.
+            // Users often write options for the output and for less of it, which have no effect here.
             ("wget", _, 1..) => match words.into_iter().find(|word| word != "-") {
-                Some(url) => Word::Wget(url),
+                Some(url) => BuiltIn::Wget(url),
                 None => misused("wget URL"),
             },
             ("wget", _, _) => misused("wget URL"),
             ("profile", [], 1) => match seconds(&words[0]) {
-                Some(seconds) => Word::Profile(seconds),
+                Some(seconds) => BuiltIn::Profile(seconds),
                 None => misused(PROFILE),
             },
             ("profile", _, _) => misused(PROFILE),
@@ -110,7 +111,7 @@ impl Word {
     }
 }
 
-/// `10s` or `10`.
+/// Parses `10s` or `10`.
 fn seconds(text: &str) -> Option<u64> {
     let seconds = text.strip_suffix('s').unwrap_or(text).parse().ok();
     seconds.filter(|seconds| (1..=LONGEST_PROFILE).contains(seconds))
@@ -121,25 +122,24 @@ fn profile(seconds: u64, mut files: Descriptors) -> io::Result<()> {
     engine::ask_for_profile(guest, Duration::from_secs(seconds), io::stdout().lock())
 }
 
-/// Says it, in the isolated process. Returns the exit code.
-pub fn run(word: &Word, files: Descriptors) -> u8 {
-    // Blocked for a guest, who waits for them; here each ends the process as ever.
+/// Runs a command, in the isolated process. Returns the exit code.
+pub fn run(command: &BuiltIn, files: Descriptors) -> u8 {
+    // They are blocked for a guest, which waits for them. Here each ends the process, as usual.
     let unblocked = engine::ending_signals().thread_unblock();
-    let said = unblocked.map_err(io::Error::from).and_then(|()| match word {
-        Word::Print(text) => io::stdout().write_all(text.as_bytes()),
-        Word::List { long, paths } => files::list(*long, paths),
-        Word::Cat(paths) => files::cat(paths),
-        Word::Stat(paths) => files::stat(paths),
-        Word::Wget(url) => wget::get(url),
-        Word::Profile(seconds) => profile(*seconds, files),
-        Word::Misused(usage) => Err(io::Error::new(io::ErrorKind::InvalidInput, usage.as_str())),
+    let done = unblocked.map_err(io::Error::from).and_then(|()| match command {
+        BuiltIn::Print(text) => io::stdout().write_all(text.as_bytes()),
+        BuiltIn::List { long, paths } => files::list(*long, paths),
+        BuiltIn::Cat(paths) => files::cat(paths),
+        BuiltIn::Stat(paths) => files::stat(paths),
+        BuiltIn::Wget(url) => wget::get(url),
+        BuiltIn::Profile(seconds) => profile(*seconds, files),
+        BuiltIn::Misused(usage) => Err(io::Error::new(io::ErrorKind::InvalidInput, usage.as_str())),
     });
-    let told = said.and_then(|()| io::stdout().flush());
-    match told {
+    match done.and_then(|()| io::stdout().flush()) {
         Ok(()) => DONE,
         Err(error) => {
             eprintln!("{error}");
-            if matches!(word, Word::Misused(_)) { MISUSED } else { FAILED }
+            if matches!(command, BuiltIn::Misused(_)) { MISUSED } else { FAILED }
         }
     }
 }
@@ -148,32 +148,32 @@ pub fn run(word: &Word, files: Descriptors) -> u8 {
 mod tests {
     use super::*;
 
-    fn parse(line: &str) -> Option<Word> {
+    fn parse(line: &str) -> Option<BuiltIn> {
         let args: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
-        Word::parse(&args)
+        BuiltIn::parse(&args)
     }
 
     #[test]
-    fn a_word_is_known_by_its_name_and_told_how_to_be_used() {
-        assert_eq!(parse("cat /a /b"), Some(Word::Cat(vec!["/a".into(), "/b".into()])));
-        assert_eq!(parse("ls -l /"), Some(Word::List { long: true, paths: vec!["/".into()] }));
+    fn a_command_is_known_by_its_name_and_has_a_usage() {
+        assert_eq!(parse("cat /a /b"), Some(BuiltIn::Cat(vec!["/a".into(), "/b".into()])));
+        assert_eq!(parse("ls -l /"), Some(BuiltIn::List { long: true, paths: vec!["/".into()] }));
         assert_eq!(
             parse("wget -qO- http://localhost"),
-            Some(Word::Wget("http://localhost".into()))
+            Some(BuiltIn::Wget("http://localhost".into()))
         );
-        assert_eq!(parse("wget -q -O - http://a"), Some(Word::Wget("http://a".into())));
-        assert_eq!(parse("profile 10s"), Some(Word::Profile(10)));
-        assert_eq!(parse("profile 1"), Some(Word::Profile(1)));
+        assert_eq!(parse("wget -q -O - http://a"), Some(BuiltIn::Wget("http://a".into())));
+        assert_eq!(parse("profile 10s"), Some(BuiltIn::Profile(10)));
+        assert_eq!(parse("profile 1"), Some(BuiltIn::Profile(1)));
         assert_eq!(parse("sh -c ls"), None);
         assert_eq!(parse(""), None);
         for line in ["ls -R", "stat", "cat -n x", "wget", "profile", "profile 0s", "profile 61"] {
-            let Some(Word::Misused(usage)) = parse(line) else { panic!("{line} is understood") };
+            let Some(BuiltIn::Misused(usage)) = parse(line) else { panic!("{line} is understood") };
             assert!(usage.contains(line.split(' ').next().expect("a word")), "{usage}");
         }
     }
 
     #[test]
-    fn help_names_every_word() {
+    fn help_names_every_command() {
         for word in
             ["ls", "cat", "stat", "env", "ps", "wget", "wit", "grants", "profile", "invoke", "help"]
         {
