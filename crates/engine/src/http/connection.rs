@@ -58,7 +58,10 @@ where
         // Responses are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
         let first = match speaks {
-            Speaks::Http1 => First::default(),
+            // They were seen. hyper must have them before the server ends: it closes a connection of which it has seen nothing.
+            Speaks::Http1 => {
+                timeout(LAST_SILENCE, First::read_some(&mut stream)).await.ok()?.ok()?
+            }
             Speaks::Unknown if self.is_silent(&stream).await => {
                 return stream.into_std().ok().map(|stream| Idle { stream, speaks, until });
             }

@@ -77,3 +77,56 @@ fn has_bytes(stream: &TcpStream) -> io::Result<bool> {
         Err(error) => Err(error.into()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+    use std::net::TcpListener;
+
+    use super::*;
+    use crate::http::event_loop;
+
+    /// The two ends of a connection, of which the server's is idle for at most that long.
+    fn connection(idle_time: Duration) -> (Socket, Idle) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = Socket::connect(listener.local_addr().unwrap()).unwrap();
+        let (stream, _) = listener.accept().unwrap();
+        stream.set_nonblocking(true).unwrap();
+        (client, Idle { stream, speaks: Speaks::Http1, until: Instant::now() + idle_time })
+    }
+
+    fn next(idle: Idle, ending: &watch::Receiver<bool>) -> Option<Idle> {
+        let mut ending = ending.clone();
+        event_loop::runtime().unwrap().block_on(async move { idle.next(&mut ending).await })
+    }
+
+    #[test]
+    fn a_connection_goes_on_with_its_next_byte_and_ends_with_its_client_or_its_time() {
+        let (_end, ending) = watch::channel(false);
+        let (mut client, idle) = connection(Duration::from_secs(60));
+        client.write_all(b"G").unwrap();
+        let idle = next(idle, &ending).expect("the client has sent a byte");
+        assert!(next(idle, &ending).is_some(), "the byte is left unread");
+
+        let (client, idle) = connection(Duration::from_secs(60));
+        drop(client);
+        assert!(next(idle, &ending).is_none());
+
+        let (_client, idle) = connection(Duration::from_millis(50));
+        assert!(next(idle, &ending).is_none());
+    }
+
+    #[test]
+    fn a_connection_of_a_server_that_ends_goes_on_if_its_client_has_sent_something() {
+        let (end, ending) = watch::channel(false);
+        let (_silent, idle) = connection(Duration::from_secs(60));
+        let (mut client, has_bytes) = connection(Duration::from_secs(60));
+        client.write_all(b"G").unwrap();
+        end.send_replace(true);
+        assert!(next(idle, &ending).is_none());
+        for _ in 0..20 {
+            let idle = Idle { stream: has_bytes.stream.try_clone().unwrap(), ..has_bytes };
+            assert!(next(idle, &ending).is_some());
+        }
+    }
+}

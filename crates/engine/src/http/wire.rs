@@ -31,7 +31,6 @@ const LINGER: Duration = Duration::from_secs(1);
 const UNWANTED: usize = 4096;
 
 /// Bytes of a connection that were read already.
-#[derive(Default)]
 pub struct First(Bytes);
 
 impl First {
@@ -48,6 +47,18 @@ impl First {
             }
         }
         Ok(First(Bytes::copy_from_slice(&bytes[..end])))
+    }
+
+    /// Reads the bytes that have arrived, a few of them at most.
+    ///
+    /// # Errors
+    /// As of [`First::read`].
+    pub async fn read_some(stream: &mut TcpStream) -> io::Result<First> {
+        let mut bytes = [0; PREFACE.len()];
+        match stream.read(&mut bytes).await? {
+            0 => Err(io::ErrorKind::UnexpectedEof.into()),
+            count => Ok(First(Bytes::copy_from_slice(&bytes[..count]))),
+        }
     }
 
     /// Whether they are those of HTTP/2.
