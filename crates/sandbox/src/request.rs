@@ -53,7 +53,7 @@ pub enum Request {
 pub struct Job {
     /// Argument of [`crate::Guests::job`].
     pub value: Value,
-    /// What it may use.
+    /// Limits of the worker.
     pub bounds: Bounds,
     /// The container whose cgroup it enters; `None` if it stays in the zygote's.
     pub charged: Option<Charged>,
