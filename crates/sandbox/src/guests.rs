@@ -17,6 +17,6 @@ pub struct Guests {
     pub run: Rc<dyn Fn(Value, Descriptors, SingleThread) -> u8>,
     /// The signals that `run` takes: blocked from before Create answers, so that one may be pending.
     pub signals: SigSet,
-    /// What the results of jobs depend on beside what they are given ([`crate::Zygote::version`]).
+    /// Version that the results of jobs depend on, besides their arguments ([`crate::Zygote::version`]).
     pub version: String,
 }

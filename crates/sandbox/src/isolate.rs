@@ -9,9 +9,10 @@
 //!                                     ◀── ready ─── waits for Start
 //! ```
 //! Everything of the host is opened before the fork and comes to the isolated process by descriptor, so that the isolated
-//! process needs neither the host's mounts nor its rights. Read in this order: `namespaces` and `table`, `volumes` and `options`, then
-//! `inside` with what it uses: `mounts`, `targets`, `copy_up`, `devices`, `process`, `seccomp`, `sysctl`, `network`; `link`, `gate`
-//! and `hooks` are for both processes.
+//! process needs neither the host's mounts nor its rights.
+//!
+//! Read in this order: `namespaces` and `table`, `volumes` and `options`, then `inside` with what it uses: `mounts`, `targets`,
+//! `copy_up`, `devices`, `process`, `seccomp`, `sysctl`, `network`. `link`, `gate` and `hooks` are for both processes.
 //!
 //! The process can be found at any moment: its pid is on disk ([`PID`]) before it goes on from the fork, and until it is ready it
 //! also holds the lock of [`crate::build_lock`].

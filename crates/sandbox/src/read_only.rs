@@ -35,7 +35,7 @@ pub fn program(path: &Path) -> Result<OwnedFd, Error> {
 /// Opens the null device for both directions. It can still be written, because writes to a device do not change its mount.
 ///
 /// # Errors
-/// Of open(2).
+/// As of open(2).
 pub fn null() -> Result<OwnedFd, Error> {
     let mounted = read_only_mount(Path::new("/dev/null")).ok();
     let by_descriptor = |fd: &OwnedFd| format!("/proc/self/fd/{}", fd.as_raw_fd());
@@ -48,7 +48,7 @@ pub fn null() -> Result<OwnedFd, Error> {
 /// a mount, a file in memory that is [`seal`]ed is returned as it is, and any other file is copied.
 ///
 /// # Errors
-/// Of the copy.
+/// If the file cannot be copied.
 pub fn file(file: File) -> Result<OwnedFd, Error> {
     let path = |fd: RawFd| format!("/proc/self/fd/{fd}");
     let mounted = read_only_mount(Path::new(&path(file.as_raw_fd()))).ok();
@@ -75,7 +75,7 @@ fn read_only_mount(path: &Path) -> nix::Result<OwnedFd> {
 /// Makes an empty file in memory, to be written and then [`seal`]ed.
 ///
 /// # Errors
-/// Of memfd_create(2).
+/// As of memfd_create(2).
 pub fn in_memory(name: &CStr) -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     Ok(File::from(memfd_create(name, flags)?))
@@ -84,7 +84,7 @@ pub fn in_memory(name: &CStr) -> io::Result<File> {
 /// Seals a file in memory. No process can change it any more, even if it has it open for writing.
 ///
 /// # Errors
-/// Of fcntl(2).
+/// As of fcntl(2).
 pub fn seal(file: &File) -> io::Result<()> {
     let seals = SealFlag::F_SEAL_WRITE
         | SealFlag::F_SEAL_SHRINK

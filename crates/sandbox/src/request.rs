@@ -1,6 +1,6 @@
 //! Requests of the shim to its zygote, and the replies: two enums, both serialised by serde.
 //!
-//! Descriptors go beside a request, by name ([`Descriptors`]): a Create comes with [`ProcessFds`], an Exec with [`ExecFds`],
+//! Descriptors go beside a request, by name ([`Descriptors`]): a Create comes with [`ProcessFds`], an Exec with those and two more,
 //! a Job with [`JobFds`], and the others with none.
 
 use std::os::fd::OwnedFd;
@@ -17,7 +17,7 @@ use crate::{Descriptors, End, Error, Runtime, limits};
 pub enum Request {
     /// Build a container up to the point where it waits for [`Request::Start`].
     Create(Create),
-    /// Make a further process in a container, which runs its workload when it is released ([`ExecFds::release`]).
+    /// Make a further process in a container, which runs its workload when it is released ([`crate::Zygote::exec`]).
     Exec(Box<Exec>),
     /// Change a container. The OCI runtime changes that of a [`Workload::Program`]; of others the cgroup is changed.
     Change {
@@ -53,7 +53,7 @@ pub enum Request {
 pub struct Job {
     /// Argument of [`crate::Guests::job`].
     pub value: Value,
-    /// What it may use.
+    /// Limits of the worker.
     pub bounds: Bounds,
     /// The container whose cgroup it enters; `None` if it stays in the zygote's.
     pub charged: Option<Charged>,

@@ -1,8 +1,9 @@
 //! Stats: counters of the cgroup, in the message of the host's cgroup version.
 //!
 //! containerd and kubelet distinguish the two by type: `io.containerd.cgroups.v1.Metrics` for v1, and
-//! `io.containerd.cgroups.v2.Metrics` for v2. A counter that the kernel does not have is 0. `v1` and `v2` fill the messages, `files`
-//! reads.
+//! `io.containerd.cgroups.v2.Metrics` for v2. A counter that the kernel does not have is 0.
+//!
+//! `v1` and `v2` fill the messages from the files that `files` parses.
 
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use sandbox::cgroup::Cgroup;

@@ -98,8 +98,9 @@ impl Cgroup {
         Err(self.refuse(&reason))
     }
 
-    /// What is in or below a directory after the container's own processes were killed. Those that have not ended yet are
-    /// children of this process or of the shim, and request processes that enter the container are siblings of this process.
+    /// Occupants of a directory and those below it, after the container's own processes were killed. Those of them that have not
+    /// ended yet are children of this process or of the shim. Request processes that enter the container are siblings of this
+    /// process.
     fn occupants(&self, directory: &Path) -> Result<Occupants, Error> {
         let mut pids = BTreeSet::new();
         self.collect_pids(directory, &mut pids)?;

@@ -207,8 +207,11 @@ fn is_passing(error: &zbus::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::env;
     use std::io::{Error as IoError, ErrorKind};
+    use std::os::unix::net::UnixListener;
     use std::path::Path;
+    use std::process::Command;
 
     use super::*;
 
@@ -274,5 +277,33 @@ mod tests {
         let error = answer.expect_err("is given up").to_string();
         assert!(error.contains("has not answered"), "{error}");
         assert!(begin.elapsed() < TIME / 3);
+    }
+
+    /// Variable of zbus with the address of the bus. It is set in a further process, in which the test itself runs.
+    const BUS: &str = "DBUS_SYSTEM_BUS_ADDRESS";
+
+    #[test]
+    fn a_scope_is_not_waited_for_longer_than_its_caller_waits() {
+        let host = tempfile::tempdir().expect("temporary directory");
+        if env::var_os(BUS).is_some() {
+            std::fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
+            let path = Some(Path::new("no-such.slice:cri-containerd:c1"));
+            let cgroup = Cgroup::in_hierarchies(host.path(), path, "c1", true).expect("a scope");
+            let (begin, none) = (Instant::now(), LinuxResources::default());
+            let late = cgroup.start_scope(Pid::this(), &none, begin + PAUSE * 2);
+            assert!(late.expect_err("is late").to_string().contains("has not answered"));
+            assert!(begin.elapsed() < TIME / 3, "{:?}", begin.elapsed());
+            return;
+        }
+        // It is connected to, and never answers.
+        let socket = host.path().join("bus");
+        let _silent = UnixListener::bind(&socket).expect("listens");
+        let name = "cgroup::systemd::tests::a_scope_is_not_waited_for_longer_than_its_caller_waits";
+        let itself = env::current_exe().expect("a path");
+        let status = Command::new(itself)
+            .args([name, "--exact", "--test-threads=1"])
+            .env(BUS, format!("unix:path={}", socket.display()))
+            .status();
+        assert!(status.expect("is executed").success());
     }
 }

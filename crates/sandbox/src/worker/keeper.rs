@@ -28,7 +28,7 @@ impl Leash {
     /// A leash, and the end of it that goes to the worker ([`crate::JobFds::leash`]).
     ///
     /// # Errors
-    /// Of pipe(2).
+    /// As of pipe(2).
     pub fn new() -> Result<(Leash, OwnedFd), Error> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
         Ok((Leash { _held: writer }, reader))
@@ -37,11 +37,11 @@ impl Leash {
 
 /// The parent's part of a job.
 pub struct Keeper<'a> {
-    /// What the worker may use.
+    /// Limits of the worker.
     pub bounds: Bounds,
     /// The other end of the [`Leash`].
     pub leash: OwnedFd,
-    /// Where the worker answers.
+    /// Connection on which the worker answers.
     pub connection: &'a UnixStream,
     /// The cgroup that the worker enters, and the number of processes that the kernel had killed in it before.
     pub cgroup: Option<(Cgroup, u64)>,

@@ -25,6 +25,13 @@ const FEW_KILLS: usize = 45;
 /// Steps at a process's end at each of which it is killed.
 const LAST_STEPS: usize = 6;
 
+/// Starts the bundle's shim. Its args may be in place only a moment after posix_spawn(3) has returned.
+fn started(bundle: &Bundle) -> Result<(Shim, Process)> {
+    let shim = bundle.start()?;
+    let process = wait::until(SOON, "the shim's args", || Ok(shim_of(&bundle.id).ok()))?;
+    Ok((shim, process))
+}
+
 /// Processes, cgroups, mounts and records of a container. `shim` is not counted, nor is its zygote.
 fn left_of(bundle: &Bundle, shim: &Process) -> Result<Vec<String>> {
     let mut family = processes::family(shim);
@@ -110,8 +117,7 @@ fn a_create_leaves_nothing_whichever_of_its_processes_is_killed_and_when() -> Re
 }
 
 fn processes_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
-    let shim = bundle.start()?;
-    let process = shim_of(&bundle.id)?;
+    let (shim, process) = started(&bundle)?;
     at_each_step(processes, |victim| {
         let create = || shim.create(&bundle.create_request());
         let (steps, created) = kill_during(&process, victim, None, create)?;
@@ -129,8 +135,7 @@ fn a_create_leaves_nothing_when_the_zygote_is_killed_at_any_moment() -> Result<(
 }
 
 fn zygotes_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
-    let shim = bundle.start()?;
-    let process = shim_of(&bundle.id)?;
+    let (shim, process) = started(&bundle)?;
     at_each_step(processes, |victim| {
         // It has a zygote again after this.
         granted(shim.create(&bundle.create_request()))?;
@@ -155,8 +160,7 @@ fn the_delete_action_leaves_nothing_of_a_create_when_the_shim_is_killed_at_any_m
 fn shims_are_killed(bundle: Bundle, processes: usize) -> Result<()> {
     let folder = bundle.folder.display().to_string();
     at_each_step(processes, |victim| {
-        let shim = bundle.start()?;
-        let process = shim_of(&bundle.id)?;
+        let (shim, process) = started(&bundle)?;
         let create = || shim.create(&bundle.create_request());
         let (steps, created) = kill_during(&process, victim, Some(&process), create)?;
         // At the last steps Create has answered.
