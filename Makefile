@@ -12,7 +12,7 @@ unexport CARGO_TARGET_DIR
 	bench-trace contenders check advisories documents fuzz fmt clean
 
 # Directories of the measured programs. The shim's are the shipped ones.
-CONTENDERS := $(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
+CONTENDERS := $(CURDIR)/target/baseline:$(CURDIR)/target/dist:$(CURDIR)/target/release:$(CURDIR)/target/benches/release:$(CURDIR)/target/peer/release:$(CURDIR)/target/wasmtime/bin:$(CURDIR)/target/go/containerd
 
 # Tools of the matrix of images, each a Go module in tests.
 IMAGE_TOOLS := images buildkit cosign moby containerd-1.7 containerd-2.2

@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use engine::{Compiled, Given, Layer, Plan, Runtime};
 use libfuzzer_sys::fuzz_target;
+use nix::unistd::alarm;
 
 /// The path of a component of `wasi:http/incoming-handler` that answers `/` with 200.
 const GUEST: &str = "FUZZ_HTTP_GUEST";
@@ -35,6 +36,8 @@ fn server() -> SocketAddr {
     *SERVER.get_or_init(|| {
         let guest = std::env::var_os(GUEST).expect("FUZZ_HTTP_GUEST names a component");
         let guest = std::fs::read(guest).expect("the guest");
+        // libFuzzer checks the time of an input by SIGALRM, which would end the server. `receive` checks it instead.
+        alarm::cancel();
         let free = TcpListener::bind("127.0.0.1:0").and_then(|free| free.local_addr());
         let address = free.expect("a port");
         thread::spawn(move || serve(guest, address));
@@ -72,18 +75,15 @@ fn send(sent: &[u8]) -> TcpStream {
 fn receive(mut stream: TcpStream) -> Vec<u8> {
     let (mut answer, since) = (Vec::new(), Instant::now());
     let mut part = [0; 4096];
-    loop {
+    while since.elapsed() < PATIENCE {
         match stream.read(&mut part) {
             Ok(0) => return answer,
             Ok(count) => answer.extend_from_slice(&part[..count]),
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return answer,
-            // libFuzzer looks at its clock by a signal each second.
-            Err(error) if error.kind() == ErrorKind::Interrupted && since.elapsed() < PATIENCE => {}
-            Err(error) => {
-                panic!("after {:?} the connection is still open: {error}", since.elapsed())
-            }
+            Err(error) => panic!("after {:?} no end of the response: {error}", since.elapsed()),
         }
     }
+    panic!("after {:?} the connection is still open", since.elapsed())
 }
 
 fuzz_target!(|bytes: &[u8]| {

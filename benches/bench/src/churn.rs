@@ -50,7 +50,9 @@ fn measure(bench: &Bench) -> Result<Section> {
 fn work(node: &Node, who: Contender) -> Result<Work> {
     let (image, args) = match who {
         Contender::Runc | Contender::Floor => ("linux", &["/bin/echo", "hello from wasi"][..]),
-        Contender::Ours | Contender::Peer => ("hello-layer", &["hello.wasm"][..]),
+        Contender::Ours | Contender::Before | Contender::Peer => {
+            ("hello-layer", &["hello.wasm"][..])
+        }
     };
     let image = node.ctr_image(image)?;
     Ok(Work { handler: who.handler(), image, args, says: "hello from wasi\n" })

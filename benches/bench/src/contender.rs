@@ -3,6 +3,8 @@
 use anyhow::Result;
 use tests::{Container, Node};
 
+use crate::needs;
+
 /// Port on which each server listens.
 pub const PORT: u16 = 8080;
 
@@ -11,6 +13,8 @@ pub const PORT: u16 = 8080;
 pub enum Contender {
     /// This project's.
     Ours,
+    /// An older build of this shim, if `containerd-shim-before-v1` is in PATH.
+    Before,
     /// The baseline, on the crate `containerd-shim-wasm`.
     Peer,
     /// runc's shim, with static native programs.
@@ -20,13 +24,24 @@ pub enum Contender {
 }
 
 impl Contender {
-    /// Contenders that run something.
+    /// Contenders that run something and are always there.
     pub const REAL: [Contender; 3] = [Contender::Ours, Contender::Peer, Contender::Runc];
+
+    /// Returns the contenders that run something. An older build comes last.
+    pub fn real() -> Vec<Contender> {
+        Contender::REAL.into_iter().chain(Contender::before()).collect()
+    }
+
+    /// Returns the older build, if there is one.
+    pub fn before() -> Option<Contender> {
+        needs::program("containerd-shim-before-v1").map(|_| Contender::Before)
+    }
 
     /// Returns the name in the report.
     pub fn name(self) -> &'static str {
         match self {
             Contender::Ours => "this shim",
+            Contender::Before => "before",
             Contender::Peer => "peer",
             Contender::Runc => "runc",
             Contender::Floor => "floor",
@@ -37,6 +52,7 @@ impl Contender {
     pub fn handler(self) -> &'static str {
         match self {
             Contender::Ours => "wasmtime",
+            Contender::Before => "before",
             Contender::Peer => "peer",
             Contender::Runc => "runc",
             Contender::Floor => "floor",

@@ -57,16 +57,16 @@ pub struct Kind {
 /// Measures one contender after the other, each on a node of its own.
 fn measure(bench: &Bench) -> Result<Section> {
     let mut all = Vec::new();
-    for who in Contender::REAL {
+    for who in Contender::real() {
         let node = bench.node()?;
-        all.push(grow(&node, who, bench.effort)?);
+        all.push((who, grow(&node, who, bench.effort)?));
         effort::end(node);
     }
     let method = "Each contender has a node of its own, on which a growing number of Pods is started through CRI. *PSS* \
         divides a page\nthat several processes share among them. *Node's memory* is the decrease of MemAvailable, which \
         includes what the kernel\nand containerd keep for a Pod. All values are per Pod. *Next* is the time of a further \
         Pod until its first answer.";
-    let numbers = data(Contender::REAL.iter().map(|who| who.name()).zip(&all))?;
+    let numbers = data(all.iter().map(|(who, densities)| (who.name(), densities)))?;
     let section = Section::new(&SCENARIO, method, numbers).table(table(&all)).table(kinds(&all));
     let section = plots(&all).into_iter().fold(section, Section::plot);
     Ok(section.figures(figures(&all)))
@@ -150,7 +150,7 @@ fn density(pods: usize, available: f64, kinds: BTreeMap<String, Kind>, next: Tim
     }
 }
 
-fn table(all: &[Vec<Density>]) -> Table {
+fn table(all: &[(Contender, Vec<Density>)]) -> Table {
     let mut table = Table::new(&[
         "Pods",
         "who",
@@ -161,7 +161,7 @@ fn table(all: &[Vec<Density>]) -> Table {
         "descriptors",
         "next, ms",
     ]);
-    for (who, densities) in Contender::REAL.iter().zip(all) {
+    for (who, densities) in all {
         for it in densities {
             table.row([
                 it.pods.to_string(),
@@ -179,7 +179,7 @@ fn table(all: &[Vec<Density>]) -> Table {
 }
 
 /// Returns the kinds of processes, for the largest number of Pods.
-fn kinds(all: &[Vec<Density>]) -> Table {
+fn kinds(all: &[(Contender, Vec<Density>)]) -> Table {
     let mut table = Table::new(&[
         "who",
         "process",
@@ -189,7 +189,7 @@ fn kinds(all: &[Vec<Density>]) -> Table {
         "threads",
         "descriptors",
     ]);
-    for (who, densities) in Contender::REAL.iter().zip(all) {
+    for (who, densities) in all {
         for (name, kind) in densities.last().into_iter().flat_map(|it| &it.kinds) {
             table.row([
                 who.name().into(),
@@ -205,12 +205,12 @@ fn kinds(all: &[Vec<Density>]) -> Table {
     table
 }
 
-fn plots(all: &[Vec<Density>]) -> [Plot; 3] {
+fn plots(all: &[(Contender, Vec<Density>)]) -> [Plot; 3] {
     let lines = |of: fn(&Density) -> f64| {
         let of_one = |densities: &Vec<Density>| {
             densities.iter().map(|it| (it.pods as f64, of(it))).collect::<Vec<_>>()
         };
-        Contender::REAL.iter().zip(all).map(|(who, it)| (who.name().into(), of_one(it))).collect()
+        all.iter().map(|(who, it)| (who.name().into(), of_one(it))).collect()
     };
     let over = "idle Pods";
     let plot = |file, title, of| Plot { file, title, over, lines: lines(of) };
@@ -221,26 +221,31 @@ fn plots(all: &[Vec<Density>]) -> [Plot; 3] {
     ]
 }
 
-fn figures(all: &[Vec<Density>]) -> Vec<Figure> {
-    let at = |who: usize| {
-        let compared = all[who].iter().find(|it| it.pods == COMPARED);
-        compared.or(all[who].last())
+fn figures(all: &[(Contender, Vec<Density>)]) -> Vec<Figure> {
+    let at = |wanted: Contender| {
+        let (_, densities) = all.iter().find(|(who, _)| *who == wanted)?;
+        densities.iter().find(|it| it.pods == COMPARED).or(densities.last())
     };
-    let (Some(ours), Some(peer), Some(runc)) = (at(0), at(1), at(2)) else { return Vec::new() };
-    let (Some(first), Some(last)) = (all[0].first(), all[0].last()) else { return Vec::new() };
+    let [ours, peer, runc] = Contender::REAL.map(at);
+    let (Some(ours), Some(peer), Some(runc)) = (ours, peer, runc) else { return Vec::new() };
     let pss = format!("idle HTTP Pod at {} Pods, PSS", ours.pods);
     let available = format!("idle HTTP Pod at {} Pods, MemAvailable", ours.pods);
-    let start = format!("start latency at Pod {} against Pod {}", last.pods, first.pods);
     let threads = ours.kinds.get("shim").map_or(0.0, |shim| shim.threads);
     let most =
         |work: &str, unit, most, reached| Figure::new(work, unit, Reach::AtMost(most), reached);
-    vec![
-        most(&pss, "MB", 2.0, ours.pss / MB),
+    let against_before = at(Contender::Before).into_iter().flat_map(|before| {
+        [
+            most(&pss, "× before", 0.55, ours.pss / before.pss),
+            most(&available, "× before", 0.75, ours.available / before.available),
+        ]
+    });
+    let figures = [
+        most(&pss, "MB", 1.0, ours.pss / MB),
         most(&pss, "× peer", 0.35, ours.pss / peer.pss),
         most(&available, "× peer", 0.55, ours.available / peer.available),
         most(&available, "× runc", 0.65, ours.available / runc.available),
         most("processes of a Pod of one container", "", 4.0, ours.processes),
         most("threads of an idle shim", "", 4.0, threads),
-        most(&start, "×", 1.3, last.next.median / first.next.median),
-    ]
+    ];
+    figures.into_iter().chain(against_before).collect()
 }

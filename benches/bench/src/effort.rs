@@ -4,6 +4,7 @@ use anyhow::{Context, Result};
 use tests::Node;
 use tests::containerd::Containerd;
 
+use crate::contender::Contender;
 use crate::needs;
 
 /// Number of attempts at what a contender may fail to start. A failure is reported. About one in some thousand tasks of
@@ -47,8 +48,8 @@ pub struct Effort {
     pub waiting: usize,
     /// Pods of a Deployment that is scaled up.
     pub scaled: usize,
-    /// Idle Pods beside which the steps of a start are traced.
-    pub crowd: usize,
+    /// Numbers of idle Pods beside which the steps of a start are traced: some, and as many as a large node has.
+    pub crowds: [usize; 2],
     /// Memory of the node that is filled, in MiB.
     pub gateway: u64,
 }
@@ -66,7 +67,7 @@ pub const QUICK: Effort = Effort {
     replicas: 2,
     waiting: 2,
     scaled: 5,
-    crowd: 10,
+    crowds: [10, 20],
     gateway: 96,
 };
 
@@ -83,7 +84,7 @@ pub const FULL: Effort = Effort {
     replicas: 20,
     waiting: 10,
     scaled: 90,
-    crowd: 100,
+    crowds: [100, 400],
     gateway: 512,
 };
 
@@ -104,7 +105,8 @@ impl Bench {
     pub fn new(effort: Effort) -> Result<Bench> {
         needs::check()?;
         let mut containerd = Containerd::available()?.pop().context("there is no containerd")?;
-        containerd.handlers = vec!["peer".into()];
+        let others = [Contender::Peer].into_iter().chain(Contender::before());
+        containerd.handlers = others.map(|who| who.handler().to_owned()).collect();
         Ok(Bench { effort, containerd })
     }
 

@@ -14,7 +14,8 @@ pub const SCENARIO: Scenario =
 
 fn measure(bench: &Bench) -> Result<Section> {
     let node = bench.node()?;
-    let times = in_turn(&Contender::REAL, bench.effort.rounds, |contender, round| {
+    let contenders = Contender::real();
+    let times = in_turn(&contenders, bench.effort.rounds, |contender, round| {
         let (pod, time) = serving::start(&node, *contender, &format!("pod-{round}"))?;
         serving::take_away(vec![pod])?;
         Ok(time)
@@ -22,7 +23,7 @@ fn measure(bench: &Bench) -> Result<Section> {
     effort::end(node);
     let [ours, peer, runc] = [times[0], times[1], times[2]];
     let mut table = Table::new(&["who", "ms", "of the peer's"]);
-    for (contender, it) in Contender::REAL.iter().zip(&times) {
+    for (contender, it) in contenders.iter().zip(&times) {
         let ratio = it.median / peer.median;
         table.row([contender.name().into(), it.to_string(), format!("{ratio:.2}")]);
     }
@@ -30,7 +31,7 @@ fn measure(bench: &Bench) -> Result<Section> {
         Figure::new("pod to its first HTTP 200", than, Reach::AtMost(0.5), ours.median / other)
     };
     let method = "The calls go through CRI, as kubelet's do. The request comes from within the Pod's network.";
-    let data = data(Contender::REAL.iter().map(|it| it.name()).zip(&times))?;
+    let data = data(contenders.iter().map(|it| it.name()).zip(&times))?;
     Ok(Section::new(&SCENARIO, method, data)
         .table(table)
         .figures([figure("× peer", peer.median), figure("× runc", runc.median)]))

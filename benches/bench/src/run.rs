@@ -36,6 +36,8 @@ struct Work {
 
 /// What the contenders with WASI run.
 enum Guest {
+    /// A Linux program. In a contender with WASI, the node's OCI runtime runs it.
+    Program,
     /// An image that was compiled in the first round at the latest, and its output.
     Seen(&'static str, &'static str),
     /// A sample guest that is new each time.
@@ -44,7 +46,7 @@ enum Guest {
 
 const WASI_RUNNERS: &[Contender] = &[Contender::Ours, Contender::Peer];
 
-const WORKS: [Work; 5] = [
+const WORKS: [Work; 6] = [
     Work {
         what: "hello, a component of 0.8 MB",
         guest: Guest::Seen("hello-layer", GREETING),
@@ -75,15 +77,36 @@ const WORKS: [Work; 5] = [
         contenders: WASI_RUNNERS,
         is_slow: true,
     },
+    Work {
+        what: "a Linux program",
+        guest: Guest::Program,
+        contenders: &[Contender::Ours, Contender::Runc],
+        is_slow: false,
+    },
 ];
+
+/// Index of the small component.
+const HELLO: usize = 0;
+
+/// Index of the Linux program.
+const PROGRAM: usize = 5;
 
 /// Index of the large guest that was compiled before.
 const LARGE: usize = 3;
 
 impl Work {
+    /// With the older build, where it is there and says what changed.
+    fn contenders(&self) -> Vec<Contender> {
+        let before = match self.guest {
+            Guest::Seen("hello-layer", _) | Guest::Program => Contender::before(),
+            _ => None,
+        };
+        self.contenders.iter().copied().chain(before).collect()
+    }
+
     fn rounds(&self, effort: Effort) -> usize {
         match (self.is_slow, &self.guest) {
-            (false, Guest::Seen(..)) => effort.rounds,
+            (false, Guest::Seen(..) | Guest::Program) => effort.rounds,
             (false, Guest::Unseen(_)) => effort.rounds.div_ceil(4),
             (true, _) => effort.slow_rounds,
         }
@@ -97,25 +120,25 @@ fn measure(bench: &Bench) -> Result<Section> {
         println!("  {}", work.what);
         let rounds = work.rounds(bench.effort);
         let run = |who: &Contender, round| once(&node, work, *who, round);
-        all.push(in_turn(work.contenders, rounds, run)?);
+        all.push(in_turn(&work.contenders(), rounds, run)?);
     }
     let method = "Guests are wasm layers of images. A guest that was *never seen before* has a new section each time, so \
         that it must be\ncompiled. All others were compiled in the first round at the latest, which helps a shim that \
         keeps the code. runc runs `echo`\nof a static busybox.";
     let section = Section::new(&SCENARIO, method, numbers(&all)?);
-    let pair = [&WORKS[0], &WORKS[LARGE]];
+    let pair = [&WORKS[HELLO], &WORKS[LARGE]];
     let pair = in_turn(&pair, bench.effort.rounds, |work, round| {
         once(&node, work, Contender::Ours, round)
     })?;
     let python = pair[1].median / pair[0].median;
     effort::end(node);
     let python = Figure::new("run Python, warm", "× hello", Reach::AtMost(1.3), python);
-    Ok(section.table(table(&all)).figures(figures(&all[0])).figures([python]))
+    Ok(section.table(table(&all)).figures(figures(&all)).figures([python]))
 }
 
 fn once(node: &Node, work: &Work, who: Contender, round: usize) -> Result<f64> {
     let (image, flags, words, says) = match (who, &work.guest) {
-        (Contender::Runc, _) => {
+        (Contender::Runc, _) | (_, Guest::Program) => {
             (node.ctr_image("linux")?, &[][..], &["/bin/echo", "hello from wasi"][..], GREETING)
         }
         (Contender::Floor, _) => (node.ctr_image("linux")?, &[][..], &["/bin/true"][..], ""),
@@ -138,7 +161,7 @@ fn once(node: &Node, work: &Work, who: Contender, round: usize) -> Result<f64> {
 fn table(all: &[Vec<Times>]) -> Table {
     let mut table = Table::new(&["what", "who", "ms", "of the peer's"]);
     for (work, times) in WORKS.iter().zip(all) {
-        for (who, it) in work.contenders.iter().zip(times) {
+        for (who, it) in work.contenders().iter().zip(times) {
             let ratio = format!("{:.2}", it.median / times[1].median);
             table.row([work.what.into(), who.name().into(), it.to_string(), ratio]);
         }
@@ -148,17 +171,24 @@ fn table(all: &[Vec<Times>]) -> Table {
 
 fn numbers(all: &[Vec<Times>]) -> Result<Value> {
     let works = WORKS.iter().zip(all).map(|(work, times)| {
-        let of = work.contenders.iter().map(|who| who.name()).zip(times);
+        let contenders = work.contenders();
+        let of = contenders.iter().map(|who| who.name()).zip(times);
         Ok((work.what, data(of)?))
     });
     data(works.collect::<Result<Vec<_>>>()?)
 }
 
-fn figures(hello: &[Times]) -> impl Iterator<Item = Figure> + use<> {
-    let ours = hello[0].median;
-    let others = [("× peer", 0.6), ("× runc", 0.55), ("× floor", 1.3)];
-    let medians: Vec<_> = hello[1..].iter().map(|times| times.median).collect();
-    others.into_iter().zip(medians).map(move |((unit, most), other)| {
-        Figure::new("run hello, warm", unit, Reach::AtMost(most), ours / other)
-    })
+fn figures(all: &[Vec<Times>]) -> Vec<Figure> {
+    let (hello, program) = (&all[HELLO], &all[PROGRAM]);
+    let figure = |work: &str, unit, most, times: &[Times], other: usize| {
+        let ratio = times[0].median / times[other].median;
+        Figure::new(work, unit, Reach::AtMost(most), ratio)
+    };
+    let hello = |unit, most, other| figure("run hello, warm", unit, most, hello, other);
+    vec![
+        hello("× peer", 0.75, 1),
+        hello("× runc", 0.5, 2),
+        hello("× floor", 1.15, 3),
+        figure("run a Linux program", "× runc's handler", 0.9, program, 1),
+    ]
 }

@@ -8,6 +8,7 @@ mod actions;
 mod step;
 mod waterfall;
 
+use std::fmt;
 use std::fs;
 use std::path::Path;
 
@@ -38,62 +39,114 @@ const METHOD: &str = "The times are from Create received to the guest's first in
 /// A way to start Pods.
 struct Way {
     at_once: usize,
-    is_crowded: bool,
+    /// Idle Pods beside them.
+    crowd: usize,
 }
 
-const WAYS: [Way; 3] = [
-    Way { at_once: 1, is_crowded: false },
-    Way { at_once: 4, is_crowded: false },
-    Way { at_once: 1, is_crowded: true },
-];
+/// Times of the Pods that were started in one way.
+struct Found {
+    way: Way,
+    whole: Times,
+    own: Times,
+}
 
 fn measure(bench: &Bench) -> Result<Section> {
+    let [some, many] = bench.effort.crowds;
+    let ways = [(1, 0), (4, 0), (1, some), (1, many)];
+    let ways = ways.map(|(at_once, crowd)| Way { at_once, crowd });
+    let (ours, waterfalls) = started(bench, Contender::Ours, ways)?;
+    let before = Contender::before().map(|who| started(bench, who, [Way { at_once: 1, crowd: 0 }]));
+    let before = before.transpose()?.map(|(found, _)| found);
+    let mut table = Table::new(&[
+        "who",
+        "at a time",
+        "beside",
+        "Pods",
+        "ms",
+        "99 %",
+        "in the shim alone, ms",
+        "99 %",
+    ]);
+    let all = [(Contender::Ours, Some(&ours)), (Contender::Before, before.as_ref())];
+    for (who, found) in all {
+        found.into_iter().flatten().for_each(|found| table.row(found.row(who)));
+    }
+    let names = ours.iter().map(|found| found.way.to_string()).collect::<Vec<_>>();
+    let numbers = data(names.iter().map(String::as_str).zip(ours.iter().map(|it| it.whole)))?;
+    let section =
+        Section::new(&SCENARIO, METHOD, numbers).table(table).table(actions::time(bench)?);
+    let section = waterfalls.into_iter().fold(section, Section::text);
+    Ok(section.figures(figures(&ours, before.as_deref())))
+}
+
+fn figures(ours: &[Found], before: Option<&[Found]>) -> Vec<Figure> {
+    let [alone, four, some, many] = ours else { return Vec::new() };
+    let figure =
+        |work: &str, unit, most, reached| Figure::new(work, unit, Reach::AtMost(most), reached);
+    let median = "Create to the first instruction, median";
+    let beside = |found: &Found| format!("the same beside {} idle Pods", found.way.crowd);
+    let own = format!("{}, in the shim alone", beside(many));
+    let against = before.into_iter().flatten().next();
+    let against = against.map(|before| alone.whole.median / before.whole.median);
+    let mut figures = vec![
+        figure(median, "ms", 4.0, alone.whole.median),
+        figure(&beside(some), "× alone", 1.3, some.whole.median / alone.whole.median),
+        figure(&own, "× alone", 1.3, many.own.median / alone.own.median),
+        figure("the same, 4 at a time, 99 %", "ms", 15.0, four.whole.p99),
+    ];
+    figures.extend(against.map(|reached| figure(median, "× before", 0.3, reached)));
+    figures
+}
+
+impl Found {
+    fn row(&self, who: Contender) -> [String; 8] {
+        let p99 = |times: Times| format!("{:.1}", times.p99);
+        let Found { way: Way { at_once, crowd }, whole, own } = self;
+        let [at_once, crowd, pods] = [*at_once, *crowd, whole.count].map(|it| it.to_string());
+        let (own, own_p99) = (own.to_string(), p99(*own));
+        [who.name().into(), at_once, crowd, pods, whole.to_string(), p99(*whole), own, own_p99]
+    }
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, to: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(to, "{} at a time, beside {}", self.at_once, self.crowd)
+    }
+}
+
+/// Starts Pods in each of these ways, on a node of their own. Also returns the waterfalls of the ways that start one Pod at
+/// a time.
+fn started(
+    bench: &Bench,
+    who: Contender,
+    ways: impl IntoIterator<Item = Way>,
+) -> Result<(Vec<Found>, Vec<String>)> {
     let file = repository().join("target/start.trace");
     let mut containerd = bench.containerd.clone();
     containerd.environment.push((VARIABLE.into(), file.display().to_string()));
     let node = Node::start(containerd)?;
     // This start compiles what is compiled once.
-    start(&node, "first")?;
-    let mut table =
-        Table::new(&["at a time", "beside", "Pods", "ms", "99 %", "in the shim alone, ms", "99 %"]);
-    let (mut waterfalls, mut all, mut idle) = (Vec::new(), Vec::new(), Vec::new());
-    for Way { at_once, is_crowded } in WAYS {
-        let crowd = if is_crowded { bench.effort.crowd } else { 0 };
-        println!("  {at_once} at a time, beside {crowd} idle Pods");
-        for number in 0..crowd {
-            idle.push(serving::start(&node, Contender::Ours, &format!("idle-{number}"))?.0);
+    start(&node, who, "first")?;
+    let (mut all, mut waterfalls, mut idle) = (Vec::new(), Vec::new(), Vec::new());
+    for way in ways {
+        println!("  {}, {way} idle Pods", who.name());
+        while idle.len() < way.crowd {
+            idle.push(serving::start(&node, who, &format!("idle-{}", idle.len()))?.0);
         }
         let _ = fs::remove_file(&file);
-        let pods = start_some(&node, bench.effort.rounds, at_once, crowd)?;
+        let pods = start_some(&node, who, bench.effort.rounds, &way)?;
         let steps = step::read(&file)?;
         let starts = pods.iter().map(|pod| Start::of(&steps, pod)).collect::<Result<Vec<_>>>()?;
-        if at_once == 1 {
+        if way.at_once == 1 {
             waterfalls.push(median(&starts));
         }
         let whole = Times::of(starts.iter().map(Start::whole).collect());
         let own = Times::of(starts.iter().map(Start::own).collect());
-        table.row(row(at_once, crowd, starts.len(), whole, own));
-        all.push((format!("{at_once} at a time, beside {crowd}"), whole));
+        all.push(Found { way, whole, own });
     }
     serving::take_away(idle)?;
     effort::end(node);
-    let numbers = data(all.iter().map(|(way, whole)| (way.as_str(), whole)))?;
-    let figure = |work, unit, most, reached| Figure::new(work, unit, Reach::AtMost(most), reached);
-    let (alone, crowded) = (all[0].1.median, all[2].1.median);
-    let figures = [
-        figure("Create to the first instruction, median", "ms", 4.0, alone),
-        figure("the same beside many idle Pods", "× alone", 1.3, crowded / alone),
-        figure("the same, 4 at a time, 99 %", "ms", 15.0, all[1].1.p99),
-    ];
-    let section =
-        Section::new(&SCENARIO, METHOD, numbers).table(table).table(actions::time(bench)?);
-    Ok(waterfalls.into_iter().fold(section, Section::text).figures(figures))
-}
-
-fn row(at_once: usize, crowd: usize, pods: usize, whole: Times, own: Times) -> [String; 7] {
-    let p99 = |times: Times| format!("{:.1}", times.p99);
-    let [at_once, crowd, pods] = [at_once, crowd, pods].map(|it| it.to_string());
-    [at_once, crowd, pods, whole.to_string(), p99(whole), own.to_string(), p99(own)]
+    Ok((all, waterfalls))
 }
 
 /// Returns the start with the median time.
@@ -104,19 +157,24 @@ fn median(starts: &[Start<'_>]) -> String {
 }
 
 /// Runs this many Pods, and returns their ids.
-fn start_some(node: &Node, count: usize, at_once: usize, crowd: usize) -> Result<Vec<String>> {
+fn start_some(
+    node: &Node,
+    who: Contender,
+    count: usize,
+    Way { at_once, crowd }: &Way,
+) -> Result<Vec<String>> {
     let mut ids = Vec::new();
     while ids.len() < count {
         let names =
-            (0..at_once).map(|number| format!("trace-{crowd}-{at_once}-{}-{number}", ids.len()));
+            (0..*at_once).map(|number| format!("trace-{crowd}-{at_once}-{}-{number}", ids.len()));
         let names: Vec<_> = names.collect();
-        ids.extend(serving::at_once(&names, |name| start(node, name))?);
+        ids.extend(serving::at_once(&names, |name| start(node, who, name))?);
     }
     Ok(ids)
 }
 
-fn start(node: &Node, name: &str) -> Result<String> {
-    let pod = node.run_pod(&Pod::new(name))?;
+fn start(node: &Node, who: Contender, name: &str) -> Result<String> {
+    let pod = node.run_pod(&Pod::new(name).handler(who.handler()))?;
     let container = pod.run(&Container::new("hello", &node.image("hello-layer")?))?;
     let exit = container.wait()?;
     ensure!(exit.code == 0, "{name}: {exit:?}");
