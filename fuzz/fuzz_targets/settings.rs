@@ -1,8 +1,8 @@
 //! Parses annotations of a Pod and variables of a container that set how a guest runs.
 #![no_main]
 
-use engine::{HttpSettings, Plan, World};
 use libfuzzer_sys::fuzz_target;
+use plan::{HttpSettings, Plan, World};
 
 fuzz_target!(|text: &str| {
     let mut settings = HttpSettings::default();
@@ -16,7 +16,7 @@ fuzz_target!(|text: &str| {
             assert!(error.to_string().contains(shown.trim_matches('"')), "{error}");
         }
     }
-    assert!(settings.instances() > 0 && settings.requests(World::HttpService03) > 0);
+    assert!(settings.instances(None) > 0 && settings.requests(World::HttpService03) > 0);
     let env: Vec<String> = text.lines().map(str::to_owned).collect();
     let _ = Plan::new(World::HttpProxy02, None, vec!["app".into()], &env, "/".into());
 });

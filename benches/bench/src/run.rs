@@ -95,7 +95,7 @@ const PROGRAM: usize = 5;
 const LARGE: usize = 3;
 
 impl Work {
-    /// With the older build, where it is there and says what changed.
+    /// Returns the contenders, with the older build where it shows what changed.
     fn contenders(&self) -> Vec<Contender> {
         let before = match self.guest {
             Guest::Seen("hello-layer", _) | Guest::Program => Contender::before(),

@@ -21,7 +21,7 @@ use wasmtime::{CustomCodeMemory, Engine, Module};
 
 use crate::World;
 
-/// A page where the system does not tell: the largest there is on Linux's usual targets.
+/// Size of a page if sysconf(3) does not return it: the largest there is on Linux's usual targets.
 pub const LARGEST_PAGE: usize = 64 << 10;
 
 /// The bytes of a page.
@@ -51,7 +51,7 @@ impl Code {
     pub fn map(file: &File) -> io::Result<Code> {
         let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
-        // SAFETY: a new mapping, at a place the kernel chooses, takes nobody's memory away.
+        // SAFETY: a new mapping, at a place the kernel chooses, replaces no other mapping.
         let start =
             unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, file, 0)? };
         Ok(Code(NonNull::slice_from_raw_parts(start.cast(), bytes)))
@@ -60,7 +60,7 @@ impl Code {
     /// As a component.
     pub fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
         // SAFETY: the bytes are what `Runtime::compile` of this very binary serialized, in a file that no image
-        // and no guest can write; they are mapped read-only and never unmapped. Whoever subverted the compile
+        // and no guest can write; they are mapped read-only and never unmapped. An attacker who subverted the compile
         // worker gains here what the guest may do: this process is already confined as the container.
         let mapped = unsafe { Component::deserialize_raw(engine, self.0) };
         // SAFETY: the same bytes, which are copied.
@@ -84,7 +84,7 @@ impl Code {
     }
 }
 
-/// Makes code executable that Wasmtime did not map itself, and so leaves to whoever did.
+/// Makes code executable that Wasmtime did not map itself, and so leaves to the code that did.
 ///
 /// The text of an artefact begins on a page of its own. Instruction caches are the kernel's care: it
 /// synchronizes them when it makes a page executable, and this is before the process has a second thread.
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::{Compiled, Layer, Runtime};
 
-    /// What a container is given: a file in memory that nobody can change any more.
+    /// What a container is given: a file in memory that cannot be changed any more.
     fn sealed(code: &[u8]) -> File {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let mut file = File::from(memfd_create(c"engine-test-code", flags).expect("a file"));

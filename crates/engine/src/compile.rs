@@ -1,4 +1,4 @@
-//! From bytes nobody has vouched for to code: runs in a worker without privileges.
+//! From untrusted bytes to code: runs in a worker without privileges.
 
 use std::borrow::Cow;
 use std::io;
@@ -107,7 +107,7 @@ impl Runtime {
 pub fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
     if let [layer] = layers {
         let wasm = binary(unpacked(layer, WASM_BYTES)?)?;
-        // Whoever parses it further has a stack that ends.
+        // Further parsers recurse, and their stack is limited.
         return match compose::is_too_deep(&wasm) {
             true => Err(compose::Error::Deep(layer.name.clone()).into()),
             false => Ok(wasm),
@@ -157,7 +157,7 @@ fn binary(layer: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, Error> {
         .map_err(|error| Refusal::Invalid(text::on_one_line(&error.to_string())).into())
 }
 
-/// How much of a file that is not wasm is shown: enough to tell what it is.
+/// How much of a file that is not wasm is shown: enough to recognise what it is.
 const SHOWN_BYTES: usize = 8;
 
 fn not_wasm(layer: &[u8]) -> Error {

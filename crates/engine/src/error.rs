@@ -1,8 +1,8 @@
-//! Why a guest cannot be compiled, planned or run.
+//! Why a guest cannot be compiled or run.
 
-use crate::{CANNOT_RUN, MISUSED, NOT_FOUND};
+use plan::exit_code::{CANNOT_RUN, MISUSED, NOT_FOUND};
 
-/// Why a guest cannot be compiled, planned or run.
+/// Why a guest cannot be compiled or run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Wasmtime does not start: a setting this machine does not support.
@@ -71,9 +71,6 @@ pub enum Error {
     /// Several layers that cannot be composed.
     #[error(transparent)]
     Compose(#[from] compose::Error),
-    /// An annotation of the Pod, or a variable of the container's environment.
-    #[error(transparent)]
-    Setting(#[from] provided::SettingError),
     /// A component that cannot be initialised before it is compiled.
     #[error(
         "cannot call the guest's export \"wizer-initialize\" before it is compiled, as wasmtime.shim/preinit asks: {0}"

@@ -1,6 +1,6 @@
 //! Which of its host's functions a guest called last: with the backtrace, what it was about when it failed.
 //!
-//! Wasmtime's bindings tell each call as a span of the crate `tracing`. Nothing is formatted here: a function is
+//! Wasmtime's bindings report each call as a span of the crate `tracing`. Nothing is formatted here: a function is
 //! known by its span's metadata, which is its own, and its name is read once.
 
 use std::cell::{Cell, RefCell};

@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! listen → accept → threads → connection (HTTP/1.1 or h2c) → service → instances → response
+//!             │        └ idle: connections between two requests, on the first thread
 //!             └ SIGTERM, SIGINT: stop accepting, let connections finish their requests, exit 0;
 //!                                a second one ends the process at once
 //! ```
 //!
 //! What a client may ask for is bounded at each step: connections in `accept`, silence in `connection`, `wire` and `streams`,
-//! heads in `head`, bodies in `body`, time in `service`, instances in `instances`, their parts in `share`, and a guest's turn
-//! by the `clock`. How a response ends is in `response`.
+//! heads in `head`, bodies in `body`, time in `service`, instances in `instances`, their parts in `share`, and a guest's time
+//! slice by the `clock`. How a response ends is in `response`.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -21,7 +22,7 @@ use wasmtime_wasi_http::handler::ProxyHandler;
 
 use crate::code::Code;
 use crate::profile::Profiled;
-use crate::report::{one_line, tell};
+use crate::report::{log, one_line};
 use crate::serving::Serving;
 use crate::serving::slots::Slots;
 use crate::state::Shared;
@@ -35,6 +36,7 @@ mod connection;
 pub mod errors;
 mod event_loop;
 mod head;
+mod idle;
 mod instances;
 mod listen;
 mod metrics;
@@ -43,7 +45,6 @@ pub mod outgoing;
 mod response;
 pub mod roots;
 mod service;
-pub mod settings;
 mod share;
 pub mod spans;
 mod streams;
@@ -84,19 +85,19 @@ impl Loaded {
         let not_in_slots = match Serving::in_slots(&slots, code) {
             Ok((serving, component)) => {
                 if !slots.has_page_map() {
-                    tell("note: there is no page map, with which an instance takes less time");
+                    log("note: there is no page map, with which an instance takes less time");
                 }
                 return Ok(Loaded { serving, component, slots });
             }
             Err(error) => one_line(&error),
         };
-        let (serving, component) = match Serving::pooled(plan.http.instances(), code) {
+        let (serving, component) = match Serving::pooled(instances::at_most(&plan.http), code) {
             Ok(pooled) => pooled,
             Err(error) => {
-                // Of code that is for slots this tells nothing, of other code the first does.
+                // For code that is for slots this reason says nothing; for other code the first one does.
                 let on_demand = Serving::on_demand(code).with_context(|| not_in_slots)?;
                 let reason = one_line(&error);
-                tell(&format!(
+                log(&format!(
                     "note: instances are not kept in a pool, which takes longer: {reason}"
                 ));
                 on_demand
@@ -126,7 +127,7 @@ pub fn serve(
     let tokio = event_loop::runtime().context("start the event loop")?;
     let stop = {
         let _entered = tokio.enter();
-        signals::tell_the_first(signals).context("wait for signals")?
+        signals::first_signal(signals).context("wait for signals")?
     };
     let spans = Spans::new(&plan, shared.outgoing.clone(), tokio.handle()).map(Arc::new);
     let observer = Observer::new(&plan.http, metrics.clone(), spans.is_some());
@@ -139,7 +140,7 @@ pub fn serve(
     let handler =
         |event_loop: Arc<EventLoop>| (event_loop.clone(), ProxyHandler::new(guest.on(event_loop)));
     let handlers: Vec<_> = [first].into_iter().chain(others).map(handler).collect();
-    let room = plan.http.instances() as usize * instances::at_a_time(&plan);
+    let room = instances::at_most(&plan.http) as usize * instances::at_a_time(&plan);
     let room = Room::new(room);
     let service = |thread| {
         let mut handlers = handlers.clone();
@@ -151,12 +152,12 @@ pub fn serve(
         let (settings, observer, spans) = (plan.http.clone(), observer.clone(), spans.clone());
         (event_loop, Service { handlers, settings, room: room.clone(), observer, spans })
     };
-    let threads = Threads::new((0..handlers.len()).map(service), live);
+    let threads = Threads::new((0..handlers.len()).map(service), live, tokio.handle().clone());
     let served = tokio.block_on(async {
         if let Some(profiled) = profiled {
             tokio::spawn(async {
                 if let Err(error) = profiled.serve().await {
-                    tell(&format!("warning: no profile can be taken: {error}"));
+                    log(&format!("warning: no profile can be taken: {error}"));
                 }
             });
         }
@@ -164,7 +165,7 @@ pub fn serve(
             match listen::for_metrics(address) {
                 Ok(listener) => drop(tokio::spawn(metrics.serve(listener))),
                 // Of several containers in a Pod, which has the annotation, one can.
-                Err(error) => tell(&format!("warning: no metrics: {}", one_line(&error))),
+                Err(error) => log(&format!("warning: no metrics: {}", one_line(&error))),
             }
         }
         let served = accept::accept(&threads, &plan.http, stop, idle).await;

@@ -1,6 +1,6 @@
 //! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue` and `wasi:logging`.
 //!
-//! Read in this order: the table here, `config` with `folder`, `logging`, and `keyvalue`. They are drafts, and toolchains emit
+//! Read in this order: the table here, `config` with `directory`, `logging`, and `keyvalue`. They are drafts, and toolchains emit
 //! several of each. A component's types are compared by structure, so one function serves each draft that has the same
 //! type of it; that is why the functions are defined here by hand, and not by bindings for each draft.
 //!
@@ -8,7 +8,7 @@
 //! store is in its own memory or in a file of its own, and what it logs goes to its own stderr.
 
 pub mod config;
-mod folder;
+mod directory;
 pub mod keyvalue;
 mod logging;
 pub mod types;
@@ -21,7 +21,7 @@ use tokio::task::spawn_blocking;
 use wasmtime::component::{Component, Linker, LinkerInstance};
 
 use crate::Plan;
-use crate::report::tell;
+use crate::report::log;
 use crate::state::State;
 use config::Config;
 use keyvalue::Stores;
@@ -93,11 +93,11 @@ async fn blocking<R: Send + 'static>(
 }
 
 /// Writes a line about a failure to the container's stderr, the first time that it happens: a guest may try again for ever.
-fn tell_once(line: String) {
-    static TOLD: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-    let mut told = TOLD.lock().unwrap_or_else(PoisonError::into_inner);
-    if told.len() < LINES && !told.contains(&line) {
-        tell(&line);
-        told.insert(line);
+fn log_once(line: String) {
+    static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
+    if logged.len() < LINES && !logged.contains(&line) {
+        log(&line);
+        logged.insert(line);
     }
 }

@@ -1,19 +1,19 @@
 //! Wasmtime for guests of a container: compile in one process, run in another.
 //!
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in
-//! the worker), `plan` (everything a run needs, serde), `run` (in the isolated process: commands and exports),
+//! the worker), `run` (in the isolated process: carries out a [`Plan`], be it of a command or of an export),
 //! `wave` and `numbers` (arguments and results of an export), `http` and `serving` (the server, and its engine),
 //! `state` and `files` (what WASI offers), `interfaces` (what more a component may import), `memory` (how much a guest may have), `link` (to which interfaces), `code`
-//! (mapping it), `error`, `report` and `remains` (how failures are told and what they leave), `output` (what a guest
+//! (mapping it), `error`, `report` and `artifacts` (how failures are reported and what they leave), `output` (what a guest
 //! writes), `host_calls` and `stderr` (what it did last), `signals`.
-//! And [`quantity`]: how settings are written.
 //!
 //! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
 //! code, `serving::region` and `serving::slots`, which have the memory of instances, `profile`, which reads the stack
-//! of whoever runs it, and `interfaces::types`, where Wasmtime derives it.
+//! of the guest that runs, and `interfaces::types`, where Wasmtime derives it.
 
 #![deny(unsafe_code)]
 
+mod artifacts;
 mod code;
 mod compile;
 mod compressed;
@@ -28,11 +28,8 @@ mod link;
 mod memory;
 mod numbers;
 mod output;
-mod plan;
 mod preinit;
 mod profile;
-pub mod quantity;
-mod remains;
 mod report;
 mod run;
 mod serving;
@@ -54,27 +51,12 @@ use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails, WasmFeatures};
 
 pub use compile::{Compiled, Layer};
 pub use error::Error;
-pub use http::settings::HttpSettings;
-pub use plan::{Plan, environment};
+pub use plan::{Plan, World};
 pub use profile::ask as ask_for_profile;
-pub use remains::Remains;
 pub use signals::ending as ending_signals;
 use state::{ModuleState, State};
-pub use world::World;
 
-/// Exit code: the image cannot run (not wasm, damaged, precompiled, an import that is not provided).
-pub const CANNOT_RUN: u8 = 126;
-
-/// Exit code: no such entrypoint or export.
-pub const NOT_FOUND: u8 = 127;
-
-/// Exit code: the arguments of a call are not what the export takes (as a shell has it).
-pub const MISUSED: u8 = 2;
-
-/// Exit code: the guest trapped (128 + SIGABRT, as of a native program that aborts).
-pub const TRAPPED: u8 = 134;
-
-/// How many calls of a backtrace are told, the innermost first.
+/// Calls of a backtrace that are reported, the innermost first.
 const FRAMES: usize = 64;
 
 /// Engine and linkers, built once per zygote before it forks. Starts no thread.
@@ -88,7 +70,7 @@ pub struct Runtime {
 pub struct Given {
     /// The compiled code.
     pub code: File,
-    /// Whoever connects to it may ask for a profile ([`crate::ask_for_profile`]).
+    /// Who connects to it may ask for a profile ([`crate::ask_for_profile`]).
     pub profiles: Option<UnixListener>,
     /// The certificates of authorities that the node trusts, in PEM.
     pub roots: Option<File>,

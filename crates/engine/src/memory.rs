@@ -1,10 +1,10 @@
 //! How much memory a guest may have: what the container's limit leaves when the runtime has taken its part.
 //!
-//! Where the kernel enforces the limit it kills the process, and nobody in it can say why. Within this one,
+//! Where the kernel enforces the limit it kills the process, and no code in it can say why. Within this one,
 //! `memory.grow` fails as on a machine that has no more: a guest may get by with what it has, and its stderr
 //! says what to do.
 //!
-//! The container's limit is the process's `RLIMIT_RSS`. The kernel itself makes nothing of that (getrlimit(2)), it
+//! The container's limit is the process's `RLIMIT_RSS`. Linux itself ignores it (getrlimit(2)), it
 //! is there before the first guest, and it may be changed from outside while the guest runs (prlimit(2)); so it is
 //! read anew whenever it matters.
 
@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use wasmtime::ResourceLimiter;
 
-use crate::report::tell;
+use crate::report::log;
 
 /// What the runtime itself needs of a container's limit: pages of the engine that a run changes, the event loop,
 /// stacks, page tables, and buffers of the guest's files and sockets. A command was seen to take 1 MiB, a server with
@@ -27,8 +27,8 @@ const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 /// Less than this is not worth a look at the limit: the runtime itself needs more.
 const ALWAYS: u64 = 4 << 20;
 
-/// Told once a run, whichever of its instances is refused, and however often.
-static TOLD: Once = Once::new();
+/// The refusal is logged once a run, whichever of its instances is refused, and however often.
+static LOGGED: Once = Once::new();
 
 /// What the instances of a process have together, in bytes.
 #[derive(Debug, Default)]
@@ -129,7 +129,7 @@ impl Memory {
         let exceeded = || limit().filter(|limit| all > share(*limit));
         if let Some(limit) = (all > ALWAYS).then(exceeded).flatten() {
             self.together.grown.fetch_sub(grown, Ordering::Relaxed);
-            TOLD.call_once(|| tell(&refusal(limit)));
+            LOGGED.call_once(|| log(&refusal(limit)));
             return false;
         }
         self.together.used.fetch_add(used.wrapping_sub(self.used), Ordering::Relaxed);
@@ -218,7 +218,8 @@ mod tests {
 
     #[test]
     fn the_memories_of_an_instance_count_together() {
-        let mut memory = Memory::default();
+        let together: &'static Together = Box::leak(Box::default());
+        let mut memory = Memory { together, ..Memory::default() };
         assert!(memory.grow(0, 50 * MIB, || Some(96 * MIB)), "the first");
         assert!(memory.grow(0, 28 * MIB, || Some(96 * MIB)), "the second");
         assert!(!memory.grow(50 * MIB, 61 * MIB, || Some(96 * MIB)), "too much");

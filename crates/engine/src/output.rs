@@ -27,31 +27,31 @@ enum Kind {
 /// Whose line has not ended yet, of either; of an instance, its number.
 static OPEN: [Mutex<Option<u64>>; 2] = [Mutex::new(None), Mutex::new(None)];
 
-/// Who has no line: one that is open stays so, for nobody to go on with.
-const NOBODY: u64 = u64::MAX;
+/// In place of an instance's number: an open line that no instance continues.
+const NO_INSTANCE: u64 = u64::MAX;
 
 /// Instances so far.
 static INSTANCES: AtomicU64 = AtomicU64::new(0);
 
 /// An instance whose lines are kept apart from those of others.
 #[derive(Clone)]
-pub struct Speaker {
+pub struct LinePrefixer {
     number: u64,
     /// Of the request that it serves; empty where lines have none.
     id: Arc<Mutex<String>>,
 }
 
-impl Speaker {
+impl LinePrefixer {
     /// Another one.
-    pub fn new() -> Speaker {
-        Speaker { number: INSTANCES.fetch_add(1, Ordering::Relaxed), id: Arc::default() }
+    pub fn new() -> LinePrefixer {
+        LinePrefixer { number: INSTANCES.fetch_add(1, Ordering::Relaxed), id: Arc::default() }
     }
 
     /// What its lines begin with from now on, another one first.
     pub fn set_id(&self, id: String) {
         for open in &OPEN {
             let mut open = open.lock().unwrap_or_else(PoisonError::into_inner);
-            *open = open.map(|number| if number == self.number { NOBODY } else { number });
+            *open = open.map(|number| if number == self.number { NO_INSTANCE } else { number });
         }
         *self.id.lock().unwrap_or_else(PoisonError::into_inner) = id;
     }
@@ -81,43 +81,43 @@ impl Speaker {
     }
 }
 
-/// Writes a line of the runtime's own; where nobody reads there is nobody to tell.
-pub fn tell_on_stdout(line: &[u8]) {
-    Kind::Stdout.tell(line);
+/// Writes a line of the runtime's own. Errors are ignored: without a reader there is nowhere to report them.
+pub fn log_on_stdout(line: &[u8]) {
+    Kind::Stdout.log(line);
 }
 
 /// The same on stderr.
-pub fn tell_on_stderr(line: &[u8]) {
-    Kind::Stderr.tell(line);
+pub fn log_on_stderr(line: &[u8]) {
+    Kind::Stderr.log(line);
 }
 
 /// As [`io::Stdout`] or [`io::Stderr`], which block.
 #[derive(Clone)]
 pub struct Output {
     kind: Kind,
-    speaker: Option<Speaker>,
+    prefixer: Option<LinePrefixer>,
 }
 
 impl Output {
     /// Standard output.
-    pub fn stdout(speaker: Speaker) -> Output {
-        Output { kind: Kind::Stdout, speaker: Some(speaker) }
+    pub fn stdout(prefixer: LinePrefixer) -> Output {
+        Output { kind: Kind::Stdout, prefixer: Some(prefixer) }
     }
 
     /// Standard error.
-    pub fn stderr(speaker: Option<Speaker>) -> Output {
-        Output { kind: Kind::Stderr, speaker }
+    pub fn stderr(prefixer: Option<LinePrefixer>) -> Output {
+        Output { kind: Kind::Stderr, prefixer }
     }
 
     fn emit(&self, bytes: &[u8]) -> io::Result<()> {
-        let Some(speaker) = &self.speaker else { return self.kind.write(bytes) };
+        let Some(prefixer) = &self.prefixer else { return self.kind.write(bytes) };
         let mut open = OPEN[self.kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        self.kind.write(&speaker.lines(bytes, &mut open))
+        self.kind.write(&prefixer.lines(bytes, &mut open))
     }
 }
 
 impl Kind {
-    fn tell(self, line: &[u8]) {
+    fn log(self, line: &[u8]) {
         let mut open = OPEN[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         // Guests whose lines are not kept apart may have one open as well.
         let is_open = open.take().is_some() || (matches!(self, Kind::Stderr) && has_open_line());
@@ -206,9 +206,9 @@ mod tests {
 
     #[test]
     fn each_line_begins_with_the_id_of_its_request_however_it_is_written() {
-        let (one, other, mut open) = (Speaker::new(), Speaker::new(), None);
-        let mut written = |speaker: &Speaker, text: &str| {
-            String::from_utf8(speaker.lines(text.as_bytes(), &mut open)).expect("text")
+        let (one, other, mut open) = (LinePrefixer::new(), LinePrefixer::new(), None);
+        let mut written = |prefixer: &LinePrefixer, text: &str| {
+            String::from_utf8(prefixer.lines(text.as_bytes(), &mut open)).expect("text")
         };
         assert_eq!(written(&one, "at the start\n"), "at the start\n");
         one.set_id("a".into());

@@ -1,6 +1,6 @@
 //! A component's initialisation, run once before it is compiled: what its memory has then is part of the code.
 //!
-//! Whoever compiles does this, in a process without privileges. Nothing is imported meanwhile: neither a clock, nor
+//! The process that compiles does this, without privileges. Nothing is imported: neither a clock, nor
 //! random numbers, nor a variable of one container may become part of what all containers share. A component that asks
 //! for any of it is refused by the name of what it asked for.
 
@@ -15,7 +15,7 @@ use crate::{Error, Layer, Runtime, report};
 const INITIALISE: &str = "wizer-initialize";
 
 /// How much is executed at most, in Wasmtime's fuel, about one for an instruction: some ten seconds. The worker has
-/// more time in all, but what it runs into at its end cannot be told.
+/// more time in all, but at its end it could not report why.
 const FUEL: u64 = 10_000_000_000;
 
 impl Runtime {
@@ -35,9 +35,9 @@ impl Runtime {
             return Err(Error::Initialise("it is a core module, and no component".into()));
         }
         // Wizer's sentence about a missing export lacks the word.
-        let told =
+        let reason =
             |error: &_| report::one_line(error).replace(" does export ", " does not export ");
-        let failed = |error| or_memory(error, |error| Error::Initialise(told(&error)));
+        let failed = |error| or_memory(error, |error| Error::Initialise(reason(&error)));
         let snapshot = snapshot(&wasm).map_err(failed)?;
         if snapshot.len() as u64 > provided::WASM_BYTES {
             let (size, limit) = (snapshot.len(), provided::WASM_BYTES);

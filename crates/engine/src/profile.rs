@@ -62,10 +62,10 @@ static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 /// The stack of the thread that takes profiles.
 const THREAD_STACK: usize = 256 << 10;
 
-/// How long whoever asks may take to say what for, and to read what comes.
+/// Time limit of a client, to say what it asks for and to read the profile.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// After accept(2) failed for want of descriptors or memory: others end meanwhile.
+/// After accept(2) failed for want of descriptors or memory, in which other processes may end.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A guest whose profile can be asked for by [`ask`].
@@ -210,7 +210,7 @@ struct Samples<'a> {
     words: Box<[AtomicUsize]>,
 }
 
-/// Takes a profile of that long, unless whoever asked for it goes away.
+/// Takes a profile of that long, unless its client goes away.
 fn take(
     name: &str,
     functions: &Functions,
@@ -247,7 +247,7 @@ fn sample(interval: Duration, length: Duration, asking: &UnixStream) -> io::Resu
     waited
 }
 
-/// Waits that long; less, with an error, when whoever asked has gone.
+/// Waits that long; less, with an error, when the client has gone.
 fn wait(length: Duration, asking: &UnixStream) -> io::Result<()> {
     let end = Instant::now() + length;
     loop {
@@ -255,7 +255,7 @@ fn wait(length: Duration, asking: &UnixStream) -> io::Result<()> {
         if left.is_zero() {
             return Ok(());
         }
-        // That the other side has gone is told without being asked for.
+        // poll(2) reports that the other side has gone without being asked to.
         let mut fds = [PollFd::new(asking.as_fd(), PollFlags::empty())];
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Ok(0) | Err(Errno::EINTR) => {}

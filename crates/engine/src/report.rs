@@ -1,18 +1,19 @@
-//! How a guest's end is told: an exit code, and for a failure a text on its stderr.
+//! Report of a guest's end: an exit code, and for a failure a text on its stderr.
 
 use std::fmt::{self, Display, Formatter};
 
+use plan::exit_code::{CANNOT_RUN, TRAPPED};
 use wasmtime::{ThrownException, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
-use crate::{CANNOT_RUN, Error, TRAPPED, host_calls, output};
+use crate::{Error, host_calls, output};
 
 /// An error and its causes on one line, for Create's error.
 pub fn one_line(error: &wasmtime::Error) -> String {
     text::on_one_line(&causes(error).join(": "))
 }
 
-/// The exit code of a run that ended in an error, and what to tell.
+/// The exit code of a run that ended in an error, and the text to log.
 pub fn outcome(error: &wasmtime::Error) -> (u8, Option<String>) {
     if let Some(I32Exit(code)) = error.downcast_ref() {
         // As wait(2) keeps it of a native program.
@@ -55,19 +56,20 @@ pub fn text(error: &wasmtime::Error) -> String {
     format!("error: {cause}\n{}{backtrace}", last.unwrap_or_default())
 }
 
-/// Writes a text to stderr; where nobody reads there is nobody to tell.
-pub fn tell(text: &str) {
-    output::tell_on_stderr(text.trim_end().as_bytes());
+/// Writes a text to stderr. Errors are ignored: without a reader there is nowhere to report them.
+pub fn log(text: &str) {
+    output::log_on_stderr(text.trim_end().as_bytes());
 }
 
 /// The chain of an error: what failed, then why. Wasmtime puts a trap's backtrace and core dump before the trap.
 fn causes(error: &wasmtime::Error) -> Vec<String> {
     let backtrace = error.downcast_ref::<WasmBacktrace>().map(ToString::to_string);
     let dump = error.downcast_ref::<WasmCoreDump>().map(ToString::to_string);
-    let told = |cause: &String| {
+    let is_reason = |cause: &String| {
         [&backtrace, &dump].into_iter().flatten().all(|text| !cause.contains(text.trim_end()))
     };
-    let mut causes: Vec<String> = error.chain().map(ToString::to_string).filter(told).collect();
+    let mut causes: Vec<String> =
+        error.chain().map(ToString::to_string).filter(is_reason).collect();
     // Some errors repeat their cause in their own text.
     causes.dedup_by(|cause, effect| effect.contains(cause.as_str()));
     if causes.is_empty() { vec!["the guest failed".to_owned()] } else { causes }
@@ -114,11 +116,11 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_run_is_told_apart_from_what_is_not_there() {
+    fn what_cannot_run_is_distinguished_from_what_is_not_there() {
         let missing = Error::Export { wanted: "a".into(), found: "b".into() };
         assert_eq!(outcome(&missing.into()).0, 127);
         let other = wasmtime::Error::msg("no such directory").context("open /work");
-        let told = "error: open /work: no such directory".to_owned();
-        assert_eq!(outcome(&other), (126, Some(told)));
+        let text = "error: open /work: no such directory".to_owned();
+        assert_eq!(outcome(&other), (126, Some(text)));
     }
 }

@@ -13,11 +13,12 @@ use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
 use crate::interfaces::{self, Interfaces};
 use crate::profile::Profiled;
-use crate::report::{self, tell, trapped};
+use crate::report::{self, log, trapped};
 use crate::state::{ModuleState, Shared, State};
 use crate::world::{INITIALIZE, START};
 use crate::{
-    Error, Given, Plan, Runtime, World, host_calls, http, numbers, signals, stderr, wave, world,
+    Error, Given, Plan, Runtime, World, artifacts, host_calls, http, numbers, signals, stderr,
+    wave, world,
 };
 
 /// A command whose `run` returned an error.
@@ -27,10 +28,10 @@ const RUN_FAILED: u8 = 1;
 const FIRST_INSTRUCTION: &str = "first guest instruction";
 
 impl Runtime {
-    /// Runs the guest, and blocks until it is done. Whatever goes wrong is told on stderr.
+    /// Runs the guest, and blocks until it is done. Whatever goes wrong is reported on stderr.
     ///
     /// To be called in a process without other threads, which ends with the code that is returned: the guest's
-    /// own, or one of this crate's constants. [`crate::ending_signals`] end it sooner. `idle` is called when a server
+    /// own, or one of [`plan::exit_code`]. [`crate::ending_signals`] end it sooner. `idle` is called when a server
     /// waits for its first request: what it took to load the guest is not needed any more.
     pub fn run(&self, plan: &Plan, given: Given, idle: fn()) -> u8 {
         let result = self.attempt(plan, given, idle);
@@ -42,10 +43,10 @@ impl Runtime {
         };
         let last_lines = stderr::last_lines();
         if let Some(text) = &failure {
-            tell(text);
+            log(text);
         }
         if code != 0 {
-            plan.remains.leave_message(&last_lines, failure.as_deref());
+            artifacts::leave_message(&plan.artifacts, &last_lines, failure.as_deref());
         }
         code
     }
@@ -82,7 +83,7 @@ impl Runtime {
                 Guest::Component(component) => self.command(plan, component, &shared).await,
             }
         });
-        // Nobody waits for a read of a guest that is done.
+        // A read of a guest that is done is not waited for.
         tokio.shutdown_background();
         result
     }
@@ -100,14 +101,15 @@ impl Runtime {
             World::Command03 => command_03(&linker, &mut store, component).await,
             _ => export(&linker, &mut store, component, plan).await,
         };
-        let ended_well = ended.inspect_err(|error| plan.leave_core_dump(&mut store, error))?;
+        let ended_well =
+            ended.inspect_err(|error| artifacts::leave_core_dump(plan, &mut store, error))?;
         Ok(if ended_well { 0 } else { RUN_FAILED })
     }
 
     async fn module(&self, plan: &Plan, module: &Module) -> wasmtime::Result<u8> {
         let mut store = ModuleState::store(&self.engine, plan)?;
         let ended = self.entry(&mut store, module, plan).await;
-        ended.inspect_err(|error| plan.leave_core_dump(&mut store, error))?;
+        ended.inspect_err(|error| artifacts::leave_core_dump(plan, &mut store, error))?;
         Ok(0)
     }
 

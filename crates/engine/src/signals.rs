@@ -42,19 +42,19 @@ pub fn end_at_the_first(signals: SigSet) -> io::Result<()> {
     wait_in_thread(move || end_at_the_next(&signals))
 }
 
-/// From now on the first signal is told, for a graceful end; the second, N, ends the process with 128 + N. The event loop
+/// The first signal from now on, for a graceful end; the second, N, ends the process with 128 + N. The event loop
 /// that this is called in waits for the first one, and must never block. Without signalfd(2), as behind a filter of system
 /// calls, a thread does.
 ///
 /// # Errors
 /// Of pthread_create(3).
-pub fn tell_the_first(signals: SigSet) -> io::Result<oneshot::Receiver<Signal>> {
+pub fn first_signal(signals: SigSet) -> io::Result<oneshot::Receiver<Signal>> {
     let (sender, first) = oneshot::channel();
     let file = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
     if let Ok(file) = file.map_err(io::Error::from).and_then(watched) {
         tokio::spawn(async move {
             if let Ok(signal) = next(&file).await {
-                // Before it is told: from then on the next one must not be missed.
+                // Before the first is sent on: from then on the next one must not be missed.
                 let waits = wait_in_thread(move || end_at_the_next(&signals));
                 let _ = sender.send(signal);
                 // No further thread may be allowed; here it is seen unless a guest never gives way.
@@ -88,14 +88,14 @@ async fn next(file: &AsyncFd<SignalFd>) -> io::Result<Signal> {
     loop {
         let mut ready = file.readable().await?;
         match file.get_ref().read_signal()? {
-            Some(told) => return Ok(Signal::try_from(told.ssi_signo.cast_signed())?),
+            Some(read) => return Ok(Signal::try_from(read.ssi_signo.cast_signed())?),
             None => ready.clear_ready(),
         }
     }
 }
 
-/// Blocks the signals waited for, which it returns, and SIGPIPE: a guest is told of a reader that went away by its
-/// write's error. To be called before other threads are started: they inherit what is blocked.
+/// Blocks the signals waited for, which it returns, and SIGPIPE: a guest learns from its
+/// write's error that a reader went away. To be called before other threads are started: they inherit what is blocked.
 pub fn block() -> nix::Result<SigSet> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGPIPE);

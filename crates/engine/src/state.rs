@@ -18,7 +18,7 @@ use crate::http::outgoing::{Hooks, Outgoing};
 use crate::http::tracing::Trace;
 use crate::interfaces::Interfaces;
 use crate::memory::Memory;
-use crate::output::{Output, Speaker};
+use crate::output::{LinePrefixer, Output};
 use crate::{Plan, World};
 
 /// What all instances of a process have together.
@@ -37,7 +37,7 @@ pub struct State {
     hooks: Hooks,
     table: ResourceTable,
     memory: Memory,
-    speaker: Option<Speaker>,
+    prefixer: Option<LinePrefixer>,
     interfaces: Arc<Interfaces>,
     sequential: bool,
 }
@@ -52,18 +52,18 @@ pub struct ModuleState {
 impl State {
     /// For one instance.
     fn new(plan: &Plan, shared: &Shared) -> wasmtime::Result<State> {
-        let speaker = plan.http.keeps_lines_apart().then(Speaker::new);
+        let prefixer = plan.http.keeps_lines_apart().then(LinePrefixer::new);
         let mut builder = builder(plan)?;
-        if let Some(speaker) = &speaker {
-            builder.stdout(Output::stdout(speaker.clone()));
-            builder.stderr(Output::stderr(Some(speaker.clone())));
+        if let Some(prefixer) = &prefixer {
+            builder.stdout(Output::stdout(prefixer.clone()));
+            builder.stderr(Output::stderr(Some(prefixer.clone())));
         }
         let wasi = builder.build();
         let (http, table) = (WasiHttpCtx::new(), ResourceTable::new());
         let hooks = Hooks::new(shared.outgoing.clone());
         let (memory, sequential) = (Memory::default(), is_sequential(plan.world));
         let interfaces = shared.interfaces.clone();
-        Ok(State { wasi, http, hooks, table, memory, speaker, interfaces, sequential })
+        Ok(State { wasi, http, hooks, table, memory, prefixer, interfaces, sequential })
     }
 
     /// Its files, as the functions of `wasi:filesystem` need them.
@@ -76,8 +76,8 @@ impl State {
     pub fn begin(&mut self, request_id: Option<String>, trace: Option<Trace>, is_https: bool) {
         self.hooks.trace = trace;
         self.hooks.is_https = is_https;
-        if let (Some(speaker), Some(id)) = (&self.speaker, request_id) {
-            speaker.set_id(id);
+        if let (Some(prefixer), Some(id)) = (&self.prefixer, request_id) {
+            prefixer.set_id(id);
         }
     }
 
@@ -96,14 +96,14 @@ impl State {
         &mut self.table
     }
 
-    /// Whether its guest waits for each of its calls, and nobody else has to.
+    /// Whether its guest waits for each of its calls, and nothing else does.
     pub fn is_sequential(&self) -> bool {
         self.sequential
     }
 
     /// The id of the current request where lines have it, or nothing.
     pub fn request_id(&self) -> String {
-        self.speaker.as_ref().map(Speaker::id).unwrap_or_default()
+        self.prefixer.as_ref().map(LinePrefixer::id).unwrap_or_default()
     }
 
     /// A store for one instance, within the container's memory, which shares what there is to share with all others.
@@ -159,7 +159,7 @@ fn builder(plan: &Plan) -> wasmtime::Result<WasiCtxBuilder> {
 }
 
 /// Whether a guest waits for each of its calls: files are then read and written on its own thread, which spares
-/// another one and two switches per call. A guest of 0.3 may have other work meanwhile.
+/// another one and two switches per call. A guest of 0.3 may have other work to do while a call waits.
 fn is_sequential(world: World) -> bool {
     matches!(world, World::Module | World::Command02)
 }

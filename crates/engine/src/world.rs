@@ -1,8 +1,7 @@
-//! What a guest is, from what it exports: that decides how it is run.
+//! World of a guest, from its exports: decides how it is run.
 
 use std::borrow::Borrow;
 
-use serde::{Deserialize, Serialize};
 use wasmparser::Payload;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
@@ -10,35 +9,7 @@ use wasmtime::{Engine, ExternType, FuncType, Module};
 use wasmtime_wasi::{p2, p3};
 
 use crate::state::State;
-use crate::{Error, numbers, report, wave};
-
-/// How a guest is run.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum World {
-    /// A core module of WASI 0.1: `_start`, or the plan's export.
-    Module,
-    /// `wasi:cli/command` 0.2.
-    Command02,
-    /// `wasi:cli/command` 0.3.
-    Command03,
-    /// `wasi:http/proxy` 0.2.
-    HttpProxy02,
-    /// `wasi:http/service` 0.3.
-    HttpService03,
-    /// A component of which the plan's export is called.
-    Export,
-}
-
-impl From<provided::World> for World {
-    fn from(world: provided::World) -> World {
-        match world {
-            provided::World::HttpService03 => World::HttpService03,
-            provided::World::HttpProxy02 => World::HttpProxy02,
-            provided::World::Command03 => World::Command03,
-            provided::World::Command02 => World::Command02,
-        }
-    }
-}
+use crate::{Error, World, numbers, report, wave};
 
 /// What a component without the export asked for could have had.
 const ENTRIES: &str =
@@ -49,24 +20,6 @@ pub const START: &str = "_start";
 
 /// What a module that is no command has called before any other export (WASI 0.1, "application ABI").
 pub const INITIALIZE: &str = "_initialize";
-
-impl World {
-    /// Whether it serves HTTP, until it is told to end.
-    pub fn serves_http(self) -> bool {
-        matches!(self, World::HttpProxy02 | World::HttpService03)
-    }
-
-    fn name(self) -> &'static str {
-        match self {
-            World::Module => "a command module",
-            World::Command02 => provided::World::Command02.name(),
-            World::Command03 => provided::World::Command03.name(),
-            World::HttpProxy02 => provided::World::HttpProxy02.name(),
-            World::HttpService03 => provided::World::HttpService03.name(),
-            World::Export => "a function",
-        }
-    }
-}
 
 /// The world of a module, whose entry must be there.
 pub fn of_module(module: &Module, export: Option<&str>) -> Result<World, Error> {

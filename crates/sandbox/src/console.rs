@@ -1,7 +1,7 @@
-//! Terminals (pty(7)): the process has the one side, the shim the other.
+//! Terminals (pty(7)): the process has one side, the shim the other.
 //!
-//! A Linux program gets one of its container's own devpts, so that `/dev/pts` has it; the shim's side crosses
-//! processes on a socket. A guest's container has no devpts: the shim makes one and hands a side over as stdio.
+//! A Linux program gets a terminal of its container's own devpts, so that it is in `/dev/pts`; the shim receives its side on a
+//! socket. A guest's container has no devpts, so the shim makes the terminal and passes one side as stdio.
 
 use std::io::IsTerminal;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,7 +16,7 @@ use rustix::termios::{Winsize, tcsetwinsize};
 use crate::ready::is_readable_by;
 use crate::{Error, limits, syscalls, wire};
 
-/// The socket in a container's folder on which a terminal is handed over by who makes it.
+/// Name of the socket, in a container's directory, on which the OCI runtime sends the terminal.
 const SOCKET: &str = "console.sock";
 
 /// Terminal window size.
@@ -28,19 +28,19 @@ pub struct Size {
     pub height: u16,
 }
 
-/// A pair for a terminal of the container's own: the end to be sent with the request, and the one on which it
-/// comes back.
+/// Socket pair for a terminal of the container's own: the shim receives the terminal on one end, and sends the other end with
+/// the request.
 pub fn pair() -> Result<(UnixStream, UnixStream), Error> {
     UnixStream::pair().map_err(Error::io("socket pair of a terminal"))
 }
 
-/// The shim's side, which was sent before the request was answered.
+/// Receives the shim's side, which was sent before the answer to the request.
 pub fn receive(console: UnixStream) -> Result<OwnedFd, Error> {
     let received = wire::receive_fds(&OwnedFd::from(console))?;
     received.and_then(|mut fds| fds.pop()).ok_or(Error::Gone { process: "request" })
 }
 
-/// A terminal of the node's: the shim's side, and the process's.
+/// Makes a terminal of the node. Returns the shim's side and the process's.
 pub fn open() -> Result<(OwnedFd, OwnedFd), Error> {
     let OpenptyResult { master, slave } =
         openpty(None, None).map_err(Error::system("make a terminal"))?;
@@ -51,44 +51,44 @@ pub fn open() -> Result<(OwnedFd, OwnedFd), Error> {
     Ok((master, slave))
 }
 
-/// Tells the processes in a terminal how large it is.
+/// Resizes a terminal.
 pub fn resize(master: &OwnedFd, size: Size) -> Result<(), Error> {
     let size = Winsize { ws_row: size.height, ws_col: size.width, ws_xpixel: 0, ws_ypixel: 0 };
     syscalls::result(tcsetwinsize(master, size)).map_err(Error::system("resize the terminal"))
 }
 
-/// Makes the terminal on stdin, if that is one, the session's: ctrl-C reaches it then.
+/// Makes stdin the controlling terminal of the session, if it is a terminal, so that ctrl-C works.
 pub(crate) fn take() {
     if std::io::stdin().is_terminal() {
-        // Without it ctrl-C does nothing, no more.
+        // If this fails, only ctrl-C does not work.
         let _ = rustix::process::ioctl_tiocsctty(std::io::stdin());
     }
 }
 
-/// The socket that the OCI runtime wants to connect to.
+/// Socket to which the OCI runtime connects to send a terminal.
 pub(crate) struct Console {
-    /// Where it is.
+    /// Path of the socket.
     pub path: PathBuf,
     listener: UnixListener,
     shim: OwnedFd,
 }
 
 impl Console {
-    /// Listens in `folder`; what comes is for `shim`. Changes the working directory: a socket's path has 108 bytes
-    /// (unix(7)), and a bundle's more.
-    pub fn listen(folder: &Path, shim: OwnedFd) -> Result<Console, Error> {
+    /// Listens in `directory`; the terminal is sent on to `shim`. It changes the working directory, because a socket's path has at
+    /// most 108 bytes (unix(7)), and a bundle's may have more.
+    pub fn listen(directory: &Path, shim: OwnedFd) -> Result<Console, Error> {
         let failed = || Error::io("listen for the terminal");
-        std::env::set_current_dir(folder).map_err(failed())?;
+        std::env::set_current_dir(directory).map_err(failed())?;
         let listener = UnixListener::bind(SOCKET).map_err(failed())?;
-        Ok(Console { path: folder.join(SOCKET), listener, shim })
+        Ok(Console { path: directory.join(SOCKET), listener, shim })
     }
 
-    /// The path by which another process connects, short enough for a socket's: through this process's working directory.
+    /// Path by which another process connects: it leads through this process's working directory, and so is short enough.
     pub fn address(&self) -> PathBuf {
         format!("/proc/{}/cwd/{SOCKET}", std::process::id()).into()
     }
 
-    /// Sends on what the OCI runtime sent while the container was made.
+    /// Forwards the terminal that the OCI runtime sent while the container was made.
     pub fn forward(self) -> Result<(), Error> {
         let until = Instant::now() + limits::CONSOLE_TIME;
         let missing = || Error::Container("the OCI runtime has sent no terminal".into());

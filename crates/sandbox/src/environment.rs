@@ -1,4 +1,4 @@
-//! The environment that a process has of containerd, and a container's process must not keep; and what it has instead.
+//! Environment of a process. It begins with containerd's, which a container's process must not keep.
 
 use std::ffi::c_char;
 use std::ptr;
@@ -10,8 +10,8 @@ unsafe extern "C" {
     static environ: *mut *mut c_char;
 }
 
-/// Forgets every variable, and overwrites what was in it: `/proc/<pid>/environ` shows that memory, whether it is
-/// still in use or not, to whoever may trace the process.
+/// Removes all variables, and overwrites their memory: `/proc/<pid>/environ` shows that memory, even if it is not in use any
+/// more, to every process that may trace this one.
 pub fn clear(_: &SingleThread) {
     // SAFETY: there is no other thread that could use the list. It ends with a null pointer, and each of its entries is a C
     // string in memory that is this process's own to write: the stack it was started with, or what setenv allocated. Rust
@@ -26,7 +26,7 @@ pub fn clear(_: &SingleThread) {
     }
 }
 
-/// Adds variables. What cannot be one is left out: an empty name, one with `=`, a NUL byte.
+/// Adds variables. It skips those with an invalid name or value: an empty name, a name with `=`, a NUL byte.
 pub fn put<'a>(_: &SingleThread, variables: impl Iterator<Item = (&'a str, &'a str)>) {
     for (key, value) in variables {
         if !key.is_empty() && !key.contains('=') && !format!("{key}{value}").contains('\0') {
@@ -43,7 +43,7 @@ mod tests {
 
     use crate::SingleThread;
 
-    /// Set in the process of its own in which the test is made: it has no threads but its own.
+    /// Variable that is set in the process in which the test runs: that one has no other threads.
     const INSIDE: &str = "WASMTIME_SHIM_TEST_ENVIRONMENT";
 
     #[test]

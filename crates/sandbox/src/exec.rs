@@ -1,11 +1,11 @@
-//! A guest that is executed in a container: joins what its first process has, then is confined as that one was.
+//! An exec process of a container. It joins the namespaces of the first process, and is then confined as that one was.
 //!
 //! ```text
 //! request process: cgroup ─▶ namespaces and root of the first process ─▶ fork ─▶ waits for the report ─▶ answers
 //!                                                                          └─ limits, user, rights ─▶ waits ─▶ workload
 //! ```
-//! The shim releases the workload when it has the answer: nothing runs that the shim does not know of, and what it
-//! knows of runs even if the request process is killed.
+//! The shim releases the workload when it has the answer. So nothing runs that the shim does not know of, and the workload
+//! runs even if the request process is killed.
 //!
 //! The steps are those of a first process (`isolate`), in the same order.
 
@@ -21,7 +21,8 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, chdir, chroot, fchdir, fork, getcwd, getpid, pipe2, setsid};
 use oci_spec::runtime::{Process, Spec};
 
-use crate::create::{self, Record, Recorded};
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::isolate::namespaces::flag;
 use crate::isolate::process::{
     become_user, connect_stdio, drop_capabilities, set_limits, set_umask,
@@ -29,45 +30,43 @@ use crate::isolate::process::{
 use crate::isolate::seccomp;
 use crate::isolate::users::become_root;
 use crate::pidfd::PidFd;
-use crate::request::Given;
-use crate::rlimit::Descriptors;
+use crate::record::{self, Record, Recorded};
+use crate::request::ExecFds;
+use crate::rlimit::OpenFiles;
 use crate::workload::Isolated;
-use crate::zygote::{Guests, exit};
-use crate::{Error, Exec, Workload, inherit, keyring, limits, spec};
+use crate::{Error, Exec, ProcessFds, Workload, inherit, keyring, limits, spec};
 
-/// The process could not be made (as a shell has it).
+/// Exit code of a process that could not be made, as of a shell.
 const CANNOT_EXECUTE: i32 = 126;
 
-/// Pipes of the exec process: `report` carries the reason why the workload cannot run to the request process, `release` a
-/// byte from the shim when it may run.
+/// Pipes of the exec process. By `report` the request process learns why the workload cannot run; by `release` the shim sends
+/// a byte when it may run.
 struct Pipes {
     report: OwnedFd,
     release: OwnedFd,
 }
 
-/// Makes the process and returns its pid, in the shim's pid namespace, when it waits for the shim to release it.
-pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Error> {
-    let Exec { id, bundle, pid, process, stdio, console, workload, .. } = request;
-    let mut fds = fds.into_iter();
-    let mut next = || fds.next().ok_or(Error::Gone { process: "request" });
-    let (release, first) = (next()?, PidFd::received(pid, next()?));
-    let given = Given::take(stdio, console, fds)?;
-    let Recorded { record: Record { create, .. }, spec } = create::recorded(&bundle)
+/// Makes the process and returns its pid in the shim's pid namespace. The process then waits until the shim releases it.
+pub fn exec(request: Exec, fds: ExecFds, guests: &Guests) -> Result<i32, Error> {
+    let Exec { id, bundle, pid, process, workload, .. } = request;
+    let ExecFds { first, release, process: fds } = fds;
+    let first = PidFd::received(pid, first);
+    let Recorded { record: Record { create, .. }, spec } = record::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
-    let cgroup = create::cgroup(&spec, &id, create.systemd_cgroup)?;
+    let cgroup = record::cgroup(&spec, &id, create.systemd_cgroup)?;
     let process =
         serde_json::from_value(process).map_err(Error::malformed("read the process to execute"))?;
     let mut spec = spec::fit_exec(spec, process, &cgroup);
-    let descriptors = Descriptors::withhold(&mut spec);
+    let open_files = OpenFiles::withhold(&mut spec);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
-    // Nobody in the container may look into this process, or through it at the node, from here on.
+    // From here on a process of the container must not look into this one, or through it at the node.
     prctl::set_dumpable(false).map_err(Error::system("hide from the container"))?;
     if let Some(score) = process.oom_score_adj() {
         fs::write("/proc/self/oom_score_adj", score.to_string())
             .map_err(Error::io("write /proc/self/oom_score_adj"))?;
     }
     cgroup.enter()?;
-    // Before it is another user, as for a first process.
+    // This must come before the change of user, as for a first process.
     keyring::leave().map_err(Error::system("leave the session keyring"))?;
     join(&first, &spec)?;
     let (reader, report) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
@@ -76,7 +75,7 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
         ForkResult::Child => {
             drop(reader);
             let pipes = Pipes { report, release };
-            let failed = run(&spec, &workload, given, guests, descriptors, &pipes);
+            let failed = run(&spec, &workload, fds, guests, open_files, &pipes);
             let _ = nix::unistd::write(&pipes.report, failed.to_string().as_bytes());
             exit(CANNOT_EXECUTE)
         }
@@ -94,8 +93,8 @@ pub fn exec(request: Exec, fds: Vec<OwnedFd>, guests: &Guests) -> Result<i32, Er
     }
 }
 
-/// Joins the namespaces that the container has of its own, and its root. Through the descriptor: the number of a
-/// process that has ended may be another's by now.
+/// Joins the container's own namespaces, and its root. It uses the descriptor, because the pid of a process that has ended may
+/// be reused.
 fn join(first: &PidFd, spec: &Spec) -> Result<(), Error> {
     let mut options = fs::OpenOptions::new();
     options.read(true).custom_flags((OFlag::O_PATH | OFlag::O_DIRECTORY).bits());
@@ -116,24 +115,24 @@ fn join(first: &PidFd, spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
-/// In the new process: confines it and runs the workload; returns why that could not be.
+/// Confines the new process, which calls this, and runs the workload. Returns only if it cannot run, with the reason.
 fn run(
     spec: &Spec,
     workload: &Workload,
-    mut given: Given,
+    mut fds: ProcessFds,
     guests: &Guests,
-    descriptors: Descriptors,
+    open_files: OpenFiles,
     pipes: &Pipes,
 ) -> Error {
-    let confined = confine(spec, &mut given, pipes);
+    let confined = confine(spec, &mut fds, pipes);
     let guest = confined
-        .and_then(|()| Isolated::new(workload, guests, given.files, None, descriptors))
+        .and_then(|()| Isolated::new(workload, guests, fds.guest, None, open_files))
         .and_then(|it| it.ready().map(|()| it).map_err(Error::system("block signals")));
     let guest = match guest {
         Ok(guest) => guest,
         Err(error) => return error,
     };
-    // Tells the request process that the workload can run.
+    // The end of this pipe reports to the request process that the workload can run.
     close(&pipes.report);
     if nix::unistd::read(&pipes.release, &mut [0]) != Ok(1) {
         exit(128 + libc::SIGKILL)
@@ -142,26 +141,26 @@ fn run(
     guest.run()
 }
 
-/// Closes a descriptor that a guest would keep open, because it does not go through execve(2).
+/// Closes a descriptor. A guest would keep it open, because it does not go through execve(2).
 fn close(descriptor: &OwnedFd) {
     // SAFETY: the descriptor's owner is this process, which never gets back to use it.
     unsafe { libc::close(descriptor.as_raw_fd()) };
 }
 
-fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
+fn confine(spec: &Spec, fds: &mut ProcessFds, pipes: &Pipes) -> Result<(), Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     setsid().map_err(Error::system("new session"))?;
-    connect_stdio(std::mem::take(&mut given.stdio))
+    connect_stdio(std::mem::take(&mut fds.stdio))
         .map_err(Error::system("connect stdin, stdout and stderr"))?;
-    // Before anything is looked up by a path that the image or the caller chose: some lead to descriptors.
-    let files = given.files.iter().map(AsRawFd::as_raw_fd);
-    let pipes = [&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd);
-    inherit::close_unlisted(&files.chain(pipes).collect::<Vec<_>>())
-        .map_err(Error::system("close the runtime's descriptors"))?;
+    // This must come before any lookup of a path that the image or the caller chose, because such a path may lead to a
+    // descriptor.
+    let mut kept = fds.guest.numbers();
+    kept.extend([&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd));
+    inherit::close_unlisted(&kept).map_err(Error::system("close the runtime's descriptors"))?;
     set_limits(getpid(), process.rlimits().as_deref().unwrap_or_default())?;
     prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
     set_umask(process.user());
-    // With the rights of the container's root first; where those do not reach, the user's may.
+    // First with the rights of the container's root, then with those of the user: either may be needed.
     let entered = chdir(process.cwd());
     become_user(process.user())?;
     if let Some(granted) = process.capabilities() {
@@ -171,13 +170,13 @@ fn confine(spec: &Spec, given: &mut Given, pipes: &Pipes) -> Result<(), Error> {
     Ok(seccomp::load(spec)?)
 }
 
-/// Where it is in fact inside the container's root: a path of the caller's choice may lead to a descriptor, and so
-/// out of it.
+/// Enters the working directory, which must be inside the container's root: a path that the caller chose may lead to a
+/// descriptor, and so out of it.
 fn enter_working_directory(process: &Process, entered: nix::Result<()>) -> Result<(), Error> {
-    let place = process.cwd().display().to_string();
+    let directory = process.cwd().display().to_string();
     let retried = entered.or_else(|_| chdir(process.cwd()));
-    retried.map_err(Error::system(format!("working directory {place}")))?;
-    getcwd().map(drop).map_err(Error::system(format!("working directory {place}")))
+    retried.map_err(Error::system(format!("working directory {directory}")))?;
+    getcwd().map(drop).map_err(Error::system(format!("working directory {directory}")))
 }
 
 fn refuse(reason: &str) -> Error {

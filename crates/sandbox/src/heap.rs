@@ -1,7 +1,6 @@
-//! What glibc's heap is told of a process: by default it keeps one for each thread that there ever was, and what was freed,
-//! for the next time.
+//! Settings of glibc's heap. By default it keeps an arena for each thread that ever existed, and freed memory for later use.
 
-/// From here on all threads share one heap. To be called before there is a second thread.
+/// Makes all threads share one arena. To be called before there is a second thread.
 pub fn share() {
     // SAFETY: a setting of the C library, which fails at worst.
     #[cfg(target_env = "gnu")]
@@ -10,9 +9,9 @@ pub fn share() {
     };
 }
 
-/// From here on what a thread's own few pieces have no room for is merged, when it is freed, with what is free beside it. What
-/// is small is kept apart otherwise, until something large is asked for, which then has to merge all of it: as each new
-/// instance of a guest does. To be called before there is a second thread.
+/// Makes the heap merge freed chunks at once. By default it keeps small chunks apart until a large one is allocated, which must
+/// then merge all of them, and each new instance of a guest allocates large ones. To be called before there is a second
+/// thread.
 pub fn merge_at_once() {
     // SAFETY: as in `share`.
     #[cfg(target_env = "gnu")]
@@ -21,7 +20,7 @@ pub fn merge_at_once() {
     };
 }
 
-/// Gives back what is free.
+/// Returns free memory to the kernel.
 pub fn trim() {
     // SAFETY: it has no preconditions.
     #[cfg(target_env = "gnu")]

@@ -1,4 +1,4 @@
-//! Descriptors that come from, or must not go to, another process.
+//! Descriptors that a process inherits.
 
 use std::fs;
 use std::os::fd::{AsFd, RawFd};
@@ -7,12 +7,12 @@ use std::os::unix::net::UnixListener;
 use nix::errno::Errno;
 use nix::sys::socket::{getsockopt, sockopt};
 
-use crate::{Error, unwritable};
+use crate::{Error, read_only};
 
-/// Takes over the listening socket that the parent process left as standard input, which becomes `/dev/null`.
+/// Takes over the listening socket that the parent process passed as stdin. Stdin becomes `/dev/null`.
 ///
 /// # Errors
-/// [`Error::System`] when standard input is not a listening socket.
+/// [`Error::System`] if stdin is not a listening socket.
 pub fn listener_on_stdin() -> Result<UnixListener, Error> {
     let stdin = std::io::stdin();
     let listening = getsockopt(&stdin, sockopt::AcceptConn);
@@ -23,11 +23,11 @@ pub fn listener_on_stdin() -> Result<UnixListener, Error> {
         });
     }
     let listener = stdin.as_fd().try_clone_to_owned().map_err(Error::io("duplicate stdin"))?;
-    nix::unistd::dup2_stdin(unwritable::null()?).map_err(Error::system("close stdin"))?;
+    nix::unistd::dup2_stdin(read_only::null()?).map_err(Error::system("close stdin"))?;
     Ok(UnixListener::from(listener))
 }
 
-/// Closes every descriptor above stderr but those in `kept` and the trace's.
+/// Closes all descriptors above stderr except `kept` and the trace's.
 pub(crate) fn close_all_but(kept: &[RawFd]) -> nix::Result<()> {
     let kept = with_trace(kept);
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
@@ -39,8 +39,8 @@ pub(crate) fn close_all_but(kept: &[RawFd]) -> nix::Result<()> {
     Ok(())
 }
 
-/// The same by range, between the kept ones: where there is no /proc, or one that is not to be believed. Fails on kernels
-/// before 5.9.
+/// As [`close_all_but`], by ranges between the kept ones: for a process that has no /proc, or an untrusted one. It fails on
+/// kernels before 5.9.
 pub(crate) fn close_unlisted(kept: &[RawFd]) -> nix::Result<()> {
     let mut kept = with_trace(kept);
     kept.retain(|fd| *fd > 2);

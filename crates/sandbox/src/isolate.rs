@@ -1,4 +1,4 @@
-//! An isolated process for a guest or the built-in pause, by one fork.
+//! Isolated processes for guests and the built-in pause, by one fork each.
 //!
 //! ```text
 //! request process                                  isolated process
@@ -8,13 +8,13 @@
 //!   pid on disk, cgroup, ids, limits ── go on ────▶ mounts, root, user, rights
 //!                                     ◀── ready ─── waits for Start
 //! ```
-//! Whatever is of the host is opened before the fork and comes to the isolated process by descriptor, so that this one needs
-//! neither the host's mounts nor its rights. Read in this order: `namespaces` and `table`, `volumes` and `options`, then
+//! Everything of the host is opened before the fork and comes to the isolated process by descriptor, so that the isolated
+//! process needs neither the host's mounts nor its rights. Read in this order: `namespaces` and `table`, `volumes` and `options`, then
 //! `inside` with what it uses: `mounts`, `targets`, `copy_up`, `devices`, `process`, `seccomp`, `sysctl`, `network`; `link`, `gate`
-//! and `hooks` are what goes on between the two.
+//! and `hooks` are for both processes.
 //!
 //! The process can be found at any moment: its pid is on disk ([`PID`]) before it goes on from the fork, and until it is ready it
-//! also holds the lock of [`crate::building`].
+//! also holds the lock of [`crate::build_lock`].
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -29,12 +29,11 @@ use nix::unistd::Pid;
 use oci_spec::runtime::{ContainerState, Linux, Process, Spec};
 
 use crate::cgroup::Cgroup;
-use crate::create::{self, Recorded};
-use crate::request::Given;
-use crate::rlimit::Descriptors;
+use crate::guests::Guests;
+use crate::record::{self, PID, Recorded};
+use crate::rlimit::OpenFiles;
 use crate::workload::Isolated;
-use crate::zygote::Guests;
-use crate::{Create, Error, Workload, limits, page_map, syscalls};
+use crate::{Create, Error, ProcessFds, Workload, limits, page_map, syscalls};
 
 mod copy_up;
 mod devices;
@@ -67,32 +66,29 @@ use sysctl::Sysctls;
 use users::Maps;
 use volumes::Volume;
 
-/// File in the container's directory with the pid of its first process.
-pub const PID: &str = "pid";
-
 /// An isolated process.
 pub struct Made {
     /// Its pid.
     pub pid: Pid,
-    /// By which it gets its page map, if it is to have one.
+    /// Sender of its page map, if it gets one.
     pub page_map: Option<page_map::Sender>,
 }
 
-/// Makes the process of `spec` in `cgroup`, by `until`. Its files go to `directory`.
+/// Makes the process of `spec` in `cgroup`, by `until`. `directory` is for the container's files.
 pub fn isolate(
     request: &Create,
     mut spec: Spec,
     directory: &Path,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
     guests: &Guests,
     cgroup: &Cgroup,
     until: Instant,
 ) -> Result<Made, Error> {
-    let Given { stdio, files, .. } = Given::take(request.stdio, request.console, fds)?;
+    let ProcessFds { stdio, guest, .. } = fds;
     let has_page_map = matches!(request.workload, Workload::Guest { page_map: true, .. });
     let (sender, receiver) = has_page_map.then(page_map::channel).transpose()?.unzip();
-    let descriptors = Descriptors::withhold(&mut spec);
-    let workload = Isolated::new(&request.workload, guests, files, receiver, descriptors)?;
+    let open_files = OpenFiles::withhold(&mut spec);
+    let workload = Isolated::new(&request.workload, guests, guest, receiver, open_files)?;
     let opening = trace::span("open root and volumes");
     let isolation = Isolation::open(request, &spec, directory, cgroup, until)?;
     drop(opening);
@@ -100,10 +96,10 @@ pub fn isolate(
     Ok(Made { pid, page_map: sender })
 }
 
-/// Releases the process, and runs the hooks that are for then, by `until`.
+/// Releases the process, and runs the `poststart` hooks, by `until`.
 pub fn start(bundle: &Path, directory: &Path, until: Instant) -> Result<(), Error> {
     gate::open(directory)?;
-    let Some(Recorded { record, spec }) = create::recorded(bundle) else { return Ok(()) };
+    let Some(Recorded { record, spec }) = record::recorded(bundle) else { return Ok(()) };
     let Some(hooks) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) else {
         return Ok(());
     };
@@ -112,7 +108,7 @@ pub fn start(bundle: &Path, directory: &Path, until: Instant) -> Result<(), Erro
     Ok(state.run("poststart", Some(hooks), ContainerState::Running, pid, Some(until))?)
 }
 
-/// Runs the hooks for when the container is gone, if its process had been made: as runc does, although Create failed later.
+/// Runs the `poststop` hooks, if the process had been made: as runc does, even if Create failed later.
 pub fn after(request: &Create, spec: &Spec, directory: &Path) -> Result<(), Error> {
     let hooks = spec.hooks().as_ref().and_then(|hooks| hooks.poststop().as_ref());
     let Some(hooks) = hooks.filter(|_| directory.join(PID).exists()) else { return Ok(()) };
@@ -120,7 +116,7 @@ pub fn after(request: &Create, spec: &Spec, directory: &Path) -> Result<(), Erro
     Ok(State::new(request, spec)?.run("poststop", Some(hooks), status, None, Some(until))?)
 }
 
-/// What the request process has ready before the fork.
+/// Preparations of the request process before the fork.
 struct Isolation<'a> {
     spec: &'a Spec,
     linux: &'a Linux,
@@ -133,7 +129,7 @@ struct Isolation<'a> {
     devices: Devices,
     sysctls: Option<Sysctls>,
     state: State<'a>,
-    /// When the process has to be ready.
+    /// When the process must be ready.
     until: Instant,
 }
 
@@ -151,7 +147,7 @@ impl<'a> Isolation<'a> {
         let linux = spec.linux().as_ref().ok_or_else(|| missing("linux"))?;
         let process = spec.process().as_ref().ok_or_else(|| missing("process"))?;
         let mut namespaces = Namespaces::open(spec)?;
-        // Hooks are programs of the host, and some expect to find the container's root where it is there.
+        // Hooks are programs of the host, and some expect the container's root at its path on the host.
         let has_hooks = spec.hooks().as_ref().is_some_and(inside::run_outside);
         let in_short_table = !has_hooks && namespaces.with_short_table();
         let root = open_root(request, spec, linux, in_short_table)?;
@@ -159,9 +155,9 @@ impl<'a> Isolation<'a> {
         let mounts = spec.mounts().iter().flatten();
         let volumes =
             mounts.map(|mount| Volume::open(mount, label)).collect::<Result<Vec<_>, _>>()?;
-        // No filter of devices is attached to a v2 cgroup: there a guest opens none because all that it has is `nodev`.
-        if let Some(volume) = volumes.iter().find(|it| cgroup.is_unified() && it.receives_mounts())
-        {
+        // No filter of devices is attached to a v2 cgroup. A guest cannot open any device there, because all its mounts are
+        // `nodev`.
+        if let Some(volume) = volumes.iter().find(|it| cgroup.is_v2() && it.receives_mounts()) {
             let step = Step::Mount(volume.at.clone(), volume.from.clone());
             let reason =
                 "a guest cannot have mounts propagated to it on cgroup v2; allowed is private";
@@ -193,7 +189,7 @@ impl<'a> Isolation<'a> {
         drop(preparing);
         let gate = gate::Gate::make(self.directory)?;
         let (parent, child) = link::pair().map_err(Error::system("socket pair"))?;
-        // Who may enter the container may not look into its first process, or through it at the node.
+        // A process that enters the container must not look into its first process, or through it at the node.
         nix::sys::prctl::set_dumpable(false).map_err(Error::system("hide from the container"))?;
         let into = self.cgroup.directory();
         let cloning = trace::span("clone");
@@ -226,7 +222,7 @@ impl<'a> Isolation<'a> {
         self.cgroup.limit(&self.linux.resources().clone().unwrap_or_default())
     }
 
-    /// All that the isolated process cannot do for itself, up to when it is ready.
+    /// Does what the isolated process cannot do itself, until that one is ready.
     fn accompany(&self, pid: Pid, parent: &Parent) -> Result<(), Error> {
         let path = self.directory.join(PID);
         fs::write(&path, pid.to_string())
@@ -254,11 +250,11 @@ impl<'a> Isolation<'a> {
     fn place(&self, pid: Pid) -> Result<(), Error> {
         if self.cgroup.by_systemd() {
             let resources = self.linux.resources().clone().unwrap_or_default();
-            self.cgroup.start_scope(pid, &resources)?;
+            self.cgroup.start_scope(pid, &resources, self.until)?;
             return self.limit();
         }
-        // On v2 it begins there, unless the kernel cannot do that (before 5.7).
-        if self.cgroup.is_unified() && self.cgroup.pids()?.contains(&pid) {
+        // On v2 it begins in its cgroup, unless the kernel is older than 5.7.
+        if self.cgroup.is_v2() && self.cgroup.pids()?.contains(&pid) {
             return Ok(());
         }
         self.cgroup.add(pid)
@@ -289,7 +285,7 @@ impl<'a> Isolation<'a> {
     }
 }
 
-/// Refuses what a guest's container cannot have, or not so.
+/// Refuses parts of a spec that a guest's container cannot have.
 fn check(spec: &Spec) -> Result<(), Failed> {
     let refuse = |field: &str, reason: &str| Err(Failed::new(Step::Spec(field.into()), reason));
     let Some(linux) = spec.linux() else { return Ok(()) };

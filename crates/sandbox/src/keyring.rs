@@ -1,13 +1,13 @@
-//! The session keyring (keyrings(7)): keys of who made a process, which its children have as well.
+//! Session keyring (keyrings(7)), which a process inherits from its parent, with the keys in it.
 
 use nix::errno::Errno;
 use nix::libc;
 
-/// Gives this process a new session keyring, so that it has no key of the node's, nor one of the session that containerd was
-/// started in. Kernels without keyrings have none.
+/// Gives this process a new session keyring, so that it has no keys of the node or of the session in which containerd was
+/// started. Does nothing on kernels without keyrings.
 pub fn leave() -> nix::Result<()> {
     let anonymous = std::ptr::null::<libc::c_char>();
-    // SAFETY: a number and a null pointer, which is no name.
+    // SAFETY: the call takes a number and a null pointer, which stands for no name.
     let joined =
         unsafe { libc::syscall(libc::SYS_keyctl, libc::KEYCTL_JOIN_SESSION_KEYRING, anonymous) };
     match Errno::result(joined) {
@@ -22,11 +22,11 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     fn own() -> i64 {
         let (get, session) = (libc::KEYCTL_GET_KEYRING_ID, libc::KEY_SPEC_SESSION_KEYRING);
-        // SAFETY: three numbers; the last says that none is to be made.
+        // SAFETY: the call takes three numbers; the last says that no keyring is made.
         unsafe { libc::syscall(libc::SYS_keyctl, get, session, 0) }
     }
 
@@ -35,7 +35,7 @@ mod tests {
         // SAFETY: the child makes system calls and ends.
         match unsafe { fork() }.expect("forked") {
             ForkResult::Child => {
-                // Whatever the test was started in.
+                // The test may have been started in any keyring.
                 let has_begun = leave().is_ok();
                 let before = own();
                 exit(i32::from(!(has_begun && leave().is_ok() && own() != before)))

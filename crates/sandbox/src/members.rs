@@ -1,9 +1,9 @@
-//! Which processes are a container's own.
+//! Membership: which processes belong to a container.
 //!
-//! The cgroup is not enough: `cgroupsPath` may name a cgroup that several containers share (`ctr run --cgroup /s`), or that
-//! other containers' cgroups are below (`/default` of a plain `ctr oci spec`). A pid namespace that was made for the
-//! container has no other processes and ends with its first one. Without one, the container's processes are those in its
-//! mount namespace; if the cgroup is named after the container, all processes in the cgroup.
+//! The cgroup is not enough, because `cgroupsPath` may name a cgroup that several containers share (`ctr run --cgroup /s`), or
+//! one that has other containers' cgroups below it (`/default` of a plain `ctr oci spec`). A pid namespace that was made for
+//! the container has no other processes and ends with its first one. Without one, the container's processes are those in
+//! its mount namespace, or all processes in the cgroup if the cgroup is named after the container.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -74,12 +74,12 @@ impl Members {
         ended.ok_or_else(|| cgroup.refuse("the container's processes do not end"))
     }
 
-    /// Kills what a killed call of the OCI runtime left in the container: children of this process that were made since
-    /// `then` and head a session, as whatever is executed in a container does, and that `is_known` does not claim. To be
-    /// called when nothing is being executed in a container.
+    /// Kills the processes that a killed call of the OCI runtime left in the container: children of this process that were
+    /// made since `then`, that lead a session, as every exec process does, and that `is_known` does not claim. To be called
+    /// when no exec process is being made.
     ///
-    /// In a pid namespace of the container's own those are nothing else, because its own orphans stay in it. Without one its
-    /// daemons come to this process as well: there, what is killed has to have the `args` of what was executed.
+    /// If the container has its own pid namespace there are no other such processes, because its orphans stay in it. Without
+    /// one its daemons become children of this process as well, so that only processes with the `args` of the call are killed.
     pub fn kill_strays(
         &self,
         then: Ticks,
@@ -92,14 +92,14 @@ impl Members {
         strays.retain(|pid| is_somewhere && !is_known(*pid) && self.include(*pid));
         strays.retain(|pid| is_new(*pid) && pidfd::heads_a_session(*pid));
         strays.retain(|pid| self.pids.is_some() || executes(*pid, args));
-        // A child's number is its own until it is reaped.
+        // A child keeps its pid until it is reaped.
         strays.into_iter().try_for_each(|pid| pidfd::signal(pid, libc::SIGKILL))
     }
 
     /// Kills the first process. Returns true if it has ended.
     fn kill_first(&self) -> Result<bool, Error> {
         let pid = Pid::from_raw(self.first);
-        // Open it first and check it then, because the pid may be reused at any moment.
+        // The process must be opened first and checked afterwards, because the pid may be reused at any moment.
         let process = match PidFd::open(pid) {
             Err(Error::System { source: nix::Error::ESRCH | nix::Error::EINVAL, .. }) => {
                 return Ok(true);
@@ -139,12 +139,12 @@ pub fn is_made(spec: &Spec, kind: LinuxNamespaceType) -> bool {
     namespaces.any(|namespace| namespace.typ() == kind && namespace.path().is_none())
 }
 
-/// Whether a process executes a program with those args, or a script, which the kernel executes with its interpreter's args
+/// Whether a process executes a program with those args, or a script: the kernel executes it with the args of its interpreter
 /// before its own (execve(2)).
 fn executes(pid: Pid, args: &[String]) -> bool {
     let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     let words: Vec<_> = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
-    // Each ends with a zero.
+    // Each word ends with a zero byte.
     let words = &words[..words.len() - 1];
     let Some((program, rest)) = args.split_first() else { return false };
     let Some(at) = words.len().checked_sub(args.len()) else { return false };
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_executed_is_told_from_a_daemon_by_its_args() {
+    fn an_exec_process_is_distinguished_from_a_daemon_by_its_args() {
         let mut own = sleeping();
         // Its args are there a moment after it is executed.
         let end = Instant::now() + Duration::from_secs(20);

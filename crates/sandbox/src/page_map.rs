@@ -1,7 +1,7 @@
-//! The page map of a guest's process: which of its pages there are (proc(5), `/proc/PID/pagemap`).
+//! Page map of a guest's process, which shows which of its pages exist (proc(5), `/proc/PID/pagemap`).
 //!
-//! A container may have no `/proc`, and a process that is not dumpable may not open its own. So whoever has made the
-//! process opens it, and hands it over before the process is released.
+//! A container may have no `/proc`, and a process that is not dumpable cannot open its own. So the request process opens it,
+//! and sends it before the process is released.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
@@ -11,13 +11,13 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use crate::{Error, wire};
 
-/// The end of whoever makes the process.
+/// End of the request process.
 pub struct Sender(OwnedFd);
 
-/// The end of the process itself.
+/// End of the guest's process.
 pub struct Receiver(OwnedFd);
 
-/// Both, for a process that is made after this.
+/// Makes both ends, for a process that is made afterwards.
 pub fn channel() -> Result<(Sender, Receiver), Error> {
     let (sender, receiver) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
@@ -26,9 +26,9 @@ pub fn channel() -> Result<(Sender, Receiver), Error> {
 }
 
 impl Sender {
-    /// Sends the page map of a process that waits to be released; none where the kernel has none, or the process was
-    /// killed meanwhile, which others report. To be called last: it gives up `CAP_SYS_ADMIN`, with which the file would
-    /// tell where in the machine's memory pages are.
+    /// Sends the page map of a process that waits to be released. Sends nothing if the kernel has none, or if the process was
+    /// killed. To be called last, because it drops `CAP_SYS_ADMIN`, with which the file would show where pages are in the
+    /// machine's memory.
     pub fn send(self, pid: i32) {
         if caps::drop(None, CapSet::Effective, Capability::CAP_SYS_ADMIN).is_err() {
             return;
@@ -40,12 +40,12 @@ impl Sender {
 }
 
 impl Receiver {
-    /// What is not to be closed before.
+    /// Descriptor that must stay open until then.
     pub fn descriptor(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 
-    /// None where there is none, or whoever was to send it is gone: nothing else has the other end open any more.
+    /// Receives the page map; `None` if there is none, or if the sender was killed, because no other process has its end open.
     pub fn receive(self) -> Option<File> {
         let map = wire::receive_fds(&self.0).ok().flatten()?.pop()?;
         Some(File::from(map))

@@ -1,4 +1,4 @@
-//! A process by descriptor, which never names another one (pidfd_open(2)).
+//! Processes by descriptor, which never refers to another process (pidfd_open(2)).
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -35,12 +35,12 @@ impl PidFd {
         Ok(PidFd { pid, fd })
     }
 
-    /// One that another process has opened.
+    /// A descriptor that another process has opened.
     pub(crate) fn received(pid: i32, fd: OwnedFd) -> PidFd {
         PidFd { pid: Pid::from_raw(pid), fd }
     }
 
-    /// The descriptor once more, for another process.
+    /// A copy of the descriptor, for another process.
     pub fn try_clone(&self) -> Result<OwnedFd, Error> {
         let action = format!("duplicate the descriptor of process {}", self.pid);
         self.fd.try_clone().map_err(Error::io(action))
@@ -51,7 +51,7 @@ impl PidFd {
         self.pid
     }
 
-    /// Whether all its threads have ended, even if it was not reaped yet.
+    /// Whether all its threads have ended, even if it has not been reaped.
     pub fn has_ended(&self) -> bool {
         let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
         poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
@@ -62,8 +62,8 @@ impl PidFd {
         is_readable_by(self.fd.as_fd(), until)
     }
 
-    /// The exit code of the ended child, which is reaped by this: its own, or 128 + N when signal N ended it.
-    /// `None` while it runs, and while another process is still its parent.
+    /// Reaps the ended child and returns its exit code: its own, or 128 + N if signal N ended it. `None` while it runs, and
+    /// while another process is still its parent.
     pub fn try_wait(&self) -> Result<Option<u8>, Error> {
         let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG;
         match waitid(Id::PIDFd(self.fd.as_fd()), flags) {
@@ -74,7 +74,7 @@ impl PidFd {
         }
     }
 
-    /// Sends a signal; `Ok(false)` when the process has ended.
+    /// Sends a signal; `Ok(false)` if the process has ended.
     pub fn signal(&self, signal: i32) -> Result<bool, Error> {
         let none = std::ptr::null::<libc::siginfo_t>();
         // SAFETY: a null siginfo is allowed and means "as kill(2) would"; no memory of ours is touched.
@@ -95,11 +95,11 @@ impl PidFd {
 /// Kills a process that another one has opened.
 pub(crate) fn kill(process: &OwnedFd) -> Result<(), Error> {
     let process = process.try_clone().map_err(Error::io("duplicate a process's descriptor"))?;
-    // Its number is for errors alone.
+    // The pid is only used in errors.
     PidFd::received(0, process).signal(libc::SIGKILL).map(drop)
 }
 
-/// Sends a signal, real-time ones included, to a process by number; one that has ended is passed over.
+/// Sends a signal, which may be a real-time signal, to a process by its pid. Does nothing if the process has ended.
 pub(crate) fn signal(pid: Pid, signal: i32) -> Result<(), Error> {
     // SAFETY: kill takes two numbers and touches no memory of ours.
     let sent = unsafe { libc::kill(pid.as_raw(), signal) };
@@ -115,18 +115,18 @@ pub(crate) fn parent(pid: Pid) -> Option<Pid> {
     after.split(' ').nth(1)?.parse().ok().map(Pid::from_raw)
 }
 
-/// Whether it is the first of its session (proc(5), `stat`, field 6).
+/// Whether the process leads its session (proc(5), `stat`, field 6).
 pub(crate) fn heads_a_session(pid: Pid) -> bool {
     let session = stat(pid).and_then(|after| after.split(' ').nth(3)?.parse().ok());
     session == Some(pid.as_raw())
 }
 
-/// A moment, in ticks since boot, as start times of processes are counted.
+/// A moment, in ticks since boot, the unit of the start times of processes.
 #[derive(Debug, Clone, Copy)]
 pub struct Ticks(pub(crate) u64);
 
 impl Ticks {
-    /// The present; 0 where that cannot be said.
+    /// The present moment; 0 if the clock cannot be read.
     pub fn now() -> Ticks {
         let per_second = sysconf(SysconfVar::CLK_TCK).ok().flatten().unwrap_or(100);
         let now = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
@@ -151,12 +151,12 @@ fn stat(pid: Pid) -> Option<String> {
 
 /// Reaps one ended child that `known` does not claim, and returns its process id.
 ///
-/// The shim is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): processes a container orphaned, and those
-/// that were used on the way to one, come to it and would stay zombies.
+/// The shim is a child subreaper (prctl(2), PR_SET_CHILD_SUBREAPER): orphans of a container, and processes that were used to
+/// make one, become its children and would stay zombies.
 pub fn reap_orphan(known: impl Fn(Pid) -> bool) -> Option<Pid> {
     let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
-    // waitid shows the same ended child again until it is reaped, so a known one would hide the others:
-    // ask for each child by name.
+    // waitid returns the same ended child again until it is reaped, so that a known one would hide the others. Therefore ask
+    // for each child by its pid.
     for pid in children() {
         if known(pid) {
             continue;
@@ -188,8 +188,8 @@ pub(crate) fn children() -> Vec<Pid> {
         .collect()
 }
 
-/// The number of a signal this platform knows.
+/// Whether this platform has a signal of that number.
 pub fn is_signal(number: u32) -> bool {
-    // Real-time signals (32 to 64) have no name in `Signal`, and are sent all the same.
+    // Real-time signals (32 to 64) have no name in `Signal`, but can be sent.
     matches!(number, 32..=64) || i32::try_from(number).is_ok_and(|n| Signal::try_from(n).is_ok())
 }

@@ -1,79 +1,65 @@
-//! The container of a Linux program: made, changed and taken away by the node's OCI runtime ([`crate::runtime`]).
+//! Containers of Linux programs. The node's OCI runtime makes, changes and removes them ([`crate::runtime`]).
 //!
-//! The runtime gets the bundle as containerd wrote it. What is ours: which processes are the container's and whose its
-//! cgroup is, as for every other container; and that nothing is left of a call that failed or was killed on the way.
+//! The runtime gets the bundle as containerd wrote it. This crate does the rest, as for every other container: it knows which
+//! processes belong to the container and who else uses its cgroup, and removes what a call leaves that failed or was killed.
 //!
-//! What a killed call left is found by what it holds: the runtime itself has the lock of [`crate::building`], and its first
-//! process has the fifo open on which it waits to be started, in the directory of the runtime's state.
+//! What a killed call left is found by what it holds open. The runtime itself has the lock of [`crate::build_lock`], and its
+//! first process has the fifo open at which it waits to be started, in the directory of the runtime's state.
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use nix::unistd::Pid;
 use oci_spec::runtime::Spec;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::cgroup::Cgroup;
 use crate::console::Console;
-use crate::create::{self, Record, Recorded};
-use crate::isolate::PID;
-use crate::request::Given;
+use crate::record::{self, PID, Recorded};
 use crate::runtime::{self, Call, Runtime};
 use crate::wait::{self, Tries};
-use crate::{Create, Error, Exec, building, limits, pidfd, spec};
+use crate::{Change, Create, Error, Exec, ProcessFds, build_lock, limits, pidfd, spec};
 
-/// The fifo by which the first process is started, in the directory of its state: runc and crun have it.
+/// Name of the fifo by which the first process is started, in the directory of its state, as of runc and crun.
 const EXEC_FIFO: &str = "exec.fifo";
 
-/// How long Start waits, after the OCI runtime has answered, for the program to be executed: a second, which is far longer than
+/// How long Start waits for the program to be executed after the OCI runtime has answered: a second, which is far longer than
 /// a loaded machine needs.
 const EXECUTION: Tries = Tries { count: 5000, pause: Duration::from_micros(200) };
 
-/// A change to a container.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub enum Change {
-    /// Stops its processes where they are.
-    Pause,
-    /// Lets them continue.
-    Resume,
-    /// Sets other limits: `LinuxResources` of the OCI runtime spec, as the client wrote them.
-    Update(Value),
-}
-
-/// Creates the container and returns its first process, which waits for Start. On failure nothing is left.
-pub fn create(request: Create, fds: Vec<OwnedFd>) -> Result<i32, Error> {
-    // Before anything is made.
+/// Creates the container and returns the pid of its first process, which waits for Start. If it fails, nothing is left.
+pub fn create(request: Create, fds: ProcessFds) -> Result<i32, Error> {
+    // A missing runtime is reported before anything is made.
     runtime_of(&request)?.locate()?;
-    let directory = create::folder(&request.bundle);
+    let directory = record::directory(&request.bundle);
     let config = request.bundle.join("config.json");
     let spec = spec::load(&config)?;
-    let cgroup = create::cgroup(&spec, &request.id, request.systemd_cgroup)?;
+    let cgroup = record::cgroup(&spec, &request.id, request.systemd_cgroup)?;
     let spec =
         if is_by_systemd(&request, &cgroup) { spec } else { name_cgroup(&config, spec, &cgroup)? };
     fs::create_dir(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
-    let building = building::begin(&directory)?;
-    let Recorded { record, spec } = create::begin(request, spec, &cgroup, &directory)?;
-    let made = make(&record, &spec, &directory, fds, &cgroup, building.as_fd());
-    drop(building);
+    let lock = build_lock::take(&directory)?;
+    let recorded = record::begin(request, spec, &cgroup, &directory)?;
+    let made = make(&recorded, &directory, fds, &cgroup, lock.as_fd());
+    drop(lock);
     made.map(Pid::as_raw).inspect_err(|_| {
-        let _ = create::destroy(&record.create.bundle, &record.create.id);
+        let _ = destroy(&recorded, &directory, &recorded.record.create.id, &cgroup);
     })
 }
 
-/// Names the cgroup in `config.json` where the runtime would not find it as we do: it has no path there, or one for
-/// systemd on a node where the same path is made by hand.
+/// Names the cgroup in `config.json` if the runtime would choose another one than this crate: the spec has no path, or one
+/// for systemd on a node where this crate makes the same path itself.
 fn name_cgroup(config: &Path, spec: Spec, cgroup: &Cgroup) -> Result<Spec, Error> {
     let path = cgroup.cgroups_path();
     let given = spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_ref());
     if given.is_some_and(|given| Path::new("/").join(given) == path && given.is_absolute()) {
         return Ok(spec);
     }
-    // Edited as JSON: parts of a later spec must not be lost.
+    // It is edited as JSON, so that fields of a later spec are kept.
     let name = config.display();
     let text = fs::read(config).map_err(Error::io(format!("read {name}")))?;
     let parsed = serde_json::from_slice(&text);
@@ -84,16 +70,16 @@ fn name_cgroup(config: &Path, spec: Spec, cgroup: &Cgroup) -> Result<Spec, Error
 }
 
 fn make(
-    record: &Record,
-    spec: &Spec,
+    Recorded { record, spec }: &Recorded,
     directory: &Path,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
     cgroup: &Cgroup,
     lock: BorrowedFd<'_>,
 ) -> Result<Pid, Error> {
     let request = &record.create;
     let runtime = runtime_of(request)?;
-    let Given { stdio, console, .. } = Given::take(request.stdio, request.console, fds)?;
+    let ProcessFds { stdio, console, guest } = fds;
+    guest.finish()?;
     let console = console.map(|fd| Console::listen(directory, fd)).transpose()?;
     let mut call = call(runtime, "create", request.time, is_by_systemd(request, cgroup));
     call.args.extend(["--bundle".into(), request.bundle.clone().into()]);
@@ -114,7 +100,7 @@ fn make(
         console.forward()?;
     }
     cgroup.mark(&record.not_ours);
-    create::note(pid, spec, directory, cgroup)?;
+    record::note(pid, spec, directory, cgroup)?;
     Ok(pid)
 }
 
@@ -125,28 +111,28 @@ fn read_pid(path: &Path) -> Result<Pid, Error> {
     pid.map(Pid::from_raw)
 }
 
-/// Starts the created container's program: it is executed when this returns.
+/// Starts the created container's program, which has been executed when this returns.
 pub fn start(recorded: &Recorded, id: &str, time: Duration) -> Result<(), Error> {
     let _span = trace::span("OCI runtime: start");
-    let waiting = read_pid(&create::folder(&recorded.record.create.bundle).join(PID))?;
+    let waiting = read_pid(&record::directory(&recorded.record.create.bundle).join(PID))?;
     let before = executable(waiting);
     let mut call = by_id(recorded, "start", id)?;
     call.limit = time;
     call.run()?;
-    // A runtime may answer when its process is about to execute the program. A signal that comes before that is lost, because
-    // runc's process catches all of them.
+    // A runtime may answer when its process is about to execute the program. A signal before that would be lost, because
+    // runc's process catches all signals.
     let is_executed = || before.is_none() || executable(waiting) != before;
     let _ = wait::until(EXECUTION, || is_executed().then_some(()));
     Ok(())
 }
 
-/// Device and inode of what a process executes; `None` if it has ended.
+/// Device and inode of the program that a process executes; `None` if it has ended.
 fn executable(pid: Pid) -> Option<(u64, u64)> {
     let file = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
     Some((file.dev(), file.ino()))
 }
 
-/// Carries out a change.
+/// Changes the container.
 pub fn change(recorded: &Recorded, id: &str, change: &Change) -> Result<(), Error> {
     let resources;
     let call = match change {
@@ -164,16 +150,14 @@ pub fn change(recorded: &Recorded, id: &str, change: &Change) -> Result<(), Erro
 }
 
 /// Executes a further program in the container.
-pub fn exec(request: Exec, fds: Vec<OwnedFd>) -> Result<i32, Error> {
-    let Exec { id, bundle, process, stdio, console, time, .. } = request;
-    let recorded = create::recorded(&bundle).ok_or(Error::Gone { process: "container" })?;
-    // A directory of its own: others may be executed at the same time.
-    let directory = create::folder(&bundle).join(format!("exec-{}", std::process::id()));
+pub fn exec(request: Exec, fds: ProcessFds) -> Result<i32, Error> {
+    let Exec { id, bundle, process, time, .. } = request;
+    let recorded = record::recorded(&bundle).ok_or(Error::Gone { process: "container" })?;
+    // Each call has a directory of its own, because several can run at the same time.
+    let directory = record::directory(&bundle).join(format!("exec-{}", std::process::id()));
     fs::create_dir_all(&directory).map_err(Error::io(format!("create {}", directory.display())))?;
-    // The first two are for a process that is made here: what releases it, and the container's first process.
-    let given = Given::take(stdio, console, fds.into_iter().skip(2))?;
     let process = in_file(&process)?;
-    let executed = execute(&recorded, &id, &directory, given, &process, time);
+    let executed = execute(&recorded, &id, &directory, fds, &process, time);
     let _ = fs::remove_dir_all(&directory);
     executed.map(Pid::as_raw)
 }
@@ -182,11 +166,13 @@ fn execute(
     recorded: &Recorded,
     id: &str,
     directory: &Path,
-    given: Given,
+    fds: ProcessFds,
     process: &impl AsFd,
     time: Duration,
 ) -> Result<Pid, Error> {
-    let console = given.console.map(|fd| Console::listen(directory, fd)).transpose()?;
+    let ProcessFds { stdio, console, guest } = fds;
+    guest.finish()?;
+    let console = console.map(|fd| Console::listen(directory, fd)).transpose()?;
     let pid_file = directory.join(PID);
     let mut call = by_id(recorded, "exec", id)?;
     let mut args = vec!["--detach".into(), "--pid-file".into(), pid_file.clone().into()];
@@ -195,7 +181,7 @@ fn execute(
         args.extend(["--console-socket".into(), console.address().into()]);
     }
     call.args.splice(0..0, args);
-    call.stdio = given.stdio;
+    call.stdio = stdio;
     call.limit = time;
     call.run()?;
     let pid = read_pid(&pid_file)?;
@@ -204,8 +190,8 @@ fn execute(
     Ok(pid)
 }
 
-/// Ends the container's processes and has the runtime remove the rest. What is not there is passed over. Returns what went
-/// wrong without keeping the container from going.
+/// Ends the container's processes and lets the runtime remove the rest. It skips what does not exist. Returns a warning for a
+/// failure that does not prevent the removal.
 pub fn destroy(
     recorded: &Recorded,
     directory: &Path,
@@ -215,39 +201,39 @@ pub fn destroy(
     let Recorded { record, spec } = recorded;
     let runtime = runtime_of(&record.create)?;
     let state = runtime.state(id);
-    building::end(directory)?;
-    // `delete` would kill it as well, and then wait for the shim to reap it, which waits for this.
-    building::end_holders(&state.join(EXEC_FIFO));
-    match create::members(directory, spec) {
+    build_lock::kill_builders(directory)?;
+    // `delete` would kill it as well, but then wait for the shim to reap it, and the shim waits for this call.
+    build_lock::kill_holders_of(&state.join(EXEC_FIFO));
+    match record::members(directory, spec) {
         Some(members) => members.kill(cgroup)?,
-        // It was killed on the way, and its first process is nowhere on record.
+        // Create was killed before it recorded the first process.
         None if cgroup.is_named_after_container() => cgroup.kill()?,
         None => {}
     }
     let by_systemd = is_by_systemd(&record.create, cgroup);
     let mut call = call(runtime, "delete", limits::DELETE_TIME, by_systemd);
     call.args = vec!["--force".into(), id.into()];
-    // runc kills everybody in the cgroup of a container without a pid namespace of its own, and gives up where it cannot
-    // remove the cgroup. One that others may be in is left to the rules of `members`.
+    // For a container without a pid namespace of its own runc kills all processes in the cgroup, and fails if it cannot
+    // remove the cgroup. If others may be in the cgroup, the rules of `members` apply instead.
     call.hides_cgroups = !by_systemd && !record.is_alone_in(cgroup);
     let deleted = call.run();
     runtime::remove_state(&state)?;
     cgroup.remove(&record.not_ours)?;
-    create::remove(directory)?;
+    record::remove(directory)?;
     Ok(match deleted {
         Ok(errors) => (!errors.is_empty()).then(|| errors.join("; ")),
         Err(error) => Some(error.to_string()),
     })
 }
 
-/// Whether the runtime is to ask systemd for the cgroup.
+/// Whether the runtime must ask systemd for the cgroup.
 fn is_by_systemd(request: &Create, cgroup: &Cgroup) -> bool {
     request.systemd_cgroup || cgroup.by_systemd()
 }
 
 fn by_id<'a>(recorded: &'a Recorded, verb: &'static str, id: &str) -> Result<Call<'a>, Error> {
     let request = &recorded.record.create;
-    let cgroup = create::cgroup(&recorded.spec, id, request.systemd_cgroup)?;
+    let cgroup = record::cgroup(&recorded.spec, id, request.systemd_cgroup)?;
     let by_systemd = is_by_systemd(request, &cgroup);
     let mut call = call(runtime_of(request)?, verb, limits::RUNTIME_TIME, by_systemd);
     call.args = vec![id.into()];
@@ -269,7 +255,7 @@ fn runtime_of(request: &Create) -> Result<&Runtime, Error> {
     request.runtime.as_ref().ok_or(Error::Gone { process: "container" })
 }
 
-/// A file in memory with JSON.
+/// File in memory with JSON.
 fn in_file(value: &Value) -> Result<fs::File, Error> {
     let bytes = serde_json::to_vec(value).map_err(Error::malformed("encode for the runtime"))?;
     let mut file = runtime::in_memory(c"runtime-input")?;

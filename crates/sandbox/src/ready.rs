@@ -1,11 +1,11 @@
-//! Waiting for a descriptor with a bound of time.
+//! Waits for a descriptor, with a deadline.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Waits until `fd` can be read. Returns false if that is not so by `until`, or the descriptor cannot be waited for.
+/// Waits until `fd` is readable. Returns false if it is not by `until`, or if poll(2) fails.
 pub fn is_readable_by(fd: BorrowedFd<'_>, until: Instant) -> bool {
     loop {
         let left = until.saturating_duration_since(Instant::now());
@@ -17,7 +17,7 @@ pub fn is_readable_by(fd: BorrowedFd<'_>, until: Instant) -> bool {
     }
 }
 
-/// At least as long as `left`, up to the longest that poll(2) takes.
+/// Timeout of at least `left`, up to the longest of poll(2).
 pub fn timeout(left: Duration) -> PollTimeout {
     PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }

@@ -1,4 +1,4 @@
-//! What a process of a container may do and use: its capabilities, labels and limits, fitted to what it runs.
+//! Rights of a container's process: its capabilities, labels and limits, fitted to its workload.
 
 use std::collections::HashSet;
 
@@ -7,7 +7,7 @@ use oci_spec::runtime::{
     Process, Spec,
 };
 
-/// What it does not say of its rights and limits is as in the first process.
+/// Completes the rights and limits of an exec process by those of the first process.
 pub fn with_the_rest_of(mut process: Process, first: &Process) -> Process {
     if process.capabilities().is_none() {
         process.set_capabilities(first.capabilities().clone());
@@ -27,16 +27,16 @@ pub fn with_the_rest_of(mut process: Process, first: &Process) -> Process {
     process
 }
 
-/// What a guest needs: nothing that only a program could use.
+/// Reduces rights to those of a guest: rights that only a program could use are dropped.
 pub fn reduce(process: &mut Process) {
     process.set_no_new_privileges(Some(true));
-    // A label is put on at execve(2), which a guest does not go through.
+    // A label takes effect at execve(2), which a guest does not call.
     process.set_apparmor_profile(None);
     process.set_selinux_label(None);
     drop_capabilities(process);
 }
 
-/// Only a port below 1024 is something a guest could use a capability for.
+/// Drops all capabilities but the one for ports below 1024: a guest could not use the others.
 fn drop_capabilities(process: &mut Process) {
     let granted = process
         .capabilities()
@@ -57,10 +57,10 @@ fn drop_capabilities(process: &mut Process) {
     process.set_capabilities(capabilities.ok());
 }
 
-/// A guest's process learns of its container's memory limit by `RLIMIT_RSS`, of which the kernel makes nothing
-/// (getrlimit(2)): it sees no cgroup. `now` is the limit in force, where it may have changed since the spec. One that
-/// the spec gives by itself takes its place.
-pub fn tell_memory_limit(spec: &mut Spec, now: Option<u64>) {
+/// Passes the container's memory limit to a guest's process as `RLIMIT_RSS`, which the kernel ignores (getrlimit(2)), because
+/// the guest cannot see its cgroup. `now` is the limit in force, if it may have changed since the spec. A `RLIMIT_RSS` of the
+/// spec takes precedence.
+pub fn pass_memory_limit(spec: &mut Spec, now: Option<u64>) {
     let resources = spec.linux().as_ref().and_then(|linux| linux.resources().as_ref());
     let given = resources.and_then(|resources| resources.memory().as_ref()?.limit());
     let given = given.and_then(|limit| u64::try_from(limit).ok()).filter(|limit| *limit > 0);
@@ -68,12 +68,12 @@ pub fn tell_memory_limit(spec: &mut Spec, now: Option<u64>) {
     let Some(limit) = now.or(given) else { return };
     let Some(process) = spec.process_mut() else { return };
     let mut rlimits = process.rlimits().clone().unwrap_or_default();
-    let is_told = |rlimit: &PosixRlimit| rlimit.typ() == PosixRlimitType::RlimitRss;
-    if rlimits.iter().any(is_told) && !is_changed {
+    let is_rss = |rlimit: &PosixRlimit| rlimit.typ() == PosixRlimitType::RlimitRss;
+    if rlimits.iter().any(is_rss) && !is_changed {
         return;
     }
-    rlimits.retain(|rlimit| !is_told(rlimit));
-    // The hard limit stays open, for a limit that is raised while the guest runs.
+    rlimits.retain(|rlimit| !is_rss(rlimit));
+    // There is no hard limit, so that the limit can be raised while the guest runs.
     let rlimit = PosixRlimitBuilder::default().typ(PosixRlimitType::RlimitRss).soft(limit);
     rlimits.extend(rlimit.hard(u64::MAX).build());
     process.set_rlimits(Some(rlimits));

@@ -1,8 +1,6 @@
-//! Mounts the snapshot that containerd hands over for a container's root, and takes it away again.
+//! Root of a container: mounts the snapshot that containerd passes for it, and unmounts it.
 
-use std::fs::File;
-use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use nix::mount::{MntFlags, MsFlags, mount as mount_one, umount2};
 use nix::unistd::{SysconfVar, sysconf};
@@ -10,21 +8,23 @@ use nix::unistd::{SysconfVar, sysconf};
 use crate::Error;
 
 mod id_mapped;
+mod layers;
 
 use id_mapped::Ids;
+use layers::shorten;
 
-/// One mount, as containerd's `types.Mount` has it.
+/// A mount, as in containerd's `types.Mount`.
 #[derive(Debug, Clone)]
 pub struct Mount {
     /// File system type: `overlay`, `bind`, …
     pub kind: String,
-    /// What is mounted.
+    /// Source: a device, a path, or the name of a file system.
     pub source: String,
-    /// As in fstab(5): flags by name, the rest is the file system's.
+    /// Options as in fstab(5): names of flags, and options of the file system.
     pub options: Vec<String>,
 }
 
-/// Options that are flags of mount(2), and whether they set or clear.
+/// Options that are flags of mount(2), and whether they set or clear the flag.
 const FLAGS: [(&str, MsFlags, bool); 22] = [
     ("ro", MsFlags::MS_RDONLY, true),
     ("rw", MsFlags::MS_RDONLY, false),
@@ -50,13 +50,10 @@ const FLAGS: [(&str, MsFlags, bool); 22] = [
     ("defaults", MsFlags::empty(), true),
 ];
 
-/// Options that are neither: containerd's own mount code does something for them first.
+/// Options that only containerd's own mount code supports.
 const UNSUPPORTED: [&str; 2] = ["loop", "X-containerd."];
 
-/// Option of an overlay.
-const LOWER_DIR: &str = "lowerdir=";
-
-/// Mounts `mounts` in order on `target`, which is made when missing. On failure none of them stays.
+/// Mounts `mounts` in order on `target`, which is made if it is missing. If one fails, none stays.
 pub fn mount(mounts: &[Mount], target: &Path) -> Result<(), Error> {
     std::fs::create_dir_all(target).map_err(Error::io(format!("create {}", target.display())))?;
     for each in mounts {
@@ -68,17 +65,17 @@ pub fn mount(mounts: &[Mount], target: &Path) -> Result<(), Error> {
     Ok(())
 }
 
-/// Lets device nodes be opened that are on what [`mount`] has mounted, unless the options themselves forbid it.
+/// Allows device nodes to be opened on what [`mount`] has mounted, unless the options forbid it.
 pub fn allow_devices(mounts: &[Mount], target: &Path) -> Result<(), Error> {
     let Some(last) = mounts.last() else { return Ok(()) };
     let (flags, _) = split(&last.options);
-    // Of one mount, and not of its file system, which others may have mounted as well.
+    // MS_BIND changes this mount only, and not its file system, which may be mounted elsewhere as well.
     let again = flags.difference(MsFlags::MS_REC) | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
     mount_one(None::<&str>, target, None::<&str>, again, None::<&str>)
         .map_err(Error::system(format!("allow devices on {}", target.display())))
 }
 
-/// Unmounts everything stacked on `target`; nothing mounted, or no such folder, is success.
+/// Unmounts everything that is mounted on `target`. It is no error if nothing is mounted, or if there is no such directory.
 pub fn unmount(target: &Path) -> Result<(), Error> {
     loop {
         match umount2(target, MntFlags::MNT_DETACH | MntFlags::UMOUNT_NOFOLLOW) {
@@ -97,16 +94,16 @@ fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
     if let Some(option) = data.iter().find(special) {
         return Err(Error::MountOption(option.clone()));
     }
-    // Device nodes of an image are not to be opened while the shim looks at its files, nor by a guest. A Linux program
-    // gets them back (`allow_devices`): what it may open is the OCI runtime's to decide.
+    // Device nodes of an image must not be opened while the shim reads its files, nor by a guest. For a Linux program they are
+    // allowed later (`allow_devices`), because the OCI runtime decides which devices it may open.
     flags |= MsFlags::MS_NODEV;
     let ids = Ids::take(&mut data)?;
     if let Some(ids) = ids.as_ref().filter(|_| mount.kind == "overlay") {
-        return id_mapped::overlay(mount, flags, &data, target, ids);
+        return id_mapped::overlay(&mount.source, flags, &data, target, ids);
     }
     let mut parent = None;
     if data.iter().map(|option| option.len() + 1).sum::<usize>() >= page_size() {
-        parent = shorten_lower_dirs(&mut data)?;
+        parent = shorten(&mut data)?;
     }
     let action = || format!("mount {} {} on {}", mount.kind, mount.source, target.display());
     let text = data.join(",");
@@ -115,7 +112,7 @@ fn mount_on(mount: &Mount, target: &Path) -> Result<(), Error> {
     mount_one(Some(mount.source.as_str()), target, Some(mount.kind.as_str()), flags, data)
         .map_err(Error::system(action()))?;
     drop(parent);
-    // A bind mount takes its other flags only when it is remounted (mount(2), "Creating a bind mount").
+    // A bind mount only gets its other flags by a remount (mount(2), "Creating a bind mount").
     if bind {
         let again = flags.difference(MsFlags::MS_REC) | MsFlags::MS_REMOUNT;
         mount_one(None::<&str>, target, None::<&str>, again, None::<&str>)
@@ -137,39 +134,6 @@ fn split(options: &[String]) -> (MsFlags, Vec<String>) {
     (flags, data)
 }
 
-/// mount(2) takes one page of options, which an image of many layers overflows: names the layers from
-/// a descriptor of their common parent folder, which must stay open until the mount is made.
-fn shorten_lower_dirs(data: &mut [String]) -> Result<Option<File>, Error> {
-    let Some(dirs) = lower_dirs(data) else { return Ok(None) };
-    let Some(option) = data.iter_mut().find(|option| option.starts_with(LOWER_DIR)) else {
-        return Ok(None);
-    };
-    let Some(parent) = common_parent(&dirs) else {
-        return Ok(None);
-    };
-    let folder = File::open(&parent).map_err(Error::io(format!("open {}", parent.display())))?;
-    let short: Vec<String> = dirs
-        .iter()
-        .filter_map(|dir| dir.strip_prefix(&parent).ok())
-        .map(|rest| format!("/proc/self/fd/{}/{}", folder.as_raw_fd(), rest.display()))
-        .collect();
-    *option = format!("{LOWER_DIR}{}", short.join(":"));
-    Ok(Some(folder))
-}
-
-fn lower_dirs(data: &[String]) -> Option<Vec<PathBuf>> {
-    let dirs = data.iter().find_map(|option| option.strip_prefix(LOWER_DIR))?;
-    Some(dirs.split(':').map(PathBuf::from).collect())
-}
-
-fn common_parent(dirs: &[PathBuf]) -> Option<PathBuf> {
-    let mut parent = dirs.first()?.parent()?;
-    while !dirs.iter().all(|dir| dir.starts_with(parent)) {
-        parent = parent.parent()?;
-    }
-    Some(parent.to_owned())
-}
-
 fn page_size() -> usize {
     sysconf(SysconfVar::PAGE_SIZE)
         .ok()
@@ -183,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flags_are_told_from_the_options_of_the_file_system() {
+    fn flags_are_separated_from_the_options_of_the_file_system() {
         let options = ["rw", "rbind", "ro", "lowerdir=/a:/b"].map(str::to_owned);
         let (flags, data) = split(&options);
         assert_eq!(flags, MsFlags::MS_BIND | MsFlags::MS_REC | MsFlags::MS_RDONLY);
@@ -191,15 +155,9 @@ mod tests {
     }
 
     #[test]
-    fn layers_are_named_from_their_common_parent() {
-        let dirs = ["/snapshots/1/fs", "/snapshots/22/fs"].map(PathBuf::from);
-        assert_eq!(common_parent(&dirs), Some(PathBuf::from("/snapshots")));
-    }
-
-    #[test]
-    fn a_folder_with_nothing_mounted_is_unmounted() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        assert!(unmount(folder.path()).is_ok());
-        assert!(unmount(&folder.path().join("missing")).is_ok());
+    fn a_directory_with_nothing_mounted_is_unmounted() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        assert!(unmount(directory.path()).is_ok());
+        assert!(unmount(&directory.path().join("missing")).is_ok());
     }
 }

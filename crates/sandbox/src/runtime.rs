@@ -1,7 +1,7 @@
-//! The node's OCI runtime (runc, or another with its command line), which makes the containers of Linux programs.
+//! The node's OCI runtime (runc, or another one with its command line), which makes the containers of Linux programs.
 //!
-//! Each call is one process. It logs as JSON to a file in memory, whose last error becomes ours; it is killed when its
-//! time is up or the process that called it ends.
+//! Each call is one process. It logs as JSON to a file in memory, and its last error becomes the error of the call. It is
+//! killed when its time is up or its caller ends.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
@@ -22,19 +22,19 @@ use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getpid, getppid};
 use serde::{Deserialize, Serialize};
 
-use crate::pidfd::PidFd;
-use crate::{Error, limits, unwritable};
+use crate::child::{self, Ended};
+use crate::{Error, limits, read_only};
 
-/// The runtime where the options name none, as in containerd's own shim.
+/// The runtime if the options name none, as of containerd's own shim.
 pub const DEFAULT_PROGRAM: &str = "runc";
 
-/// Directory below which the runtime keeps its state, by containerd namespace, as in containerd's own shim.
+/// Directory of the runtime's state, with a directory for each namespace of containerd, as of containerd's own shim.
 pub const DEFAULT_ROOT: &str = "/run/containerd/runc";
 
 /// An OCI runtime, as containerd's runtime options describe it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Runtime {
-    /// The program: a path, or a name to be looked up in PATH.
+    /// Path of the program, or a name that is looked up in PATH.
     pub program: String,
     /// Directory of its state (`--root`), with a directory for each container.
     pub root: PathBuf,
@@ -75,11 +75,11 @@ impl Runtime {
         self.root.join(id)
     }
 
-    /// What the runtime reports of itself (OCI runtime spec, "Features Structure"), as JSON. `None` if it has no such
-    /// command, as runc before 1.1.
+    /// Features of the runtime (OCI runtime spec, "Features Structure"), as JSON. `None` if it has no such command, as runc
+    /// before 1.1.
     ///
     /// # Errors
-    /// [`Error::NoRuntime`]; those of executing it.
+    /// [`Error::NoRuntime`]; errors of executing it.
     pub fn features(&self) -> Result<Option<serde_json::Value>, Error> {
         let mut output = in_memory(c"features")?;
         let mut call = Call::of(self, "features", limits::FEATURES_TIME);
@@ -103,13 +103,13 @@ fn is_executable(path: &Path) -> bool {
 pub(crate) struct Call<'a> {
     runtime: &'a Runtime,
     verb: &'static str,
-    /// After which it is killed.
+    /// Time after which it is killed.
     pub limit: Duration,
-    /// systemd manages the cgroups (`--systemd-cgroup`).
+    /// Whether systemd manages the cgroups (`--systemd-cgroup`).
     pub systemd: bool,
     /// Arguments after the verb.
     pub args: Vec<OsString>,
-    /// Its stdin, stdout and stderr, which `create` and `exec` hand on to the container; `None` is `/dev/null`.
+    /// Its stdin, stdout and stderr, which `create` and `exec` pass on to the container; `None` is `/dev/null`.
     pub stdio: [Option<OwnedFd>; 3],
     /// A further descriptor that it inherits.
     pub inherited: Option<BorrowedFd<'a>>,
@@ -132,11 +132,11 @@ impl<'a> Call<'a> {
         }
     }
 
-    /// Carries it out. Returns what the runtime logged as errors although it succeeded, such as a hook that failed.
+    /// Runs it. Returns errors that the runtime logged although it succeeded, such as that of a hook.
     ///
     /// # Errors
-    /// [`Error::NoRuntime`]; with the last error of its log, [`Error::Runtime`] when it failed and
-    /// [`Error::RuntimeKilled`] when it was killed.
+    /// [`Error::NoRuntime`]; with the last error of its log, [`Error::Runtime`] if it failed and
+    /// [`Error::RuntimeKilled`] if it was killed.
     pub fn run(mut self) -> Result<Vec<String>, Error> {
         let program = self.runtime.locate()?;
         let mut log = in_memory(c"runtime-log")?;
@@ -144,13 +144,14 @@ impl<'a> Call<'a> {
         command.arg("--root").arg(&self.runtime.root).arg("--log").arg(path_of(&log));
         command.args(["--log-format", "json"]).args(self.systemd.then_some("--systemd-cgroup"));
         command.arg(self.verb).args(&self.args);
-        // With it, runc waits for the container to report to systemd.
+        // If it were set, runc would wait for the container to report to systemd.
         command.env_remove("NOTIFY_SOCKET");
         self.connect(&mut command)?;
         self.prepare(&mut command);
         let spawned = command.spawn();
         let child = spawned.map_err(Error::io(format!("execute {}", program.display())))?;
-        let ended = wait(child, self.limit);
+        let until = Instant::now() + self.limit;
+        let ended = child::wait_by(Pid::from_raw(child.id() as i32), Some(until));
         let errors = errors(&read_back(&mut log, limits::RUNTIME_LOG_BYTES));
         let failed = |reason| Error::Runtime { verb: self.verb, reason };
         let killed = |reason| Error::RuntimeKilled { verb: self.verb, reason };
@@ -162,10 +163,11 @@ impl<'a> Call<'a> {
             Ended::With(status) if !status.success() => {
                 Err(failed(errors.last().cloned().unwrap_or_else(|| describe(&program, status))))
             }
-            Ended::Unseen if !errors.is_empty() => {
+            // The caller is the shim itself.
+            Ended::Reaped if !errors.is_empty() => {
                 Err(failed(errors.last().cloned().unwrap_or_default()))
             }
-            Ended::With(_) | Ended::Unseen => Ok(errors),
+            Ended::With(_) | Ended::Reaped => Ok(errors),
         }
     }
 
@@ -178,7 +180,7 @@ impl<'a> Call<'a> {
 
     fn connect(&mut self, command: &mut Command) -> Result<(), Error> {
         let [stdin, stdout, stderr] = std::mem::take(&mut self.stdio);
-        let or_null = |fd: Option<OwnedFd>| fd.map_or_else(unwritable::null, Ok).map(Stdio::from);
+        let or_null = |fd: Option<OwnedFd>| fd.map_or_else(read_only::null, Ok).map(Stdio::from);
         command.stdin(or_null(stdin)?).stdout(or_null(stdout)?).stderr(or_null(stderr)?);
         Ok(())
     }
@@ -204,37 +206,12 @@ impl<'a> Call<'a> {
     }
 }
 
-/// Moves this process to a mount namespace of its own, without the cgroups.
+/// Moves this process to a new mount namespace in which the cgroups are hidden.
 fn hide_cgroups() -> nix::Result<()> {
     const NOTHING: Option<&str> = None;
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(NOTHING, "/", NOTHING, MsFlags::MS_REC | MsFlags::MS_SLAVE, NOTHING)?;
     mount(Some("none"), "/sys/fs/cgroup", Some("tmpfs"), MsFlags::MS_RDONLY, NOTHING)
-}
-
-/// How a call ended.
-enum Ended {
-    With(ExitStatus),
-    /// Somebody else has waited for it: it was called by the shim itself, which reaps whatever ends.
-    Unseen,
-    /// It was killed because its time was up.
-    Late,
-}
-
-fn wait(mut child: Child, limit: Duration) -> io::Result<Ended> {
-    let until = Instant::now() + limit;
-    let ended = PidFd::open(Pid::from_raw(child.id() as i32)).map(|it| it.ends_by(until));
-    // One that cannot be opened is gone.
-    if !ended.unwrap_or(true) {
-        child.kill()?;
-        child.wait()?;
-        return Ok(Ended::Late);
-    }
-    match child.wait() {
-        Ok(status) => Ok(Ended::With(status)),
-        Err(error) if error.raw_os_error() == Some(libc::ECHILD) => Ok(Ended::Unseen),
-        Err(error) => Err(error),
-    }
 }
 
 fn describe(program: &Path, status: ExitStatus) -> String {
@@ -263,7 +240,7 @@ pub(crate) fn in_memory(name: &std::ffi::CStr) -> Result<File, Error> {
     file.map(File::from).map_err(Error::system("a file for the OCI runtime"))
 }
 
-/// Path by which another process opens a file of this one.
+/// Path by which another process can open a file of this one.
 pub(crate) fn path_of(file: &impl AsFd) -> PathBuf {
     format!("/proc/{}/fd/{}", std::process::id(), file.as_fd().as_raw_fd()).into()
 }
@@ -275,7 +252,7 @@ fn read_back(file: &mut File, limit: u64) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// Removes what a runtime that was killed, or is not there any more, has left of a container's state.
+/// Removes the state of a container that a runtime has left because it was killed or uninstalled.
 pub(crate) fn remove_state(state: &Path) -> Result<(), Error> {
     match fs::remove_dir_all(state) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -287,8 +264,6 @@ pub(crate) fn remove_state(state: &Path) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Instant;
-
     use super::*;
 
     fn runtime(program: impl Into<String>) -> Runtime {
@@ -394,7 +369,7 @@ mod tests {
         let (_directory, old) = script("exit 1");
         assert_eq!(old.features().expect("is asked"), None);
         let (_directory, new) = script(r#"echo '{"mountOptions":["rro"]}'"#);
-        let features = new.features().expect("is asked").expect("are told");
+        let features = new.features().expect("is asked").expect("are reported");
         assert_eq!(features["mountOptions"][0], "rro");
     }
 }

@@ -1,8 +1,8 @@
 //! Proof that this process has one thread.
 //!
-//! The child of a fork(2) has one thread, and every lock as it was: if another thread held the allocator's, the child can
-//! allocate no more. And no thread may read the environment while another one changes it. What needs one thread therefore
-//! takes a [`SingleThread`].
+//! The child of a fork(2) has one thread, and all locks are as they were: if another thread held the allocator's, the child
+//! cannot allocate any more. Also, a thread must not read the environment while another one changes it. Functions that need a
+//! single thread therefore take a [`SingleThread`].
 
 use std::marker::PhantomData;
 
@@ -10,23 +10,23 @@ use nix::sched::{CloneFlags, unshare};
 
 use crate::Error;
 
-/// Proof that the thread that holds it is the only one of its process. Until it is used up, its holder starts no other.
+/// Proof that the thread that holds it is the only one of its process. The holder must not start another thread.
 #[derive(Debug)]
 pub struct SingleThread(PhantomData<*const ()>);
 
 impl SingleThread {
-    /// Asks the kernel.
+    /// Checks by a system call.
     ///
     /// # Errors
     /// [`Error::System`] with EINVAL if there are other threads.
     pub fn check() -> Result<SingleThread, Error> {
-        // Changes nothing, and is refused to a process with several threads (unshare(2), CLONE_THREAD).
+        // The call changes nothing, and the kernel refuses it for a process with several threads (unshare(2), CLONE_THREAD).
         unshare(CloneFlags::CLONE_THREAD)
             .map_err(Error::system("make sure that this process has one thread"))?;
         Ok(SingleThread(PhantomData))
     }
 
-    /// Without asking, where a filter may refuse the system call.
+    /// Assumes it without a check, for a process whose seccomp filter may refuse the system call.
     ///
     /// # Safety
     /// This process must have one thread.
@@ -44,7 +44,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     #[test]
     fn a_process_with_two_threads_has_no_proof() {

@@ -1,6 +1,7 @@
-//! Fits an OCI runtime spec to a guest, or to the built-in pause.
+//! OCI runtime specs, fitted to a guest or the built-in pause.
 //!
-//! It is reduced to what they can observe: less to set up, less to attack. `/dev` stays a tmpfs, for the standard device files.
+//! A spec is reduced to what the guest can observe, so that there is less to set up and less to attack. `/dev` stays a tmpfs, for
+//! the standard device files.
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
@@ -13,13 +14,13 @@ use serde::Serialize;
 use crate::cgroup::Cgroup;
 use crate::{Error, Workload, limits, rights};
 
-/// Kernel file systems that only a Linux program could read.
+/// File systems of the kernel that only a Linux program could read.
 const LINUX_ONLY: [&str; 6] = ["proc", "sysfs", "cgroup", "cgroup2", "devpts", "mqueue"];
 
 /// Annotation with the Pod's id in containerd.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 
-/// Where the kernel has SELinux: without it, labels mean nothing, and containerd may write them all the same.
+/// File that exists if the kernel has SELinux. containerd may write labels even if it has not.
 const SELINUX: &str = "/sys/fs/selinux/enforce";
 
 /// Reads a `config.json` of at most 8 MiB.
@@ -36,7 +37,7 @@ pub fn load(path: &Path) -> Result<Spec, Error> {
     serde_json::from_slice(&bytes).map_err(Error::malformed(format!("parse {name}")))
 }
 
-/// Writes `value` as JSON to a file that root alone may read: a container's env is in it.
+/// Writes `value` as JSON to a file that only root may read, because it has a container's env.
 pub fn save(value: &impl Serialize, path: &Path) -> Result<(), Error> {
     let name = path.display();
     let bytes = serde_json::to_vec(value).map_err(Error::malformed(format!("encode {name}")))?;
@@ -67,17 +68,17 @@ pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload, cgroup: &Cgroup) 
         root.set_path(path);
     }
     if let Workload::Guest { .. } = workload {
-        rights::tell_memory_limit(&mut spec, None);
+        rights::pass_memory_limit(&mut spec, None);
     }
     if matches!(workload, Workload::Pause) && spec.hooks().is_none() {
-        // Nothing looks at its files, and its root is an empty directory that containerd expects to find empty.
+        // It uses no files, and containerd expects its root to stay an empty directory.
         spec.set_mounts(None);
     }
     reduce(&mut spec);
     spec
 }
 
-/// Puts a guest into the spec of a container that is there, with a `cgroup`.
+/// Fits the spec of an existing container in `cgroup` to an exec process that is a guest.
 pub fn fit_exec(mut spec: Spec, process: Process, cgroup: &Cgroup) -> Spec {
     let process = match spec.process() {
         Some(first) => rights::with_the_rest_of(process, first),
@@ -85,15 +86,14 @@ pub fn fit_exec(mut spec: Spec, process: Process, cgroup: &Cgroup) -> Spec {
     };
     spec.set_process(Some(process));
     spec.process_mut().iter_mut().for_each(rights::reduce);
-    rights::tell_memory_limit(&mut spec, cgroup.memory_limit());
+    rights::pass_memory_limit(&mut spec, cgroup.memory_limit());
     spec
 }
 
-/// Drops the rule that denies every device if the cgroup has it already. On v1 the kernel refuses that rule in a cgroup with
+/// Drops the rule that denies every device if the cgroup already has it. On v1 the kernel refuses that rule in a cgroup with
 /// children (kernel, cgroup-v1/devices.rst).
 fn keep_denied_devices(spec: &mut Spec, cgroup: &Cgroup) {
-    let Some(present) = cgroup.read("devices", "devices.list").filter(|_| !cgroup.is_unified())
-    else {
+    let Some(present) = cgroup.read("devices", "devices.list").filter(|_| !cgroup.is_v2()) else {
         return;
     };
     let resources = spec.linux_mut().as_mut().and_then(|linux| linux.resources_mut().as_mut());
@@ -120,7 +120,7 @@ fn reduce(spec: &mut Spec) {
         linux.set_readonly_paths(None);
     }
     let Some(process) = spec.process_mut() else { return };
-    // The container has no devpts of its own to make a terminal in: the shim makes it.
+    // The container has no devpts of its own, so the shim makes the terminal.
     process.set_terminal(None);
     rights::reduce(process);
 }
@@ -130,8 +130,8 @@ fn is_observable(mount: &Mount, sandbox: Option<&str>) -> bool {
     !linux_only && !is_shared_memory(mount, sandbox)
 }
 
-/// Whether it is what every container has at `/dev/shm`, for programs that share memory: a tmpfs of that name, or that of
-/// the Pod, `sandboxes/ID/shm` of containerd. A volume that the user has mounted there is one like others.
+/// Whether it is the mount that every container has at `/dev/shm`, for programs that share memory: a tmpfs of that name, or the
+/// Pod's, which is containerd's `sandboxes/ID/shm`. A volume that the user mounts there is kept.
 fn is_shared_memory(mount: &Mount, sandbox: Option<&str>) -> bool {
     let Some(source) = mount.source().as_deref() else { return false };
     let of_pod =
@@ -150,7 +150,7 @@ mod tests {
         serde_json::from_value(json).expect("a valid spec")
     }
 
-    /// A cgroup of a host with v1.
+    /// Cgroup of a host with v1.
     fn cgroup() -> Cgroup {
         let nowhere = Path::new("/nowhere");
         Cgroup::in_hierarchies(nowhere, Some(Path::new("/pods/c1")), "c1", false).expect("a cgroup")
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_learns_of_its_memory_limit_and_of_none_where_there_is_none() {
+    fn a_guest_gets_its_memory_limit_if_there_is_one() {
         let rss = |limit: i64, workload: &Workload| {
             let mut json = serde_json::to_value(pod_spec()).expect("encodes");
             json["linux"]["resources"] = serde_json::json!({ "memory": { "limit": limit } });
@@ -270,7 +270,7 @@ mod tests {
     #[test]
     fn devices_that_are_denied_already_are_not_denied_again() {
         let rules = |present: &str| {
-            let host = tempfile::tempdir().expect("temporary folder");
+            let host = tempfile::tempdir().expect("temporary directory");
             let devices = host.path().join("devices/pods/c1");
             fs::create_dir_all(&devices).expect("a cgroup");
             fs::write(devices.join("devices.list"), present).expect("its rules");

@@ -1,19 +1,19 @@
-//! The stack of a process that lives for long and does little: what deep calls once touched stays with it.
+//! Stack of a process that lives for long and does little: it keeps the memory that deep calls once touched.
 
 use std::hint::black_box;
 
 use nix::unistd::{getpid, gettid};
 
-/// How far below a caller's frame memory is given back. Linux keeps a mebibyte free below the stack
+/// Size of the memory below the caller's frame that is given back. Linux keeps a mebibyte free below the stack
 /// (`stack_guard_gap`), so that nothing else is there.
 const REACH: usize = 512 << 10;
 
-/// What the calls that give it back may need themselves.
+/// Size of the stack that these calls may need themselves.
 const FRAMES: usize = 16 << 10;
 
 const PAGE: usize = 4096;
 
-/// Gives back what is below the caller's frame. Of the first thread alone: others' stacks have neighbours.
+/// Gives back the memory below the caller's frame. Only on the first thread, because the stacks of others have neighbours.
 #[inline(never)]
 pub fn trim() {
     if gettid() != getpid() {
@@ -21,7 +21,7 @@ pub fn trim() {
     }
     let here = 0u8;
     let end = (black_box(&raw const here) as usize - FRAMES) & !(PAGE - 1);
-    // SAFETY: this thread's stack, below all of its frames, or nothing at all, which madvise(2) passes over.
+    // SAFETY: the memory is this thread's stack below all of its frames, or is not mapped, which madvise(2) ignores.
     unsafe { libc::madvise((end - REACH) as *mut libc::c_void, REACH, libc::MADV_DONTNEED) };
 }
 
@@ -31,7 +31,7 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
     /// Touches 256 KiB below the caller, and returns where their middle is.
     #[inline(never)]
@@ -40,17 +40,17 @@ mod tests {
         black_box(&raw const frame[128 << 10]) as usize
     }
 
-    /// In a process of its own, of which the test's thread is the first one.
+    /// Runs in a forked process, in which the test's thread is the first one.
     #[test]
     fn what_deep_calls_touched_is_given_back_and_what_is_in_use_is_not() {
         // SAFETY: the child uses its stack alone, and ends without handlers.
         match unsafe { fork() }.expect("forked") {
             ForkResult::Child => {
                 let kept = black_box([7u8; 64 << 10]);
-                let place = deep();
+                let address = deep();
                 trim();
                 // SAFETY: `deep` has just had it on this stack.
-                let there = unsafe { (place as *const u8).read_volatile() };
+                let there = unsafe { (address as *const u8).read_volatile() };
                 exit(i32::from(there) * 10 + i32::from(kept.iter().all(|byte| *byte == 7)))
             }
             ForkResult::Parent { child } => {

@@ -1,5 +1,5 @@
-//! Mounts by descriptor (open_tree(2), mount_setattr(2), move_mount(2); Linux 5.12), and clone3(2): of these, `rustix` has
-//! neither mount_setattr(2) nor clone3(2), and `nix` none.
+//! Mounts by descriptor (open_tree(2), mount_setattr(2), move_mount(2); Linux 5.12), and clone3(2). `rustix` lacks
+//! mount_setattr(2) and clone3(2), and `nix` lacks all of them.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -17,22 +17,21 @@ pub use libc::mount_attr as Attributes;
 pub const UNCHANGED: Attributes =
     Attributes { attr_set: 0, attr_clr: 0, propagation: 0, userns_fd: 0 };
 
-/// A copy of the mount that `path` is on, attached nowhere, with that path as its root; with the mounts below if
-/// `recursive`.
+/// Makes a detached copy of the mount that `path` is on, with that path as its root, and with the mounts below if `recursive`.
 pub fn open_tree(path: &Path, recursive: bool) -> nix::Result<OwnedFd> {
     let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     flags.set(OpenTreeFlags::AT_RECURSIVE, recursive);
     result(rustix::mount::open_tree(CWD, path, flags))
 }
 
-/// Changes a mount, and those below it if `recursive`.
+/// Changes attributes of a mount, and of those below it if `recursive`.
 pub fn set_attributes(
     mount: BorrowedFd<'_>,
     recursive: bool,
     attributes: &Attributes,
 ) -> nix::Result<()> {
     let flags = libc::AT_EMPTY_PATH | if recursive { libc::AT_RECURSIVE } else { 0 };
-    // SAFETY: an empty path, and attributes that outlive the call, with their size.
+    // SAFETY: the call gets an empty path, and attributes that outlive it, with their size.
     let set = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -46,18 +45,18 @@ pub fn set_attributes(
     Errno::result(set).map(drop)
 }
 
-/// Attaches a mount that is attached nowhere.
+/// Attaches a detached mount.
 pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> nix::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     result(rustix::mount::move_mount(mount, c"", target, c"", flags))
 }
 
-/// A process id as `rustix` has it, which takes 0 for no process.
+/// Converts a process id to that of `rustix`, for which 0 is no process.
 pub fn pid(pid: Pid) -> nix::Result<rustix::process::Pid> {
     rustix::process::Pid::from_raw(pid.as_raw()).ok_or(Errno::EINVAL)
 }
 
-/// The answer of a call of `rustix`, as `nix` has it.
+/// Converts the result of a call of `rustix` to that of `nix`.
 pub fn result<T>(answer: rustix::io::Result<T>) -> nix::Result<T> {
     answer.map_err(|errno| Errno::from_raw(errno.raw_os_error()))
 }
@@ -67,7 +66,7 @@ pub fn result<T>(answer: rustix::io::Result<T>) -> nix::Result<T> {
 /// # Safety
 /// This process must have one thread, unless the child allocates nothing and takes no lock.
 pub unsafe fn fork_with(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> nix::Result<Option<Pid>> {
-    // A sibling has the exit signal of its parent.
+    // A sibling gets the exit signal of its parent.
     let is_sibling = flags & libc::CLONE_PARENT as u64 != 0;
     let arguments = libc::clone_args {
         flags: flags | cgroup.map_or(0, |_| INTO_CGROUP),
@@ -82,10 +81,10 @@ pub unsafe fn fork_with(flags: u64, cgroup: Option<BorrowedFd<'_>>) -> nix::Resu
         set_tid_size: 0,
         cgroup: cgroup.map_or(0, |cgroup| cgroup.as_raw_fd() as u64),
     };
-    // Kernels before 5.7 refuse the fields that they do not know.
+    // Kernels before 5.7 refuse fields that they do not know.
     let size = if cgroup.is_some() { size_of::<libc::clone_args>() } else { SIZE_OF_FIRST };
-    // SAFETY: the arguments outlive the call. Without a stack and without shared memory, it is fork(2), and the caller
-    // promises what that takes.
+    // SAFETY: the arguments outlive the call. Without a stack and shared memory it is fork(2), and the caller guarantees what
+    // that needs.
     let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
     let pid = Errno::result(pid)?;
     Ok((pid != 0).then(|| Pid::from_raw(pid as i32)))

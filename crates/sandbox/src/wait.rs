@@ -1,20 +1,20 @@
-//! Waits for what the kernel or another process does a moment later, and cannot be waited for by a descriptor.
+//! Polling, for events of the kernel or of another process that no descriptor reports.
 
 use std::thread::sleep;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::Error;
 
-/// How often to look, and how long to wait after each time.
+/// Number of tries, and the pause after each.
 #[derive(Debug, Clone, Copy)]
 pub struct Tries {
-    /// At the most.
+    /// The most tries.
     pub count: u32,
-    /// After each.
+    /// Pause after each try.
     pub pause: Duration,
 }
 
-/// Looks until there is an answer; `None` if there was none at all tries.
+/// Calls `look` until it has an answer; `None` if it had none at any try.
 pub fn until<T>(tries: Tries, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     (0..tries.count).find_map(|_| {
         let answer = look();
@@ -25,15 +25,32 @@ pub fn until<T>(tries: Tries, mut look: impl FnMut() -> Option<T>) -> Option<T> 
     })
 }
 
-/// The same, until there is an answer or an error.
+/// Calls `look` until it has an answer or fails.
 ///
 /// # Errors
-/// Those of `look`.
+/// As of `look`.
 pub fn try_until<T>(
     tries: Tries,
     mut look: impl FnMut() -> Result<Option<T>, Error>,
 ) -> Result<Option<T>, Error> {
     until(tries, || look().transpose()).transpose()
+}
+
+/// Repeats an attempt until its outcome is final, or there is no time for another one before `deadline`. Returns the last
+/// outcome.
+pub fn repeat_by<T>(
+    deadline: Instant,
+    pause: Duration,
+    is_final: impl Fn(&T) -> bool,
+    mut attempt: impl FnMut() -> T,
+) -> T {
+    loop {
+        let outcome = attempt();
+        if is_final(&outcome) || Instant::now() + pause >= deadline {
+            return outcome;
+        }
+        sleep(pause);
+    }
 }
 
 #[cfg(test)]
@@ -66,5 +83,28 @@ mod tests {
             None
         });
         assert_eq!((none, looked), (None, 3));
+    }
+
+    #[test]
+    fn an_attempt_is_repeated_up_to_the_deadline_and_made_at_least_once() {
+        let attempts = |deadline: Duration, success: u32| {
+            let mut made = 0;
+            let pause = Duration::from_millis(10);
+            let last = repeat_by(
+                Instant::now() + deadline,
+                pause,
+                |made| *made >= success,
+                || {
+                    made += 1;
+                    made
+                },
+            );
+            assert_eq!(last, made);
+            made
+        };
+        assert_eq!(attempts(Duration::from_secs(20), 3), 3);
+        assert_eq!(attempts(Duration::ZERO, 3), 1);
+        let made = attempts(Duration::from_millis(55), u32::MAX);
+        assert!((2..=6).contains(&made), "{made}");
     }
 }

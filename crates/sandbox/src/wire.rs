@@ -1,8 +1,8 @@
-//! How messages cross: a datagram of one byte with descriptors to the zygote, then JSON on the connection sent with it.
+//! Transport of messages: a datagram of one byte with descriptors to the zygote, then JSON on the connection sent with it.
 //!
-//! The zygote itself never parses: it forks for every connection, and the child reads the request. A request
-//! that kills its parser kills that child alone. The child first sends a pidfd of itself, because the processes it makes
-//! inherit its end of the connection: when it is killed, the connection does not end.
+//! The zygote itself never parses. It forks for every connection, and the child reads the request, so that a request that
+//! kills its parser kills only that child. The child first sends a pidfd of itself: the processes that it makes inherit its
+//! end of the connection, so that the connection does not end when the child is killed.
 
 use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -16,21 +16,28 @@ use nix::sys::socket::{
     ControlMessage, ControlMessageOwned, MsgFlags, recv, recvmsg, send, sendmsg,
 };
 use nix::unistd::getpid;
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::pidfd::{self, PidFd};
 use crate::{Error, limits, ready};
 
-/// Name of the process that answers, for errors.
+/// Name of the request process in errors.
 const REQUEST: &str = "request";
 
-/// Bytes of a reply that are read at once. Most replies have some tens of bytes.
+/// Number of bytes of a reply that are read at once. Most replies have some tens of bytes.
 const CHUNK_BYTES: usize = 4 << 10;
 
-/// A connection plus up to three stdio descriptors and the code; jobs have an input per image layer.
+/// Descriptors in one message, at most. A job has one for each layer of the image.
 const MAX_FDS: usize = 64;
 
-/// Sends descriptors. The first that the zygote gets is the connection on which the request process answers.
+/// A request, with the names of the descriptors that were sent with the connection, in the same order.
+#[derive(Serialize, Deserialize)]
+pub struct Message<R, N> {
+    pub request: R,
+    pub descriptors: Vec<N>,
+}
+
+/// Sends descriptors. The first one for the zygote is the connection on which the request process answers.
 pub fn send_fds(socket: &impl AsFd, fds: &[RawFd]) -> Result<(), Error> {
     let marker = [IoSlice::new(&[1])];
     let rights = [ControlMessage::ScmRights(fds)];
@@ -44,15 +51,15 @@ pub fn send_fds(socket: &impl AsFd, fds: &[RawFd]) -> Result<(), Error> {
         })
 }
 
-/// The longest text in one datagram, in bytes: a digest or a version.
+/// Largest text in one datagram, in bytes. The texts are digests and versions.
 const TEXT_BYTES: usize = 4 << 10;
 
-/// Sends a short text to the shim. Whether there still is one is seen when it is next waited for.
+/// Sends a short text to the shim. If the shim is gone, the next wait for it notices.
 pub fn send_text(socket: &OwnedFd, text: &str) {
     let _ = send(socket.as_raw_fd(), text.as_bytes(), MsgFlags::MSG_NOSIGNAL);
 }
 
-/// Receives what [`send_text`] sent.
+/// Receives a text that [`send_text`] sent.
 pub fn receive_text(socket: &OwnedFd) -> Result<String, Error> {
     let mut bytes = vec![0; TEXT_BYTES];
     let received = loop {
@@ -66,7 +73,7 @@ pub fn receive_text(socket: &OwnedFd) -> Result<String, Error> {
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
-/// Receives what [`send_fds`] sent; `None` when the shim is gone.
+/// Receives descriptors that [`send_fds`] sent; `None` if the shim is gone.
 pub fn receive_fds(socket: &impl AsFd) -> Result<Option<Vec<OwnedFd>>, Error> {
     let mut byte = [0u8; 1];
     let mut iov = [IoSliceMut::new(&mut byte)];
@@ -114,7 +121,7 @@ pub fn announce(connection: &UnixStream) -> Result<(), Error> {
     send_fds(connection, &[itself.as_fd().as_raw_fd()])
 }
 
-/// Reads the reply of a request process, which is killed if there is none within `limit`.
+/// Reads the reply of a request process. Kills the process if there is no reply within `limit`.
 ///
 /// # Errors
 /// [`Error::Gone`] when the process ended before it answered; [`Error::Late`].
@@ -140,7 +147,7 @@ pub fn read_reply<T: DeserializeOwned>(
             Ok(0) => break,
             Ok(read) => bytes.extend_from_slice(&chunk[..read]),
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            // It ended without reading all of the request.
+            // The process ended without reading the whole request.
             Err(error) if error.kind() == ErrorKind::ConnectionReset => return Err(gone()),
             Err(error) => return Err(Error::io("read a message")(error)),
         }
@@ -148,11 +155,11 @@ pub fn read_reply<T: DeserializeOwned>(
     decode(&bytes, REQUEST)
 }
 
-/// What was waited for.
+/// Outcome of a wait for a reply.
 enum Waited {
-    /// There is something to read.
+    /// The connection is readable.
     Readable,
-    /// The process has ended, and there is nothing to read.
+    /// The process has ended, and the connection is not readable.
     Gone,
     /// The time is up.
     Late,

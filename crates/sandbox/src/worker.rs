@@ -1,16 +1,15 @@
-//! Confines a process before it parses what nobody has vouched for.
+//! Confinement of a process before it parses untrusted input.
 //!
-//! Order matters: the cgroup while we see it, namespaces and root while we may, limits before the user changes (they are
-//! the user's from then on), the user last; `no_new_privs` keeps it so. What is left is memory, processor time, the
-//! descriptors of the job, and processes of its own, which end with it: it is the first of a pid namespace.
-//! Its parent, the process that was asked, keeps time and reports how it ended (`keeper`).
+//! The order matters. The cgroup comes first, while it is visible. Then namespaces and root, while the process may change
+//! them, and the limits, which apply to the new user. The user comes last, and `no_new_privs` makes that final. What is left
+//! is memory, processor time, the descriptors of the job, and child processes, which end with the worker because it is the
+//! first process of a pid namespace. Its parent, the request process, ends it in time and reports how it ended (`keeper`).
 
-use std::fs::{self, File};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
-use std::time::Duration;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
@@ -18,54 +17,28 @@ use nix::sys::prctl::set_pdeathsig;
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, fork, setgroups, setresgid, setresuid};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
-use crate::create::{self, Recorded};
-use crate::{Error, SingleThread, environment, inherit, limits};
+use crate::record::{self, Recorded};
+use crate::{
+    Bounds, Charged, Descriptors, Error, JobFds, SingleThread, environment, inherit, limits,
+};
 
 mod keeper;
 
 use keeper::Keeper;
-pub use keeper::{End, Leash};
+pub use keeper::Leash;
 
-/// What a worker may use.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Bounds {
-    /// How long it may take; of processor time, as much on each of them.
-    pub time: Duration,
-    /// Its memory, in bytes.
-    pub memory: u64,
-}
-
-impl Default for Bounds {
-    fn default() -> Bounds {
-        Bounds { time: limits::WORKER_TIME, memory: limits::WORKER_MEMORY }
-    }
-}
-
-/// The container in whose cgroup a worker is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Charged {
-    /// Its id.
-    pub id: String,
-    /// The OCI bundle it was created from.
-    pub bundle: PathBuf,
-}
-
-/// Takes everything from this process but `fds` and the connection on which it answers. The first of `fds` is the end
-/// of a [`Leash`] and not returned.
+/// Takes everything from this process but `fds` and the connection on which it answers. Returns the job's descriptors.
 pub fn confine(
     bounds: Bounds,
     charged: Option<&Charged>,
-    fds: Vec<OwnedFd>,
+    fds: JobFds,
     connection: &UnixStream,
-) -> Result<Vec<File>, Error> {
+) -> Result<Descriptors, Error> {
     trace::end();
-    let mut fds = fds.into_iter();
-    let leash = fds.next().ok_or(Error::Gone { process: "request" })?;
-    let fds: Vec<OwnedFd> = fds.collect();
-    let mut kept: Vec<RawFd> = fds.iter().map(|fd| fd.as_raw_fd()).collect();
+    let JobFds { leash, guest } = fds;
+    let mut kept = guest.numbers();
     kept.extend([connection.as_raw_fd(), leash.as_raw_fd()]);
     inherit::close_all_but(&kept).map_err(Error::system("close the runtime's descriptors"))?;
     let cgroup = charged.map(cgroup).transpose()?;
@@ -81,24 +54,24 @@ pub fn confine(
     let _ = nix::sys::prctl::set_name(c"wasm-compile");
     // SAFETY: this process was forked from one with one thread, and has started none.
     environment::clear(&unsafe { SingleThread::assume() });
-    // While there is a /proc.
+    // This needs /proc, so it comes before the change of root.
     fs::write("/proc/self/oom_score_adj", limits::WORKER_OOM_SCORE_ADJ)
         .map_err(Error::io("make the worker the first to go when memory runs out"))?;
     enter_empty_root()?;
     limit_resources(bounds)?;
     become_nobody()?;
-    // Last: the kernel forgets it when the user changes (prctl(2), PR_SET_PDEATHSIG).
+    // This must be last, because the kernel resets it when the user changes (prctl(2), PR_SET_PDEATHSIG).
     die_with_the_parent()?;
-    Ok(fds.into_iter().map(File::from).collect())
+    Ok(guest)
 }
 
 fn cgroup(charged: &Charged) -> Result<Cgroup, Error> {
-    let Recorded { record, spec } = create::recorded(&charged.bundle)
+    let Recorded { record, spec } = record::recorded(&charged.bundle)
         .ok_or_else(|| Error::Container(format!("container {} is gone", charged.id)))?;
-    create::cgroup(&spec, &charged.id, record.create.systemd_cgroup)
+    record::cgroup(&spec, &charged.id, record.create.systemd_cgroup)
 }
 
-/// Forks the first process of a pid namespace and returns in it; this one is its keeper.
+/// Forks the first process of a pid namespace and returns in it; the parent becomes its keeper.
 fn become_first_process(keeper: Keeper<'_>) -> Result<Keeper<'_>, Error> {
     die_with_the_parent()?;
     unshare(CloneFlags::CLONE_NEWPID).map_err(Error::system("pid namespace of the worker"))?;
@@ -113,7 +86,7 @@ fn die_with_the_parent() -> Result<(), Error> {
     set_pdeathsig(Signal::SIGKILL).map_err(Error::system("die with the zygote"))
 }
 
-/// Own namespaces without network, and an empty read-only root.
+/// Enters new namespaces, without network, and an empty read-only root.
 fn enter_empty_root() -> Result<(), Error> {
     let namespaces = CloneFlags::CLONE_NEWNS
         | CloneFlags::CLONE_NEWNET
@@ -123,7 +96,7 @@ fn enter_empty_root() -> Result<(), Error> {
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(Error::system("make the worker's mounts private"))?;
-    // Any directory will do as the place of the new root; /proc is always there.
+    // Any directory can be the mount point of the new root; /proc always exists.
     let root = Path::new("/proc");
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), root, Some("tmpfs"), flags, Some("size=4k"))
@@ -133,9 +106,9 @@ fn enter_empty_root() -> Result<(), Error> {
 }
 
 fn limit_resources(bounds: Bounds) -> Result<(), Error> {
-    // If it fails, the worker takes time from others, no more.
+    // If it fails, the worker only takes processor time from others.
     let _ = rustix::process::nice(limits::WORKER_NICENESS);
-    // Its keeper ends it earlier, unless that one was stopped.
+    // The keeper ends it earlier, unless the keeper was stopped.
     let seconds = bounds.time.as_secs().saturating_add(1);
     let processors = thread::available_parallelism().map_or(1, |it| it.get() as u64);
     let reserved = limits::WORKER_RESERVED + processors.saturating_mul(limits::THREAD_RESERVED);
@@ -153,7 +126,7 @@ fn limit_resources(bounds: Bounds) -> Result<(), Error> {
     Ok(())
 }
 
-/// The change of user from root takes every capability along.
+/// Changes the user. The change from root drops every capability.
 fn become_nobody() -> Result<(), Error> {
     let (user, group) = (Uid::from_raw(limits::WORKER_ID), Gid::from_raw(limits::WORKER_ID));
     setgroups(&[]).map_err(Error::system("drop the worker's groups"))?;

@@ -1,30 +1,33 @@
-//! What happens in the isolated process once it is released.
+//! Workloads: what an isolated process does once it is released.
 
 use std::convert::Infallible;
-use std::fs::File;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::RawFd;
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde_json::Value;
 
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::page_map::Receiver;
-use crate::rlimit::Descriptors;
-use crate::unneeded::Unneeded;
-use crate::zygote::{Guests, exit};
-use crate::{Error, SingleThread, Workload, console, environment, inherit};
+use crate::release_memory::ForkedMemory;
+use crate::rlimit::OpenFiles;
+use crate::{Descriptors, Error, SingleThread, Workload, console, environment, inherit};
 
-/// The guest could not be run (as a shell has it).
+/// Exit code of a guest that could not be run, as of a shell.
 const CANNOT_EXECUTE: i32 = 126;
 
-/// The signals that end the pause, as they do Kubernetes' own.
+/// Name of the descriptor of a guest's page map (proc(5), `/proc/PID/pagemap`).
+pub const PAGE_MAP: &str = "page map";
+
+/// Signals that end the pause, as they end the pause of Kubernetes.
 const ENDING: [Signal; 2] = [Signal::SIGTERM, Signal::SIGINT];
 
-/// What an isolated process does once it is released.
+/// Workload of an isolated process.
 #[expect(
     clippy::large_enum_variant,
-    reason = "the pause gives back its heap, so what it reads then is on its stack"
+    reason = "the pause gives back its heap, so that it can only use its stack then"
 )]
 pub enum Isolated {
     /// [`crate::Workload::Pause`].
@@ -34,38 +37,38 @@ pub enum Isolated {
 }
 
 impl Isolated {
-    /// Of a request, in the process that this one will be a copy of.
+    /// The workload of a request. To be called before the fork of the isolated process.
     pub fn new(
         workload: &Workload,
         guests: &Guests,
-        files: Vec<File>,
+        files: Descriptors,
         page_map: Option<Receiver>,
-        descriptors: Descriptors,
+        open_files: OpenFiles,
     ) -> Result<Isolated, Error> {
         match workload {
-            Workload::Pause => Ok(Isolated::Pause(Pause { unneeded: Unneeded::find() })),
+            Workload::Pause => Ok(Isolated::Pause(Pause { forked: ForkedMemory::find() })),
             Workload::Guest { value, .. } => {
-                Ok(Isolated::Guest(Guest::new(guests, value, files, page_map, descriptors)))
+                Ok(Isolated::Guest(Guest::new(guests, value, files, page_map, open_files)))
             }
             Workload::Program => Err(Error::Container("a program is not a guest".into())),
         }
     }
 
-    /// Makes ready to wait for Start, with the container's root, user and limits in force.
+    /// Prepares to wait for Start. To be called when the container's root, user and limits are in force.
     pub fn ready(&self) -> nix::Result<()> {
         trace::mark("confined");
-        // A guest's env is part of its value; the process keeps nothing of containerd's.
+        // A guest's env is part of its value. The process must keep nothing of containerd's environment.
         // SAFETY: this process was forked from one with one thread, and has started none.
         environment::clear(&unsafe { SingleThread::assume() });
         match self {
             Isolated::Pause(_) => Ok(()),
-            // From before Create answers: a signal sent while the guest is still being loaded waits for whoever
-            // takes it. Unblocked, it would be dropped: this may be the first process of a pid namespace.
+            // From before Create answers, so that a signal that is sent while the guest is loaded stays pending. If it were
+            // not blocked it would be dropped, because this may be the first process of a pid namespace.
             Isolated::Guest(guest) => guest.guests.signals.thread_block(),
         }
     }
 
-    /// What is not to be closed before.
+    /// Descriptors that must stay open until then.
     pub fn descriptors(&self) -> Vec<RawFd> {
         match self {
             Isolated::Pause(_) => Vec::new(),
@@ -84,26 +87,26 @@ impl Isolated {
 
 /// The built-in pause.
 pub struct Pause {
-    /// Of what this process is a copy of.
-    unneeded: Unneeded,
+    /// Memory of the process that this one is a copy of.
+    forked: ForkedMemory,
 }
 
 impl Pause {
     fn run(self) -> ! {
         let _ = nix::sys::prctl::set_name(c"pause");
         trace::last("pauses");
-        // What is not the pause's was closed before; now a filter may refuse it.
+        // All others were closed before; a seccomp filter may refuse to close these now.
         let _ = inherit::close_unlisted(&[]);
-        // SAFETY: what follows waits for signals, reaps and ends: system calls with arguments on the stack.
-        unsafe { self.unneeded.give_back() };
+        // SAFETY: what follows waits for signals, reaps and exits, by system calls with arguments on the stack.
+        unsafe { self.forked.release() };
         exit(hold().map_or(1, |never| match never {}))
     }
 }
 
-/// Waits for the signal that ends the Pod. Children appear where containers share the Pod's pid namespace.
+/// Waits for the signal that ends the Pod, and reaps children: it gets some if containers share the Pod's pid namespace.
 fn hold() -> nix::Result<Infallible> {
     let signals = SigSet::from_iter(ENDING.into_iter().chain([Signal::SIGCHLD]));
-    // As the first process of a pid namespace, it would not be sent a signal it neither handles nor blocks.
+    // The kernel does not send the first process of a pid namespace a signal that it neither handles nor blocks.
     signals.thread_block()?;
     loop {
         match signals.wait()? {
@@ -119,43 +122,46 @@ fn reap() {
     }
 }
 
-/// A guest: [`Guests::run`] with its value and files.
+/// A guest: [`Guests::run`] with its value and descriptors.
 pub struct Guest {
     guests: Guests,
     value: Value,
-    files: Vec<File>,
+    files: Descriptors,
     page_map: Option<Receiver>,
-    limit: Descriptors,
+    open_files: OpenFiles,
 }
 
 impl Guest {
-    /// With the files that came with the request, and one that comes later.
+    /// A guest with the descriptors of the request, and a page map that is received later.
     pub fn new(
         guests: &Guests,
         value: &Value,
-        files: Vec<File>,
+        files: Descriptors,
         page_map: Option<Receiver>,
-        limit: Descriptors,
+        open_files: OpenFiles,
     ) -> Guest {
-        Guest { guests: guests.clone(), value: value.clone(), files, page_map, limit }
+        Guest { guests: guests.clone(), value: value.clone(), files, page_map, open_files }
     }
 
     fn descriptors(&self) -> Vec<RawFd> {
-        let files = self.files.iter().map(AsRawFd::as_raw_fd);
-        files.chain(self.page_map.iter().map(Receiver::descriptor)).collect()
+        let mut numbers = self.files.numbers();
+        numbers.extend(self.page_map.iter().map(Receiver::descriptor));
+        numbers
     }
 
-    /// Runs it. If it cannot be run, the reason is on stderr, which is the container's log.
+    /// Runs the guest. If it cannot run, the reason is on stderr, which is the container's log.
     pub fn run(self) -> ! {
         let _ = nix::sys::prctl::set_name(c"wasm");
         trace::mark("released");
         console::take();
-        // Those of the isolation; all others were closed before. Now a filter may refuse it.
+        // Closes the descriptors of the isolation; all others were closed before. A seccomp filter may refuse this now.
         let _ = inherit::close_unlisted(&self.descriptors());
         let mut files = self.files;
-        files.extend(self.page_map.and_then(Receiver::receive));
-        // Nothing that a guest may find under a /proc is its own to write, its memory least of all.
-        let ready = nix::sys::prctl::set_dumpable(false).and_then(|()| self.limit.apply());
+        if let Some(map) = self.page_map.and_then(Receiver::receive) {
+            files.add(PAGE_MAP, map);
+        }
+        // A guest must not write its own files under /proc, such as its memory.
+        let ready = nix::sys::prctl::set_dumpable(false).and_then(|()| self.open_files.apply());
         if let Err(errno) = ready {
             eprintln!("limit the guest's process: {}", errno.desc());
             exit(CANNOT_EXECUTE)

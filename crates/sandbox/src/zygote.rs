@@ -5,56 +5,45 @@
 //!                                                               └─ container (orphaned to the shim,
 //!                                                                  which is the child subreaper)
 //! ```
-//! It is forked before the shim has a thread, so that its children may use the whole C library; it builds
-//! its [`Guests`] once (an engine, linkers), which every container then shares copy-on-write. It ends when
-//! the shim does, since its socket is then closed. A container does not depend on it: the request process
-//! that built the container has exited by the time the shim hears of it, and the container is the shim's child.
-//! If it was killed, the shim executes itself to get another one: it has threads by then and must not fork.
+//! The zygote is forked before the shim has a thread, so that its children may use the whole C library. It builds its
+//! [`Guests`] (an engine, linkers) once, and every container shares them copy-on-write. It ends with the shim, because its
+//! socket is then closed. A container does not depend on it: the request process that built the container has exited
+//! by the time the shim has the answer, and the container is then a child of the shim. If the zygote is killed, the shim
+//! executes itself to get another one, because it has threads by then and must not fork.
 
 use std::convert::Infallible;
 use std::env;
-use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::OFlag;
 use nix::sys::prctl::set_pdeathsig;
-use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::unistd::{ForkResult, Pid, fork, getpid, getppid, pipe2};
 use serde_json::Value;
 
+use crate::child::exit;
+use crate::guests::Guests;
 use crate::pidfd::PidFd;
+use crate::request::ExecFds;
+use crate::wire::Message;
 use crate::{
-    Error, Exec, Failure, Reply, Request, SingleThread, Workload, create, exec, inherit, isolate,
-    limits, program, unwritable, wire, worker,
+    Create, Descriptors, Error, Exec, Failure, Job, JobFds, ProcessFds, Reply, Request,
+    SingleThread, Workload, create, exec, inherit, isolate, limits, program, read_only, wire,
+    worker,
 };
-
-/// What the zygote can do with guests; made in the zygote, after the fork.
-#[derive(Clone)]
-pub struct Guests {
-    /// Runs in a worker without privileges: a request's value and descriptors in, a value out.
-    pub job: Rc<dyn Fn(Value, Vec<File>) -> Value>,
-    /// Runs in the isolated process, in place of a program: the workload's value and its files in, an exit code
-    /// out. It starts with one thread.
-    pub run: Rc<dyn Fn(Value, Vec<File>, SingleThread) -> u8>,
-    /// The signals that `run` takes: blocked from before Create answers, so that one may be pending.
-    pub signals: SigSet,
-    /// What the results of jobs depend on beside what they are given ([`Zygote::version`]).
-    pub version: String,
-}
 
 /// The shim's side of its zygote.
 #[derive(Debug)]
 pub struct Zygote {
     link: Mutex<Link>,
     version: Mutex<Option<String>>,
-    /// Argument with which this program runs as a zygote.
+    /// The argument with which this program runs as a zygote.
     action: &'static str,
 }
 
@@ -66,7 +55,7 @@ struct Link {
 }
 
 impl Zygote {
-    /// Forks the zygote, which goes on to use the allocator. `action` is the argument with which this program calls
+    /// Forks the zygote, which then uses the allocator. `action` is the argument with which this program calls
     /// [`run_on_stdin`].
     ///
     /// # Errors
@@ -96,11 +85,11 @@ impl Zygote {
     }
 
     fn link(&self) -> MutexGuard<'_, Link> {
-        // A panic cannot leave it half changed, because it is assigned as a whole.
+        // A panic cannot leave the link half changed, because it is assigned as a whole.
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends descriptors to the zygote, and to a new one if it is gone.
+    /// Sends descriptors to the zygote; if it is gone, to a new one.
     fn send(&self, fds: &[RawFd]) -> Result<(), Error> {
         let link = self.link().clone();
         match wire::send_fds(&link.socket, fds) {
@@ -109,13 +98,13 @@ impl Zygote {
         }
     }
 
-    /// Executes a new zygote in place of the one that is gone, unless another thread already has.
+    /// Executes a new zygote in place of the one that is gone, unless another thread has already done so.
     fn replace(&self, gone: Pid) -> Result<Link, Error> {
         let mut link = self.link();
         if link.pid == gone {
             let (ours, theirs) = socket_pair()?;
-            // This is the read-only file that this process was executed from (`unwritable`). The arguments are the same, so
-            // that `ps` shows which Pod the process belongs to.
+            // This process was executed from this read-only file (`read_only`). The arguments are the same, so that `ps`
+            // shows to which Pod the process belongs.
             let executed = Command::new("/proc/self/exe")
                 .args(env::args_os().skip(1))
                 .arg(self.action)
@@ -127,12 +116,12 @@ impl Zygote {
         Ok(link.clone())
     }
 
-    /// What its [`Guests::version`] is: with another one, a job's result may be another. Blocks until they are made.
+    /// Its [`Guests::version`]: another version may give other results of jobs. Blocks until the guests are made.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the zygote was killed before.
+    /// [`Error::Gone`] if the zygote was killed before that.
     pub fn version(&self) -> Result<String, Error> {
-        // A panic cannot leave it half written.
+        // A panic cannot leave the version half written.
         let mut version = self.version.lock().unwrap_or_else(PoisonError::into_inner);
         if version.is_none() {
             let socket = self.link().socket.clone();
@@ -141,13 +130,12 @@ impl Zygote {
         Ok(version.clone().unwrap_or_default())
     }
 
-    /// Has a container taken away, and returns what went wrong without keeping it from going. Blocks. If the process that
-    /// does it is killed, another one goes on; only where there is none is it done here.
+    /// Destroys a container. Returns a warning for a failure that does not prevent that. Blocks. If the process that does it is
+    /// killed, a second one continues; if that is not possible either, this process does it.
     pub fn destroy(&self, bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         let request = Request::Destroy { bundle: bundle.to_owned(), id: id.to_owned() };
-        let first = self.call(&request, &[]);
-        let answer =
-            if let Err(Error::Gone { .. }) = first { self.call(&request, &[]) } else { first };
+        let first = self.call(&request);
+        let answer = if let Err(Error::Gone { .. }) = first { self.call(&request) } else { first };
         match answer {
             Ok(Reply::Destroyed { warning }) => Ok(warning),
             Ok(_) | Err(Error::Gone { .. }) => create::destroy(bundle, id),
@@ -155,49 +143,67 @@ impl Zygote {
         }
     }
 
-    /// Has a process made by [`Request::Create`] or [`Request::Exec`]. Blocks.
+    /// Makes a container that waits for Start, and returns its first process. Blocks.
     ///
     /// # Errors
     /// As [`Zygote::call`].
-    pub fn make(&self, request: &Request, fds: &[OwnedFd]) -> Result<PidFd, Error> {
-        match self.call(request, fds)? {
+    pub fn create(&self, create: Create, fds: ProcessFds) -> Result<PidFd, Error> {
+        self.make(&Request::Create(create), fds.into_descriptors())
+    }
+
+    /// Makes an exec process in the container whose first process is `first`, and lets its workload run. Blocks.
+    ///
+    /// # Errors
+    /// As [`Zygote::call`].
+    pub fn exec(&self, exec: Exec, first: OwnedFd, process: ProcessFds) -> Result<PidFd, Error> {
+        let (release, releasing) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
+        let fds = ExecFds { first, release, process };
+        let process = self.make(&Request::Exec(Box::new(exec)), fds.into_descriptors())?;
+        // This fails if the process was killed.
+        let _ = nix::unistd::write(&releasing, &[1]);
+        Ok(process)
+    }
+
+    fn make(&self, request: &Request, descriptors: Descriptors) -> Result<PidFd, Error> {
+        match self.call_with(request, descriptors)? {
             Reply::Created { pid } => PidFd::open(Pid::from_raw(pid)),
             _ => Err(Error::Gone { process: "request" }),
         }
     }
 
-    /// Has a further process made in a container and lets its workload run. `fds` are those of [`Request::Exec`] without the
-    /// pipe. Blocks.
+    /// Runs a job in a worker, and returns its answer. Blocks.
     ///
     /// # Errors
-    /// As [`Zygote::call`].
-    pub fn exec(&self, exec: Exec, mut fds: Vec<OwnedFd>) -> Result<PidFd, Error> {
-        let (waits, release) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
-        fds.insert(0, waits);
-        let process = self.make(&Request::Exec(Box::new(exec)), &fds)?;
-        // It may have been killed.
-        let _ = nix::unistd::write(&release, &[1]);
-        Ok(process)
+    /// As [`Zygote::call`]; [`Error::Worker`] if the worker ended without an answer.
+    pub fn job(&self, job: Job, fds: JobFds) -> Result<Value, Error> {
+        match self.call_with(&Request::Job(job), fds.into_descriptors())? {
+            Reply::Job(value) => Ok(value),
+            _ => Err(Error::Gone { process: "request" }),
+        }
     }
 
-    /// Has a request carried out and waits for the answer. Blocks.
+    /// Sends a request without descriptors and waits for the answer. Blocks.
     ///
     /// # Errors
-    /// [`Error::Gone`] when the zygote or the request's process was killed, [`Error::Worker`] when a job's worker ended
-    /// without an answer; [`Error::Container`] or [`Error::Killed`] with the reason when the request failed; [`Error::Late`].
-    pub fn call(&self, request: &Request, fds: &[OwnedFd]) -> Result<Reply, Error> {
+    /// [`Error::Gone`] if the zygote or the request process was killed; [`Error::Container`] or [`Error::Killed`] with the
+    /// reason if the request failed; [`Error::Late`].
+    pub fn call(&self, request: &Request) -> Result<Reply, Error> {
+        self.call_with(request, Descriptors::default())
+    }
+
+    fn call_with(&self, request: &Request, descriptors: Descriptors) -> Result<Reply, Error> {
         let (ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair of a request"))?;
         let mut all = vec![theirs.as_raw_fd()];
-        all.extend(fds.iter().map(|fd| fd.as_raw_fd()));
+        all.extend(descriptors.numbers());
         self.send(&all)?;
         drop(theirs);
-        // If the request process is gone, reading the reply says so.
-        let _ = wire::write(&ours, request);
-        // What bounds the request's work bounds it in its process; this is for what hangs there, such as a volume.
+        // If the request process is gone, reading the reply reports it.
+        let _ = wire::write(&ours, &Message { request, descriptors: descriptors.names() });
+        // The request process bounds its own work. This limit is for steps that hang, such as a volume's.
         let limit = request.time().map(|time| time + limits::CLEANUP_TIME);
         let reply = wire::read_reply(&ours, limit);
-        if matches!(request, Request::Job { .. }) {
-            // A worker has its memory until it has ended, and its parent holds the connection until then.
+        if matches!(request, Request::Job(_)) {
+            // A worker keeps its memory until it has ended. Its parent keeps the connection open until then.
             let _ = (&ours).read_to_end(&mut Vec::new());
         }
         match reply {
@@ -214,24 +220,24 @@ fn socket_pair() -> Result<(OwnedFd, OwnedFd), Error> {
         .map_err(Error::system("socket pair of the zygote"))
 }
 
-/// Runs as the zygote of the shim at the other end of standard input, which becomes `/dev/null`.
+/// Runs as the zygote of the shim at the other end of stdin. Stdin becomes `/dev/null`.
 ///
 /// # Errors
-/// [`Error::Io`] or [`Error::System`] when standard input cannot be taken over.
+/// [`Error::Io`] or [`Error::System`] if stdin cannot be taken over.
 pub fn run_on_stdin(guests: impl FnOnce() -> Guests) -> Result<Infallible, Error> {
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
     let socket = socket.map_err(Error::io("duplicate stdin"))?;
-    nix::unistd::dup2_stdin(unwritable::null()?).map_err(Error::system("close stdin"))?;
+    nix::unistd::dup2_stdin(read_only::null()?).map_err(Error::system("close stdin"))?;
     run(socket, guests)
 }
 
-/// Makes the guests and serves until the shim is gone.
+/// Makes the guests and serves until the shim has ended.
 fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
-    // The shim's listener among them: it must not outlive the shim in one of its children.
+    // One of them is the shim's listener, which must not stay open in a child after the shim has ended.
     if inherit::close_all_but(&[socket.as_raw_fd()]).is_err() {
         exit(1)
     }
-    // That of the shim is the Pod's bundle, which goes with the pause while other containers may be in the making.
+    // The shim's directory is the Pod's bundle, which is removed with the pause, while other containers may still be made.
     let _ = std::env::set_current_dir("/");
     trace::process("zygote");
     let guests = guests();
@@ -244,7 +250,7 @@ fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     isolate::table::prepare();
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     trace::mark("ready");
-    // Request processes are nobody's to wait for: the kernel reaps them.
+    // The kernel reaps request processes, because no process waits for them.
     // SAFETY: SIG_IGN is no function, and this process has no other handler for SIGCHLD.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
     let zygote = getpid();
@@ -253,22 +259,22 @@ fn serve(socket: OwnedFd, guests: &Guests) -> ! {
         // SAFETY: this process has one thread: it was forked from a process with one, and starts none.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
-                // The shim must notice the zygote's death, whatever this process and those it forks still do.
+                // The shim must notice the death of the zygote while this process and its children still run.
                 drop(socket);
                 trace::process("request");
                 answer(fds, guests, zygote)
             }
-            // The connection is dropped, which the shim reads as "ended before it answered".
+            // This drops the connection, which the shim reports as "ended before it answered".
             Ok(ForkResult::Parent { .. }) | Err(_) => drop(fds),
         }
     }
 }
 
-/// The request process: reads one request, carries it out, answers, exits.
+/// The request process: reads one request, carries it out, answers and exits.
 fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
-    // What it makes is nobody's to use when there is no shim any more, and with it no zygote.
+    // If the zygote has ended, the shim has ended as well, and what this process makes is not needed any more.
     let alone = set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != zygote;
-    // SAFETY: SIG_DFL is no function; this process waits for its children and needs the default.
+    // SAFETY: SIG_DFL is no function. This process waits for its children and needs the default.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
     if fds.is_empty() || alone {
         exit(1)
@@ -278,7 +284,10 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
         exit(1)
     }
     let reply = wire::read(&connection)
-        .and_then(|request| carry_out(request, fds, guests, &connection))
+        .and_then(|Message { request, descriptors }| {
+            let descriptors = Descriptors::pair(descriptors, fds)?;
+            carry_out(request, descriptors, guests, &connection)
+        })
         .unwrap_or_else(|error| {
             let was_killed = error.may_have_left_processes();
             Reply::Failed(Failure { message: error.to_string(), was_killed })
@@ -289,46 +298,49 @@ fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
 
 fn carry_out(
     request: Request,
-    fds: Vec<OwnedFd>,
+    descriptors: Descriptors,
     guests: &Guests,
     connection: &UnixStream,
 ) -> Result<Reply, Error> {
     match request {
         Request::Create(create) => {
             let _span = trace::span("create");
+            let fds = ProcessFds::from_descriptors(descriptors)?;
             let pid = match create.workload {
                 Workload::Program => program::create(create, fds)?,
                 Workload::Pause | Workload::Guest { .. } => create::create(create, fds, guests)?,
             };
             Ok(Reply::Created { pid })
         }
-        Request::Exec(request) if matches!(request.workload, Workload::Program) => {
-            program::exec(*request, fds).map(|pid| Reply::Created { pid })
+        Request::Exec(request) => {
+            let fds = ExecFds::from_descriptors(descriptors)?;
+            let pid = match request.workload {
+                Workload::Program => program::exec(*request, fds.process)?,
+                Workload::Pause | Workload::Guest { .. } => {
+                    trace::end();
+                    exec::exec(*request, fds, guests)?
+                }
+            };
+            Ok(Reply::Created { pid })
+        }
+        Request::Job(job) => {
+            let fds = JobFds::from_descriptors(descriptors)?;
+            let given = worker::confine(job.bounds, job.charged.as_ref(), fds, connection)?;
+            Ok(Reply::Job((guests.job)(job.value, given)))
         }
         Request::Change { bundle, id, change } => {
+            descriptors.finish()?;
             create::change(&bundle, &id, &change).map(|()| Reply::Changed)
         }
-        Request::Exec(request) => {
-            trace::end();
-            exec::exec(*request, fds, guests).map(|pid| Reply::Created { pid })
-        }
         Request::Start { bundle, id, time } => {
+            descriptors.finish()?;
             let _span = trace::span("release");
             create::start(&bundle, &id, time).map(|()| Reply::Started)
         }
         Request::Destroy { bundle, id } => {
+            descriptors.finish()?;
             let _span = trace::span("destroy");
             create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
         }
-        Request::Job { value, bounds, charged } => {
-            let files = worker::confine(bounds, charged.as_ref(), fds, connection)?;
-            Ok(Reply::Job((guests.job)(value, files)))
-        }
     }
-}
-
-/// Ends a forked process at once, without the exit handlers of the process it is a copy of.
-pub(crate) fn exit(code: i32) -> ! {
-    // SAFETY: _exit has no preconditions.
-    unsafe { libc::_exit(code) }
 }

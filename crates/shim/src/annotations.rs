@@ -1,35 +1,35 @@
-//! What a Pod's annotations set for its containers, checked as a whole before any of it is used.
+//! Annotations of a Pod for this runtime. All are checked before any is used.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use engine::HttpSettings;
+use plan::HttpSettings;
 use provided::{CONFIG, CORE_DUMP, KEYVALUE, OF_POD, PREFIX, PREINIT, SettingError};
 
-/// The annotations that are for this runtime.
+/// Annotations for this runtime.
 #[derive(Debug, Clone, Default)]
 pub struct Annotations {
-    /// Whether a guest is initialised before it is compiled; none where the Pod does not say.
+    /// Whether a guest is initialised before it is compiled; `None` if the Pod does not say.
     pub preinit: Option<bool>,
-    /// Where a guest that traps leaves its core dump.
+    /// Directory for the core dump of a guest that traps.
     pub core_dump: Option<PathBuf>,
-    /// Where a guest's configuration is, in place of its environment.
+    /// Directory of a guest's configuration, instead of its environment.
     pub config: Option<PathBuf>,
-    /// Where a guest's key-value store is, in place of memory.
+    /// Path of a guest's key-value store, instead of memory.
     pub keyvalue: Option<PathBuf>,
-    /// Those of a server, by key.
+    /// Annotations of a server, by key.
     http: Vec<(String, String)>,
 }
 
 impl Annotations {
-    /// Takes those that are for this runtime.
+    /// Parses the annotations for this runtime.
     ///
     /// # Errors
-    /// For one that there is not, or with a value that it cannot have.
+    /// If one is unknown, or has an invalid value.
     pub fn parse(all: &HashMap<String, String>) -> Result<Annotations, SettingError> {
         let mut annotations = Annotations::default();
         let mut ours: Vec<_> = all.iter().filter(|(key, _)| is_ours(key)).collect();
-        // Of several mistakes always the same is told.
+        // They are sorted, so that the same of several mistakes is always reported.
         ours.sort();
         for (key, value) in ours {
             OF_POD.check(key)?;
@@ -47,10 +47,10 @@ impl Annotations {
         Ok(annotations)
     }
 
-    /// Takes over how HTTP is served.
+    /// Applies the annotations of a server.
     ///
     /// # Errors
-    /// None: all were checked.
+    /// None, because all were checked.
     pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), SettingError> {
         self.http.iter().try_for_each(|(key, value)| settings.annotate(key, value))
     }
@@ -65,7 +65,7 @@ fn preinit(value: &str) -> Result<bool, SettingError> {
     value.parse().map_err(|_| OF_POD.refused(PREINIT, value))
 }
 
-/// One without a NUL, which no path has.
+/// Parses an absolute path, which must not have a NUL byte.
 fn path(key: &'static str, value: &str) -> Result<PathBuf, SettingError> {
     let path = PathBuf::from(value);
     match path.is_absolute() && !value.contains('\0') {

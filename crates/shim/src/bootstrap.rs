@@ -1,4 +1,4 @@
-//! How containerd hands over to `start`, and in which form it wants the answer.
+//! Input of the `start` action from containerd, and the form of the answer.
 //!
 //! | containerd | in | out |
 //! |---|---|---|
@@ -6,7 +6,7 @@
 //! | 1.7 to 2.2 | the same, `MAX_SHIM_VERSION` in the environment, runtime options on stdin | JSON |
 //! | 2.3 on | `BootstrapParams` on stdin | `BootstrapResult` |
 //!
-//! `containerd-shim` has this for 2.x alone, where a plain address is no longer understood.
+//! The crate `containerd-shim` only supports 2.x, which does not understand a plain address any more.
 
 use std::env;
 use std::io::{IsTerminal, Read, Write};
@@ -17,19 +17,19 @@ use containerd_shim::protos::protobuf::Message;
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use containerd_shim::{Flags, StartOpts};
 
-/// What containerd bounds its own bootstrap message at.
+/// Size of the largest input, which is containerd's own limit of its bootstrap message.
 const MAX_INPUT_BYTES: u64 = 10 << 20;
 
-/// The protocol the task service is spoken in.
+/// Protocol of the task service.
 const PROTOCOL: &str = "ttrpc";
 
-/// The latest task API served. Version 3 is version 2 under another name (containerd 2.0); both are served.
+/// Latest version of the task API that is served. Version 3 is version 2 under another name (containerd 2.0); both are served.
 const TASK_API_VERSION: i32 = 3;
 
-/// In which form containerd wants the answer.
+/// Form of the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
-    /// The address alone.
+    /// The address only.
     Address,
     /// JSON, with a task API of at most this version.
     Json(i32),
@@ -37,14 +37,14 @@ pub enum Dialect {
     Bootstrap,
 }
 
-/// Reads what containerd passed to the `start` action.
+/// Reads the input of the `start` action.
 pub fn read(flags: &Flags) -> anyhow::Result<(StartOpts, Dialect)> {
     let input = read_stdin()?;
     let newest = env::var("MAX_SHIM_VERSION").ok();
     parse(&input, flags, newest.as_deref(), env::var("TTRPC_ADDRESS").ok())
 }
 
-/// What containerd piped in, if anything.
+/// Reads stdin, if containerd has piped something in.
 pub fn read_stdin() -> anyhow::Result<Vec<u8>> {
     let mut input = Vec::new();
     let stdin = std::io::stdin();
@@ -109,7 +109,8 @@ fn parse(
     Ok((options, dialect))
 }
 
-/// Runtime options, which older versions pipe in, decode as this message too, but never to our own id.
+/// Decodes `BootstrapParams`. Runtime options, which older versions pipe in, decode as this message too, but do not have the id
+/// of the flags.
 fn bootstrap_params(input: &[u8], flags: &Flags) -> Option<BootstrapParams> {
     let params = BootstrapParams::parse_from_bytes(input).ok()?;
     (!input.is_empty() && params.instance_id == flags.id && params.namespace == flags.namespace)
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn runtime_options_on_stdin_are_not_taken_for_bootstrap_params() {
+    fn runtime_options_on_stdin_are_not_mistaken_for_bootstrap_params() {
         let any = Any { type_url: "containerd.runc.v1.Options".into(), ..Default::default() };
         let input = any.write_to_bytes().expect("encodes");
         let (options, dialect) = parse(&input, &flags(), Some("3"), None).expect("parses");

@@ -1,4 +1,4 @@
-//! Compilations, which go on when nobody waits for them any more.
+//! Compilations, which continue when no call waits for them any more.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -8,36 +8,36 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use engine::World;
+use plan::World;
 use tokio::task::JoinHandle;
 
 use crate::errors::Error;
 
-/// Compilations that nobody waits for any more, by what is compiled. What one has come to is for the next who asks.
+/// Compilations that no call waits for any more, by the identity of the component. The next call for it uses the result.
 #[derive(Default)]
 pub struct Abandoned(Mutex<HashMap<String, Compilation>>);
 
 impl Abandoned {
-    /// The one of this, if there is one.
-    pub fn take(&self, what: &str) -> Option<Compilation> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(what)
+    /// Takes the compilation of that component, if there is one.
+    pub fn take(&self, identity: &str) -> Option<Compilation> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(identity)
     }
 
-    /// Of two of the same, one compiles and the other waits for it: the first is enough.
-    pub fn leave(&self, what: String, compilation: Compilation) {
+    /// Leaves a compilation. If there are two of the same component, the first is kept, because the other only waits for it.
+    pub fn leave(&self, identity: String, compilation: Compilation) {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        all.entry(what).or_insert(compilation);
+        all.entry(identity).or_insert(compilation);
     }
 }
 
-/// What a compilation comes to.
+/// Result of a compilation.
 pub type Compiled = Result<(World, File), Error>;
 
-/// One that goes on beside whoever waits for it. It ends when this is dropped, and with it its worker.
+/// A compilation in a task of its own. It ends, with its worker, when this is dropped.
 pub struct Compilation {
-    /// The work.
+    /// Task that compiles.
     pub task: JoinHandle<Compiled>,
-    /// Whether it has its turn.
+    /// Whether it has its turn on the node.
     pub at_work: Arc<AtomicBool>,
 }
 

@@ -1,42 +1,42 @@
-//! What Create and the bundle say of a container, read once and typed.
+//! Configuration of a container, read once from its bundle and typed.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use engine::{HttpSettings, Remains};
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
+use plan::{FailureArtifacts, HttpSettings};
 use provided::SettingError;
 use sandbox::Members;
 
 use crate::annotations::{self, Annotations};
 
-/// Annotation by which CRI tells the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
+/// Annotation by which CRI distinguishes the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
 const CONTAINER_TYPE_SANDBOX: &str = "sandbox";
 
 /// Annotation with the id of the Pod's sandbox.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
 
-/// Where kubelet mounts the file of a container's termination message unless it is told otherwise (Kubernetes API,
+/// Default path at which kubelet mounts the file of a container's termination message (Kubernetes API,
 /// Container.terminationMessagePath).
 const TERMINATION_MESSAGE: &str = "/dev/termination-log";
 
-/// A bundle that cannot be run.
+/// Error of a bundle that cannot be run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// `config.json` is missing, too large or malformed.
     #[error(transparent)]
     Spec(#[from] sandbox::Error),
-    /// A part this runtime cannot do without is missing.
+    /// A part that this runtime needs is missing.
     #[error("{path}: {part} is missing (OCI runtime spec)", path = .path.display())]
     Missing {
         /// The file.
         path: PathBuf,
-        /// The JSON path of the part.
+        /// Name of the part.
         part: &'static str,
     },
-    /// An annotation.
+    /// An annotation is invalid.
     #[error(transparent)]
     Annotation(#[from] SettingError),
 }
@@ -66,23 +66,23 @@ impl ContainerConfig {
         Ok(ContainerConfig { process, rootfs, spec, annotations })
     }
 
-    /// The Pod's sandbox: holds its namespaces, runs nothing of its image.
+    /// Whether it is the Pod's sandbox, which holds the namespaces and runs nothing of its image.
     pub fn is_sandbox(&self) -> bool {
         self.annotation(CONTAINER_TYPE) == Some(CONTAINER_TYPE_SANDBOX)
     }
 
-    /// Whether nothing of its root is used: the built-in pause has no files, but hooks may look there for some.
+    /// Whether its root is not used: the built-in pause uses no files, but its hooks may.
     pub fn needs_no_root(&self) -> bool {
         self.is_sandbox() && self.spec.hooks().is_none()
     }
 
-    /// What groups containers into one shim: the Pod's sandbox id, where there is a Pod.
+    /// Id of the Pod's sandbox, if there is a Pod. Containers with the same id have the same shim.
     pub fn sandbox_id(&self) -> Option<&str> {
         self.annotation(SANDBOX_ID)
     }
 
-    /// The id of the Pod's sandbox where CRI has made the container, and its spec has no annotation for this runtime:
-    /// containerd passes those on that its configuration names.
+    /// Id of the Pod's sandbox, if CRI has made the container and its spec has no annotation for this runtime: containerd passes
+    /// only annotations on that its configuration names.
     pub fn lacks_annotations_of(&self) -> Option<&str> {
         let has_some =
             self.spec.annotations().iter().flatten().any(|(key, _)| annotations::is_ours(key));
@@ -90,7 +90,7 @@ impl ContainerConfig {
         self.sandbox_id().filter(|_| is_of_cri && !has_some)
     }
 
-    /// Takes over what the Pod's annotations set.
+    /// Sets the Pod's annotations.
     pub fn annotate(&mut self, annotations: Annotations) {
         self.annotations = annotations;
     }
@@ -110,7 +110,7 @@ impl ContainerConfig {
         self.process.args().as_deref().unwrap_or_default()
     }
 
-    /// `mounts`, in the order they are made.
+    /// `mounts`, in their order.
     pub fn mounts(&self) -> &[Mount] {
         self.spec.mounts().as_deref().unwrap_or_default()
     }
@@ -120,40 +120,40 @@ impl ContainerConfig {
         self.spec.root().as_ref().and_then(|root| root.readonly()).unwrap_or(false)
     }
 
-    /// Whether its guest is initialised before it is compiled; none where the Pod does not say.
+    /// Whether its guest is initialised before it is compiled; `None` if the Pod does not say.
     pub fn preinit(&self) -> Option<bool> {
         self.annotations.preinit
     }
 
-    /// Where a guest that fails leaves what.
-    pub fn remains(&self) -> Remains {
+    /// Paths of the failure artifacts of a guest: termination message and core dump.
+    pub fn artifacts(&self) -> FailureArtifacts {
         let message = Path::new(TERMINATION_MESSAGE);
         let has_message = self.mounts().iter().any(|mount| mount.destination() == message);
         let core_dump = self.annotations.core_dump.clone();
-        Remains { message: has_message.then(|| message.to_owned()), core_dump }
+        FailureArtifacts { message: has_message.then(|| message.to_owned()), core_dump }
     }
 
-    /// Where its guest's configuration is, in place of its environment.
+    /// Directory of its guest's configuration, instead of its environment.
     pub fn guest_config(&self) -> Option<&Path> {
         self.annotations.config.as_deref()
     }
 
-    /// Where its guest's key-value store is, in place of memory.
+    /// Path of its guest's key-value store, instead of memory.
     pub fn keyvalue(&self) -> Option<&Path> {
         self.annotations.keyvalue.as_deref()
     }
 
-    /// Takes over how HTTP is served: the Pod's annotations, and the processors that its limit of CPU time is worth.
+    /// Applies the Pod's annotations for HTTP, and the number of processors of its CPU limit.
     ///
     /// # Errors
-    /// For an annotation that cannot be used.
+    /// If an annotation cannot be used.
     pub fn serve_http(&self, settings: &mut HttpSettings) -> Result<(), SettingError> {
         self.annotations.serve_http(settings)?;
         settings.processors = self.processors();
         Ok(())
     }
 
-    /// `linux.resources.cpu`: quota by period, rounded up.
+    /// Number of processors of `linux.resources.cpu`: quota divided by period, rounded up.
     fn processors(&self) -> Option<usize> {
         let cpu = self.resources()?.cpu().as_ref()?;
         let quota = cpu.quota().and_then(|quota| u64::try_from(quota).ok()).filter(|it| *it > 0)?;
@@ -176,7 +176,7 @@ impl ContainerConfig {
         self.spec.linux().as_ref().and_then(|linux| linux.cgroups_path().as_deref())
     }
 
-    /// Whether the container has a pid namespace to itself, whose processes end with its first one.
+    /// Whether the container has a pid namespace of its own, whose processes end with its first one.
     pub fn own_pid_namespace(&self) -> bool {
         let namespaces = self.spec.linux().as_ref().and_then(|linux| linux.namespaces().as_deref());
         namespaces.unwrap_or_default().iter().any(|namespace| {
@@ -184,7 +184,7 @@ impl ContainerConfig {
         })
     }
 
-    /// The container's members. `first` is its first process, which waits for Start; `None` if it was killed.
+    /// Members of the container whose first process is `first`, which waits for Start. `None` if that process was killed.
     pub fn members(&self, first: Pid) -> Option<Members> {
         Members::of(first, &self.spec)
     }
@@ -200,7 +200,7 @@ mod tests {
     use super::*;
 
     fn read(json: &str) -> Result<ContainerConfig, Error> {
-        let bundle = tempfile::tempdir().expect("temporary folder");
+        let bundle = tempfile::tempdir().expect("temporary directory");
         std::fs::write(bundle.path().join("config.json"), json).expect("write");
         ContainerConfig::read(bundle.path())
     }
@@ -239,9 +239,9 @@ mod tests {
     #[test]
     fn what_a_failure_leaves_is_said_by_a_mount_and_an_annotation() {
         let config = annotated(r#""wasmtime.shim/coredump": "/dumps""#).expect("parses");
-        let remains = config.remains();
-        assert_eq!(remains.message.as_deref(), Some(Path::new("/dev/termination-log")));
-        assert_eq!(remains.core_dump.as_deref(), Some(Path::new("/dumps")));
+        let artifacts = config.artifacts();
+        assert_eq!(artifacts.message.as_deref(), Some(Path::new("/dev/termination-log")));
+        assert_eq!(artifacts.core_dump.as_deref(), Some(Path::new("/dumps")));
     }
 
     #[test]

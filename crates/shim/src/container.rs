@@ -1,4 +1,4 @@
-//! One container of the Pod: its processes, and what must be taken away at the end.
+//! One container of the Pod: its processes, and what must be removed at its end.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -21,42 +21,42 @@ use crate::oom::OomKills;
 use crate::options::Options;
 use crate::process::Process;
 
-/// How long the end of a container is not told yet, because that of a process executed in it is not. It is killed
-/// with the container; its output may take a while to be read.
+/// How long the exit event of a container waits for those of its exec processes. They are killed with the container, but it
+/// may take a while until their output is read.
 const EXECS_END: Duration = Duration::from_secs(5);
 
-/// What a container is made of, once Create has succeeded.
+/// Parts of a container that was created.
 pub struct Parts {
-    /// containerd's id.
+    /// Id of the container in containerd.
     pub id: String,
     /// The OCI bundle.
     pub bundle: PathBuf,
-    /// Where the snapshot is mounted.
+    /// Mount point of the snapshot.
     pub rootfs: PathBuf,
     /// The first process.
     pub first: Arc<Process>,
-    /// Its cgroup.
+    /// Cgroup of its processes.
     pub cgroup: Cgroup,
     /// Its processes in the cgroup; `None` if the first process was killed before Create ended.
     pub members: Option<Members>,
     /// Whether its pid namespace ends with it.
     pub own_pid_namespace: bool,
-    /// What its first process is.
+    /// Kind of its workload.
     pub kind: Kind,
-    /// The wasm layers that its guest is made of.
+    /// Wasm layers of its guest.
     pub layers: Vec<Descriptor>,
     /// The runtime options of its Create.
     pub options: Options,
 }
 
-/// A process that was, or is to be, executed in a container.
+/// An exec process, before and after its start.
 #[derive(Clone)]
 pub struct Exec {
-    /// What containerd asked for, as far as it is understood here.
+    /// Process of the request, as far as this shim knows its fields.
     pub spec: Arc<runtime::Process>,
-    /// All of it.
+    /// Process of the request, with all fields.
     pub json: Arc<Value>,
-    /// The process, once it is started.
+    /// The process itself.
     pub process: Arc<Process>,
 }
 
@@ -72,7 +72,7 @@ impl Container {
         Container { parts, execs: Mutex::default() }
     }
 
-    /// containerd's id.
+    /// Id of the container in containerd.
     pub fn id(&self) -> &str {
         &self.parts.id
     }
@@ -82,7 +82,7 @@ impl Container {
         &self.parts.bundle
     }
 
-    /// Where the snapshot is mounted.
+    /// Mount point of the snapshot.
     pub fn rootfs(&self) -> &Path {
         &self.parts.rootfs
     }
@@ -110,8 +110,8 @@ impl Container {
         &self.parts.options
     }
 
-    /// Kills what a call of the OCI runtime that began `then`, was to execute `args` and was killed has left in it. To be called
-    /// when nothing is being executed in a container.
+    /// Kills processes in the container that were left by a killed call of the OCI runtime, which began `then` to execute `args`.
+    /// To be called when no exec process is being made.
     pub fn kill_strays(&self, then: Ticks, args: &[String]) {
         let Some(members) = self.parts.members else { return };
         if let Err(error) = members.kill_strays(then, args, |pid| self.claims(pid)) {
@@ -119,17 +119,17 @@ impl Container {
         }
     }
 
-    /// What its first process is.
+    /// Kind of its workload.
     pub fn kind(&self) -> Kind {
         self.parts.kind
     }
 
-    /// The wasm layers that its guest is made of; none of what is a file.
+    /// Wasm layers of its guest; empty if the guest is a file.
     pub fn layers(&self) -> &[Descriptor] {
         &self.parts.layers
     }
 
-    /// The stdio of the first process, as events have it.
+    /// Stdio of the first process, for events.
     pub fn task_io(&self) -> TaskIO {
         let stdio = self.first().stdio().clone();
         TaskIO {
@@ -141,7 +141,7 @@ impl Container {
         }
     }
 
-    /// The first process, or the one executed under that id.
+    /// The first process, or the exec process of that id.
     pub fn process(&self, exec_id: &str) -> Result<Arc<Process>, Error> {
         if exec_id.is_empty() {
             return Ok(self.first().clone());
@@ -149,7 +149,7 @@ impl Container {
         Ok(self.exec(exec_id)?.process)
     }
 
-    /// What was executed under that id.
+    /// Exec process of that id.
     pub fn exec(&self, id: &str) -> Result<Exec, Error> {
         self.execs().get(id).cloned().ok_or_else(|| Error::NoSuchExec(id.to_owned()))
     }
@@ -160,10 +160,10 @@ impl Container {
         [self.first().clone()].into_iter().chain(executed).collect()
     }
 
-    /// Notes a process that is to be executed.
+    /// Adds an exec process, which is started later.
     ///
     /// # Errors
-    /// [`Error::Exists`] when the id is in use.
+    /// [`Error::Exists`] if the id is in use.
     pub fn add(&self, id: &str, exec: Exec) -> Result<(), Error> {
         match self.execs().entry(id.to_owned()) {
             Entry::Occupied(_) => Err(Error::Exists(id.to_owned())),
@@ -174,24 +174,24 @@ impl Container {
         }
     }
 
-    /// Forgets what was executed under that id.
+    /// Forgets the exec process of that id.
     pub fn forget(&self, id: &str) {
         self.execs().remove(id);
     }
 
-    /// Whether one of its processes is still to be reaped by its own watcher.
+    /// Whether the process is one of its own whose watcher has not reaped it yet.
     pub fn claims(&self, pid: Pid) -> bool {
         self.first().claims(pid) || self.execs().values().any(|exec| exec.process.claims(pid))
     }
 
-    /// Waits for the first process to end, ends those it left, and tells everyone, once.
+    /// Waits for the end of the first process, ends those that it left, and publishes the exit, once.
     pub async fn watch(self: Arc<Container>, events: Events) {
         let mut kills = OomKills::of(self.id(), self.cgroup(), &events);
         let code = tokio::select! {
             code = self.first().ended() => code,
-            never = kills.tell() => match never {},
+            never = kills.publish() => match never {},
         };
-        kills.tell_the_last().await;
+        kills.publish_last().await;
         self.end_the_others().await;
         self.first().drain().await;
         if tokio::time::timeout(EXECS_END, self.execs_end()).await.is_err() {
@@ -200,14 +200,14 @@ impl Container {
         self.first().finish(self.id(), self.id(), code, &events).await;
     }
 
-    /// The same for a process that was executed.
+    /// Waits for the end of an exec process, and publishes its exit.
     pub async fn watch_exec(self: Arc<Container>, id: String, exec: Exec, events: Events) {
         let code = exec.process.ended().await;
         exec.process.drain().await;
         exec.process.finish(self.id(), &id, code, &events).await;
     }
 
-    /// containerd is told of their ends before it is told of the container's.
+    /// Waits until the exits of all exec processes are published, because they must come before the container's.
     async fn execs_end(&self) {
         let started = |exec: &&Exec| exec.process.pid().is_some();
         let execs: Vec<Exec> = self.execs().values().filter(started).cloned().collect();
@@ -216,7 +216,7 @@ impl Container {
         }
     }
 
-    /// Where the pid namespace is shared, nothing ends with the first process by itself.
+    /// Ends the other processes, if the pid namespace is shared: they do not end with the first process by themselves.
     async fn end_the_others(self: &Arc<Container>) {
         if self.parts.own_pid_namespace {
             return;

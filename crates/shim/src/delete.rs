@@ -1,4 +1,4 @@
-//! `delete`: what containerd runs after a shim has died, to take away what it left.
+//! The `delete` action, which containerd runs after a shim has died, to remove what the shim left.
 
 use std::io::Write;
 use std::time::SystemTime;
@@ -11,10 +11,10 @@ use containerd_shim::protos::protobuf::Message;
 use crate::events::timestamp;
 use crate::start::{ADDRESS_FILE, socket_path};
 
-/// What is told of a container whose own end nobody saw: killed (128 + SIGKILL).
+/// Exit code of a container whose end was not observed: killed (128 + SIGKILL).
 const KILLED: u32 = 137;
 
-/// Carries out the `delete` action: the bundle is the current folder, or what `-bundle` names.
+/// Runs the `delete` action. The bundle is the working directory, or named by `-bundle`.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
     let _span = trace::span("delete");
     let bundle = if flags.bundle.is_empty() {
@@ -24,7 +24,7 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     };
     let destroyed = sandbox::destroy(&bundle, &flags.id);
     let unmounted = sandbox::rootfs::unmount(&bundle.join("rootfs"));
-    // Containers of a Pod share the socket: only a dead one's is removed.
+    // Containers of a Pod share the socket, so it is only removed if no shim listens on it.
     if let Ok(address) = std::fs::read_to_string(bundle.join(ADDRESS_FILE))
         && std::os::unix::net::UnixStream::connect(socket_path(&address)).is_err()
     {

@@ -1,62 +1,63 @@
-//! The one place where this shim's errors become ttrpc codes.
+//! Errors of this shim, and their ttrpc codes.
 //!
-//! containerd tells them apart by code: it takes NOT_FOUND of Kill and Delete for done, and shows the text
-//! of the others to the user.
+//! containerd distinguishes errors by code. It regards NOT_FOUND of Kill and Delete as success, and shows the text of other
+//! errors to the user.
 
 use containerd_shim::protos::ttrpc;
 use provided::{Place, SettingError};
 
 use crate::lifecycle::Refusal;
-use crate::{config, options, stdio};
+use crate::stdio::errors::Error as StdioError;
+use crate::{config, options};
 
-/// Why a call to the task service failed.
+/// Error of a call to the task service.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// No container of that id in this shim.
+    /// There is no container of that id in this shim.
     #[error("container {0:?} is not in this Pod's shim")]
     NoSuchContainer(String),
-    /// No exec process of that id.
+    /// There is no exec process of that id.
     #[error("this container has no exec process {0:?}")]
     NoSuchExec(String),
-    /// Nothing to execute has that name.
+    /// There is no file or built-in command of that name.
     #[error(
         "cannot execute {0:?}: no such file in the container; the built-in command `help` lists the others"
     )]
     NoSuchFile(String),
-    /// Exec in the Pod's sandbox.
+    /// Exec in the Pod's sandbox is not possible.
     #[error("cannot execute in the Pod's sandbox: it runs no programs")]
     Sandboxed,
-    /// The process to execute, as the request describes it.
+    /// The process of an Exec request cannot be read.
     #[error("cannot read the process to execute: {0}")]
     Process(String),
-    /// A profile is being taken of the guest.
+    /// The guest is busy with another profile.
     #[error("cannot take a profile: one of this guest is being taken, and another is waiting")]
     Busy,
-    /// Create or Exec of an id in use.
+    /// The id of a Create or Exec is in use.
     #[error("{0:?} exists already")]
     Exists(String),
-    /// Not possible in the container's present state.
+    /// The call is not possible in the container's present state.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// The bundle.
+    /// The bundle is invalid.
     #[error(transparent)]
     Config(#[from] config::Error),
-    /// The runtime options.
+    /// The runtime options are invalid.
     #[error(transparent)]
     Options(#[from] options::Error),
-    /// The image, or what was found in it.
+    /// The image cannot be used.
     #[error(transparent)]
     Image(#[from] image::Error),
     /// The guest cannot be compiled or linked.
     #[error("{0}")]
     Guest(String),
-    /// Compilation takes longer than the caller waits.
+    /// The compilation takes longer than the caller waits.
     #[error(
         "{names}: still {} after {seconds} s; this continues in the background, and the next attempt will use its result",
         if *has_begun { "being compiled" } else { "waiting for others to be compiled" }
     )]
     Compiling {
-        /// The names of what is compiled.
+        /// Names of the layers.
         names: String,
         /// Time since the call, in seconds.
         seconds: u64,
@@ -68,35 +69,32 @@ pub enum Error {
         "cannot create the container of {0}: its caller is gone, or has asked for its deletion"
     )]
     GivenUp(String),
-    /// An annotation of the Pod, or a variable of containerd's environment.
+    /// An annotation of the Pod, or a variable of the container's or of containerd's environment, is invalid.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// The args, env or settings of a guest.
+    /// The container's stdio cannot be opened.
     #[error(transparent)]
-    Plan(#[from] engine::Error),
-    /// The container's stdio.
-    #[error(transparent)]
-    Stdio(#[from] stdio::Error),
-    /// The isolation.
+    Stdio(#[from] StdioError),
+    /// The isolation failed.
     #[error(transparent)]
     Sandbox(#[from] sandbox::Error),
-    /// A signal this kernel does not have.
+    /// The kernel does not have that signal.
     #[error("cannot send signal {0}: it does not exist; allowed is 1 to 64")]
     Signal(u32),
-    /// The limits of an Update.
+    /// The limits of an Update cannot be read.
     #[error(
         "cannot read the resources: {0}; allowed is LinuxResources of the OCI runtime spec, as JSON"
     )]
     Resources(String),
-    /// Checkpoint, or Create from one.
+    /// Checkpoint, or Create from one, is not supported.
     #[error(
         "checkpoints are not supported: they need CRIU, which this runtime does not use, and the state of a guest has no form from which another process could continue"
     )]
     Checkpoint,
-    /// A file or task of the shim's own.
+    /// An operation of the shim itself failed.
     #[error("{action}: {source}")]
     Io {
-        /// What was being done.
+        /// The operation.
         action: &'static str,
         /// The kernel's answer.
         #[source]
@@ -105,7 +103,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// For `map_err`: an I/O error with what was being done.
+    /// I/O error of an operation, for `map_err`.
     pub fn io(action: &'static str) -> impl FnOnce(std::io::Error) -> Error {
         move |source| Error::Io { action, source }
     }
@@ -129,7 +127,6 @@ impl Error {
             | Error::Options(_)
             | Error::Image(_)
             | Error::Guest(_)
-            | Error::Plan(_)
             | Error::Process(_)
             | Error::NoSuchFile(_)
             | Error::Resources(_)
@@ -156,7 +153,7 @@ mod tests {
     #[test]
     fn each_reason_is_written_once() {
         let broken = options::Options::from_toml("SystemdCgroup = true =").expect_err("no TOML");
-        let missing = stdio::Error::Open {
+        let missing = StdioError::Open {
             what: "stdout",
             path: "/x".into(),
             source: std::io::ErrorKind::NotFound.into(),

@@ -1,7 +1,7 @@
-//! Events to containerd, in order, each until it is taken.
+//! Events for containerd. They are sent in their order, each until containerd has accepted it.
 //!
-//! A single task owns the connection. While containerd is away, events wait; their order stays, because
-//! none is sent before the one ahead of it was answered.
+//! A single task owns the connection. While containerd cannot be reached, events wait. They stay in their order, because each is
+//! sent after the one before it was answered.
 
 use std::time::{Duration, SystemTime};
 
@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 use crate::packed::pack;
 
-/// The protobuf package of all events.
+/// Protobuf package of all events.
 pub const PACKAGE: &str = "containerd.events";
 
 /// How long containerd may take for one event.
@@ -26,39 +26,39 @@ const ANSWER_TIME: Duration = Duration::from_secs(5);
 /// Pause before an event is tried again: a restart of containerd takes seconds.
 const RETRY_PAUSE: Duration = Duration::from_millis(200);
 
-/// How long the last events may take when the shim ends. containerd waits for it in StopPodSandbox.
+/// How long the last events may take when the shim ends. containerd waits for the shim in StopPodSandbox.
 const DRAIN_TIME: Duration = Duration::from_secs(3);
 
-/// How long an exit may be held back for the events before it.
+/// How long an exit waits for the events before it.
 const TAKEN_TIME: Duration = Duration::from_secs(1);
 
-/// The sending side.
+/// Queue of events.
 #[derive(Clone)]
 pub struct Events {
     namespace: String,
     queue: UnboundedSender<Item>,
 }
 
-/// What waits in the queue.
+/// Item of the queue.
 enum Item {
     Event(Envelope),
-    /// Somebody waits until those ahead were taken.
+    /// A call waits until the events before this were accepted.
     Mark(oneshot::Sender<()>),
-    /// Connections that linger hold clones of the queue for longer than there are events.
+    /// The end of the queue. Lingering connections keep clones of the queue, so that it does not end by itself.
     End,
 }
 
-/// The task that sends; awaited at the end.
+/// Task that sends; it is awaited at the end.
 pub struct Sender(JoinHandle<()>);
 
-/// Starts sending to the ttrpc address of containerd.
+/// Starts the task, which sends to the ttrpc address of containerd.
 pub fn connect(address: String, namespace: String) -> (Events, Sender) {
     let (queue, waiting) = mpsc::unbounded_channel();
     (Events { namespace, queue }, Sender(tokio::spawn(send_all(address, waiting))))
 }
 
 impl Events {
-    /// Queues an event; never blocks.
+    /// Queues an event. Never blocks.
     pub fn publish<E: Event + Message>(&self, event: E) {
         let topic = event.topic();
         let event = match pack(PACKAGE, &event) {
@@ -75,7 +75,7 @@ impl Events {
         }
     }
 
-    /// Waits until all events so far were taken, but not for long: containerd may be away.
+    /// Waits, for a limited time, until containerd has accepted all events so far.
     pub async fn taken(&self) {
         let (mark, passed) = oneshot::channel();
         if self.queue.send(Item::Mark(mark)).is_ok() {
@@ -85,7 +85,7 @@ impl Events {
 }
 
 impl Sender {
-    /// Waits until every event of `events` was taken, but not for ever.
+    /// Waits, for a limited time, until containerd has accepted all of `events`.
     pub async fn drain(self, events: &Events) {
         let ended = events.queue.send(Item::End).is_err();
         if !ended && tokio::time::timeout(DRAIN_TIME, self.0).await.is_err() {
@@ -94,7 +94,7 @@ impl Sender {
     }
 }
 
-/// Seconds and nanoseconds since 1970.
+/// Converts a time to seconds and nanoseconds since 1970.
 pub fn timestamp(at: SystemTime) -> Timestamp {
     let since = at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp {
@@ -115,16 +115,16 @@ async fn send_all(address: String, mut waiting: UnboundedReceiver<Item>) {
             }
             Item::End => return,
         };
-        let mut told = false;
+        let mut logged = false;
         while let Err(error) = send(&address, &mut client, &envelope).await {
             if let ttrpc::Error::RpcStatus(refusal) = &error
                 && refusal.code() != ttrpc::Code::DEADLINE_EXCEEDED
             {
-                // It would refuse again, and those behind are waited for.
+                // It would be refused again, and must not hold up the events behind it.
                 log::error!("event {} is refused by containerd: {error}", envelope.topic());
                 break;
             }
-            if !std::mem::replace(&mut told, true) {
+            if !std::mem::replace(&mut logged, true) {
                 log::warn!("event {} waits for containerd: {error}", envelope.topic());
             }
             client = None;

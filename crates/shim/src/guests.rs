@@ -1,55 +1,70 @@
-//! The shim's guests for its zygote: how a worker compiles, and how an isolated process runs what it made.
+//! Guests: how a worker compiles them, and how an isolated process runs them.
 //!
-//! The messages of both sides are here: [`compile`] is called in the shim; [`guests`] in the zygote. What a
-//! worker may use is in [`crate::worker`].
+//! The messages of both sides are here. [`compile`] is called in the shim, and [`guests`] in the zygote. [`crate::worker`] has the
+//! limits of a worker.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
-use engine::{Given, Layer, Plan, Runtime, World};
-use sandbox::{Guests, Reply, Request, SingleThread, Zygote, environment, unwritable};
+use engine::{Given, Layer, Runtime};
+use plan::exit_code::CANNOT_RUN;
+use plan::{Plan, World};
+use sandbox::{
+    Descriptors, Guests, JobFds, PAGE_MAP, SingleThread, Zygote, environment, read_only,
+};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::built_in::{self, BuiltIn};
 use crate::errors::Error;
-use crate::toolbox::{self, Word};
 use crate::worker::Worker;
 
-/// What the worker is asked; the layers' files come as descriptors, in the order of their names.
+/// Name of the descriptors of a job's layers, in the order of the layers' names.
+const LAYER: &str = "layer";
+
+/// Name of the descriptor of compiled code: a worker writes it, and a guest is run from it.
+pub const CODE: &str = "code";
+
+/// Name of the socket on which a guest is asked for a profile.
+pub const PROFILES: &str = "profiles";
+
+/// Name of the file with the certificates that the node trusts.
+pub const ROOTS: &str = "certificates";
+
+/// Job for a worker. The files of the layers come as descriptors.
 #[derive(Serialize, Deserialize)]
 enum Job {
-    /// To be compiled; the file for the code comes last.
+    /// Compile the layers; the file for the code comes as a descriptor, too.
     Compile {
-        /// What the layers are called in errors.
+        /// Names of the layers, for errors.
         names: Vec<String>,
-        /// In place of the world's own entry.
+        /// Export to be called instead of the world's own entry.
         export: Option<String>,
-        /// Whether it is initialised before.
+        /// Whether the guest is initialised before.
         preinit: bool,
     },
-    /// To be described.
+    /// Describe the layers.
     Describe {
-        /// What the layers are called in errors.
+        /// Names of the layers, for errors.
         names: Vec<String>,
     },
 }
 
-/// In place of the engine's version where there is none, and so nothing to compile with: why is told when that is tried.
+/// Version if there is no engine, and so no compilation. The reason is returned to each attempt to compile.
 const NO_ENGINE: &str = "none";
 
-/// What it found, or why the guest cannot run.
+/// Result of a worker, or the reason why the guest cannot run.
 type Found<T> = Result<T, Refused>;
 
-/// Why the worker cannot do what it is asked.
+/// Reason why a worker refuses a job.
 #[derive(Serialize, Deserialize)]
 enum Refused {
-    /// For what the guest is.
+    /// The guest cannot run.
     Guest(String),
-    /// For want of memory.
+    /// The worker has not enough memory.
     Memory,
 }
 
@@ -62,32 +77,25 @@ impl From<engine::Error> for Refused {
     }
 }
 
-/// What an isolated process does in place of a program.
+impl From<sandbox::Error> for Refused {
+    fn from(error: sandbox::Error) -> Refused {
+        Refused::Guest(error.to_string())
+    }
+}
+
+/// Task of an isolated process that is a guest.
 #[derive(Serialize, Deserialize)]
 pub enum Task {
-    /// Runs a guest. Files: as listed.
-    Guest(Box<Plan>, Vec<Handed>),
-    /// Says a word of the toolbox. Files: those of the word.
-    Word(Word),
+    /// Runs a guest, with the descriptors [`CODE`], [`PROFILES`], [`ROOTS`] and [`PAGE_MAP`].
+    Guest(Box<Plan>),
+    /// Runs a built-in command, with its own descriptors.
+    BuiltIn(BuiltIn),
 }
 
-/// What a file is that a guest is handed.
-#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Handed {
-    /// Its compiled code.
-    Code,
-    /// Where it is asked for a profile.
-    Profiles,
-    /// The certificates that the node trusts.
-    Roots,
-    /// The process's own page map: the last, since there may be none.
-    PageMap,
-}
-
-/// Has the layers compiled in a confined worker. Returns the world and the sealed file with the code.
+/// Compiles the layers in a worker. Returns the world and the sealed file with the code.
 ///
 /// # Errors
-/// [`Error::Guest`] with the reason when the image cannot run.
+/// [`Error::Guest`] with the reason if the image cannot run.
 pub fn compile(
     zygote: &Zygote,
     worker: Worker,
@@ -98,41 +106,44 @@ pub fn compile(
 ) -> Result<(World, File), Error> {
     let _span = trace::span("compile");
     let failed = || Error::io("a file for the compiled code");
-    let code = unwritable::in_memory(c"wasm-code").map_err(failed())?;
-    let mut fds: Vec<OwnedFd> = layers.into_iter().map(OwnedFd::from).collect();
-    fds.push(code.try_clone().map_err(failed())?.into());
-    let world = ask(zygote, worker, &Job::Compile { names, export, preinit }, fds)?;
-    // The worker has it open still.
-    unwritable::seal(&code).map_err(failed())?;
+    let code = read_only::in_memory(c"wasm-code").map_err(failed())?;
+    let mut descriptors = of_layers(layers);
+    descriptors.add(CODE, code.try_clone().map_err(failed())?);
+    let world = ask(zygote, worker, &Job::Compile { names, export, preinit }, descriptors)?;
+    // The worker still has it open.
+    read_only::seal(&code).map_err(failed())?;
     Ok((world, code))
 }
 
-/// Has a confined worker say what the layers import and export, a line each.
+/// Describes the imports and exports of the layers, one a line, by a worker.
 ///
 /// # Errors
-/// [`Error::Guest`] with the reason when that cannot be read.
+/// [`Error::Guest`] with the reason if the layers cannot be read.
 pub fn describe(
     zygote: &Zygote,
     worker: Worker,
     names: Vec<String>,
     layers: Vec<File>,
 ) -> Result<String, Error> {
-    let fds = layers.into_iter().map(OwnedFd::from).collect();
-    ask(zygote, worker, &Job::Describe { names }, fds)
+    ask(zygote, worker, &Job::Describe { names }, of_layers(layers))
+}
+
+fn of_layers(layers: Vec<File>) -> Descriptors {
+    let mut descriptors = Descriptors::default();
+    layers.into_iter().for_each(|layer| descriptors.add(LAYER, layer));
+    descriptors
 }
 
 fn ask<T: DeserializeOwned>(
     zygote: &Zygote,
     worker: Worker,
     job: &Job,
-    fds: Vec<OwnedFd>,
+    guest: Descriptors,
 ) -> Result<T, Error> {
     let Worker { share, charged, leash } = worker;
-    let request = Request::Job { value: encode(job), bounds: share.bounds, charged };
-    let fds: Vec<OwnedFd> = [leash].into_iter().chain(fds).collect();
-    let found = match zygote.call(&request, &fds) {
-        Ok(Reply::Job(value)) => serde_json::from_value::<Found<T>>(value),
-        Ok(_) => return Err(Error::Guest("the compile worker gave another answer".into())),
+    let job = sandbox::Job { value: encode(job), bounds: share.bounds, charged };
+    let found = match zygote.job(job, JobFds { leash, guest }) {
+        Ok(value) => serde_json::from_value::<Found<T>>(value),
         Err(sandbox::Error::Worker(end)) => return Err(Error::Guest(share.unfinished(end))),
         Err(error) => return Err(error.into()),
     };
@@ -146,7 +157,7 @@ fn ask<T: DeserializeOwned>(
         })
 }
 
-/// Made in the zygote: the engine and its linkers, built once for the Pod.
+/// Makes the engine and its linkers, once for the Pod. To be called in the zygote.
 pub fn guests() -> Guests {
     let _span = trace::span("engine and linkers");
     let runtime = Rc::new(Runtime::new());
@@ -160,7 +171,7 @@ pub fn guests() -> Guests {
     }
 }
 
-fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Vec<File>) -> Value {
+fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Descriptors) -> Value {
     let job = serde_json::from_value::<Job>(value).map_err(|error| error.to_string());
     let runtime = runtime.as_ref().map_err(ToString::to_string);
     match (runtime, job) {
@@ -177,10 +188,9 @@ fn compile_job(
     names: Vec<String>,
     export: Option<String>,
     preinit: bool,
-    mut files: Vec<File>,
+    mut files: Descriptors,
 ) -> Found<World> {
-    let missing = || Refused::Guest("the compile worker was given no files".into());
-    let mut output = files.pop().ok_or_else(missing)?;
+    let mut output = File::from(files.require(CODE)?);
     let mut layers = read(names, files)?;
     if preinit {
         layers = vec![runtime.preinitialise(&layers)?];
@@ -190,18 +200,20 @@ fn compile_job(
     Ok(compiled.world)
 }
 
-fn describe_job(runtime: &Runtime, names: Vec<String>, files: Vec<File>) -> Found<String> {
+fn describe_job(runtime: &Runtime, names: Vec<String>, files: Descriptors) -> Found<String> {
     Ok(runtime.describe(&read(names, files)?)?)
 }
 
-fn read(names: Vec<String>, files: Vec<File>) -> Found<Vec<Layer>> {
-    let read = |(name, mut file): (String, File)| {
+fn read(names: Vec<String>, mut files: Descriptors) -> Found<Vec<Layer>> {
+    let read = |name: String| {
         let mut wasm = Vec::new();
-        let read = file.read_to_end(&mut wasm);
+        let read = File::from(files.require(LAYER)?).read_to_end(&mut wasm);
         read.map_err(|error| refused(&format!("read {name}"), &error))?;
         Ok(Layer { name, wasm })
     };
-    names.into_iter().zip(files).map(read).collect()
+    let layers = names.into_iter().map(read).collect::<Found<Vec<Layer>>>()?;
+    files.finish()?;
+    Ok(layers)
 }
 
 fn refused(action: &str, error: &io::Error) -> Refused {
@@ -214,48 +226,46 @@ fn refused(action: &str, error: &io::Error) -> Refused {
 fn run(
     runtime: &Result<Runtime, engine::Error>,
     value: Value,
-    files: Vec<File>,
+    files: Descriptors,
     single: &SingleThread,
 ) -> u8 {
     let reading = trace::span("plan");
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
     let failure = match (ready, task) {
-        (_, Ok(Task::Word(word))) => return toolbox::run(&word, files.into_iter().next()),
-        (Ok(runtime), Ok(Task::Guest(plan, handed))) => match given(handed, files) {
-            Some(given) => {
+        (_, Ok(Task::BuiltIn(command))) => return built_in::run(&command, files),
+        (Ok(runtime), Ok(Task::Guest(plan))) => match given(files) {
+            Ok(given) => {
                 drop(reading);
                 sandbox::heap::merge_at_once();
                 environment::put(single, plan.telemetry());
                 return runtime.run(&plan, given, release_memory);
             }
-            None => "the guest's code did not arrive".to_owned(),
+            Err(error) => error.to_string(),
         },
         (Err(error), _) | (_, Err(error)) => error,
     };
     eprintln!("error: {failure}");
-    engine::CANNOT_RUN
+    CANNOT_RUN
 }
 
-/// Gives back what a server needs no more when it waits: called on its first thread, also of the stack.
+/// Releases memory that a server does not need while it waits. Also releases stack, if it is called on the first thread.
 fn release_memory() {
     sandbox::heap::trim();
     sandbox::stack::trim();
 }
 
-/// None without code.
-fn given(handed: Vec<Handed>, files: Vec<File>) -> Option<Given> {
-    let mut files: Vec<_> = handed.into_iter().zip(files).collect();
-    let mut take = |wanted| {
-        let place = files.iter().position(|(handed, _)| *handed == wanted)?;
-        Some(files.swap_remove(place).1)
+fn given(mut files: Descriptors) -> Result<Given, sandbox::Error> {
+    let given = Given {
+        code: files.require(CODE)?.into(),
+        profiles: files.take(PROFILES).map(UnixListener::from),
+        roots: files.take(ROOTS).map(File::from),
+        page_map: files.take(PAGE_MAP).map(File::from),
     };
-    let code = take(Handed::Code)?;
-    let profiles = take(Handed::Profiles).map(|file| UnixListener::from(OwnedFd::from(file)));
-    Some(Given { code, profiles, roots: take(Handed::Roots), page_map: take(Handed::PageMap) })
+    files.finish().map(|()| given)
 }
 
-/// Messages of this module encode: they hold texts and enums alone.
+/// Encodes a message of this module. That cannot fail, because the messages only have texts and enums.
 pub fn encode<T: Serialize>(message: &T) -> Value {
     serde_json::to_value(message).unwrap_or(Value::Null)
 }

@@ -1,7 +1,8 @@
-//! `-info`: describes the runtime to containerd 2.x before any shim exists (containerd, api/types/introspection.proto).
+//! The `-info` flag: describes the runtime to containerd 2.x before any shim exists (containerd,
+//! api/types/introspection.proto).
 //!
-//! Its features are those of the OCI runtime that runs Linux programs. Guests have those as well that containerd and kubelet ask
-//! about before they let a Pod have something: recursive read-only mounts and mounts with other ids.
+//! The features are those of the OCI runtime that runs Linux programs. Guests also have those that containerd and kubelet check
+//! for a Pod: recursive read-only mounts and mounts with other ids.
 
 use std::io::Write;
 
@@ -14,14 +15,13 @@ use containerd_shim::protos::types::introspection::{RuntimeInfo, RuntimeVersion}
 use crate::bootstrap;
 use crate::options::Options;
 
-/// The runtime type this binary answers to.
+/// Runtime type of this binary.
 const RUNTIME: &str = "io.containerd.wasmtime.v1";
 
-/// The type of the features, as containerd names what it has encoded as JSON (containerd, typeurl).
+/// Type of the features, as containerd names messages that are JSON (containerd, typeurl).
 const FEATURES: &str = "types.containerd.io/opencontainers/runtime-spec/1/features/Features";
 
-/// Reads the runtime options from stdin, and writes `RuntimeInfo` to stdout. Options that would fail in
-/// Create fail here.
+/// Reads the runtime options from stdin, and writes `RuntimeInfo` to stdout. Options that would fail in Create fail here, too.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
     let input = bootstrap::read_stdin()?;
     let given = Any::parse_from_bytes(&input).context("runtime options on stdin")?;
@@ -38,7 +38,7 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     std::io::stdout().write_all(&info.write_to_bytes()?).context("write the runtime info")
 }
 
-/// `None` where there is no OCI runtime, or one that does not tell: guests run all the same.
+/// Features of the OCI runtime. `None` if there is no runtime, or it does not report them; guests run all the same.
 fn features(options: &Options, namespace: &str) -> Option<Any> {
     let features = options.runtime(namespace).features();
     let features = features.inspect_err(|error| eprintln!("containerd-shim-wasmtime-v1: {error}"));

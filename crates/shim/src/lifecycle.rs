@@ -1,4 +1,4 @@
-//! A container's life, without I/O.
+//! Lifecycle of a container, without I/O.
 //!
 //! ```text
 //!           start                       exit
@@ -8,20 +8,20 @@
 //!    │                 │         Pausing, Paused ───┘  │
 //!    └─────────────────┴── exit (killed) ──────────────┘
 //! ```
-//! Each method answers what containerd may do in that state, with the refusal that runc's shim gives.
+//! Each method returns whether containerd may do that in the present state. Refusals are those of runc's shim.
 
 use std::time::SystemTime;
 
-/// How a process ended.
+/// End of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {
-    /// Its own exit code, or 128 + N when signal N ended it.
+    /// Its own exit code, or 128 + N if signal N ended it.
     pub code: u8,
     /// When it was reaped.
     pub at: SystemTime,
 }
 
-/// Where in its life a container is.
+/// State of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     /// Isolated and waiting for Start.
@@ -32,59 +32,59 @@ pub enum State {
     Running,
     /// Its processes are being frozen.
     Pausing,
-    /// They are frozen.
+    /// Its processes are frozen.
     Paused,
     /// Its first process has ended.
     Stopped(Exit),
 }
 
-/// What containerd asked for and cannot have in this state.
+/// Refusal of a call that is not possible in the present state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// Start of what was started before.
+    /// Start of a process that was started before.
     #[error("the container was started already")]
     Started,
-    /// Start or kill of what has ended.
+    /// Start or Kill of a process that has ended.
     #[error("process already finished")]
     Finished,
-    /// A signal to what was not started.
+    /// Kill of a process that was not started.
     #[error("the process was not started yet")]
     NotStarted,
-    /// Exec in, or Pause of, what does not run.
+    /// Exec in, or Pause of, a container that does not run.
     #[error("the container is not running")]
     NotRunning,
-    /// Delete of what runs.
+    /// Delete of a container that runs.
     #[error("the container is running; kill it before it is deleted")]
     Running,
-    /// Pause of, or Exec in, what is paused.
+    /// Pause of, or Exec in, a paused container.
     #[error("the container is paused")]
     Paused,
-    /// Resume of what is not paused.
+    /// Resume of a container that is not paused.
     #[error("the container is not paused")]
     NotPaused,
 }
 
-/// The state of one container, and what may follow it.
+/// State of one container, with its transitions.
 #[derive(Debug)]
 pub struct Lifecycle {
     state: State,
 }
 
 impl Lifecycle {
-    /// A container as Create leaves it.
+    /// A created container.
     pub fn created() -> Lifecycle {
         Lifecycle { state: State::Created }
     }
 
-    /// The present state.
+    /// Present state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// It is to be started.
+    /// Begins a start.
     ///
     /// # Errors
-    /// [`Refusal`] if that is not possible now; then nothing has changed.
+    /// [`Refusal`] if that is not possible now; the state is unchanged then.
     pub fn start(&mut self) -> Result<(), Refusal> {
         match self.state {
             State::Created => self.state = State::Starting,
@@ -94,7 +94,7 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// Whether a process may be executed in the container whose first process this is.
+    /// Whether an exec process may be started in the container.
     pub fn may_exec(&self) -> Result<(), Refusal> {
         match self.state {
             State::Running => Ok(()),
@@ -103,21 +103,21 @@ impl Lifecycle {
         }
     }
 
-    /// It runs.
+    /// Ends a start: it runs.
     pub fn started(&mut self) {
         if self.state == State::Starting {
             self.state = State::Running;
         }
     }
 
-    /// It could not be started.
+    /// Ends a start that failed.
     pub fn start_failed(&mut self) {
         if self.state == State::Starting {
             self.state = State::Created;
         }
     }
 
-    /// Whether a signal can reach it.
+    /// Whether it may get a signal.
     pub fn may_kill(&self) -> Result<(), Refusal> {
         match self.state {
             State::Stopped(_) => Err(Refusal::Finished),
@@ -125,15 +125,15 @@ impl Lifecycle {
         }
     }
 
-    /// Whether it may have other limits.
+    /// Whether its limits may be changed.
     pub fn may_update(&self) -> Result<(), Refusal> {
         self.may_kill()
     }
 
-    /// It is to be paused.
+    /// Begins a pause.
     ///
     /// # Errors
-    /// [`Refusal`] if that is not possible now; then nothing has changed.
+    /// [`Refusal`] if that is not possible now; the state is unchanged then.
     pub fn pause(&mut self) -> Result<(), Refusal> {
         match self.state {
             State::Running => self.state = State::Pausing,
@@ -144,14 +144,14 @@ impl Lifecycle {
         Ok(())
     }
 
-    /// It was paused.
+    /// Ends a pause: it is paused.
     pub fn paused(&mut self) {
         if self.state == State::Pausing {
             self.state = State::Paused;
         }
     }
 
-    /// Whether it may go on now.
+    /// Whether it may be resumed.
     pub fn may_resume(&self) -> Result<(), Refusal> {
         match self.state {
             State::Paused => Ok(()),
@@ -160,14 +160,14 @@ impl Lifecycle {
         }
     }
 
-    /// It goes on, or was not paused after all.
+    /// It was resumed, or could not be paused.
     pub fn resumed(&mut self) {
         if matches!(self.state, State::Pausing | State::Paused) {
             self.state = State::Running;
         }
     }
 
-    /// Its first process has ended. The first report counts: true for that one alone.
+    /// Records the end of its first process. Returns true for the first report, which counts.
     pub fn exited(&mut self, exit: Exit) -> bool {
         let first = !matches!(self.state, State::Stopped(_));
         if first {
@@ -176,7 +176,7 @@ impl Lifecycle {
         first
     }
 
-    /// Whether it may be deleted: what was created but never started is killed on the way.
+    /// Whether it may be deleted. One that was created but not started is killed by Delete.
     pub fn may_delete(&self) -> Result<(), Refusal> {
         match self.state {
             State::Running | State::Pausing | State::Paused => Err(Refusal::Running),
@@ -260,7 +260,7 @@ mod tests {
         assert_eq!(Lifecycle::created().pause(), Err(Refusal::NotRunning));
         let mut life = running();
         assert_eq!(life.pause(), Ok(()));
-        assert!(life.exited(exit(137)), "killed meanwhile");
+        assert!(life.exited(exit(137)), "killed while it was paused");
         life.paused();
         life.resumed();
         assert_eq!(life.state(), State::Stopped(exit(137)));

@@ -1,8 +1,8 @@
-//! `containerd-shim-wasmtime-v1`: runs the containers of one Pod, WASI guests and Linux programs alike.
+//! `containerd-shim-wasmtime-v1`: runs the containers of one Pod, WASI guests as well as Linux programs.
 //!
-//! containerd executes this binary with an action (containerd, docs/runtime-v2.md):
-//! `start` makes a serving process and answers with its address; without an action it is that process;
-//! `delete` cleans up after one that died; `-info` describes the runtime; `-v` prints the version.
+//! containerd executes this binary with an action (containerd, docs/runtime-v2.md): `start` makes a serving process and answers
+//! with its address; without an action this process serves; `delete` cleans up after a serving process that died. `-info`
+//! describes the runtime, and `-v` prints the version.
 
 #![forbid(unsafe_code)]
 
@@ -10,9 +10,9 @@ use std::process::ExitCode;
 
 mod annotations;
 mod bootstrap;
+mod built_in;
 mod compilation;
 mod config;
-mod connection;
 mod container;
 mod delete;
 mod errors;
@@ -20,7 +20,6 @@ mod events;
 mod guests;
 mod info;
 mod lifecycle;
-mod logger;
 mod oom;
 mod options;
 mod packed;
@@ -28,7 +27,6 @@ mod pod;
 mod process;
 mod profiles;
 mod ready;
-mod relay;
 mod roots;
 mod serve;
 mod settings;
@@ -36,15 +34,13 @@ mod start;
 mod stats;
 mod stdio;
 mod task;
-mod terminal;
-mod toolbox;
 mod worker;
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            // containerd puts the stderr of `start` and `delete` into the error it returns.
+            // containerd includes the stderr of `start` and `delete` in the error that it returns.
             eprintln!("containerd-shim-wasmtime-v1: {error:#}");
             ExitCode::FAILURE
         }

@@ -1,8 +1,8 @@
-//! Runtime options: what `options` of a runtime in containerd's config says.
+//! Runtime options: `options` of a runtime in containerd's configuration.
 //!
-//! They come as runc's own message, or, for a runtime that containerd does not know, as a TOML text in
-//! `runtimeoptions.v1.Options`. All options of runc's shim are accepted, so that a config written for it
-//! (k3s gives `BinaryName` and `SystemdCgroup`) works; those that mean nothing here have no effect.
+//! They come as runc's own message, or as a TOML text in `runtimeoptions.v1.Options` for a runtime that containerd does not
+//! know. All options of runc's shim are accepted, so that a configuration for it works (k3s sets `BinaryName` and
+//! `SystemdCgroup`). Some have no effect here.
 
 use std::path::Path;
 
@@ -16,29 +16,29 @@ use provided::{OF_RUNTIME, SettingError};
 use sandbox::runtime::{self, Runtime};
 use serde::Deserialize;
 
-/// Runtime options that do not parse.
+/// Error of runtime options.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The message is damaged.
+    /// The message cannot be decoded.
     #[error("runtime options: {type_url} does not decode: {reason}")]
     Encoding {
         /// The message's type.
         type_url: String,
-        /// What the decoder said.
+        /// Reason of the decoder.
         reason: String,
     },
-    /// A message of another runtime.
+    /// The message is of another runtime.
     #[error(
         "runtime options of type {0:?} are not understood; allowed are containerd.runc.v1.Options and runtimeoptions.v1.Options"
     )]
     Type(String),
-    /// A key that no runtime option has, or a value that it cannot have.
+    /// A key is unknown, or a value is invalid.
     #[error(transparent)]
     Setting(#[from] SettingError),
-    /// The text in containerd's configuration; with the parser's reason.
+    /// The text in containerd's configuration is not TOML, for the parser's reason.
     #[error("the runtime options in containerd's configuration are not valid TOML: {0}")]
     Toml(String),
-    /// `ConfigPath` names a file that cannot be read.
+    /// The file of `ConfigPath` cannot be read.
     #[error("runtime options: ConfigPath {path:?}: {source}")]
     Path {
         /// The file.
@@ -49,29 +49,29 @@ pub enum Error {
     },
 }
 
-/// The options that mean something here.
+/// Options that have an effect.
 #[derive(Debug, Default, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 pub struct Options {
-    /// systemd manages the cgroups.
+    /// Whether systemd manages the cgroups.
     pub systemd_cgroup: bool,
-    /// The root is changed with `chroot`.
+    /// Whether the root is changed with `chroot`.
     pub no_pivot_root: bool,
-    /// A cgroup for the shim itself, empty for none.
+    /// Cgroup of the shim itself; empty for none.
     pub shim_cgroup: String,
-    /// The OCI runtime for Linux programs, by path or name, empty for runc.
+    /// Path or name of the OCI runtime for Linux programs; empty for runc.
     pub binary_name: String,
-    /// Directory of its state, empty for that of containerd's own shim.
+    /// Directory of its state; empty for that of containerd's own shim.
     pub root: String,
-    /// Linux programs keep the session keyring of the node.
+    /// Whether Linux programs keep the session keyring of the node.
     pub no_new_keyring: bool,
-    /// User that owns the stdio of a Linux program, 0 for its own.
+    /// User that owns the stdio of a Linux program; 0 for the program's own.
     pub io_uid: u32,
-    /// Group of it.
+    /// Group that owns it; 0 for the program's own.
     pub io_gid: u32,
 }
 
-/// Begin of the names of containerd's shims.
+/// Prefix of the names of containerd's shims.
 const SHIM: &str = "containerd-shim-";
 
 /// `runtimeoptions.v1.Options` of containerd's API.
@@ -86,7 +86,7 @@ struct RuntimeOptions {
 }
 
 impl Options {
-    /// Reads what containerd attached to Create, or nothing.
+    /// Parses the options of a Create, which may have none.
     pub fn parse(any: Option<&Any>) -> Result<Options, Error> {
         let Some(any) = any.filter(|any| !any.type_url.is_empty()) else {
             return Ok(Options::default());
@@ -103,9 +103,9 @@ impl Options {
         Options::from_toml(&toml_text(options, any)?)
     }
 
-    /// The OCI runtime for Linux programs in a namespace of containerd.
+    /// OCI runtime for Linux programs in a namespace of containerd.
     pub fn runtime(&self, namespace: &str) -> Runtime {
-        // k3s names the shim itself, which is no OCI runtime.
+        // k3s names the shim itself, which is not an OCI runtime.
         let file_name = Path::new(&self.binary_name).file_name().unwrap_or_default();
         let is_shim = file_name.to_string_lossy().starts_with(SHIM);
         let or = |given: &str, default: &str| {
@@ -137,7 +137,7 @@ impl Options {
             toml::from_str(text).map_err(|error| Error::Toml(error.message().to_owned()))?;
         for (key, value) in &table {
             OF_RUNTIME.check(key)?;
-            // By itself, because the parser does not say which of several has the value that it refuses.
+            // Each value is parsed alone, because the parser does not report which of several it refuses.
             let alone = toml::Table::from_iter([(key.clone(), value.clone())]);
             alone.try_into::<Options>().map_err(|_| OF_RUNTIME.refused(key, &shown(value)))?;
         }
@@ -160,7 +160,7 @@ impl From<RuncOptions> for Options {
     }
 }
 
-/// A value as somebody has written it.
+/// Text of a value, as written in the configuration.
 fn shown(value: &toml::Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -1,8 +1,7 @@
-//! Messages as `google.protobuf.Any`, named as containerd names them: by their full name alone, with no URL before it.
+//! Messages packed as `google.protobuf.Any`. Their type is the full name without a URL before it, as in containerd.
 //!
-//! The name is put together from constants. `containerd_shim::util::convert_to_any` asks the message's descriptor for
-//! it; whoever asks for one has all descriptors of that file and of those it includes built, and half a megabyte of
-//! them stays in every shim.
+//! The name is made of constants. `containerd_shim::util::convert_to_any` gets it from the message's descriptor, which builds all
+//! descriptors of that file and of those that it includes, and half a megabyte of them stays in every shim.
 
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use containerd_shim::protos::protobuf::{self, Message};
@@ -10,7 +9,7 @@ use containerd_shim::protos::protobuf::{self, Message};
 /// Packs a message of a protobuf package, such as `containerd.events`.
 ///
 /// # Errors
-/// Those of encoding: a message beyond 2 GiB.
+/// If the message is larger than 2 GiB.
 pub fn pack<M: Message>(package: &str, message: &M) -> protobuf::Result<Any> {
     let value = message.write_to_bytes()?;
     Ok(Any { type_url: format!("{package}.{}", M::NAME), value, ..Default::default() })
@@ -35,7 +34,7 @@ mod tests {
         let exit = TaskExit { container_id: "c1".into(), pid: 7, ..Default::default() };
         assert_same(crate::events::PACKAGE, exit);
         assert_same(crate::events::PACKAGE, TaskOOM::default());
-        assert_same(crate::stats::UNIFIED, v2::Metrics::default());
-        assert_same(crate::stats::LEGACY, v1::Metrics::default());
+        assert_same(crate::stats::V2, v2::Metrics::default());
+        assert_same(crate::stats::V1, v1::Metrics::default());
     }
 }

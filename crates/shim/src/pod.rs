@@ -1,5 +1,5 @@
-//! The state of one Pod, below the services that containerd calls: its containers, the ids of those that are being made, and
-//! the children that are to be reaped.
+//! State of one Pod, below the services that containerd calls: its containers, the ids of those that are being made, and the
+//! children to be reaped.
 
 use std::collections::{HashMap, hash_map};
 use std::path::PathBuf;
@@ -17,52 +17,51 @@ use tokio::time::{Instant, sleep};
 
 use crate::annotations::Annotations;
 use crate::compilation::Abandoned;
-use crate::connection::Connection;
 use crate::container::Container;
 use crate::errors::Error;
 use crate::events::Events;
-use crate::logger::Whose;
-use crate::stdio::{Owner, Paths};
+use crate::stdio::logger::LogContext;
+use crate::stdio::{Owner, Paths, Stdio};
 
-/// How many containers of a Pod are prepared at once: more would only compile against each other.
+/// How many containers of a Pod are prepared at once. More would only compete for the processors.
 const CREATES: usize = 4;
 
-/// How long an answer takes at most to be sent before the shim ends by itself.
+/// How long the shim waits for its last answer to be sent before it ends by itself.
 const LAST_ANSWER: Duration = Duration::from_secs(1);
 
-/// How often, and after which pause, what a killed call has left is looked for: half a second in all.
+/// How often, and after which pause, to look for what a killed call has left: half a second in all.
 const STRAYS_TRIES: u32 = 50;
 const STRAYS_PAUSE: Duration = Duration::from_millis(10);
 
-/// What the calls for one Pod share.
+/// State that the calls for one Pod share.
 pub struct Shared {
-    /// containerd's namespace.
+    /// Namespace of containerd.
     pub namespace: String,
-    /// containerd's gRPC socket.
+    /// Path of containerd's gRPC socket.
     pub containerd: PathBuf,
-    /// Where processes come from.
+    /// Zygote, which makes processes.
     pub zygote: Zygote,
-    /// What the Pod's annotations set, where containerd had to be asked for them.
+    /// Annotations of the Pod, if containerd had to be asked for them.
     pub annotations: OnceCell<Annotations>,
-    /// Compilations that nobody waits for.
+    /// Compilations that no call waits for.
     pub abandoned: Abandoned,
-    /// Where events go.
+    /// Queue of events.
     pub events: Events,
-    /// For the long part of a Create, in which an image is looked up and compiled.
+    /// Limits how many Creates are in their long part, in which an image is looked up and compiled.
     pub creates: Semaphore,
-    /// Held for reading from a container's making until its watcher claims it, so that
-    /// [`Shared::reap_orphans`] does not take a child that somebody is about to claim.
+    /// Held for reading while a process is made, until its watcher claims it, so that [`Shared::reap_orphans`] does not reap a
+    /// child that is about to be claimed.
     pub forking: RwLock<()>,
     containers: Mutex<Containers>,
     /// Notified when a container has been made, could not be made, or was forgotten.
     settled: Notify,
     done: Notify,
-    /// containerd has asked for the end. While there was a container still it may not ask again: it has lost patience with
-    /// what makes or takes it away.
+    /// Whether containerd has asked for the end. If a container existed then, containerd may not ask again, because its own call
+    /// for that container has timed out.
     ends_when_empty: AtomicBool,
 }
 
-/// The containers by id.
+/// Containers by id.
 type Containers = HashMap<String, Entry>;
 
 /// A container, or one that is still being made.
@@ -80,40 +79,40 @@ impl Entry {
     }
 }
 
-/// Who waits for a container to be made.
+/// Caller that waits for a container to be made.
 #[derive(Clone)]
 pub struct Caller {
-    /// How long.
+    /// When the caller gives up; `None` is never.
     pub deadline: Option<Instant>,
     given_up: Arc<Notify>,
 }
 
 impl Caller {
-    /// Who waits until then; for ever if that is none.
+    /// A caller that waits until then; `None` is for ever.
     pub fn new(deadline: Option<Instant>) -> Caller {
         Caller { deadline, given_up: Arc::default() }
     }
 
-    /// How long the OCI runtime may take for it.
+    /// How long the OCI runtime may take for this caller.
     pub fn time(&self) -> Duration {
         let left = |deadline: Instant| deadline.saturating_duration_since(Instant::now());
         sandbox::request::time(self.deadline.map(left))
     }
 
-    /// Returns when the container is to be deleted that it waits for. Of those who wait for this, one is told.
+    /// Returns when the container that the caller waits for is to be deleted. It returns for one task only.
     pub async fn gone(&self) {
         self.given_up.notified().await;
     }
 }
 
-/// The id of a container that is being made, which is given up when this is dropped unfilled.
+/// Reservation of the id of a container that is being made. It ends when it is filled or dropped.
 pub struct Reservation<'a> {
     shared: &'a Shared,
     id: &'a str,
 }
 
 impl Reservation<'_> {
-    /// The container was made.
+    /// Registers the container, which was made.
     pub fn fill(self, container: Arc<Container>) {
         self.shared.containers().insert(self.id.to_owned(), Entry::Made(container));
         self.shared.settled.notify_waiters();
@@ -147,7 +146,7 @@ impl Shared {
             done: Notify::new(),
             ends_when_empty: AtomicBool::new(false),
         };
-        // A shim is started for a container that comes next.
+        // A shim is started for a container, which is created next.
         shared.expect_join();
         shared
     }
@@ -157,7 +156,7 @@ impl Shared {
         self.done.notified().await;
     }
 
-    /// containerd asks for the end: at once, or once the last container has gone.
+    /// Shuts the Pod down, as containerd asks: at once, or when the last container has gone.
     pub fn shut_down(&self) {
         self.ends_when_empty.store(true, Ordering::SeqCst);
         if self.is_empty() {
@@ -165,7 +164,7 @@ impl Shared {
         }
     }
 
-    /// Waits until the Pod has no container, and none is being made.
+    /// Waits until the Pod has no container, not even one that is being made.
     pub async fn emptied(&self) {
         loop {
             let settled = self.settled.notified();
@@ -176,7 +175,7 @@ impl Shared {
         }
     }
 
-    /// Whether the Pod has no container, and none is being made.
+    /// Whether the Pod has no container, not even one that is being made.
     pub fn is_empty(&self) -> bool {
         self.containers().is_empty()
     }
@@ -186,10 +185,10 @@ impl Shared {
         self.containers.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes the id for a container that is about to be made.
+    /// Reserves the id of a container that is about to be made.
     ///
     /// # Errors
-    /// [`Error::Exists`] when there is a container of that id, or one is being made.
+    /// [`Error::Exists`] if there is a container of that id, or one is being made.
     pub fn reserve<'a>(&'a self, id: &'a str, caller: &Caller) -> Result<Reservation<'a>, Error> {
         match self.containers().entry(id.to_owned()) {
             hash_map::Entry::Occupied(_) => Err(Error::Exists(id.to_owned())),
@@ -200,8 +199,8 @@ impl Shared {
         }
     }
 
-    /// The container of that id, which is to be deleted. One that is being made is waited for, and not compiled any
-    /// more: containerd asks for its deletion when it has lost patience with Create.
+    /// Container of that id, which is to be deleted. If it is being made, this ends its compilation and waits for it: containerd
+    /// asks for the deletion when its Create has timed out.
     pub async fn settled(&self, id: &str) -> Result<Arc<Container>, Error> {
         loop {
             let settled = self.settled.notified();
@@ -214,7 +213,7 @@ impl Shared {
         }
     }
 
-    /// Has the kernel make ready for a container's process that is about to enter its cgroup, meanwhile.
+    /// Prepares the kernel, in the background, for a container's process that is about to enter its cgroup.
     pub fn expect_join(&self) {
         drop(spawn_blocking(|| {
             let _span = trace::span("expect to join a cgroup");
@@ -226,9 +225,9 @@ impl Shared {
         }));
     }
 
-    /// Reaps ended children that belong to no container. While one is being made, it waits for the next time.
+    /// Reaps ended children that belong to no container. Does nothing while a process is being made; the next call does it.
     pub fn reap_orphans(&self) {
-        let Ok(_nobody_forks) = self.forking.try_write() else {
+        let Ok(_no_process_is_made) = self.forking.try_write() else {
             return;
         };
         let claimed = |pid: Pid| {
@@ -244,7 +243,7 @@ impl Shared {
         }
     }
 
-    /// Has a container changed by another process: a program's by the OCI runtime, others where systemd has to be asked.
+    /// Changes a container by a further process, which calls the OCI runtime for a program, and systemd for others.
     pub async fn change(
         self: &Arc<Self>,
         container: &Container,
@@ -252,14 +251,14 @@ impl Shared {
     ) -> Result<(), Error> {
         let (shared, bundle) = (self.clone(), container.bundle().to_owned());
         let request = Request::Change { bundle, id: container.id().to_owned(), change };
-        blocking(move || Ok(shared.zygote.call(&request, &[]).map(drop)?)).await
+        blocking(move || Ok(shared.zygote.call(&request).map(drop)?)).await
     }
 
-    /// Kills what was left in a container by a call of the OCI runtime that began `then`, was to execute `args` and was killed.
-    /// What it has begun may show only after a while, and is sought only while nothing else is being made.
+    /// Kills processes in a container that were left by a killed call of the OCI runtime, which began `then` to execute `args`.
+    /// They may appear only after a while, and this looks for them only while no other process is being made.
     pub async fn end_strays(&self, container: &Container, then: Ticks, args: &[String]) {
         for _ in 0..STRAYS_TRIES {
-            if let Ok(_nobody_forks) = self.forking.try_write() {
+            if let Ok(_no_process_is_made) = self.forking.try_write() {
                 container.kill_strays(then, args);
             }
             sleep(STRAYS_PAUSE).await;
@@ -269,7 +268,7 @@ impl Shared {
     /// Opens the stdio of a process that is about to be made.
     ///
     /// # Errors
-    /// [`crate::stdio::Error`], and those of making a terminal.
+    /// [`crate::stdio::errors::Error`], and errors of making a terminal.
     pub async fn connect(
         self: &Arc<Self>,
         id: &str,
@@ -277,40 +276,40 @@ impl Shared {
         owner: Owner,
         is_program: bool,
         user: &User,
-    ) -> Result<Connection, Error> {
+    ) -> Result<Stdio, Error> {
         let (shared, id) = (self.clone(), id.to_owned());
         let (paths, user) = (paths.clone(), user.clone());
         let opened = blocking(move || {
-            // A logger is this process's child, and whoever executes it waits to hear that it was.
-            let _nobody_reaps = shared.forking.blocking_read();
-            let whose = Whose { id: &id, namespace: &shared.namespace };
-            Connection::open(&paths, whose, owner, is_program, &user)
+            // A logger is a child of this process, which waits until it was executed.
+            let _not_reaped = shared.forking.blocking_read();
+            let context = LogContext { id: &id, namespace: &shared.namespace };
+            Stdio::open(&paths, context, owner, is_program, &user)
         });
         let opened = opened.await;
         self.reap_orphans();
         opened
     }
 
-    /// After a container has gone: where it was the last and containerd has asked for the end before, nobody may ask again.
+    /// Ends the Pod if its last container has gone and containerd has asked for the end before, because it may not ask again.
     pub fn end_if_asked(self: &Arc<Self>) {
         if self.ends_when_empty.load(Ordering::SeqCst) && self.is_empty() {
             let shared = self.clone();
             tokio::spawn(async move {
-                // Whoever still waits for the answer has it first.
+                // A caller that still waits must get its answer first.
                 sleep(LAST_ANSWER).await;
                 shared.done.notify_one();
             });
         }
     }
 
-    /// Forgets a container. Of two that try at once, one does.
+    /// Forgets a container. If two calls try at once, one succeeds.
     pub fn forget(&self, id: &str) -> Result<(), Error> {
         let forgotten = self.containers().remove(id);
         self.settled.notify_waiters();
         forgotten.map(drop).ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
     }
 
-    /// The container of that id.
+    /// Container of that id.
     ///
     /// # Errors
     /// [`Error::NoSuchContainer`].
@@ -319,7 +318,7 @@ impl Shared {
         found.ok_or_else(|| Error::NoSuchContainer(id.to_owned()))
     }
 
-    /// The Pod's sandbox, where there is a Pod.
+    /// Sandbox of the Pod, if there is a Pod.
     pub fn sandbox(&self) -> Option<Arc<Container>> {
         let containers = self.containers();
         let mut made = containers.values().filter_map(Entry::made);
@@ -327,7 +326,7 @@ impl Shared {
     }
 }
 
-/// Runs what blocks (fork, mount, cgroup files) beside the service's one thread.
+/// Runs blocking work (fork, mount, cgroup files) outside of the service's single thread.
 pub async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {

@@ -1,4 +1,4 @@
-//! Where a guest is asked for a profile of itself: a socket in its bundle, which goes with the bundle.
+//! Socket on which a guest is asked for a profile of itself. It is in the guest's bundle, and is removed with it.
 
 use std::fs::File;
 use std::io;
@@ -16,12 +16,12 @@ use crate::errors::Error;
 
 const NAME: &str = "profile.sock";
 
-/// Who waits while another's profile is taken: whoever comes then is told so.
+/// Number of connections that wait while another profile is taken. Further ones are refused.
 const WAITING: i32 = 1;
 
-/// The guest's end.
+/// Listens on the socket, for the guest.
 pub fn listen(bundle: &Path) -> Result<UnixListener, Error> {
-    // Of a container that could not be made; its bundle may be tried again.
+    // A socket may be left of a Create that failed, with the same bundle.
     let _ = std::fs::remove_file(bundle.join(NAME));
     let listening = within(bundle, |address| {
         let socket = new_socket(SockFlag::empty())?;
@@ -29,10 +29,10 @@ pub fn listen(bundle: &Path) -> Result<UnixListener, Error> {
         listen_on(&socket, Backlog::new(WAITING)?)?;
         Ok(UnixListener::from(socket))
     });
-    listening.map_err(Error::io("listen for who asks for a profile"))
+    listening.map_err(Error::io("listen for requests for a profile"))
 }
 
-/// The end of who asks. Does not block.
+/// Connects to the socket, to ask for a profile. Does not block.
 pub fn connect(bundle: &Path) -> Result<UnixStream, Error> {
     let connected = within(bundle, |address| {
         let socket = new_socket(SockFlag::SOCK_NONBLOCK)?;
@@ -51,10 +51,10 @@ fn new_socket(flags: SockFlag) -> nix::Result<OwnedFd> {
     socket(AddressFamily::Unix, SockType::Stream, flags | SockFlag::SOCK_CLOEXEC, None)
 }
 
-/// A bundle's path may be longer than a socket's may be (unix(7)).
+/// Address of the socket, through a descriptor, because a bundle's path may be longer than a socket's (unix(7)).
 fn within<T>(bundle: &Path, act: impl FnOnce(&UnixAddr) -> io::Result<T>) -> io::Result<T> {
-    let folder = File::open(bundle)?;
-    let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(NAME);
+    let directory = File::open(bundle)?;
+    let path = Path::new("/proc/self/fd").join(directory.as_raw_fd().to_string()).join(NAME);
     act(&UnixAddr::new(&path)?)
 }
 
@@ -66,8 +66,8 @@ mod tests {
 
     #[test]
     fn a_bundle_of_a_long_name_has_its_socket_even_a_second_time() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let bundle = folder.path().join("b".repeat(120));
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let bundle = directory.path().join("b".repeat(120));
         std::fs::create_dir(&bundle).expect("a bundle");
         drop(listen(&bundle).expect("listens"));
         let listener = listen(&bundle).expect("listens again");
@@ -78,12 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn whoever_asks_a_busy_guest_is_told_so_at_once() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let listener = listen(folder.path()).expect("listens");
+    fn a_request_to_a_busy_guest_is_refused_at_once() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let listener = listen(directory.path()).expect("listens");
         let mut waiting = Vec::new();
         let refused = loop {
-            match connect(folder.path()) {
+            match connect(directory.path()) {
                 Ok(stream) => waiting.push(stream),
                 Err(error) => break error,
             }

@@ -1,10 +1,10 @@
-//! The certificates of authorities that the node trusts.
+//! Certificates of authorities that the node trusts.
 
 use std::fs::File;
 
-/// Where distributions have them in one file, in PEM: Debian, Ubuntu, Alpine and Arch; Fedora and RHEL; openSUSE;
-/// CentOS; FreeBSD's and macOS's place, which others follow.
-const PLACES: [&str; 5] = [
+/// Paths of the file with all of them, in PEM: of Debian, Ubuntu, Alpine and Arch; Fedora and RHEL; openSUSE; CentOS; FreeBSD and
+/// macOS, which others follow.
+const PATHS: [&str; 5] = [
     "/etc/ssl/certs/ca-certificates.crt",
     "/etc/pki/tls/certs/ca-bundle.crt",
     "/etc/ssl/ca-bundle.pem",
@@ -12,7 +12,7 @@ const PLACES: [&str; 5] = [
     "/etc/ssl/cert.pem",
 ];
 
-/// Opens the first that there is.
+/// Opens the first of them that exists.
 pub fn open() -> Option<File> {
-    PLACES.iter().find_map(|path| File::open(path).ok())
+    PATHS.iter().find_map(|path| File::open(path).ok())
 }

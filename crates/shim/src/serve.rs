@@ -3,8 +3,8 @@
 //! ```text
 //! listener (from start) → logger → subreaper → zygote → runtime → service … shutdown → events → socket
 //! ```
-//! The order matters: the zygote is forked while this process has one thread; from then on nothing here
-//! forks by itself, except to execute a [`logger`], or a new zygote after the first was killed.
+//! The order matters, because the zygote must be forked while this process has one thread. Afterwards this process only forks to
+//! execute a [`logger`], or a new zygote if the first one was killed.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -24,21 +24,22 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::events;
 use crate::guests;
-use crate::logger;
 use crate::start::socket_path;
+use crate::stdio::logger;
 use crate::task::Service;
 
 /// Action with which the shim executes itself as a new zygote. containerd does not use it.
 pub const ZYGOTE: &str = "zygote";
 
-/// How long a thread for blocking work is kept: a Pod that is idle has none.
+/// How long an idle thread for blocking work is kept. An idle Pod has none.
 const IDLE_THREAD: Duration = Duration::from_secs(1);
 
-/// As many steps of this Pod block at once. Those that never end, in a volume whose server is gone, must not take
-/// the threads of those that would stop the Pod.
+/// Number of threads for blocking work. It must leave threads to stop the Pod if some never end, for example in a volume whose
+/// server is gone.
 const BLOCKING_THREADS: usize = 256;
 
-/// How long a shim waits for its first container before it ends: containerd was killed, or did not get the answer.
+/// How long a shim waits for its first container before it ends. There is none if containerd was killed, or did not get the
+/// answer of `start`.
 const FIRST_CONTAINER: Duration = Duration::from_secs(600);
 
 /// How often a shim without containers checks whether its bundle is still there.
@@ -47,7 +48,7 @@ const BUNDLE_CHECK: Duration = Duration::from_secs(1);
 /// Serves until containerd shuts the empty service down.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
     begin(flags).inspect_err(|_| {
-        // The bundle, with the log in it, may be gone before this process has begun. Its error goes nowhere then.
+        // The bundle, with the log in it, may have been removed before this process has begun. Its error is lost then.
         let _ = std::fs::remove_file(socket_path(&flags.socket));
     })
 }
@@ -57,7 +58,7 @@ fn begin(flags: &Flags) -> anyhow::Result<()> {
     let listener = sandbox::inherit::listener_on_stdin().context(
         "without an action this process serves; containerd runs it with the action start",
     )?;
-    // It was executed as a descriptor, and would be called by that one's number.
+    // It was executed through a descriptor, and would have the name of its number.
     nix::sys::prctl::set_name(c"containerd-shim").context("name this process")?;
     containerd_shim::logger::init(flags.debug, "info", &flags.namespace, &flags.id)?;
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
@@ -66,7 +67,7 @@ fn begin(flags: &Flags) -> anyhow::Result<()> {
     let single = SingleThread::check().context("fork the zygote")?;
     let zygote = Zygote::fork(single, ZYGOTE, guests::guests)?;
     drop(forking);
-    // Not the guests', which have threads that allocate all the time.
+    // Only in this process: guests have threads that allocate all the time.
     sandbox::heap::share();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -81,7 +82,7 @@ fn begin(flags: &Flags) -> anyhow::Result<()> {
     served
 }
 
-/// Carries out the `zygote` action.
+/// Runs the `zygote` action.
 pub fn run_zygote() -> anyhow::Result<()> {
     zygote::run_on_stdin(guests::guests)
         .map(|never| match never {})
@@ -101,7 +102,7 @@ async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow:
     trace::mark("serving");
     log::info!("serving {}", flags.socket);
     until_done(&service).await?;
-    // Removed before the connection closes: a shim under the same id may be started the moment it does.
+    // This must come before the connection closes, because a shim with the same id may be started right afterwards.
     if let Err(error) = std::fs::remove_file(socket_path(&flags.socket)) {
         log::warn!("remove {}: {error}", flags.socket);
     }
@@ -109,7 +110,7 @@ async fn serve(flags: &Flags, listener: UnixListener, zygote: Zygote) -> anyhow:
     tokio::task::spawn_blocking(logger::wait_for_the_last).await.context("wait for loggers")
 }
 
-/// The API is the same in versions 2 and 3, under two names.
+/// Services for versions 2 and 3 of the API, which differ in name only.
 fn both_versions(service: &Service) -> HashMap<String, TtrpcService> {
     let methods = || create_task(Arc::new(service.clone())).into_values();
     let names = ["containerd.task.v2.Task", "containerd.task.v3.Task"];
@@ -119,8 +120,8 @@ fn both_versions(service: &Service) -> HashMap<String, TtrpcService> {
         .collect()
 }
 
-/// Reaps what is orphaned to this process meanwhile. SIGTERM is not containerd's way to end a shim, and
-/// the Pod's containers need it: it is told in the log and otherwise ignored, as in runc's shim.
+/// Waits for the end of the service, and reaps orphans until then. It logs and ignores SIGTERM, as runc's shim: containerd does not
+/// end a shim by it, and the Pod's containers need the shim.
 async fn until_done(service: &Service) -> anyhow::Result<()> {
     let mut children = signal(SignalKind::child()).context("watch for SIGCHLD")?;
     let mut terminate = signal(SignalKind::terminate()).context("watch for SIGTERM")?;
@@ -129,7 +130,7 @@ async fn until_done(service: &Service) -> anyhow::Result<()> {
     tokio::pin!(given_up, lost);
     loop {
         tokio::select! {
-            // A container that came after the shutdown was asked for is served.
+            // A container that was created after the shutdown is served.
             () = service.pod().done() => if service.pod().is_empty() { return Ok(()) },
             () = &mut given_up, if !given_up.is_elapsed() => if service.pod().is_empty() { return Ok(()) },
             () = &mut lost => {

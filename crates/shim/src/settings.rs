@@ -1,49 +1,49 @@
-//! What the node's administrator sets: variables of containerd's environment, which the shim has from it.
+//! Settings of the node's administrator: variables of containerd's environment, which the shim inherits.
 
 use std::env;
 use std::path::PathBuf;
 use std::thread;
 
-use engine::quantity;
 use image::cache::Allowed;
 use nix::sys::sysinfo::sysinfo;
+use plan::quantity;
 use provided::{Place, Setting, SettingError};
 use sandbox::Bounds;
 
-/// How long a compilation may take.
+/// Variable with the time that a compilation may take.
 pub const COMPILE_TIME: &str = provided::COMPILE_TIME.key;
 
-/// How much memory a compilation may use.
+/// Variable with the memory that a compilation may use.
 pub const COMPILE_MEMORY: &str = provided::COMPILE_MEMORY.key;
 
-/// Where code is kept that containerd's content store does not take, without the variable.
+/// Default directory of code that is not kept in containerd's content store.
 const DEFAULT_CACHE: &str = "/var/lib/wasmtime-shim/cache";
 
-/// The least memory of a compilation, as the text of [`provided::COMPILE_MEMORY`] says.
+/// Lowest memory limit of a compilation, as in the text of [`provided::COMPILE_MEMORY`].
 const LEAST_MEMORY: u64 = 256 << 20;
 
-/// What compilations may use.
+/// Limits of compilations.
 #[derive(Debug, Clone, Copy)]
 pub struct Compilations {
-    /// One of them.
+    /// Limits of one compilation.
     pub bounds: Bounds,
-    /// Those of the node at a time.
+    /// Number of compilations on the node at a time.
     pub allowed: Allowed,
 }
 
-/// The directory of the cache.
+/// Directory of the cache.
 ///
 /// # Errors
-/// For a path that is not absolute.
+/// If the path is not absolute.
 pub fn cache() -> Result<PathBuf, SettingError> {
     let absolute = |text: &str| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
     Ok(setting(&provided::CACHE, absolute)?.unwrap_or_else(|| DEFAULT_CACHE.into()))
 }
 
-/// What compilations may use.
+/// Limits of compilations.
 ///
 /// # Errors
-/// For a variable with a value that it cannot have.
+/// If a variable has an invalid value.
 pub fn compilations() -> Result<Compilations, SettingError> {
     let Bounds { time, memory } = Bounds::default();
     let enough = |text: &str| quantity::size(text).filter(|size| *size >= LEAST_MEMORY);
@@ -55,7 +55,7 @@ pub fn compilations() -> Result<Compilations, SettingError> {
     Ok(Compilations { bounds: Bounds { time, memory }, allowed })
 }
 
-/// One for each processor, and together no more than the node has; always one.
+/// Number of compilations at a time: one for each processor, as far as the node's memory allows, and at least one.
 fn at_a_time(processors: usize, node: u64, memory: u64) -> u32 {
     let room = usize::try_from(node / memory).unwrap_or(usize::MAX);
     u32::try_from(processors.min(room).max(1)).unwrap_or(u32::MAX)

@@ -1,7 +1,7 @@
-//! `start`: makes the serving process of a Pod, or finds the one that serves it already.
+//! The `start` action: makes the serving process of a Pod, or finds the one that already serves it.
 //!
-//! The socket listens before the serving process exists, so that containerd's first call waits in the
-//! kernel rather than in a loop, and a Pod's second `start` finds it by connecting.
+//! The socket listens before the serving process exists, so that containerd's first call waits in the kernel instead of being
+//! repeated. A Pod's second `start` finds the serving process by connecting to it.
 
 use std::fs::File;
 use std::io::ErrorKind;
@@ -14,57 +14,58 @@ use std::process::{Child, Command, Stdio};
 use anyhow::Context;
 use containerd_shim::{Flags, StartOpts, cgroup};
 use nix::fcntl::{Flock, FlockArg};
-use sandbox::unwritable;
+use sandbox::read_only;
 
 use crate::bootstrap;
 use crate::config::ContainerConfig;
 use crate::options::Options;
 
-/// Where containerd 1.x reads the address after its own restart, in the bundle.
+/// File in the bundle from which containerd 1.x reads the address after its own restart.
 pub const ADDRESS_FILE: &str = "address";
 
-/// Carries out the `start` action in the current folder, the bundle.
+/// Runs the `start` action in the working directory, which is the bundle.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
     let _span = trace::span("start");
     let (request, dialect) = bootstrap::read(flags)?;
     let bundle = std::env::current_dir().context("the bundle is gone")?;
     let config = ContainerConfig::read(&bundle)?;
     let address = request.socket_address(config.sandbox_id().unwrap_or(&request.id));
-    // Before there is anything that the delete action would have to find by it.
+    // The delete action finds the socket by this file, so it must be written first.
     std::fs::write(ADDRESS_FILE, &address).context("write the address file")?;
     let Some(listener) = listen(socket_path(&address))? else {
         return bootstrap::reply(&address, dialect);
     };
-    // The serving process inherits it, and so does what that forks at once.
+    // The serving process and its children inherit the score.
     let protected = cgroup::adjust_oom_score(std::process::id())
         .context("raise the shim's oom_score_adj above containerd's");
     let served = protected.and_then(|()| serve(&request, &address, listener));
     let mut child = served.inspect_err(|_| remove(&address))?;
     bootstrap::reply(&address, dialect).inspect_err(|_| {
-        // Nobody knows of it: it would serve for ever.
+        // containerd does not know of the process, so it would serve for ever.
         let _ = child.kill();
         remove(&address);
     })
 }
 
 fn remove(address: &str) {
-    // The error that is told is the one before.
+    // An error here is ignored, because the error before it is reported.
     let _ = std::fs::remove_file(socket_path(address));
 }
 
-/// The path in a `unix://` address.
+/// Path of a `unix://` address.
 pub fn socket_path(address: &str) -> &Path {
     Path::new(address.strip_prefix("unix://").unwrap_or(address))
 }
 
-/// A listening socket, or none when somebody listens there. A socket whose owner is dead is replaced.
+/// Makes a listening socket; `None` if another process listens there. A socket whose owner is dead is replaced.
 fn listen(path: &Path) -> anyhow::Result<Option<UnixListener>> {
     let context = || format!("listen on {}", path.display());
-    let folder = path.parent().with_context(context)?;
-    std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
-    // Two at once would both find a dead socket, and the second replace the first's.
-    let folder = File::open(folder).with_context(context)?;
-    let _one_at_a_time = Flock::lock(folder, FlockArg::LockExclusive)
+    let directory = path.parent().with_context(context)?;
+    std::fs::create_dir_all(directory)
+        .with_context(|| format!("create {}", directory.display()))?;
+    // Without this lock two processes could find a dead socket, and the second would replace the first one's.
+    let directory = File::open(directory).with_context(context)?;
+    let _one_at_a_time = Flock::lock(directory, FlockArg::LockExclusive)
         .map_err(|(_, errno)| errno)
         .with_context(context)?;
     match UnixListener::bind(path) {
@@ -79,12 +80,12 @@ fn listen(path: &Path) -> anyhow::Result<Option<UnixListener>> {
     }
 }
 
-/// Executes this binary again, out of the containers' reach, with the listener as its standard input.
+/// Executes this binary again, through a read-only descriptor that containers cannot write, with the listener as stdin.
 fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::Result<Child> {
     let _span = trace::span("execute the serving process");
     join_cgroup(request)?;
     let path = std::env::current_exe().context("find this binary")?;
-    let shim = unwritable::program(&path)?;
+    let shim = read_only::program(&path)?;
     let mut command = Command::new(format!("/proc/self/fd/{}", shim.as_raw_fd()));
     command
         .arg0(path)
@@ -93,19 +94,19 @@ fn serve(request: &StartOpts, address: &str, listener: UnixListener) -> anyhow::
         .args(request.debug.then_some("-debug"))
         .env("TTRPC_ADDRESS", &request.ttrpc_address)
         .stdin(Stdio::from(OwnedFd::from(listener)))
-        // What a process is not given of its stdio, it inherits.
-        .stdout(unwritable::null()?)
-        .stderr(unwritable::null()?)
-        // Signals to containerd's process group are not for the Pods.
+        // It would inherit stdout and stderr otherwise.
+        .stdout(read_only::null()?)
+        .stderr(read_only::null()?)
+        // Signals to containerd's process group must not reach the Pods.
         .process_group(0);
-    // Sockets that systemd gave containerd are not for the Pods either.
+    // Sockets that systemd passed to containerd must not reach them either.
     for name in ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"] {
         command.env_remove(name);
     }
     command.spawn().context("execute the serving process")
 }
 
-/// This process joins, and what it executes is born there (runtime option `ShimCgroup`).
+/// Joins the cgroup of the runtime option `ShimCgroup`, in which the serving process then begins.
 fn join_cgroup(request: &StartOpts) -> anyhow::Result<()> {
     let cgroup = Options::parse(request.extensions.first())?.shim_cgroup;
     if cgroup.is_empty() {
@@ -121,8 +122,8 @@ mod tests {
 
     #[test]
     fn a_live_socket_is_shared_and_a_dead_one_replaced() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let path = folder.path().join("s/socket");
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = directory.path().join("s/socket");
         let first = listen(&path).expect("listens").expect("is the first");
         assert!(listen(&path).expect("connects").is_none());
         drop(first);

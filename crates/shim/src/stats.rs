@@ -1,8 +1,8 @@
-//! Stats: the cgroup's counters in the message that the host's cgroup version calls for.
+//! Stats: counters of the cgroup, in the message of the host's cgroup version.
 //!
-//! containerd and kubelet tell the two apart by type: `io.containerd.cgroups.v1.Metrics` where the memory
-//! controller is a v1 hierarchy, `io.containerd.cgroups.v2.Metrics` on a unified host. A counter that a kernel
-//! does not have is 0, and takes none of the others along. `legacy` and `unified` fill the two, `files` reads.
+//! containerd and kubelet distinguish the two by type: `io.containerd.cgroups.v1.Metrics` for v1, and
+//! `io.containerd.cgroups.v2.Metrics` for v2. A counter that the kernel does not have is 0. `v1` and `v2` fill the messages, `files`
+//! reads.
 
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use sandbox::cgroup::Cgroup;
@@ -11,20 +11,20 @@ use crate::errors::Error;
 use crate::packed::pack;
 
 mod files;
-mod legacy;
-mod unified;
+mod v1;
+mod v2;
 
-/// The protobuf package of a unified host's message.
-pub const UNIFIED: &str = "io.containerd.cgroups.v2";
+/// Protobuf package of the message for v2.
+pub const V2: &str = "io.containerd.cgroups.v2";
 
-/// That of a v1 host's.
-pub const LEGACY: &str = "io.containerd.cgroups.v1";
+/// Protobuf package of the message for v1.
+pub const V1: &str = "io.containerd.cgroups.v1";
 
 /// Reads and packs the counters of a container.
 pub fn collect(cgroup: &Cgroup) -> Result<Any, Error> {
-    let packed = match cgroup.is_unified() {
-        true => pack(UNIFIED, &unified::metrics(cgroup)),
-        false => pack(LEGACY, &legacy::metrics(cgroup)),
+    let packed = match cgroup.is_v2() {
+        true => pack(V2, &v2::metrics(cgroup)),
+        false => pack(V1, &v1::metrics(cgroup)),
     };
     packed
         .map_err(|error| Error::io("encode the metrics")(std::io::Error::other(error.to_string())))
@@ -33,22 +33,22 @@ pub fn collect(cgroup: &Cgroup) -> Result<Any, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use containerd_shim::protos::cgroups::metrics as v1;
-    use containerd_shim::protos::cgroups_v2::metrics as v2;
+    use containerd_shim::protos::cgroups::metrics as metrics_v1;
+    use containerd_shim::protos::cgroups_v2::metrics as metrics_v2;
     use containerd_shim::protos::protobuf::Message;
     use std::fs;
     use std::path::Path;
 
-    /// A cgroup whose files are given as controller (v1's folder), name and text.
-    fn recorded(unified: bool, files: &[(&str, &str, &str)]) -> (tempfile::TempDir, Cgroup) {
-        let host = tempfile::tempdir().expect("temporary folder");
+    /// Makes a cgroup whose files are given as controller (v1's directory), name and text.
+    fn recorded(is_v2: bool, files: &[(&str, &str, &str)]) -> (tempfile::TempDir, Cgroup) {
+        let host = tempfile::tempdir().expect("temporary directory");
         for (controller, name, text) in files {
-            let hierarchy = if unified { "." } else { controller };
-            let folder = host.path().join(hierarchy).join("pods/c1");
-            fs::create_dir_all(&folder).expect("a cgroup");
-            fs::write(folder.join(name), text).expect("a file of it");
+            let hierarchy = if is_v2 { "." } else { controller };
+            let directory = host.path().join(hierarchy).join("pods/c1");
+            fs::create_dir_all(&directory).expect("a cgroup");
+            fs::write(directory.join(name), text).expect("a file of it");
         }
-        if unified {
+        if is_v2 {
             fs::write(host.path().join("cgroup.controllers"), "cpu memory pids").expect("v2");
         }
         let path = Some(Path::new("/pods/c1"));
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn a_unified_host_is_told_in_its_own_message_whatever_files_it_lacks() {
+    fn a_host_with_v2_has_its_own_message_even_if_it_lacks_files() {
         let (_host, cgroup) = recorded(
             true,
             &[
@@ -82,7 +82,7 @@ mod tests {
         );
         let any = collect(&cgroup).expect("metrics");
         assert_eq!(any.type_url, "io.containerd.cgroups.v2.Metrics");
-        let metrics = v2::Metrics::parse_from_bytes(&any.value).expect("decodes");
+        let metrics = metrics_v2::Metrics::parse_from_bytes(&any.value).expect("decodes");
         assert_eq!(metrics.cpu.usage_usec, 1500);
         assert_eq!((metrics.memory.usage, metrics.memory.usage_limit), (4_096_000, u64::MAX));
         assert_eq!(metrics.memory.inactive_file, 300);
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn a_legacy_host_is_told_in_nanoseconds() {
+    fn a_host_with_v1_has_times_in_nanoseconds() {
         let (_host, cgroup) = recorded(
             false,
             &[
@@ -121,7 +121,7 @@ mod tests {
         );
         let any = collect(&cgroup).expect("metrics");
         assert_eq!(any.type_url, "io.containerd.cgroups.v1.Metrics");
-        let metrics = v1::Metrics::parse_from_bytes(&any.value).expect("decodes");
+        let metrics = metrics_v1::Metrics::parse_from_bytes(&any.value).expect("decodes");
         assert_eq!(metrics.cpu.usage.total, 123_456_789);
         assert_eq!(metrics.cpu.usage.per_cpu, [100_000_000, 23_456_789]);
         assert_eq!((metrics.cpu.usage.user, metrics.cpu.usage.kernel), (100_000_000, 20_000_000));

@@ -1,302 +1,141 @@
-//! A container's stdin, stdout and stderr: the fifos containerd made, handed to the process itself; or files, or the
-//! pipes of a [`logger`].
+//! Stdio of a process, from before it is made until it has ended: fifos, or a terminal.
 //!
-//! The shim copies nothing, but for a [`terminal`](crate::terminal) and what an executed process writes
-//! ([`relay`](crate::relay)). It keeps the other end of each fifo open, so
-//! that a container neither reads an early end of its input nor is sent SIGPIPE while containerd restarts.
+//! `streams` opens what containerd passed for stdin, stdout and stderr; `terminal` copies between those and a terminal;
+//! `relay` copies the output of an exec process; `logger` runs a program of the node that reads the output.
 
-use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixStream;
 
-use nix::fcntl::OFlag;
-use nix::unistd::{Gid, Uid, fchown};
-use sandbox::pipe;
+use nix::unistd::{Uid, fchown};
+use oci_spec::runtime::User;
+use sandbox::console::{self, Size};
+use sandbox::{Descriptors, ProcessFds};
 
-use crate::logger::{self, Logger, Started, Whose};
-use crate::relay::Relay;
+use crate::errors::Error;
 
-/// Stdio that cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum Error {
-    /// A fifo or file.
-    #[error("open {what} at {path}: {source}", path = .path.display())]
-    Open {
-        /// `stdin`, `stdout` or `stderr`.
-        what: &'static str,
-        /// As containerd gave it.
-        path: PathBuf,
-        /// The kernel's answer.
-        #[source]
-        source: std::io::Error,
-    },
-    /// A logging URI of another kind.
-    #[error(
-        "{what} is {uri:?}; allowed are a fifo's path, file:///path, and of stdout binary:///path?key=value"
-    )]
-    Scheme {
-        /// `stdin`, `stdout` or `stderr`.
-        what: &'static str,
-        /// As containerd gave it.
-        uri: String,
-    },
-}
+pub mod errors;
+pub mod logger;
+mod relay;
+mod streams;
+mod terminal;
 
-/// What containerd gave for the three streams; an empty text for none.
-#[derive(Debug, Clone, Default)]
-pub struct Paths {
-    /// Whether they are one terminal, which has no stderr of its own.
-    pub terminal: bool,
-    /// Path of a fifo.
-    pub stdin: String,
-    /// Path of a fifo, or a `file:` URI; or a `binary:` URI, which is for stderr as well.
-    pub stdout: String,
-    /// Path of a fifo, or a `file:` URI.
-    pub stderr: String,
-}
+use logger::LogContext;
+pub use streams::{Owner, Paths};
+use streams::{ShimFifos, Streams};
+use terminal::{Fifos, Terminal};
 
-/// The ends the shim keeps.
-#[derive(Debug, Default)]
-pub struct Kept {
-    stdin: Option<File>,
-    readers: Vec<Reader>,
-}
-
-/// Who reads what a process writes.
+/// The shim's ends of a process's stdio, while the process lives.
 #[derive(Debug)]
-pub enum Reader {
-    /// containerd; this is another reading end.
-    Fifo(File),
-    /// A program of the node's.
-    Logger(Logger),
-    /// containerd, for a stream that the shim copies.
-    Relay(Relay),
+pub enum ShimEnds {
+    /// Ends of its fifos.
+    Fifos(ShimFifos),
+    /// Terminal that the shim copies.
+    Terminal(Terminal),
 }
 
-impl Reader {
-    /// Bytes that containerd has not read yet. Of a logger they are not known.
-    pub fn unread(&self) -> usize {
-        match self {
-            Reader::Fifo(fifo) => pipe::unread(fifo),
-            Reader::Logger(_) => 0,
-            Reader::Relay(relay) => relay.unread(),
-        }
-    }
-
-    /// Whether the shim has nothing more to do for it.
-    pub fn is_done(&self) -> bool {
-        match self {
-            Reader::Fifo(_) => true,
-            Reader::Logger(logger) => logger.has_ended(),
-            Reader::Relay(relay) => relay.is_done(),
-        }
+impl Default for ShimEnds {
+    fn default() -> ShimEnds {
+        ShimEnds::Fifos(ShimFifos::default())
     }
 }
 
-impl Kept {
-    /// The client has closed its end (CloseIO): the container reads to the end once it has read the rest.
+impl ShimEnds {
+    /// Closes stdin, because the client has closed its end (CloseIO).
     pub fn close_stdin(&mut self) {
-        self.stdin = None;
+        match self {
+            ShimEnds::Fifos(fifos) => fifos.close_stdin(),
+            ShimEnds::Terminal(terminal) => terminal.close_stdin(),
+        }
     }
 
-    /// Bytes that the process wrote and that were not read yet.
+    /// Bytes that the process wrote and containerd has not read yet.
     pub fn unread(&self) -> usize {
-        self.readers.iter().map(Reader::unread).sum()
+        match self {
+            ShimEnds::Fifos(fifos) => fifos.unread(),
+            ShimEnds::Terminal(terminal) => terminal.unread(),
+        }
     }
 
     /// Whether the shim has passed on all output.
     pub fn is_done(&self) -> bool {
-        self.readers.iter().all(Reader::is_done)
-    }
-}
-
-/// Kind of process that has the streams.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Owner {
-    /// A container's first process. Its streams end with it.
-    First,
-    /// An exec process, which may leave background processes.
-    Executed,
-}
-
-/// The ends for the process, and those to keep while it lives.
-#[derive(Debug)]
-pub struct Streams {
-    /// stdin, stdout, stderr; none means `/dev/null`.
-    pub given: [Option<OwnedFd>; 3],
-    /// The shim's ends.
-    pub kept: Kept,
-}
-
-/// Opens the streams for a process of user `uid` and group `gid`, which become their owners, so that the
-/// process may open `/dev/stdout` again.
-pub fn open(
-    paths: &Paths,
-    whose: Whose<'_>,
-    owner: Owner,
-    uid: u32,
-    gid: u32,
-) -> Result<Streams, Error> {
-    let (stdin, kept_stdin) = input(&paths.stdin)?;
-    let ([stdout, stderr], readers) = outputs(paths, whose, owner)?;
-    let given = [stdin, stdout, stderr];
-    if uid != 0 {
-        for file in given.iter().flatten() {
-            // A shared log file may belong to somebody else; the process then cannot reopen it, no more.
-            let _ = fchown(file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
+        match self {
+            ShimEnds::Fifos(fifos) => fifos.is_done(),
+            ShimEnds::Terminal(terminal) => terminal.is_done(),
         }
     }
-    let kept = Kept { stdin: kept_stdin, readers };
-    Ok(Streams { given: given.map(|file| file.map(OwnedFd::from)), kept })
-}
 
-/// The process's end of stdin, and the shim's. Opening for both directions never waits for the other side (fifo(7));
-/// the process gets a reading end.
-pub fn input(path: &str) -> Result<(Option<File>, Option<File>), Error> {
-    if path.is_empty() {
-        return Ok((None, None));
-    }
-    let failed = failed("stdin", Path::new(path));
-    let kept = OpenOptions::new().read(true).write(true).open(path).map_err(&failed)?;
-    let given = OpenOptions::new().read(true).open(path).map_err(&failed)?;
-    Ok((Some(given), Some(kept)))
-}
-
-/// The process's ends of stdout and stderr, and who reads them.
-pub fn outputs(
-    paths: &Paths,
-    whose: Whose<'_>,
-    owner: Owner,
-) -> Result<([Option<File>; 2], Vec<Reader>), Error> {
-    if paths.stdout.split(':').next() == Some(logger::SCHEME) {
-        let Started { logger, streams } = Logger::start(&paths.stdout, whose)?;
-        let given = streams.map(|stream| Some(File::from(stream)));
-        return Ok((given, vec![Reader::Logger(logger)]));
-    }
-    let (stdout, stdout_reader) = output("stdout", &paths.stdout, owner)?;
-    let (stderr, stderr_reader) = output("stderr", &paths.stderr, owner)?;
-    let readers = [stdout_reader, stderr_reader].into_iter().flatten();
-    Ok(([stdout, stderr], readers.collect()))
-}
-
-/// Of a file the shim keeps nothing.
-fn output(
-    what: &'static str,
-    uri: &str,
-    owner: Owner,
-) -> Result<(Option<File>, Option<Reader>), Error> {
-    if uri.is_empty() {
-        return Ok((None, None));
-    }
-    let path = match uri.split_once("://") {
-        None | Some(("fifo" | "file", _)) => Path::new(uri.split("://").last().unwrap_or(uri)),
-        Some(_) => return Err(Error::Scheme { what, uri: uri.to_owned() }),
-    };
-    let failed = failed(what, path);
-    let is_fifo = path.metadata().is_ok_and(|metadata| metadata.file_type().is_fifo());
-    if !is_fifo {
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(path);
-        return Ok((Some(file.map_err(&failed)?), None));
-    }
-    let mut reading = OpenOptions::new();
-    reading.read(true).custom_flags(OFlag::O_NONBLOCK.bits());
-    let kept = reading.open(path).map_err(&failed)?;
-    let given = OpenOptions::new().write(true).open(path).map_err(&failed)?;
-    if owner == Owner::First {
-        return Ok((Some(given), Some(Reader::Fifo(kept))));
-    }
-    let (given, relay) = Relay::start(given, kept).map_err(&failed)?;
-    Ok((Some(given), Some(Reader::Relay(relay))))
-}
-
-/// For `map_err`.
-pub fn failed(what: &'static str, path: &Path) -> impl Fn(std::io::Error) -> Error {
-    let path = path.to_owned();
-    move |source| Error::Open { what, path: path.clone(), source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::io::{Read, Write};
-
-    const WHOSE: Whose<'static> = Whose { id: "container", namespace: "default" };
-
-    fn fifo(folder: &Path, name: &str) -> String {
-        let path = folder.join(name);
-        nix::unistd::mkfifo(&path, nix::sys::stat::Mode::S_IRWXU).expect("mkfifo");
-        path.display().to_string()
-    }
-
-    #[test]
-    fn output_written_while_nobody_reads_is_there_for_the_next_reader() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
-        let mut streams = open(&paths, WHOSE, Owner::First, 0, 0).expect("opens");
-        let mut stdout = File::from(streams.given[1].take().expect("stdout"));
-        stdout.write_all(b"kept").expect("no SIGPIPE");
-        let mut reader = File::open(&paths.stdout).expect("a reader comes");
-        drop(stdout);
-        let mut text = String::new();
-        reader.read_to_string(&mut text).expect("reads");
-        assert_eq!(text, "kept");
-    }
-
-    #[test]
-    fn output_is_drained_once_it_was_read() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
-        let mut streams = open(&paths, WHOSE, Owner::First, 0, 0).expect("opens");
-        let mut reader = File::open(&paths.stdout).expect("a reader comes");
-        let mut stdout = File::from(streams.given[1].take().expect("stdout"));
-        stdout.write_all(b"text").expect("writes");
-        drop(stdout);
-        assert_eq!(streams.kept.unread(), 4);
-        reader.read_to_string(&mut String::new()).expect("reads");
-        assert_eq!(streams.kept.unread(), 0);
-    }
-
-    #[test]
-    fn what_is_executed_is_read_to_its_end_though_another_goes_on_with_its_output() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let paths = Paths { stdout: fifo(folder.path(), "out"), ..Default::default() };
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let _inside = runtime.enter();
-        let mut streams = open(&paths, WHOSE, Owner::Executed, 0, 0).expect("opens");
-        let mut reader = File::open(&paths.stdout).expect("a reader comes");
-        // It is never closed.
-        let mut stdout = File::from(streams.given[1].take().expect("stdout"));
-        stdout.write_all(b"text").expect("writes");
-        while streams.kept.unread() > 4 || pipe::unread(&reader) < 4 {
-            std::thread::yield_now();
+    /// Resizes the terminal. Does nothing if there is none, as runc's shim.
+    pub fn resize(&self, size: Size) -> Result<(), Error> {
+        match self {
+            ShimEnds::Fifos(_) => Ok(()),
+            ShimEnds::Terminal(terminal) => terminal.resize(size),
         }
-        assert!(!streams.kept.is_done());
-        drop(streams.kept);
-        let mut text = String::new();
-        reader.read_to_string(&mut text).expect("reads to the end");
-        assert_eq!(text, "text");
+    }
+}
+
+/// Stdio of a process that is about to be made.
+pub struct Stdio {
+    process: [Option<OwnedFd>; 3],
+    /// Socket on which a terminal of the container's own comes back. The process has no fifos then.
+    console: Option<OwnedFd>,
+    shim: PreparedEnds,
+}
+
+impl Stdio {
+    /// Opens the stdio of a program of the image (`is_program`), whose container has a devpts, or of a guest, whose container has
+    /// none. `user` becomes its owner. Blocks until a logger is ready.
+    pub fn open(
+        paths: &Paths,
+        context: LogContext<'_>,
+        owner: Owner,
+        is_program: bool,
+        user: &User,
+    ) -> Result<Stdio, Error> {
+        if !paths.terminal {
+            let Streams { process, shim } =
+                streams::open(paths, context, owner, user.uid(), user.gid())?;
+            return Ok(Stdio { process, console: None, shim: PreparedEnds::Fifos(shim) });
+        }
+        let fifos = Fifos::open(paths, context)?;
+        if is_program {
+            let (ours, theirs) = console::pair()?;
+            let console = Some(theirs.into());
+            let process = [None, None, None];
+            return Ok(Stdio { process, console, shim: PreparedEnds::Console(ours, fifos) });
+        }
+        let (master, side) = console::open()?;
+        let _ = fchown(&side, Some(Uid::from_raw(user.uid())), None);
+        let failed = || Error::io("duplicate the terminal");
+        let copy = |_| side.try_clone().map(Some).map_err(failed());
+        let process = [copy(0)?, copy(1)?, copy(2)?];
+        Ok(Stdio { process, console: None, shim: PreparedEnds::Terminal(master, fifos) })
     }
 
-    #[test]
-    fn input_ends_when_the_client_has_closed_it() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let paths = Paths { stdin: fifo(folder.path(), "in"), ..Default::default() };
-        let mut streams = open(&paths, WHOSE, Owner::First, 0, 0).expect("opens");
-        let mut client = OpenOptions::new().write(true).open(&paths.stdin).expect("a client comes");
-        client.write_all(b"line").expect("writes");
-        drop(client);
-        streams.kept.close_stdin();
-        let mut text = String::new();
-        let mut stdin = File::from(streams.given[0].take().expect("stdin"));
-        stdin.read_to_string(&mut text).expect("reads to the end");
-        assert_eq!(text, "line");
+    /// Splits it into the process's descriptors, with those of a guest, and the shim's ends.
+    pub fn split(self, guest: Descriptors) -> (ProcessFds, PreparedEnds) {
+        let Stdio { process: stdio, console, shim } = self;
+        (ProcessFds { stdio, console, guest }, shim)
     }
+}
 
-    #[test]
-    fn a_logging_uri_of_another_kind_is_refused_by_name() {
-        let paths = Paths { stderr: "npipe:////./pipe/log".into(), ..Default::default() };
-        let error = open(&paths, WHOSE, Owner::First, 0, 0).expect_err("refused").to_string();
-        assert!(error.contains("stderr") && error.contains("npipe:////./pipe/log"), "{error}");
+/// The shim's ends of the stdio of a process that is being made.
+pub enum PreparedEnds {
+    /// Ends of its fifos.
+    Fifos(ShimFifos),
+    /// Terminal that the shim has made.
+    Terminal(OwnedFd, Fifos),
+    /// Socket on which a terminal of the container's own comes.
+    Console(UnixStream, Fifos),
+}
+
+impl PreparedEnds {
+    /// Connects the ends, when the process was made.
+    pub fn connect(self) -> Result<ShimEnds, Error> {
+        let (master, fifos) = match self {
+            PreparedEnds::Fifos(fifos) => return Ok(ShimEnds::Fifos(fifos)),
+            PreparedEnds::Terminal(master, fifos) => (master, fifos),
+            PreparedEnds::Console(console, fifos) => (console::receive(console)?, fifos),
+        };
+        Ok(ShimEnds::Terminal(Terminal::start(master, fifos)?))
     }
 }

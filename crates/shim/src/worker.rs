@@ -1,4 +1,4 @@
-//! What a compile worker may use, who pays for it, and what its user reads when that was not enough.
+//! Limits of a compile worker, the cgroup that it is charged to, and the errors if the limits are too low.
 
 use std::os::fd::OwnedFd;
 
@@ -14,50 +14,50 @@ use crate::settings::{COMPILE_MEMORY, COMPILE_TIME};
 /// that it runs in.
 const FLOOR: u64 = 512 << 20;
 
-/// What helps where it was the Pod's limit.
+/// Advice if the Pod's limit was too low.
 const RAISE: &str =
     "raise resources.limits.memory, or have the image compiled beforehand (wasm-image warm)";
 
-/// A worker, before it is there.
+/// Parameters of a worker that is not made yet.
 #[derive(Debug)]
 pub struct Worker {
-    /// What it may use.
+    /// Limits of the worker.
     pub share: Share,
-    /// The container in whose cgroup it is; none for the shim's own.
+    /// Container whose cgroup it enters; `None` if it stays in the shim's.
     pub charged: Option<Charged>,
-    /// Its end of the [`Leash`].
+    /// The worker's end of the [`Leash`].
     pub leash: OwnedFd,
 }
 
-/// What a worker may use.
+/// Limits of a worker, and where they come from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
-    /// How much.
+    /// Limits of time and memory.
     pub bounds: Bounds,
-    /// Who bounds its memory.
+    /// Source of the memory limit.
     limit: Limit,
 }
 
-/// Who bounds a worker's memory.
+/// Source of a worker's memory limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Limit {
-    /// The administrator alone.
+    /// The node's administrator only.
     Node,
-    /// The Pod's own limit as well, in bytes.
+    /// Also the Pod's limit, in bytes.
     Pod(u64),
-    /// [`FLOOR`], for the Pod's limit is below it.
+    /// [`FLOOR`], because the Pod's limit, in bytes, is below it.
     Floor(u64),
 }
 
 impl Worker {
-    /// Within these bounds, for the Pod of that sandbox. The worker ends when the leash is dropped.
+    /// A worker within these bounds, for the Pod of that sandbox. The worker ends when the leash is dropped.
     ///
     /// # Errors
-    /// Of making the leash.
+    /// As of [`Leash::new`].
     pub fn new(bounds: Bounds, sandbox: Option<&Container>) -> Result<(Worker, Leash), Error> {
         let pod = sandbox.and_then(|sandbox| sandbox.cgroup().memory_within());
         let share = Share::new(bounds, pod);
-        let charged = sandbox.filter(|_| share.is_the_pod_s()).map(|sandbox| Charged {
+        let charged = sandbox.filter(|_| share.is_charged_to_pod()).map(|sandbox| Charged {
             id: sandbox.id().to_owned(),
             bundle: sandbox.bundle().to_owned(),
         });
@@ -78,11 +78,11 @@ impl Share {
         }
     }
 
-    fn is_the_pod_s(self) -> bool {
+    fn is_charged_to_pod(self) -> bool {
         !matches!(self.limit, Limit::Floor(_))
     }
 
-    /// Why a worker with this share has not answered.
+    /// Error of a worker with these limits that has not answered.
     pub fn unfinished(self, end: End) -> String {
         let ended = sandbox::Error::Worker(end);
         match (end, self.limit) {
@@ -95,7 +95,7 @@ impl Share {
                  {RAISE}",
                 limit >> 20
             ),
-            // Where an allocation fails deep inside, or a thread's stack, there is no other answer.
+            // This is the only sign of an allocation that fails deep inside, or of a thread's stack that cannot be made.
             (End::Signal(SIGABRT | SIGSEGV | SIGBUS) | End::Code(_), _) => {
                 format!("{} ({ended})", self.out_of_memory())
             }
@@ -106,7 +106,7 @@ impl Share {
         }
     }
 
-    /// Why a worker with this share failed for want of memory.
+    /// Error of a worker with these limits that had not enough memory.
     pub fn out_of_memory(self) -> String {
         let memory = self.bounds.memory >> 20;
         match self.limit {
@@ -131,7 +131,7 @@ mod tests {
         let bounds = Bounds::default();
         let share = |bounds, pod| {
             let share = Share::new(bounds, pod);
-            (share.bounds.memory, share.is_the_pod_s())
+            (share.bounds.memory, share.is_charged_to_pod())
         };
         assert_eq!(share(bounds, None), (bounds.memory, true));
         assert_eq!(share(bounds, Some(FLOOR)), (bounds.memory, true));
@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn what_is_to_be_raised_is_what_was_not_enough() {
-        let told = |pod: Option<u64>, end| Share::new(Bounds::default(), pod).unfinished(end);
+        let error = |pod: Option<u64>, end| Share::new(Bounds::default(), pod).unfinished(end);
         let abort = End::Signal(SIGABRT);
         for (pod, end, part) in [
             (None, End::Time, "within 300s; WASMTIME_SHIM_COMPILE_TIME in"),
@@ -159,7 +159,7 @@ mod tests {
             (Some(64 << 20), End::Code(101), "raise resources.limits.memory, or"),
             (Some(64 << 20), End::Signal(9), "cannot be compiled: the worker was ended by SIGKILL"),
         ] {
-            let text = told(pod, end);
+            let text = error(pod, end);
             assert!(text.contains(part), "no {part} in {text}");
         }
     }

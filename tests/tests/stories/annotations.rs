@@ -1,14 +1,14 @@
-//! The annotations of a Pod that set something here: none that is written for this runtime goes unheeded.
+//! Annotations of a Pod for this runtime: none is ignored.
 
 use anyhow::{Context, Result};
 use tests::{Container, Node, Pod, on_each_containerd};
 
-/// A handler as a stock node has it: containerd is not told to pass annotations on.
+/// Handler of a stock node, on which containerd is not configured to pass annotations on.
 const STOCK: &str = "wasmtime-stock";
 
 const LISTEN: &str = "wasmtime.shim/http-listen";
 
-/// Why the Pod, or its container of that image, is refused.
+/// Error with which the Pod, or its container of that image, is refused.
 fn refusal(node: &Node, pod: &Pod, image: &str) -> Result<String> {
     let made = node.run_pod(pod);
     let refused =

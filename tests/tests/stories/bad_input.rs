@@ -1,4 +1,4 @@
-//! Images that cannot be run: said where the user looks, in words that help, and nothing is left.
+//! Images that cannot be run: the error is where the user looks and helps, and nothing is left.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn is_refused(container: impl Fn(&str) -> Container, image: &str, words: &[&str]
         for word in words {
             assert!(error.contains(word), "no {word:?} in: {error}");
         }
-        // The Pod is none the worse for it.
+        // The Pod still works.
         let good = pod.run(&Container::new("good", &node.image("hello")?))?;
         assert_eq!(good.wait()?.code, 0, "{:?}", good.logs()?);
         Ok(())

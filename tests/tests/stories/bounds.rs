@@ -1,4 +1,4 @@
-//! What a container cannot reach, and what its end takes along, seen without containerd.
+//! Isolation of a container, and what is removed at its end, without containerd.
 
 use std::fs;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn a_guests_root_has_no_devices_and_a_programs_has() -> Result<()> {
     bundle.close()
 }
 
-/// A layer with the folder at its place.
+/// A layer that has the directory at that path.
 fn overlay(bundle: &Bundle, image: &Path) -> Result<String> {
     let layer = bundle.folder.join("layer");
     fs::create_dir(&layer)?;
@@ -113,7 +113,7 @@ fn a_cgroup_named_for_systemd_is_inside_its_slices() -> Result<()> {
     let expected = format!("/{slice}/cri-containerd-{}.scope", bundle.id);
     assert!(cgroups.lines().any(|line| line.ends_with(&expected)), "no {expected} in {cgroups}");
     granted(shim.delete(&bundle.id))?;
-    // The slice is kubelet's, and so its end.
+    // kubelet made the slice, and removes it.
     cgroups::remove(&cgroups::existing(&slice)?)?;
     ends(&shim, &bundle)?;
     bundle.close()

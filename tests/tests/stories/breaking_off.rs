@@ -21,7 +21,7 @@ const ROWS: &str = "row\nrow\nrow\n";
 /// The end of a body that is sent in chunks (RFC 9112, section 7.1).
 const LAST_CHUNK: &str = "\r\n0\r\n\r\n";
 
-/// All that is answered to `GET` of that path, on a connection of its own.
+/// Whole answer to `GET` of that path, on a new connection.
 fn get(pod: &RunningPod, path: &str) -> Result<String> {
     let mut stream =
         send(pod, &format!("GET {path} HTTP/1.1\r\nhost: test\r\nconnection: close\r\n\r\n"))?;
@@ -30,7 +30,7 @@ fn get(pod: &RunningPod, path: &str) -> Result<String> {
     Ok(answer)
 }
 
-/// How many rows are in an answer, whatever chunks they come in.
+/// Number of rows in an answer, in any number of chunks.
 fn rows(answer: &str) -> usize {
     answer.matches("row\n").count()
 }
@@ -59,7 +59,7 @@ fn a_response_that_its_guest_does_not_finish_is_not_taken_for_one() -> Result<()
         let answer = get(&pod, "/rows?then=short")?;
         assert!(answer.contains("content-length: 100\r\n") && answer.ends_with(ROWS), "{answer}");
         assert_eq!(entry(&server, "/rows?then=short")?["cut_by"], "guest");
-        // What is finished is, whatever becomes of the guest.
+        // A finished response arrives, even if the guest traps afterwards.
         for end in ["finish", "finish-and-trap"] {
             let path = format!("/rows?then={end}");
             let answer = get(&pod, &path)?;
@@ -102,7 +102,7 @@ fn an_unfinished_response_is_a_stream_that_is_reset() -> Result<()> {
 #[test]
 fn all_responses_of_an_instance_break_off_when_one_of_its_requests_traps() -> Result<()> {
     on_each_containerd(|node| {
-        // One instance, whichever thread a connection is served by.
+        // There is one instance, whichever thread serves a connection.
         let spec = Pod::new("together")
             .annotation("wasmtime.shim/http-access-log", "json")
             .annotation("wasmtime.shim/http-max-requests", "1");
@@ -126,7 +126,7 @@ fn all_responses_of_an_instance_break_off_when_one_of_its_requests_traps() -> Re
             assert_eq!(entry(&server, &path)?["cut_by"], "guest");
             let answer = get(&pod, "/rows?then=finish")?;
             assert!(rows(&answer) == 3 && answer.ends_with(LAST_CHUNK), "{end}: {answer}");
-            // An error is of its response alone.
+            // An error only affects its own response.
             if end == "error" {
                 break;
             }
@@ -192,7 +192,7 @@ fn a_guest_whose_clients_are_gone_keeps_no_instance() -> Result<()> {
         assert_eq!(pod.http_get(PORT, "/")?.status, 200);
         let mut waiting = send(&pod, "GET /rows?then=wait HTTP/1.1\r\nhost: test\r\n\r\n")?;
         waiting.read_exact(&mut [0; 15])?;
-        // It may take as long as it will while its client is there.
+        // It may take any time while its client is connected.
         thread::sleep(Duration::from_secs(4));
         assert_eq!(pod.http_get(PORT, "/")?.status, 503, "{:?}", server.logs()?);
         drop(waiting);
@@ -243,7 +243,7 @@ fn a_guest_is_told_why_the_body_of_its_request_broke_off() -> Result<()> {
     })
 }
 
-/// How a connection ends.
+/// End of a connection.
 type End = fn(TcpStream) -> Result<()>;
 
 /// Answers one request after the other with these bytes, and then as `end` does.

@@ -1,4 +1,5 @@
-//! Compiled code on the node: shared by the containers of a guest, gone with its image, whole whoever is killed.
+//! Compiled code on the node: it is shared by the containers of a guest, removed with its image, and complete even if processes are
+//! killed.
 
 use std::fs;
 use std::thread;
@@ -46,18 +47,17 @@ fn containers_of_an_image_share_its_code_which_goes_with_the_image() -> Result<(
     })
 }
 
-/// At so many moments of a Create its processes are killed.
+/// Number of moments of a Create at which its processes are killed.
 const MOMENTS: u32 = 100;
 
-/// Of the guest that is compiled meanwhile.
+/// Number of functions of the guest that is compiled.
 const FUNCTIONS: usize = 20;
 
-/// Kills the shim and what is below it, and has the delete action clean up, as containerd does.
+/// Kills the shim and its children, and runs the delete action, as containerd does.
 pub fn kill(bundle: &Bundle, processes: &[Process]) -> Result<()> {
     processes.iter().for_each(|process| drop(process.kill(Signal::SIGKILL)));
-    // A container that is made already stays, for the delete action.
-    // While one of its threads is still in a system call, it has its socket open: whoever starts another shim would be given
-    // that one's address.
+    // A container that was made already stays, for the delete action. The shim keeps its socket open while one of its threads is
+    // in a system call, and the start of another shim would return its address.
     let threads = |process: &Process| {
         fs::read_dir(format!("/proc/{}/task", process.pid)).map_or(0, |threads| threads.count())
     };
@@ -68,7 +68,7 @@ pub fn kill(bundle: &Bundle, processes: &[Process]) -> Result<()> {
     deleted.success().map(drop).context("clean up after the killed shim")
 }
 
-/// How long it takes when nobody is killed.
+/// How long it takes if no process is killed.
 fn time_of_create(bundle: &Bundle) -> Result<Duration> {
     let shim = bundle.start()?;
     let request = guest(bundle, 0, FUNCTIONS)?;
@@ -103,7 +103,7 @@ fn killed_at_any_moment_a_create_leaves_no_half_written_code() -> Result<()> {
         let kept = fs::read_dir(bundle.cache())?.count();
         // The lock's file, and one for each guest, of which the first was made to see how long it takes.
         assert_eq!(kept, 2 + usize::try_from(moment)?, "after {after:?}");
-        // It would try for seconds to tell a containerd of it that is not there.
+        // The shim would try for seconds to send the event to a containerd that does not run.
         kill(&bundle, &family(&shim_of(&bundle.id)?))?;
     }
     assert!(killed_in_time > 0, "each of {MOMENTS} was made before it was killed");

@@ -1,4 +1,4 @@
-//! What clients may expect of a server in a Pod, and what they cannot do to it.
+//! Clients of a server in a Pod: what they may expect, and that they cannot harm it.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -13,7 +13,7 @@ use tests::{Container, Pod, RunningPod, on_each_containerd};
 
 use crate::pod::PORT;
 
-/// Far less than a body that streams for as long as it is read.
+/// Number of bytes that is far less than a body that streams as long as it is read.
 const MEMORY: u64 = 40 << 10;
 
 /// A connection from within the Pod.
@@ -31,8 +31,8 @@ pub fn send(pod: &RunningPod, text: &str) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// What arrives, up to that text.
-fn read_to(stream: &mut TcpStream, end: &str) -> Result<String> {
+/// Data that arrives, up to that text.
+pub fn read_to(stream: &mut TcpStream, end: &str) -> Result<String> {
     let (mut text, mut byte) = (String::new(), [0]);
     while !text.ends_with(end) {
         ensure!(stream.read(&mut byte)? == 1, "{text:?} was all");
@@ -46,7 +46,7 @@ fn clients_may_use_what_http_1_1_has() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("clients"))?;
         pod.run(&Container::new("server", &node.image("hello-http")?))?;
-        // One connection for several requests, of IPv6 here.
+        // One connection serves several requests, over IPv6.
         let has_ipv6 = Path::new("/proc/net/if_inet6").exists();
         let mut kept = connect(&pod, if has_ipv6 { "::1" } else { "127.0.0.1" })?;
         for _ in 0..2 {
@@ -90,7 +90,7 @@ fn trailers_go_through_a_guest_of_wasi_03() -> Result<()> {
 #[test]
 fn events_arrive_as_they_are_sent_until_the_grace_period_ends() -> Result<()> {
     on_each_containerd(|node| {
-        // That is until the response begins.
+        // This applies until the response begins.
         let spec = Pod::new("events").annotation("wasmtime.shim/http-request-timeout", "1s");
         let pod = node.run_pod(&spec)?;
         let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
@@ -121,7 +121,7 @@ fn clients_that_stall_are_let_go_and_keep_nobody_waiting() -> Result<()> {
         let head = |path: &str| {
             format!("POST {path} HTTP/1.1\r\nhost: test\r\ncontent-length: 9\r\n\r\nbody")
         };
-        // No end of a head, byte by byte, or none of a body.
+        // A head or a body that never ends, sent byte by byte.
         let heads =
             (0..20).map(|_| send(&pod, "GET / HTTP/1.1\r\nx")).collect::<Result<Vec<_>>>()?;
         let [body, echoed] = ["/length", "/echo"].map(|path| send(&pod, &head(path)));
@@ -137,11 +137,11 @@ fn clients_that_stall_are_let_go_and_keep_nobody_waiting() -> Result<()> {
         let mut answer = String::new();
         body?.read_to_string(&mut answer)?;
         assert!(answer.starts_with("HTTP/1.1 408 Request Timeout\r\n"), "{answer}");
-        // Its response had begun, and breaks off.
+        // The response had begun, and breaks off.
         let mut answer = String::new();
         echoed?.read_to_string(&mut answer)?;
         assert!(answer.contains("body") && !answer.ends_with("0\r\n\r\n"), "{answer}");
-        // No end of a response either, of which none is read; as many as there may be instances.
+        // Responses that never end and are not read, as many as there may be instances.
         let endless = "GET /bytes?count=10000000000 HTTP/1.1\r\nhost: test\r\n\r\n";
         let mut unread = [send(&pod, endless)?, send(&pod, endless)?];
         for stream in &mut unread {
@@ -152,7 +152,7 @@ fn clients_that_stall_are_let_go_and_keep_nobody_waiting() -> Result<()> {
         assert!(memory < MEMORY, "{memory} KiB");
         answers()?;
         drop(unread);
-        // Whoever says no more may still wait for the answer, or be gone.
+        // A client that sends nothing more may still wait for the answer, or have ended.
         let half = send(&pod, "GET /events HTTP/1.1\r\nhost: test\r\n\r\n")?;
         half.shutdown(Shutdown::Write)?;
         drop(half);
@@ -160,7 +160,7 @@ fn clients_that_stall_are_let_go_and_keep_nobody_waiting() -> Result<()> {
     })
 }
 
-/// Sends a byte now and then, until that is not possible any more.
+/// Sends a byte now and then, until that fails.
 fn drip(mut stream: &TcpStream) -> Result<()> {
     let start = Instant::now();
     while stream.write_all(b"x").is_ok() {

@@ -19,7 +19,7 @@ pub fn packed(node: &Node, name: &str, entrypoint: &str, components: &[&Path]) -
     packed_with(node, name, &words.collect::<Vec<_>>())
 }
 
-/// The same of what `wasm-image build` is told by those words.
+/// Builds an image by `wasm-image build` with those arguments, and imports it; returns its reference.
 pub fn packed_with(node: &Node, name: &str, words: &[&str]) -> Result<String> {
     let reference = format!("registry.example/{name}:1");
     let archive = node.volume("archives")?.join(format!("{name}.tar"));
@@ -38,7 +38,7 @@ pub fn code(node: &Node) -> Result<Vec<(OsString, u64)>> {
         let entry = entry?;
         let mut head = [0; 4];
         let read = fs::File::open(entry.path()).and_then(|mut file| file.read_exact(&mut head));
-        // Of other content the garbage collection may take some meanwhile.
+        // The garbage collection may remove other content at the same time.
         if read.is_ok() && head == *b"\x7fELF" {
             found.push((entry.file_name(), entry.metadata()?.ino()));
         }
@@ -97,7 +97,7 @@ pub fn refused(node: &Node) -> Result<String> {
     packed(node, "refused", "/app.wasm#gross", &[&app, &tax, &rates, &rates])
 }
 
-/// A command that is another one's, by its name.
+/// A command with another name.
 const WRAPPER: &str = r#"(component
     (import "wasi:cli/run@0.2.0" (instance $run (export "run" (func (result (result))))))
     (export "wasi:cli/run@0.2.0" (instance $run)))"#;

@@ -8,7 +8,7 @@ use tests::ctr::Run;
 use tests::wait::{self, SOON};
 use tests::{Node, on_each_containerd};
 
-/// What `ctr` has to be told for images that say they are for WASI.
+/// Option of `ctr` for images whose platform is WASI.
 const WASI: &[&str] = &["--platform", "wasip2/wasm"];
 
 #[test]

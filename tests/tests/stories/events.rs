@@ -1,4 +1,4 @@
-//! What containerd, and with it kubelet, hears of a container's life.
+//! Events of a container's life, which containerd and kubelet get.
 
 use anyhow::Result;
 use tests::ctr::Run;
@@ -9,7 +9,7 @@ fn topics(events: &[Event]) -> Vec<&str> {
     events.iter().map(|event| event.topic.as_str()).collect()
 }
 
-/// Runs a container that ends with exit code 3, and reads what was told of it.
+/// Runs a container that ends with exit code 3, and checks its events.
 fn a_life_is_told(image: &str, command: &[&str]) -> Result<()> {
     on_each_containerd(|node| {
         let mut events = Events::subscribe(node)?;

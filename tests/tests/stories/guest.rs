@@ -1,4 +1,4 @@
-//! What a guest is given to start with, and what comes back from it.
+//! Start and end of a guest: args, env, files and stdio, and its exit code and output.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -32,7 +32,7 @@ fn arguments_environment_and_working_directory_arrive() -> Result<()> {
         // A working directory that the image does not have is made, as for a Linux container.
         let made = Container::new("made", &hello).args(&["ls", "/made/for"]);
         assert_eq!(said(made.working_dir("/made/for/it"))?, "it/\n");
-        // There is nobody whom a guest could ask for it, unless the container's env says otherwise.
+        // A guest cannot look it up, so it has a default unless the container's env sets it.
         let at_work =
             |name| Container::new(name, &hello).args(&["env", "PWD"]).working_dir("/work");
         assert_eq!(said(at_work("pwd"))?, "/work\n");
@@ -53,7 +53,7 @@ fn no_process_of_a_pod_keeps_containerds_environment() -> Result<()> {
             let shown = String::from_utf8_lossy(&environment);
             assert_eq!(shown.trim_matches('\0'), "", "{}", process.name);
         }
-        // The shim itself has one, so that there was something to forget.
+        // The shim itself has such a variable, which must not reach the guest.
         assert!(!std::fs::read(format!("/proc/{}/environ", pod.shim()?.pid))?.is_empty());
         Ok(())
     })
@@ -161,7 +161,7 @@ fn guests_and_programs_run_under_the_runtimes_seccomp_profile() -> Result<()> {
 fn every_exit_code_comes_back() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("codes"))?;
-        // A module: std's component of WASI 0.2 only tells success from failure.
+        // This must be a module, because std's component of WASI 0.2 only distinguishes success and failure.
         let hello = node.image("hello-c")?;
         for code in [0, 1, 2, 3, 64, 126, 127, 128, 134, 137, 143, 254, 255] {
             let container = Container::new(&format!("exit-{code}"), &hello);

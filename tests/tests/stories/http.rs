@@ -35,12 +35,12 @@ fn a_server_has_the_containers_arguments_environment_and_files() -> Result<()> {
         assert_eq!(said("/env/COLOUR")?, (200, "blue".into()));
         assert_eq!(said("/file?path=/etc/config/colour")?, (200, "green".into()));
         assert_eq!(said("/file?path=/etc/config/shape")?.0, 404);
-        // The server's own settings are not the guest's.
+        // The guest does not get the server's own settings.
         assert_eq!(said(&format!("/env/{LISTEN}"))?.0, 404);
         assert_eq!(said("/log?text=something")?.0, 200);
         server.wait_for_output("stdout: something\n")?;
         server.wait_for_error("stderr: something\n")?;
-        // A container has no /proc: its page map was handed over.
+        // A container has no /proc, so its page map was passed to it.
         let stderr = server.logs()?.stderr;
         assert!(!stderr.contains("page map"), "{stderr}");
         Ok(())
@@ -58,8 +58,12 @@ fn a_server_that_nobody_asks_has_one_thread_and_others_come_back_with_a_connecti
                 Ok((process.threads()? == 1).then_some(()))
             })
         };
+        // As a proxy keeps it open.
+        let mut open = clients::connect(&pod, "127.0.0.1")?;
+        open.set_read_timeout(Some(SOON))?;
         for _ in 0..2 {
-            pod.http_get(PORT, "/")?;
+            open.write_all(b"POST /echo HTTP/1.1\r\nhost: a\r\ncontent-length: 6\r\n\r\nhello\n")?;
+            clients::read_to(&mut open, "hello\n")?;
             assert!(process.threads()? > 1);
             is_alone()?;
             let switches = || fs::read_to_string(format!("/proc/{}/status", process.pid));
@@ -117,7 +121,7 @@ fn a_body_is_streamed_both_ways() -> Result<()> {
     })
 }
 
-/// What fails of RFC 7540 and 7541, as an independent client goes through them case by case with requests of that path.
+/// Cases of RFC 7540 and 7541 that fail, of an independent client that tests each with requests of that path.
 fn failures(pod: &RunningPod, path: &str) -> Result<BTreeSet<String>> {
     let h2spec = repository().join("target/go/h2spec/h2spec");
     ensure!(h2spec.exists(), "{} is not there: make h2spec", h2spec.display());
@@ -198,7 +202,7 @@ fn an_instance_is_for_one_request_unless_an_annotation_says_otherwise() -> Resul
         let fresh = node.run_pod(&Pod::new("fresh"))?;
         let image = node.image("hello-http")?;
         fresh.run(&Container::new("server", &image))?;
-        // One in all: otherwise each thread that serves has its own.
+        // There is one instance in all. Otherwise each thread that serves has its own.
         let spec = Pod::new("reused")
             .annotation("wasmtime.shim/http-instances", "reuse=3")
             .annotation("wasmtime.shim/http-max-requests", "1");
@@ -261,7 +265,7 @@ fn a_body_is_read_as_far_as_it_may_be_long() -> Result<()> {
         let file = node.volume("bounded")?.join("body");
         fs::write(&file, vec![b'x'; 60 << 10])?;
         assert_eq!(pod.http_post(PORT, "/echo", &file)?.body.len(), 60 << 10);
-        // Its length is not told, and the response has begun: it breaks off.
+        // The response has begun without its length, so it breaks off.
         fs::write(&file, vec![b'x'; 1 << 20])?;
         assert!(pod.http_post(PORT, "/echo", &file).is_err());
         assert_eq!(pod.http_get(PORT, "/")?.status, 200);

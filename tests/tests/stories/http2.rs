@@ -1,4 +1,4 @@
-//! Clients of HTTP/2, which have many requests on one connection, and what they cannot do to others.
+//! Clients of HTTP/2, which have many requests on one connection, and cannot harm others.
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ use crate::pod::PORT;
 /// What the streams of a client may send before it has taken anything, unless it says otherwise (RFC 9113, section 6.9.2).
 pub const WINDOW: u32 = 65_535;
 
-/// How long a request waits that the server answers at once, or has the client keep back.
+/// How long to wait for an answer that comes at once, or does not come because the client must hold the request back.
 const AT_ONCE: Duration = Duration::from_secs(3);
 
 /// A connection from within a Pod, which goes on beside what a test does.
@@ -79,7 +79,7 @@ impl Client {
         Ok(answered.collect())
     }
 
-    /// All of a body.
+    /// Whole body of a response.
     pub fn read(&self, body: &mut RecvStream) -> Result<Vec<u8>, h2::Error> {
         let mut read = Vec::new();
         self.runtime.block_on(async {
@@ -130,7 +130,7 @@ fn streams_whose_client_takes_nothing_are_let_go_whatever_it_pings() -> Result<(
         }
         let entry = crate::observing::entry(&server, "/bytes?count=10000000000")?;
         assert_eq!(entry["cut_by"], "client", "{entry}");
-        // The connections are good for more.
+        // The connections can be used further.
         let [client, _] = &mut clients;
         assert_eq!(client.get("/")?.status(), 200);
         Ok(())
@@ -179,7 +179,7 @@ fn two_connections_cannot_have_all_instances() -> Result<()> {
         for _ in 0..3 {
             assert_eq!(pod.http_get(PORT, "/")?.status, 200);
         }
-        // What is given back is there for others.
+        // Streams that are given back can be used by others.
         drop(served);
         let [_, other] = &mut clients;
         wait::until(SOON, "the other to have its half", || {

@@ -1,4 +1,4 @@
-//! Images that CRI takes for one, because their configs are the same: a Pod runs the one that it names, or none.
+//! Images that CRI cannot distinguish, because their configurations are the same: a Pod runs the one that it names, or none.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -95,7 +95,7 @@ fn runs_what_is_named(config_type: &str, config: &Value) -> Result<()> {
         let [first_tag, second_tag] = ["1", "2"].map(|it| format!("{HOST}/app:{it}"));
         assert_eq!(node.cri.image_id(&first_tag)?, node.cri.image_id(&second_tag)?, "one to CRI");
         if node.containerd.major == 1 {
-            // It is not told the name, and takes the first for either.
+            // This version does not pass the name, so the first image is used for either.
             return is_refused(node, &pod, &[&first_tag, &second_tag]);
         }
         assert_eq!(exit_code(node, &pod, &second_tag)?, 42);

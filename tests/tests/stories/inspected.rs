@@ -1,5 +1,4 @@
-//! What `wasm-image inspect` says of an image is what becomes of it on a node: over images that are made at random, each
-//! pushed to a registry, pulled by CRI and run.
+//! Agreement of `wasm-image inspect` with a node, for random images: each is pushed to a registry, pulled by CRI and run.
 
 use std::fmt;
 use std::fs;
@@ -15,7 +14,7 @@ use tests::{Container, Node, Pod, RunningPod, on_each_containerd};
 /// The registry's name for the nodes.
 const HOST: &str = "registry.tests";
 
-/// How many images are made for each containerd, and the number that they are made from.
+/// Number of images for each containerd, and the seed that they are made from.
 const IMAGES: u64 = 60;
 const SEED: u64 = 0xbeef_0003;
 
@@ -200,7 +199,7 @@ impl Sample {
     }
 }
 
-/// What `inspect` says for this node: nothing if it runs, or why not.
+/// Result of `inspect` for this node: `None` if the image runs, or the reason why not.
 fn inspected(node: &Node, folder: &str) -> Result<Option<String>> {
     let version = &node.containerd.version;
     let words = ["inspect", folder, "--node", HERE, "--containerd", version, "--format", "json"];
@@ -216,7 +215,7 @@ fn inspected(node: &Node, folder: &str) -> Result<Option<String>> {
     })
 }
 
-/// What the node does with it: nothing if it runs, or its error.
+/// Result on the node: `None` if the image runs, or the error.
 fn ran(pod: &RunningPod<'_>, node: &Node, image: &str, count: u64) -> Option<String> {
     let run = || -> Result<()> {
         let id = node.cri.pull(image, None)?;

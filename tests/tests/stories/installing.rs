@@ -1,4 +1,4 @@
-//! `node-installer` with a real containerd: what it does to the node's Pods, and what is left of it afterwards.
+//! `node-installer` with a real containerd: its effect on the node's Pods, and its removal.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -21,7 +21,7 @@ fn config(node: &Node) -> PathBuf {
     node.folder().join("config.toml")
 }
 
-/// A Pod of the handler under test, and what its guest has said.
+/// Runs a Pod of the handler under test, and returns the output of its guest.
 fn says_hello(node: &Node, name: &str) -> Result<()> {
     let pod = node.run_pod(&Pod::new(name).annotation("wasmtime.shim/http-access-log", "off"))?;
     let guest = pod.run(&Container::new("app", &node.image("hello")?))?;
@@ -33,7 +33,7 @@ fn says_hello(node: &Node, name: &str) -> Result<()> {
     pod.remove()
 }
 
-/// A Linux Pod that was there before, of a handler that nobody touches.
+/// A Linux Pod that ran before, of a handler that the installer does not change.
 fn bystander(node: &Node) -> Result<(RunningPod<'_>, Process)> {
     let pod = node.run_pod(&Pod::new("bystander").handler("wasmtime-stock"))?;
     let script = "echo ready; sleep 1000";
@@ -43,7 +43,7 @@ fn bystander(node: &Node) -> Result<(RunningPod<'_>, Process)> {
 }
 
 fn is_unharmed(process: &Process) -> Result<()> {
-    // Its parent may have changed: who has made it ends.
+    // Its parent may have changed, because the process that made it ends.
     let is_it = |now: &Process| now.command == process.command;
     ensure!(Process::at(process.pid).as_ref().is_some_and(is_it), "{process:?} has ended");
     Ok(())

@@ -1,4 +1,4 @@
-//! `node-installer` killed at each of its steps, as by a power cut: what comes next finds its way.
+//! `node-installer` killed at each of its steps, as by a power cut: the next run succeeds.
 
 use std::io::Write;
 use std::process::{Child, Command, Stdio};
@@ -13,7 +13,7 @@ use tests::{Container, Pod, on_each_containerd};
 
 use crate::installing::Tree;
 
-/// How many kills a tree of files and a containerd are worth.
+/// Number of kills with a tree of files, and with a containerd.
 const KILLS: usize = 60;
 const KILLS_WITH_CONTAINERD: usize = 5;
 
@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs the installer and kills it at that step; returns how many it made.
 fn kill_at(step: usize, words: &[String]) -> Result<usize> {
-    // It forks the installer when it is told to, so that the killer is there before.
+    // The shell forks the installer when it reads a line, so that the killer is attached before that.
     let mut shell: Child = Command::new("sh")
         .args(["-c", "read -r go; \"$@\"; exit 0", "sh"])
         .arg(installer::program())
@@ -33,12 +33,12 @@ fn kill_at(step: usize, words: &[String]) -> Result<usize> {
     let process = Process::at(shell.id().try_into()?).context("no shell")?;
     let killer = Killer::watch(&process, Victim { process: 0, step }, None, LIMIT)?;
     shell.stdin.take().context("no input")?.write_all(b"go\n")?;
-    // Not by waiting for it: that would take what the killer waits for.
+    // It must not be waited for, because the killer waits for the same.
     wait::until(LIMIT, "the installer to end", || {
         Ok(Process::at(process.pid).is_none().then_some(()))
     })?;
     let steps = killer.steps();
-    // Whoever was first has reaped it.
+    // Either this process or the killer has reaped it.
     let _ = shell.wait();
     steps
 }

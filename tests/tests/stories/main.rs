@@ -1,7 +1,7 @@
 //! Stories about Pods and containers on real containerd, one file each subject.
 //!
-//! Every story is told on a fresh node of each containerd there is, and at its end nothing of the
-//! node may be left on the machine. Those in `linux` need no guest, and can be told with runc as well:
+//! Every story runs on a fresh node of each containerd that is installed, and at its end nothing of the
+//! node may be left on the machine. The stories in `linux` need no guest, and can run with runc as well:
 //! `WASMTIME_SHIM_TEST_HANDLER=runc cargo test --release -p tests linux::`.
 #![forbid(unsafe_code)]
 #![allow(

@@ -1,4 +1,4 @@
-//! What is told of the requests that a guest serves.
+//! Observation of the requests that a guest serves: access log, metrics and traces.
 
 use anyhow::{Context, Result};
 use serde_json::Value;
@@ -109,7 +109,7 @@ fn metrics_are_served_on_a_port_of_their_own() -> Result<()> {
         assert_eq!(pod.http_get(PORT, "/")?.status, 200);
         assert_eq!(pod.http_get(PORT, "/trap")?.status, 500);
         let metrics = || -> Result<String> { Ok(pod.http_get(METRICS, "/metrics")?.body) };
-        // That an instance has ended is told a moment after its response.
+        // The end of an instance is logged a moment after its response.
         wait::until(wait::SOON, "no instance to be live", || {
             let text = metrics()?;
             Ok(text.contains("\nwasmtime_instances 0\n").then_some(()))
@@ -150,7 +150,7 @@ fn a_server_listens_on_the_port_that_its_image_exposes() -> Result<()> {
         let pod = node.run_pod(&Pod::new("exposed"))?;
         pod.run(&Container::new("server", &image))?;
         assert_eq!(pod.http_get(9000, "/")?.status, 200);
-        // What the container says goes before.
+        // The container's own setting takes precedence.
         let set = Container::new("set", &image).env(LISTEN, "127.0.0.1:9001");
         pod.run(&set)?;
         assert_eq!(pod.http_get(9001, "/")?.status, 200);

@@ -1,4 +1,4 @@
-//! Containers that are paused: they stop where they are, and go on or are killed.
+//! Paused containers: they are frozen, and then resumed or killed.
 
 use std::fs;
 use std::thread::sleep;
@@ -48,7 +48,7 @@ fn stands_still(node: &Node, image: &str, command: &[&str]) -> Result<()> {
     assert!(node.ctr.is(&id, "RUNNING")?);
     wait::until(SOON, "it to go on", || Ok((used(node, &id)? > before).then_some(())))?;
 
-    // SIGKILL ends it though it stands still.
+    // SIGKILL ends it although it is frozen.
     task("pause")?.success()?;
     remove(node, &id)?;
     let told = events.of_life(&id)?;
@@ -87,7 +87,7 @@ fn what_is_not_possible_while_paused_is_refused() -> Result<()> {
     assert_eq!(shim.status(id), Ok(Status::PAUSED));
     assert_eq!(refused(shim.pause(id)), Err(Code::FAILED_PRECONDITION), "paused already");
     assert_eq!(refused(shim.delete(id).map(drop)), Err(Code::FAILED_PRECONDITION));
-    // A signal waits until it goes on.
+    // A signal stays pending until it is resumed.
     granted(shim.kill(id, SIGTERM))?;
     sleep(A_WHILE);
     assert_eq!(shim.status(id), Ok(Status::PAUSED));

@@ -11,7 +11,7 @@ use tests::{Container, Node, Pod, RunningPod, on_each_containerd};
 /// The port of a guest that serves HTTP.
 pub const PORT: u16 = 8080;
 
-/// The variable of the address where it serves in place of that.
+/// Variable with another address to serve at.
 pub const LISTEN: &str = "WASMTIME_HTTP_PROXY_SOCKET_ADDR";
 
 #[test]
@@ -142,7 +142,7 @@ fn twenty_pods_serve_at_once() -> Result<()> {
 /// How many Pods are on the node at once.
 const COUNT: usize = 20;
 
-/// Runs twenty Pods side by side, tells the story in each, and removes them once all have been told.
+/// Runs twenty Pods side by side, with the story in each, and removes them when all have ended.
 pub fn twenty_at_once(
     node: &Node,
     story: &(dyn Fn(&RunningPod<'_>) -> Result<()> + Sync),

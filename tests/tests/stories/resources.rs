@@ -1,4 +1,4 @@
-//! Memory that runs out, limits that are changed, and what is counted.
+//! Resources: memory that runs out, changes of limits, and stats.
 
 use std::fs;
 use std::thread::{self, sleep};
@@ -24,7 +24,7 @@ const MIB: i64 = 1 << 20;
 /// As long as memory lasts.
 const WITHOUT_BOUND: &str = "exec tail /dev/zero";
 
-/// More than 20 MiB that cannot be taken away, as long as the shell lives.
+/// Script that uses more than 20 MiB, which cannot be reclaimed, as long as the shell lives.
 const HOLDS_MEMORY: &str =
     "held=$(head -c 20971520 /dev/zero | tr '\\0' a); echo holding; while :; do sleep 1; done";
 
@@ -48,7 +48,7 @@ fn a_linux_container_without_bound_is_oom_killed() -> Result<()> {
     })
 }
 
-/// Where among a container's events kills and its end are.
+/// Positions of kills and the exit among a container's events.
 fn places(events: &[Event], topic: &str) -> Vec<usize> {
     let each = events.iter().enumerate();
     each.filter(|(_, event)| event.topic == topic).map(|(place, _)| place).collect()
@@ -112,7 +112,7 @@ fn a_guest_is_refused_memory_beyond_its_limit_and_told_how_to_have_more() -> Res
         assert_eq!(within.wait()?.code, 0, "{:?}", within.logs()?);
         assert_eq!(within.logs()?.stderr, "");
 
-        // It gets by with what it has, and is not killed for it.
+        // It works with the memory that it has, and is not killed.
         let filling = run("filling", &["fill"])?;
         assert_eq!(filling.wait()?.code, 0, "{:?}", filling.logs()?);
         let logs = filling.logs()?;
@@ -120,7 +120,7 @@ fn a_guest_is_refused_memory_beyond_its_limit_and_told_how_to_have_more() -> Res
         assert_eq!(logs.stderr.matches("resources.limits.memory").count(), 1, "{logs:?}");
         assert!(logs.stderr.contains("96 MiB"), "{logs:?}");
 
-        // It cannot do with less, and aborts.
+        // It cannot work with less, and aborts.
         let beyond = run("beyond", &["allocate", "512"])?;
         assert_eq!(beyond.wait()?.code, 134);
         assert!(beyond.logs()?.stderr.contains("resources.limits.memory"), "{:?}", beyond.logs()?);
@@ -163,7 +163,7 @@ fn a_guest_that_is_executed_in_a_programs_container_hears_of_a_limit_that_is_rai
         let shim = pod.shim()?;
         let output = thread::scope(|scope| {
             let filling = scope.spawn(|| app.exec(&["/tools/hello.wasm", "fill", "128"]));
-            // It has all that it is given, and waits for more.
+            // It has used all that it may, and waits for more.
             let mut before = 0;
             wait::until(SOON, "the guest to be refused memory", || {
                 sleep(Duration::from_millis(500));

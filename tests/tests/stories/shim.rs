@@ -1,4 +1,4 @@
-//! The shim by itself: what containerd would never ask of it, and a time without containerd.
+//! The shim by itself: calls that containerd never makes, and a time without containerd.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -64,7 +64,7 @@ fn a_container_lives_and_ends_while_containerd_is_away() -> Result<()> {
     assert_eq!(code(shim.kill(id, SIGKILL)), Code::NOT_FOUND);
     assert_eq!(code(shim.start(id)), Code::NOT_FOUND);
 
-    // The container is still there: Shutdown is not for now.
+    // The container still exists, so Shutdown has no effect yet.
     shim.shutdown();
     assert_eq!(shim.delete(id), Ok(7));
     assert_eq!(code(shim.delete(id)), Code::NOT_FOUND);
@@ -78,7 +78,7 @@ fn a_shim_that_containerd_has_lost_ends_when_its_bundle_is_removed() -> Result<(
     let bundle = Bundle::shell("sleep 1000")?;
     let shim = bundle.start()?;
     let process = wait::until(SOON, "the shim", || Ok(shim_of(&bundle.id).ok()))?;
-    // containerd was killed before it kept the shim's address: it removes the bundle and calls nobody.
+    // If containerd is killed before it saves the shim's address, it removes the bundle and does not call the shim.
     fs::remove_dir_all(&bundle.folder)?;
     wait::until(SOON, "the shim to end", || Ok(Process::at(process.pid).is_none().then_some(())))?;
     assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
@@ -128,7 +128,7 @@ fn a_create_whose_caller_has_lost_patience_is_taken_back_by_delete() -> Result<(
     let shim = bundle.start()?;
     let hurried = shim.create_within(Duration::from_millis(1), &bundle.create_request());
     assert!(hurried.is_err(), "made in a millisecond: {hurried:?}");
-    // What containerd does next. NotFound would leave it with a container nobody knows of.
+    // containerd does this next. NotFound would leave a container that it does not know.
     assert_eq!(shim.delete(&bundle.id), Ok(137));
     ends(&shim, &bundle)?;
     bundle.close()
@@ -268,7 +268,7 @@ fn an_exec_id_is_used_once_and_what_has_no_terminal_has_no_size() -> Result<()> 
     granted(shim.start(id))?;
     granted(shim.exec(id, "probe", &["true"]))?;
     assert_eq!(code(shim.exec(id, "probe", &["true"])), Code::ALREADY_EXISTS);
-    // As runc's shim has it: there is nothing to do.
+    // There is nothing to do, as in runc's shim.
     granted(shim.resize(id, ""))?;
     assert_eq!(code(shim.resize(id, "another")), Code::NOT_FOUND);
     granted(shim.kill(id, SIGKILL))?;
@@ -312,7 +312,7 @@ fn a_second_start_in_a_pod_finds_the_same_shim() -> Result<()> {
     let second = bundle.start()?;
     assert_eq!(first.socket, second.socket);
     assert_eq!(shim_of(&bundle.id)?.pid, before.pid);
-    // The second one is there as long as it has somebody to serve.
+    // The second one runs as long as it has a container.
     granted(second.create(&bundle.create_request()))?;
     granted(second.delete(&bundle.id))?;
     ends(&first, &bundle)?;

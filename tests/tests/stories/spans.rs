@@ -106,7 +106,7 @@ fn each_request_is_a_span_of_its_trace_and_the_last_are_sent_at_the_end() -> Res
         let collector = Collector::start(&pod)?;
         let server = Container::new("server", &node.image("hello-http")?)
             .env(ENDPOINT, Collector::URL)
-            .env("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop,deployment.environment=test");
+            .env("OTEL_RESOURCE_ATTRIBUTES", "service.name=shop,team=a%2Cb");
         let server = pod.run(&server)?;
         assert_eq!(pod.http_get_with(PORT, "/args?a=b", &["--header", TRACE])?.status, 200);
         assert_eq!(pod.http_get(PORT, "/trap")?.status, 500);
@@ -116,10 +116,7 @@ fn each_request_is_a_span_of_its_trace_and_the_last_are_sent_at_the_end() -> Res
         let resource = request.resource_spans.first().context("nothing")?.resource.clone();
         let resource = resource.context("no resource")?.attributes;
         let resource = by_name(&resource);
-        assert_eq!(
-            (&*resource["service.name"], &*resource["deployment.environment"]),
-            ("shop", "test")
-        );
+        assert_eq!((&*resource["service.name"], &*resource["team"]), ("shop", "a,b"));
         let spans = spans(&request);
         let [one, other] = spans[..] else { return Err(anyhow!("{spans:?}")) };
         assert_eq!(

@@ -12,10 +12,10 @@ use tests::{Container, Pod, on_each_containerd};
 
 use crate::shim::{ends, granted};
 
-/// More than anybody needs who reacts to SIGTERM.
+/// More time than a process needs that reacts to SIGTERM.
 const GRACE: Duration = Duration::from_secs(60);
 
-/// What "at once" may take on a loaded machine; far from [`GRACE`].
+/// Longest time of "at once" on a loaded machine, far below [`GRACE`].
 const AT_ONCE: Duration = Duration::from_secs(20);
 
 #[test]
@@ -87,7 +87,7 @@ fn a_container_whose_output_nobody_reads_is_stopped_as_soon_as_it_ends() -> Resu
     let shim = bundle.start()?;
     let stdout = path.display().to_string();
     granted(shim.create(&CreateTaskRequest { stdout, ..bundle.create_request() }))?;
-    // It is there, and does not read.
+    // The reader is connected, but does not read.
     let _reader = File::open(&path)?;
     granted(shim.start(id))?;
     sleep(Duration::from_millis(500));

@@ -1,4 +1,4 @@
-//! `wasm-image warm`: compiled on the node before the first container, which then does not compile.
+//! `wasm-image warm`: compiles on the node before the first container, which then does not compile.
 
 use std::collections::HashSet;
 use std::fs;
@@ -27,13 +27,13 @@ fn warm(node: &Node, image: &str) -> Result<Output> {
     command::run(wasm_image(), words(node, image))
 }
 
-/// What the command says of an image that it has warmed.
+/// Report of the command on an image that it has warmed.
 pub fn warmed(node: &Node, image: &str) -> Result<Value> {
     let done = warm(node, image)?.success().with_context(|| format!("warm {image}"))?;
     Ok(serde_json::from_str(&done.stdout)?)
 }
 
-/// What there is in containerd beside the Pods.
+/// Objects in containerd, besides those of the Pods.
 fn left(node: &Node) -> Result<HashSet<String>> {
     let mut left = HashSet::new();
     for what in
@@ -150,7 +150,7 @@ fn what_cannot_run_is_told_as_create_tells_it_and_nothing_is_left() -> Result<()
     })
 }
 
-/// A guest of which to compile takes long enough to be killed meanwhile.
+/// Writes a guest that takes long enough to compile for the compilation to be killed.
 pub fn large(node: &Node, name: &str, functions: usize) -> Result<String> {
     let function =
         format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));

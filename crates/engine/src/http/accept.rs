@@ -11,19 +11,20 @@ use std::time::Duration;
 use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::Signal;
+use plan::HttpSettings;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::settings::HttpSettings;
+use super::idle::Idle;
 use super::threads::Threads;
-use super::{listen, wire};
-use crate::report::tell;
+use super::{instances, listen, wire};
+use crate::report::log;
 
 /// Pause after accept(2) failed, in which other connections may end.
 pub const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Response to a client beyond the limit of connections.
-const NO_PLACE: &[u8] =
+const NO_ROOM: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\n\
                           connection: close\r\n\r\n";
 
@@ -50,7 +51,8 @@ pub async fn accept(
     let (end, ending) = watch::channel(false);
     let door = Door {
         threads: threads.clone(),
-        places: Arc::new(Semaphore::new(connections as usize)),
+        idle_time: settings.idle_time,
+        permits: Arc::new(Semaphore::new(connections as usize)),
         refusals: Arc::new(Semaphore::new(REFUSALS as usize)),
         ending,
     };
@@ -79,7 +81,7 @@ pub async fn accept(
     }
     drop(listener);
     // Wait until each connection and each refusal has returned its permit. The semaphores are never closed.
-    let _ = door.places.acquire_many(connections).await;
+    let _ = door.permits.acquire_many(connections).await;
     let _ = door.refusals.acquire_many(REFUSALS).await;
     Ok(())
 }
@@ -87,25 +89,28 @@ pub async fn accept(
 /// Admission of connections.
 struct Door {
     threads: Arc<Threads>,
-    places: Arc<Semaphore>,
+    idle_time: Duration,
+    permits: Arc<Semaphore>,
     refusals: Arc<Semaphore>,
     ending: watch::Receiver<bool>,
 }
 
 impl Door {
     fn serve(&self, stream: TcpStream) {
-        if let Ok(place) = self.places.clone().try_acquire_owned() {
-            if let Err(error) = self.threads.serve(stream, place, self.ending.clone()) {
-                tell(&format!("warning: serve a connection: {error}"));
+        if let Ok(permit) = self.permits.clone().try_acquire_owned() {
+            let served = Idle::new(stream, self.idle_time)
+                .and_then(|connection| self.threads.serve(connection, permit, self.ending.clone()));
+            if let Err(error) = served {
+                log(&format!("warning: serve a connection: {error}"));
             }
             return;
         }
         match self.refusals.clone().try_acquire_owned() {
             Ok(refusal) => drop(tokio::spawn(async move {
-                wire::refuse(stream, NO_PLACE).await;
+                wire::refuse(stream, NO_ROOM).await;
                 drop(refusal);
             })),
-            Err(_) => drop(stream.try_write(NO_PLACE)),
+            Err(_) => drop(stream.try_write(NO_ROOM)),
         }
     }
 }
@@ -114,12 +119,12 @@ impl Door {
 struct Spare {
     descriptor: Option<OwnedFd>,
     /// Whether the failure was logged: once, until accept(2) succeeds again.
-    is_told: bool,
+    is_logged: bool,
 }
 
 impl Spare {
     fn new() -> Spare {
-        let mut spare = Spare { descriptor: None, is_told: false };
+        let mut spare = Spare { descriptor: None, is_logged: false };
         spare.keep();
         spare
     }
@@ -127,14 +132,14 @@ impl Spare {
     fn keep(&mut self) {
         if self.descriptor.is_none() {
             self.descriptor = io::stderr().as_fd().try_clone_to_owned().ok();
-            self.is_told &= self.descriptor.is_none();
+            self.is_logged &= self.descriptor.is_none();
         }
     }
 
     /// Handles a failure of accept(2): refuses the client if the reason is a lack of descriptors, otherwise pauses.
     async fn refuse(&mut self, listener: &TcpListener, error: &io::Error) {
-        if !std::mem::replace(&mut self.is_told, true) {
-            tell(&format!("warning: accept a connection: {error}"));
+        if !std::mem::replace(&mut self.is_logged, true) {
+            log(&format!("warning: accept a connection: {error}"));
         }
         let is_for_want = matches!(
             error.raw_os_error().map(Errno::from_raw),
@@ -144,7 +149,7 @@ impl Spare {
             // Another thread may have taken the descriptor, or the client may be gone.
             let accepted = poll_fn(|context| Poll::Ready(listener.poll_accept(context))).await;
             if let Poll::Ready(Ok((stream, _))) = accepted {
-                let _ = stream.try_write(NO_PLACE);
+                let _ = stream.try_write(NO_ROOM);
                 drop(stream);
                 self.descriptor = io::stderr().as_fd().try_clone_to_owned().ok();
                 return;
@@ -158,9 +163,9 @@ impl Spare {
 /// Limit of connections: that of the settings, lowered if RLIMIT_NOFILE would not leave enough for the guest.
 fn connections(settings: &HttpSettings) -> u32 {
     let descriptors = getrlimit(Resource::RLIMIT_NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    let connections = within(descriptors, settings.instances(), settings.connections);
+    let connections = within(descriptors, instances::at_most(settings), settings.connections);
     if connections < settings.connections {
-        tell(&format!(
+        log(&format!(
             "note: at most {connections} connections at a time and not {}, as http-max-connections says or by default: the \
              limit of open files (RLIMIT_NOFILE) is {descriptors}, and the rest of them is for the guest; a higher limit \
              allows more",

@@ -1,4 +1,4 @@
-//! Bodies that arrive, as far as they may be long, and as long as whoever sends them goes on.
+//! Incoming bodies, with limits of their length and of the time between their parts.
 
 use std::cell::Cell;
 use std::pin::Pin;
@@ -8,11 +8,12 @@ use std::time::Duration;
 
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use plan::HttpSettings;
 use tokio::time::{Sleep, sleep};
 use wasmtime_wasi_http::{Error, WasiBody};
 
+use super::client::Unread;
 use super::errors;
-use super::settings::HttpSettings;
 
 /// Why a request's body ended that is not whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,10 +25,15 @@ pub enum Ended {
 }
 
 /// The body of a request, and why it ended before its end, once it has.
-pub fn bounded(body: Incoming, settings: &HttpSettings) -> (WasiBody, Arc<OnceLock<Ended>>) {
+pub fn bounded(
+    body: Incoming,
+    unread: Option<Unread>,
+    settings: &HttpSettings,
+) -> (WasiBody, Arc<OnceLock<Ended>>) {
     let ended = Arc::<OnceLock<Ended>>::default();
     let limit = usize::try_from(settings.body).unwrap_or(usize::MAX);
-    let body = Patient::new(body, settings.idle_time, errors::of_request_body);
+    let body = TimeoutBody::new(body, settings.idle_time, errors::of_request_body);
+    let body = RequestBody { body, unread };
     let noted = ended.clone();
     let body = Limited::new(body, limit).map_err(move |error| match error.downcast::<Error>() {
         Ok(error) => {
@@ -56,24 +62,75 @@ pub fn ask<T>(next: impl FnOnce() -> T) -> (T, bool) {
     (next(), ASKED.get())
 }
 
-/// A body that is waited for only so long, each time. What has arrived comes first: a guest may do something else
-/// meanwhile.
-pub struct Patient {
-    body: Incoming,
-    patience: Duration,
-    error: fn(&hyper::Error) -> Error,
-    /// While somebody waits.
-    timer: Option<Pin<Box<Sleep>>>,
+/// Body of a request, which its connection must know to have ended before it is idle.
+struct RequestBody {
+    body: TimeoutBody,
+    /// None if it has ended.
+    unread: Option<Unread>,
 }
 
-impl Patient {
-    /// With what its errors mean.
-    pub fn new(body: Incoming, patience: Duration, error: fn(&hyper::Error) -> Error) -> Patient {
-        Patient { body, patience, error, timer: None }
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if frame.is_none() {
+            self.ended();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 
-impl Body for Patient {
+impl RequestBody {
+    fn ended(&mut self) {
+        if let Some(unread) = self.unread.take() {
+            unread.read();
+        }
+    }
+}
+
+impl Drop for RequestBody {
+    fn drop(&mut self) {
+        if self.is_end_stream() {
+            self.ended();
+        }
+    }
+}
+
+/// Body with a time limit for each wait for its next part. Parts that have arrived come first: the time in which the guest does
+/// something else does not count.
+pub struct TimeoutBody {
+    body: Incoming,
+    patience: Duration,
+    error: fn(&hyper::Error) -> Error,
+    /// Set during a wait.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl TimeoutBody {
+    /// With what its errors mean.
+    pub fn new(
+        body: Incoming,
+        patience: Duration,
+        error: fn(&hyper::Error) -> Error,
+    ) -> TimeoutBody {
+        TimeoutBody { body, patience, error, timer: None }
+    }
+}
+
+impl Body for TimeoutBody {
     type Data = Bytes;
     type Error = Error;
 

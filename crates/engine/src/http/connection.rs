@@ -9,25 +9,29 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use plan::HttpSettings;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 
 use super::client::Client;
 use super::head::MAX_HEADERS;
+use super::idle::{Idle, Speaks, watched};
 use super::service::{Service, respond};
-use super::settings::HttpSettings;
 use super::share::Requests;
 use super::streams::Streams;
 use super::wire::{First, Wire};
 
-/// How long a client may be silent when the server was told to end.
+/// How long a client may be silent when the server ends.
 const LAST_SILENCE: Duration = Duration::from_secs(1);
 
 /// Factor by which h2 accepts larger heads than allowed, so that `head` answers them with 431; h2 resets streams with still
 /// larger ones.
 const LARGER_HEAD: u32 = 2;
+
+/// Time without a request after which a connection leaves its thread. It is looked at that often, too.
+const SETTLED: Duration = Duration::from_secs(1);
 
 /// A connection that a client has made. `R` answers a request of HTTP/2, wherever that is best done.
 pub struct Connection<R> {
@@ -35,7 +39,7 @@ pub struct Connection<R> {
     pub service: Arc<Service>,
     /// Answers a request of a connection that has many at a time.
     pub respond: R,
-    /// Whether the server was told to end.
+    /// Whether the server ends.
     pub ending: watch::Receiver<bool>,
 }
 
@@ -47,12 +51,20 @@ impl<R> Connection<R>
 where
     R: Fn(Arc<Client>, Request<Incoming>) -> Responding,
 {
-    /// Serves it until either side ends it.
-    pub async fn serve(mut self, mut stream: TcpStream) {
+    /// Serves it until either side ends it; or returns it, if its client leaves it idle.
+    pub async fn serve(mut self, idle: Idle) -> Option<Idle> {
+        let Idle { stream, speaks, until } = idle;
+        let mut stream = watched(stream)?;
         // Responses are written whole; waiting for more to send would only delay them.
         let _ = stream.set_nodelay(true);
-        // A client that says nothing, or is gone.
-        let Some(first) = self.first_bytes(&mut stream).await else { return };
+        let first = match speaks {
+            Speaks::Http1 => First::default(),
+            Speaks::Unknown if self.is_silent(&stream).await => {
+                return stream.into_std().ok().map(|stream| Idle { stream, speaks, until });
+            }
+            // A client that says nothing, or is gone.
+            Speaks::Unknown => self.first_bytes(&mut stream, until).await?,
+        };
         let service = self.service.clone();
         let address = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
         let local = stream.local_addr().ok();
@@ -60,38 +72,61 @@ where
         let requests = is_http2.then(Requests::default);
         let client = Arc::new(Client::new(address, local, requests));
         let wire = Wire::new(stream, first, service.settings.idle_time, client.clone());
-        match is_http2 {
-            true => self.serve_http2(wire, &service, client).await,
-            false => self.serve_http1(wire, service, client).await,
+        if is_http2 {
+            self.serve_http2(wire, &service, client).await;
+            return None;
         }
+        self.serve_http1(wire, service, client).await
     }
 
-    async fn serve_http1(mut self, wire: Wire, service: Arc<Service>, client: Arc<Client>) {
-        let was_ending = *self.ending.borrow_and_update();
-        let HttpSettings { idle_time, head, .. } = service.settings;
-        let respond = |request: Request<Incoming>| -> Responding {
-            Box::pin(respond(service.clone(), client.clone(), request))
-        };
-        let mut builder = http1::Builder::new();
-        builder
-            .timer(TokioTimer::new())
-            .header_read_timeout(if was_ending { LAST_SILENCE.min(idle_time) } else { idle_time })
-            .max_headers(MAX_HEADERS)
-            .max_header_size(head as usize)
-            .max_buf_size(head as usize)
-            .keep_alive(!was_ending);
-        let connection = builder.serve_connection(TokioIo::new(wire), service_fn(respond));
-        let mut connection = pin!(connection);
-        // Errors need no report: the client went away or does not speak HTTP, or a response broke off, which the access log
-        // says. The connection is polled first, so that requests already sent are read before it shuts down.
-        let _ = tokio::select! {
-            biased;
-            ended = connection.as_mut() => ended,
-            _ = self.ending.changed() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
+    /// Serves until the connection ends, or until its client has left it idle for a while. hyper's
+    /// state of an idle connection is that of a new one, so the one that is bound to this event loop can be dropped.
+    async fn serve_http1(
+        mut self,
+        mut wire: Wire,
+        service: Arc<Service>,
+        client: Arc<Client>,
+    ) -> Option<Idle> {
+        let idle_time = service.settings.idle_time;
+        let traffic = wire.traffic();
+        loop {
+            let was_ending = *self.ending.borrow_and_update();
+            let builder = http1_builder(&service.settings, was_ending);
+            let respond = |request: Request<Incoming>| -> Responding {
+                Box::pin(respond(service.clone(), client.clone(), request))
+            };
+            let mut connection = builder.serve_connection(TokioIo::new(wire), service_fn(respond));
+            let mut quiet_since = None;
+            loop {
+                // Errors need no report: the client went away or does not speak HTTP, or a response broke off, which the
+                // access log says. The connection is polled first, so that requests already sent are read before it shuts down.
+                tokio::select! {
+                    biased;
+                    _ = &mut connection => return None,
+                    _ = self.ending.changed() => {
+                        Pin::new(&mut connection).graceful_shutdown();
+                        let _ = connection.await;
+                        return None;
+                    }
+                    () = sleep(SETTLED) => {}
+                }
+                let before = quiet_since;
+                quiet_since = traffic.quiet_since().filter(|_| client.is_idle());
+                if quiet_since.is_some() && quiet_since == before {
+                    break;
+                }
             }
-        };
+            let http1::Parts { io, read_buf, .. } = connection.into_parts();
+            wire = io.into_inner();
+            if read_buf.is_empty() {
+                // Without a descriptor for it, the connection is closed.
+                let stream = wire.socket().ok()?;
+                let until = Instant::now() + idle_time.saturating_sub(SETTLED);
+                return Some(Idle { stream, speaks: Speaks::Http1, until });
+            }
+            // A part of the next request came with the one before.
+            wire.unread(read_buf);
+        }
     }
 
     async fn serve_http2(mut self, wire: Wire, service: &Service, client: Arc<Client>) {
@@ -141,18 +176,40 @@ where
         }
     }
 
+    /// Whether a new connection stays without a byte.
+    async fn is_silent(&mut self, stream: &TcpStream) -> bool {
+        tokio::select! {
+            _ = stream.readable() => false,
+            _ = self.ending.changed() => false,
+            () = sleep(SETTLED) => true,
+        }
+    }
+
     /// None where there are none in time.
-    async fn first_bytes(&mut self, stream: &mut TcpStream) -> Option<First> {
+    async fn first_bytes(&mut self, stream: &mut TcpStream, until: Instant) -> Option<First> {
         let mut first = pin!(First::read(stream));
         let silence = self.service.settings.idle_time;
         let is_ending = *self.ending.borrow_and_update();
         if !is_ending {
             tokio::select! {
-                found = timeout(silence, first.as_mut()) => return found.ok()?.ok(),
+                found = timeout_at(until, first.as_mut()) => return found.ok()?.ok(),
                 // It may have been sent, and not be noticed yet.
                 _ = self.ending.changed() => {}
             }
         }
         timeout(LAST_SILENCE.min(silence), first).await.ok()?.ok()
     }
+}
+
+fn http1_builder(settings: &HttpSettings, is_ending: bool) -> http1::Builder {
+    let HttpSettings { idle_time, head, .. } = *settings;
+    let mut builder = http1::Builder::new();
+    builder
+        .timer(TokioTimer::new())
+        .header_read_timeout(if is_ending { LAST_SILENCE.min(idle_time) } else { idle_time })
+        .max_headers(MAX_HEADERS)
+        .max_header_size(head as usize)
+        .max_buf_size(head as usize)
+        .keep_alive(!is_ending);
+    builder
 }

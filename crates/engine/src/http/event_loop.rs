@@ -20,7 +20,7 @@ use crate::host_calls;
 /// Time without use after which the thread ends.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// Number of event loops that have a thread, for who waits until there is none.
+/// Number of event loops that have a thread.
 #[derive(Default)]
 pub struct Live {
     count: AtomicUsize,
@@ -211,9 +211,9 @@ mod tests {
         let event_loop = EventLoop::new(&live);
         assert!(event_loop.enter_live().is_none());
         for _ in 0..2 {
-            let (told, done) = mpsc::channel();
+            let (finished, done) = mpsc::channel();
             let (one, other) = (event_loop.enter().unwrap(), event_loop.enter_live().unwrap());
-            one.handle().spawn(async move { told.send(()) });
+            one.handle().spawn(async move { finished.send(()) });
             drop(one);
             done.recv_timeout(5 * LINGER).unwrap();
             thread::sleep(2 * LINGER);
@@ -222,13 +222,13 @@ mod tests {
             assert!(ends(&event_loop));
             let quiet = runtime().unwrap();
             quiet.block_on(async {
-                tokio::time::timeout(5 * LINGER, live.none_left()).await.expect("is told");
+                tokio::time::timeout(5 * LINGER, live.none_left()).await.expect("notified");
             });
         }
     }
 
     #[test]
-    fn who_comes_while_the_thread_ends_is_in_time_or_starts_another() {
+    fn a_use_that_comes_while_the_thread_ends_is_in_time_or_starts_another() {
         let decide = |event_loop: &EventLoop, entered| {
             runtime().unwrap().block_on(async { event_loop.end_unless_used_since(entered) })
         };
@@ -245,9 +245,9 @@ mod tests {
         // The thread itself is still there.
         assert!(!is_live(&event_loop));
         assert_eq!(event_loop.live.count.load(Ordering::SeqCst), 1);
-        let (told, done) = mpsc::channel();
+        let (finished, done) = mpsc::channel();
         let late = event_loop.enter().unwrap();
-        late.handle().spawn(async move { told.send(()) });
+        late.handle().spawn(async move { finished.send(()) });
         done.recv_timeout(5 * LINGER).unwrap();
         assert_eq!(event_loop.live.count.load(Ordering::SeqCst), 2);
     }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use plan::HttpSettings;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::{Sleep, sleep, sleep_until, timeout};
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, StoreContextMut};
@@ -19,9 +20,9 @@ use super::event_loop::{EventLoop, Use};
 use super::metrics::Metrics;
 use super::response::{EndedInstance, Exchange};
 use super::tracing::Trace;
-use crate::report::{self, tell};
+use crate::report::{self, log};
 use crate::state::{Shared, State};
-use crate::{Plan, World, host_calls, interfaces};
+use crate::{Plan, World, artifacts, host_calls, interfaces, memory};
 
 /// How long an instance that may serve further requests waits for one.
 const IDLE: Duration = Duration::from_secs(5);
@@ -40,13 +41,18 @@ pub fn at_a_time(plan: &Plan) -> usize {
     }
 }
 
-/// Says whether a failure of the instance has been told: by then the instance has ended.
-type Told = oneshot::Sender<bool>;
+/// The instances that there may be at a time.
+pub fn at_most(settings: &HttpSettings) -> u32 {
+    settings.instances(memory::for_guests())
+}
+
+/// Receives, when the instance has ended, whether it failed, which is logged by then.
+type Ended = oneshot::Sender<bool>;
 
 /// What an instance has to know of a request.
 pub struct Asked {
-    /// Who is told how it ended.
-    pub told: Told,
+    /// Receives how its instance ended.
+    pub ended: Ended,
     /// What it is called, where the guest's lines are to begin with that.
     pub id: Option<String>,
     /// What it is a part of.
@@ -106,7 +112,7 @@ impl Guest {
             _ => ProxyPre::P2(wasmtime_wasi_http::p2::bindings::ProxyPre::new(pre)?),
         };
         let engine = serving.engine.clone();
-        let free = Arc::new(Semaphore::new(plan.http.instances() as usize));
+        let free = Arc::new(Semaphore::new(at_most(&plan.http) as usize));
         let requests = plan.http.requests(plan.world) as usize;
         let (pre, clock) = (Arc::new(pre), Arc::new(clock));
         Ok(Guest { engine, plan, shared, pre, clock, free, requests, metrics, event_loop })
@@ -127,7 +133,7 @@ impl HandlerState for Guest {
         // What this thread did for the request before is not this one's.
         host_calls::forget();
         let permit = self.free.clone().try_acquire_owned().map_err(|_| Busy)?;
-        let place = Place { _permit: permit, _used: self.event_loop.enter()? };
+        let reservation = Reservation { _permit: permit, _used: self.event_loop.enter()? };
         let running = self.clock.running()?;
         let mut store = State::store(&self.engine, &self.plan, &self.shared)?;
         store.set_epoch_deadline(1);
@@ -143,10 +149,10 @@ impl HandlerState for Guest {
             exchanges: exchanges.clone(),
             plan: self.plan.clone(),
             metrics: self.metrics.clone(),
-            told: Mutex::default(),
+            ended: Mutex::default(),
             requests: self.requests,
             at_a_time,
-            place: Mutex::new(Some(place)),
+            reservation: Mutex::new(Some(reservation)),
             _running: running,
         };
         let idle = if self.requests > 1 { IDLE } else { Duration::ZERO };
@@ -157,7 +163,7 @@ impl HandlerState for Guest {
 }
 
 /// Permit of an instance, and the thread that it is on.
-pub struct Place {
+pub struct Reservation {
     _permit: OwnedSemaphorePermit,
     _used: Use,
 }
@@ -243,11 +249,11 @@ pub struct Served {
     plan: Arc<Plan>,
     metrics: Option<Arc<Metrics>>,
     /// Of the requests that were begun; the last is dropped with the instance.
-    told: Mutex<Vec<Told>>,
+    ended: Mutex<Vec<Ended>>,
     /// All in all.
     requests: usize,
     at_a_time: usize,
-    place: Mutex<Option<Place>>,
+    reservation: Mutex<Option<Reservation>>,
     _running: Running,
 }
 
@@ -259,8 +265,8 @@ impl Served {
         if self.plan.world != World::HttpService03 || exchanges.is_empty() {
             return drop(store);
         }
-        let place = self.place.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let instance = Arc::new(EndedInstance::new(store, place));
+        let reservation = self.reservation.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let instance = Arc::new(EndedInstance::new(store, reservation));
         for exchange in exchanges {
             exchange.instance_ended(instance.clone());
         }
@@ -282,10 +288,10 @@ impl WorkerState for Served {
     fn on_request_start(
         &self,
         mut store: StoreContextMut<'_, State>,
-        Asked { told, id, trace, is_https, exchange }: Asked,
+        Asked { ended, id, trace, is_https, exchange }: Asked,
         _: wasmtime::component::GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        // Of several at a time, nobody knows which it is that the guest goes on with.
+        // Of several at a time, it is not known which one the guest continues.
         let mut exchanges = self.exchanges.lock();
         if self.at_a_time == 1 {
             store.data_mut().begin(id, trace, is_https);
@@ -293,26 +299,26 @@ impl WorkerState for Served {
         exchanges.retain(Exchange::is_open);
         exchanges.push(exchange);
         drop(exchanges);
-        let mut waiting = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-        waiting.retain(|told| !told.is_closed());
-        waiting.push(told);
+        let mut waiting = self.ended.lock().unwrap_or_else(PoisonError::into_inner);
+        waiting.retain(|ended| !ended.is_closed());
+        waiting.push(ended);
         Box::pin(sleep(self.plan.http.request_time))
     }
 
     fn drop(&self, mut store: Store<State>, result: wasmtime::Result<()>) {
         if let Err(error) = &result {
-            tell(&report::text(error));
-            self.plan.leave_core_dump(&mut store, error);
+            log(&report::text(error));
+            artifacts::leave_core_dump(&self.plan, &mut store, error);
         }
         self.end(store);
         if let Some(metrics) = &self.metrics {
             metrics.ended(result.is_err());
         }
         let waiting =
-            std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
-        for told in waiting {
-            // Nobody waits where the response was sent before.
-            let _ = told.send(result.is_err());
+            std::mem::take(&mut *self.ended.lock().unwrap_or_else(PoisonError::into_inner));
+        for ended in waiting {
+            // There is no receiver if the response was sent before.
+            let _ = ended.send(result.is_err());
         }
     }
 }

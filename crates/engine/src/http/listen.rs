@@ -3,13 +3,12 @@
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use nix::sys::socket::{setsockopt, sockopt};
+use plan::http::{METRICS, PREFIX};
+use plan::{HttpSettings, LISTEN};
 use tokio::net::{TcpListener, TcpSocket};
 use wasmtime::error::Context as _;
 
-use super::settings::{HttpSettings, METRICS, PREFIX};
-use crate::plan::LISTEN;
-
-/// Whoever scrapes metrics comes alone.
+/// A scraper of metrics has one connection.
 const METRICS_BACKLOG: u32 = 8;
 
 /// At the address that is set; else at every address, of IPv4 alone where there is no IPv6.

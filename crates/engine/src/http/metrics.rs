@@ -138,7 +138,7 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Answers whoever asks, as long as the process lives.
+    /// Answers scrapers, as long as the process lives.
     pub async fn serve(self: Arc<Metrics>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(READERS));
         loop {

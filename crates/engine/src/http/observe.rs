@@ -1,5 +1,4 @@
-//! What is told of requests: an access log, metrics, and which of the guest's lines is of which request. Off unless a
-//! Pod asks for it.
+//! Observation of requests: an access log, metrics, and the request id in the guest's lines. Off unless a Pod asks for it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,16 +9,16 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Request, Response};
 use opentelemetry_sdk::trace::Span;
+use plan::HttpSettings;
 use serde::Serialize;
 
 use super::metrics::Metrics;
 use super::response::CutBy;
-use super::settings::HttpSettings;
 use super::spans;
 use super::tracing::Trace;
-use crate::output::tell_on_stdout;
+use crate::output::log_on_stdout;
 
-/// By which proxies tell a request from others, and a guest and its client are told.
+/// Header with the id of a request, by which proxies, guest and client know it.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest id that is taken over from a client, in bytes.
@@ -28,11 +27,11 @@ const LONGEST_ID: usize = 128;
 /// What a response is noted as whose client went away before (nginx's).
 const CLIENT_GONE: u16 = 499;
 
-/// What a server tells of its requests.
+/// Observer of a server's requests.
 pub struct Observer {
     has_access_log: bool,
     metrics: Option<Arc<Metrics>>,
-    /// Different for each server, as far as the clock tells.
+    /// Different for each server, as far as their clocks differ.
     started: u64,
     requests: AtomicU64,
 }
@@ -46,7 +45,7 @@ pub struct Observed {
     since: Instant,
 }
 
-/// A line of the access log. When it was written is in the container's log itself.
+/// A line of the access log. Timestamps come from the container's log.
 #[derive(Serialize)]
 struct Entry {
     request_id: String,
@@ -68,7 +67,7 @@ struct Entry {
 }
 
 impl Observer {
-    /// None where nothing is to be told.
+    /// None if nothing is observed.
     pub fn new(
         settings: &HttpSettings,
         metrics: Option<Arc<Metrics>>,
@@ -179,7 +178,7 @@ impl Drop for Observed {
         entry.cut_by = self.cut_by.map(CutBy::name);
         entry.duration_ms = elapsed.as_micros() as f64 / 1000.0;
         if let Ok(line) = serde_json::to_vec(entry) {
-            tell_on_stdout(&line);
+            log_on_stdout(&line);
         }
     }
 }

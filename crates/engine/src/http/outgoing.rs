@@ -18,7 +18,7 @@ use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
-use super::body::Patient;
+use super::body::TimeoutBody;
 use super::errors;
 use super::roots::Roots;
 use super::tracing::Trace;
@@ -26,7 +26,7 @@ use super::tracing::Trace;
 /// What a guest waits for each step when it does not say, as long as Wasmtime does by itself.
 const STEP: Duration = Duration::from_secs(600);
 
-/// How long, and how many of one host, connections are kept that nobody uses. Most servers close theirs after 5 s or more,
+/// How long unused connections are kept, and how many of one host. Most servers close theirs after 5 s or more,
 /// and a request that crosses that on the line is lost.
 const IDLE: Duration = Duration::from_secs(4);
 const IDLE_PER_HOST: usize = 32;
@@ -39,7 +39,7 @@ type Connections = Client<HttpsConnector<HttpConnector>, Upload>;
 /// What all guests of a container send with.
 pub struct Outgoing {
     roots: Arc<Roots>,
-    /// Whoever reads them.
+    /// Permit to read them.
     reader: Arc<Semaphore>,
     /// From the first request until the server is idle: most guests send none.
     connections: Mutex<Option<Connections>>,
@@ -69,7 +69,7 @@ impl Drop for Hooks {
     }
 }
 
-/// What comes of a request: the response, and what is told of its connection later.
+/// Result of a request: the response, and the later result of its connection.
 type Sent = Result<(Response<WasiBody>, Box<dyn Future<Output = Result<(), Error>> + Send>), Error>;
 
 impl WasiHttpHooks for Hooks {
@@ -88,8 +88,8 @@ impl WasiHttpHooks for Hooks {
         Box::new(async move {
             let response = outgoing.send(request, options).await?;
             // The connection is not this request's alone: what goes wrong with it is in the body.
-            let told: Box<dyn Future<Output = _> + Send> = Box::new(async { Ok(()) });
-            Ok((response, told))
+            let connection: Box<dyn Future<Output = _> + Send> = Box::new(async { Ok(()) });
+            Ok((response, connection))
         })
     }
 }
@@ -123,7 +123,7 @@ impl Outgoing {
         let failed = || Error::ConfigurationError;
         let (roots, reader) = (self.roots.clone(), self.reader.clone());
         let reader = reader.acquire_owned().await.map_err(|_| failed())?;
-        // The file may be on a volume whose server is gone: one thread waits for it, whoever gives up.
+        // The file may be on a volume whose server is gone: one thread waits for it, however many requests give up.
         let tls = spawn_blocking(move || {
             let _reader = reader;
             roots.client()
@@ -146,7 +146,7 @@ impl Outgoing {
     /// Sends what is no guest's, and returns the whole response within that time.
     ///
     /// # Errors
-    /// As a guest is told; [`Error::HttpResponseBodySize`] of more than [`MOST`] bytes.
+    /// Those that a guest gets; [`Error::HttpResponseBodySize`] of more than [`MOST`] bytes.
     pub async fn exchange(
         &self,
         request: Request<Bytes>,
@@ -181,7 +181,7 @@ impl Outgoing {
         let mut connection = capture_connection(&mut request);
         let connections = timeout(patience, self.connections()).await;
         let connections = connections.map_err(|_| Error::ConnectionTimeout)??;
-        // A guest that has computed for long had nobody see which connections were closed meanwhile.
+        // While a guest computed for long, the event loop could not see which connections were closed.
         yield_now().await;
         let mut response = std::pin::pin!(connections.request(request));
         let connected = connection.wait_for_connection_metadata();
@@ -206,7 +206,7 @@ fn with_patience(
     let patience = options.between_bytes_timeout.unwrap_or(STEP);
     let response = answer.map_err(|error| errors::of_sending(&error))?;
     let error = errors::of_response_body;
-    Ok(response.map(|body| Patient::new(body, patience, error).boxed_unsync()))
+    Ok(response.map(|body| TimeoutBody::new(body, patience, error).boxed_unsync()))
 }
 
 /// The body of a request that a guest sends. It breaks off if its instance ends first: a closed stream of 0.3 does not show

@@ -17,8 +17,8 @@ use wasmtime::Store;
 use wasmtime_wasi_http::{Error, WasiBody};
 
 use super::body::{self, Ended};
-use super::client::Client;
-use super::instances::Place;
+use super::client::Open;
+use super::instances::Reservation;
 use super::observe::Observed;
 use super::share::Share;
 use super::streams;
@@ -42,16 +42,16 @@ struct Progress {
     ended: Option<Arc<EndedInstance>>,
 }
 
-/// An instance that does not run any more, with its place.
+/// An instance that does not run any more, with its reservation.
 pub struct EndedInstance {
     _store: Mutex<Store<State>>,
-    _place: Option<Place>,
+    _reservation: Option<Reservation>,
 }
 
 impl EndedInstance {
     /// Of a store that is not used again.
-    pub fn new(store: Store<State>, place: Option<Place>) -> EndedInstance {
-        EndedInstance { _store: Mutex::new(store), _place: place }
+    pub fn new(store: Store<State>, reservation: Option<Reservation>) -> EndedInstance {
+        EndedInstance { _store: Mutex::new(store), _reservation: reservation }
     }
 }
 
@@ -120,8 +120,8 @@ pub struct Asking {
     pub method: Method,
     /// The request's version.
     pub version: Version,
-    /// The connection.
-    pub client: Arc<Client>,
+    /// The connection, on which this response is open.
+    pub client: Open,
 }
 
 /// Origin of a response that a guest made.
@@ -318,9 +318,11 @@ mod tests {
     use tokio::runtime::Builder;
 
     use super::*;
+    use crate::http::client::Client;
 
     fn asking(version: Version) -> Asking {
-        Asking { method: Method::GET, version, client: Arc::new(Client::new(None, None, None)) }
+        let client = Arc::new(Client::new(None, None, None));
+        Asking { method: Method::GET, version, client: client.open() }
     }
 
     fn frames(response: Response<WasiBody>) -> Vec<Result<usize, ()>> {

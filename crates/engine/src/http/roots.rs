@@ -11,7 +11,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::report::tell;
+use crate::report::log;
 
 /// The variable with the path of a file of certificates, in PEM, that are trusted in place of the node's: as of OpenSSL,
 /// Go and Python.
@@ -34,7 +34,7 @@ impl Roots {
         Roots { path: path.filter(|path| !path.is_empty()).map(str::to_owned), node }
     }
 
-    /// What TLS is spoken with. With a file of the container's that cannot be read, nobody is trusted, which is told.
+    /// What TLS is spoken with. If a file of the container's cannot be read, no certificate is trusted, which is logged.
     ///
     /// # Errors
     /// Where the cryptography is of no version of TLS.
@@ -47,19 +47,19 @@ impl Roots {
     fn store(&self) -> RootCertStore {
         if let Some(path) = &self.path {
             return open(path).and_then(|file| read(&file)).unwrap_or_else(|error| {
-                tell(&format!("warning: {VARIABLE}: {path}: {error}; no certificate is trusted"));
+                log(&format!("warning: {VARIABLE}: {path}: {error}; no certificate is trusted"));
                 RootCertStore::empty()
             });
         }
         let node = self.node.as_ref().and_then(|file| {
-            let reason = |error| tell(&format!("warning: the node's certificates: {error}"));
+            let reason = |error| log(&format!("warning: the node's certificates: {error}"));
             read(file).map_err(reason).ok()
         });
         node.unwrap_or_else(|| RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() })
     }
 }
 
-/// A fifo of that name would keep whoever opens it waiting.
+/// Does not wait: a fifo of that name may have no writer.
 fn open(path: &str) -> io::Result<File> {
     let mut options = File::options();
     let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -73,7 +73,7 @@ fn open(path: &str) -> io::Result<File> {
 /// there has to be.
 fn read(file: &File) -> io::Result<RootCertStore> {
     let mut pem = vec![0; usize::try_from(file.metadata()?.len().min(MOST)).unwrap_or_default()];
-    // By position: whoever handed the file over may have left its own anywhere.
+    // By position: that of the descriptor may be anywhere.
     file.read_exact_at(&mut pem, 0)?;
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());

@@ -9,30 +9,30 @@ use hyper::body::{Body, Bytes, Incoming};
 use hyper::header::{CONNECTION, HeaderValue, RETRY_AFTER};
 use hyper::http::uri::Scheme;
 use hyper::{Request, Response, StatusCode, Version};
+use plan::HttpSettings;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 use wasmtime_wasi_http::handler::{ExpirationError, InstantiationError, ProxyHandler};
 
 use super::body::{self, Ended};
-use super::client::Client;
+use super::client::{Client, Unread};
 use super::event_loop::{EventLoop, elsewhere};
 use super::head::{self, Unfit};
 use super::instances::{Asked, Busy, Guest};
 use super::observe::{Observed, Observer};
 use super::response::{Asking, Exchange, Origin, ResponseBody};
-use super::settings::HttpSettings;
 use super::share::Room;
 use super::spans::Spans;
 use super::tracing::Trace;
-use crate::report::{self, tell};
+use crate::report::{self, log};
 
 /// When a client may try again that was refused for want of room, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// How long an instance that has failed may take to tell why, and leave a core dump.
+/// How long an instance that has failed may take to log why, and leave a core dump.
 const END: Duration = Duration::from_millis(100);
 
 /// Why the guest's response is not the answer, or there is none.
@@ -47,7 +47,7 @@ enum Refusal {
     Busy,
     /// The guest did not begin its response in time.
     Late,
-    /// The guest failed, which was told.
+    /// The guest failed, which was logged.
     Failed,
 }
 
@@ -59,7 +59,7 @@ pub struct Service {
     pub settings: HttpSettings,
     /// What each connection may have of it.
     pub room: Room,
-    /// What is told of it.
+    /// Access log and metrics of its requests.
     pub observer: Option<Arc<Observer>>,
     /// Where a span of it goes.
     pub spans: Option<Arc<Spans>>,
@@ -108,7 +108,8 @@ pub async fn respond(
 ) -> Result<Response<WasiBody>, Infallible> {
     let settings = &service.settings;
     let (method, version) = (request.method().clone(), request.version());
-    let asking = Asking { method, version, client: client.clone() };
+    let asking = Asking { method, version, client: client.open() };
+    let unread = (!request.body().is_end_stream()).then(|| Unread::new(&client));
     let settled = head::settle(&mut request, client.local, settings.head);
     let span = service.spans.as_ref().map(|spans| spans.begin(&mut request, client.address));
     let trace = Trace::of(request.headers());
@@ -118,7 +119,7 @@ pub async fn respond(
     let answer = match settled {
         Err(unfit) => Err(Refusal::Unfit(unfit)),
         Ok(()) if request.body().size_hint().lower() > settings.body => Err(Refusal::TooLarge),
-        Ok(()) => ask(&service, &client, request, trace, observed.as_ref()).await,
+        Ok(()) => ask(&service, &client, request, unread, trace, observed.as_ref()).await,
     };
     let (mut response, origin) = match answer {
         Ok((response, origin)) => (response, Some(origin)),
@@ -134,20 +135,21 @@ async fn ask(
     service: &Service,
     client: &Client,
     request: Request<Incoming>,
+    unread: Option<Unread>,
     trace: Option<Trace>,
     observed: Option<&Observed>,
 ) -> Result<(Response<WasiBody>, Origin), Refusal> {
     let settings = &service.settings;
     let share = service.room.share(client.requests.as_ref()).ok_or(Refusal::Busy)?;
     let (parts, body) = request.into_parts();
-    let (body, request_ended) = body::bounded(body, settings);
+    let (body, request_ended) = body::bounded(body, unread, settings);
     let request = Request::from_parts(parts, body);
     let (method, uri) = (request.method().clone(), request.uri().clone());
-    let (told, ended) = oneshot::channel();
+    let (ends, ended) = oneshot::channel();
     let id = observed.filter(|_| settings.has_request_ids).map(|it| it.id().to_owned());
     let exchange = Exchange::new(share);
     let is_https = uri.scheme() == Some(&Scheme::HTTPS);
-    let asked = Asked { told, id, trace, is_https, exchange: exchange.clone() };
+    let asked = Asked { ended: ends, id, trace, is_https, exchange: exchange.clone() };
     let deadline = Instant::now() + settings.request_time;
     let answer = timeout_at(deadline, service.handle(asked, request)).await;
     if let Some(ended) = request_ended.get() {
@@ -165,15 +167,15 @@ async fn ask(
         _ => {
             let time = settings.request_time;
             let path = uri.path();
-            tell(&format!("warning: {method} {path}: no response within {time:?}"));
+            log(&format!("warning: {method} {path}: no response within {time:?}"));
             return Err(Refusal::Late);
         }
     };
     match error.downcast_ref::<InstantiationError<Asked>>() {
-        Some(failure) => tell(&report::text(&failure.error)),
+        Some(failure) => log(&report::text(&failure.error)),
         // After a trap this error says only that there is no response. Of an instance that goes on there is no more to say.
         None if matches!(timeout(END, ended).await, Ok(Ok(true))) => {}
-        None => tell(&report::text(&error)),
+        None => log(&report::text(&error)),
     }
     Err(Refusal::Failed)
 }
@@ -183,7 +185,7 @@ pub fn failed() -> Response<WasiBody> {
     refuse(Refusal::Failed, Version::HTTP_2)
 }
 
-/// What the client is told: nothing of the guest's inside.
+/// Response to the client, with nothing of the guest's inside.
 fn refuse(refusal: Refusal, version: Version) -> Response<WasiBody> {
     let (status, text) = match refusal {
         Refusal::Unfit(Unfit::Host) => {

@@ -20,6 +20,8 @@ use opentelemetry_http::{HttpClient, HttpError};
 use opentelemetry_otlp::{SpanExporter, WithHttpConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::{SdkTracer, SdkTracerProvider, Span};
+use percent_encoding::percent_decode_str;
+use plan::TELEMETRY;
 use tokio::runtime::Handle;
 
 use super::metrics::known_method;
@@ -27,10 +29,7 @@ use super::outgoing::Outgoing;
 use super::response::CutBy;
 use super::tracing;
 use crate::Plan;
-use crate::report::tell;
-
-/// What all variables of OpenTelemetry begin with.
-pub const PREFIX: &str = "OTEL_";
+use crate::report::log;
 
 /// The one protocol there is here, and the default of the specification.
 const PROTOCOL: &str = "http/protobuf";
@@ -44,8 +43,11 @@ const LAST_EXPORT: Duration = Duration::from_secs(5);
 /// The longest text of a client's that is part of a span, in bytes: many spans may wait for their collector.
 const LONGEST: usize = 1 << 10;
 
-/// What service the SDK has where nobody says.
+/// The SDK's default name of a service.
 const UNKNOWN: &str = "unknown_service";
+
+/// The attribute that `OTEL_SERVICE_NAME` sets before others.
+const SERVICE_NAME: &str = "service.name";
 
 /// Where spans go.
 pub struct Spans {
@@ -54,10 +56,10 @@ pub struct Spans {
 }
 
 impl Spans {
-    /// None where the environment does not ask for them, or asks for what there is not, which is told.
+    /// None where the environment does not ask for them, or asks for what is not supported, which is logged.
     pub fn new(plan: &Plan, outgoing: Arc<Outgoing>, tokio: &Handle) -> Option<Spans> {
         let set = |name: &str| {
-            let value = plan.variable(&format!("{PREFIX}{name}"))?;
+            let value = plan.variable(&format!("{TELEMETRY}{name}"))?;
             Some(value).filter(|value| !value.is_empty())
         };
         set("EXPORTER_OTLP_TRACES_ENDPOINT").or_else(|| set("EXPORTER_OTLP_ENDPOINT"))?;
@@ -69,7 +71,7 @@ impl Spans {
         let protocol =
             set("EXPORTER_OTLP_TRACES_PROTOCOL").or_else(|| set("EXPORTER_OTLP_PROTOCOL"));
         if let Some(other) = protocol.filter(|protocol| *protocol != PROTOCOL) {
-            tell(&format!(
+            log(&format!(
                 "warning: no spans: the protocol is {other}, and only {PROTOCOL} is provided"
             ));
             return None;
@@ -80,15 +82,20 @@ impl Spans {
             outgoing,
             tokio: tokio.clone(),
             time: Duration::from_millis(time),
-            is_told: AtomicBool::new(false),
+            is_logged: AtomicBool::new(false),
         };
         let exporter = SpanExporter::builder().with_http().with_http_client(collector).build();
         let exporter =
-            exporter.inspect_err(|error| tell(&format!("warning: no spans: {error}"))).ok()?;
-        let mut resource = Resource::builder().build();
-        let service = resource.get(&Key::from_static_str("service.name"));
+            exporter.inspect_err(|error| log(&format!("warning: no spans: {error}"))).ok()?;
+        let mut attributes = decoded(set("RESOURCE_ATTRIBUTES").unwrap_or_default());
+        if set("SERVICE_NAME").is_some() {
+            attributes.retain(|attribute| attribute.key.as_str() != SERVICE_NAME);
+        }
+        let mut resource = Resource::builder().with_attributes(attributes.clone()).build();
+        let service = resource.get(&Key::from_static_str(SERVICE_NAME));
         if service.is_none_or(|service| service.as_str() == UNKNOWN) {
-            resource = Resource::builder().with_service_name(plan.name().to_owned()).build();
+            let builder = Resource::builder().with_attributes(attributes);
+            resource = builder.with_service_name(plan.name().to_owned()).build();
         }
         let provider = SdkTracerProvider::builder().with_resource(resource);
         let provider = provider.with_batch_exporter(exporter).build();
@@ -115,9 +122,21 @@ impl Spans {
     /// Sends what is left. Blocks.
     pub fn end(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(LAST_EXPORT) {
-            tell(&format!("warning: the last spans are lost: {error}"));
+            log(&format!("warning: the last spans are lost: {error}"));
         }
     }
+}
+
+/// Attributes of `OTEL_RESOURCE_ATTRIBUTES`, whose values are percent-encoded where they contain `,` or `=`, which the SDK
+/// leaves as they are (OpenTelemetry specification, "Resource SDK", "Specifying resource information via an environment
+/// variable").
+fn decoded(attributes: &str) -> Vec<KeyValue> {
+    let pairs = attributes.split(',').filter_map(|pair| pair.split_once('='));
+    let decode = |(key, value): (&str, &str)| {
+        let value = percent_decode_str(value.trim()).decode_utf8_lossy().into_owned();
+        KeyValue::new(key.trim().to_owned(), value)
+    };
+    pairs.map(decode).collect()
 }
 
 /// Ends a span with the response's status, none where the client went away before, and who broke it off.
@@ -184,8 +203,8 @@ struct Collector {
     outgoing: Arc<Outgoing>,
     tokio: Handle,
     time: Duration,
-    /// That it does not take them is told once, until it does.
-    is_told: AtomicBool,
+    /// Whether the last failure was logged: once, until spans are taken again.
+    is_logged: AtomicBool,
 }
 
 impl fmt::Debug for Collector {
@@ -201,18 +220,18 @@ impl HttpClient for Collector {
         // Not the user and the query that it may have.
         let (scheme, host) = (request.uri().scheme_str(), request.uri().host());
         let target = format!("{}://{}", scheme.unwrap_or_default(), host.unwrap_or_default());
-        // Whoever exports is a thread of the SDK's own, without an event loop.
+        // This runs on a thread of the SDK's own, without an event loop.
         let sent = self.tokio.spawn(async move { outgoing.exchange(request, time).await });
         let (reason, answer) = match sent.await? {
             Ok(response) if response.status().is_success() => {
-                self.is_told.store(false, Ordering::Relaxed);
+                self.is_logged.store(false, Ordering::Relaxed);
                 return Ok(response);
             }
             Ok(response) => (response.status().to_string(), Ok(response)),
             Err(error) => (error.to_string(), Err(HttpError::from(error))),
         };
-        if !self.is_told.swap(true, Ordering::Relaxed) {
-            tell(&format!("warning: spans are lost: {target}: {reason}"));
+        if !self.is_logged.swap(true, Ordering::Relaxed) {
+            log(&format!("warning: spans are lost: {target}: {reason}"));
         }
         answer
     }

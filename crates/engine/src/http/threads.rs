@@ -1,6 +1,7 @@
 //! The threads that serve, each with an event loop of its own.
 //!
-//! A connection stays with the thread that it was given to, and so do its requests and the instances that serve them:
+//! A connection stays with the thread that it was given to until it is idle, and so do its requests and the instances that
+//! serve them:
 //! what moves from one processor to another makes both wait, which was seen to take longer than the guest. The exceptions
 //! are those without which a processor would have nothing to do: requests of HTTP/2, of which one connection may have
 //! many, and a request for which only another thread has an instance left.
@@ -11,20 +12,23 @@ use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::{Request, Response};
-use tokio::net::TcpStream;
+use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use wasmtime_wasi_http::WasiBody;
 
 use super::client::Client;
 use super::connection::{Connection, Responding};
 use super::event_loop::{EventLoop, Live, Use, elsewhere};
+use super::idle::Idle;
 use super::service::{self, Service};
-use crate::report::tell;
+use crate::report::log;
 
 /// The threads.
 pub struct Threads {
     all: Vec<Thread>,
     live: Arc<Live>,
+    /// The event loop of the process's first thread, where idle connections wait.
+    first: Handle,
 }
 
 struct Thread {
@@ -39,13 +43,14 @@ impl Threads {
     pub fn new(
         services: impl IntoIterator<Item = (Arc<EventLoop>, Service)>,
         live: Arc<Live>,
+        first: Handle,
     ) -> Arc<Threads> {
         let thread = |(event_loop, service)| Thread {
             event_loop,
             service: Arc::new(service),
             busy: Arc::default(),
         };
-        Arc::new(Threads { all: services.into_iter().map(thread).collect(), live })
+        Arc::new(Threads { all: services.into_iter().map(thread).collect(), live, first })
     }
 
     /// Waits until all of them have ended, because nothing used them for a while.
@@ -53,36 +58,47 @@ impl Threads {
         self.live.none_left().await;
     }
 
-    /// Serves a connection on the thread that has the least to do.
+    /// Serves a connection on the thread that has the least to do, until it ends.
     ///
     /// # Errors
-    /// Of epoll_ctl(2), and if no thread can be started.
+    /// Of epoll_create(2) and the like, if no thread can be started.
     pub fn serve(
         self: &Arc<Threads>,
-        stream: TcpStream,
-        place: OwnedSemaphorePermit,
+        connection: Idle,
+        permit: OwnedSemaphorePermit,
         ending: watch::Receiver<bool>,
     ) -> io::Result<()> {
-        // Its events are those of the thread's own loop from here on.
-        let stream = stream.into_std()?;
         let (number, used) = self.enter_least_busy()?;
         let thread = &self.all[number];
-        let busy = thread.busy.clone();
+        let (service, busy) = (thread.service.clone(), thread.busy.clone());
         let handle = used.handle().clone();
         let threads = self.clone();
-        let respond = move |client, request| -> Responding {
-            let threads = threads.clone();
-            Box::pin(async move { threads.respond(number, client, request).await })
-        };
-        let connection = Connection { service: thread.service.clone(), respond, ending };
         handle.spawn(async move {
-            match TcpStream::from_std(stream) {
-                Ok(stream) => connection.serve(stream).await,
-                Err(error) => tell(&format!("warning: serve a connection: {error}")),
+            let others = threads.clone();
+            let respond = move |client, request| -> Responding {
+                let threads = others.clone();
+                Box::pin(async move { threads.respond(number, client, request).await })
+            };
+            let served = Connection { service, respond, ending: ending.clone() };
+            if let Some(idle) = served.serve(connection).await {
+                threads.first.clone().spawn(threads.wait(idle, permit, ending));
             }
-            drop((place, busy, used));
+            drop((busy, used));
         });
         Ok(())
+    }
+
+    /// Waits, on the process's first thread, until the client of an idle connection sends something.
+    async fn wait(
+        self: Arc<Threads>,
+        idle: Idle,
+        permit: OwnedSemaphorePermit,
+        ending: watch::Receiver<bool>,
+    ) {
+        let Some(connection) = idle.next(&mut ending.clone()).await else { return };
+        if let Err(error) = self.serve(connection, permit, ending) {
+            log(&format!("warning: serve a connection: {error}"));
+        }
     }
 
     /// Answers a request of a connection that has many at a time, on the thread that has the least to do.

@@ -2,11 +2,14 @@
 //! client receives the last response.
 
 use std::io;
+use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use hyper::body::Bytes;
 use nix::libc::linger;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
@@ -27,12 +30,9 @@ const LINGER: Duration = Duration::from_secs(1);
 /// Size of the buffer for discarded input.
 const UNWANTED: usize = 4096;
 
-/// The first bytes of a connection.
-pub struct First {
-    bytes: [u8; PREFACE.len()],
-    start: usize,
-    end: usize,
-}
+/// Bytes of a connection that were read already.
+#[derive(Default)]
+pub struct First(Bytes);
 
 impl First {
     /// Reads as many bytes as are needed to distinguish HTTP/2 from HTTP/1.1.
@@ -40,19 +40,19 @@ impl First {
     /// # Errors
     /// If the client closes the connection before, and those of recv(2).
     pub async fn read(stream: &mut TcpStream) -> io::Result<First> {
-        let mut first = First { bytes: [0; PREFACE.len()], start: 0, end: 0 };
-        while first.end < PREFACE.len() && PREFACE.starts_with(&first.bytes[..first.end]) {
-            match stream.read(&mut first.bytes[first.end..]).await? {
+        let (mut bytes, mut end) = ([0; PREFACE.len()], 0);
+        while end < PREFACE.len() && PREFACE.starts_with(&bytes[..end]) {
+            match stream.read(&mut bytes[end..]).await? {
                 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-                count => first.end += count,
+                count => end += count,
             }
         }
-        Ok(first)
+        Ok(First(Bytes::copy_from_slice(&bytes[..end])))
     }
 
     /// Whether they are those of HTTP/2.
     pub fn is_http2(&self) -> bool {
-        self.bytes[..self.end] == *PREFACE
+        self.0 == PREFACE
     }
 }
 
@@ -62,6 +62,46 @@ pub struct Wire {
     first: First,
     client: Arc<Client>,
     end: End,
+    traffic: Traffic,
+}
+
+/// What the connection's user has read and written, by which it is seen whether anything is left to be written or to be
+/// answered.
+#[derive(Clone, Default)]
+pub struct Traffic(Arc<Counts>);
+
+#[derive(Default)]
+struct Counts {
+    /// Reads that found something.
+    reads: AtomicU64,
+    /// The reads before the last write.
+    answered: AtomicU64,
+    /// Whether what was written was flushed, so that nothing of it is left in a buffer.
+    is_flushed: AtomicBool,
+}
+
+impl Traffic {
+    /// If all that was read was answered, and all that was written flushed: how often it was read so far.
+    pub fn quiet_since(&self) -> Option<u64> {
+        let Counts { reads, answered, is_flushed } = &*self.0;
+        let reads = reads.load(Ordering::Relaxed);
+        let is_quiet =
+            is_flushed.load(Ordering::Relaxed) && answered.load(Ordering::Relaxed) == reads;
+        is_quiet.then_some(reads)
+    }
+
+    fn has_read(&self) {
+        self.0.reads.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn writes(&self) {
+        self.0.answered.store(self.0.reads.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.0.is_flushed.store(false, Ordering::Relaxed);
+    }
+
+    fn has_flushed(&self) {
+        self.0.is_flushed.store(true, Ordering::Relaxed);
+    }
 }
 
 enum End {
@@ -78,7 +118,41 @@ impl Wire {
     pub fn new(stream: TcpStream, first: First, patience: Duration, client: Arc<Client>) -> Wire {
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(patience));
-        Wire { stream: Box::pin(stream), first, client, end: End::Open }
+        let traffic = Traffic::default();
+        Wire { stream: Box::pin(stream), first, client, end: End::Open, traffic }
+    }
+
+    /// What is read and written of it.
+    pub fn traffic(&self) -> Traffic {
+        self.traffic.clone()
+    }
+
+    /// Has these bytes, which were read of it, read again.
+    pub fn unread(&mut self, bytes: Bytes) {
+        self.first = First(bytes);
+    }
+
+    /// Its socket without the event loop, under another descriptor: this one can be dropped.
+    ///
+    /// # Errors
+    /// Of dup(2).
+    pub fn socket(&self) -> io::Result<std::net::TcpStream> {
+        Ok(self.stream.get_ref().as_fd().try_clone_to_owned()?.into())
+    }
+
+    fn poll_bytes(
+        &mut self,
+        context: &mut Context<'_>,
+        into: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let first = &mut self.first.0;
+        if first.is_empty() {
+            return self.stream.as_mut().poll_read(context, into);
+        }
+        into.put_slice(&first.split_to(into.remaining().min(first.len())));
+        // Append what else has arrived, so that hyper parses a head once. Errors and the end of input are reported by the next read.
+        let _ = self.stream.as_mut().poll_read(context, into);
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -97,16 +171,12 @@ impl AsyncRead for Wire {
         context: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let First { bytes, start, end } = &mut self.first;
-        if start == end {
-            return self.stream.as_mut().poll_read(context, into);
+        let before = into.filled().len();
+        let read = self.poll_bytes(context, into);
+        if into.filled().len() > before {
+            self.traffic.has_read();
         }
-        let count = into.remaining().min(*end - *start);
-        into.put_slice(&bytes[*start..*start + count]);
-        *start += count;
-        // Append what else has arrived, so that hyper parses a head once. Errors and the end of input are reported by the next read.
-        let _ = self.stream.as_mut().poll_read(context, into);
-        Poll::Ready(Ok(()))
+        read
     }
 }
 
@@ -116,6 +186,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.traffic.writes();
         self.stream.as_mut().poll_write(context, bytes)
     }
 
@@ -124,6 +195,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.traffic.writes();
         self.stream.as_mut().poll_write_vectored(context, bytes)
     }
 
@@ -132,7 +204,11 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.as_mut().poll_flush(context)
+        let flushed = self.stream.as_mut().poll_flush(context);
+        if matches!(flushed, Poll::Ready(Ok(()))) {
+            self.traffic.has_flushed();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

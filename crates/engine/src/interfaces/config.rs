@@ -1,12 +1,13 @@
 //! `wasi:config`: values by key, from the container's environment, or from the directory of a mounted ConfigMap or Secret.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use wasmtime::component::LinkerInstance;
 
-use super::folder::Folder;
+use super::directory::Directory;
 use super::types::ConfigError;
-use super::{Interfaces, blocking, tell_once};
+use super::{Interfaces, blocking, log_once};
 use crate::Plan;
 use crate::host_calls;
 use crate::state::State;
@@ -17,7 +18,7 @@ pub enum Config {
     /// In the environment of the guest.
     Environment(Vec<(String, String)>),
     /// In files, each named after its key.
-    Folder(Folder),
+    Directory(Directory),
 }
 
 /// Defines the interface, whose drafts differ in their names alone.
@@ -25,13 +26,13 @@ pub fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()>
     interface.func_wrap_async("get", |store, (key,): (String,)| {
         host_calls::enter("wasi:config get");
         let (shared, is_quick) = source(store.data());
-        let get = move || told(shared.config.get(&key));
+        let get = move || logged(shared.config.get(&key));
         Box::new(async move { Ok((blocking(is_quick, get).await?,)) })
     })?;
     interface.func_wrap_async("get-all", |store, (): ()| {
         host_calls::enter("wasi:config get-all");
         let (shared, is_quick) = source(store.data());
-        let all = move || told(shared.config.all());
+        let all = move || logged(shared.config.all());
         Box::new(async move { Ok((blocking(is_quick, all).await?,)) })
     })
 }
@@ -43,9 +44,10 @@ fn source(state: &State) -> (Arc<Interfaces>, bool) {
     (shared, is_quick)
 }
 
-fn told<T>(read: Result<T, ConfigError>) -> Result<T, ConfigError> {
+/// Logs the reason of a failure.
+fn logged<T>(read: Result<T, ConfigError>) -> Result<T, ConfigError> {
     if let Err(ConfigError::Upstream(reason) | ConfigError::Io(reason)) = &read {
-        tell_once(format!("warning: wasi:config: {reason}"));
+        log_once(format!("warning: wasi:config: {reason}"));
     }
     read
 }
@@ -54,14 +56,14 @@ impl Config {
     /// As the plan says.
     pub fn new(plan: &Plan) -> Config {
         match &plan.config {
-            Some(path) => Config::Folder(Folder::new(path.clone())),
+            Some(path) => Config::Directory(Directory::new(path.clone())),
             None => Config::Environment(plan.env.clone()),
         }
     }
 
     fn get(&self, key: &str) -> Result<Option<String>, ConfigError> {
         match self {
-            Config::Folder(folder) => folder.get(key),
+            Config::Directory(directory) => directory.get(key),
             // Of several, the last.
             Config::Environment(all) => {
                 let found = all.iter().rev().find(|(name, _)| name == key);
@@ -72,16 +74,11 @@ impl Config {
 
     fn all(&self) -> Result<Vec<(String, String)>, ConfigError> {
         match self {
-            Config::Folder(folder) => folder.all(),
+            Config::Directory(directory) => directory.all(),
+            // Of several, the last.
             Config::Environment(all) => {
-                let mut last: Vec<(String, String)> = Vec::new();
-                for (name, value) in all.iter().rev() {
-                    if last.iter().all(|(known, _)| known != name) {
-                        last.push((name.clone(), value.clone()));
-                    }
-                }
-                last.sort();
-                Ok(last)
+                let last: BTreeMap<_, _> = all.iter().cloned().collect();
+                Ok(last.into_iter().collect())
             }
         }
     }

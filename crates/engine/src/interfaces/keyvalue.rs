@@ -21,7 +21,7 @@ use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
 
 use super::types::{KeysDraft, KeysDraft2, StoreError};
-use super::{blocking, tell_once};
+use super::{blocking, log_once};
 use crate::host_calls;
 use crate::state::State;
 use error::Error;
@@ -45,7 +45,7 @@ pub struct Bucket(Arc<Store>);
 /// What a function of the interface returns to its guest.
 type Returned<T> = Result<T, StoreError>;
 
-/// What a function comes to, at last.
+/// Future of a function's result.
 type Answer<'a, T> = Box<dyn Future<Output = wasmtime::Result<(T,)>> + Send + 'a>;
 
 impl Stores {
@@ -113,10 +113,7 @@ fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
             let interfaces = store.data().interfaces().clone();
             let is_sequential = store.data().is_sequential();
             let opened = blocking(is_sequential, move || interfaces.keyvalue.open(&name)).await?;
-            Ok((match returned(opened) {
-                Ok(opened) => Ok(store.data_mut().table().push(Bucket(opened))?),
-                Err(error) => Err(error),
-            },))
+            Ok((handle(&mut store, returned(opened).map(Bucket))?,))
         })
     })?;
     interface.func_wrap_async(
@@ -179,6 +176,17 @@ fn lent(
     Ok(store.data_mut().table().get(bucket)?.0.clone())
 }
 
+/// Puts a resource into the guest's table, if it was made.
+fn handle<T: Send + 'static>(
+    store: &mut StoreContextMut<'_, State>,
+    made: Returned<T>,
+) -> wasmtime::Result<Returned<Resource<T>>> {
+    Ok(match made {
+        Ok(resource) => Ok(store.data_mut().table().push(resource)?),
+        Err(error) => Err(error),
+    })
+}
+
 /// Does work on a store, on this thread if it is done at once.
 async fn done<T: Send + 'static>(
     is_sequential: bool,
@@ -189,10 +197,10 @@ async fn done<T: Send + 'static>(
     Ok(returned(blocking(is_quick, move || work(&store)).await?))
 }
 
-/// What the guest gets of an error; the line is for whoever reads the log of a guest that does not say.
+/// The error as the guest gets it. The line in the log is for a guest that does not report it.
 fn returned<T>(done: Result<T, Error>) -> Returned<T> {
     done.map_err(|error| {
-        tell_once(format!("warning: wasi:keyvalue: {error}"));
+        log_once(format!("warning: wasi:keyvalue: {error}"));
         error.into()
     })
 }

@@ -5,10 +5,10 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
-/// What is told of a page: 64 bits in the machine's order.
+/// Entry of a page: 64 bits in the machine's order.
 type Entry = [u8; size_of::<u64>()];
 
-/// A page is in memory, or it is in swap; one that the kernel is moving meanwhile is told as the latter.
+/// A page is in memory, or it is in swap; one that the kernel is moving counts as the latter.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 

@@ -1,4 +1,4 @@
-//! Mapped memory that is nobody else's.
+//! Mapped memory with a single owner.
 
 #![allow(unsafe_code)]
 
@@ -25,7 +25,7 @@ pub struct Shape {
     pub after: usize,
 }
 
-/// Memory that is nobody else's; by default none at all.
+/// Mapped memory with a single owner; by default none at all.
 #[derive(Debug, Default)]
 pub struct Region {
     /// How it was mapped.
@@ -50,7 +50,7 @@ impl Region {
         let bytes = before.checked_add(length).and_then(|bytes| bytes.checked_add(after));
         let bytes = bytes.and_then(NonZeroUsize::new).ok_or(io::ErrorKind::InvalidInput)?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
-        // SAFETY: a new mapping, at a place the kernel chooses, takes nobody's memory away.
+        // SAFETY: a new mapping, at a place the kernel chooses, replaces no other mapping.
         let address = unsafe { mmap_anonymous(None, bytes, ProtFlags::PROT_NONE, flags) }?;
         // A page more is a page more to overwrite. A kernel without large pages refuses.
         // SAFETY: the mapping of before, of which nothing is changed.
@@ -86,7 +86,7 @@ impl Region {
         };
         if !range.is_empty() {
             let start = self.place(range.start)?;
-            // SAFETY: within the mapping; what is closed nobody uses: only a region that is free is made smaller.
+            // SAFETY: within the mapping; what is closed is not in use, because only a region that is free is made smaller.
             let done = unsafe { mprotect(start, range.len(), protection) };
             // It may have been done in part.
             self.is_spoiled |= done.is_err();
@@ -105,7 +105,7 @@ impl Region {
             return Ok(());
         }
         let start = self.place(pages.start)?;
-        // SAFETY: within the mapping, which is private, and whose contents nobody needs any more.
+        // SAFETY: within the mapping, which is private, and whose contents are not needed any more.
         Ok(unsafe { madvise(start, pages.len(), MmapAdvise::MADV_DONTNEED) }?)
     }
 
@@ -115,16 +115,16 @@ impl Region {
     /// Of mincore(2).
     pub fn is_resident(&self, offset: usize) -> io::Result<bool> {
         let mut page = 0;
-        // SAFETY: within the mapping, of which nothing is changed; one page is told of in one byte.
-        let told = unsafe { libc::mincore(self.place(offset)?.as_ptr(), 1, &raw mut page) };
-        Errno::result(told)?;
+        // SAFETY: within the mapping, of which nothing is changed; one page is reported in one byte.
+        let result = unsafe { libc::mincore(self.place(offset)?.as_ptr(), 1, &raw mut page) };
+        Errno::result(result)?;
         Ok(page & 1 == 1)
     }
 
     /// Overwrites them with zeros. Only of a region that is free, and of what is open.
     pub fn clear(&self, pages: Range<usize>) {
         debug_assert!(pages.end <= self.open);
-        // SAFETY: it is open, and nobody else has it.
+        // SAFETY: it is open, and has this one owner.
         unsafe { self.at(pages.start).write_bytes(0, pages.len()) }
     }
 }
@@ -134,7 +134,7 @@ impl Drop for Region {
         let Shape { before, length, after, .. } = self.shape;
         let address: *mut c_void = ptr::with_exposed_provenance_mut(self.address);
         if let Some(address) = NonNull::new(address) {
-            // SAFETY: the whole mapping, which is this value's alone. Where it stays, nobody has its address any more.
+            // SAFETY: the whole mapping, which is this value's alone. If it stays, its address is not known any more.
             let _ = unsafe { munmap(address, before + length + after) };
         }
     }

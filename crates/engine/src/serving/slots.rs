@@ -34,7 +34,7 @@ const KEPT_PART: u64 = 8;
 /// Of a stack so much is kept, in bytes; a multiple of every page there is.
 const STACK: usize = 64 << 10;
 
-/// Regions that nobody uses, for those who come next.
+/// Unused regions, for the next instances.
 #[derive(Debug)]
 pub struct Slots {
     page: usize,
@@ -82,7 +82,7 @@ impl Slots {
         drop(released);
     }
 
-    /// Unmaps all that nobody uses.
+    /// Unmaps all that are unused.
     pub fn release(&self) {
         let released = std::mem::take(&mut *self.free());
         drop(released);
@@ -179,7 +179,7 @@ struct Memory {
 impl Drop for Memory {
     fn drop(&mut self) {
         let mut region = std::mem::take(&mut self.region);
-        // Where that is not possible, nobody gets it any more.
+        // If that fails, it is not used again.
         if self.slots.wipe(&mut region).is_ok() {
             self.slots.give(region);
         }
@@ -247,7 +247,7 @@ impl Drop for Stack {
 }
 
 /// Gives back what of a stack is not kept. Few guests go so deep, and to give back what is not there takes longer than to
-/// see that: whoever goes deeper touches each page on the way (as stack probes do).
+/// see that: code that goes deeper touches each page on the way (as stack probes do).
 fn give_back_depth(stack: &Region, page: usize) -> io::Result<()> {
     let depth = stack.open.saturating_sub(STACK);
     match depth.checked_sub(page).map(|last| stack.is_resident(last)) {
@@ -312,7 +312,7 @@ mod tests {
 
     /// All that the memory's guest can read or write.
     fn bytes(memory: &mut Memory) -> &mut [u8] {
-        // SAFETY: it is open, and nobody else has it.
+        // SAFETY: it is open, and has this one owner.
         unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
     }
 
@@ -321,8 +321,8 @@ mod tests {
         let mut pages = vec![0_u8; memory.size / memory.slots.page];
         let start = memory.as_ptr().cast();
         // SAFETY: a page has a byte.
-        let told = unsafe { nix::libc::mincore(start, memory.size, pages.as_mut_ptr()) };
-        assert_eq!(told, 0);
+        let result = unsafe { nix::libc::mincore(start, memory.size, pages.as_mut_ptr()) };
+        assert_eq!(result, 0);
         pages.iter().filter(|page| **page & 1 == 1).count()
     }
 
@@ -390,13 +390,13 @@ mod tests {
     #[test]
     fn a_stack_is_given_back_as_far_as_it_was_used_deeply() {
         let slots = with_page_map();
-        let resident = |stack: &Region, offset| stack.is_resident(offset).expect("is told");
+        let resident = |stack: &Region, offset| stack.is_resident(offset).expect("reported");
         for depth in [STACK, STACK + 1, 4 * STACK] {
             let stack = Stacks(slots.clone()).new_stack(8 * STACK, false).expect("a stack");
             let bottom = stack.range().start;
             let start = 8 * STACK - depth;
             let used = ptr::with_exposed_provenance_mut::<u8>(bottom + start);
-            // SAFETY: a stack is all open, and nobody runs on this one.
+            // SAFETY: a stack is all open, and nothing runs on this one.
             unsafe { used.write_bytes(7, depth) };
             drop(stack);
             let free = slots.free();

@@ -77,3 +77,81 @@ fn a_store_in_memory_has_its_own_bound_and_that_of_the_containers_memory() {
     assert_eq!(within.stdout.trim(), "7", "{within:?}");
     assert!(within.stderr.contains("resources.limits.memory"), "{within:?}");
 }
+
+/// Sets three values of 1 MiB, and asks for one of them as often as `get` is called with: 0 if that is refused.
+const READING: &str = r#"(component
+    (import "wasi:keyvalue/store@0.2.0-draft" (instance $store
+        (export "bucket" (type $bucket (sub resource)))
+        (type $error' (variant (case "no-such-store") (case "access-denied") (case "other" string)))
+        (export "error" (type $error (eq $error')))
+        (export "open" (func (param "identifier" string) (result (result (own $bucket) (error $error)))))
+        (export "[method]bucket.set" (func (param "self" (borrow $bucket)) (param "key" string)
+            (param "value" (list u8)) (result (result (error $error)))))))
+    (alias export $store "bucket" (type $bucket))
+    (alias export $store "error" (type $error))
+    (import "wasi:keyvalue/batch@0.2.0-draft" (instance $batch
+        (alias outer 1 $bucket (type $bucket'))
+        (export "bucket" (type $bucket (eq $bucket')))
+        (alias outer 1 $error (type $error'))
+        (export "error" (type $error (eq $error')))
+        (export "get-many" (func (param "bucket" (borrow $bucket)) (param "keys" (list string))
+            (result (result (list (option (tuple string (list u8)))) (error $error)))))))
+    (core module $data
+        (memory (export "memory") 72)
+        (global $free (mut i32) (i32.const 1179648))
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32)
+            (global.set $free (i32.add (i32.and (global.get $free) (i32.const -8)) (i32.const 8)))
+            (global.get $free)
+            (global.set $free (i32.add (global.get $free) (local.get 3)))))
+    (core instance $data (instantiate $data))
+    (alias core export $data "memory" (core memory $memory))
+    (alias core export $data "realloc" (core func $realloc))
+    (core func $open (canon lower (func $store "open") (memory $memory) (realloc $realloc)))
+    (core func $set (canon lower (func $store "[method]bucket.set") (memory $memory) (realloc $realloc)))
+    (core func $get (canon lower (func $batch "get-many") (memory $memory) (realloc $realloc)))
+    (core module $m
+        (import "data" "memory" (memory 1))
+        (import "host" "open" (func $open (param i32 i32 i32)))
+        (import "host" "set" (func $set (param i32 i32 i32 i32 i32 i32)))
+        (import "host" "get" (func $get (param i32 i32 i32 i32)))
+        (func $fill (param $key i32)
+            (i32.store8 (i32.const 0) (local.get $key))
+            (call $set (i32.load (i32.const 20)) (i32.const 0) (i32.const 1)
+                (i32.const 65536) (i32.const 1048576) (i32.const 32))
+            (if (i32.load8_u (i32.const 32)) (then unreachable)))
+        (func (export "get") (param $times i32) (result i32) (local $next i32)
+            (call $open (i32.const 0) (i32.const 0) (i32.const 16))
+            (call $fill (i32.const 65))
+            (call $fill (i32.const 66))
+            (call $fill (i32.const 67))
+            (loop $more
+                (i32.store offset=1028 (i32.shl (local.get $next) (i32.const 3)) (i32.const 1))
+                (local.set $next (i32.add (local.get $next) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $next) (local.get $times))))
+            (call $get (i32.load (i32.const 20)) (i32.const 1024) (local.get $times) (i32.const 64))
+            (if (result i32) (i32.load8_u (i32.const 64)) (then (i32.const 0))
+                (else (i32.load (i32.const 72))))))
+    (core instance $i (instantiate $m
+        (with "data" (instance $data))
+        (with "host" (instance
+            (export "open" (func $open)) (export "set" (func $set)) (export "get" (func $get))))))
+    (func (export "get") (param "times" u32) (result u32) (canon lift (core func $i "get"))))"#;
+
+#[test]
+fn what_one_call_returns_is_bounded_and_counts_in_the_containers_memory() {
+    let get = |times, memory| {
+        let how = Start { export: Some("get"), args: &[times], memory, ..AS_IT_IS };
+        end(start(READING, &how))
+    };
+    let most = get("3", None);
+    assert_eq!((most.stdout.trim(), most.stderr.as_str()), ("3", ""), "{most:?}");
+    let too_many = get("4", None);
+    assert_eq!(too_many.stdout.trim(), "0", "{too_many:?}");
+    assert!(too_many.stderr.contains("more than 4 MiB together"), "{too_many:?}");
+    // Of 11 MiB the guests have half, of which the store takes three.
+    let one = get("1", Some(11 << 20));
+    assert_eq!(one.stdout.trim(), "1", "{one:?}");
+    let within = get("3", Some(11 << 20));
+    assert_eq!(within.stdout.trim(), "0", "{within:?}");
+    assert!(within.stderr.contains("no room for so many values"), "{within:?}");
+}

@@ -8,13 +8,13 @@
     reason = "a panic is how a test fails"
 )]
 
+mod artifacts;
 mod command;
 mod files;
 mod http;
 mod interfaces;
 mod memory;
 mod profile;
-mod remains;
 
 use std::fs::File;
 use std::io::Write;
@@ -23,12 +23,13 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use engine::{Compiled, Given, Layer, Plan, Remains, Runtime};
+use engine::{Compiled, Given, Layer, Plan, Runtime};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
+use plan::FailureArtifacts;
 
 /// The variable with the plan; the compiled code is the process's standard input.
 const PLAN: &str = "ENGINE_TEST_PLAN";
@@ -96,8 +97,8 @@ struct Start<'a> {
     profiles: Option<&'a Path>,
     /// Annotations, without `wasmtime.shim/`.
     http: &'a [(&'a str, &'a str)],
-    /// Where what it leaves goes: `message`, which is there, and `core.app`.
-    remains: Option<&'a Path>,
+    /// The directory of its failure artifacts: `message`, which is there, and `core.app`.
+    artifacts: Option<&'a Path>,
     /// A directory that is mounted for reading only.
     read_only: Option<&'a Path>,
 }
@@ -110,7 +111,7 @@ const AS_IT_IS: Start<'static> = Start {
     files: None,
     profiles: None,
     http: &[],
-    remains: None,
+    artifacts: None,
     read_only: None,
 };
 
@@ -123,12 +124,12 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
     let export = how.export.map(ToOwned::to_owned);
     let args = std::iter::once("app").chain(how.args.iter().copied()).map(ToOwned::to_owned);
     let plan = Plan::new(world, export, args.collect(), how.env, "/".into());
-    let remains = how.remains.map_or(Remains::default(), |folder| {
-        let message = folder.join("message");
+    let artifacts = how.artifacts.map_or(FailureArtifacts::default(), |directory| {
+        let message = directory.join("message");
         std::fs::write(&message, "").expect("made");
-        Remains { message: Some(message), core_dump: Some(folder.to_owned()) }
+        FailureArtifacts { message: Some(message), core_dump: Some(directory.to_owned()) }
     });
-    let mut plan = Plan { remains, ..plan.expect("a plan") };
+    let mut plan = Plan { artifacts, ..plan.expect("a plan") };
     for (key, value) in how.http {
         plan.http.annotate(&format!("wasmtime.shim/{key}"), value).expect("a setting");
     }

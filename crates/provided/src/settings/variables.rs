@@ -47,7 +47,7 @@ pub const CONTAINER_VARIABLES: [Setting; 16] = [
     Setting {
         key: "OTEL_EXPORTER_OTLP_HEADERS, OTEL_EXPORTER_OTLP_TRACES_HEADERS",
         sets: "headers of the requests to the collector",
-        allowed: "key=value, and further ones after commas",
+        allowed: "key=value, and further ones after commas; `,` and `=` in a value percent-encoded",
         unset: Unset::Means("none"),
     },
     Setting {
@@ -65,7 +65,7 @@ pub const CONTAINER_VARIABLES: [Setting; 16] = [
     Setting {
         key: "OTEL_RESOURCE_ATTRIBUTES",
         sets: "attributes of all spans",
-        allowed: "key=value, and further ones after commas",
+        allowed: "key=value, and further ones after commas; `,` and `=` in a value percent-encoded",
         unset: Unset::Means("none"),
     },
     Setting {

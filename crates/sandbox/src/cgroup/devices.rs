@@ -1,16 +1,16 @@
-//! Which devices a container may open: v1's controller `devices` (kernel, cgroup-v1/devices.rst).
+//! Devices that a container may open: v1's controller `devices` (kernel, cgroup-v1/devices.rst).
 //!
-//! v2 has no such file; a filter (BPF) takes its place, which a guest does not need: it has no `CAP_MKNOD`, and every mount of
-//! its file tree is `nodev` but its own `/dev`, in which only this runtime makes nodes.
+//! v2 has a BPF filter instead, which a guest does not need, because it has no `CAP_MKNOD` and all its mounts are `nodev` except
+//! for its own `/dev`, in which only this runtime makes nodes.
 
 use oci_spec::runtime::LinuxDeviceCgroup;
 
 use super::Cgroup;
-use super::update::limit;
+use super::limits::limit;
 use crate::Error;
 
-/// What runc lets every container do (`AllowedDevices`): make nodes, which `CAP_MKNOD` takes as well; open the null, zero,
-/// full, random and terminal devices.
+/// Rules that runc sets for every container (`AllowedDevices`): make nodes, which also needs `CAP_MKNOD`, and open the null,
+/// zero, full, random and terminal devices.
 const ALLOWED: [&str; 10] = [
     "c *:* m",
     "b *:* m",
@@ -25,16 +25,16 @@ const ALLOWED: [&str; 10] = [
 ];
 
 impl Cgroup {
-    /// Sets the rules of the OCI spec ("Allowed Device list") in their order, then what every container may do.
+    /// Sets the rules of the OCI spec ("Allowed Device list") in their order, then those of every container.
     pub(super) fn limit_devices(&self, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
-        if self.is_unified() || !self.has("devices", "devices.allow") {
+        if self.is_v2() || !self.has("devices", "devices.allow") {
             return Ok(());
         }
         for rule in rules {
             let file = if rule.allow() { "devices.allow" } else { "devices.deny" };
             self.set("devices", file, rule)?;
         }
-        // Each is a write of its own: the kernel reads one rule at a time.
+        // The kernel reads one rule at a time, so each needs its own write.
         ALLOWED.iter().try_for_each(|rule| {
             self.write("devices", "devices.allow", rule)
                 .map_err(|error| limit("devices.allow", rule, error.to_string()))

@@ -1,4 +1,4 @@
-//! Stops every process of the cgroup where it is, and lets them go on.
+//! Freezer: freezes all processes of the cgroup, and thaws them.
 
 use std::fs;
 use std::path::Path;
@@ -8,31 +8,31 @@ use super::{Cgroup, refuse};
 use crate::Error;
 use crate::wait::{self, Tries};
 
-/// v1: one of the states below is written and read (kernel, cgroup-v1/freezer-subsystem.rst).
+/// File of v1, with one of the states below (kernel, cgroup-v1/freezer-subsystem.rst).
 const STATE: &str = "freezer.state";
 const FROZEN: &str = "FROZEN";
 const THAWED: &str = "THAWED";
 
-/// v2: 1 or 0 is written, and `frozen 1` is read in the events once it is so (kernel, cgroup-v2.rst, "Core
+/// Files of v2: 1 or 0 is written to the first, and the second has `frozen 1` when all are frozen (kernel, cgroup-v2.rst, "Core
 /// Interface Files").
 const FREEZE: &str = "cgroup.freeze";
 const EVENTS: &str = "cgroup.events";
 
-/// 2 s in all. A process in an uninterruptible wait outlives that, and then nothing stays frozen.
+/// How long to wait until all are frozen: 2 s in all. A process in an uninterruptible wait may take longer; then all are thawed.
 const TRIES: Tries = Tries { count: 200, pause: Duration::from_millis(10) };
 
 impl Cgroup {
-    /// Freezes its processes, and returns once the last has stopped.
+    /// Freezes its processes, and returns when all are frozen.
     ///
     /// # Errors
-    /// [`Error::Cgroup`] when one does not stop in time, and then none is; or the host has no freezer.
+    /// [`Error::Cgroup`] if a process is not frozen in time, in which case all are thawed, or if the host has no freezer.
     pub fn freeze(&self) -> Result<(), Error> {
         self.freeze_within(TRIES)
     }
 
     fn freeze_within(&self, tries: Tries) -> Result<(), Error> {
         let frozen = wait::try_until(tries, || {
-            // On v1 again each time: a process that is made meanwhile may not have been seen.
+            // v1 needs this each time, because it may miss a process that is being forked.
             self.set_frozen(true)?;
             Ok(self.is_frozen().then_some(()))
         })?;
@@ -43,14 +43,14 @@ impl Cgroup {
         Err(refuse(&self.path, "its processes do not stop in time; they go on as before"))
     }
 
-    /// Lets its processes go on; those that were not frozen do so anyway.
+    /// Thaws its processes.
     pub fn thaw(&self) -> Result<(), Error> {
         self.set_frozen(false)
     }
 
     /// Whether all its processes are frozen.
     fn is_frozen(&self) -> bool {
-        match self.is_unified() {
+        match self.is_v2() {
             true => {
                 let events = self.read("", EVENTS).unwrap_or_default();
                 events.lines().any(|line| line == "frozen 1")
@@ -59,23 +59,23 @@ impl Cgroup {
         }
     }
 
-    /// v1: signals do not reach the frozen, SIGKILL neither: whoever sends that lets go of the cgroup and of those
-    /// that were made below it. On v2 it reaches them. Where there is no freezer, nothing is frozen.
+    /// Thaws the cgroup and those below it on v1, where not even SIGKILL reaches a frozen process. On v2 it does. To be called
+    /// after SIGKILL was sent.
     pub fn thaw_for_kill(&self) {
-        if !self.is_unified() {
+        if !self.is_v2() {
             self.thaw_below(&self.file("freezer", "."));
         }
     }
 
-    fn thaw_below(&self, folder: &Path) {
-        let _ = fs::write(folder.join(STATE), THAWED);
-        for child in self.children(folder).unwrap_or_default() {
+    fn thaw_below(&self, directory: &Path) {
+        let _ = fs::write(directory.join(STATE), THAWED);
+        for child in self.children(directory).unwrap_or_default() {
             self.thaw_below(&child);
         }
     }
 
     fn set_frozen(&self, frozen: bool) -> Result<(), Error> {
-        let written = match self.is_unified() {
+        let written = match self.is_v2() {
             true => self.write("", FREEZE, if frozen { "1" } else { "0" }),
             false => self.write("freezer", STATE, if frozen { FROZEN } else { THAWED }),
         };
@@ -88,12 +88,12 @@ mod tests {
     use super::*;
 
     fn unified(events: &str) -> (tempfile::TempDir, Cgroup) {
-        let host = tempfile::tempdir().expect("temporary folder");
-        let folder = host.path().join("pods/c1");
-        fs::create_dir_all(&folder).expect("a cgroup");
+        let host = tempfile::tempdir().expect("temporary directory");
+        let directory = host.path().join("pods/c1");
+        fs::create_dir_all(&directory).expect("a cgroup");
         fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
-        fs::write(folder.join(EVENTS), events).expect("its events");
-        fs::write(folder.join(FREEZE), "0").expect("its freezer");
+        fs::write(directory.join(EVENTS), events).expect("its events");
+        fs::write(directory.join(FREEZE), "0").expect("its freezer");
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(Path::new("/pods/c1")), "c1", false);
         (host, cgroup.expect("a cgroup"))
     }
@@ -120,18 +120,18 @@ mod tests {
 
     #[test]
     fn on_v1_those_below_are_thawed_for_their_end() {
-        let host = tempfile::tempdir().expect("temporary folder");
-        let folder = host.path().join("freezer/pods/c1");
-        for folder in [folder.clone(), folder.join("child")] {
-            fs::create_dir_all(&folder).expect("a cgroup");
-            fs::write(folder.join(STATE), "FROZEN\n").expect("its state");
+        let host = tempfile::tempdir().expect("temporary directory");
+        let directory = host.path().join("freezer/pods/c1");
+        for directory in [directory.clone(), directory.join("child")] {
+            fs::create_dir_all(&directory).expect("a cgroup");
+            fs::write(directory.join(STATE), "FROZEN\n").expect("its state");
         }
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(Path::new("/pods/c1")), "c1", false);
         let cgroup = cgroup.expect("a cgroup");
         assert!(cgroup.is_frozen());
         cgroup.thaw_for_kill();
         assert!(!cgroup.is_frozen());
-        let child = fs::read_to_string(folder.join("child").join(STATE)).expect("its state");
+        let child = fs::read_to_string(directory.join("child").join(STATE)).expect("its state");
         assert_eq!(child, THAWED);
     }
 }

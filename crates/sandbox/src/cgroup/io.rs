@@ -3,10 +3,10 @@
 use oci_spec::runtime::{LinuxBlockIo, LinuxNetwork, LinuxThrottleDevice};
 
 use super::Cgroup;
-use super::update::{given, limit};
+use super::limits::{given, limit};
 use crate::Error;
 
-/// Weights of v1, and of `io.weight`.
+/// Range of weights of v1.
 const WEIGHTS_OF_V1: std::ops::RangeInclusive<u64> = 10..=1000;
 
 impl Cgroup {
@@ -31,9 +31,9 @@ impl Cgroup {
     }
 
     fn weigh(&self, io: &LinuxBlockIo) -> Result<(), Error> {
-        let bfq = if self.is_unified() { "io.bfq.weight" } else { "blkio.bfq.weight" };
+        let bfq = if self.is_v2() { "io.bfq.weight" } else { "blkio.bfq.weight" };
         if let Some(weight) = given(io.weight()) {
-            match self.is_unified() {
+            match self.is_v2() {
                 _ if self.has("blkio", bfq) => self.set("blkio", bfq, weight)?,
                 true => self.set("blkio", "io.weight", of_v2(weight))?,
                 false => self.set("blkio", "blkio.weight", weight)?,
@@ -42,7 +42,7 @@ impl Cgroup {
         for device in io.weight_device().iter().flatten() {
             if let Some(weight) = given(device.weight()) {
                 let value = format!("{}:{} {weight}", device.major(), device.minor());
-                let by_bfq = self.is_unified() || self.has("blkio", bfq);
+                let by_bfq = self.is_v2() || self.has("blkio", bfq);
                 let file = if by_bfq { bfq } else { "blkio.weight_device" };
                 self.set("blkio", file, value)?;
             }
@@ -52,7 +52,7 @@ impl Cgroup {
 
     fn throttle(&self, at: &LinuxThrottleDevice, of_v1: &str, of_v2: &str) -> Result<(), Error> {
         let (major, minor, rate) = (at.major(), at.minor(), at.rate());
-        match self.is_unified() {
+        match self.is_v2() {
             true => self.set("blkio", "io.max", format!("{major}:{minor} {of_v2}={rate}")),
             false => {
                 let file = format!("blkio.throttle.{of_v1}_device");
@@ -72,7 +72,7 @@ impl Cgroup {
     }
 }
 
-/// As runc converts it: 10 to 1, 1000 to 10000.
+/// Converts a weight of v1 to `io.weight`, as runc does: 10 to 1, 1000 to 10000.
 fn of_v2(weight: u16) -> u64 {
     let weight = u64::from(weight).clamp(*WEIGHTS_OF_V1.start(), *WEIGHTS_OF_V1.end());
     1 + (weight - 10) * 9999 / 990
@@ -87,12 +87,12 @@ mod tests {
 
     use super::*;
 
-    fn host(is_unified: bool, files: &[&str]) -> (tempfile::TempDir, Cgroup) {
+    fn host(is_v2: bool, files: &[&str]) -> (tempfile::TempDir, Cgroup) {
         let host = tempfile::tempdir().expect("temporary directory");
-        let hierarchy = if is_unified { "." } else { "blkio" };
+        let hierarchy = if is_v2 { "." } else { "blkio" };
         let directory = host.path().join(hierarchy).join("pods/c1");
         fs::create_dir_all(&directory).expect("a cgroup");
-        if is_unified {
+        if is_v2 {
             fs::write(host.path().join("cgroup.controllers"), "io").expect("v2");
         }
         for file in files {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn weight_and_rates_are_written_in_each_versions_own_words() {
+    fn weight_and_rates_are_written_in_the_format_of_each_version() {
         let (_host, cgroup) = host(false, &["blkio.weight", "blkio.throttle.read_bps_device"]);
         cgroup.limit_io(&io()).expect("set");
         assert_eq!(cgroup.read("blkio", "blkio.weight").as_deref(), Some("505"));

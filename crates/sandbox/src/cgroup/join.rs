@@ -1,9 +1,8 @@
-//! Makes ready for a process to be moved into a cgroup soon.
+//! Prepares the kernel for a process that is moved into a cgroup soon.
 //!
-//! Whoever moves one excludes every fork and exit of the machine meanwhile, by a lock that favours these: the first to
-//! take it for moving waits a grace period of RCU, 5 to 20 ms, and those who take it in the next such period wait for
-//! nothing (kernel, `cgroup_threadgroup_rwsem` and `rcu_sync`). Moving somebody a little earlier, while something
-//! else is done, has the waiting over with.
+//! A move excludes all forks and exits on the machine, by a lock that favours those. The first move waits for a grace period of
+//! RCU, 5 to 20 ms; further moves in the next such period do not wait (kernel, `cgroup_threadgroup_rwsem` and `rcu_sync`). So
+//! a move a little earlier, while other work is done, saves the waiting time.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -11,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use super::{HIERARCHIES, below};
 
-/// Waits so that who moves a process next need not: this one is moved to where it is. Blocks. Returns whether that
-/// could be done; where it could not, nothing is lost.
+/// Moves this process to the cgroup in which it is, so that the next move does not wait. Blocks. Returns whether that was
+/// possible; if not, the next move waits.
 pub fn expect() -> bool {
     let cgroups = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     let mut own = cgroups.lines().filter_map(|line| own(Path::new(HIERARCHIES), line));
@@ -22,7 +21,7 @@ pub fn expect() -> bool {
     moved.is_ok()
 }
 
-/// The file by which processes enter a cgroup of a line of `/proc/PID/cgroup` (cgroups(7)), `N:CONTROLLERS:PATH`.
+/// File by which processes enter the cgroup of a line of `/proc/PID/cgroup` (cgroups(7)), `N:CONTROLLERS:PATH`.
 fn own(hierarchies: &Path, line: &str) -> Option<PathBuf> {
     let mut fields = line.splitn(3, ':').skip(1);
     let (controllers, path) = (fields.next()?, fields.next()?);
@@ -30,7 +29,7 @@ fn own(hierarchies: &Path, line: &str) -> Option<PathBuf> {
     Some(below(&hierarchy, Path::new(path)).join("cgroup.procs"))
 }
 
-/// Whether the process is in it: the path may be seen from another root than the file.
+/// Whether the process is in the cgroup. It may not be, because the path may be relative to another root than the file.
 fn has(procs: &Path, process: u32) -> bool {
     let processes = fs::read_to_string(procs).unwrap_or_default();
     processes.lines().any(|line| line.parse() == Ok(process))

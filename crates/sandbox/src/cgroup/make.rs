@@ -1,8 +1,8 @@
 //! Creates a cgroup, sets its limits and moves a process into it.
 //!
-//! On v1 a container has a directory in the hierarchy of each controller below; on v2 in the only one, where the
-//! controllers are enabled on the way down, but not in the container's own directory: it could then hold no process
-//! (kernel, cgroup-v2.rst, "No Internal Process Constraint").
+//! On v1 a container has a directory in the hierarchy of each controller below. On v2 there is one hierarchy. The controllers
+//! are enabled in the cgroups above the container's, but not in its own, because it could not have processes then (kernel,
+//! cgroup-v2.rst, "No Internal Process Constraint").
 
 use std::fs::{self, File};
 use std::io::{self, ErrorKind};
@@ -15,8 +15,8 @@ use oci_spec::runtime::LinuxResources;
 use super::{Cgroup, below};
 use crate::Error;
 
-/// The controllers of v1 in whose hierarchies a container has a cgroup. Others stay as they are: systemd's own, and what
-/// this runtime sets no limits of.
+/// Controllers of v1 in whose hierarchies a container has a cgroup. The others are systemd's own, or have no limits that this
+/// runtime sets.
 const CONTROLLERS: [&str; 12] = [
     "blkio",
     "cpu",
@@ -32,18 +32,18 @@ const CONTROLLERS: [&str; 12] = [
     "pids",
 ];
 
-/// v1: files that must not be empty in a cgroup before a process can enter it (kernel, cgroup-v1/cpusets.rst).
+/// Files of v1 that must not be empty when a process enters the cgroup (kernel, cgroup-v1/cpusets.rst).
 const CPUSET: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
 
-/// v2: the controllers that a cgroup has, and those that the cgroups below it have.
+/// Files of v2 with the controllers of a cgroup, and of the cgroups below it.
 const AVAILABLE: &str = "cgroup.controllers";
 const ENABLED: &str = "cgroup.subtree_control";
 
-/// The file by which processes enter a cgroup.
+/// File by which processes enter a cgroup.
 const PROCESSES: &str = "cgroup.procs";
 
 impl Cgroup {
-    /// Creates the cgroup's directories that do not exist yet, and marks those as made by this runtime.
+    /// Creates missing directories of the cgroup, and marks them as made by this runtime.
     pub(crate) fn make(&self) -> Result<(), Error> {
         for hierarchy in self.hierarchies_of_containers()? {
             let leaf = below(&hierarchy, &self.path);
@@ -59,7 +59,7 @@ impl Cgroup {
     /// Sets the limits of a new container (OCI runtime spec, "Control groups").
     ///
     /// # Errors
-    /// [`Error::Limit`] when the kernel refuses one, or does not have it.
+    /// [`Error::Limit`] if the kernel refuses a limit, or does not have it.
     pub(crate) fn limit(&self, resources: &LinuxResources) -> Result<(), Error> {
         self.limit_devices(resources.devices().as_deref().unwrap_or_default())?;
         self.set_limits(resources)?;
@@ -67,7 +67,7 @@ impl Cgroup {
             self.limit_io(io)?;
         }
         match resources.network() {
-            Some(network) if !self.is_unified() => self.limit_network(network),
+            Some(network) if !self.is_v2() => self.limit_network(network),
             _ => Ok(()),
         }
     }
@@ -82,17 +82,17 @@ impl Cgroup {
         Ok(())
     }
 
-    /// The cgroup's directory, for clone3(2) (`CLONE_INTO_CGROUP`). `None` on v1, which has several, and for a scope: systemd
-    /// makes it for a process that is there.
+    /// Directory of the cgroup, for clone3(2) (`CLONE_INTO_CGROUP`). `None` on v1, which has several directories, and for a scope,
+    /// which systemd makes for an existing process.
     pub(crate) fn directory(&self) -> Option<OwnedFd> {
-        if !self.is_unified() || self.by_systemd() {
+        if !self.is_v2() || self.by_systemd() {
             return None;
         }
         File::open(below(&self.hierarchies, &self.path)).ok().map(OwnedFd::from)
     }
 
     fn hierarchies_of_containers(&self) -> Result<Vec<PathBuf>, Error> {
-        if self.is_unified() {
+        if self.is_v2() {
             return Ok(vec![self.hierarchies.clone()]);
         }
         let mut hierarchies = self.children(&self.hierarchies)?;
@@ -103,7 +103,7 @@ impl Cgroup {
         Ok(hierarchies)
     }
 
-    /// v2: enables on the way down to the cgroup what is available.
+    /// Enables the available controllers in the cgroups above this one, on v2.
     pub(super) fn enable_above(&self) {
         let mut above: Vec<_> = self.path.ancestors().skip(1).collect();
         above.reverse();
@@ -113,7 +113,7 @@ impl Cgroup {
     fn make_path(&self, hierarchy: &Path) -> io::Result<()> {
         let mut directory = hierarchy.to_owned();
         for part in self.path.strip_prefix("/").unwrap_or(&self.path) {
-            if self.is_unified() {
+            if self.is_v2() {
                 enable_controllers(&directory);
             }
             let above = directory.clone();
@@ -122,7 +122,7 @@ impl Cgroup {
                 Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
                 _ => {}
             }
-            if above.join(CPUSET[0]).exists() && !self.is_unified() {
+            if above.join(CPUSET[0]).exists() && !self.is_v2() {
                 inherit_cpuset(&above, &directory)?;
             }
         }
@@ -134,13 +134,13 @@ impl Cgroup {
     }
 }
 
-/// Enables what is available for the cgroups below. If the kernel refuses a controller, setting a limit of it says so.
+/// Enables the available controllers for the cgroups below. If the kernel refuses one, setting a limit of it fails later.
 fn enable_controllers(directory: &Path) {
     let read = |file: &str| fs::read_to_string(directory.join(file)).unwrap_or_default();
     let (available, enabled) = (read(AVAILABLE), read(ENABLED));
     let enabled: Vec<&str> = enabled.split_whitespace().collect();
     for controller in available.split_whitespace().filter(|it| !enabled.contains(it)) {
-        // One at a time: the kernel takes all of a line or nothing.
+        // Each needs its own write, because the kernel accepts all controllers of a write or none.
         let _ = fs::write(directory.join(ENABLED), format!("+{controller}"));
     }
 }
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_made_is_named() {
+    fn a_cgroup_that_cannot_be_made_is_named() {
         let host = tempfile::tempdir().expect("temporary directory");
         write(&host.path().join("memory/pods"), "a file");
         let error = cgroup(host.path()).make().expect_err("is refused").to_string();

@@ -1,8 +1,8 @@
-//! Processes that the kernel killed because the cgroup had no more memory.
+//! Processes that the kernel killed because the cgroup ran out of memory.
 //!
-//! There is a count, and a descriptor that says when to look at it. On v1 it says so just before the kernel kills,
-//! and also when it was a cgroup above that ran out; on v2 at every change of `memory.events`. The count is what
-//! counts: it rises for the cgroup of the process that was killed, before that process ends.
+//! There is a counter, and a descriptor that reports when to read it. On v1 it reports just before the kernel kills, and also
+//! if a cgroup above ran out of memory; on v2 at every change of `memory.events`. Only the counter is exact: it rises for the
+//! cgroup of the process that was killed, before that process ends.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,33 +13,33 @@ use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use super::Cgroup;
 use crate::Error;
 
-/// v1: the count, and what to register an eventfd for (kernel, cgroup-v1/memory.rst, "OOM Control").
+/// File of v1 with the counter, for which an eventfd is registered (kernel, cgroup-v1/memory.rst, "OOM Control").
 const CONTROL: &str = "memory.oom_control";
 
-/// v1: where to register it (the same, "cgroup.event_control").
+/// File of v1 at which the eventfd is registered.
 const REGISTER: &str = "cgroup.event_control";
 
-/// v2: the count, and what to watch (kernel, cgroup-v2.rst, "Memory Interface Files").
+/// File of v2 with the counter, which is watched (kernel, cgroup-v2.rst, "Memory Interface Files").
 const EVENTS: &str = "memory.events";
 
-/// Room for some events of inotify(7), which are only emptied out.
+/// Buffer for events of inotify(7), whose contents are not used.
 const EVENT_BYTES: usize = 4096;
 
 impl Cgroup {
-    /// How many processes in it were killed so far. `None` where nobody counts, or the cgroup is gone.
+    /// Number of processes in it that were killed so far. `None` if the kernel does not count, or the cgroup is gone.
     pub fn oom_kills(&self) -> Option<u64> {
-        let file = if self.is_unified() { EVENTS } else { CONTROL };
+        let file = if self.is_v2() { EVENTS } else { CONTROL };
         let text = self.read("memory", file)?;
         text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
     }
 
-    /// A descriptor that is readable when [`Cgroup::oom_kills`] may have risen, or is about to; see [`clear`].
+    /// Descriptor that is readable when [`Cgroup::oom_kills`] may have risen, or is about to; see [`clear`].
     ///
     /// # Errors
-    /// [`Error::System`] and [`Error::Io`] where there is no memory controller, or it tells nobody (a kernel with
-    /// PREEMPT_RT and v1).
+    /// [`Error::System`] or [`Error::Io`] if there is no memory controller, or it does not report (a kernel with PREEMPT_RT and
+    /// v1).
     pub fn oom_notice(&self) -> Result<OwnedFd, Error> {
-        if self.is_unified() { self.notice_of_v2() } else { self.notice_of_v1() }
+        if self.is_v2() { self.notice_of_v2() } else { self.notice_of_v1() }
     }
 
     fn notice_of_v1(&self) -> Result<OwnedFd, Error> {
@@ -64,10 +64,10 @@ impl Cgroup {
     }
 }
 
-/// Makes the descriptor of [`Cgroup::oom_notice`] wait for the next time.
+/// Resets the descriptor of [`Cgroup::oom_notice`].
 pub fn clear(notice: &OwnedFd) {
     let mut events = [0; EVENT_BYTES];
-    // It ends with EAGAIN: nothing more is there.
+    // The loop ends with EAGAIN when nothing is left to read.
     while nix::unistd::read(notice, &mut events).is_ok_and(|length| length > 0) {}
 }
 
@@ -88,31 +88,31 @@ mod tests {
 
     #[test]
     fn a_kill_on_v2_is_noticed_and_counted() {
-        let host = tempfile::tempdir().expect("temporary folder");
-        let folder = host.path().join("pods/c1");
-        fs::create_dir_all(&folder).expect("a cgroup");
+        let host = tempfile::tempdir().expect("temporary directory");
+        let directory = host.path().join("pods/c1");
+        fs::create_dir_all(&directory).expect("a cgroup");
         fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
         let events = |kills| format!("low 0\nhigh 0\nmax 7\noom 1\noom_kill {kills}\n");
-        fs::write(folder.join(EVENTS), events(0)).expect("its events");
+        fs::write(directory.join(EVENTS), events(0)).expect("its events");
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(Path::new("/pods/c1")), "c1", false);
         let cgroup = cgroup.expect("a cgroup");
         let notice = cgroup.oom_notice().expect("is watched");
         assert_eq!((cgroup.oom_kills(), is_ready(&notice)), (Some(0), false));
-        fs::write(folder.join(EVENTS), events(2)).expect("a kill");
+        fs::write(directory.join(EVENTS), events(2)).expect("a kill");
         assert_eq!((cgroup.oom_kills(), is_ready(&notice)), (Some(2), true));
         clear(&notice);
         assert!(!is_ready(&notice));
-        fs::remove_dir_all(&folder).expect("its end");
+        fs::remove_dir_all(&directory).expect("its end");
         assert_eq!(cgroup.oom_kills(), None);
     }
 
     #[test]
     fn a_kill_on_v1_is_counted() {
-        let host = tempfile::tempdir().expect("temporary folder");
-        let folder = host.path().join("memory/pods/c1");
-        fs::create_dir_all(&folder).expect("a cgroup");
+        let host = tempfile::tempdir().expect("temporary directory");
+        let directory = host.path().join("memory/pods/c1");
+        fs::create_dir_all(&directory).expect("a cgroup");
         let control = "oom_kill_disable 0\nunder_oom 0\noom_kill 3\n";
-        fs::write(folder.join(CONTROL), control).expect("its control");
+        fs::write(directory.join(CONTROL), control).expect("its control");
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(Path::new("/pods/c1")), "c1", false);
         assert_eq!(cgroup.expect("a cgroup").oom_kills(), Some(3));
     }

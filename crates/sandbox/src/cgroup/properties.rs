@@ -1,24 +1,24 @@
-//! Limits of the OCI spec as systemd's properties (systemd.resource-control(5)), as runc has them.
+//! Limits of the OCI spec as properties of systemd (systemd.resource-control(5)), as runc converts them.
 
 use std::collections::BTreeMap;
 
 use oci_spec::runtime::{LinuxCpu, LinuxMemory, LinuxResources};
 use zbus::zvariant::Value;
 
-use super::unified::{swap_alone, weight};
-use super::update::given;
+use super::limits::given;
+use super::v2::{swap_alone, weight};
 
-/// No limit.
+/// Value for no limit.
 const INFINITY: u64 = u64::MAX;
 
-/// The kernel's period if none is given, in microseconds.
+/// Default period of the kernel, in microseconds.
 const PERIOD: u64 = 100_000;
 
-/// A second, and what systemd rounds its share of one to (a percent), in microseconds.
+/// A second, and a percent of it, to which systemd rounds quotas, in microseconds.
 const SECOND: u64 = 1_000_000;
 const PERCENT: u64 = SECOND / 100;
 
-/// The properties for those limits that systemd knows.
+/// Properties for the limits that systemd knows.
 pub fn of(resources: &LinuxResources) -> BTreeMap<&'static str, Value<'static>> {
     let mut properties = BTreeMap::new();
     if let Some(it) = resources.memory() {
@@ -62,7 +62,7 @@ fn cpu(cpu: &LinuxCpu, properties: &mut BTreeMap<&'static str, Value<'static>>) 
     }
 }
 
-/// Microseconds of each second. systemd counts in percent, and must not set less than is asked for.
+/// Quota in microseconds of each second, rounded up to a percent, so that systemd does not set less than is asked for.
 fn share(quota: Option<u64>, period: u64) -> u64 {
     let share = quota.map(|quota| quota.saturating_mul(SECOND) / period.max(1));
     share.map_or(INFINITY, |share| share.div_ceil(PERCENT) * PERCENT)
@@ -87,13 +87,13 @@ fn or_infinity(limit: i64) -> u64 {
     u64::try_from(limit).unwrap_or(INFINITY)
 }
 
-/// The bits of a list such as `0-3,7`, the lowest byte first.
+/// Bit mask of a list such as `0-3,7`, lowest byte first.
 fn mask(list: &str) -> Option<Vec<u8>> {
     let mut mask = Vec::new();
     for part in list.split(',').filter(|part| !part.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
         let (first, last): (usize, usize) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
-        // No machine has more, and a mistake must not fill the memory.
+        // No machine has more, and a wrong number must not use up the memory.
         if last >= 1 << 16 {
             return None;
         }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_given_is_not_set() {
+    fn a_limit_that_is_not_given_is_not_set() {
         assert_eq!(of(serde_json::json!({ "cpu": { "cpus": "" }, "memory": {} })).len(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! systemd's names of cgroups: `slice:prefix:name` in the OCI spec stands for the unit `prefix-name.scope`.
+//! Names of systemd's cgroups: `slice:prefix:name` in the OCI spec stands for the unit `prefix-name.scope`.
 
 use std::path::{Path, PathBuf};
 
@@ -10,7 +10,7 @@ pub struct Scope<'a> {
 }
 
 impl<'a> Scope<'a> {
-    /// Reads one.
+    /// Parses the name of a scope.
     pub fn parse(cgroups_path: &'a Path) -> Option<Scope<'a>> {
         let parts: Vec<_> = cgroups_path.to_str()?.split(':').collect();
         let [slice, prefix, name] = parts[..] else { return None };
@@ -18,12 +18,12 @@ impl<'a> Scope<'a> {
         is_one.then_some(Scope { slice, prefix, name })
     }
 
-    /// The slice that it is in.
+    /// Slice that it is in.
     pub fn slice(&self) -> &'a str {
         self.slice
     }
 
-    /// The container's name in it.
+    /// Name of the container in it.
     pub fn name(&self) -> &'a str {
         self.name
     }

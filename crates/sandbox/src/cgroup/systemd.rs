@@ -1,18 +1,16 @@
 //! Scopes that systemd makes on request (org.freedesktop.systemd1(5); systemd.resource-control(5)).
 //!
-//! systemd is told the limits that it knows, because it writes them again when it reloads; all of them are also written to the
-//! cgroup's files. While systemd executes itself anew it answers nobody, so calls are repeated until their time is up.
+//! systemd gets the limits that it knows, because it writes them again when it reloads. All limits are also written to the
+//! cgroup's files. systemd does not answer while it executes itself anew, so calls are repeated until their time is up.
 //!
-//! Each call is made by a process of its own: the library starts threads, which neither a process that goes on to fork may have
-//! nor the shim is to keep.
+//! A further process makes each call, because the library starts threads. A process that forks later must not have those, and
+//! they would stay in the shim.
 
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::net::UnixStream;
-use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
 use oci_spec::runtime::LinuxResources;
 use zbus::blocking::Proxy;
@@ -21,18 +19,17 @@ use zbus::zvariant::{OwnedObjectPath, Value};
 
 use super::scope::Scope;
 use super::{Cgroup, properties};
-use crate::pidfd::PidFd;
-use crate::zygote::exit;
-use crate::{Error, pidfd, wire};
+use crate::child::{self, Ended, exit};
+use crate::{Error, wait, wire};
 
-/// How long systemd may take in all to do what it is asked for: as long as runc waits for a scope. It executes itself anew within
-/// a second or two; a kubelet that waits for a container gives up after two minutes.
+/// How long systemd may take for a request in all, unless the caller has less time: as long as runc waits for a scope. It takes
+/// systemd a second or two to execute itself anew; kubelet gives up on a container after two minutes.
 const TIME: Duration = Duration::from_secs(30);
 
 /// Pause before a call is repeated.
 const PAUSE: Duration = Duration::from_millis(250);
 
-/// Pause between two looks whether the process is in its scope.
+/// Pause between two checks whether the process is in its scope.
 const MOVING_PAUSE: Duration = Duration::from_millis(10);
 
 const EXISTS: &str = "org.freedesktop.systemd1.UnitExists";
@@ -41,24 +38,28 @@ const MISSING: &str = "org.freedesktop.systemd1.NoSuchUnit";
 type Properties = BTreeMap<&'static str, Value<'static>>;
 
 impl Cgroup {
-    /// Has the scope made with a process in it, and returns when the process is there. The scope then has the controllers that
-    /// systemd does not know as well, such as that of huge pages.
-    pub(crate) fn start_scope(&self, pid: Pid, resources: &LinuxResources) -> Result<(), Error> {
-        let end = Instant::now() + TIME;
+    /// Makes the scope with a process in it, and returns when the process is there, or fails at `until`. The scope then also has
+    /// the controllers that systemd does not know, such as that of huge pages.
+    pub(crate) fn start_scope(
+        &self,
+        pid: Pid,
+        resources: &LinuxResources,
+        until: Instant,
+    ) -> Result<(), Error> {
+        let (begin, end) = (Instant::now(), until.min(Instant::now() + TIME));
         self.by_another(end, || self.start(pid, resources, end))?;
-        while !self.pids()?.contains(&pid) {
-            if Instant::now() >= end {
-                let time = TIME.as_secs();
-                let reason = format!("systemd has not moved process {pid} there within {time} s");
-                return Err(self.refuse(&reason));
-            }
-            sleep(MOVING_PAUSE);
+        let is_moved = || Ok(self.pids()?.contains(&pid));
+        let is_final = |moved: &Result<bool, Error>| !matches!(moved, Ok(false));
+        if !wait::repeat_by(end, MOVING_PAUSE, is_final, is_moved)? {
+            let time = begin.elapsed().as_secs();
+            let reason = format!("systemd has not moved process {pid} there within {time} s");
+            return Err(self.refuse(&reason));
         }
         self.enable_above();
         Ok(())
     }
 
-    /// Has the scope removed, unless somebody is still in it.
+    /// Removes the scope, unless a process is still in it.
     pub(crate) fn stop_scope(&self) -> Result<(), Error> {
         if !self.pids()?.is_empty() {
             return Ok(());
@@ -101,7 +102,7 @@ impl Cgroup {
         if !exists(&started) {
             return started;
         }
-        // One of that name that has failed is in the way; or it runs, for others that share the cgroup.
+        // Either a failed unit has that name, or it runs because other containers share the cgroup.
         let _ = call(end, |manager| manager.call::<_, _, ()>("ResetFailedUnit", &(&unit,)));
         let started = start();
         if !exists(&started) {
@@ -113,7 +114,7 @@ impl Cgroup {
         })
     }
 
-    /// As runc's scopes have them. A unit that fails does not stay.
+    /// Properties of the scope, as of runc's. A unit that fails is removed.
     fn properties(&self, pid: Pid, resources: &LinuxResources) -> Properties {
         let path = self.cgroups_path();
         let (slice, name) = Scope::parse(&path)
@@ -138,7 +139,7 @@ impl Cgroup {
         self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
-    /// Forks a process for what is to be called, and waits for it up to `end`. For request processes, which have one thread.
+    /// Makes calls in a further process, and waits for it up to `end`. For request processes, which have one thread.
     fn by_another(
         &self,
         end: Instant,
@@ -154,16 +155,13 @@ impl Cgroup {
             }
             ForkResult::Parent { child } => {
                 drop(theirs);
-                let is_late = !PidFd::open(child)?.ends_by(end);
-                if is_late {
-                    pidfd::signal(child, libc::SIGKILL)?;
+                let begin = Instant::now();
+                let ended = child::wait_by(child, Some(end)).map_err(Error::io("wait for systemd"));
+                if ended? == Ended::Late {
+                    let time = begin.elapsed().as_secs();
+                    return Err(self.refuse(&format!("systemd has not answered within {time} s")));
                 }
-                let _ = waitpid(child, None);
-                if is_late {
-                    let reason = format!("systemd has not answered within {} s", TIME.as_secs());
-                    return Err(self.refuse(&reason));
-                }
-                // It fits into the socket: the process has ended, and nobody else writes.
+                // The process has ended, so its whole answer is in the socket.
                 let mut bytes = Vec::new();
                 ours.read_to_end(&mut bytes).map_err(Error::io("read systemd's answer"))?;
                 match serde_json::from_slice::<String>(&bytes) {
@@ -176,7 +174,7 @@ impl Cgroup {
     }
 }
 
-/// Calls a method of systemd's.
+/// Calls a method of systemd.
 fn call<T>(end: Instant, method: impl Fn(&Proxy<'_>) -> zbus::Result<T>) -> zbus::Result<T> {
     persist(end, || {
         let left = end.saturating_duration_since(Instant::now());
@@ -187,17 +185,14 @@ fn call<T>(end: Instant, method: impl Fn(&Proxy<'_>) -> zbus::Result<T>) -> zbus
     })
 }
 
-/// Repeats up to `end` what fails because systemd is not there. What it refuses is not repeated.
-fn persist<T>(end: Instant, mut attempt: impl FnMut() -> zbus::Result<T>) -> zbus::Result<T> {
-    loop {
-        match attempt() {
-            Err(error) if Instant::now() + PAUSE < end && is_passing(&error) => sleep(PAUSE),
-            answer => return answer,
-        }
-    }
+/// Repeats a call up to `end` while systemd cannot be reached. A refusal of systemd is final.
+fn persist<T>(end: Instant, attempt: impl FnMut() -> zbus::Result<T>) -> zbus::Result<T> {
+    let is_final =
+        |answer: &zbus::Result<T>| !answer.as_ref().is_err_and(|error| is_passing(error));
+    wait::repeat_by(end, PAUSE, is_final, attempt)
 }
 
-/// Whether systemd, or the way to it, may be there again in a moment.
+/// Whether the error means that systemd cannot be reached for a moment.
 fn is_passing(error: &zbus::Error) -> bool {
     match error {
         zbus::Error::MethodError(name, ..) => {
@@ -273,7 +268,7 @@ mod tests {
         let cgroup = Cgroup::in_hierarchies(host.path(), Some(path), "c1", true).expect("a scope");
         let begin = Instant::now();
         let answer = cgroup.by_another(begin + PAUSE, || {
-            sleep(TIME);
+            std::thread::sleep(TIME);
             Ok(())
         });
         let error = answer.expect_err("is given up").to_string();

@@ -1,8 +1,8 @@
-//! Files of an image, copied to a file system in memory that is mounted on their directory (mount option `tmpcopyup`, which
-//! runc has as well).
+//! Copies of an image's files in a file system in memory that is mounted on their directory (mount option `tmpcopyup`, as of
+//! runc).
 //!
-//! By descriptor and without following links: the image may have any. Directories, files and links are copied with their
-//! owners and modes; a guest can do nothing with others.
+//! Files are found by descriptor and without following links, because the image may have links to anywhere. Directories, files
+//! and links are copied with their owners and modes; other files are of no use to a guest.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File};
@@ -15,11 +15,11 @@ use nix::libc;
 use nix::sys::stat::{FileStat, Mode, SFlag, fchmod, fstat, fstatat, mkdirat};
 use nix::unistd::{Gid, Uid, fchdir, fchown, fchownat, symlinkat};
 
-/// Directories below each other, at most: each is open while those below it are copied.
+/// Largest depth of directories: each is open while those below it are copied.
 const DEPTH: usize = 64;
 
-/// Copies what is in the directory `from`, and its owner and mode, to the empty directory `to`. Changes the working directory,
-/// because there may be no /proc by which a directory could be listed.
+/// Copies the contents of the directory `from`, and its owner and mode, to the empty directory `to`. It changes the working
+/// directory, because there may be no /proc by which a directory could be listed.
 pub fn copy(from: &OwnedFd, to: &OwnedFd) -> nix::Result<()> {
     copy_directory(&open_directory(from, ".".as_ref())?, &open_directory(to, ".".as_ref())?, DEPTH)
 }
@@ -67,7 +67,7 @@ fn copy_file(from: &OwnedFd, to: &OwnedFd, name: &OsStr) -> nix::Result<()> {
     give(&target, &status)
 }
 
-/// Owner before mode: a change of owner takes the bits away by which a program becomes another user.
+/// Sets owner and mode. The owner must come first, because a change of owner clears the set-user-id bits.
 fn give(file: &impl AsFd, status: &FileStat) -> nix::Result<()> {
     let (user, group) = owner(status);
     fchown(file, user, group)?;

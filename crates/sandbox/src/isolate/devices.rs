@@ -1,5 +1,5 @@
-//! The device files that every container has in `/dev` (OCI runtime spec, "Default Devices"), where that is a file system of
-//! its own. No other place in a container's file tree has device files that can be opened.
+//! Device files that every container has in `/dev` (OCI runtime spec, "Default Devices"), if that is a file system of its own.
+//! No device file elsewhere in a container's file tree can be opened.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::table;
 use super::targets::Root;
 use crate::syscalls;
 
-/// Names and minor numbers; all but the terminal have major number 1.
+/// Names, major and minor numbers.
 const DEVICES: [(&str, u64, u64); 6] = [
     ("null", 1, 3),
     ("zero", 1, 5),
@@ -21,12 +21,12 @@ const DEVICES: [(&str, u64, u64); 6] = [
     ("tty", 5, 0),
 ];
 
-/// Copies of the host's device files, for containers in a user namespace: nobody makes nodes there.
+/// Copies of the host's device files, for containers in a user namespace, where no device nodes can be made.
 #[derive(Debug, Default)]
 pub struct Devices(Vec<(&'static str, OwnedFd)>);
 
 impl Devices {
-    /// Opens the host's.
+    /// Opens the device files of the host.
     pub fn open() -> Result<Devices, Failed> {
         if !table::has_mounts_by_descriptor() {
             let step = Step::Spec("a user namespace".into());
@@ -44,7 +44,7 @@ impl Devices {
         DEVICES.into_iter().map(open).collect::<Result<_, _>>().map(Devices)
     }
 
-    /// Puts them into the container's `/dev`. The umask is 0.
+    /// Makes the device files in the container's `/dev`. To be called with a umask of 0.
     pub fn make(&self, root: Root<'_>) -> Result<(), Failed> {
         let failed = |name: &str| Failed::at::<nix::Error>(Step::Device(path(name)));
         if !self.0.is_empty() {

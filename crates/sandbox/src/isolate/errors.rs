@@ -1,4 +1,4 @@
-//! Which step of isolation failed, on what, and why.
+//! Errors of isolation: the step that failed, its object, and the reason.
 
 use std::fmt;
 use std::io;
@@ -6,10 +6,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// A step on the way to an isolated process.
+/// A step of the isolation of a process.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Step {
-    /// Reading a field of the OCI spec that a guest's container cannot have, or not so.
+    /// Carrying out a field of the OCI spec.
     Spec(String),
     /// Joining the namespace of that kind at a path.
     Join(String, PathBuf),
@@ -19,7 +19,7 @@ pub enum Step {
     MapIds,
     /// Mounting the root at a path of the host.
     Root(PathBuf),
-    /// Mounting at a path in the container what is at a path of the host, or has a name.
+    /// Mounting at a path in the container from a path of the host, or from the name of a file system.
     Mount(PathBuf, PathBuf),
     /// Making a file of the runtime's `/dev`.
     Device(String),
@@ -45,7 +45,7 @@ pub enum Step {
     Capabilities,
     /// Loading the seccomp filter.
     Seccomp,
-    /// All of the isolated process's own steps, up to where it waits for Start.
+    /// All steps of the isolated process itself, until it waits for Start.
     Isolate,
     /// Running a hook of that kind.
     Hook(String, PathBuf),
@@ -81,12 +81,12 @@ impl fmt::Display for Step {
     }
 }
 
-/// Why a step failed.
+/// Reason why a step failed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reason {
     /// An error number of the kernel (errno(3)).
     Kernel(i32),
-    /// The runtime's own, or a library's.
+    /// A reason of this runtime, or of a library.
     Refused(String),
     /// The process ended before it answered.
     Ended,
@@ -137,7 +137,7 @@ impl From<String> for Reason {
     }
 }
 
-/// A step that failed. It crosses from the isolated process to the one that makes it.
+/// A step that failed. The isolated process sends it to the process that makes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("cannot {step}: {reason}")]
 pub struct Failed {
@@ -146,12 +146,12 @@ pub struct Failed {
 }
 
 impl Failed {
-    /// With the reason.
+    /// A failure with its reason.
     pub fn new(step: Step, reason: impl Into<Reason>) -> Failed {
         Failed { step, reason: reason.into() }
     }
 
-    /// For `map_err`.
+    /// A failure of `step`, for `map_err`.
     pub fn at<E: Into<Reason>>(step: Step) -> impl FnOnce(E) -> Failed {
         move |error| Failed::new(step, error)
     }

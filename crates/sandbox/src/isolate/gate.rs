@@ -1,4 +1,5 @@
-//! Where an isolated process waits for Start: a fifo in the container's directory, which it opens before it loses sight of it.
+//! The gate at which an isolated process waits for Start: a fifo in the container's directory. The process opens it before it
+//! changes its root.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,11 +17,12 @@ use crate::Error;
 /// The fifo's name in the container's directory.
 const NAME: &str = "start";
 
-/// The end of the isolated process.
+/// End of the isolated process.
 pub struct Gate(OwnedFd);
 
 impl Gate {
-    /// Makes it. It is open in both directions: nobody has to be at the other end, and it does not end when they go.
+    /// Makes the fifo. It is opened for both directions, so that opening does not wait for another process, and reading does not
+    /// end when the other process closes it.
     pub fn make(directory: &Path) -> Result<Gate, Error> {
         let path = directory.join(NAME);
         let failed = || format!("make {}", path.display());
@@ -39,16 +41,16 @@ impl Gate {
         }
     }
 
-    /// What is not to be closed before.
+    /// Descriptor that must stay open until then.
     pub fn descriptor(&self) -> RawFd {
         self.0.as_raw_fd()
     }
 }
 
-/// Releases the process that waits there.
+/// Releases the process that waits at the gate.
 pub fn open(directory: &Path) -> Result<(), Failed> {
     let mut options = File::options();
-    // Without waiting for somebody who reads.
+    // Opening must not wait for a reader.
     let fifo = options.write(true).custom_flags(OFlag::O_NONBLOCK.bits());
     match fifo.open(directory.join(NAME)).and_then(|mut fifo| fifo.write_all(&[1])) {
         Err(error) if error.raw_os_error() == Some(libc::ENXIO) => {
@@ -63,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_waits_is_released_and_who_has_ended_is_not() {
+    fn a_process_that_waits_is_released_and_one_that_has_ended_is_not() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let gate = Gate::make(directory.path()).expect("made");
         open(directory.path()).expect("released");

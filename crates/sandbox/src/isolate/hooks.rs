@@ -1,14 +1,14 @@
-//! Programs that the spec has run at points of a container's life (OCI runtime spec, "POSIX-platform Hooks").
+//! Hooks: programs that run at points of a container's life (OCI runtime spec, "POSIX-platform Hooks").
 //!
-//! Each has the container's state as JSON on its stdin. It is killed when its time is up, which it may bound itself and
-//! which Create, Start and Delete bound, and when the process ends that waits for it.
+//! Each gets the container's state as JSON on its stdin. It is killed when its time is up, which the hook itself and Create,
+//! Start and Delete limit, and when the process that waits for it ends.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -19,33 +19,33 @@ use oci_spec::runtime::{ContainerState, Hook, Spec};
 use serde_json::{Value, json};
 
 use super::errors::{Failed, Step};
-use crate::pidfd::PidFd;
-use crate::{Create, Error, unwritable};
+use crate::child::{self, Ended};
+use crate::{Create, Error, read_only};
 
 /// State of a container, for its hooks.
 #[derive(Debug)]
 pub struct State<'a> {
     create: &'a Create,
     spec: &'a Spec,
-    /// `/dev/null`, which need not be there where hooks run.
+    /// `/dev/null`, opened here because it may not exist where hooks run.
     null: File,
 }
 
-/// Hooks of one kind that can be run without opening anything but their programs.
+/// Hooks of one kind, prepared so that running them opens nothing but their programs.
 pub struct Prepared<'a> {
     kind: &'a str,
-    /// Each with its stdin.
+    /// Each hook with its stdin.
     hooks: Vec<(&'a Hook, File)>,
     null: &'a File,
 }
 
 impl<'a> State<'a> {
-    /// Of the container that was asked for.
+    /// State of the container of a request.
     pub fn new(create: &'a Create, spec: &'a Spec) -> Result<State<'a>, Error> {
-        Ok(State { create, spec, null: unwritable::null()?.into() })
+        Ok(State { create, spec, null: read_only::null()?.into() })
     }
 
-    /// Runs hooks in their order, up to the first that fails or is not done by `until`. `pid` is the container's first
+    /// Runs hooks in their order, up to the first that fails or has not ended by `until`. `pid` is the container's first
     /// process in the pid namespace of the hooks; `None` when it has ended.
     pub fn run(
         &self,
@@ -58,7 +58,7 @@ impl<'a> State<'a> {
         self.prepare(kind, hooks, status, pid)?.run(&[], until)
     }
 
-    /// The same hooks, to be run later.
+    /// Prepares hooks that run later.
     pub fn prepare<'b>(
         &'b self,
         kind: &'b str,
@@ -95,24 +95,26 @@ impl<'a> State<'a> {
 }
 
 impl Prepared<'_> {
-    /// What is not to be closed before they run.
+    /// Descriptors that must stay open until they run.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let null = (!self.hooks.is_empty()).then_some(self.null);
         self.hooks.iter().map(|(_, stdin)| stdin).chain(null).map(AsRawFd::as_raw_fd)
     }
 
-    /// Runs them as [`State::run`] does. `environment` is that of hooks that name none.
+    /// Runs the hooks as [`State::run`] does. `environment` is for hooks that have none of their own.
     pub fn run(self, environment: &[String], until: Option<Instant>) -> Result<(), Failed> {
         let (kind, null) = (self.kind, self.null);
         self.hooks.into_iter().try_for_each(|(hook, stdin)| {
             let step = || step(kind, hook);
             let limit = limit(hook, until);
-            let ended = execute(hook, environment, stdin, null).and_then(|it| wait(it, limit));
+            let ended = execute(hook, environment, stdin, null)
+                .and_then(|hook| child::wait_by(hook, limit.map(|limit| Instant::now() + limit)));
             match ended.map_err(Failed::at(step()))? {
                 Ended::With(status) if status.success() => Ok(()),
                 Ended::With(status) => Err(Failed::new(step(), how(status))),
-                Ended::Late(limit) => {
-                    let seconds = limit.as_secs_f32().round();
+                Ended::Reaped => Err(Failed::new(step(), "another process waited for it")),
+                Ended::Late => {
+                    let seconds = limit.unwrap_or_default().as_secs_f32().round();
                     let reason = format!("it did not end within {seconds} s and was killed");
                     Err(Failed::new(step(), reason))
                 }
@@ -125,7 +127,7 @@ fn step(kind: &str, hook: &Hook) -> Step {
     Step::Hook(kind.to_owned(), hook.path().clone())
 }
 
-/// A file in memory, because a hook need not read what a pipe does not hold.
+/// File in memory with the state. It is not a pipe, because a hook may leave more unread than a pipe holds.
 fn in_memory(state: &str) -> io::Result<File> {
     let mut file = File::from(memfd_create(c"container-state", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(state.as_bytes())?;
@@ -133,14 +135,14 @@ fn in_memory(state: &str) -> io::Result<File> {
     Ok(file)
 }
 
-/// How long a hook may take: for as long as it asks for, and no longer than there is time.
+/// How long a hook may take: as long as it says itself, but not longer than `until`.
 fn limit(hook: &Hook, until: Option<Instant>) -> Option<Duration> {
     let own = hook.timeout().and_then(|seconds| u64::try_from(seconds).ok());
     let left = until.map(|until| until.saturating_duration_since(Instant::now()));
     own.map(Duration::from_secs).into_iter().chain(left).min()
 }
 
-fn execute(hook: &Hook, environment: &[String], stdin: File, null: &File) -> io::Result<Child> {
+fn execute(hook: &Hook, environment: &[String], stdin: File, null: &File) -> io::Result<Pid> {
     let args = hook.args().as_deref().unwrap_or_default();
     let (name, args) = match args.split_first() {
         Some((name, args)) => (Path::new(name), args),
@@ -152,34 +154,13 @@ fn execute(hook: &Hook, environment: &[String], stdin: File, null: &File) -> io:
     command.env_clear().envs(environment.iter().filter_map(|it| it.split_once('=')));
     let caller = getpid();
     let end_with_caller = move || {
-        // A filter of system calls may refuse it.
+        // A seccomp filter may refuse this.
         let _ = set_pdeathsig(Signal::SIGKILL);
         if getppid() == caller { Ok(()) } else { Err(nix::Error::ESRCH.into()) }
     };
     // SAFETY: between fork and execve it makes system calls with numbers: it allocates nothing and takes no lock.
     unsafe { command.pre_exec(end_with_caller) };
-    command.spawn()
-}
-
-/// How a hook ended.
-enum Ended {
-    With(ExitStatus),
-    /// It was killed after that time.
-    Late(Duration),
-}
-
-fn wait(mut child: Child, limit: Option<Duration>) -> io::Result<Ended> {
-    if let Some(limit) = limit {
-        let until = Instant::now() + limit;
-        let process = PidFd::open(Pid::from_raw(child.id() as i32));
-        // One that cannot be opened is waited for.
-        if process.is_ok_and(|process| !process.ends_by(until)) {
-            child.kill()?;
-            child.wait()?;
-            return Ok(Ended::Late(limit));
-        }
-    }
-    child.wait().map(Ended::With)
+    command.spawn().map(|child| Pid::from_raw(child.id() as i32))
 }
 
 fn how(status: ExitStatus) -> String {
@@ -204,8 +185,6 @@ mod tests {
             bundle: "/bundle".into(),
             systemd_cgroup: false,
             no_pivot_root: false,
-            stdio: [false; 3],
-            console: false,
             workload: Workload::Pause,
             runtime: None,
             time: crate::limits::RUNTIME_TIME,
@@ -224,18 +203,18 @@ mod tests {
     }
 
     #[test]
-    fn a_hook_is_told_the_containers_state() {
+    fn a_hook_gets_the_containers_state() {
         let directory = tempfile::tempdir().expect("temporary directory");
-        let told = directory.path().join("told");
-        run(shell(&format!("cat >{0}; echo \"$X\" >>{0}", told.display()))).expect("runs");
-        let told = std::fs::read_to_string(told).expect("told");
-        let (state, environment) = told.split_once('}').expect("a state");
+        let received = directory.path().join("received");
+        run(shell(&format!("cat >{0}; echo \"$X\" >>{0}", received.display()))).expect("runs");
+        let received = std::fs::read_to_string(received).expect("written");
+        let (state, environment) = received.split_once('}').expect("a state");
         let annotations = r#""annotations":{"a":"b""#;
-        assert!(state.contains(annotations), "{told}");
+        assert!(state.contains(annotations), "{received}");
         let (_, rest) = environment.split_once('}').expect("the end of the state");
         assert_eq!(rest.trim(), "of all");
         for part in [r#""id":"c1""#, r#""pid":7"#, r#""bundle":"/bundle""#, r#""creating""#] {
-            assert!(told.contains(part), "{part} is not in {told}");
+            assert!(received.contains(part), "{part} is not in {received}");
         }
     }
 

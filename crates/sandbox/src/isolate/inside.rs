@@ -1,8 +1,8 @@
-//! In the isolated process: from the fork to where it waits for Start, and on.
+//! Steps of the isolated process itself, from the fork until it waits for Start, and afterwards.
 //!
-//! Order matters. What takes the rights of the container's root comes first: names, mounts, the change of root. Then the process
-//! becomes the container's user, gives up capabilities, and loads the filter last, so that the filter need not allow for any of
-//! that. The process is a copy of one with a single thread; it reports the first step that fails, and ends.
+//! The order matters. Steps that need the rights of the container's root come first: names, mounts, the change of root. Then the
+//! process becomes the container's user and drops capabilities. It loads the seccomp filter last, so that the filter need not
+//! allow the other steps. The process is a copy of one with a single thread. It reports the first step that fails, and ends.
 
 use std::os::fd::{OwnedFd, RawFd};
 
@@ -23,14 +23,14 @@ use super::sysctl::Sysctls;
 use super::targets::Root;
 use super::volumes::Volume;
 use super::{network, process, seccomp, users};
+use crate::child::exit;
 use crate::workload::Isolated;
-use crate::zygote::exit;
-use crate::{building, inherit, keyring};
+use crate::{build_lock, inherit, keyring};
 
-/// Exit code of a process that could not be isolated, or that nobody waits for any more.
+/// Exit code of a process that could not be isolated, or whose request process has ended.
 const NOT_ISOLATED: i32 = 125;
 
-/// What the isolated process brings along. All that is of the host was opened before the fork.
+/// Everything that the isolated process needs. All that is of the host was opened before the fork.
 pub struct Inside<'a> {
     pub spec: &'a Spec,
     pub process: &'a Process,
@@ -49,7 +49,7 @@ impl<'a> Inside<'a> {
     /// Isolates this process, waits for Start, and runs the workload.
     pub fn run(mut self, link: Child) -> ! {
         trace::process("guest");
-        // Until it runs; so that it can be told from the process that made it.
+        // This name distinguishes it from the process that made it, until the workload sets another one.
         let _ = prctl::set_name(c"wasm-init");
         let hooks = match self.isolate(&link) {
             Ok(hooks) if link.send(&Report::Ready) => hooks,
@@ -64,16 +64,16 @@ impl<'a> Inside<'a> {
             exit(NOT_ISOLATED)
         }
         let environment = self.process.env().as_deref().unwrap_or_default();
-        // Nobody waits for them: like the workload, they run until they end or the container is ended.
+        // They have no time limit: like the workload, they run until they end or the container is ended.
         if let Err(failed) = hooks.run(environment, None) {
-            // Start has answered by now: the container's log is where the user looks.
+            // Start has answered by now, so the error goes to the container's log.
             eprintln!("{failed}");
             exit(NOT_ISOLATED)
         }
         self.workload.run()
     }
 
-    /// Returns the hooks for when it is started.
+    /// Isolates this process. Returns the hooks for Start.
     fn isolate(&mut self, link: &Child) -> Result<Prepared<'a>, Failed> {
         wait(link);
         let outer = trace::span("namespaces, root and volumes");
@@ -84,7 +84,7 @@ impl<'a> Inside<'a> {
             link.send(&Report::Hooks);
             wait(link);
             let (hooks, status) = (hooks.create_container().as_ref(), ContainerState::Creating);
-            // The request process ends this one when the time is up, and the hook with it.
+            // When the time is up, the request process ends this one, and the hook with it.
             self.state.run("createContainer", hooks, status, Some(getpid()), None)?;
         }
         let _inner = trace::span("root, user and rights");
@@ -105,9 +105,9 @@ impl<'a> Inside<'a> {
         Ok(hooks)
     }
 
-    /// What is the process's own from its first moment on.
+    /// First steps: keyring, user, session, stdio, names and network.
     fn begin(&mut self) -> Result<(), Failed> {
-        // Before it is another user, because users but root may have few keyrings (keyrings(7)).
+        // This must come before the change of user, because users other than root may only have few keyrings (keyrings(7)).
         keyring::leave().map_err(Failed::at(Step::Property("session keyring".into())))?;
         if self.namespaces.makes(CloneFlags::CLONE_NEWUSER) {
             users::become_root().map_err(Failed::at(Step::MapIds))?;
@@ -139,7 +139,7 @@ impl<'a> Inside<'a> {
         Ok(())
     }
 
-    /// Mounts the root and all that is in it. What is made on the way has the modes that it is made with.
+    /// Mounts the root and all volumes. The umask is 0, so that mount points get the modes that they are made with.
     fn mount(&self) -> Result<OwnedFd, Failed> {
         umask(Mode::empty());
         let root = self.root.attach()?;
@@ -156,32 +156,32 @@ impl<'a> Inside<'a> {
         for volume in self.volumes {
             volume.protect(inside)?;
         }
-        // An image's working directory need not exist; runc makes it as well. Whether it is there after all, on a volume or in a
-        // root that cannot be written, is seen when it is entered.
+        // An image's working directory may not exist. It is made, as by runc. If that fails, for example because the root cannot
+        // be written, entering it reports the error.
         let _ = inside.directory(self.process.cwd());
         self.root.protect(&root)?;
         Ok(root)
     }
 
     fn confine(&self, link: &Child, hooks: &Prepared<'_>) -> Result<(), Failed> {
-        let place = self.process.cwd();
-        // With the rights of the container's root first; where those do not reach, the user's may.
-        let entered = chdir(place);
+        let directory = self.process.cwd();
+        // First with the rights of the container's root, then with those of the user: either may be needed.
+        let entered = chdir(directory);
         process::become_user(self.process.user())?;
         self.close(link, hooks).map_err(Failed::at(Step::Property("descriptors".into())))?;
         let Some(capabilities) = self.process.capabilities() else {
             return Err(Failed::new(Step::Capabilities, "the spec names none to keep"));
         };
         process::drop_capabilities(capabilities)?;
-        // It has to be inside the container's root.
-        let entered = entered.or_else(|_| chdir(place)).and_then(|()| getcwd().map(drop));
-        entered.map_err(Failed::at(Step::WorkingDirectory(place.clone())))?;
+        // The working directory must be inside the container's root.
+        let entered = entered.or_else(|_| chdir(directory)).and_then(|()| getcwd().map(drop));
+        entered.map_err(Failed::at(Step::WorkingDirectory(directory.clone())))?;
         seccomp::load(self.spec)
     }
 
-    /// Closes what is not the workload's. From here on the process is found by its pid and its cgroup.
+    /// Closes all descriptors but the workload's. From here on the process can be found by its pid and its cgroup.
     fn close(&self, link: &Child, hooks: &Prepared<'_>) -> nix::Result<()> {
-        building::over();
+        build_lock::release();
         let own = [link.descriptor(), self.gate.descriptor()];
         let kept = self.workload.descriptors().into_iter().chain(own).chain(hooks.descriptors());
         inherit::close_unlisted(&kept.collect::<Vec<RawFd>>())
@@ -196,7 +196,7 @@ pub fn run_outside(hooks: &Hooks) -> bool {
         || is_some(hooks.create_container())
 }
 
-/// Ends if nobody is there any more who would use what this process makes.
+/// Waits for the request process. Ends this process if that one has ended.
 fn wait(link: &Child) {
     if !link.wait() {
         exit(NOT_ISOLATED)

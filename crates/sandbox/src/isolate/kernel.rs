@@ -1,4 +1,4 @@
-//! What a guest's isolation takes of the kernel and cannot be done without.
+//! Requirements of a guest's isolation on the kernel.
 
 use std::fs;
 
@@ -7,10 +7,10 @@ use nix::libc;
 
 use super::errors::{Failed, Step};
 
-/// Refuses a kernel on which a guest's process would have less bounds than on others. Files are found within the root by
-/// openat2(2) (Linux 5.6), and descriptors of the runtime's are closed by close_range(2) (5.9).
+/// Refuses a kernel on which a guest would be less isolated. Files in the root are found by openat2(2) (Linux 5.6), and the
+/// runtime's descriptors are closed by close_range(2) (5.9).
 pub fn check() -> Result<(), Failed> {
-    // SAFETY: numbers; no descriptor is as large.
+    // SAFETY: the call takes numbers, and no descriptor is that large.
     let closed = unsafe { libc::syscall(libc::SYS_close_range, u32::MAX, u32::MAX, 0) };
     refuse(Errno::result(closed).err())
 }

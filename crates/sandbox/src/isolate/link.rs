@@ -1,4 +1,4 @@
-//! What the request process and the isolated process tell each other while that one is set up.
+//! Messages between the request process and the isolated process while the latter is set up.
 //!
 //! ```text
 //! request process                        isolated process
@@ -11,7 +11,7 @@
 //!                                          root, user, rights
 //!        ◀─────── ready, or why not ─────
 //! ```
-//! If either of them is killed, the other one finds the end of the connection.
+//! If either of them is killed, the other one reads the end of the connection.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Instant;
@@ -23,27 +23,27 @@ use serde::{Deserialize, Serialize};
 use super::errors::{Failed, Reason, Step};
 use crate::ready::is_readable_by;
 
-/// The longest message: a failure with two paths (`PATH_MAX` is 4096).
+/// Size of the longest message: a failure with two paths (`PATH_MAX` is 4096).
 const MESSAGE_BYTES: usize = 32 << 10;
 
-/// What the isolated process says.
+/// Report of the isolated process.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Report {
     /// Its mounts are made, and it waits for the hooks that run outside of it.
     Hooks,
-    /// It waits for Start.
+    /// It is isolated and waits for Start.
     Ready,
-    /// It ends.
+    /// A step failed, and it ends.
     Failed(Failed),
 }
 
-/// The end of the request process.
+/// End of the request process.
 pub struct Parent(OwnedFd);
 
-/// The end of the isolated process.
+/// End of the isolated process.
 pub struct Child(OwnedFd);
 
-/// Both ends.
+/// Makes both ends.
 pub fn pair() -> nix::Result<(Parent, Child)> {
     let (ours, theirs) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)?;
@@ -51,12 +51,12 @@ pub fn pair() -> nix::Result<(Parent, Child)> {
 }
 
 impl Parent {
-    /// Lets the isolated process go on. If it is gone, its report says so.
+    /// Lets the isolated process continue. If it has ended, the next report is an error.
     pub fn go_on(&self) {
         let _ = write(&self.0, b"g");
     }
 
-    /// The next report, which has to come by `until`.
+    /// The next report, which must come by `until`.
     pub fn report_by(&self, until: Instant) -> Result<Report, Failed> {
         if !is_readable_by(self.0.as_fd(), until) {
             return Err(Failed::new(Step::Isolate, Reason::Late));
@@ -76,17 +76,17 @@ impl Parent {
 }
 
 impl Child {
-    /// Waits until it may go on. False if nobody is there any more who would use what it makes.
+    /// Waits until this process may continue. Returns false if the request process has ended.
     pub fn wait(&self) -> bool {
         receive(&self.0).is_some_and(|bytes| !bytes.is_empty())
     }
 
-    /// Sends a report. write(2), because a seccomp filter may be in force.
+    /// Sends a report, by write(2), because a seccomp filter may be in force.
     pub fn send(&self, report: &Report) -> bool {
         serde_json::to_vec(report).is_ok_and(|bytes| write(&self.0, &bytes).is_ok())
     }
 
-    /// What is not to be closed before.
+    /// Descriptor that must stay open until then.
     pub fn descriptor(&self) -> RawFd {
         self.0.as_raw_fd()
     }

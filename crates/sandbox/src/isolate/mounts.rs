@@ -1,4 +1,4 @@
-//! In the isolated process: its root, what is mounted in it, and the change to it.
+//! Mounts of the isolated process, made by that process: its root, the volumes in it, and the change of root.
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -19,61 +19,63 @@ use crate::syscalls;
 
 const NONE: Option<&str> = None;
 
+/// A mount becomes read-only.
+const READ_ONLY: syscalls::Attributes =
+    syscalls::Attributes { attr_set: libc::MOUNT_ATTR_RDONLY, ..syscalls::UNCHANGED };
+
 /// The root of a container, before it is one.
 #[derive(Debug)]
 pub struct RootTree {
     /// Path on the host.
     pub path: PathBuf,
-    /// A copy of its mount, where the kernel has those.
+    /// Detached copy of its mount, if the kernel has those.
     pub tree: Option<OwnedFd>,
-    /// Whether the process begins with the short table of mounts.
+    /// Whether the process begins with the short mount table.
     pub in_short_table: bool,
-    /// Whether it is read-only once all is mounted in it.
+    /// Whether it becomes read-only after all volumes are mounted.
     pub is_read_only: bool,
-    /// Whether to change to it by `chroot` in place of `pivot_root`.
+    /// Whether to enter it by `chroot` instead of `pivot_root`.
     pub no_pivot_root: bool,
-    /// Propagation type that the spec asks for, once it is the root.
+    /// Propagation type that it gets after the change of root.
     pub propagation: Option<MsFlags>,
 }
 
 impl RootTree {
-    /// Attaches the root and returns it open. Nothing of it is seen outside of this process's mount namespace.
+    /// Attaches the root and returns it opened. It is not visible outside of this process's mount namespace.
     pub fn attach(&self) -> Result<OwnedFd, Failed> {
         self.try_attach().map_err(Failed::at(Step::Root(self.path.clone())))
     }
 
     fn try_attach(&self) -> nix::Result<OwnedFd> {
         if !self.in_short_table {
-            // Mounts of the host go on to be taken away here as well, until the root is changed.
+            // Unmounts on the host are propagated to here until the root is changed.
             mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_SLAVE, NONE)?;
         }
-        let place = if self.in_short_table { Path::new(table::ROOT) } else { &self.path };
+        let point = if self.in_short_table { Path::new(table::ROOT) } else { &self.path };
         if let Some(tree) = &self.tree {
-            syscalls::attach(tree.as_fd(), open_path(place)?.as_fd())?;
+            syscalls::attach(tree.as_fd(), open_path(point)?.as_fd())?;
             return tree.try_clone().map_err(|_| nix::Error::EMFILE);
         }
-        mount(Some(&self.path), place, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
-        mount(NONE, place, NONE, MsFlags::MS_PRIVATE | MsFlags::MS_REC, NONE)?;
-        let root = open_path(place)?;
+        mount(Some(&self.path), point, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+        mount(NONE, point, NONE, MsFlags::MS_PRIVATE | MsFlags::MS_REC, NONE)?;
+        let root = open_path(point)?;
         remount(&root, MsFlags::MS_NODEV)?;
         Ok(root)
     }
 
-    /// Makes it read-only, if the spec asks for that.
+    /// Makes the root read-only, if the spec says so.
     pub fn protect(&self, root: &OwnedFd) -> Result<(), Failed> {
         if !self.is_read_only {
             return Ok(());
         }
-        let attributes =
-            syscalls::Attributes { attr_set: libc::MOUNT_ATTR_RDONLY, ..syscalls::UNCHANGED };
         let protected = match self.tree {
-            Some(_) => syscalls::set_attributes(root.as_fd(), false, &attributes),
+            Some(_) => syscalls::set_attributes(root.as_fd(), false, &READ_ONLY),
             None => remount(root, MsFlags::MS_RDONLY),
         };
         protected.map_err(Failed::at(Step::Root(self.path.clone())))
     }
 
-    /// Makes it the root of this process; of what was mounted before nothing is left.
+    /// Makes it the root of this process. The mounts of the host are not visible afterwards.
     pub fn enter(&self, root: &OwnedFd) -> Result<(), Failed> {
         let entered = if self.no_pivot_root { move_to(root) } else { pivot_to(root) };
         let entered = entered.and_then(|()| match self.propagation {
@@ -84,7 +86,7 @@ impl RootTree {
     }
 }
 
-/// The old root comes to be mounted on the new one, from where it is taken away (pivot_root(2), "Notes").
+/// Enters a root by pivot_root(2): the old root is mounted on the new one, and then unmounted ("Notes" of the man page).
 fn pivot_to(root: &OwnedFd) -> nix::Result<()> {
     let old = open_path(Path::new("/"))?;
     fchdir(root)?;
@@ -95,7 +97,8 @@ fn pivot_to(root: &OwnedFd) -> nix::Result<()> {
     chdir("/")
 }
 
-/// Where the node's root cannot be left. What is on it stays mounted below the container's, out of reach.
+/// Enters a root by chroot(2), for a node whose root cannot be left. The node's mounts stay below the container's root, out of
+/// reach.
 fn move_to(root: &OwnedFd) -> nix::Result<()> {
     fchdir(root)?;
     mount(Some("."), "/", NONE, MsFlags::MS_MOVE, NONE)?;
@@ -104,7 +107,7 @@ fn move_to(root: &OwnedFd) -> nix::Result<()> {
 }
 
 impl Volume {
-    /// Attaches it in the container's root.
+    /// Attaches the volume in the container's root.
     pub fn attach(&self, root: Root<'_>) -> Result<(), Failed> {
         let step = || Step::Mount(self.at.clone(), self.from.clone());
         let attached = match &self.what {
@@ -126,7 +129,7 @@ impl Volume {
     }
 
     fn mount(&self, root: Root<'_>, kind: &str) -> nix::Result<()> {
-        // There may be no /proc by which a path to the target could be had.
+        // There may be no /proc by which the target could be named.
         fchdir(root.directory(&self.at)?)?;
         let data = self.options.data.join(",");
         let data = (!data.is_empty()).then_some(data.as_str());
@@ -142,19 +145,24 @@ impl Volume {
         chdir("/")
     }
 
-    /// Makes it read-only, if it had something written to it before.
+    /// Makes the volume read-only, if that had to wait because files were written to it.
     pub fn protect(&self, root: Root<'_>) -> Result<(), Failed> {
         if !self.is_read_only_later() {
             return Ok(());
         }
-        let flags = self.flags() | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
-        let protected = root.directory(&self.at).and_then(fchdir);
-        let protected = protected.and_then(|()| mount(NONE, ".", NONE, flags, NONE));
-        let protected = protected.and_then(|()| chdir("/"));
+        let protected = root.directory(&self.at).and_then(|mounted| {
+            if table::has_mounts_by_descriptor() {
+                return syscalls::set_attributes(mounted.as_fd(), false, &READ_ONLY);
+            }
+            fchdir(mounted)?;
+            let flags = self.flags() | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
+            mount(NONE, ".", NONE, flags, NONE)?;
+            chdir("/")
+        });
         protected.map_err(Failed::at(Step::Mount(self.at.clone(), self.from.clone())))
     }
 
-    /// For kernels before 5.12: the path is seen here, and so is the host's /proc.
+    /// Binds a path, on kernels before 5.12: the path and the host's /proc are visible there.
     fn bind(&self, root: Root<'_>, is_directory: bool) -> nix::Result<()> {
         let recursive =
             if self.options.is_recursive() { MsFlags::MS_REC } else { MsFlags::empty() };
@@ -169,16 +177,16 @@ impl Volume {
     }
 }
 
-/// The same: makes every mount below a path of the host `nodev`, but for the container's own `/dev`.
+/// Makes every mount below a path of the host `nodev`, except for the container's own `/dev`. For kernels before 5.12.
 pub fn forbid_devices(root: &Path) -> Result<(), Failed> {
     let failed = || Step::Root(root.to_owned());
     let mounts = fs::read_to_string("/proc/self/mountinfo").map_err(Failed::at(failed()))?;
     for line in mounts.lines() {
         // proc(5): the fifth field, and the type after the one that is a hyphen.
-        let place = PathBuf::from(unescape(line.split(' ').nth(4).unwrap_or_default()));
-        let is_dev = place == root.join("dev") && line.contains(" - tmpfs ");
-        if place.starts_with(root) && place != root && !is_dev {
-            let path = open(&place, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
+        let point = PathBuf::from(unescape(line.split(' ').nth(4).unwrap_or_default()));
+        let is_dev = point == root.join("dev") && line.contains(" - tmpfs ");
+        if point.starts_with(root) && point != root && !is_dev {
+            let path = open(&point, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty());
             let changed = path.and_then(|path| remount(&path, MsFlags::MS_NODEV));
             changed.map_err(Failed::at(failed()))?;
         }
@@ -186,16 +194,16 @@ pub fn forbid_devices(root: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Spaces and the like are octal numbers in such files.
+/// Decodes octal escapes of spaces and other characters in mountinfo.
 fn unescape(field: &str) -> String {
     [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
         .iter()
         .fold(field.to_owned(), |text, (number, character)| text.replace(number, character))
 }
 
-/// Adds flags to those that a mount has (mount(2), "Remounting an existing mount").
+/// Adds flags to the flags of a mount (mount(2), "Remounting an existing mount").
 fn remount(mounted: &OwnedFd, flags: MsFlags) -> nix::Result<()> {
-    // The flags of statvfs(3) have the numbers of mount(2).
+    // The flags of statvfs(3) have the values of mount(2).
     let present = fstatvfs(mounted)?.flags().bits();
     let flags = flags | MsFlags::from_bits_truncate(present);
     let flags = flags | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
@@ -219,14 +227,14 @@ mod tests {
     use nix::unistd::{ForkResult, fork};
 
     use super::*;
-    use crate::zygote::exit;
+    use crate::child::exit;
 
-    /// What becomes of a container's mounts where the kernel has none by descriptor.
-    fn mount_by_path(folder: &Path) -> Result<String, Failed> {
+    /// Makes a container's mounts as on a kernel that has no detached mounts, and returns the mount table.
+    fn mount_by_path(directory: &Path) -> Result<String, Failed> {
         let failed = || Failed::at::<nix::Error>(Step::ChangeRoot);
         unshare(CloneFlags::CLONE_NEWNS).map_err(failed())?;
         let root = RootTree {
-            path: folder.join("root"),
+            path: directory.join("root"),
             tree: None,
             in_short_table: false,
             is_read_only: true,
@@ -235,7 +243,7 @@ mod tests {
         };
         let opened = root.attach()?;
         let volume = |at: &str, options: &[&str]| {
-            let source = folder.join("volume").display().to_string();
+            let source = directory.join("volume").display().to_string();
             let mount = serde_json::json!({ "destination": at, "type": "bind", "source": source,
                 "options": options });
             let mount = serde_json::from_value(mount).expect("a mount");
@@ -258,25 +266,26 @@ mod tests {
 
     #[test]
     fn an_old_kernel_mounts_paths_with_the_same_bounds() {
-        let folder = tempfile::tempdir().expect("temporary directory");
-        fs::create_dir_all(folder.path().join("root/data")).expect("made");
-        fs::create_dir_all(folder.path().join("root/read")).expect("made");
-        fs::create_dir(folder.path().join("volume")).expect("made");
-        let told = File::create(folder.path().join("told")).expect("made");
+        let directory = tempfile::tempdir().expect("temporary directory");
+        fs::create_dir_all(directory.path().join("root/data")).expect("made");
+        fs::create_dir_all(directory.path().join("root/read")).expect("made");
+        fs::create_dir(directory.path().join("volume")).expect("made");
+        let table = File::create(directory.path().join("table")).expect("made");
         // SAFETY: the child has the heap of the C library as fork(2) leaves it, and ends without handlers.
         match unsafe { fork() }.expect("forked") {
             ForkResult::Child => {
-                let text = mount_by_path(folder.path()).unwrap_or_else(|failed| failed.to_string());
-                let written = std::io::Write::write_all(&mut &told, text.as_bytes());
+                let text =
+                    mount_by_path(directory.path()).unwrap_or_else(|failed| failed.to_string());
+                let written = std::io::Write::write_all(&mut &table, text.as_bytes());
                 exit(i32::from(written.is_err() || !Path::new("/data").is_dir()))
             }
             ForkResult::Parent { child } => {
-                let told = folder.path().join("told");
+                let table = directory.path().join("table");
                 let status = waitpid(child, None).expect("ended");
-                let text = fs::read_to_string(told).expect("told");
+                let text = fs::read_to_string(table).expect("written");
                 assert_eq!(status, WaitStatus::Exited(child, 0), "{text}");
                 let options = |place: &str| {
-                    let place = folder.path().join(place).display().to_string();
+                    let place = directory.path().join(place).display().to_string();
                     let line = text.lines().find(|line| line.contains(&format!(" {place} ")));
                     line.and_then(|line| line.split(' ').nth(5)).unwrap_or_default().to_owned()
                 };

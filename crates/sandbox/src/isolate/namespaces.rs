@@ -1,8 +1,8 @@
-//! The namespaces of an isolated process: those that are made with it, and those that it joins.
+//! Namespaces of an isolated process: those that are made with it, and those that it joins.
 //!
-//! Joined ones are joined by the process that makes it, which then goes back: that process may enter any, while one that begins
-//! in a new user namespace may not enter the network that was made for its Pod outside of it. A user namespace that is joined
-//! cannot be left again, so that there another process joins and makes, and ends.
+//! The process that makes the isolated one joins namespaces for it, and then returns to its own. It may enter any namespace,
+//! while a process in a new user namespace cannot enter the network namespace of its Pod, which was made outside of it. A user
+//! namespace cannot be left again. If one must be joined, a further process joins it, makes the isolated process, and ends.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -18,13 +18,13 @@ use oci_spec::runtime::{LinuxNamespaceType, LinuxTimeOffset, Spec};
 
 use super::errors::{Failed, Step};
 use super::{table, users};
+use crate::child::exit;
 use crate::syscalls;
-use crate::zygote::exit;
 
-/// What an isolated process's namespaces are to be.
+/// Namespaces of an isolated process.
 #[derive(Debug)]
 pub struct Namespaces {
-    /// Flags of clone3(2).
+    /// New namespaces, as flags of clone3(2).
     made: CloneFlags,
     joined: Vec<Joined>,
     user: Option<Joined>,
@@ -35,16 +35,16 @@ pub struct Namespaces {
 #[derive(Debug)]
 struct Joined {
     flag: CloneFlags,
-    /// As in `/proc/PID/ns`.
+    /// Name in `/proc/PID/ns`.
     name: &'static str,
     file: File,
 }
 
-/// Of the time namespace, which nix has no name for.
+/// Flag of the time namespace, which nix does not have.
 const NEWTIME: CloneFlags = CloneFlags::from_bits_retain(libc::CLONE_NEWTIME);
 
 impl Namespaces {
-    /// Those of the spec. Namespaces to join are opened now, mount namespaces are always made.
+    /// Opens the namespaces of the spec that are to be joined. A mount namespace must be a new one.
     pub fn open(spec: &Spec) -> Result<Namespaces, Failed> {
         let linux = spec.linux().as_ref();
         let listed = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
@@ -79,7 +79,7 @@ impl Namespaces {
         Ok(())
     }
 
-    /// Begins with the short table of mounts, if there is one.
+    /// Joins the namespace with the short mount table, if there is one.
     pub fn with_short_table(&mut self) -> bool {
         let Some(file) = table::get().and_then(|table| table.try_clone().ok()) else {
             return false;
@@ -88,17 +88,17 @@ impl Namespaces {
         true
     }
 
-    /// Whether a namespace of that kind is made.
+    /// Whether a new namespace of that kind is made.
     pub fn makes(&self, flag: CloneFlags) -> bool {
         self.made.contains(flag)
     }
 
-    /// Whether the process is in another user namespace than this one.
+    /// Whether the process is in another user namespace than the host's.
     pub fn has_user(&self) -> bool {
         self.user.is_some() || self.makes(CloneFlags::CLONE_NEWUSER)
     }
 
-    /// Makes the process, a child of this one in either case. `None` in that process.
+    /// Makes the process, which is always a child of this one. Returns `None` in the new process.
     pub fn clone(&self, cgroup: Option<BorrowedFd<'_>>) -> Result<Option<Pid>, Failed> {
         if self.user.is_some() {
             return self.clone_by_another();
@@ -114,22 +114,22 @@ impl Namespaces {
 
     fn enter<'a>(&self, joined: impl IntoIterator<Item = &'a Joined>) -> nix::Result<()> {
         if let Some(clocks) = &self.clocks {
-            // Processes made from here on are in it, and the clocks can be set as long as there is none.
+            // Processes that are made from here on are in it. The clocks can only be set before that.
             unshare(NEWTIME)?;
             fs::write("/proc/self/timens_offsets", clocks).map_err(|_| Errno::EINVAL)?;
         }
-        // The mount namespace is the last one: there is no /proc in it.
+        // The mount namespace must be the last one, because it has no /proc.
         joined.into_iter().try_for_each(|namespace| setns(&namespace.file, namespace.flag))
     }
 
     fn fork(&self, cgroup: Option<BorrowedFd<'_>>, more: u64) -> nix::Result<Option<Pid>> {
-        // A cgroup namespace has the cgroup of its maker as its root: it is made in the process, once it is there.
+        // A cgroup namespace has the cgroup of its maker as its root. So the process makes it once it is in its cgroup.
         let made = self.made - CloneFlags::CLONE_NEWCGROUP - NEWTIME;
         let flags = made.bits() as u32 as u64 | more;
         // SAFETY: request processes have one thread.
         unsafe {
             match syscalls::fork_with(flags, cgroup) {
-                // Kernels before 5.7 have no CLONE_INTO_CGROUP: it is moved there before it goes on.
+                // Kernels before 5.7 have no CLONE_INTO_CGROUP. There the process is moved to its cgroup before it continues.
                 Err(Errno::E2BIG | Errno::EINVAL) if cgroup.is_some() => {
                     syscalls::fork_with(flags, None)
                 }
@@ -138,8 +138,9 @@ impl Namespaces {
         }
     }
 
-    /// In another process, which ends: it enters the user namespace, and from then on may do nothing outside of it, such as
-    /// make a process in a cgroup of the node. The new process is moved there before it goes on.
+    /// Makes the process by a further process, which ends afterwards. That one enters the user namespace, and then has no rights
+    /// outside of it, such as to make a process in a cgroup of the node. So the new process is moved to its cgroup before it
+    /// continues.
     fn clone_by_another(&self) -> Result<Option<Pid>, Failed> {
         let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(Failed::at(Step::Clone))?;
         // SAFETY: request processes have one thread.
@@ -148,18 +149,18 @@ impl Namespaces {
                 drop(reader);
                 match self.enter_with_user().and_then(|()| self.fork(None, SIBLING)) {
                     Ok(None) => return Ok(None),
-                    Ok(Some(pid)) => tell(&writer, pid.as_raw()),
-                    Err(errno) => tell(&writer, -(errno as i32)),
+                    Ok(Some(pid)) => send(&writer, pid.as_raw()),
+                    Err(errno) => send(&writer, -(errno as i32)),
                 }
                 exit(0)
             }
             ForkResult::Parent { child } => {
                 drop(writer);
-                let mut told = [0; 4];
-                let read = File::from(reader).read_exact(&mut told);
+                let mut answer = [0; 4];
+                let read = File::from(reader).read_exact(&mut answer);
                 let _ = waitpid(child, None);
                 read.map_err(Failed::at(Step::Clone))?;
-                match i32::from_ne_bytes(told) {
+                match i32::from_ne_bytes(answer) {
                     pid if pid > 0 => Ok(Some(Pid::from_raw(pid))),
                     errno => Err(Failed::new(Step::Clone, Errno::from_raw(-errno))),
                 }
@@ -167,7 +168,8 @@ impl Namespaces {
         }
     }
 
-    /// Those that belong to the host first; what belongs to the user namespace can be entered only from within it.
+    /// Joins the namespaces that belong to the host, then the user namespace, then those that belong to it: these can only be
+    /// joined from within it.
     fn enter_with_user(&self) -> nix::Result<()> {
         let mut inside = Vec::new();
         for namespace in &self.joined {
@@ -184,14 +186,14 @@ impl Namespaces {
     }
 }
 
-/// The child of this process's parent (`CLONE_PARENT`).
+/// Flag that makes the new process a child of this process's parent (`CLONE_PARENT`).
 const SIBLING: u64 = libc::CLONE_PARENT as u64;
 
-fn tell(writer: &OwnedFd, number: i32) {
+fn send(writer: &OwnedFd, number: i32) {
     let _ = write(writer, &number.to_ne_bytes());
 }
 
-/// The way back to the namespaces that this process is in, and to its root.
+/// Namespaces and root of this process, opened so that it can return to them.
 struct Back {
     namespaces: Vec<(CloneFlags, File)>,
     root: Option<File>,
@@ -213,7 +215,7 @@ impl Back {
         for (flag, file) in self.namespaces {
             setns(file, flag)?;
         }
-        // setns(2) has changed the root to the namespace's own, which need not be the one that this process had.
+        // setns(2) has changed the root to that of the namespace, which may not be the root that this process had.
         if let Some(root) = self.root {
             fchdir(root)?;
             chroot(".")?;

@@ -5,38 +5,38 @@ use nix::mount::MsFlags;
 
 use crate::syscalls::{Attributes, UNCHANGED};
 
-/// An option that is no attribute.
+/// An option that is not an attribute of a mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// The path, without what is mounted below it.
+    /// Binds a path, without the mounts below it.
     Bind,
-    /// The path, with what is mounted below it.
+    /// Binds a path, with the mounts below it.
     BindRecursive,
-    /// The mount's ids alone are mapped.
+    /// Maps the ids of the mount.
     IdMap,
-    /// Those of the mounts below it, too.
+    /// Maps the ids of the mount and of the mounts below it.
     IdMapRecursive,
-    /// A file system in memory begins with the files of the directory that it is mounted on.
+    /// Copies the files of the directory to the file system in memory that is mounted on it.
     CopyUp,
 }
 
-/// A mount's options, in the order in which they are given.
+/// Options of a mount, in their order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Options {
     words: Vec<Word>,
-    /// Attributes of the mount, and whether they are set or cleared.
+    /// Attributes of the mount, each with whether it is set or cleared.
     own: Vec<(Attribute, bool)>,
-    /// The same of the mount and of those below it.
+    /// Attributes of the mount and of the mounts below it.
     below: Vec<(Attribute, bool)>,
-    /// Propagation type, and whether it is that of the mounts below, too.
+    /// Propagation type, and whether it applies to the mounts below, too.
     propagation: Option<(MsFlags, bool)>,
     /// Flags of the file system.
     of_file_system: MsFlags,
-    /// What the file system itself understands.
+    /// Options of the file system itself.
     pub data: Vec<String>,
 }
 
-/// An attribute by its flags for mount_setattr(2) and for mount(2).
+/// An attribute: its flags of mount_setattr(2) and of mount(2).
 type Attribute = (u64, MsFlags);
 
 const RDONLY: Attribute = (libc::MOUNT_ATTR_RDONLY, MsFlags::MS_RDONLY);
@@ -47,10 +47,10 @@ const NOATIME: Attribute = (libc::MOUNT_ATTR_NOATIME, MsFlags::MS_NOATIME);
 const STRICTATIME: Attribute = (libc::MOUNT_ATTR_STRICTATIME, MsFlags::MS_STRICTATIME);
 const RELATIME: Attribute = (libc::MOUNT_ATTR_RELATIME, MsFlags::MS_RELATIME);
 const NODIRATIME: Attribute = (libc::MOUNT_ATTR_NODIRATIME, MsFlags::MS_NODIRATIME);
-/// mount(2) has no name for it (`MS_NOSYMFOLLOW`, Linux 5.10).
+/// The flag of mount(2) is `MS_NOSYMFOLLOW` (Linux 5.10), which nix does not have.
 const NOSYMFOLLOW: Attribute = (libc::MOUNT_ATTR_NOSYMFOLLOW, MsFlags::from_bits_retain(1 << 8));
 
-/// Each name, its attribute, and whether the name sets or clears it. With an `r` before it, it is recursive.
+/// Names, their attributes, and whether the name sets or clears the attribute. With the prefix `r` it is recursive.
 const ATTRIBUTES: [(&str, Attribute, bool); 18] = [
     ("ro", RDONLY, true),
     ("rw", RDONLY, false),
@@ -96,7 +96,7 @@ const WORDS: [(&str, Word); 5] = [
 ];
 
 impl Options {
-    /// Of the names in the spec. What is none of an attribute's is the file system's.
+    /// Parses the options of the spec. Unknown options are passed to the file system.
     pub fn parse(names: &[String]) -> Options {
         let mut options = Options {
             words: Vec::new(),
@@ -133,31 +133,31 @@ impl Options {
         }
     }
 
-    /// Whether that word is among them.
+    /// Whether the options have that word.
     pub fn has(&self, word: Word) -> bool {
         self.words.contains(&word)
     }
 
-    /// Whether a path is mounted.
+    /// Whether a path is bound.
     pub fn is_bind(&self) -> bool {
         self.has(Word::Bind) || self.is_recursive()
     }
 
-    /// Whether what is mounted below the path is mounted with it.
+    /// Whether a path is bound with the mounts below it.
     pub fn is_recursive(&self) -> bool {
         self.has(Word::BindRecursive)
     }
 
-    /// Whether attributes of the mounts below are to be others than they have.
+    /// Whether attributes of the mounts below are changed.
     pub fn is_recursively_changed(&self) -> bool {
         !self.below.is_empty()
     }
 
-    /// Changes of a path's mount, in their order, and whether each is made to the mounts below, too. A mount that names no
-    /// propagation is private. `nodev` is always set: a guest opens no device.
+    /// Changes of the mount of a path, in their order, each with whether it applies to the mounts below, too. The propagation is
+    /// private unless the options say otherwise. `nodev` is always set, because a guest must not open devices.
     pub fn attributes(&self) -> [(bool, Attributes); 3] {
         let mut own = changes(self.own.iter());
-        // What the source's mount has beyond that stays.
+        // Other attributes of the source's mount are kept.
         own.attr_clr &= libc::MOUNT_ATTR__ATIME;
         let mut below = changes(self.below.iter());
         below.attr_set |= libc::MOUNT_ATTR_NODEV;
@@ -167,12 +167,12 @@ impl Options {
         [(false, own), (true, below), (is_recursive, change)]
     }
 
-    /// Propagation type, and whether it is that of the mounts below, too.
+    /// Propagation type, and whether it applies to the mounts below, too.
     pub fn propagation(&self) -> (MsFlags, bool) {
         self.propagation.unwrap_or((MsFlags::MS_PRIVATE, true))
     }
 
-    /// The flags for mount(2).
+    /// Flags of mount(2).
     pub fn flags(&self) -> MsFlags {
         let mut flags = self.of_file_system;
         for ((_, flag), set) in self.own.iter().chain(&self.below) {
@@ -188,7 +188,7 @@ fn changes<'a>(attributes: impl Iterator<Item = &'a (Attribute, bool)>) -> Attri
     let mut changes = UNCHANGED;
     for ((attribute, _), set) in attributes {
         match set {
-            // One of several values, of which the others have to be cleared (mount_setattr(2)).
+            // Only one of these values may be set, so the others must be cleared (mount_setattr(2)).
             _ if OF_TIME.contains(attribute) => {
                 changes.attr_clr |= libc::MOUNT_ATTR__ATIME;
                 changes.attr_set &= !libc::MOUNT_ATTR__ATIME;
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_option_of_mounts_is_the_file_systems() {
+    fn an_unknown_option_is_passed_to_the_file_system() {
         let options = options(&["defaults", "nosuid", "size=64k", "mode=755"]);
         assert_eq!(options.data, ["size=64k", "mode=755"]);
         assert_eq!(options.flags(), MsFlags::MS_NOSUID);

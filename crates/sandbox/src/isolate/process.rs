@@ -1,5 +1,5 @@
-//! What a process is and may do: user and groups, capabilities, limits, and how it is scheduled. For the first process of a
-//! container, and for those that are executed in it.
+//! Properties of a container's process: user and groups, capabilities, limits and scheduling. They apply to its first process
+//! and to exec processes.
 
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
@@ -19,10 +19,10 @@ use oci_spec::runtime::{
 
 use super::errors::{Failed, Step};
 
-/// What a process may not take away from the files it creates, unless it says otherwise (runc's).
+/// Umask of a process whose spec has none, as of runc.
 const UMASK: u32 = 0o022;
 
-/// Sets what is taken away from the files that the process creates (umask(2)).
+/// Sets the umask (umask(2)).
 pub fn set_umask(user: &User) {
     umask(Mode::from_bits_truncate(user.umask().unwrap_or(UMASK)));
 }
@@ -38,7 +38,7 @@ pub fn connect_stdio([stdin, stdout, stderr]: [Option<OwnedFd>; 3]) -> nix::Resu
 pub fn set_limits(pid: Pid, limits: &[PosixRlimit]) -> Result<(), Failed> {
     limits.iter().try_for_each(|limit| {
         let new = libc::rlimit { rlim_cur: limit.soft(), rlim_max: limit.hard() };
-        // In the numbers of the platform, as the OCI spec's type has them.
+        // The type of the OCI spec has the numbers of the platform.
         let resource = limit.typ() as libc::__rlimit_resource_t;
         // SAFETY: `new` is read by the call and lives as long; a null pointer for the old limits is allowed.
         let set = unsafe { libc::prlimit(pid.as_raw(), resource, &new, std::ptr::null_mut()) };
@@ -47,13 +47,13 @@ pub fn set_limits(pid: Pid, limits: &[PosixRlimit]) -> Result<(), Failed> {
     })
 }
 
-/// Becomes the user with its groups, and keeps the capabilities: which of them stay is decided by [`drop_capabilities`].
+/// Becomes the user with its groups, and keeps the capabilities, which [`drop_capabilities`] reduces later.
 pub fn become_user(user: &User) -> Result<(), Failed> {
     let groups = user.additional_gids().as_deref().unwrap_or_default();
     let groups: Vec<Gid> = groups.iter().copied().map(Gid::from_raw).collect();
     setgroups(&groups).map_err(Failed::at(Step::Groups))?;
     set_ids(user).map_err(Failed::at(Step::User(user.uid(), user.gid())))?;
-    // The change of user took them out of effect.
+    // The change of user has cleared the effective set.
     caps::read(None, CapSet::Permitted)
         .and_then(|permitted| caps::set(None, CapSet::Effective, &permitted))
         .map_err(|error| Failed::new(Step::Capabilities, error.to_string()))
@@ -67,7 +67,7 @@ fn set_ids(user: &User) -> nix::Result<()> {
     prctl::set_keepcaps(false)
 }
 
-/// Keeps the capabilities of the spec alone, in each of the five sets (capabilities(7)).
+/// Keeps only the capabilities of the spec, in each of the five sets (capabilities(7)).
 pub fn drop_capabilities(granted: &LinuxCapabilities) -> Result<(), Failed> {
     let failed =
         |error: caps::errors::CapsError| Failed::new(Step::Capabilities, error.to_string());
@@ -85,14 +85,14 @@ pub fn drop_capabilities(granted: &LinuxCapabilities) -> Result<(), Failed> {
     }
     caps::clear(None, CapSet::Ambient).map_err(failed)?;
     for capability in set(granted.ambient().as_ref()) {
-        // The kernel takes those alone that are inheritable as well; runc goes on, too.
+        // The kernel refuses those that are not inheritable as well. runc ignores that, too.
         let _ = caps::raise(None, CapSet::Ambient, capability);
     }
     Ok(())
 }
 
 fn set(given: Option<&HashSet<Capability>>) -> CapsHashSet {
-    // The spec's names are those of the kernel without `CAP_`.
+    // The names of the spec are those of the kernel without `CAP_`.
     let named = given.into_iter().flatten().filter_map(|it| format!("CAP_{it}").parse().ok());
     named.collect()
 }
@@ -111,7 +111,7 @@ pub fn set_io_priority(priority: &LinuxIOPriority) -> Result<(), Failed> {
         return Err(Failed::new(step(), "it has to be one of 0 to 7"));
     }
     let value = class << CLASS_SHIFT | priority.priority();
-    // SAFETY: three numbers; the process 0 is this one.
+    // SAFETY: the call takes three numbers; process 0 is this one.
     let set = unsafe { libc::syscall(libc::SYS_ioprio_set, OF_PROCESS, 0, value) };
     Errno::result(set).map(drop).map_err(Failed::at(step()))
 }
@@ -164,7 +164,7 @@ pub fn set_personality(personality: &LinuxPersonality) -> Result<(), Failed> {
         LinuxPersonalityDomain::PerLinux => 0,
         LinuxPersonalityDomain::PerLinux32 => PER_LINUX32,
     };
-    // SAFETY: a number.
+    // SAFETY: the call takes a number.
     let set = unsafe { libc::personality(domain) };
     Errno::result(set).map(drop).map_err(Failed::at(step()))
 }

@@ -1,4 +1,4 @@
-//! The seccomp filter of the spec (OCI runtime spec, "Seccomp"; seccomp(2)), made by libseccomp.
+//! Seccomp filter of the spec (OCI runtime spec, "Seccomp"; seccomp(2)), made by libseccomp.
 
 use libseccomp::error::SeccompError;
 use libseccomp::{
@@ -11,7 +11,7 @@ use oci_spec::runtime::{
 
 use super::errors::{Failed, Step};
 
-/// Loads the filter, if the spec has one: from here on it is in force for this process, and for those that it makes.
+/// Loads the filter, if the spec has one. From here on it is in force for this process and its children.
 pub fn load(spec: &Spec) -> Result<(), Failed> {
     let Some(filter) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
         return Ok(());
@@ -43,7 +43,7 @@ fn make(filter: &LinuxSeccomp) -> Result<ScmpFilterContext, SeccompError> {
     for of in filter.architectures().iter().flatten() {
         context.add_arch(architecture(*of))?;
     }
-    // Whether the process has no_new_privs is the spec's to say.
+    // The spec decides whether the process has no_new_privs.
     context.set_ctl_nnp(false)?;
     for syscall in filter.syscalls().iter().flatten() {
         add(&mut context, syscall, default)?;
@@ -63,10 +63,10 @@ fn add(
     }
     let conditions: Vec<_> = syscall.args().iter().flatten().map(condition).collect();
     for name in syscall.names() {
-        // A name that the library does not know is of a system call that the kernel has not got either.
+        // If the library does not know a name, the kernel does not have the system call either.
         let Ok(number) = ScmpSyscall::from_name(name) else { continue };
         if compares_twice(syscall.args().as_deref().unwrap_or_default()) {
-            // A rule takes one condition for each argument. As in runc, each becomes a rule.
+            // A rule takes one condition for each argument. So each condition becomes a rule, as in runc.
             for condition in &conditions {
                 context.add_rule_conditional(action, number, std::slice::from_ref(condition))?;
             }
@@ -91,7 +91,7 @@ fn condition(argument: &LinuxSeccompArg) -> ScmpArgCompare {
         LinuxSeccompOperator::ScmpCmpEq => ScmpCompareOp::Equal,
         LinuxSeccompOperator::ScmpCmpGe => ScmpCompareOp::GreaterEqual,
         LinuxSeccompOperator::ScmpCmpGt => ScmpCompareOp::Greater,
-        // The value is the mask, and the second one what is left of the argument.
+        // The first value is the mask, and the second one the masked argument.
         LinuxSeccompOperator::ScmpCmpMaskedEq => {
             let left = argument.value_two().unwrap_or(0);
             let masked = ScmpCompareOp::MaskedEqual(argument.value());
@@ -109,7 +109,7 @@ fn action(action: LinuxSeccompAction, errno: Option<u32>) -> ScmpAction {
         }
         LinuxSeccompAction::ScmpActTrap => ScmpAction::Trap,
         LinuxSeccompAction::ScmpActErrno => ScmpAction::Errno(number),
-        // The kernel hands over 16 bits.
+        // The kernel passes 16 bits to the tracer.
         LinuxSeccompAction::ScmpActTrace => ScmpAction::Trace(number as u16),
         LinuxSeccompAction::ScmpActAllow => ScmpAction::Allow,
         LinuxSeccompAction::ScmpActKillProcess => ScmpAction::KillProcess,

@@ -13,7 +13,7 @@ use oci_spec::runtime::{Linux, LinuxNamespaceType};
 
 use super::errors::{Failed, Step};
 
-/// Those of an IPC namespace that do not begin with `fs.mqueue.`.
+/// Parameters of an IPC namespace that do not begin with `fs.mqueue.`.
 const OF_IPC: [&str; 8] = [
     "kernel.msgmax",
     "kernel.msgmnb",
@@ -25,8 +25,8 @@ const OF_IPC: [&str; 8] = [
     "kernel.shm_rmid_forced",
 ];
 
-/// The parameters of a spec, and the directory of all. They are set in the container's process, for whose namespaces the kernel
-/// looks when they are opened, through the host's `/proc`: the container has none.
+/// Parameters of a spec, and the directory `/proc/sys` of the host. The container's process sets them, because the kernel uses
+/// the namespaces of the process that opens them. It needs the host's directory, because the container has no `/proc`.
 #[derive(Debug)]
 pub struct Sysctls {
     parameters: HashMap<String, String>,
@@ -34,10 +34,10 @@ pub struct Sysctls {
 }
 
 impl Sysctls {
-    /// Of the spec, if it has any.
+    /// Opens the directory, if the spec has any parameters.
     ///
     /// # Errors
-    /// When one is not of a namespace that the container has: it would be set for the whole node.
+    /// If a parameter is not of a namespace of the container, because it would be set for the whole node.
     pub fn open(linux: &Linux) -> Result<Option<Sysctls>, Failed> {
         let parameters = linux.sysctl().clone().unwrap_or_default();
         for name in parameters.keys() {
@@ -52,7 +52,7 @@ impl Sysctls {
         Ok(Some(Sysctls { parameters, directory }))
     }
 
-    /// Sets them, in the container's process.
+    /// Sets the parameters. To be called in the container's process.
     pub fn set(&self) -> Result<(), Failed> {
         self.parameters.iter().try_for_each(|(name, value)| {
             let how = OpenHow::new()
@@ -66,7 +66,8 @@ impl Sysctls {
     }
 }
 
-/// Dots separate directories, unless there are slashes: an interface's name may have dots (sysctl(8)).
+/// Path of a parameter below `/proc/sys`. Dots separate directories, unless the name has slashes, because the name of an
+/// interface may have dots (sysctl(8)).
 fn path(name: &str) -> String {
     match name.contains('/') {
         true => name.to_owned(),
@@ -76,9 +77,9 @@ fn path(name: &str) -> String {
 
 fn check(name: &str, linux: &Linux) -> Result<(), &'static str> {
     let path = path(name);
-    // It would lead to another directory's parameters.
+    // Such a part would lead to parameters of another directory.
     if path.split('/').any(|part| matches!(part, "" | "." | "..")) {
-        return Err("it is no name of one");
+        return Err("it is not the name of a parameter");
     }
     let name = path.replace('/', ".");
     let has = |kind| namespace(linux, kind).is_some();
@@ -91,9 +92,9 @@ fn check(name: &str, linux: &Linux) -> Result<(), &'static str> {
         }
         _ if name.starts_with("net.") => Ok(()),
         "kernel.domainname" if has(LinuxNamespaceType::Uts) => Ok(()),
-        "kernel.hostname" => Err("the spec's hostname is for that"),
+        "kernel.hostname" => Err("the spec has hostname for that"),
         _ if name.starts_with("user.") && has(LinuxNamespaceType::User) => Ok(()),
-        _ => Err("it is the whole node's"),
+        _ => Err("it applies to the whole node"),
     }
 }
 
@@ -103,7 +104,7 @@ fn namespace(linux: &Linux, kind: LinuxNamespaceType) -> Option<Option<&Path>> {
     Some(found.path().as_deref().filter(|path| !path.as_os_str().is_empty()))
 }
 
-/// Whether the network namespace is another than this process's.
+/// Whether the container has another network namespace than this process.
 fn has_own_network(linux: &Linux) -> bool {
     let identity = |path: &Path| {
         File::open(path).and_then(|file| file.metadata()).map(|it| (it.dev(), it.ino())).ok()

@@ -1,8 +1,8 @@
-//! A mount namespace with next to nothing in it, in which isolated processes are made.
+//! The short mount table: a mount namespace that is almost empty, in which isolated processes are made.
 //!
-//! A new mount namespace begins as a copy of the one that its maker is in, and a node has some mounts for each of its
-//! Pods. So the zygote has one made that holds an empty directory, once. A process that is made in it copies that; root and
-//! volumes come to it by descriptor (`volumes`).
+//! A new mount namespace begins as a copy of its maker's, and a node has several mounts for each of its Pods. So the zygote
+//! makes a namespace once that has an empty directory only. A process that is made in it copies only that; root and volumes
+//! come to it by descriptor (`volumes`).
 
 use std::fs::File;
 use std::os::fd::OwnedFd;
@@ -15,16 +15,16 @@ use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, chdir, mkdir, pivot_root};
 
 use super::link::{self, Child};
+use crate::child::exit;
 use crate::syscalls;
-use crate::zygote::exit;
 
-/// Where in the namespace a container's root is attached.
+/// Mount point of a container's root in the namespace.
 pub const ROOT: &str = "/root";
 
 static TABLE: OnceLock<Option<File>> = OnceLock::new();
 
-/// Has the namespace made. To be called while this process has one thread. Where the kernel cannot take mounts by
-/// descriptor (before 5.12), or the node's root is one that cannot be left (pivot_root(2)), there is none.
+/// Makes the namespace. To be called while this process has one thread. There is none if the kernel has no mounts by
+/// descriptor (before 5.12), or if the node's root cannot be left (pivot_root(2)).
 pub fn prepare() {
     let _ = TABLE.get_or_init(|| has_mounts_by_descriptor().then(make).flatten());
 }
@@ -34,7 +34,7 @@ pub fn get() -> Option<&'static File> {
     TABLE.get().and_then(Option::as_ref)
 }
 
-/// Whether the kernel takes mounts by descriptor.
+/// Whether the kernel has mounts by descriptor.
 pub fn has_mounts_by_descriptor() -> bool {
     static HAS: OnceLock<bool> = OnceLock::new();
     *HAS.get_or_init(|| {
@@ -48,7 +48,7 @@ pub fn has_mounts_by_descriptor() -> bool {
     })
 }
 
-/// Another process makes it, so that this one stays where it is.
+/// Makes the namespace by a further process, so that this one stays in its own.
 fn make() -> Option<File> {
     let (parent, child) = link::pair().ok()?;
     // SAFETY: this process has one thread (documented above).
@@ -74,17 +74,17 @@ fn open(pid: Pid) -> Option<File> {
 
 fn be_inside(child: &Child) -> ! {
     if empty().is_ok() && child.send(&link::Report::Ready) {
-        // Until the namespace is open elsewhere.
+        // The namespace must exist until the other process has opened it.
         child.wait();
     }
     exit(0)
 }
 
-/// Leaves nothing in this process's mount namespace but a directory.
+/// Empties this process's mount namespace, except for a directory.
 fn empty() -> nix::Result<()> {
     const NONE: Option<&str> = None;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
-    // Any directory will do as the place of the new root; /proc is always there.
+    // Any directory can be the mount point of the new root; /proc always exists.
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), "/proc", Some("tmpfs"), flags, Some("size=4k,mode=755"))?;
     chdir("/proc")?;

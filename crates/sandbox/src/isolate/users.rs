@@ -1,5 +1,5 @@
-//! User namespaces: the ids that are mapped in them (user_namespaces(7)), for processes, and for mounts whose files'
-//! owners are to be others than on the disk (mount_setattr(2), "ID-mapped mounts").
+//! User namespaces and their id mappings (user_namespaces(7)), for processes, and for mounts whose files get other owners than
+//! on the disk (mount_setattr(2), "ID-mapped mounts").
 
 use std::fmt::Write;
 use std::fs::{self, File};
@@ -13,35 +13,34 @@ use nix::unistd::{Gid, Pid, Uid, pipe2, read, setresgid, setresuid};
 use oci_spec::runtime::LinuxIdMapping;
 
 use super::errors::{Failed, Step};
+use crate::child::exit;
 use crate::syscalls;
-use crate::zygote::exit;
 
-/// Which ids of a user namespace are which of the host.
+/// Id mappings of a user namespace to the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Maps<'a> {
-    /// Of users.
+    /// User ids.
     pub users: &'a [LinuxIdMapping],
-    /// Of groups.
+    /// Group ids.
     pub groups: &'a [LinuxIdMapping],
 }
 
 impl Maps<'_> {
-    /// Maps the ids in the user namespace of a process, which was made with it. Any number of ranges: they are written by
-    /// the host's root.
+    /// Maps the ids in the user namespace of a process, which was made with it. The host's root may write any number of ranges.
     pub fn write(&self, pid: Pid) -> Result<(), Failed> {
         if self.users.is_empty() || self.groups.is_empty() {
             let reason = "a new user namespace needs uidMappings and gidMappings";
             return Err(Failed::new(Step::MapIds, reason));
         }
         for (name, ranges) in [("uid_map", self.users), ("gid_map", self.groups)] {
-            // The kernel takes it in one write.
+            // The kernel takes all ranges in one write.
             fs::write(format!("/proc/{pid}/{name}"), lines(ranges))
                 .map_err(Failed::at(Step::MapIds))?;
         }
         Ok(())
     }
 
-    /// A user namespace with these ids, for mounts. A process makes it and ends.
+    /// Makes a user namespace with these ids, for mounts. A further process makes it and ends.
     pub fn namespace(&self) -> Result<OwnedFd, Failed> {
         let (waits, release) = pipe2(OFlag::O_CLOEXEC).map_err(Failed::at(Step::MapIds))?;
         // SAFETY: the child makes system calls with values on its stack, and ends: it allocates nothing and takes no lock.
@@ -54,7 +53,7 @@ impl Maps<'_> {
             }
             Some(pid) => {
                 let opened = self.write(pid).and_then(|()| of(pid));
-                // Not by the pipe alone: a process that another thread forks meanwhile may have its other end.
+                // Closing the pipe is not enough, because a process that another thread forks may have its other end.
                 let _ = kill(pid, Signal::SIGKILL);
                 drop(release);
                 let _ = waitpid(pid, None);

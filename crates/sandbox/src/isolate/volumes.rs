@@ -1,8 +1,8 @@
-//! What is mounted in a container's root, as the spec has it, and how (OCI runtime spec, "Mounts").
+//! Volumes: the mounts of a spec (OCI runtime spec, "Mounts").
 //!
-//! Volumes are opened by the process that makes the container, which may read any path of the host: as copies of mounts that
-//! are attached nowhere yet. Each has its own attributes and propagation. Where the kernel has no such copies (before 5.12),
-//! the path itself is mounted later (`mounts`).
+//! The process that makes the container opens them, because it may read any path of the host. It opens detached copies of
+//! mounts, each with its own attributes and propagation. If the kernel has no detached mounts (before 5.12), the path itself is
+//! mounted later (`mounts`).
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -22,9 +22,9 @@ use crate::syscalls;
 pub struct Volume {
     /// Path in the container.
     pub at: PathBuf,
-    /// Path on the host, or the name of a file system.
+    /// Path on the host, or name of a file system.
     pub from: PathBuf,
-    /// What is mounted there.
+    /// Kind of mount.
     pub what: What,
     /// Its options.
     pub options: Options,
@@ -32,12 +32,12 @@ pub struct Volume {
     groups: Vec<LinuxIdMapping>,
 }
 
-/// What is mounted.
+/// Kind of mount.
 #[derive(Debug)]
 pub enum What {
     /// A directory or file of the host.
     Path {
-        /// A copy of its mount, where the kernel has those.
+        /// Detached copy of its mount, if the kernel has those.
         tree: Option<OwnedFd>,
         /// Whether it is a directory.
         is_directory: bool,
@@ -47,7 +47,7 @@ pub enum What {
 }
 
 impl Volume {
-    /// Opens what a mount of the spec names.
+    /// Opens a mount of the spec.
     pub fn open(mount: &Mount, label: Option<&str>) -> Result<Volume, Failed> {
         let at = mount.destination().clone();
         let from = mount.source().clone().unwrap_or_else(|| "none".into());
@@ -89,13 +89,12 @@ impl Volume {
         Ok(What::Path { tree: Some(tree), is_directory })
     }
 
-    /// Whether the owners of its files are to be others than on the disk.
+    /// Whether its files get other owners than on the disk.
     fn has_ids(&self) -> bool {
         !self.users.is_empty() || !self.groups.is_empty()
     }
 
-    /// Maps the owners of its files, if the spec asks for that. `container` has the ids of the container's own user
-    /// namespace, and that namespace.
+    /// Maps the owners of its files, if the spec says so. `container` is the container's own user namespace, with its ids.
     pub fn map_ids(&self, container: Option<(Maps<'_>, &OwnedFd)>) -> Result<(), Failed> {
         let What::Path { tree: Some(tree), .. } = &self.what else { return Ok(()) };
         if !self.has_ids() {
@@ -117,23 +116,23 @@ impl Volume {
         mapped.map_err(Failed::at(Step::Mount(self.at.clone(), self.from.clone())))
     }
 
-    /// Whether mounts that the host makes below it later appear in the container. They are as the host makes them, not `nodev`.
+    /// Whether later mounts of the host below it appear in the container. Those are not `nodev`.
     pub fn receives_mounts(&self) -> bool {
         self.options.propagation().0.intersects(MsFlags::MS_SLAVE | MsFlags::MS_SHARED)
     }
 
-    /// Whether it is the directory of devices, as a file system of the container's own.
+    /// Whether it is `/dev`, as a file system of the container's own.
     pub fn is_dev(&self) -> bool {
         self.at == Path::new("/dev") && matches!(self.what, What::FileSystem(_))
     }
 
-    /// Flags of mount(2). No device node in it can be opened, but for those that this runtime makes in `/dev`.
+    /// Flags of mount(2). They include `nodev`, except for `/dev`, in which this runtime makes the device nodes.
     pub fn flags(&self) -> MsFlags {
         let flags = self.options.flags();
         if self.is_dev() { flags } else { flags | MsFlags::MS_NODEV }
     }
 
-    /// Whether it is to be read-only, but first has something written to it.
+    /// Whether it becomes read-only only after files are written to it.
     pub fn is_read_only_later(&self) -> bool {
         let is_written = self.is_dev() || self.options.has(Word::CopyUp);
         is_written && self.options.flags().contains(MsFlags::MS_RDONLY)

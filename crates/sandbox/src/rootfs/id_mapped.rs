@@ -1,5 +1,6 @@
-//! Roots whose files have other owners than on the disk, for containers in a user namespace of which containerd does not keep a
-//! copy of the image (its overlay snapshotter's options `uidmap=` and `gidmap=`; mount_setattr(2), "ID-mapped mounts").
+//! Roots whose files have other owners than on the disk, for containers in a user namespace. containerd asks for that by the
+//! options `uidmap=` and `gidmap=` of its overlay snapshotter instead of copying the image (mount_setattr(2), "ID-mapped
+//! mounts").
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -14,13 +15,13 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::stat::Mode;
 use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
 
-use super::{LOWER_DIR, Mount, common_parent, lower_dirs};
+use super::layers::{LOWER_DIR, common_parent, lower_dirs};
 use crate::isolate::users::Maps;
 use crate::{Error, syscalls};
 
 const NONE: Option<&str> = None;
 
-/// Ids that a mount's files are to have.
+/// Ids of the owners of a mount's files.
 #[derive(Debug, PartialEq)]
 pub struct Ids {
     users: Vec<LinuxIdMapping>,
@@ -28,11 +29,11 @@ pub struct Ids {
 }
 
 impl Ids {
-    /// Takes them out of a mount's options, if it has any.
+    /// Takes the ids out of a mount's options, if it has any.
     pub fn take(data: &mut Vec<String>) -> Result<Option<Ids>, Error> {
         let mut take = |name: &str| {
-            let place = data.iter().position(|option| option.starts_with(name));
-            place.map(|place| data.remove(place))
+            let index = data.iter().position(|option| option.starts_with(name));
+            index.map(|index| data.remove(index))
         };
         match (take("uidmap="), take("gidmap=")) {
             (None, None) => Ok(None),
@@ -51,7 +52,7 @@ impl Ids {
     }
 }
 
-/// Of an option with ranges `CONTAINER:HOST:SIZE`, with commas between them.
+/// Parses an option with ranges `CONTAINER:HOST:SIZE`, separated by commas.
 fn ranges(option: &str) -> Result<Vec<LinuxIdMapping>, Error> {
     let reason = "allowed are ranges CONTAINER:HOST:SIZE with commas between them";
     let refused = || Error::IdMap { option: option.to_owned(), reason };
@@ -67,8 +68,8 @@ fn ranges(option: &str) -> Result<Vec<LinuxIdMapping>, Error> {
     ranges.split(',').map(range).collect()
 }
 
-/// Maps the ids of what is mounted on `target`. A directory that is the container's on the disk already stays as it is:
-/// containerd's overlay snapshotter makes one where an image has no layer with files, and asks for other ids all the same.
+/// Maps the ids of what is mounted on `target`. A directory that belongs to the container on the disk already stays as it is:
+/// containerd's overlay snapshotter makes one if an image has no layer with files, and asks for other ids all the same.
 pub fn map(target: &Path, ids: &Ids) -> Result<(), Error> {
     let failed = || format!("map the ids of {}", target.display());
     let owner = fs::metadata(target).map_err(Error::io(failed()))?.uid();
@@ -81,42 +82,42 @@ pub fn map(target: &Path, ids: &Ids) -> Result<(), Error> {
     attach(&tree, target).map_err(Error::system(failed()))
 }
 
-/// Whether an id is one of the host's that a container has, and not one that is to be mapped to those.
+/// Whether an id is one of the container's ids on the host, and not one that must be mapped to those.
 fn is_mapped(id: u32, ranges: &[LinuxIdMapping]) -> bool {
-    let is_in = |first: u32, size: u32| id.checked_sub(first).is_some_and(|place| place < size);
+    let is_in = |first: u32, size: u32| id.checked_sub(first).is_some_and(|offset| offset < size);
     ranges.iter().any(|range| is_in(range.host_id(), range.size()))
         && !ranges.iter().any(|range| is_in(range.container_id(), range.size()))
 }
 
-/// Mounts an overlay on `target` whose lower directories have those ids; its upper one has them on the disk.
+/// Mounts an overlay on `target` whose lower directories have those ids; its upper directory has them on the disk.
 ///
-/// The layers with those ids have to be attached somewhere while the kernel mounts them: in a mount namespace that is gone
-/// afterwards, so that nothing of that is left whoever is killed.
+/// The layers with those ids must be attached somewhere while the kernel mounts the overlay. They are attached in a mount
+/// namespace that ends afterwards, so that nothing is left even if a process is killed.
 pub fn overlay(
-    mount: &Mount,
+    source: &str,
     flags: MsFlags,
     data: &[String],
     target: &Path,
     ids: &Ids,
 ) -> Result<(), Error> {
     let namespace = ids.namespace()?;
-    let apart = || mount_apart(mount, flags, data, target, &namespace);
+    let apart = || mount_apart(source, flags, data, target, &namespace);
     let mounted = thread::scope(|scope| scope.spawn(apart).join());
     let mounted = mounted.unwrap_or(Err(Error::Gone { process: "mounting" }))?;
     let failed = format!("attach the overlay to {}", target.display());
     attach(&mounted, target).map_err(Error::system(failed))
 }
 
-/// In a thread of its own: moves it to another mount namespace, and returns the mount, which is attached nowhere.
+/// Mounts the overlay in another mount namespace, to which it moves its thread, and returns the detached mount.
 fn mount_apart(
-    mount: &Mount,
+    source: &str,
     flags: MsFlags,
     data: &[String],
     target: &Path,
     namespace: &OwnedFd,
 ) -> Result<OwnedFd, Error> {
     let layers = lower_dirs(data).unwrap_or_default();
-    // Not the root: that would be everything.
+    // It must not be the root, which would be all files of the node.
     let parent = common_parent(&layers).filter(|parent| parent.parent().is_some());
     let reason = "it has no directory with all layers, of which the ids could be mapped";
     let parent = parent.ok_or_else(|| Error::IdMap { option: data.join(","), reason })?;
@@ -129,20 +130,19 @@ fn mount_apart(
     let tree = tree.map_err(Error::system(failed()))?;
     let options = below(&tree, &parent, &layers, data);
     let options = Some(options.as_str());
-    let source = Some(mount.source.as_str());
-    let mounted = mount_one(source, target, Some("overlay"), flags, options);
+    let mounted = mount_one(Some(source), target, Some("overlay"), flags, options);
     let mounted = mounted.and_then(|()| syscalls::open_tree(target, false));
     let action = || format!("mount overlay {} with other ids", target.display());
     mounted.map_err(Error::system(action()))
 }
 
-/// Leaves the node's mount namespace.
+/// Moves this thread out of the node's mount namespace.
 fn leave() -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount_one(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)
 }
 
-/// The overlay's options, with the layers as they are in `tree`.
+/// Options of the overlay, with the layers as they are in `tree`.
 fn below(tree: &OwnedFd, parent: &Path, layers: &[PathBuf], data: &[String]) -> String {
     let layer = |layer: &PathBuf| {
         let rest = layer.strip_prefix(parent).unwrap_or(layer);

@@ -1,7 +1,7 @@
-//! The worker's parent: ends it when its time is up, or when nobody waits for its answer any more, and reports how it
-//! ended if it did not answer.
+//! The parent of a worker. It ends the worker when its time is up or when its answer is not needed any more, and reports how
+//! it ended if it did not answer.
 //!
-//! It is outside of the worker's pid namespace and cgroup: it keeps time also while the worker is stopped or frozen.
+//! It is outside of the worker's pid namespace and cgroup, so that it keeps the time even if the worker is stopped or frozen.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -12,34 +12,20 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
-use serde::{Deserialize, Serialize};
 
 use crate::cgroup::Cgroup;
+use crate::child::exit;
 use crate::pidfd::PidFd;
-use crate::zygote::exit;
-use crate::{Bounds, Error, Reply, inherit, wire};
+use crate::{Bounds, End, Error, Reply, inherit, wire};
 
-/// How a worker ended that did not answer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum End {
-    /// Its time was up.
-    Time,
-    /// The kernel killed it because memory ran out: its cgroup's, one's above it, or the node's.
-    OutOfMemory,
-    /// By a signal.
-    Signal(i32),
-    /// By itself, with that exit code.
-    Code(i32),
-}
-
-/// Whoever waits for a worker holds this: when it is dropped, or its holder is killed, the worker is ended.
+/// Handle to a worker, for the caller who waits for it. The worker is ended when this is dropped or the caller is killed.
 #[derive(Debug)]
 pub struct Leash {
     _held: OwnedFd,
 }
 
 impl Leash {
-    /// With the end that goes to the worker, the first of the descriptors of a [`crate::Request::Job`].
+    /// A leash, and the end of it that goes to the worker ([`crate::JobFds::leash`]).
     ///
     /// # Errors
     /// Of pipe(2).
@@ -49,7 +35,7 @@ impl Leash {
     }
 }
 
-/// What the parent keeps of a job.
+/// The parent's part of a job.
 pub struct Keeper<'a> {
     /// What the worker may use.
     pub bounds: Bounds,
@@ -57,12 +43,12 @@ pub struct Keeper<'a> {
     pub leash: OwnedFd,
     /// Where the worker answers.
     pub connection: &'a UnixStream,
-    /// The cgroup that the worker enters, and how many processes were killed in it before.
+    /// The cgroup that the worker enters, and the number of processes that the kernel had killed in it before.
     pub cgroup: Option<(Cgroup, u64)>,
 }
 
 impl Keeper<'_> {
-    /// Returns never: this process ends with the worker.
+    /// Waits for the worker. Never returns, because this process ends with the worker.
     pub fn keep(self, worker: Pid) -> ! {
         let kept = [self.leash.as_raw_fd(), self.connection.as_raw_fd()];
         let closed = inherit::close_all_but(&kept).map_err(Error::system("close descriptors"));
@@ -75,7 +61,7 @@ impl Keeper<'_> {
             (Ok(false), _) => Some(End::Time),
             (Ok(true), Ok(WaitStatus::Signaled(_, signal, _))) => Some(self.by_signal(signal)),
             (Ok(true), Ok(WaitStatus::Exited(_, code))) if code != 0 => Some(End::Code(code)),
-            // It has answered, or nobody wants to know.
+            // It has answered, or there is no caller any more.
             _ => None,
         };
         if let Some(end) = end {
@@ -84,10 +70,10 @@ impl Keeper<'_> {
         exit(0)
     }
 
-    /// False when its time is up before.
+    /// Waits until the worker ends. Returns false if its time is up first.
     ///
     /// # Errors
-    /// When the leash is let go of before, or nothing can be waited for.
+    /// If the leash is dropped first, or poll(2) fails.
     fn ends_by_itself(&self, worker: Pid) -> Result<bool, Error> {
         let worker = PidFd::open(worker)?;
         let until = Instant::now() + self.bounds.time;
@@ -96,7 +82,8 @@ impl Keeper<'_> {
             if left.is_zero() {
                 return Ok(false);
             }
-            // Its end is readable; of the leash only the other end's end is of interest, which is always told.
+            // The worker's descriptor is readable when it has ended. Of the leash only the end of the pipe is of interest,
+            // which poll(2) always reports.
             let mut fds = [
                 PollFd::new(worker.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.leash.as_fd(), PollFlags::empty()),
@@ -127,7 +114,7 @@ impl Keeper<'_> {
     }
 }
 
-/// Not less than it takes to count, and at most a day at a time: milliseconds have 31 bits.
+/// Timeout of at least a millisecond and at most a day, because milliseconds have 31 bits.
 fn timeout(left: Duration) -> PollTimeout {
     let left = left.clamp(Duration::from_millis(1), Duration::from_secs(86_400));
     PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)

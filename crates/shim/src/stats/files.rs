@@ -1,25 +1,25 @@
-//! The forms that a cgroup's files have (kernel, cgroup-v2.rst, "Format"; v1 has the same).
+//! Formats of a cgroup's files (kernel, cgroup-v2.rst, "Format"; v1 has the same).
 
 use std::collections::HashMap;
 
 use sandbox::cgroup::Cgroup;
 
-/// A file of one controller.
+/// Files of one controller.
 #[derive(Clone, Copy)]
 pub struct Files<'a> {
     pub cgroup: &'a Cgroup,
-    /// The hierarchy, on v1.
+    /// Name of the controller, for its hierarchy on v1.
     pub controller: &'a str,
 }
 
-/// Lines of a name and a number.
+/// Lines with a name and a number.
 pub struct Table(HashMap<String, u64>);
 
-/// A line of a device: `8:16 rbytes=1 wbytes=2` of v2, `8:16 Read 1` of v1.
+/// A line with a device, such as `8:16 rbytes=1 wbytes=2` of v2, or `8:16 Read 1` of v1.
 pub struct Device {
     pub major: u64,
     pub minor: u64,
-    /// What comes after.
+    /// Rest of the line.
     pub rest: String,
 }
 
@@ -32,7 +32,7 @@ impl Files<'_> {
         Table(self.text(file).lines().filter_map(line).collect())
     }
 
-    /// A file of numbers; `max`, for no limit, is the largest.
+    /// Numbers of a file; `max`, for no limit, is the largest number.
     pub fn numbers(self, file: &str) -> Vec<u64> {
         let number = |word: &str| if word == "max" { Some(u64::MAX) } else { word.parse().ok() };
         self.text(file).split_whitespace().filter_map(number).collect()
@@ -42,7 +42,7 @@ impl Files<'_> {
         self.numbers(file).first().copied().unwrap_or_default()
     }
 
-    /// A file of devices; what is summed up over all has none and is left out.
+    /// Devices of a file, without lines that have totals.
     pub fn devices(self, file: &str) -> Vec<Device> {
         let line = |line: &str| {
             let (device, rest) = line.split_once(' ')?;
@@ -53,13 +53,13 @@ impl Files<'_> {
         self.text(file).lines().filter_map(line).collect()
     }
 
-    /// The sizes of huge pages there are, such as `2MB`, each once.
+    /// Sizes of huge pages, such as `2MB`, each once.
     pub fn page_sizes(self) -> Vec<String> {
         let names = self.cgroup.files(self.controller);
         let size = |name: &String| {
             let mut parts = name.strip_prefix("hugetlb.")?.split('.');
             let (size, what) = (parts.next()?, parts.next()?);
-            // One file of each size; `rsvd` are others.
+            // Each size has one such file; `rsvd` is for reservations.
             matches!(what, "current" | "usage_in_bytes").then(|| size.to_owned())
         };
         let mut sizes: Vec<String> = names.iter().filter_map(size).collect();

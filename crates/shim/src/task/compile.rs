@@ -1,5 +1,5 @@
-//! Has a guest compiled: in its turn, within bounds, logged when it takes long, and continued when the caller's time is
-//! up.
+//! Compilation of guests: each waits for its turn on the node, has limits, is logged if it takes long, and continues when the
+//! caller's time is up.
 
 use std::fs::File;
 use std::future::pending;
@@ -8,9 +8,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use engine::World;
 use image::Component;
 use image::cache::{Cache, Turn};
+use plan::World;
 use sandbox::Bounds;
 use tokio::time::{Instant, interval_at, sleep_until};
 
@@ -21,27 +21,26 @@ use crate::pod::{Caller, Shared, blocking};
 use crate::settings;
 use crate::worker::Worker;
 
-/// How often one that takes long is told of in the log.
-const TOLD_EVERY: Duration = Duration::from_secs(10);
+/// How often a compilation that takes long is logged.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What is waited for at least: code that is there already is found by then.
+/// Least time to wait, in which code that already exists is found.
 const LEAST: Duration = Duration::from_millis(200);
 
-/// The code of a component, as the cache has it, or as a worker makes it for the cache. Where this is dropped, the worker
-/// ends.
+/// Code of a component, from the cache, or from a worker that makes it for the cache. If the future is dropped, the worker ends.
 ///
 /// # Errors
-/// [`Error::Guest`] with the reason when it cannot run; [`Error::GivenUp`] when the caller does not wait any more;
-/// [`Error::Compiling`] when it is not there at the caller's deadline. The compilation goes on then, for as long as there
-/// is this Pod, and what it comes to is for the next attempt.
+/// [`Error::Guest`] with the reason if the component cannot run; [`Error::GivenUp`] if the caller does not wait any more;
+/// [`Error::Compiling`] if the code is not ready at the caller's deadline. The compilation then continues as long as this Pod
+/// exists, and the next attempt will use its result.
 pub async fn code(
     shared: &Arc<Shared>,
     component: &Arc<Component>,
     caller: &Caller,
 ) -> Result<(World, File), Error> {
-    let (since, what) = (Instant::now(), component.identity());
+    let (since, identity) = (Instant::now(), component.identity());
     let start = || begin(shared, component);
-    let mut compiling = shared.abandoned.take(&what).unwrap_or_else(start);
+    let mut compiling = shared.abandoned.take(&identity).unwrap_or_else(start);
     let time_is_up = async {
         match caller.deadline {
             Some(deadline) => sleep_until(deadline.max(since + LEAST)).await,
@@ -56,7 +55,7 @@ pub async fn code(
         () = time_is_up => {}
     }
     let has_begun = compiling.at_work.load(Ordering::Relaxed);
-    shared.abandoned.leave(what, compiling);
+    shared.abandoned.leave(identity, compiling);
     Err(Error::Compiling { names: names(), seconds: since.elapsed().as_secs(), has_begun })
 }
 
@@ -78,13 +77,13 @@ async fn find_or_compile(
         .await
     };
     let code = pin!(cache.code(&component, &version, settings.allowed, compile));
-    told(&component.names().join(", "), &at_work, code).await
+    logged(&component.names().join(", "), &at_work, code).await
 }
 
-/// What a component imports and exports, as a worker says.
+/// Describes the imports and exports of a component, by a worker.
 ///
 /// # Errors
-/// [`Error::Guest`] with the reason when it cannot be read.
+/// [`Error::Guest`] with the reason if the component cannot be read.
 pub async fn describe(shared: &Arc<Shared>, component: &Component) -> Result<String, Error> {
     let (cache, settings) = (Cache::new(settings::cache()?), settings::compilations()?);
     let turn = cache.turn(settings.allowed).await?;
@@ -95,15 +94,14 @@ pub async fn describe(shared: &Arc<Shared>, component: &Component) -> Result<Str
     .await
 }
 
-/// Begins it beside its caller.
+/// Begins a compilation in a task of its own.
 fn begin(shared: &Arc<Shared>, component: &Arc<Component>) -> Compilation {
     let at_work = Arc::new(AtomicBool::new(false));
     let work = find_or_compile(shared.clone(), component.clone(), at_work.clone());
     Compilation { task: tokio::spawn(work), at_work }
 }
 
-/// Has a worker do what blocks until it is done. Where this is dropped before, the worker ends. The turn is given back
-/// when it has.
+/// Runs blocking work with a worker. If the future is dropped, the worker ends. The turn is given back when the worker has ended.
 async fn run<T: Send + 'static>(
     shared: &Arc<Shared>,
     bounds: Bounds,
@@ -122,18 +120,18 @@ async fn run<T: Send + 'static>(
     done
 }
 
-/// Tells of a compilation that takes long, and of its end.
-async fn told<T>(
+/// Logs a compilation that takes long, and its end.
+async fn logged<T>(
     names: &str,
     at_work: &AtomicBool,
     mut code: impl Future<Output = Result<T, Error>> + Unpin,
 ) -> Result<T, Error> {
     let since = Instant::now();
-    let mut turns = interval_at(since + TOLD_EVERY, TOLD_EVERY);
+    let mut turns = interval_at(since + LOG_INTERVAL, LOG_INTERVAL);
     loop {
         tokio::select! {
             code = &mut code => {
-                if since.elapsed() >= TOLD_EVERY {
+                if since.elapsed() >= LOG_INTERVAL {
                     let end = code.as_ref().err().map_or("compiled".into(), ToString::to_string);
                     log::info!("{names}: {end}, after {} s", since.elapsed().as_secs());
                 }

@@ -1,4 +1,4 @@
-//! A container's config, with what its Pod's annotations set also where containerd was not told to pass them on.
+//! Configuration of a container, with its Pod's annotations, even if containerd is not configured to pass them on.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -8,10 +8,10 @@ use crate::config::ContainerConfig;
 use crate::errors::Error;
 use crate::pod::Shared;
 
-/// Reads the config of a bundle.
+/// Reads the configuration of a bundle.
 ///
 /// # Errors
-/// [`Error::Config`], and those of [`annotations`].
+/// [`Error::Config`], and as of [`annotations`].
 pub async fn read(shared: &Arc<Shared>, bundle: &Path) -> Result<ContainerConfig, Error> {
     let mut config = ContainerConfig::read(bundle)?;
     if let Some(annotations) = annotations(shared, &config).await? {
@@ -20,17 +20,17 @@ pub async fn read(shared: &Arc<Shared>, bundle: &Path) -> Result<ContainerConfig
     Ok(config)
 }
 
-/// What the Pod's annotations set, where the config has none of them.
+/// Annotations of the Pod, if the configuration has none of them.
 ///
 /// # Errors
-/// Where containerd has to be asked for them, [`Error::Image`] and [`Error::Setting`].
+/// [`Error::Image`] and [`Error::Setting`], if containerd must be asked for them.
 pub async fn annotations(
     shared: &Arc<Shared>,
     config: &ContainerConfig,
 ) -> Result<Option<Annotations>, Error> {
     let Some(sandbox) = config.lacks_annotations_of() else { return Ok(None) };
     if config.is_sandbox() {
-        // Nothing is set for it. Its containers come soon, and then it is known.
+        // The sandbox needs none. Its containers are created soon, and will find them.
         let (shared, sandbox) = (shared.clone(), sandbox.to_owned());
         tokio::spawn(async move { drop(of_pod(&shared, &sandbox).await) });
         return Ok(None);
@@ -38,7 +38,7 @@ pub async fn annotations(
     of_pod(shared, sandbox).await.map(Some)
 }
 
-/// What the annotations of the Pod set, as containerd has them of its sandbox: asked for once.
+/// Annotations of the Pod, from containerd's record of its sandbox. containerd is asked once.
 async fn of_pod(shared: &Shared, sandbox: &str) -> Result<Annotations, Error> {
     let ask = async || {
         let _span = trace::span("ask for the Pod's annotations");

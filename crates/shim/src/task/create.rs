@@ -1,8 +1,7 @@
 //! Create: from a bundle to an isolated process that waits for Start.
 //!
-//! Each step leaves a guard that takes it back, until the container is registered and Delete is there for that.
+//! Each step leaves a guard that undoes it, until the container is registered and Delete can do that.
 
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,21 +11,20 @@ use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Kind, Request};
+use sandbox::{Kind, ProcessFds};
 use tokio::join;
 
 use super::{config, workload};
 use crate::config::ContainerConfig;
-use crate::connection::{Held, Pending};
 use crate::container::{Container, Parts};
 use crate::errors::Error;
 use crate::options::Options;
 use crate::pod::{Caller, Shared, blocking};
 use crate::process::Process;
-use crate::stdio::{Owner, Paths};
+use crate::stdio::{Owner, Paths, PreparedEnds, ShimEnds};
 
-/// Carries out Create, and tells of it. It is refused if what takes long is a compilation: by the caller's deadline, or
-/// when the container is to be deleted.
+/// Runs Create, and publishes it. It is refused if a compilation takes longer than the caller's deadline, or if the container is
+/// deleted in the meantime.
 pub async fn create(
     shared: Arc<Shared>,
     request: CreateTaskRequest,
@@ -45,22 +43,22 @@ async fn make(
     caller: &Caller,
 ) -> Result<CreateTaskResponse, Error> {
     let _span = trace::span("Create");
-    let place = shared.reserve(&request.id, caller)?;
+    let reservation = shared.reserve(&request.id, caller)?;
     shared.expect_join();
     let prepared = prepare(shared, &request, caller).await?;
-    // Until the watcher claims the process, nobody else may reap it.
+    // The process must not be reaped before its watcher claims it.
     let forking = shared.forking.read().await;
     let built = prepared.build(shared).await.map(Arc::new);
     match &built {
-        Ok(container) => place.fill(container.clone()),
-        Err(_) => drop(place),
+        Ok(container) => reservation.fill(container.clone()),
+        Err(_) => drop(reservation),
     }
     drop(forking);
-    // What ended meanwhile was left alone. A failure leaves processes too, and while one of them is not reaped, the
-    // pid namespace it had joined, which is the pause's where the Pod shares one, cannot end.
+    // Children that ended in the meantime were not reaped. A failure leaves some, too. While they are not reaped, the pid namespace
+    // that they joined cannot end, which is the pause's if the Pod shares one.
     shared.reap_orphans();
     let container = built?;
-    let pid = container.first().number();
+    let pid = container.first().raw_pid();
     shared.events.publish(TaskCreate {
         container_id: request.id,
         bundle: request.bundle,
@@ -74,15 +72,15 @@ async fn make(
     Ok(CreateTaskResponse { pid, ..Default::default() })
 }
 
-/// All that a container needs before it has a process.
+/// Everything that a container needs before it has a process.
 struct Prepared {
     parts: Unbuilt,
     create: sandbox::Create,
-    fds: Vec<OwnedFd>,
-    pending: Pending,
+    fds: ProcessFds,
+    shim_ends: PreparedEnds,
 }
 
-/// A container's parts but for its process.
+/// Parts of a container, without its process.
 struct Unbuilt {
     config: ContainerConfig,
     rootfs: Rootfs,
@@ -98,7 +96,7 @@ async fn prepare(
     request: &CreateTaskRequest,
     caller: &Caller,
 ) -> Result<Prepared, Error> {
-    // Each may take minutes and a thread or two: the rest of the Pod must get by meanwhile.
+    // Each may take minutes and a thread or two, and the rest of the Pod must keep working.
     let _turn = shared.creates.acquire().await;
     let bundle = PathBuf::from(&request.bundle);
     let options = Options::parse(request.options.as_ref())?;
@@ -107,10 +105,10 @@ async fn prepare(
     }
     let mut config = ContainerConfig::read(&bundle)?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
-    // containerd answers while the kernel mounts.
+    // Both run at the same time: the kernel mounts while containerd answers.
     let annotated = config::annotations(shared, &config);
     let (rootfs, annotations) = join!(mount(request, &config), annotated);
-    // Both are waited for, so that a Create that is refused has left no mount.
+    // Both have ended, so that a Create that is refused leaves no mount.
     let rootfs = rootfs?;
     if let Some(annotations) = annotations? {
         config.annotate(annotations);
@@ -131,7 +129,7 @@ async fn prepare(
         rootfs.allow_devices().await?;
         user = options.owner_of_stdio(&user);
     }
-    let connection = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
+    let opened = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
@@ -139,16 +137,14 @@ async fn prepare(
         no_pivot_root: options.no_pivot_root,
         runtime: is_program.then(|| options.runtime(&shared.namespace)),
         time: caller.time(),
-        stdio: connection.announced(),
-        console: connection.console.is_some(),
         workload: found.workload,
     };
-    let (fds, pending) = connection.split(found.files);
+    let (fds, shim_ends) = opened.split(found.files);
     Ok(Prepared {
         parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
         create,
         fds,
-        pending,
+        shim_ends,
     })
 }
 
@@ -159,8 +155,8 @@ impl Prepared {
         let child = isolate(shared, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
         let members = config.members(child.pid());
-        let held = hold(shared, self.pending, &bundle, &id).await?;
-        first.made(child, held, kind == Kind::Guest);
+        let connected = connect(shared, self.shim_ends, &bundle, &id).await?;
+        first.made(child, connected, kind == Kind::Guest);
         Ok(Container::new(Parts {
             id,
             bundle,
@@ -176,32 +172,32 @@ impl Prepared {
     }
 }
 
-/// The terminal comes with the container. Without it, the container goes again.
-async fn hold(
+/// Connects the shim's ends of stdio. If that fails, for example because no terminal came, the container is destroyed.
+async fn connect(
     shared: &Arc<Shared>,
-    pending: Pending,
+    shim_ends: PreparedEnds,
     bundle: &Path,
     id: &str,
-) -> Result<Held, Error> {
-    let held = pending.hold();
-    if held.is_err() {
+) -> Result<ShimEnds, Error> {
+    let connected = shim_ends.connect();
+    if connected.is_err() {
         let (shared, bundle, id) = (shared.clone(), bundle.to_owned(), id.to_owned());
         blocking(move || Ok(shared.zygote.destroy(&bundle, &id).map(drop)?)).await?;
     }
-    held
+    connected
 }
 
 async fn isolate(
     shared: &Arc<Shared>,
     create: sandbox::Create,
-    fds: Vec<OwnedFd>,
+    fds: ProcessFds,
 ) -> Result<PidFd, Error> {
     let shared = shared.clone();
     let _span = trace::span("isolate");
     blocking(move || {
         let (bundle, id) = (create.bundle.clone(), create.id.clone());
-        // The request's process cleans up after itself, unless it was killed.
-        shared.zygote.make(&Request::Create(create), &fds).map_err(|error| {
+        // The request process cleans up after itself, unless it was killed.
+        shared.zygote.create(create, fds).map_err(|error| {
             if let Err(left) = shared.zygote.destroy(&bundle, &id) {
                 log::error!("container {id}: {left}");
             }
@@ -211,14 +207,14 @@ async fn isolate(
     .await
 }
 
-/// The mounted root of a container that is being made.
+/// Mounted root of a container that is being made. It is unmounted when this is dropped.
 struct Rootfs {
     path: Option<PathBuf>,
     mounts: Vec<Mount>,
 }
 
 impl Rootfs {
-    /// For a program, whose devices are the OCI runtime's to decide on.
+    /// Allows device nodes, for a program, whose devices the OCI runtime restricts.
     async fn allow_devices(&self) -> Result<(), Error> {
         let Some(path) = self.path.clone() else { return Ok(()) };
         let mounts = self.mounts.clone();
@@ -251,7 +247,7 @@ async fn mount(request: &CreateTaskRequest, config: &ContainerConfig) -> Result<
         })
         .collect();
     if mounts.is_empty() || config.needs_no_root() {
-        // The caller's own folder (`ctr run --rootfs`): nothing of ours to unmount. And of a pause's image nothing is used.
+        // Either the root is a directory of the caller (`ctr run --rootfs`), or the root of a pause, which is not used.
         return Ok(Rootfs { path: None, mounts });
     }
     let path = config.rootfs().to_owned();

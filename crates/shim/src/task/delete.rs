@@ -1,4 +1,4 @@
-//! Delete: takes away what a container left: processes, cgroup, mounts, state.
+//! Delete: removes what a container left: processes, cgroup, mounts and state.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::events::timestamp;
 use crate::lifecycle::State;
 use crate::pod::{Shared, blocking};
 
-/// Carries out Delete, and tells of it.
+/// Runs Delete, and publishes it.
 pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<DeleteResponse, Error> {
     let container = shared.settled(&request.id).await?;
     if !request.exec_id.is_empty() {
@@ -30,7 +30,7 @@ pub async fn delete(shared: Arc<Shared>, request: DeleteRequest) -> Result<Delet
     clean(&shared, &container).await?;
     shared.forget(&request.id)?;
     shared.end_if_asked();
-    let pid = first.number();
+    let pid = first.raw_pid();
     let exited_at = timestamp(exit.at);
     shared.events.publish(TaskDelete {
         container_id: request.id,
@@ -51,7 +51,7 @@ async fn clean(shared: &Arc<Shared>, container: &Arc<Container>) -> Result<(), E
     let (shared, container) = (shared.clone(), container.clone());
     blocking(move || {
         let destroyed = shared.zygote.destroy(container.bundle(), container.id());
-        // Whatever became of the rest.
+        // This is done even if the rest failed.
         let unmounted = sandbox::rootfs::unmount(container.rootfs());
         if let Some(warning) = destroyed? {
             log::warn!("container {}: {warning}", container.id());

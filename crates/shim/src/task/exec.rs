@@ -1,4 +1,4 @@
-//! Exec and what becomes of it: a further process in a container, noted, started, deleted.
+//! Exec processes: Exec adds one to a container, Start makes it, and Delete removes it.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -7,22 +7,21 @@ use containerd_shim::api::{DeleteResponse, Empty, ExecProcessRequest, StartRespo
 use containerd_shim::protos::events::task::{TaskExecAdded, TaskExecStarted};
 use nix::libc::SIGKILL;
 use oci_spec::runtime;
-use sandbox::Kind;
 use sandbox::pidfd::Ticks;
+use sandbox::{Kind, ProcessFds};
 use serde::Deserialize;
 use serde_json::Value;
 
 use super::{config, workload};
-use crate::connection::Pending;
 use crate::container::{Container, Exec};
 use crate::errors::Error;
 use crate::events::timestamp;
 use crate::lifecycle::{Refusal, State};
 use crate::pod::{Caller, Shared, blocking};
 use crate::process::Process;
-use crate::stdio::{Owner, Paths};
+use crate::stdio::{Owner, Paths, PreparedEnds};
 
-/// Carries out Exec: notes what is to be executed, and tells of it. Nothing runs before Start.
+/// Runs Exec: adds the exec process, and publishes that. Nothing runs before Start.
 pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
     if container.kind() == Kind::Pause {
@@ -49,7 +48,7 @@ pub fn exec(shared: &Arc<Shared>, request: ExecProcessRequest) -> Result<Empty, 
     Ok(Empty::new())
 }
 
-/// Carries out Start of what was noted, and tells of it before its end can be told.
+/// Runs Start of an exec process, and publishes it before its exit can be published.
 pub async fn start(
     shared: &Arc<Shared>,
     container: Arc<Container>,
@@ -58,19 +57,19 @@ pub async fn start(
 ) -> Result<StartResponse, Error> {
     let exec = container.exec(&exec_id)?;
     let _transition = exec.process.transition.lock().await;
-    // It may have been deleted meanwhile.
+    // It may have been deleted in the meantime.
     container.exec(&exec_id)?;
     let begun = exec.process.begin_start()?;
     container.first().lifecycle().may_exec()?;
     let prepared = prepare(shared, &container, &exec_id, &exec, caller).await?;
-    // Until the process is known, nobody else may reap it.
+    // The process must not be reaped before its watcher claims it.
     let forking = shared.forking.read().await;
     let (is_guest, then) = (prepared.is_guest, Ticks::now());
     let made = prepared.make(shared, &exec.process).await;
     drop(forking);
-    // A failure leaves processes too.
+    // A failure leaves processes, too.
     shared.reap_orphans();
-    // An OCI runtime that fails by itself leaves nothing.
+    // An OCI runtime that fails without being killed leaves nothing.
     let was_killed =
         |error: &Error| matches!(error, Error::Sandbox(error) if error.may_have_left_processes());
     if made.as_ref().is_err_and(was_killed) && !is_guest {
@@ -82,7 +81,7 @@ pub async fn start(
     }
     made?;
     begun.succeeded();
-    let pid = exec.process.number();
+    let pid = exec.process.raw_pid();
     shared.events.publish(TaskExecStarted {
         container_id: container.id().into(),
         exec_id: exec_id.clone(),
@@ -93,15 +92,15 @@ pub async fn start(
     Ok(StartResponse { pid, ..Default::default() })
 }
 
-/// Carries out Delete of what was executed.
+/// Runs Delete of an exec process.
 pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteResponse, Error> {
     let process = container.process(exec_id)?;
-    // Not while it is being started, which goes on when nobody waits for it any more.
+    // A start may still be running, even if its caller does not wait any more.
     let _transition = process.transition.lock().await;
     process.lifecycle().may_delete()?;
     process.read_to_the_end().await;
-    let mut response = DeleteResponse { pid: process.number(), ..Default::default() };
-    // One that was never started has no end.
+    let mut response = DeleteResponse { pid: process.raw_pid(), ..Default::default() };
+    // A process that was never started has no exit.
     if let State::Stopped(exit) = process.lifecycle().state() {
         response.exit_status = exit.code.into();
         response.exited_at = Some(timestamp(exit.at)).into();
@@ -110,12 +109,14 @@ pub async fn delete(container: &Container, exec_id: &str) -> Result<DeleteRespon
     Ok(response)
 }
 
-/// All that it needs before it is a process.
+/// Everything that an exec process needs before it is made.
 struct Prepared {
     is_guest: bool,
     request: sandbox::Exec,
-    fds: Vec<OwnedFd>,
-    pending: Pending,
+    /// The container's first process.
+    first: OwnedFd,
+    fds: ProcessFds,
+    shim_ends: PreparedEnds,
 }
 
 async fn prepare(
@@ -129,42 +130,39 @@ async fn prepare(
     let config = config::read(shared, container.bundle()).await?;
     let found = tokio::select! {
         found = workload::find_exec(shared, container, &config, &exec.spec, caller) => found?,
-        // What takes long is of no use any more.
+        // The container has ended, so a compilation is of no use any more.
         _ = container.first().wait() => return Err(Refusal::NotRunning.into()),
     };
     let kind = found.workload.kind();
     let (is_program, is_guest) = (kind == Kind::Program, kind == Kind::Guest);
-    // A terminal of the container's own is in its devpts, which only a program's container has.
+    // Only a program's container has a devpts, for a terminal of its own.
     let own_terminal = is_program && container.kind() == Kind::Program;
     let stdio = exec.process.stdio();
     let user = match is_program {
         true => container.options().owner_of_stdio(exec.spec.user()),
         false => exec.spec.user().clone(),
     };
-    let connection = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
+    let opened = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
     let request = sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
         pid: first.pid().as_raw(),
         process: (*exec.json).clone(),
-        stdio: connection.announced(),
-        console: connection.console.is_some(),
         time: caller.time(),
         workload: found.workload,
     };
-    let (given, pending) = connection.split(found.files);
-    let fds = [first.try_clone()?].into_iter().chain(given).collect();
-    Ok(Prepared { is_guest, request, fds, pending })
+    let (fds, shim_ends) = opened.split(found.files);
+    Ok(Prepared { is_guest, request, first: first.try_clone()?, fds, shim_ends })
 }
 
 impl Prepared {
     async fn make(self, shared: &Arc<Shared>, process: &Process) -> Result<(), Error> {
-        let Prepared { is_guest, request, fds, pending } = self;
+        let Prepared { is_guest, request, first, fds, shim_ends } = self;
         let shared = shared.clone();
-        let child = blocking(move || Ok(shared.zygote.exec(request, fds)?)).await?;
-        match pending.hold() {
-            Ok(held) => {
-                process.made(child, held, is_guest);
+        let child = blocking(move || Ok(shared.zygote.exec(request, first, fds)?)).await?;
+        match shim_ends.connect() {
+            Ok(connected) => {
+                process.made(child, connected, is_guest);
                 Ok(())
             }
             Err(error) => {

@@ -1,5 +1,5 @@
-//! Kill: a signal to one process, or to all. To those of a paused container it comes when they go on; SIGKILL at
-//! once.
+//! Kill: sends a signal to one process, or to all. Processes of a paused container get it when they are resumed, except for
+//! SIGKILL, which they get at once.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use nix::libc::SIGKILL;
 use crate::errors::Error;
 use crate::pod::{Shared, blocking};
 
-/// Carries out Kill. One that comes too late is NotFound, which containerd takes for done.
+/// Runs Kill. If the process has ended it answers NotFound, which containerd regards as success.
 pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
     let process = container.process(&request.exec_id)?;
@@ -18,7 +18,7 @@ pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, E
     }
     let signal = request.signal as i32;
     if !request.exec_id.is_empty() {
-        // One that is being started can be killed once it is.
+        // A process that is being started can only be killed afterwards.
         drop(process.transition.lock().await);
     }
     process.lifecycle().may_kill()?;

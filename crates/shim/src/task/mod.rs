@@ -1,10 +1,9 @@
 //! The Task service: one file per verb of containerd's API (containerd, api/runtime/task/v3/shim.proto).
 //!
-//! Read [`crate::pod`] first: what all verbs share; and [`service`]: the table from call to verb. Create, the longest, is
-//! split: `create` orders the steps, `config` reads the bundle's, `workload` finds out what is to run, `compile` has a
-//! guest compiled. No verb
-//! knows about ttrpc's codes ([`crate::errors`] does) nor about what may follow which state ([`crate::lifecycle`]
-//! does).
+//! Read [`crate::pod`] first, the state that all verbs share, and then [`service`], the table from call to verb. Create is the
+//! longest: `create` has the order of its steps, `config` reads the bundle's configuration, `workload` finds the workload, and
+//! `compile` compiles a guest. Verbs know neither ttrpc's codes, which are in [`crate::errors`], nor the transitions between
+//! states, which are in [`crate::lifecycle`].
 
 mod compile;
 mod config;

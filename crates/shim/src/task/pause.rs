@@ -1,4 +1,4 @@
-//! Pause and Resume: all processes of a container stop where they are, and go on.
+//! Pause and Resume: freeze and thaw all processes of a container.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use sandbox::{Change, Kind};
 use crate::errors::Error;
 use crate::pod::{Shared, blocking};
 
-/// Carries out Pause, and tells of it.
+/// Runs Pause, and publishes it.
 pub async fn pause(shared: Arc<Shared>, request: PauseRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
     let _transition = container.first().transition.lock().await;
@@ -20,7 +20,7 @@ pub async fn pause(shared: Arc<Shared>, request: PauseRequest) -> Result<Empty, 
         Kind::Pause | Kind::Guest => blocking(move || Ok(freezing.cgroup().freeze()?)).await,
     };
     if let Err(error) = frozen {
-        // The OCI runtime may have been killed on the way.
+        // The OCI runtime may have been killed after it had frozen some.
         let _ = container.cgroup().thaw();
         container.first().lifecycle().resumed();
         return Err(error);
@@ -30,7 +30,7 @@ pub async fn pause(shared: Arc<Shared>, request: PauseRequest) -> Result<Empty, 
     Ok(Empty::new())
 }
 
-/// Carries out Resume, and tells of it.
+/// Runs Resume, and publishes it.
 pub async fn resume(shared: Arc<Shared>, request: ResumeRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
     let _transition = container.first().transition.lock().await;

@@ -1,4 +1,4 @@
-//! The verbs that change nothing: State, Wait, Pids, Stats, Connect.
+//! Verbs that change nothing: State, Wait, Pids, Stats and Connect.
 
 use containerd_shim::api::{
     ConnectRequest, ConnectResponse, PidsRequest, PidsResponse, StateRequest, StateResponse,
@@ -12,7 +12,7 @@ use crate::lifecycle::State;
 use crate::pod::Shared;
 use crate::stats;
 
-/// State: where in its life a process is.
+/// State: the state of a process.
 pub fn state(shared: &Shared, request: StateRequest) -> Result<StateResponse, Error> {
     let container = shared.container(&request.id)?;
     let process = container.process(&request.exec_id)?;
@@ -21,7 +21,7 @@ pub fn state(shared: &Shared, request: StateRequest) -> Result<StateResponse, Er
         id: request.id,
         exec_id: request.exec_id,
         bundle: container.bundle().display().to_string(),
-        pid: process.number(),
+        pid: process.raw_pid(),
         terminal: stdio.terminal,
         stdin: stdio.stdin,
         stdout: stdio.stdout,
@@ -43,7 +43,7 @@ pub fn state(shared: &Shared, request: StateRequest) -> Result<StateResponse, Er
     Ok(response)
 }
 
-/// Wait: answers once the process has ended.
+/// Wait: answers when the process has ended.
 pub async fn wait(shared: &Shared, request: WaitRequest) -> Result<WaitResponse, Error> {
     let exit = shared.container(&request.id)?.process(&request.exec_id)?.wait().await;
     Ok(WaitResponse {
@@ -53,8 +53,8 @@ pub async fn wait(shared: &Shared, request: WaitRequest) -> Result<WaitResponse,
     })
 }
 
-/// Pids: every process of the container. One that has ended and is not deleted still has its first: a containerd
-/// that was restarted takes a shim without processes for a leaked one, and the exit code would be lost.
+/// Pids: all processes of the container. A container that has ended and is not deleted still has its first process here,
+/// because a containerd that was restarted regards a shim without processes as leaked, and the exit code would be lost.
 pub fn pids(shared: &Shared, request: PidsRequest) -> Result<PidsResponse, Error> {
     let container = shared.container(&request.id)?;
     let first = container.first().pid();
@@ -67,17 +67,17 @@ pub fn pids(shared: &Shared, request: PidsRequest) -> Result<PidsResponse, Error
     Ok(PidsResponse { processes: pids.into_iter().map(process).collect(), ..Default::default() })
 }
 
-/// Stats: what the kernel counted for the container's cgroup. containerd asks every second, and the files are in
-/// memory: no thread is woken for it.
+/// Stats: counters of the container's cgroup. containerd asks every second. The files are in memory, so they are read without a
+/// thread for blocking work.
 pub fn stats(shared: &Shared, request: StatsRequest) -> Result<StatsResponse, Error> {
     let container = shared.container(&request.id)?;
     let metrics = stats::collect(container.cgroup())?;
     Ok(StatsResponse { stats: Some(metrics).into(), ..Default::default() })
 }
 
-/// Connect: which processes to look at.
+/// Connect: the pids of the shim and the container.
 pub fn connect(shared: &Shared, request: ConnectRequest) -> ConnectResponse {
-    let task = shared.container(&request.id).map(|container| container.first().number());
+    let task = shared.container(&request.id).map(|container| container.first().raw_pid());
     ConnectResponse {
         shim_pid: std::process::id(),
         task_pid: task.unwrap_or_default(),

@@ -1,4 +1,4 @@
-//! The table from ttrpc call to verb.
+//! Table from ttrpc call to verb.
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -23,7 +23,7 @@ use crate::errors::Error;
 use crate::events::Events;
 use crate::pod::{Caller, Shared};
 
-/// The task service of one Pod.
+/// Task service of one Pod.
 #[derive(Clone)]
 pub struct Service(Arc<Shared>);
 
@@ -33,14 +33,14 @@ impl Service {
         Service(Arc::new(Shared::new(namespace, containerd, zygote, events)))
     }
 
-    /// The Pod that it is for.
+    /// State of the Pod.
     pub fn pod(&self) -> &Shared {
         &self.0
     }
 }
 
-/// Carries a verb that changes something out to its end. ttrpc drops the future of a call when the caller's time
-/// is up or its connection ends, which leaves half of it done.
+/// Runs a verb that changes something to its end. ttrpc drops the future of a call when the caller's time is up or its connection
+/// ends, which would leave the verb half done.
 async fn to_the_end<T: Send + 'static>(
     verb: impl Future<Output = Result<T, Error>> + Send + 'static,
 ) -> Answer<T> {
@@ -50,10 +50,10 @@ async fn to_the_end<T: Send + 'static>(
     }
 }
 
-/// When an answer is still in time for a caller that does not wait for ever: a tenth of its time is left for the way.
+/// Deadline of a call, if its caller does not wait for ever. A tenth of the caller's time is left to transmit the answer.
 fn deadline(context: &TtrpcContext) -> Option<Instant> {
     let time = Some(context.timeout_nano).filter(|time| *time != 0)?;
-    // What is below zero is over.
+    // A negative timeout is over.
     let time = u64::try_from(time).unwrap_or_default();
     Some(Instant::now() + Duration::from_nanos(time / 10 * 9))
 }
@@ -139,7 +139,7 @@ impl containerd_shim::Task for Service {
     }
 
     async fn shutdown(&self, _: &TtrpcContext, _: ShutdownRequest) -> Answer<Empty> {
-        // containerd asks after every Delete; the Pod's other containers go on.
+        // containerd asks after every Delete. The Pod's other containers keep running.
         self.0.shut_down();
         Ok(Empty::new())
     }

@@ -1,4 +1,4 @@
-//! Start: releases a created container, or makes a process that is to be executed in one.
+//! Start: releases a created container, or makes an exec process.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use super::exec;
 use crate::errors::Error;
 use crate::pod::{Caller, Shared, blocking};
 
-/// Carries out Start, and tells of it before the container's end can be told. Start of an exec process that is still being
+/// Runs Start, and publishes it before the container's exit can be published. Start of an exec process that is still being
 /// compiled at the deadline is refused.
 pub async fn start(
     shared: Arc<Shared>,
@@ -27,16 +27,16 @@ pub async fn start(
     let (bundle, id) = (container.bundle().to_owned(), request.id.clone());
     let release = Request::Start { bundle, id, time: caller.time() };
     let zygote = shared.clone();
-    blocking(move || Ok(zygote.zygote.call(&release, &[]).map(drop)?)).await?;
+    blocking(move || Ok(zygote.zygote.call(&release).map(drop)?)).await?;
     begun.succeeded();
     if container.kind() == Kind::Pause {
-        // A Pod's first container comes next.
+        // The Pod's first container is created next.
         shared.expect_join();
     }
-    // What it took to make the container is not needed for as long as it runs.
+    // Memory that was needed to make the container is not needed while it runs.
     sandbox::heap::trim();
     sandbox::stack::trim();
-    let pid = container.first().number();
+    let pid = container.first().raw_pid();
     shared.events.publish(TaskStart { container_id: request.id, pid, ..Default::default() });
     Ok(StartResponse { pid, ..Default::default() })
 }

@@ -1,4 +1,4 @@
-//! Update: other limits for a container that runs.
+//! Update: changes the limits of a running container.
 
 use std::sync::Arc;
 
@@ -6,16 +6,17 @@ use containerd_shim::api::{Empty, UpdateTaskRequest};
 use containerd_shim::protos::protobuf::well_known_types::any::Any;
 use oci_spec::runtime::LinuxResources;
 use sandbox::{Change, Kind};
+use serde::Deserialize;
 use serde_json::Value;
 
 use crate::container::Container;
 use crate::errors::Error;
 use crate::pod::{Shared, blocking};
 
-/// The type of the limits, as containerd names what it has encoded as JSON (containerd, typeurl).
+/// Type of the limits, as containerd names messages that are JSON (containerd, typeurl).
 const RESOURCES: &str = "LinuxResources";
 
-/// Carries out Update. One that comes too late is NotFound, which containerd takes for done.
+/// Runs Update. If the container has ended it answers NotFound, which containerd regards as success.
 pub async fn update(shared: Arc<Shared>, request: UpdateTaskRequest) -> Result<Empty, Error> {
     let container = shared.container(&request.id)?;
     container.first().lifecycle().may_update()?;
@@ -27,21 +28,22 @@ pub async fn update(shared: Arc<Shared>, request: UpdateTaskRequest) -> Result<E
     Ok(Empty::new())
 }
 
-/// Whether another process than the shim sets the limits of the cgroup. runc also keeps a program's in its state; the library
-/// that speaks to systemd would leave its threads and memory in the shim.
+/// Whether another process than the shim must set the limits of the cgroup: runc keeps a program's limits in its state, and the
+/// library that calls systemd would leave threads and memory in the shim.
 fn is_by_another(container: &Container) -> bool {
     container.kind() == Kind::Program || container.cgroup().by_systemd()
 }
 
-/// The limits as far as they are understood here, and all of them.
+/// Limits as far as this shim knows the fields, and with all fields.
 fn resources(any: Option<&Any>) -> Result<(LinuxResources, Value), Error> {
     let any = any.ok_or_else(|| Error::Resources("there are none in the request".into()))?;
     if !any.type_url.ends_with(RESOURCES) {
         return Err(Error::Resources(format!("they are of type {:?}", any.type_url)));
     }
     let unreadable = |error: serde_json::Error| Error::Resources(error.to_string());
-    let resources = serde_json::from_slice(&any.value).map_err(unreadable)?;
-    Ok((resources, serde_json::from_slice(&any.value).map_err(unreadable)?))
+    let all: Value = serde_json::from_slice(&any.value).map_err(unreadable)?;
+    let resources = LinuxResources::deserialize(&all).map_err(unreadable)?;
+    Ok((resources, all))
 }
 
 fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
@@ -52,15 +54,15 @@ fn set(container: &Container, resources: &LinuxResources) -> Result<(), Error> {
     let Some(limit) = limit.filter(|limit| *limit != 0) else { return Ok(()) };
     // A Linux container can have exec processes that are guests.
     for process in container.processes().into_iter().filter(|process| process.is_guest()) {
-        // One that is not made yet hears of it at its start; the number of one that is reaped may be another's.
+        // A process that is not made yet gets the limit at its start. The pid of one that is reaped may be reused.
         let Some(child) = process.child() else { continue };
         if !child.signal(0)? {
             continue;
         }
-        // Negative for none. The kernel's own limit is in force by now, whatever becomes of this one: without
-        // CAP_SYS_RESOURCE a process of another user is not told.
-        let told = sandbox::rlimit::tell_memory_limit(child, u64::try_from(limit).ok());
-        if let Err(error) = told {
+        // A negative limit is none. The kernel's own limit is in force by now, even if this fails: without CAP_SYS_RESOURCE a
+        // process of another user does not get it.
+        let passed = sandbox::rlimit::pass_memory_limit(child, u64::try_from(limit).ok());
+        if let Err(error) = passed {
             log::warn!("container {}: {error}", container.id());
         }
     }
@@ -81,7 +83,7 @@ mod tests {
         let json = r#"{"devices":[],"memory":{"limit":4096,"inTheFuture":[1]},"cpu":{"shares":2}}"#;
         let (resources, all) = resources(Some(&any(type_url, json))).expect("are read");
         assert_eq!(resources.memory().expect("memory").limit(), Some(4096));
-        assert_eq!(all["memory"]["inTheFuture"][0], 1, "what is not understood is lost");
+        assert_eq!(all["memory"]["inTheFuture"][0], 1, "an unknown field is lost");
     }
 
     #[test]
@@ -90,6 +92,8 @@ mod tests {
         assert!(refusal(None).contains("none in the request"));
         assert!(refusal(Some(&any("other.Message", "{}"))).contains("other.Message"));
         let text = refusal(Some(&any("x/LinuxResources", r#"{"memory":7}"#)));
+        assert!(text.contains("integer `7`"), "{text}");
+        let text = refusal(Some(&any("x/LinuxResources", r#"{"memory":"#)));
         assert!(text.contains("line 1"), "{text}");
     }
 }

@@ -1,51 +1,50 @@
-//! Finds out what a container runs, and has a guest compiled.
+//! Workload of a container or an exec process: finds it, and compiles a guest.
 
-use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::Arc;
 
-use engine::{Plan, Remains, World};
 use oci_spec::image::Descriptor;
 use oci_spec::runtime::Process;
-use sandbox::{Kind, Workload, unwritable};
+use plan::{FailureArtifacts, Plan, World};
+use sandbox::{Descriptors, Kind, Workload, read_only};
 
 use super::compile;
+use crate::built_in::{BuiltIn, GUEST, answers};
 use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::errors::Error;
-use crate::guests::{self, Handed, Task};
+use crate::guests::{self, CODE, PROFILES, ROOTS, Task};
 use crate::pod::{Caller, Shared};
-use crate::toolbox::{Word, answers};
 use crate::{profiles, roots};
 
-/// The word before a call in one argument: `exec POD -- invoke 'get-user(42)'`.
+/// Built-in command that calls an export, given in one argument: `exec POD -- invoke 'get-user(42)'`.
 const INVOKE: &str = "invoke";
 
-/// A workload, with its files if it is a guest.
+/// A workload, with its descriptors if it is a guest.
 pub struct Found {
-    /// For the zygote.
+    /// Workload for the zygote.
     pub workload: Workload,
-    /// As its [`Task`] has it.
-    pub files: Vec<OwnedFd>,
-    /// The wasm layers of the image that it is made of.
+    /// Descriptors of its [`Task`].
+    pub files: Descriptors,
+    /// Wasm layers of the image.
     pub layers: Vec<Descriptor>,
 }
 
 impl Found {
     fn without_files(workload: Workload) -> Found {
-        Found { workload, files: vec![], layers: vec![] }
+        Found { workload, files: Descriptors::default(), layers: vec![] }
     }
 }
 
-/// What a container's first process has beside those that are executed later.
+/// Properties of a container's first process that exec processes do not have.
 struct First<'a> {
     id: &'a str,
-    remains: Remains,
-    /// Where it is asked for a profile.
+    artifacts: FailureArtifacts,
+    /// Bundle, which has the socket for profiles.
     bundle: &'a Path,
 }
 
-/// The workload of a container whose root is mounted.
+/// Finds the workload of a container whose root is mounted.
 pub async fn find(
     shared: &Arc<Shared>,
     id: &str,
@@ -57,15 +56,14 @@ pub async fn find(
         return Ok(Found::without_files(Workload::Pause));
     }
     let process = config.process();
-    let remains = config.remains();
+    let artifacts = config.artifacts();
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process, &[])).await?;
     drop(resolving);
-    prepare(shared, found, config, process, caller, Some(First { id, remains, bundle })).await
+    prepare(shared, found, config, process, caller, Some(First { id, artifacts, bundle })).await
 }
 
-/// The workload of a process that is executed in a container. Whatever its name, it is not the image's wasm layer:
-/// only `#export` is.
+/// Finds the workload of an exec process. A name is never that of the image's wasm layer; only `#export` refers to it.
 pub async fn find_exec(
     shared: &Arc<Shared>,
     executed_in: &Container,
@@ -81,26 +79,26 @@ pub async fn find_exec(
         Some(found) => prepare(shared, found, config, process, caller, None).await,
         None if executed_in.kind() == Kind::Program => Ok(Found::without_files(Workload::Program)),
         None => match args(process) {
-            [word, call] if word == INVOKE => {
+            [command, call] if command == INVOKE => {
                 let (export, arguments) = split_call(call);
                 let arguments = vec![arguments.to_owned()];
                 find_export(shared, executed_in, config, process, export, arguments, caller).await
             }
-            args => match find_word(shared, executed_in, config, process).await? {
-                Some(word) => say(executed_in, word),
+            args => match find_built_in(shared, executed_in, config, process).await? {
+                Some(command) => built_in(executed_in, command),
                 None => Err(Error::NoSuchFile(args.first().cloned().unwrap_or_default())),
             },
         },
     }
 }
 
-/// The word of the toolbox that a process's args are.
-async fn find_word(
+/// Finds the built-in command of a process's args.
+async fn find_built_in(
     shared: &Arc<Shared>,
     executed_in: &Container,
     config: &ContainerConfig,
     process: &Process,
-) -> Result<Option<Word>, Error> {
+) -> Result<Option<BuiltIn>, Error> {
     let text = match name(process) {
         "env" => answers::env(process),
         "ps" => answers::ps(executed_in)?,
@@ -112,27 +110,27 @@ async fn find_word(
             };
             compile::describe(shared, &component).await?
         }
-        _ => return Ok(Word::parse(args(process))),
+        _ => return Ok(BuiltIn::parse(args(process))),
     };
-    Ok(Some(Word::Print(text)))
+    Ok(Some(BuiltIn::Print(text)))
 }
 
-fn say(executed_in: &Container, word: Word) -> Result<Found, Error> {
-    let files = match &word {
-        Word::Profile(_) => vec![profiles::connect(executed_in.bundle())?.into()],
-        _ => vec![],
-    };
-    let value = guests::encode(&Task::Word(word));
+fn built_in(executed_in: &Container, command: BuiltIn) -> Result<Found, Error> {
+    let mut files = Descriptors::default();
+    if let BuiltIn::Profile(_) = command {
+        files.add(GUEST, profiles::connect(executed_in.bundle())?);
+    }
+    let value = guests::encode(&Task::BuiltIn(command));
     Ok(Found { workload: Workload::Guest { value, page_map: false }, files, layers: vec![] })
 }
 
-/// `get-user(42)` is the export and what is in its parentheses.
+/// Splits `get-user(42)` into the export and what is in the parentheses.
 fn split_call(call: &str) -> (&str, &str) {
     let (export, arguments) = call.split_once('(').unwrap_or((call, ""));
     (export, arguments.strip_suffix(')').unwrap_or(arguments))
 }
 
-/// An export of the container's own guest, with arguments.
+/// Finds an export of the container's own guest, to be called with arguments.
 async fn find_export(
     shared: &Arc<Shared>,
     executed_in: &Container,
@@ -148,14 +146,14 @@ async fn find_export(
     prepare(shared, found, config, &called, caller, None).await
 }
 
-/// The container's own entrypoint with another export.
+/// Args with the container's own entrypoint and another export.
 fn own_export(config: &ContainerConfig, export: &str, arguments: Vec<String>) -> Vec<String> {
     let entrypoint = config.args().first().map_or("", String::as_str);
     let path = entrypoint.split('#').next().unwrap_or_default();
     [format!("{path}#{export}")].into_iter().chain(arguments).collect()
 }
 
-/// A process of a container that is there: its image's name may be another image's by now, and its layers are not.
+/// Process of an existing container. It has the layers of the container's image, whose name may refer to another image by now.
 fn of_created<'a>(
     shared: &'a Shared,
     created: &'a Container,
@@ -213,7 +211,7 @@ async fn guest(
     let component = Arc::new(component);
     let code = compile::code(shared, &component, caller).await;
     let (world, code) = code.map_err(|error| match error {
-        // Not all args: this ends in events and logs, and secrets are among them.
+        // Only the name, because the error ends in events and logs, and args may have secrets.
         Error::Guest(reason) => Error::Guest(format!("{}: {reason}", name(process))),
         other => other,
     })?;
@@ -222,34 +220,30 @@ async fn guest(
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     plan.config = config.guest_config().map(Path::to_owned);
     plan.keyvalue = config.keyvalue().map(Path::to_owned);
-    let (mut handed, mut files) = (vec![Handed::Code], vec![unwritable::file(code)?]);
-    // A module has no `wasi:http`.
+    let mut files = Descriptors::default();
+    files.add(CODE, read_only::file(code)?);
+    // Modules have no `wasi:http`, so they need no certificates.
     let trusted = (world != World::Module).then(roots::open).flatten();
-    if let Some(roots) = trusted.and_then(|file| unwritable::file(file).ok()) {
-        handed.push(Handed::Roots);
-        files.push(roots);
+    if let Some(roots) = trusted.and_then(|file| read_only::file(file).ok()) {
+        files.add(ROOTS, roots);
     }
-    if let Some(First { id, remains, bundle }) = first {
-        plan.remains = remains;
+    if let Some(First { id, artifacts, bundle }) = first {
+        plan.artifacts = artifacts;
         config.serve_http(&mut plan.http)?;
         if world.serves_http() && plan.http.listen.is_none() {
             let exposed =
                 component.exposed_port(&container(shared, id, config, process, &[])).await?;
             plan.http.port = exposed.unwrap_or(plan.http.port);
         }
-        handed.push(Handed::Profiles);
-        files.push(profiles::listen(bundle)?.into());
+        files.add(PROFILES, profiles::listen(bundle)?);
     }
     let page_map = world.serves_http();
-    if page_map {
-        handed.push(Handed::PageMap);
-    }
-    let value = guests::encode(&Task::Guest(Box::new(plan), handed));
+    let value = guests::encode(&Task::Guest(Box::new(plan)));
     let layers = component.image_layers().to_vec();
     Ok(Found { workload: Workload::Guest { value, page_map }, files, layers })
 }
 
-/// What is executed: the first of the args.
+/// Name of what is executed: the first of the args.
 fn name(process: &Process) -> &str {
     args(process).first().map_or("", String::as_str)
 }

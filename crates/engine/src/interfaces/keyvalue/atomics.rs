@@ -1,4 +1,5 @@
-//! `wasi:keyvalue/atomics`: numbers, and in `0.2.0-draft2` values that are replaced only if nobody else has.
+//! `wasi:keyvalue/atomics`: numbers, and in `0.2.0-draft2` values that are replaced only if they
+//! have not changed.
 
 use std::sync::Arc;
 
@@ -6,7 +7,7 @@ use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
 
 use super::error::Error;
 use super::store::Store;
-use super::{Bucket, copied, done, lent, on};
+use super::{Bucket, copied, done, handle, lent, on};
 use crate::host_calls;
 use crate::interfaces::types::CasError;
 use crate::state::State;
@@ -37,10 +38,7 @@ pub fn define_draft(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
         "increment",
         |store, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
             host_calls::enter("wasi:keyvalue/atomics increment");
-            on(store, bucket, move |store| {
-                let sum = store.increment(&key, delta.into(), 0..=u64::MAX.into())?;
-                u64::try_from(sum).map_err(|_| Error::Overflow)
-            })
+            on(store, bucket, move |store| store.increment(&key, delta))
         },
     )
 }
@@ -51,10 +49,7 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
         "increment",
         |store, (bucket, key, delta): (Resource<Bucket>, String, i64)| {
             host_calls::enter("wasi:keyvalue/atomics increment");
-            on(store, bucket, move |store| {
-                let sum = store.increment(&key, delta.into(), i64::MIN.into()..=i64::MAX.into())?;
-                i64::try_from(sum).map_err(|_| Error::Overflow)
-            })
+            on(store, bucket, move |store| store.increment(&key, delta))
         },
     )?;
     interface.resource("cas", ResourceType::host::<Cas>(), |mut store, cas| {
@@ -69,10 +64,7 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
                 let kept = lent(&mut store, &bucket)?;
                 let is_sequential = store.data().is_sequential();
                 let made = done(is_sequential, kept, |store| Cas::new(store.clone(), key)).await?;
-                Ok((match made {
-                    Ok(cas) => Ok(store.data_mut().table().push(cas)?),
-                    Err(error) => Err(error),
-                },))
+                Ok((handle(&mut store, made)?,))
             })
         },
     )?;
@@ -98,11 +90,12 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
                     false => Cas::new(store.clone(), cas.key.clone()).map(Some),
                 }
             });
-            Ok((match swapped.await? {
-                Ok(None) => Ok(()),
-                Ok(Some(newer)) => Err(CasError::Failed(store.data_mut().table().push(newer)?)),
-                Err(error) => Err(CasError::Store(error)),
-            },))
+            let newer = match swapped.await? {
+                Ok(None) => return Ok((Ok(()),)),
+                Ok(Some(newer)) => handle(&mut store, Ok(newer))?,
+                Err(error) => Err(error),
+            };
+            Ok((Err(newer.map_or_else(CasError::Store, CasError::Failed)),))
         })
     })
 }

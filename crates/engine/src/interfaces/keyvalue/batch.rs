@@ -3,7 +3,7 @@
 use wasmtime::component::{LinkerInstance, Resource};
 
 use super::store::Change;
-use super::{Bucket, on};
+use super::{Bucket, done, lent, on};
 use crate::host_calls;
 use crate::state::State;
 
@@ -11,9 +11,15 @@ use crate::state::State;
 pub fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
     interface.func_wrap_async(
         "get-many",
-        |store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
+        |mut store, (bucket, keys): (Resource<Bucket>, Vec<String>)| {
             host_calls::enter("wasi:keyvalue/batch get-many");
-            on(store, bucket, move |store| store.get_many(keys))
+            Box::new(async move {
+                let kept = lent(&mut store, &bucket)?;
+                let is_sequential = store.data().is_sequential();
+                let read = done(is_sequential, kept, move |store| store.get_many(keys)).await?;
+                // From here on they are in the guest's own memory.
+                Ok((read.map(|(entries, _reserved)| entries),))
+            })
         },
     )?;
     interface.func_wrap_async(

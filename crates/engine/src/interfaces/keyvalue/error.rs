@@ -3,7 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
-use super::store::{KEY_BYTES, VALUE_BYTES};
+use super::store::{ANSWER_BYTES, KEY_BYTES, VALUE_BYTES};
 use crate::interfaces::types::StoreError;
 
 /// Why not. No text has a key or a value in it: they may be secret, and errors end in logs.
@@ -29,8 +29,12 @@ pub enum Error {
         "the container's memory limit leaves no room for more in the store (resources.limits.memory)"
     )]
     NoMemory,
-    #[error("the values have more than {} MiB together; ask for fewer at a time", .0 >> 20)]
-    LongAnswer(usize),
+    #[error("the entries have more than {} MiB together; ask for fewer keys at a time", ANSWER_BYTES >> 20)]
+    LongAnswer,
+    #[error(
+        "the container's memory limit leaves no room for so many values at a time (resources.limits.memory)"
+    )]
+    NoRoom,
     #[error("the value is no whole number in decimal digits")]
     NoNumber,
     #[error("the sum is not within the range of the result")]

@@ -1,13 +1,13 @@
 //! A store: what both kinds have in common.
 
 use std::collections::HashMap;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
 use super::in_file::InFile;
 use super::in_memory::InMemory;
+use crate::memory::Reserved;
 
 /// The longest key, in bytes: that of a path, with room.
 pub const KEY_BYTES: usize = 1 << 10;
@@ -18,8 +18,9 @@ pub const VALUE_BYTES: usize = 1 << 20;
 /// What an entry takes beside its key and value, in bytes.
 const ENTRY_BYTES: u64 = 160;
 
-/// Of all values that one call returns, in bytes: the host has them beside the guest.
-const ANSWER_BYTES: usize = 16 << 20;
+/// Of all entries that one call returns, in bytes, as [`cost`] counts them. The host has them beside the guest until the call
+/// returns, so they count in the guest's part of the container's memory limit for so long; and no call may take much of that.
+pub const ANSWER_BYTES: u64 = 4 << 20;
 
 /// Keys that one call lists. With the longest keys they have 1 MiB.
 const LISTED: usize = 1000;
@@ -39,7 +40,7 @@ pub enum Change {
 /// Keys in the order in which they were added, and with what to go on if there are more.
 pub type Keys = (Vec<String>, Option<u64>);
 
-/// A store of keys and values. Calls of several threads take turns.
+/// A store of keys and values. Calls of several threads wait for each other.
 pub struct Store {
     is_in_memory: bool,
     inner: Mutex<Inner>,
@@ -128,19 +129,26 @@ impl Store {
         self.lock().kept.exists(key)
     }
 
-    /// The entries of these keys.
-    pub fn get_many(&self, keys: Vec<String>) -> Result<Vec<Option<Entry>>, Error> {
+    /// The entries of these keys, in memory that is reserved for them.
+    ///
+    /// # Errors
+    /// [`Error::LongAnswer`] and [`Error::NoRoom`] for more than may be returned at a time.
+    pub fn get_many(&self, keys: Vec<String>) -> Result<(Vec<Option<Entry>>, Reserved), Error> {
         let mut inner = self.lock();
-        let mut bytes = 0;
+        let (mut bytes, mut reserved) = (0, Reserved::default());
         let entry = |key: String| {
             let value = inner.kept.get(&key)?;
-            bytes += value.as_ref().map_or(0, |value| key.len() + value.len());
-            match bytes <= ANSWER_BYTES {
-                true => Ok(value.map(|value| (key, value))),
-                false => Err(Error::LongAnswer(ANSWER_BYTES)),
+            bytes += cost(&key, value.as_ref().map_or(0, Vec::len));
+            if bytes > ANSWER_BYTES {
+                return Err(Error::LongAnswer);
             }
+            if !reserved.resize(bytes) {
+                return Err(Error::NoRoom);
+            }
+            Ok(value.map(|value| (key, value)))
         };
-        keys.into_iter().map(entry).collect()
+        let entries = keys.into_iter().map(entry).collect::<Result<_, _>>()?;
+        Ok((entries, reserved))
     }
 
     /// Makes these changes, and keeps them before it returns.
@@ -154,12 +162,14 @@ impl Store {
     }
 
     /// Adds to the number that a key has, or to 0. It is kept in decimal digits, as Redis keeps it.
-    pub fn increment(
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] for a sum that is no `N`.
+    pub fn increment<N: Into<i128> + TryFrom<i128>>(
         &self,
         key: &str,
-        delta: i128,
-        allowed: RangeInclusive<i128>,
-    ) -> Result<i128, Error> {
+        delta: N,
+    ) -> Result<N, Error> {
         let mut inner = self.lock();
         let number = match inner.kept.get(key)? {
             None => 0,
@@ -168,10 +178,10 @@ impl Store {
                 text.parse::<i128>().map_err(|_| Error::NoNumber)?
             }
         };
-        let sum = number.checked_add(delta).filter(|sum| allowed.contains(sum));
-        let sum = sum.ok_or(Error::Overflow)?;
+        let sum = number.checked_add(delta.into()).ok_or(Error::Overflow)?;
+        let returned = N::try_from(sum).map_err(|_| Error::Overflow)?;
         inner.apply(vec![Change::Set(key.to_owned(), sum.to_string().into_bytes())])?;
-        Ok(sum)
+        Ok(returned)
     }
 
     /// Counts the changes of a key from now on, until [`Store::unwatch`].
@@ -279,7 +289,8 @@ mod tests {
             assert_eq!(store.get("a").expect("is read"), Some(b"2".to_vec()));
             assert_eq!(store.get("").expect("is read"), Some(vec![]));
             assert!(!store.exists("b").expect("is read") && store.exists("a").expect("is read"));
-            let many = store.get_many(vec!["b".into(), "a".into(), "a".into()]).expect("are read");
+            let (many, _) =
+                store.get_many(vec!["b".into(), "a".into(), "a".into()]).expect("are read");
             let found = Some(("a".to_owned(), b"2".to_vec()));
             assert_eq!(many, [None, found.clone(), found]);
         }
@@ -296,8 +307,11 @@ mod tests {
             let long = store.apply(vec![set("b", b"1"), set("a", &vec![1; VALUE_BYTES + 1])]);
             assert!(matches!(long, Err(Error::LongValue(1_048_577))), "{long:?}");
             assert!(!store.exists("b").expect("is read"));
-            let many = store.get_many(vec![key.clone(); 20]);
-            assert!(matches!(many, Err(Error::LongAnswer(_))), "{:?}", many.map(|it| it.len()));
+            assert_eq!(store.get_many(vec![key.clone(); 3]).expect("are read").0.len(), 3);
+            for keys in [vec![key.clone(); 4], vec!["missing".into(); 30_000]] {
+                let many = store.get_many(keys).map(|(entries, _)| entries.len());
+                assert!(matches!(many, Err(Error::LongAnswer)), "{many:?}");
+            }
         }
     }
 
@@ -347,14 +361,16 @@ mod tests {
     #[test]
     fn a_number_is_counted_up_and_what_is_none_or_does_not_fit_is_refused() {
         let (_directory, stores) = stores();
-        let within = 0..=i128::from(u64::MAX);
         for store in stores {
-            let add = |key: &str, delta| store.increment(key, delta, within.clone());
+            let add = |key: &str, delta: u64| store.increment(key, delta);
             assert_eq!(add("n", 5).expect("adds"), 5);
-            assert_eq!(add("n", i128::from(u64::MAX) - 5).expect("adds"), within.end().to_owned());
+            assert_eq!(add("n", u64::MAX - 5).expect("adds"), u64::MAX);
             assert!(matches!(add("n", 1), Err(Error::Overflow)));
             assert_eq!(store.get("n").expect("is read"), Some(b"18446744073709551615".to_vec()));
-            assert!(matches!(add("n", -1).and_then(|_| add("m", -1)), Err(Error::Overflow)));
+            assert!(matches!(store.increment("n", 0_i64), Err(Error::Overflow)));
+            assert_eq!(store.increment("below", i64::MIN).expect("adds"), i64::MIN);
+            assert!(matches!(store.increment("below", -1_i64), Err(Error::Overflow)));
+            assert!(matches!(add("below", 0), Err(Error::Overflow)), "it is negative");
             store.apply(vec![set("text", b"five"), set("binary", b"\xff")]).expect("kept");
             assert!(matches!(add("text", 1), Err(Error::NoNumber)));
             assert!(matches!(add("binary", 1), Err(Error::NoNumber)));

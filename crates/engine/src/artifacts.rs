@@ -1,0 +1,135 @@
+//! Failure artifacts of a guest, beside its exit code and the text on stderr: a termination message for `kubectl describe`, and a
+//! core dump if the container has one set.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Once;
+
+use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
+use plan::FailureArtifacts;
+use wasmtime::{AsContextMut, WasmCoreDump};
+use wasmtime_wasi::I32Exit;
+
+use crate::Plan;
+use crate::memory;
+use crate::report::log;
+
+/// Longest termination message, in bytes (Kubernetes,
+/// [terminationMessagePath](https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)).
+const MESSAGE: usize = 4096;
+
+/// Memory that a core dump takes while it is made, in multiples of the memory that it holds.
+const COPIES: u64 = 3;
+
+/// Writes the termination message: what the guest wrote last, then why it was ended, if it was. A message that the guest
+/// wrote itself stays as it is.
+pub fn leave_message(artifacts: &FailureArtifacts, last_lines: &str, failure: Option<&str>) {
+    let Some(path) = &artifacts.message else { return };
+    let open = OpenOptions::new().append(true).custom_flags(O_NOFOLLOW | O_NONBLOCK).open(path);
+    let written = open.and_then(|mut file| match file.metadata()?.len() {
+        0 => file.write_all(message(last_lines, failure.unwrap_or_default()).as_bytes()),
+        _ => Ok(()),
+    });
+    if let Err(error) = written {
+        log(&format!("warning: no termination message: {}: {error}", path.display()));
+    }
+}
+
+/// Writes a core dump of a guest that trapped, under its own name; the first of this process. Reports on stderr where it is, or
+/// why there is none.
+pub fn leave_core_dump(plan: &Plan, store: impl AsContextMut, error: &wasmtime::Error) {
+    static FIRST: Once = Once::new();
+    let Some(path) = &plan.artifacts.core_dump else { return };
+    let Some(dump) = error.downcast_ref::<WasmCoreDump>() else { return };
+    if error.is::<I32Exit>() {
+        return;
+    }
+    FIRST.call_once(|| match write_core_dump(path, plan.name(), store, dump) {
+        Ok(path) => log(&format!("core dump: {}", path.display())),
+        Err(error) => log(&format!("warning: no core dump: {}: {error}", path.display())),
+    });
+}
+
+/// The beginning of the failure is its cause, so the rest of it is cut.
+fn message(last_lines: &str, failure: &str) -> String {
+    let room = MESSAGE.saturating_sub(last_lines.len());
+    let cut = failure.floor_char_boundary(room.min(failure.len()));
+    format!("{last_lines}{}", &failure[..cut])
+}
+
+fn write_core_dump(
+    path: &Path,
+    name: &str,
+    mut store: impl AsContextMut,
+    dump: &WasmCoreDump,
+) -> io::Result<PathBuf> {
+    let sizes = dump.memories().iter().map(|memory| memory.data_size(&mut store) as u64);
+    let size: u64 = sizes.sum();
+    if memory::limit().is_some_and(|limit| size * (COPIES + 1) > limit) {
+        let text = format!(
+            "{size} bytes of linear memory are too much to be copied within resources.limits.memory"
+        );
+        return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
+    }
+    let file_name = Path::new(name).file_name().unwrap_or("guest".as_ref()).to_string_lossy();
+    let path = if path.is_dir() { path.join(format!("core.{file_name}")) } else { path.to_owned() };
+    // A reader of the file must find a whole one, of this failure or of an earlier one.
+    let unfinished = path.with_added_extension("unfinished");
+    let mut file = own(&unfinished)?;
+    let written = file
+        .write_all(&dump.serialize(store, name))
+        .and_then(|()| std::fs::rename(&unfinished, &path));
+    match written {
+        Ok(()) => Ok(path),
+        Err(error) => {
+            // Half a dump in a full volume is of no use.
+            let _ = std::fs::remove_file(&unfinished);
+            Err(error)
+        }
+    }
+}
+
+/// Empties or makes a file of that name, and locks it for as long as it is open. An error if another container of the Pod is
+/// writing it.
+fn own(path: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.write(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
+    let file = options.open(path)?;
+    file.try_lock()?;
+    let (ours, there) = (file.metadata()?.ino(), std::fs::symlink_metadata(path)?.ino());
+    if ours != there {
+        return Err(io::ErrorKind::ResourceBusy.into());
+    }
+    file.set_len(0)?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stderr;
+
+    #[test]
+    fn a_message_has_the_last_lines_and_the_beginning_of_the_failure() {
+        assert_eq!(message("panicked\n", "error: trap"), "panicked\nerror: trap");
+        assert_eq!(message("", ""), "");
+        let lines = "x".repeat(stderr::KEPT);
+        let long = message(&lines, &format!("error: {}", "ä".repeat(4000)));
+        assert!(long.len() <= MESSAGE && long.len() > MESSAGE - 4, "{}", long.len());
+        assert!(long.starts_with(&format!("{lines}error: ä")));
+    }
+
+    #[test]
+    fn a_message_of_the_guests_own_stays() {
+        let directory = tempfile::tempdir().expect("a temporary directory");
+        let path = directory.path().join("message");
+        std::fs::write(&path, "").expect("written");
+        let artifacts = FailureArtifacts { message: Some(path.clone()), core_dump: None };
+        leave_message(&artifacts, "said\n", Some("error: it failed"));
+        leave_message(&artifacts, "said\n", Some("error: again"));
+        let text = std::fs::read_to_string(path).expect("is there");
+        assert_eq!(text, "said\nerror: it failed");
+    }
+}

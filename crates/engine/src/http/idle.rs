@@ -1,0 +1,79 @@
+//! Connection between two requests, which needs no thread that serves.
+//!
+//! Proxies keep connections open that they do not use. While such a connection was served by a thread, that thread and its event loop
+//! could not end. So an idle connection is taken apart until its socket alone is left. The process's first thread waits for the
+//! next byte, and then the thread serves it that has the least to do.
+
+use std::io;
+use std::net::TcpStream as Socket;
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, recv};
+use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
+
+use crate::report::log;
+
+/// A connection without a request.
+pub struct Idle {
+    /// Its socket, on no event loop.
+    pub stream: Socket,
+    /// The protocol, as far as it is known.
+    pub speaks: Speaks,
+    /// When it is closed, if the client sends nothing before.
+    pub until: Instant,
+}
+
+/// The protocol of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// The client has sent nothing yet.
+    Unknown,
+    /// The client has had responses of HTTP/1.1 or 1.0.
+    Http1,
+}
+
+impl Idle {
+    /// A connection that was just accepted.
+    ///
+    /// # Errors
+    /// Of epoll_ctl(2).
+    pub fn new(stream: TcpStream, idle_time: Duration) -> io::Result<Idle> {
+        // Its events are those of another event loop from here on.
+        let stream = stream.into_std()?;
+        Ok(Idle { stream, speaks: Speaks::Unknown, until: Instant::now() + idle_time })
+    }
+
+    /// Waits for the client's next bytes, and leaves them unread. None if the connection is over: the client closed it, it was
+    /// idle for too long, or the server ends.
+    pub async fn next(self, ending: &mut watch::Receiver<bool>) -> Option<Idle> {
+        let Idle { stream, speaks, until } = self;
+        let stream = watched(stream)?;
+        let mut byte = [0];
+        let has_bytes = tokio::select! {
+            peeked = timeout_at(until, stream.peek(&mut byte)) => matches!(peeked, Ok(Ok(1))),
+            // The kernel is asked itself: whether the event loop has heard of them yet is another matter.
+            _ = ending.changed() => has_bytes(&stream).ok()?,
+        };
+        let stream = stream.into_std().ok()?;
+        has_bytes.then_some(Idle { stream, speaks, until })
+    }
+}
+
+/// A socket on the event loop of this thread. None, which is logged, if epoll_ctl(2) fails.
+pub fn watched(stream: Socket) -> Option<TcpStream> {
+    let failed = |error: &io::Error| log(&format!("warning: serve a connection: {error}"));
+    TcpStream::from_std(stream).inspect_err(failed).ok()
+}
+
+fn has_bytes(stream: &TcpStream) -> io::Result<bool> {
+    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
+    match recv(stream.as_raw_fd(), &mut [0], flags) {
+        Ok(count) => Ok(count > 0),
+        Err(Errno::EAGAIN) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}

@@ -1,0 +1,13 @@
+//! Exit codes of a container whose guest has none of its own.
+
+/// The image cannot run (not wasm, damaged, precompiled, an import that is not provided).
+pub const CANNOT_RUN: u8 = 126;
+
+/// There is no such entrypoint or export.
+pub const NOT_FOUND: u8 = 127;
+
+/// The arguments of a call are not what the export takes (as a shell has it).
+pub const MISUSED: u8 = 2;
+
+/// The guest trapped (128 + SIGABRT, as of a native program that aborts).
+pub const TRAPPED: u8 = 134;
