@@ -61,9 +61,9 @@ impl fmt::Display for Distribution {
     }
 }
 
-/// Place of the handler's configuration.
+/// Location of the handler's configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum HandlerLocation {
     /// The file that containerd reads, or a file beside it.
     File(PathBuf),
     /// The directory from which k3s and RKE2 generate that file.
@@ -88,8 +88,8 @@ pub enum Service {
 pub struct Layout {
     /// The distribution.
     pub distribution: Distribution,
-    /// Place of the handler's configuration.
-    pub place: Place,
+    /// Location of the handler's configuration.
+    pub location: HandlerLocation,
     /// Socket of containerd.
     pub socket: PathBuf,
     /// Possible paths of its program, the likeliest first.
@@ -137,7 +137,7 @@ impl Layout {
     fn usual(distribution: Distribution) -> Self {
         Self {
             distribution,
-            place: Place::File("/etc/containerd/config.toml".into()),
+            location: HandlerLocation::File("/etc/containerd/config.toml".into()),
             socket: "/run/containerd/containerd.sock".into(),
             programs: PROGRAMS.map(PathBuf::from).to_vec(),
             bin_dirs: BIN_DIRS.map(PathBuf::from).to_vec(),
@@ -147,7 +147,7 @@ impl Layout {
 
     /// `k3s-killall.sh` and `rke2-killall.sh` only end shims below `data/*/bin`.
     fn rancher(&mut self, home: &Path, unit: &'static str) {
-        self.place = Place::Rancher(home.join("agent/etc/containerd"));
+        self.location = HandlerLocation::Rancher(home.join("agent/etc/containerd"));
         self.socket = "/run/k3s/containerd/containerd.sock".into();
         self.programs = vec![home.join("data/current/bin/containerd"), home.join("bin/containerd")];
         self.bin_dirs = vec![home.join("data/wasmtime-shim/bin")];
@@ -155,7 +155,7 @@ impl Layout {
     }
 
     fn k0s(&mut self) {
-        self.place = Place::K0s;
+        self.location = HandlerLocation::K0s;
         self.socket = "/run/k0s/containerd.sock".into();
         self.programs = vec!["/var/lib/k0s/bin/containerd".into()];
         self.service = Service::ByItself;
@@ -163,7 +163,7 @@ impl Layout {
 
     /// The edited text is a template whose variables are inside strings and numbers, so it is valid TOML.
     fn microk8s(&mut self) {
-        self.place = Place::File(MICROK8S.into());
+        self.location = HandlerLocation::File(MICROK8S.into());
         self.socket = "/var/snap/microk8s/common/run/containerd.sock".into();
         self.programs = vec!["/snap/microk8s/current/bin/containerd".into()];
         self.service = Service::Systemd("snap.microk8s.daemon-containerd");

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::args::NodeArgs;
 use crate::containerd::Program;
-use crate::distribution::{Layout, Place};
+use crate::distribution::{HandlerLocation, Layout};
 use crate::errors::Error;
 use crate::restart::Restart;
 use crate::tree::Tree;
@@ -48,7 +48,7 @@ impl Node {
         let tree = Tree::new(&args.root);
         let mut layout = Layout::of(&tree, args.data_dir.as_deref());
         if let Some(config) = &args.config {
-            layout.place = Place::File(config.clone());
+            layout.location = HandlerLocation::File(config.clone());
         }
         if let Some(socket) = &args.socket {
             layout.socket.clone_from(socket);

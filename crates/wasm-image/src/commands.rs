@@ -15,7 +15,7 @@ use crate::args::{
 use crate::compose;
 use crate::composition::Part;
 use crate::errors::Error;
-use crate::place::{self, Place};
+use crate::location::{self, Location};
 use crate::registry::Options;
 use crate::store::{Layout, output};
 use crate::transfer::{Source, Target};
@@ -92,9 +92,9 @@ async fn deliver(
     options: &Options,
     format: Format,
 ) -> Result<()> {
-    let registry = destination.push.then(|| Place::Registry(name.clone()));
-    let written = destination.output.as_deref().map(Place::of_path);
-    let aside = written.as_ref().is_some_and(Place::is_stdout);
+    let registry = destination.push.then(|| Location::Registry(name.clone()));
+    let written = destination.output.as_deref().map(Location::of_path);
+    let aside = written.as_ref().is_some_and(Location::is_stdout);
     let mut all = Vec::new();
     for place in written.into_iter().chain(registry) {
         let target = Target::open(&place, options)?;
@@ -107,21 +107,21 @@ async fn deliver(
 }
 
 async fn push(asked: &Push) -> Result<()> {
-    let place = Place::of_path(&asked.source);
+    let place = Location::of_path(&asked.source);
     let source = Source::open(&place, asked.image.as_deref(), None, &asked.registry).await?;
     let name = match &asked.target {
-        Some(name) => place::reference(name)?,
+        Some(name) => location::reference(name)?,
         None => own_name(&source, "name one after it")?,
     };
-    let target = Target::open(&Place::Registry(name.clone()), &asked.registry)?;
+    let target = Target::open(&Location::Registry(name.clone()), &asked.registry)?;
     report(&transfer::copy(&source, &target, &name, true).await?, asked.format)
 }
 
 async fn pull(asked: &Pull) -> Result<()> {
-    let name = place::reference(&asked.source)?;
-    let written = Place::of_path(&asked.output);
+    let name = location::reference(&asked.source)?;
+    let written = Location::of_path(&asked.output);
     let target = Target::open(&written, &asked.registry)?;
-    let place = Place::Registry(name.clone());
+    let place = Location::Registry(name.clone());
     let mut source = Source::open(&place, None, target.layout(), &asked.registry).await?;
     if let Some(platform) = &asked.apart.platform {
         source.take_apart(platform).await?;
@@ -139,7 +139,7 @@ async fn copy(asked: &Copy) -> Result<()> {
         source.take_apart(platform).await?;
     }
     let name = match (&asked.target, &asked.tag) {
-        (Place::Registry(name), _) => name.clone(),
+        (Location::Registry(name), _) => name.clone(),
         (_, Some(name)) => tagged(name)?,
         (_, None) => own_name(&source, "give --tag")?,
     };

@@ -11,7 +11,7 @@ use crate::build::guest;
 use crate::composition::{Composition, Part, compose};
 use crate::errors::Error;
 use crate::inspect;
-use crate::place::Place;
+use crate::location::Location;
 use crate::progress::{note, size};
 use crate::store::{blob, output};
 use crate::transfer::Source;
@@ -60,7 +60,7 @@ async fn parts(asked: &Compose) -> Result<(String, Vec<Part>)> {
     if let [one] = asked.what.as_slice()
         && !inspect::is_wasm_file(Path::new(one))
     {
-        let place = Place::parse(one)?;
+        let place = Location::parse(one)?;
         let source = Source::open(&place, asked.image.as_deref(), None, &asked.registry).await?;
         return Ok((
             place.to_string(),

@@ -2,7 +2,7 @@
 //!
 //! Read [`args`] for the command line, and [`commands`] for the steps of each command. An image is always a layout on
 //! disk ([`store`]) while a command works on it. [`build`] makes an image from files, [`convert`] from an artifact or
-//! another image, and [`compose`] makes one component from several. [`transfer`] moves an image from one [`place`] to
+//! another image, and [`compose`] makes one component from several. [`transfer`] moves an image from one [`location`] to
 //! another, such as a [`registry`]. [`sbom`] lists what is in it. [`inspect`] only reads, and [`warm`] asks the node.
 //! [`componentize`] is independent: it turns a WASI 0.1 core module into a WASI 0.2 component. [`errors`] has the exit
 //! codes. [`scratch`] has the temporary files, so that nothing is left when the program is interrupted.
@@ -19,8 +19,8 @@ mod convert;
 mod errors;
 mod inspect;
 mod limits;
+mod location;
 mod manifest;
-mod place;
 mod platform;
 mod progress;
 mod registry;

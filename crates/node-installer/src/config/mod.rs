@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use toml_edit::DocumentMut;
 
-use crate::distribution::{Layout, Place};
+use crate::distribution::{HandlerLocation, Layout};
 use crate::errors::Error;
 use crate::tree::Tree;
 use crate::version::Version;
@@ -78,10 +78,10 @@ pub fn plan(
     version: &Version,
     handler: &Handler,
 ) -> Result<Plan, Error> {
-    match &layout.place {
-        Place::File(path) => of_file(tree, path, version, handler),
-        Place::Rancher(dir) => rancher::plan(tree, dir, version, handler),
-        Place::K0s => of_k0s(tree, version, handler),
+    match &layout.location {
+        HandlerLocation::File(path) => of_file(tree, path, version, handler),
+        HandlerLocation::Rancher(dir) => rancher::plan(tree, dir, version, handler),
+        HandlerLocation::K0s => of_k0s(tree, version, handler),
     }
 }
 

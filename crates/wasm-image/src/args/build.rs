@@ -7,7 +7,7 @@ use oci_client::Reference;
 use super::values::{FileCopy, KeyValue, Port};
 use super::{Destination, Format, Registry};
 use crate::errors::Error;
-use crate::place;
+use crate::location;
 use crate::platform::Platform;
 
 /// Examples in the output of `--help`.
@@ -136,7 +136,7 @@ impl Build {
 /// # Errors
 /// [`Error::Usage`].
 pub fn tagged(name: &str) -> Result<Reference, Error> {
-    let reference = place::reference(name)?;
+    let reference = location::reference(name)?;
     match reference.digest() {
         None => Ok(reference),
         Some(_) => Err(Error::Usage(format!(

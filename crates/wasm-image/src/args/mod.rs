@@ -13,7 +13,7 @@ pub use build::{Build, tagged};
 pub use moving::{Copy, Pull, Push};
 pub use values::{FileCopy, KeyValue, Port};
 
-use crate::place::Place;
+use crate::location::Location;
 use crate::platform::Platform;
 pub use crate::registry::Options as Registry;
 
@@ -124,7 +124,7 @@ Examples:
 pub struct Convert {
     /// The artifact or image: REF, FILE.tar or DIR
     #[arg(value_name = "FROM")]
-    pub source: Place,
+    pub source: Location,
 
     /// Name and tag of the image
     #[arg(short, long = "tag", value_name = "REF")]

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use super::{Apart, Format, Registry};
-use crate::place::Place;
+use crate::location::Location;
 
 /// Image to send.
 #[derive(Debug, clap::Args)]
@@ -80,11 +80,11 @@ Examples:
 pub struct Copy {
     /// The source
     #[arg(value_name = "FROM")]
-    pub source: Place,
+    pub source: Location,
 
     /// The destination
     #[arg(value_name = "TO")]
-    pub target: Place,
+    pub target: Location,
 
     /// The image's name or digest, if FROM has several
     #[arg(long, value_name = "NAME")]

@@ -22,7 +22,7 @@ use crate::args::Inspect;
 use crate::build::guest::binary;
 use crate::composition::Part;
 use crate::errors::{Error, within};
-use crate::place::Place;
+use crate::location::Location;
 use crate::transfer::Source;
 pub use find::wasm_layers;
 pub use report::Report;
@@ -35,7 +35,7 @@ pub async fn inspect(asked: &Inspect) -> Result<Report> {
     if is_wasm_file(Path::new(&asked.what)) {
         return of_file(Path::new(&asked.what));
     }
-    let place = Place::parse(&asked.what)?;
+    let place = Location::parse(&asked.what)?;
     let source = Source::open(&place, asked.image.as_deref(), None, &asked.registry).await?;
     let platform = asked.node.clone().unwrap_or_else(Platform::here);
     let node = Node { platform, containerd: asked.containerd };

@@ -11,8 +11,8 @@ use super::referrers::is_tag;
 use crate::config::Config;
 use crate::errors::{Error, within};
 use crate::limits;
+use crate::location::{self, Location};
 use crate::manifest::{self, Index, Manifest};
-use crate::place::{self, Place};
 use crate::platform::Platform;
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
@@ -42,19 +42,19 @@ impl Source {
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Usage`] if there are several.
     pub async fn open(
-        place: &Place,
+        place: &Location,
         wanted: Option<&str>,
         keep: Option<Layout>,
         options: &Options,
     ) -> Result<Self> {
         match place {
-            Place::Registry(reference) => Self::of_registry(reference, keep, options).await,
-            Place::Layout(directory) => Self::of_layout(Layout::open(directory)?, None, wanted),
-            Place::Archive(file) if is_stdout(file) => {
+            Location::Registry(reference) => Self::of_registry(reference, keep, options).await,
+            Location::Layout(directory) => Self::of_layout(Layout::open(directory)?, None, wanted),
+            Location::Archive(file) if is_stdout(file) => {
                 Err(Error::Usage("`-` is standard output, where no image can be read".into())
                     .into())
             }
-            Place::Archive(file) => {
+            Location::Archive(file) => {
                 let scratch = Directory::new()?;
                 Self::of_layout(archive::unpack(file, scratch.path())?, Some(scratch), wanted)
             }
@@ -73,7 +73,7 @@ impl Source {
 
     fn of_layout(layout: Layout, scratch: Option<Directory>, wanted: Option<&str>) -> Result<Self> {
         let image = choose(&layout, wanted)?;
-        let name = name(&image).and_then(|it| place::reference(&it).ok());
+        let name = name(&image).and_then(|it| location::reference(&it).ok());
         Ok(Self { image, name, origin: None, layout, remote: None, _scratch: scratch })
     }
 

@@ -8,7 +8,7 @@ use oci_spec::image::Descriptor;
 
 use super::{By, Parts, Referrer, Source};
 use crate::errors::Error;
-use crate::place::Place;
+use crate::location::Location;
 use crate::progress::Bar;
 use crate::registry::{Options, Remote};
 use crate::scratch::Directory;
@@ -35,13 +35,13 @@ pub enum Target {
 
 impl Target {
     /// Opens a place. It does not write anything that could be taken for an image.
-    pub fn open(place: &Place, options: &Options) -> Result<Self> {
+    pub fn open(place: &Location, options: &Options) -> Result<Self> {
         Ok(match place {
-            Place::Registry(reference) => {
+            Location::Registry(reference) => {
                 Target::Registry(Box::new(Remote::new(reference.clone(), options)?))
             }
-            Place::Layout(directory) => Target::Layout(Layout::create(directory)?),
-            Place::Archive(file) => {
+            Location::Layout(directory) => Target::Layout(Layout::create(directory)?),
+            Location::Archive(file) => {
                 // A terminal is refused before there is anything to write.
                 output::check(file)?;
                 let scratch = Directory::new()?;

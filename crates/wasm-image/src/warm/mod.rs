@@ -23,7 +23,7 @@ use tokio::time::timeout;
 
 use crate::args::Warm;
 use crate::store::blob;
-use crate::{limits, place, progress};
+use crate::{limits, location, progress};
 use image::Image;
 use node::Node;
 
@@ -65,7 +65,7 @@ impl fmt::Display for Warmed {
 /// [`Unavailable`](crate::errors::Error::Unavailable) if containerd cannot be reached, and the error of creating its
 /// container, as it is.
 pub async fn run(asked: &Warm) -> Result<Warmed> {
-    let name = place::reference(&asked.image)?.whole();
+    let name = location::reference(&asked.image)?.whole();
     let address = asked.address.clone().unwrap_or_else(|| socket(Path::new("/")));
     let node = Node::connect(&address, &asked.namespace, asked.snapshotter.clone()).await?;
     let image = Image::of(&node, &name).await?;

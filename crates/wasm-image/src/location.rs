@@ -1,4 +1,4 @@
-//! The places of images: operands of `push`, `pull`, `copy`, `convert` and `inspect`.
+//! The locations of images: operands of `push`, `pull`, `copy`, `convert` and `inspect`.
 
 use std::path::{Path, PathBuf};
 use std::{fmt, fs};
@@ -10,9 +10,9 @@ use crate::store::Layout;
 use crate::store::archive::is_named_so;
 use crate::store::output::is_stdout;
 
-/// A place of an image.
+/// A location of an image.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Place {
+pub enum Location {
     /// An image in a registry.
     Registry(Reference),
     /// A directory with an OCI image layout.
@@ -21,7 +21,7 @@ pub enum Place {
     Archive(PathBuf),
 }
 
-impl Place {
+impl Location {
     /// Parses an operand. It is a path if it is `-`, is absolute, begins with a dot, has the ending of an archive, or
     /// names an existing layout. Otherwise it is a reference. The prefixes `docker://`, `oci:` and `oci-archive:`
     /// decide explicitly, as for `skopeo`.
@@ -30,19 +30,19 @@ impl Place {
     /// [`Error::Usage`].
     pub fn parse(text: &str) -> Result<Self, Error> {
         if let Some(name) = text.strip_prefix("docker://") {
-            return reference(name).map(Place::Registry);
+            return reference(name).map(Location::Registry);
         }
         if let Some(path) = text.strip_prefix("oci-archive:") {
-            return Ok(Place::Archive(path.into()));
+            return Ok(Location::Archive(path.into()));
         }
         if let Some(path) = text.strip_prefix("oci:") {
-            return Ok(Place::Layout(path.into()));
+            return Ok(Location::Layout(path.into()));
         }
         let path = Path::new(text);
         let looks_like_path = text.starts_with(['/', '.']) || is_stdout(path) || is_named_so(path);
         match looks_like_path || Layout::is_one(path) {
             true => Ok(Self::of_path(path)),
-            false => reference(text).map(Place::Registry),
+            false => reference(text).map(Location::Registry),
         }
     }
 
@@ -52,14 +52,14 @@ impl Place {
         let is_there = fs::metadata(path).map(|it| it.is_dir());
         let is_archive = is_there.map_or(is_named_so(path), |is_dir| !is_dir);
         match is_archive || is_stdout(path) {
-            true => Place::Archive(path.into()),
-            false => Place::Layout(path.into()),
+            true => Location::Archive(path.into()),
+            false => Location::Layout(path.into()),
         }
     }
 
     /// Returns whether it is standard output. Nothing else may be written there then.
     pub fn is_stdout(&self) -> bool {
-        matches!(self, Place::Archive(path) if is_stdout(path))
+        matches!(self, Location::Archive(path) if is_stdout(path))
     }
 }
 
@@ -73,7 +73,7 @@ pub fn reference(text: &str) -> Result<Reference, Error> {
     })
 }
 
-impl std::str::FromStr for Place {
+impl std::str::FromStr for Location {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self, Error> {
@@ -81,11 +81,11 @@ impl std::str::FromStr for Place {
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Place::Registry(reference) => f.write_str(&reference.whole()),
-            Place::Layout(path) | Place::Archive(path) => write!(f, "{}", path.display()),
+            Location::Registry(reference) => f.write_str(&reference.whole()),
+            Location::Layout(path) | Location::Archive(path) => write!(f, "{}", path.display()),
         }
     }
 }
@@ -96,9 +96,9 @@ mod tests {
 
     #[test]
     fn the_form_of_a_place_decides_whether_it_is_a_path_or_a_reference() {
-        let archive = |path: &str| Some(Place::Archive(path.into()));
-        let layout = |path: &str| Some(Place::Layout(path.into()));
-        let registry = |name: &str| Some(Place::Registry(name.parse().unwrap()));
+        let archive = |path: &str| Some(Location::Archive(path.into()));
+        let layout = |path: &str| Some(Location::Layout(path.into()));
+        let registry = |name: &str| Some(Location::Registry(name.parse().unwrap()));
         for (text, expected) in [
             ("app.tar", archive("app.tar")),
             ("app.tgz", archive("app.tgz")),
@@ -114,7 +114,7 @@ mod tests {
             ("r.example/App", None),
             ("", None),
         ] {
-            assert_eq!(Place::parse(text).ok(), expected, "{text}");
+            assert_eq!(Location::parse(text).ok(), expected, "{text}");
         }
     }
 
@@ -122,8 +122,8 @@ mod tests {
     fn what_is_there_decides_what_a_path_is() {
         let directory = tempfile::tempdir().unwrap();
         let tar = directory.path().join("x.tar");
-        assert_eq!(Place::of_path(&tar), Place::Archive(tar.clone()));
+        assert_eq!(Location::of_path(&tar), Location::Archive(tar.clone()));
         std::fs::create_dir(&tar).unwrap();
-        assert_eq!(Place::of_path(&tar), Place::Layout(tar));
+        assert_eq!(Location::of_path(&tar), Location::Layout(tar));
     }
 }
