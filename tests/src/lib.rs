@@ -8,7 +8,7 @@
 //!   [`cri`]: the client both go through; [`logs`] and [`http`]: what comes out of them.
 //! - [`ctr`]: containerd's own command-line client; [`events`]: what containerd tells;
 //!   [`kubelet`]: volumes as kubelet lays them out.
-//! - [`shim`]: the shim by itself, without any containerd.
+//! - [`shim`]: the shim by itself, without any containerd; [`isolation`]: what a process has of a spec that is made up.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves;
 //!   [`registry`]: where images are pulled from; [`layout`]: images of any form; [`certificates`]: for servers that speak TLS.
 //! - [`installer`]: `node-installer` on such a node.
@@ -33,6 +33,7 @@ pub mod events;
 pub mod http;
 pub mod installer;
 pub mod interrupt;
+pub mod isolation;
 pub mod kubelet;
 pub mod layout;
 pub mod limits;

@@ -10,7 +10,7 @@
 //! ```
 //! Whatever is of the host is opened before the fork and comes to the isolated process by descriptor, so that this one needs
 //! neither the host's mounts nor its rights. Read in this order: `namespaces` and `table`, `volumes` and `options`, then
-//! `inside` with what it uses: `mounts`, `targets`, `copy_up`, `devices`, `process`, `seccomp`, `sysctl`, `network`; `link`, `gate`
+//! `inside` with what it uses: `mounts`, `targets`, `copy_up`, `devices`, `hidden`, `process`, `seccomp`, `sysctl`, `network`; `link`, `gate`
 //! and `hooks` are what goes on between the two.
 //!
 //! The process can be found at any moment: its pid is on disk ([`PID`]) before it goes on from the fork, and until it is ready it
@@ -40,6 +40,7 @@ mod copy_up;
 mod devices;
 mod errors;
 mod gate;
+mod hidden;
 mod hooks;
 mod inside;
 mod kernel;
@@ -156,9 +157,11 @@ impl<'a> Isolation<'a> {
         let in_short_table = !has_hooks && namespaces.with_short_table();
         let root = open_root(request, spec, linux, in_short_table)?;
         let label = linux.mount_label().as_deref().filter(|_| crate::spec::has_selinux());
+        // As with runc, where the root's propagation decides it.
+        let to_node = matches!(linux.rootfs_propagation().as_deref(), Some("shared" | "rshared"));
         let mounts = spec.mounts().iter().flatten();
-        let volumes =
-            mounts.map(|mount| Volume::open(mount, label)).collect::<Result<Vec<_>, _>>()?;
+        let volumes = mounts.map(|mount| Volume::open(mount, label, to_node));
+        let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
         // No filter of devices is attached to a v2 cgroup: there a guest opens none because all that it has is `nodev`.
         if let Some(volume) = volumes.iter().find(|it| cgroup.is_unified() && it.receives_mounts())
         {

@@ -154,22 +154,37 @@ impl Options {
     }
 
     /// Changes of a path's mount, in their order, and whether each is made to the mounts below, too. A mount that names no
-    /// propagation is private. `nodev` is always set: a guest opens no device.
-    pub fn attributes(&self) -> [(bool, Attributes); 3] {
+    /// propagation is private; one that is shared passes nothing on to the node unless `to_node`: it receives from there, and
+    /// has no peer but those that are made of it. `nodev` is always set: a guest opens no device.
+    pub fn attributes(&self, to_node: bool) -> [(bool, Attributes); 4] {
         let mut own = changes(self.own.iter());
         // What the source's mount has beyond that stays.
         own.attr_clr &= libc::MOUNT_ATTR__ATIME;
         let mut below = changes(self.below.iter());
         below.attr_set |= libc::MOUNT_ATTR_NODEV;
         below.attr_clr &= !libc::MOUNT_ATTR_NODEV;
-        let (propagation, is_recursive) = self.propagation();
-        let change = Attributes { propagation: propagation.bits(), ..UNCHANGED };
-        [(false, own), (true, below), (is_recursive, change)]
+        let (propagation, is_recursive) = match self.propagation() {
+            // It could not be mounted in a shared one then: see `Volume::attach`.
+            (MsFlags::MS_UNBINDABLE, is_recursive) => (MsFlags::MS_PRIVATE, is_recursive),
+            other => other,
+        };
+        let change = |kind: MsFlags| Attributes { propagation: kind.bits(), ..UNCHANGED };
+        let leaves_peers = propagation == MsFlags::MS_SHARED && !to_node;
+        let first = if leaves_peers { MsFlags::MS_SLAVE } else { MsFlags::empty() };
+        [(false, own), (true, below), (true, change(first)), (is_recursive, change(propagation))]
     }
 
-    /// Propagation type, and whether it is that of the mounts below, too.
+    /// What makes an attached mount unbindable, if it is to be so.
+    pub fn unbindable(&self) -> Option<Attributes> {
+        let is_it = self.propagation().0 == MsFlags::MS_UNBINDABLE;
+        is_it.then_some(Attributes { propagation: libc::MS_UNBINDABLE, ..UNCHANGED })
+    }
+
+    /// Propagation type, and whether it is that of the mounts below, too. Only `shared` can be the mount's alone: a mount below
+    /// one that is to be private or a slave must not stay a peer of the host's.
     pub fn propagation(&self) -> (MsFlags, bool) {
-        self.propagation.unwrap_or((MsFlags::MS_PRIVATE, true))
+        let (kind, is_recursive) = self.propagation.unwrap_or((MsFlags::MS_PRIVATE, true));
+        (kind, is_recursive || kind != MsFlags::MS_SHARED)
     }
 
     /// The flags for mount(2).
@@ -217,10 +232,11 @@ mod tests {
 
     #[test]
     fn attributes_are_the_mounts_own_unless_they_are_recursive() {
-        let [(_, own), (_, below), _] = options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes();
+        let [(_, own), (_, below), ..] =
+            options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes(false);
         assert_eq!(own.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID);
         assert_eq!(below.attr_set, libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV);
-        let [(_, own), (_, below), _] = options(&["rbind", "rro"]).attributes();
+        let [(_, own), (_, below), ..] = options(&["rbind", "rro"]).attributes(false);
         assert_eq!(own.attr_set, 0);
         assert_eq!(below.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV);
     }
@@ -228,7 +244,7 @@ mod tests {
     #[test]
     fn no_option_lets_devices_be_opened() {
         for name in ["dev", "rdev", "rw"] {
-            let [_, (recursive, below), _] = options(&["rbind", name]).attributes();
+            let [_, (recursive, below), ..] = options(&["rbind", name]).attributes(false);
             assert!(recursive, "{name}");
             assert_eq!(below.attr_set & libc::MOUNT_ATTR_NODEV, libc::MOUNT_ATTR_NODEV, "{name}");
             assert_eq!(below.attr_clr & libc::MOUNT_ATTR_NODEV, 0, "{name}");
@@ -238,18 +254,39 @@ mod tests {
     #[test]
     fn propagation_is_private_unless_the_mount_says_otherwise() {
         let of = |name: &str| {
-            let [_, _, (recursive, change)] = options(&["rbind", name]).attributes();
+            let [_, _, _, (recursive, change)] = options(&["rbind", name]).attributes(false);
             (recursive, MsFlags::from_bits_retain(change.propagation))
         };
         assert_eq!(of("ro"), (true, MsFlags::MS_PRIVATE));
         assert_eq!(of("rslave"), (true, MsFlags::MS_SLAVE));
         assert_eq!(of("shared"), (false, MsFlags::MS_SHARED));
         assert_eq!(of("rprivate"), (true, MsFlags::MS_PRIVATE));
+        assert_eq!(of("private"), (true, MsFlags::MS_PRIVATE));
+        assert_eq!(of("slave"), (true, MsFlags::MS_SLAVE));
+    }
+
+    #[test]
+    fn a_shared_mount_leaves_its_peers_on_the_node_unless_it_is_to_pass_mounts_on() {
+        let first = |name: &str, to_node| {
+            let [_, _, (recursive, change), _] = options(&["rbind", name]).attributes(to_node);
+            (recursive, MsFlags::from_bits_retain(change.propagation))
+        };
+        assert_eq!(first("rshared", false), (true, MsFlags::MS_SLAVE));
+        assert_eq!(first("rshared", true), (true, MsFlags::empty()));
+        assert_eq!(first("rprivate", false), (true, MsFlags::empty()));
+    }
+
+    #[test]
+    fn a_mount_is_private_until_it_is_attached_and_can_be_unbindable() {
+        let options = options(&["rbind", "unbindable"]);
+        let [.., (_, change)] = options.attributes(false);
+        assert_eq!(change.propagation, libc::MS_PRIVATE);
+        assert_eq!(options.unbindable().map(|it| it.propagation), Some(libc::MS_UNBINDABLE));
     }
 
     #[test]
     fn access_times_replace_each_other() {
-        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes();
+        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes(false);
         assert_eq!(own.attr_set, libc::MOUNT_ATTR_NOATIME);
         assert_eq!(own.attr_clr, libc::MOUNT_ATTR__ATIME);
         assert_eq!(options(&["strictatime"]).flags(), MsFlags::MS_STRICTATIME);
