@@ -8,7 +8,7 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist dist-arm64 test-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
-	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest chaos matrix bench bench-quick \
+	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest chaos specs matrix bench bench-quick \
 	bench-trace contenders check advisories documents fuzz fmt clean
 
 # Directories of the measured programs. The shim's are the shipped ones.
@@ -135,6 +135,10 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 chaos: images containerd ## run N=300 Pods while processes are killed and the disk fills up (SEED=, MODE=kill, stop, disk or images, POD=)
 	@target/release/chaos $(if $(N),--pods $(N)) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) \
 		$(if $(POD),--pod $(POD))
+
+specs: images ## make N=1000 made-up OCI specs under two builds, BEFORE= and this one, and compare (SEED=, SPEC=)
+	@target/release/specs $(if $(BEFORE),--before $(BEFORE)) $(if $(N),--number $(N)) $(if $(SEED),--seed $(SEED)) \
+		$(if $(SPEC),--spec $(SPEC))
 
 matrix: build containerd ## run images that other tools make on each containerd, and write docs/images.md
 	@scripts/install-deps.sh matrix

@@ -8,7 +8,7 @@
 //!   client for both; [`logs`] and [`http`]: their output.
 //! - [`ctr`]: containerd's own command-line client; [`events`]: containerd's events; [`kubelet`]: volumes as kubelet
 //!   lays them out.
-//! - [`shim`]: the shim without any containerd.
+//! - [`shim`]: the shim without any containerd; [`isolation`]: generated OCI specs, and what a process has of them.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves; [`registry`]: a
 //!   registry for images; [`layout`]: images of any form; [`certificates`]: certificates for servers with TLS.
 //! - [`installer`]: `node-installer` on such a node.
@@ -34,6 +34,7 @@ pub mod events;
 pub mod http;
 pub mod installer;
 pub mod interrupt;
+pub mod isolation;
 pub mod kubelet;
 pub mod layout;
 pub mod limits;

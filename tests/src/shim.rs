@@ -31,7 +31,7 @@ use crate::wait::{self, SOON, patient};
 const NAMESPACE: &str = "tests";
 
 /// Directory of a guest's image in its bundle.
-const IMAGE: &str = "image";
+pub(crate) const IMAGE: &str = "image";
 
 /// Time limit of a call.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -51,6 +51,7 @@ pub struct Bundle {
     pub id: String,
     /// Path of the bundle. Its `rootfs` is empty until the shim mounts the root there.
     pub folder: PathBuf,
+    program: PathBuf,
     environment: Vec<String>,
     traces: Traces,
 }
@@ -84,6 +85,7 @@ impl Bundle {
             id: format!("{name}-c1"),
             traces: Traces::new(&name, &folder),
             folder: folder.join("bundle"),
+            program: built()?.join("containerd-shim-wasmtime-v1"),
             environment: Vec::new(),
         };
         making.note(&bundle.traces);
@@ -115,10 +117,20 @@ impl Bundle {
         Ok(bundle)
     }
 
+    /// Has another shim than the one that was built together with this program.
+    pub fn use_shim(&mut self, program: &Path) {
+        self.program = program.to_owned();
+    }
+
+    /// `config.json`.
+    pub fn config(&self) -> Result<Value> {
+        let text = fs::read_to_string(self.folder.join("config.json"))?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
     /// Changes `config.json`.
     pub fn edit_config(&self, edit: impl FnOnce(&mut Value)) -> Result<()> {
-        let text = fs::read_to_string(self.folder.join("config.json"))?;
-        let mut config = serde_json::from_str(&text)?;
+        let mut config = self.config()?;
         edit(&mut config);
         self.write_config(&config)
     }
@@ -159,12 +171,11 @@ impl Bundle {
     /// Executes the shim in the bundle as containerd does, with an action or flags.
     pub fn execute(&self, words: &[&str]) -> Result<Output> {
         let unused = config::socket(self.traces_folder());
-        let shim = built()?.join("containerd-shim-wasmtime-v1");
         let mut all = vec!["-C".into(), self.folder.display().to_string()];
         all.push(format!("TTRPC_ADDRESS={}.ttrpc", unused.display()));
         all.push(format!("WASMTIME_SHIM_CACHE={}", self.cache().display()));
         all.extend(self.environment.iter().cloned());
-        all.extend([shim.display().to_string(), "-namespace".into(), NAMESPACE.into()]);
+        all.extend([self.program.display().to_string(), "-namespace".into(), NAMESPACE.into()]);
         all.extend(["-id".into(), self.id.clone(), "-address".into()]);
         all.push(unused.display().to_string());
         all.extend(words.iter().map(|&word| word.to_owned()));

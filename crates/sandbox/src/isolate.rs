@@ -12,7 +12,7 @@
 //! process needs neither the host's mounts nor its rights.
 //!
 //! Read in this order: `namespaces` and `table`, `volumes` and `options`, then `inside` with what it uses: `mounts`, `targets`,
-//! `copy_up`, `devices`, `process`, `seccomp`, `sysctl`, `network`. `link`, `gate` and `hooks` are for both processes.
+//! `copy_up`, `devices`, `hidden`, `process`, `seccomp`, `sysctl`, `network`. `link`, `gate` and `hooks` are for both processes.
 //!
 //! The process can be found at any moment: its pid is on disk ([`PID`]) before it goes on from the fork, and until it is ready it
 //! also holds the lock of [`crate::build_lock`].
@@ -40,6 +40,7 @@ mod copy_up;
 mod devices;
 mod errors;
 mod gate;
+mod hidden;
 mod hooks;
 mod inside;
 mod kernel;
@@ -153,9 +154,11 @@ impl<'a> Isolation<'a> {
         let in_short_table = !has_hooks && namespaces.with_short_table();
         let root = open_root(request, spec, linux, in_short_table)?;
         let label = linux.mount_label().as_deref().filter(|_| crate::spec::has_selinux());
+        // As with runc, where the root's propagation decides it.
+        let to_node = matches!(linux.rootfs_propagation().as_deref(), Some("shared" | "rshared"));
         let mounts = spec.mounts().iter().flatten();
-        let volumes =
-            mounts.map(|mount| Volume::open(mount, label)).collect::<Result<Vec<_>, _>>()?;
+        let volumes = mounts.map(|mount| Volume::open(mount, label, to_node));
+        let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
         // No filter of devices is attached to a v2 cgroup. A guest cannot open any device there, because all its mounts are
         // `nodev`.
         if let Some(volume) = volumes.iter().find(|it| cgroup.is_v2() && it.receives_mounts()) {

@@ -71,8 +71,12 @@ pub fn fit(mut spec: Spec, bundle: &Path, workload: &Workload, cgroup: &Cgroup) 
         rights::pass_memory_limit(&mut spec, None);
     }
     if matches!(workload, Workload::Pause) && spec.hooks().is_none() {
-        // It uses no files, and containerd expects its root to stay an empty directory.
+        // It uses no files, and containerd expects its root to stay an empty directory. So nothing is mounted there, and no
+        // working directory is made.
         spec.set_mounts(None);
+        if let Some(process) = spec.process_mut() {
+            process.set_cwd("/".into());
+        }
     }
     reduce(&mut spec);
     spec
@@ -116,8 +120,6 @@ fn reduce(spec: &mut Spec) {
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_devices(None);
-        linux.set_masked_paths(None);
-        linux.set_readonly_paths(None);
     }
     let Some(process) = spec.process_mut() else { return };
     // The container has no devpts of its own, so the shim makes the terminal.
@@ -161,7 +163,7 @@ mod tests {
             "ociVersion": "1.0.2",
             "root": { "path": "rootfs" },
             "annotations": { "io.kubernetes.cri.sandbox-id": "p1" },
-            "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "/", "args": ["a"],
+            "process": { "user": { "uid": 0, "gid": 0 }, "cwd": "/data", "args": ["a"],
                 "capabilities": { "effective": ["CAP_CHOWN", "CAP_NET_BIND_SERVICE"] } },
             "mounts": [
                 { "destination": "/proc", "type": "proc", "source": "proc" },
@@ -171,7 +173,7 @@ mod tests {
                 { "destination": "/etc/hosts", "type": "bind", "source": "/pods/hosts" },
                 { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup" }
             ],
-            "linux": { "maskedPaths": ["/proc/kcore"], "namespaces": [{ "type": "mount" }] }
+            "linux": { "namespaces": [{ "type": "mount" }] }
         }))
     }
 
@@ -188,7 +190,6 @@ mod tests {
     fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
         let fitted = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
-        assert!(fitted.linux().as_ref().expect("linux").masked_paths().is_none());
     }
 
     #[test]
@@ -211,6 +212,7 @@ mod tests {
     fn a_pause_has_mounts_only_for_hooks_that_may_look_there() {
         let fitted = fit(pod_spec(), Path::new("/b"), &Workload::Pause, &cgroup());
         assert_eq!(fitted.mounts(), &None);
+        assert_eq!(fitted.process().as_ref().expect("process").cwd(), Path::new("/"));
         let mut json = serde_json::to_value(pod_spec()).expect("encodes");
         json["hooks"] = serde_json::json!({ "createRuntime": [{ "path": "/hook" }] });
         let fitted = fit(spec(json), Path::new("/b"), &Workload::Pause, &cgroup());

@@ -36,6 +36,7 @@ mod k3s;
 mod languages;
 mod leftovers;
 mod linux;
+mod made_up;
 mod observing;
 mod outgoing;
 mod packing;

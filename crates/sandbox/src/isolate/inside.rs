@@ -22,7 +22,7 @@ use super::namespaces::Namespaces;
 use super::sysctl::Sysctls;
 use super::targets::Root;
 use super::volumes::Volume;
-use super::{network, process, seccomp, users};
+use super::{hidden, network, process, seccomp, users};
 use crate::child::exit;
 use crate::workload::Isolated;
 use crate::{build_lock, inherit, keyring};
@@ -89,6 +89,8 @@ impl<'a> Inside<'a> {
         }
         let _inner = trace::span("root, user and rights");
         self.root.enter(&root)?;
+        self.spec.linux().as_ref().map_or(Ok(()), hidden::hide)?;
+        self.root.propagate()?;
         self.sysctls.map_or(Ok(()), Sysctls::set)?;
         if let Some(personality) =
             self.spec.linux().as_ref().and_then(|it| it.personality().as_ref())

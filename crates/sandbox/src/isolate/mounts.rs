@@ -78,11 +78,13 @@ impl RootTree {
     /// Makes it the root of this process. The mounts of the host are not visible afterwards.
     pub fn enter(&self, root: &OwnedFd) -> Result<(), Failed> {
         let entered = if self.no_pivot_root { move_to(root) } else { pivot_to(root) };
-        let entered = entered.and_then(|()| match self.propagation {
-            Some(kind) => mount(NONE, "/", NONE, kind, NONE),
-            None => Ok(()),
-        });
         entered.map_err(Failed::at(Step::ChangeRoot))
+    }
+
+    /// Gives it the propagation type of the spec, once it is the root and nothing more is to be mounted in it.
+    pub fn propagate(&self) -> Result<(), Failed> {
+        let changed = self.propagation.map_or(Ok(()), |kind| mount(NONE, "/", NONE, kind, NONE));
+        changed.map_err(Failed::at(Step::ChangeRoot))
     }
 }
 
@@ -117,7 +119,12 @@ impl Volume {
             }
             What::Path { tree: Some(tree), is_directory } => self
                 .target(root, *is_directory)
-                .and_then(|target| syscalls::attach(tree.as_fd(), target.as_fd())),
+                .and_then(|target| syscalls::attach(tree.as_fd(), target.as_fd()))
+                .and_then(|()| {
+                    self.options.unbindable().map_or(Ok(()), |change| {
+                        syscalls::set_attributes(tree.as_fd(), true, &change)
+                    })
+                }),
             What::Path { tree: None, is_directory } => self.bind(root, *is_directory),
             What::FileSystem(kind) => self.mount(root, kind),
         };
@@ -247,7 +254,7 @@ mod tests {
             let mount = serde_json::json!({ "destination": at, "type": "bind", "source": source,
                 "options": options });
             let mount = serde_json::from_value(mount).expect("a mount");
-            let mut volume = Volume::open(&mount, None)?;
+            let mut volume = Volume::open(&mount, None, false)?;
             volume.what = What::Path { tree: None, is_directory: true };
             volume.attach(Root::new(&opened))
         };

@@ -154,22 +154,38 @@ impl Options {
     }
 
     /// Changes of the mount of a path, in their order, each with whether it applies to the mounts below, too. The propagation is
-    /// private unless the options say otherwise. `nodev` is always set, because a guest must not open devices.
-    pub fn attributes(&self) -> [(bool, Attributes); 3] {
+    /// private unless the options say otherwise. A shared mount passes on mounts to the node only if `to_node`: otherwise it
+    /// receives mounts from there, and its only peers are the mounts that are made from it. `nodev` is always set, because a
+    /// guest must not open devices.
+    pub fn attributes(&self, to_node: bool) -> [(bool, Attributes); 4] {
         let mut own = changes(self.own.iter());
         // Other attributes of the source's mount are kept.
         own.attr_clr &= libc::MOUNT_ATTR__ATIME;
         let mut below = changes(self.below.iter());
         below.attr_set |= libc::MOUNT_ATTR_NODEV;
         below.attr_clr &= !libc::MOUNT_ATTR_NODEV;
-        let (propagation, is_recursive) = self.propagation();
-        let change = Attributes { propagation: propagation.bits(), ..UNCHANGED };
-        [(false, own), (true, below), (is_recursive, change)]
+        let (propagation, is_recursive) = match self.propagation() {
+            // It could not be mounted in a shared one then: see `Volume::attach`.
+            (MsFlags::MS_UNBINDABLE, is_recursive) => (MsFlags::MS_PRIVATE, is_recursive),
+            other => other,
+        };
+        let change = |kind: MsFlags| Attributes { propagation: kind.bits(), ..UNCHANGED };
+        let leaves_peers = propagation == MsFlags::MS_SHARED && !to_node;
+        let first = if leaves_peers { MsFlags::MS_SLAVE } else { MsFlags::empty() };
+        [(false, own), (true, below), (true, change(first)), (is_recursive, change(propagation))]
     }
 
-    /// Propagation type, and whether it applies to the mounts below, too.
+    /// Change that makes an attached mount unbindable, if the options ask for it.
+    pub fn unbindable(&self) -> Option<Attributes> {
+        let is_it = self.propagation().0 == MsFlags::MS_UNBINDABLE;
+        is_it.then_some(Attributes { propagation: libc::MS_UNBINDABLE, ..UNCHANGED })
+    }
+
+    /// Propagation type, and whether it applies to the mounts below, too. Only `shared` can apply to the mount alone, because
+    /// a mount below one that is private or a slave must not stay a peer of the host's.
     pub fn propagation(&self) -> (MsFlags, bool) {
-        self.propagation.unwrap_or((MsFlags::MS_PRIVATE, true))
+        let (kind, is_recursive) = self.propagation.unwrap_or((MsFlags::MS_PRIVATE, true));
+        (kind, is_recursive || kind != MsFlags::MS_SHARED)
     }
 
     /// Flags of mount(2).
@@ -217,10 +233,11 @@ mod tests {
 
     #[test]
     fn attributes_are_the_mounts_own_unless_they_are_recursive() {
-        let [(_, own), (_, below), _] = options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes();
+        let [(_, own), (_, below), ..] =
+            options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes(false);
         assert_eq!(own.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID);
         assert_eq!(below.attr_set, libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV);
-        let [(_, own), (_, below), _] = options(&["rbind", "rro"]).attributes();
+        let [(_, own), (_, below), ..] = options(&["rbind", "rro"]).attributes(false);
         assert_eq!(own.attr_set, 0);
         assert_eq!(below.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV);
     }
@@ -228,7 +245,7 @@ mod tests {
     #[test]
     fn no_option_lets_devices_be_opened() {
         for name in ["dev", "rdev", "rw"] {
-            let [_, (recursive, below), _] = options(&["rbind", name]).attributes();
+            let [_, (recursive, below), ..] = options(&["rbind", name]).attributes(false);
             assert!(recursive, "{name}");
             assert_eq!(below.attr_set & libc::MOUNT_ATTR_NODEV, libc::MOUNT_ATTR_NODEV, "{name}");
             assert_eq!(below.attr_clr & libc::MOUNT_ATTR_NODEV, 0, "{name}");
@@ -238,18 +255,39 @@ mod tests {
     #[test]
     fn propagation_is_private_unless_the_mount_says_otherwise() {
         let of = |name: &str| {
-            let [_, _, (recursive, change)] = options(&["rbind", name]).attributes();
+            let [_, _, _, (recursive, change)] = options(&["rbind", name]).attributes(false);
             (recursive, MsFlags::from_bits_retain(change.propagation))
         };
         assert_eq!(of("ro"), (true, MsFlags::MS_PRIVATE));
         assert_eq!(of("rslave"), (true, MsFlags::MS_SLAVE));
         assert_eq!(of("shared"), (false, MsFlags::MS_SHARED));
         assert_eq!(of("rprivate"), (true, MsFlags::MS_PRIVATE));
+        assert_eq!(of("private"), (true, MsFlags::MS_PRIVATE));
+        assert_eq!(of("slave"), (true, MsFlags::MS_SLAVE));
+    }
+
+    #[test]
+    fn a_shared_mount_leaves_its_peers_on_the_node_unless_it_is_to_pass_mounts_on() {
+        let first = |name: &str, to_node| {
+            let [_, _, (recursive, change), _] = options(&["rbind", name]).attributes(to_node);
+            (recursive, MsFlags::from_bits_retain(change.propagation))
+        };
+        assert_eq!(first("rshared", false), (true, MsFlags::MS_SLAVE));
+        assert_eq!(first("rshared", true), (true, MsFlags::empty()));
+        assert_eq!(first("rprivate", false), (true, MsFlags::empty()));
+    }
+
+    #[test]
+    fn a_mount_is_private_until_it_is_attached_and_can_be_unbindable() {
+        let options = options(&["rbind", "unbindable"]);
+        let [.., (_, change)] = options.attributes(false);
+        assert_eq!(change.propagation, libc::MS_PRIVATE);
+        assert_eq!(options.unbindable().map(|it| it.propagation), Some(libc::MS_UNBINDABLE));
     }
 
     #[test]
     fn access_times_replace_each_other() {
-        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes();
+        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes(false);
         assert_eq!(own.attr_set, libc::MOUNT_ATTR_NOATIME);
         assert_eq!(own.attr_clr, libc::MOUNT_ATTR__ATIME);
         assert_eq!(options(&["strictatime"]).flags(), MsFlags::MS_STRICTATIME);

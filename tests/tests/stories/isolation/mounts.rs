@@ -167,3 +167,111 @@ fn propagated(bundle: &Bundle, volume: &Path) -> Result<()> {
     assert_eq!(seen, [false, is_told, is_told, false], "{mounts}");
     Ok(())
 }
+
+/// Whether a mount that is made below a volume, in one that was there before, reaches a guest whose volume has that option.
+fn reaches(option: &str) -> Result<bool> {
+    let bundle = server()?;
+    let volume = bundle.folder.join("volume");
+    let (below, late) = (volume.join("below"), volume.join("below/late"));
+    let mount = |at: &Path| -> Result<()> {
+        fs::create_dir_all(at)?;
+        let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(at).status()?;
+        let shared = Command::new("mount").arg("--make-shared").arg(at).status()?;
+        ensure!(mounted.success() && shared.success(), "{} cannot be mounted", at.display());
+        Ok(())
+    };
+    mount(&volume)?;
+    mount(&below)?;
+    bundle.edit_config(|config| {
+        config["mounts"] = json!([{ "destination": "/data", "type": "bind", "source": volume,
+            "options": ["rbind", option] }]);
+    })?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    mount(&late)?;
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
+    bundle.close()?;
+    ensure!(mounts.contains(" /data/below "), "{mounts}");
+    Ok(mounts.contains(" /data/below/late "))
+}
+
+#[test]
+fn what_is_mounted_below_a_private_volume_is_private_as_well() -> Result<()> {
+    for option in ["private", "rprivate", "unbindable", "ro"] {
+        assert!(!reaches(option)?, "a later mount has reached a guest with {option:?}");
+    }
+    if !cgroups::is_unified() {
+        assert!(reaches("rslave")?, "nothing reaches any guest");
+    }
+    Ok(())
+}
+
+/// Whether what a guest has mounted in a volume that is shared is seen on the node as well.
+fn is_passed_on(of_root: &str) -> Result<bool> {
+    let bundle = server()?;
+    let volume = bundle.folder.join("volume");
+    fs::create_dir(&volume)?;
+    let mount = |words: &[&str]| Command::new("mount").args(words).arg(&volume).status();
+    ensure!(mount(&["-t", "tmpfs", "tmpfs"])?.success() && mount(&["--make-shared"])?.success());
+    bundle.edit_config(|config| {
+        config["linux"]["rootfsPropagation"] = json!(of_root);
+        config["mounts"] = json!([
+            { "destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "rshared"] },
+            { "destination": "/data/below", "type": "tmpfs", "source": "tmpfs" },
+        ]);
+    })?;
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
+    bundle.close()?;
+    Ok(mounts.contains(&format!(" {}/below ", volume.display())))
+}
+
+#[test]
+fn a_shared_volume_passes_mounts_on_to_the_node_only_if_the_root_does() -> Result<()> {
+    if cgroups::is_unified() {
+        // Refused there: see `each_volume_is_told_of_mounts_as_it_asks_for`.
+        return Ok(());
+    }
+    assert!(!is_passed_on("rslave")?, "a guest's mount is on the node");
+    assert!(is_passed_on("rshared")?, "a guest's mount is not on the node");
+    Ok(())
+}
+
+#[test]
+fn paths_that_the_spec_masks_or_protects_are_so_for_a_guest() -> Result<()> {
+    let bundle = server()?;
+    let image = bundle.folder.join("image");
+    for directory in ["secret", "kept/below"] {
+        fs::create_dir_all(image.join(directory))?;
+    }
+    for file in ["secret/key", "hidden", "kept/below/file", "seen"] {
+        fs::write(image.join(file), "text")?;
+    }
+    bundle.edit_config(|config| {
+        config["linux"]["maskedPaths"] =
+            json!(["/proc/kcore", "/secret", "/hidden", "/no/such/file", "/seen/not"]);
+        config["linux"]["readonlyPaths"] = json!(["/proc/sys", "/kept", "/no/such/file"]);
+    })?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    let root = PathBuf::from(format!("/proc/{pid}/root"));
+    assert_eq!(fs::read_dir(root.join("secret"))?.count(), 0, "the directory is not masked");
+    assert_eq!(fs::read_to_string(root.join("hidden"))?, "", "the file is not masked");
+    for file in ["kept/below/file", "secret/new"] {
+        let refused = fs::write(root.join(file), "other").expect_err(file).kind();
+        assert_eq!(refused, std::io::ErrorKind::ReadOnlyFilesystem, "{file}");
+    }
+    fs::write(root.join("seen"), "other")?;
+    let text = fs::read_to_string(image.join("secret/key"))?;
+    assert_eq!(text, "text", "the image has changed");
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}

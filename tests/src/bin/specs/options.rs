@@ -1,0 +1,56 @@
+//! What the program is asked to do, on its command line.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::{env, fs};
+
+use anyhow::{Context, Result};
+use clap::Parser;
+use tests::isolation::specs::{Fields, Spec};
+
+/// Makes containers of made-up specs under two builds of the shim, and compares what their processes have.
+#[derive(Debug, Parser)]
+pub struct Options {
+    /// Number of specs.
+    #[arg(long, default_value_t = 1000)]
+    pub number: usize,
+    /// What decides which specs are made up.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// The build to compare with, by its path or by its name in PATH.
+    #[arg(long, default_value = "containerd-shim-before-v1")]
+    pub before: PathBuf,
+    /// Makes only the spec of that number, and prints it.
+    #[arg(long)]
+    pub spec: Option<usize>,
+}
+
+impl Options {
+    /// The numbers of the specs to make.
+    pub fn numbers(&self) -> Range<usize> {
+        self.spec.map_or(0..self.number, |spec| spec..spec + 1)
+    }
+
+    /// Whether one spec alone is made.
+    pub fn is_one(&self) -> bool {
+        self.spec.is_some()
+    }
+
+    /// The path of the build to compare with.
+    ///
+    /// # Errors
+    /// There is no such file, or no program of that name in PATH.
+    pub fn before(&self) -> Result<PathBuf> {
+        let path = env::var_os("PATH").unwrap_or_default();
+        let found = match self.before.components().count() {
+            1 => env::split_paths(&path).map(|it| it.join(&self.before)).find(|it| it.is_file()),
+            _ => fs::canonicalize(&self.before).ok(),
+        };
+        found.with_context(|| format!("there is no shim {:?} to compare with", self.before))
+    }
+
+    /// The spec of that number.
+    pub fn made_up(&self, number: usize) -> Spec {
+        Spec::new(self.seed, number, Fields::All)
+    }
+}
