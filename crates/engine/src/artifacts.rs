@@ -1,5 +1,5 @@
-//! Failure artifacts of a guest, beside its exit code and the text on stderr: a termination message for `kubectl describe`, and a
-//! core dump if the container has one set.
+//! Failure artifacts of a guest, in addition to its exit code and the text on stderr: a termination message for
+//! `kubectl describe`, and a core dump if the container's settings ask for one.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};

@@ -1,9 +1,9 @@
-//! Loads compiled code: the one place that believes in it.
+//! Loads compiled code. Only this module trusts it.
 //!
-//! Code is mapped, so that all containers of a file share its pages. Wasmtime maps files of modules, but
-//! components only by path, and the container's root has neither the file nor `/proc`: the file is mapped
-//! here and handed over in place ([`Component::deserialize_raw`]), with [`Mapped`] to make its text executable.
-//! Where files may not be executed from (a `noexec` mount, SELinux) the code is copied.
+//! Code is mapped, so that all containers of a file share its pages. Wasmtime maps files of modules, but maps
+//! components only by path, and the container's root has neither the file nor `/proc`. So this module maps the file and
+//! passes the mapping to Wasmtime ([`Component::deserialize_raw`]), with [`Mapped`] to make its text executable. The
+//! code is copied if files may not be executed from there (a `noexec` mount, SELinux).
 
 #![allow(unsafe_code)]
 

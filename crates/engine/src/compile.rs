@@ -1,4 +1,4 @@
-//! From untrusted bytes to code: runs in a worker without privileges.
+//! Compiles untrusted bytes to code, in a worker without privileges.
 
 use std::borrow::Cow;
 use std::io;

@@ -1,5 +1,5 @@
-//! Layers that are compressed with Zstandard (RFC 8878). They are unpacked here, in the worker, because the shim reads
-//! nothing of a guest but how it begins.
+//! Layers that are compressed with Zstandard (RFC 8878). The worker unpacks them here, because the shim reads only the
+//! first bytes of a guest.
 
 use std::io::Read;
 

@@ -1,4 +1,4 @@
-//! Why a guest cannot be compiled or run.
+//! Reasons why a guest cannot be compiled or run.
 
 use plan::exit_code::{CANNOT_RUN, MISUSED, NOT_FOUND};
 

@@ -1,11 +1,12 @@
 //! A guest's files: Wasmtime's implementation of `wasi:filesystem`, changed in two respects so that a guest sees what a
 //! program in the container would see.
 //!
-//! Links: Wasmtime resolves a path within the directory that it starts from, and refuses an absolute link, or one that leads
-//! out of that directory, as an escape. Guests are given one directory, the container's root, which is also the root
-//! of the guest's process (pivot_root(2)), so that no link can lead the kernel out of it. Therefore a call that Wasmtime
-//! refused is made again with what its path leads to ([`place`]). A call that was not refused costs no more than before.
-//! Absolute links can also be read and made, which WASI forbids for the sake of roots that are not the guest's own.
+//! Links: Wasmtime resolves a path within the directory that it starts from, and refuses an absolute link, or one that
+//! leads out of that directory, as an escape. A guest gets one directory, the container's root. That is also the root
+//! of the guest's process (pivot_root(2)), so that no link can lead the kernel out of it. Therefore a call that
+//! Wasmtime refused is made again with what its path leads to ([`place`]). A call that was not refused costs no more
+//! than before. Guests can also read and make absolute links. WASI forbids that because of roots that are not the
+//! guest's own.
 //!
 //! Errors: Wasmtime returns "I/O error" for EROFS, EXDEV and others, for which WASI has codes ([`errors`]).
 

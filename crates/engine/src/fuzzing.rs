@@ -1,4 +1,4 @@
-//! What the fuzz targets call of this crate that is no interface of it.
+//! Functions of this crate that only the fuzz targets call.
 #![allow(clippy::expect_used, reason = "a panic is how a target reports")]
 
 use std::sync::OnceLock;

@@ -1,7 +1,8 @@
-//! Which of its host's functions a guest called last: with the backtrace, what it was about when it failed.
+//! Records which host function a guest called last. Together with the backtrace, it shows what the guest was doing when
+//! it failed.
 //!
-//! Wasmtime's bindings report each call as a span of the crate `tracing`. Nothing is formatted here: a function is
-//! known by its span's metadata, which is its own, and its name is read once.
+//! Wasmtime's bindings report each call as a span of the crate `tracing`. Nothing is formatted here, because each
+//! function has span metadata of its own, by which it is known. Its name is read once.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};

@@ -7,9 +7,9 @@
 //!                                a second one ends the process at once
 //! ```
 //!
-//! What a client may ask for is bounded at each step: connections in `accept`, silence in `connection`, `wire` and `streams`,
-//! heads in `head`, bodies in `body`, time in `service`, instances in `instances`, their parts in `share`, and a guest's time
-//! slice by the `clock`. How a response ends is in `response`.
+//! Each step bounds what a client may ask for: `accept` bounds connections; `connection`, `wire` and `streams` bound
+//! silence; `head` bounds heads; `body` bounds bodies; `service` bounds time; `instances` bounds instances, and `share`
+//! one connection's part of them; the `clock` bounds a guest's time slice. `response` decides how a response ends.
 
 use std::fs::File;
 use std::sync::Arc;

@@ -1,11 +1,12 @@
 //! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue` and `wasi:logging`.
 //!
-//! Read in this order: the table here, `config` with `directory`, `logging`, and `keyvalue`. They are drafts, and toolchains emit
-//! several of each. A component's types are compared by structure, so one function serves each draft that has the same
-//! type of it; that is why the functions are defined here by hand, and not by bindings for each draft.
+//! Read in this order: the table here, `config` with `directory`, `logging`, and `keyvalue`. The interfaces are drafts,
+//! and toolchains emit several drafts of each. Wasmtime compares a component's types by structure, so that one function
+//! serves every draft in which its type is the same. Therefore the functions are defined here by hand, and not by
+//! bindings for each draft.
 //!
-//! None of them lets a guest do what it could not do before: configuration comes from its own environment and files, a
-//! store is in its own memory or in a file of its own, and what it logs goes to its own stderr.
+//! None of these interfaces lets a guest do what it could not do before. Configuration comes from its own environment
+//! and files. A store is in its own memory or in a file of its own. What it logs goes to its own stderr.
 
 pub mod config;
 mod directory;

@@ -1,15 +1,16 @@
-//! Wasmtime for guests of a container: compile in one process, run in another.
+//! Wasmtime for guests of a container: compiles in one process, and runs in another.
 //!
-//! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in
-//! the worker), `run` (in the isolated process: carries out a [`Plan`], be it of a command or of an export),
-//! `wave` and `numbers` (arguments and results of an export), `http` and `serving` (the server, and its engine),
-//! `state` and `files` (what WASI offers), `interfaces` (what more a component may import), `memory` (how much a guest may have), `link` (to which interfaces), `code`
-//! (mapping it), `error`, `report` and `artifacts` (how failures are reported and what they leave), `output` (what a guest
-//! writes), `host_calls` and `stderr` (what it did last), `signals`.
+//! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in the
+//! worker), `run` (carries out a [`Plan`] of a command or an export, in the isolated process), `wave` and `numbers`
+//! (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` and `files` (what
+//! WASI offers), `interfaces` (what else a component may import), `memory` (how much memory a guest may have), `link`
+//! (the interfaces that guests are linked to), `code` (maps compiled code), `error`, `report` and `artifacts` (how
+//! failures are reported and what they leave), `output` (what a guest writes), `host_calls` and `stderr` (what it did
+//! last), `signals`.
 //!
-//! Nothing here knows of OCI images or containerd. `unsafe` is denied but in `code`, which maps compiled
-//! code, `serving::region` and `serving::slots`, which have the memory of instances, `profile`, which reads the stack
-//! of the guest that runs, and `interfaces::types`, where Wasmtime derives it.
+//! This crate knows nothing of OCI images or containerd. `unsafe` is denied except in `code`, which maps compiled code;
+//! `serving::region` and `serving::slots`, which have the memory of instances; `profile`, which reads the stack of the
+//! running guest; and `interfaces::types`, where Wasmtime derives it.
 
 #![deny(unsafe_code)]
 

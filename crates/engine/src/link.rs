@@ -1,4 +1,4 @@
-//! The interfaces guests are linked to: WASI 0.1 for modules, 0.2 and 0.3 with `wasi:http` for components.
+//! The interfaces that guests are linked to: WASI 0.1 for modules, 0.2 and 0.3 with `wasi:http` for components.
 
 use wasmtime::component::{Linker, Resource};
 use wasmtime::{Caller, Engine, StoreContextMut};

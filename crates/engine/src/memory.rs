@@ -1,12 +1,12 @@
-//! How much memory a guest may have: what the container's limit leaves when the runtime has taken its part.
+//! How much memory a guest may have: the container's limit minus the runtime's part.
 //!
-//! Where the kernel enforces the limit it kills the process, and no code in it can say why. Within this one,
-//! `memory.grow` fails as on a machine that has no more: a guest may get by with what it has, and its stderr
-//! says what to do.
+//! If a container exceeds its limit, the kernel kills the process, and no code in the process can report why. So this
+//! limit is lower. At this limit, `memory.grow` fails as on a machine that has no more memory. A guest may manage with
+//! what it has, and its stderr says what to do.
 //!
-//! The container's limit is the process's `RLIMIT_RSS`. Linux itself ignores it (getrlimit(2)), it
-//! is there before the first guest, and it may be changed from outside while the guest runs (prlimit(2)); so it is
-//! read anew whenever it matters.
+//! The container's limit is the process's `RLIMIT_RSS`. Linux itself ignores that limit (getrlimit(2)). It is set
+//! before the first guest runs, and it may be changed from outside while the guest runs (prlimit(2)). So it is read
+//! again whenever it matters.
 
 use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};

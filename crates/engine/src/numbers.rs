@@ -1,4 +1,4 @@
-//! Calls of a core module's export: each argument is a word and each result a line, as with Wasmtime's `--invoke`.
+//! Calls of a core module's export with numbers as arguments. Each result is a line, as with Wasmtime's `--invoke`.
 //! Integers are decimal or, after `0x`, hexadecimal. They may be signed or unsigned, because their type is neither.
 
 use std::str::FromStr;

@@ -1,5 +1,5 @@
-//! The guest's standard output and error. What it says on the latter is kept as well. Where a Pod asks for it, lines are kept
-//! apart by whose they are, and begin with the id of the request that they are of.
+//! The guest's standard output and error. The end of standard error is also kept. If a Pod asks for it, the lines of
+//! different instances are kept apart, and each begins with the id of the request that it belongs to.
 
 use std::io::{self, Write};
 use std::pin::Pin;

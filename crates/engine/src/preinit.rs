@@ -1,8 +1,9 @@
-//! A component's initialisation, run once before it is compiled: what its memory has then is part of the code.
+//! Initialisation of a component, which runs once before the component is compiled. The memory that it leaves becomes
+//! part of the code.
 //!
-//! The process that compiles does this, without privileges. Nothing is imported: neither a clock, nor
-//! random numbers, nor a variable of one container may become part of what all containers share. A component that asks
-//! for any of it is refused by the name of what it asked for.
+//! The compile worker does this, without privileges. The component can import nothing, because no clock, random number
+//! or variable of one container may become part of what all containers share. A component that calls an import is
+//! refused, and the error names that import.
 
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store};

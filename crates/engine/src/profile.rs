@@ -1,13 +1,14 @@
-//! Where a running guest spends its processor time, found out on demand and without a cost before.
+//! Finds out on demand where a running guest spends its processor time. A guest that is not profiled pays nothing for
+//! it.
 //!
-//! For as long as a profile is taken, the kernel interrupts whichever thread of the process is using the processor
-//! (`ITIMER_PROF`, setitimer(2)), and the handler notes which functions the thread is in, from its stack. That works
-//! as compiled WebAssembly keeps frame pointers: each frame begins with the address of its caller's frame, then the
-//! return address into its caller. Wasmtime's own profiler would need code that looks at every loop whether it is
-//! to be profiled, which all guests would pay for.
+//! While a profile is taken, the kernel interrupts whichever thread of the process is using the processor
+//! (`ITIMER_PROF`, setitimer(2)). The signal handler reads from the thread's stack which functions the thread is in.
+//! That works because compiled WebAssembly keeps frame pointers: each frame begins with the address of its caller's
+//! frame, followed by the return address into its caller. Wasmtime's own profiler would need code that checks in every
+//! loop whether it is to be profiled, and all guests would pay for that.
 //!
-//! What a handler may do is little (signal-safety(7)): it allocates nothing, takes no lock, and reads the stack only
-//! from within functions of the guest, where the frame pointer is known to be one.
+//! A signal handler may do little (signal-safety(7)). This one allocates nothing and takes no lock. It reads the stack
+//! only from within functions of the guest, where the frame pointer is known to be valid.
 
 #![allow(unsafe_code)]
 

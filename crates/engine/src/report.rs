@@ -1,4 +1,4 @@
-//! Report of a guest's end: an exit code, and for a failure a text on its stderr.
+//! Report of a guest's end: an exit code, and a text on its stderr if the guest failed.
 
 use std::fmt::{self, Display, Formatter};
 

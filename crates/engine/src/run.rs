@@ -1,4 +1,4 @@
-//! Runs a plan in the isolated process, to its exit code.
+//! Runs a plan in the isolated process, and returns its exit code.
 
 use std::io::Write;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! The engine of guests that serve: they can be interrupted, and their instances have memory that is there already.
+//! The engine of guests that serve. They can be interrupted, and the memory of their instances is mapped in advance.
 //!
-//! A command is alone in its process; a server makes an instance for each request. What that costs is mostly memory
-//! that is mapped, faulted in and unmapped, and each time every other core is interrupted. So it is kept: of guests
-//! with little data in `slots`, where that is copied for each instance; of others, which are mapped copy-on-write, in
-//! Wasmtime's pool.
+//! A command is alone in its process, but a server makes an instance for each request. Most of that cost is memory: it
+//! would be mapped, faulted in and unmapped each time, and each of these interrupts every other core. So the memory is
+//! kept. If a guest has little data, `slots` keeps the memory, and the data is copied for each instance. If it has
+//! more, Wasmtime's pool keeps the memory, and the data is mapped copy-on-write.
 
 mod page_map;
 mod region;

@@ -1,8 +1,8 @@
 //! The signals that end a guest, for a process that may be the first of its pid namespace.
 //!
-//! The kernel sends such a process no signal that it neither blocks nor handles (pid_namespaces(7)), so the
-//! default action would be none, and a Pod would end only with SIGKILL after its grace period. A thread of
-//! their own waits for them: a guest in a loop that never comes back keeps every other thread of the runtime.
+//! The kernel sends such a process only signals that it blocks or handles (pid_namespaces(7)). So signals would have no
+//! default action, and a Pod would end only with SIGKILL after its grace period. A separate thread waits for the
+//! signals, because a guest in an endless loop occupies every other thread of the runtime.
 
 use std::io;
 

@@ -1,6 +1,6 @@
 //! What WASI offers a guest, from its plan: the container's own file tree, network and streams.
 //!
-//! The process is already confined: what is read-only, another user's or out of reach is so by the kernel.
+//! The process is already confined. The kernel enforces what is read-only, belongs to another user or is out of reach.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! The end of the guest's standard error, which is kept: what a guest said last is often why it ended.
+//! Keeps the end of the guest's standard error, because a guest's last lines often show why it ended.
 
 use std::sync::{Mutex, PoisonError};
 

@@ -1,4 +1,4 @@
-//! Calls of an export with arguments: text in, text out, both WAVE (WebAssembly Value Encoding, the component
+//! Calls of an export with arguments. Arguments and results are text in WAVE (WebAssembly Value Encoding, the component
 //! model's own notation for values, as in WIT: `42`, `"text"`, `[1, 2]`, `{name: "x"}`, `some(1)`).
 
 use wasmtime::component::types::ComponentFunc;

@@ -1,4 +1,4 @@
-//! World of a guest, from its exports: decides how it is run.
+//! World of a guest, which its exports determine. It decides how the guest is run.
 
 use std::borrow::Borrow;
 

@@ -1,8 +1,8 @@
 //! Errors of files that Wasmtime returns as "I/O error", though WASI has a code for them.
 //!
-//! When a host function returns, the system's error number is gone. But Wasmtime logs an error that it has no code for, with
-//! its number, on the thread of the call and just before the function returns. So the number is read from that event,
-//! as `host_calls` reads from Wasmtime's spans which function is called.
+//! When a host function returns, the system's error number is gone. But if Wasmtime has no code for an error, it logs
+//! the error with its number, on the thread of the call and just before the function returns. So the number is read
+//! from that event, as `host_calls` reads from Wasmtime's spans which function is called.
 
 use std::cell::Cell;
 use std::fmt::Debug;

@@ -1,4 +1,4 @@
-//! What a path leads to, through links that Wasmtime does not follow.
+//! Finds what a path leads to, through links that Wasmtime does not follow.
 
 use std::fs::File;
 use std::io;

@@ -1,12 +1,12 @@
 //! The functions of WASI 0.1 that are about files.
 //!
-//! Wasmtime keeps a module's descriptors in a table of its own, which has no way in from outside. So when a call was
-//! refused, the directory that its path starts from is opened again, by a call that the guest could have made; the new
-//! descriptor is changed to the directory that the path leads to; and the guest's call is made again with that descriptor.
-//! The arguments of those calls are in [`Scratch`], which stands in for the guest's memory.
+//! Wasmtime keeps a module's descriptors in a table of its own, which cannot be changed from outside. So when a call
+//! was refused, three steps follow. The directory that its path starts from is opened again, by a call that the guest
+//! could have made. The new descriptor is changed to the directory that the path leads to. Then the guest's call is
+//! made again with that descriptor. The arguments of these calls are in [`Scratch`], which replaces the guest's memory.
 //!
-//! The functions that are called are those that Wasmtime generates of WASI's own description. They are public, though
-//! Wasmtime does not mean them for use from outside: another version may have others.
+//! Wasmtime generates these functions from WASI's own description. They are public, though Wasmtime does not mean them
+//! for use from outside, so another version may have different ones.
 
 use std::io;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! The client of a connection, as the requests of the connection see it.
+//! The client of a connection: properties that the requests of the connection share.
 
 use std::net::SocketAddr;
 use std::ops::Deref;

@@ -1,5 +1,5 @@
-//! Clock of the server: interrupts guests that run for long, so that others get their time slice. It counts the engine's epochs
-//! while a guest runs, and releases memory that instances do not need any more.
+//! Clock of the server: interrupts guests that run for long, so that others get their time slice. It counts the
+//! engine's epochs while a guest runs, and releases memory that instances no longer need.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};

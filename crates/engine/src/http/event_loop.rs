@@ -1,7 +1,7 @@
-//! Event loop with a thread of its own, as long as something uses it.
+//! Event loop with a thread of its own, which exists as long as something uses it.
 //!
 //! The thread starts with the first use and ends some time after the last one, so that a server without clients has no
-//! threads but its first one.
+//! thread except its first one.
 
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};

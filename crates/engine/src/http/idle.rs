@@ -1,8 +1,8 @@
-//! Connection between two requests, which needs no thread that serves.
+//! Connection between two requests. It needs no serving thread.
 //!
-//! Proxies keep connections open that they do not use. While such a connection was served by a thread, that thread and its event loop
-//! could not end. So an idle connection is taken apart until its socket alone is left. The process's first thread waits for the
-//! next byte, and then the thread serves it that has the least to do.
+//! Proxies keep connections open that they do not use. While a serving thread served such a connection, that thread and
+//! its event loop could not end. So an idle connection is taken apart until only its socket is left. The process's
+//! first thread waits for the next byte, and then passes the connection to the thread that has the least to do.
 
 use std::io;
 use std::net::TcpStream as Socket;

@@ -1,4 +1,4 @@
-//! The socket that is listened on.
+//! The listening socket.
 
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 

@@ -1,4 +1,5 @@
-//! Observation of requests: an access log, metrics, and the request id in the guest's lines. Off unless a Pod asks for it.
+//! Observation of requests: an access log, metrics, and the request id in the guest's lines. All are off unless a Pod
+//! enables them.
 
 use std::net::SocketAddr;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Requests that guests send: over connections that are kept for the next one, with TLS.
+//! Requests that guests send, over TLS if needed. Connections are kept for the next request.
 
 use std::pin::Pin;
 use std::sync::Arc;

@@ -1,9 +1,9 @@
-//! The body of a response: complete, or broken off, and by which side.
+//! The body of a response: whether it is complete or has broken off, and which side broke it off.
 //!
-//! A body of 0.2 that its guest has not finished yields an error, because [`crate::state::State`] aborts it when the instance is
-//! dropped. A body of 0.3 is a stream, whose reader cannot see whether the guest closed it or the instance is gone. So an
-//! instance of 0.3 that has ended is kept while one of its responses is being sent ([`Exchange::instance_ended`]): a body
-//! that is still pending then will never be finished.
+//! A body of 0.2 that its guest has not finished yields an error, because [`crate::state::State`] aborts it when the
+//! instance is dropped. A body of 0.3 is a stream. Its reader cannot see whether the guest closed it or the instance is
+//! gone. So an instance of 0.3 that has ended is kept while one of its responses is being sent
+//! ([`Exchange::instance_ended`]). A body that is still pending then will never be finished.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};

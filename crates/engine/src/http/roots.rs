@@ -1,4 +1,5 @@
-//! Whom a guest's requests trust with TLS: a file of the container, or else what its node trusts.
+//! Certificate authorities that a guest's requests trust: those of a file in the container, or else those that the node
+//! trusts.
 
 use std::fs::File;
 use std::io;

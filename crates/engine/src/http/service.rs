@@ -1,4 +1,4 @@
-//! A request's way: what it may be, the guest that answers it, and what is answered in the guest's place.
+//! Handles a request: checks it, has the guest answer it, or answers in the guest's place.
 
 use std::convert::Infallible;
 use std::sync::{Arc, PoisonError};

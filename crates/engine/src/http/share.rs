@@ -1,9 +1,10 @@
 //! Fair shares: bounds how many of the server's instances one connection may occupy.
 //!
-//! An HTTP/1.1 connection has one request at a time, an HTTP/2 connection may have many. Two bounds apply to the latter.
-//! `SETTINGS_MAX_CONCURRENT_STREAMS` is half of the server's capacity, so that a well-behaved client queues by itself. And while
-//! other connections are served, a connection gets no further instance if that left free less than a quarter of what it holds.
-//! So a few greedy connections cannot lock out one that has no request yet.
+//! An HTTP/1.1 connection has one request at a time. An HTTP/2 connection may have many, so two bounds apply to it.
+//! First, `SETTINGS_MAX_CONCURRENT_STREAMS` is half of the server's capacity, so that a well-behaved client queues by
+//! itself. Second, while other connections are served, a connection gets no further instance if fewer would then be
+//! free than a quarter of those that it occupies. So a few greedy connections cannot lock out one that has no request
+//! yet.
 
 use std::sync::Arc;
 

@@ -1,7 +1,7 @@
-//! A span of each request, for a collector of OpenTelemetry, where the container's environment says where that is.
+//! A span of each request, for an OpenTelemetry collector, if the container's environment names one.
 //!
 //! The SDK reads the variables itself (OpenTelemetry specification, "Environment Variable Specification" and "OTLP
-//! Exporter"). They are in the environment of the process, which has nothing else of the container's.
+//! Exporter"). They are in the environment of the process, which has no other variables of the container.
 
 use std::fmt;
 use std::net::SocketAddr;

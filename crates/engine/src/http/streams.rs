@@ -1,9 +1,10 @@
-//! Executor for the streams of one HTTP/2 connection, which resets those that their client does not read.
+//! Executor for the streams of one HTTP/2 connection. It resets those that their client does not read.
 //!
-//! With HTTP/1.1, a client that does not read makes socket writes stall, which `wire` bounds. An HTTP/2 client can close the flow
-//! control window of a stream while the connection carries other streams and pings, and hyper then waits for ever. hyper
-//! sends each stream in a future of its own, which it passes to this executor. A stream waits for its client if its body
-//! provided the next part ([`asked`]) and the future is still pending. Dropping the future resets the stream.
+//! With HTTP/1.1, a client that does not read makes socket writes stall, which `wire` bounds. An HTTP/2 client can
+//! close the flow control window of one stream while the connection carries other streams and pings, and hyper then
+//! waits for ever. hyper sends each stream in a future of its own, which it passes to this executor. If the stream's
+//! body provided the next part ([`asked`]) and the future is still pending, then the stream waits for its client.
+//! Dropping the future resets the stream.
 
 use std::cell::Cell;
 use std::future::poll_fn;

@@ -1,10 +1,9 @@
-//! The threads that serve, each with an event loop of its own.
+//! The serving threads, each with an event loop of its own.
 //!
-//! A connection stays with the thread that it was given to until it is idle, and so do its requests and the instances that
-//! serve them:
-//! what moves from one processor to another makes both wait, which was seen to take longer than the guest. The exceptions
-//! are those without which a processor would have nothing to do: requests of HTTP/2, of which one connection may have
-//! many, and a request for which only another thread has an instance left.
+//! A connection stays with its thread until it is idle. So do its requests and the instances that serve them, because
+//! what moves from one processor to another makes both wait, and that was measured to take longer than the guest
+//! itself. There are two exceptions, without which a processor would have nothing to do: requests of HTTP/2, because
+//! one connection may have many, and a request for which only another thread has an instance left.
 
 use std::convert::Infallible;
 use std::io;

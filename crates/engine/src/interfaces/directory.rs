@@ -5,8 +5,9 @@
 //! /etc/config/..data   -> ..2026_11_29_20_15_00.123
 //! ```
 //!
-//! If the ConfigMap changes, kubelet writes another such directory, makes `..data` lead to it in one step, and removes the one
-//! before. So each call asks where `..data` leads, and reads there: what it returns is of one version.
+//! If the ConfigMap changes, kubelet writes another such directory, makes `..data` lead to it in one step, and removes
+//! the previous directory. So each call first resolves `..data` and then reads in that directory, so that all values
+//! that it returns are of one version.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};

@@ -1,11 +1,11 @@
 //! `wasi:keyvalue`: a store for the container, in memory or in a file.
 //!
-//! Read in this order: `store` (what both kinds have: bounds, numbers, comparison), `in_memory`, `in_file`, then the functions:
-//! `open` and buckets here, `batch`, and `atomics`.
+//! Read in this order: `store` (what both kinds have: bounds, numbers, comparison), `in_memory`, `in_file`, then the
+//! functions: `open` and buckets here, `batch`, and `atomics`.
 //!
-//! `wasmtime-wasi-keyvalue` is not enough: there each `open` copies what the store had at the start, so that no instance sees
-//! what another one wrote; nothing is bounded, nothing is kept; and it has only the older of the two drafts that
-//! toolchains emit.
+//! `wasmtime-wasi-keyvalue` is not enough. Each of its `open` calls copies the initial contents of the store, so that
+//! no instance sees what another one wrote. It bounds nothing and keeps nothing. And of the two drafts that toolchains
+//! emit, it has only the older one.
 
 pub mod atomics;
 pub mod batch;

@@ -1,7 +1,7 @@
 //! `wasi:logging`: a line of JSON on the container's stderr for each call.
 //!
-//! What a guest logs it often has from elsewhere. So whatever could end the line, or change how a terminal shows it, is
-//! escaped, and the length is bounded.
+//! A guest often logs text that comes from elsewhere. So all characters that could end the line, or change how a
+//! terminal shows it, are escaped, and the length is bounded.
 
 use wasmtime::component::{LinkerInstance, WasmStr};
 

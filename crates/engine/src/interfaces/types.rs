@@ -1,4 +1,5 @@
-//! The types of these interfaces, as they are in WIT. Wasmtime derives how they are passed, in code that is `unsafe`.
+//! The types of these interfaces, as they are in WIT. Wasmtime derives the code that passes them, and that code is
+//! `unsafe`.
 #![allow(unsafe_code)]
 
 use wasmtime::component::{ComponentType, Lift, Lower, Resource};

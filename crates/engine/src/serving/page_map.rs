@@ -1,4 +1,4 @@
-//! Which pages of this process there are, and which were never touched (proc(5), `/proc/PID/pagemap`).
+//! Which pages of this process exist, and which were never touched (proc(5), `/proc/PID/pagemap`).
 
 use std::fs::File;
 use std::io;

@@ -1,12 +1,14 @@
-//! Memory for the instances of a server, kept from one to the next.
+//! Memory for the instances of a server, kept from one instance to the next.
 //!
-//! What a fresh instance costs is mostly its memory: mapped, faulted in and unmapped, and each time all other threads
-//! of the process are interrupted. Here nothing is unmapped as long as requests come. What an instance has written is
-//! overwritten with zeros, and the next one finds the pages there. Which they are the page map says; whatever else there
-//! is was never touched. Without a page map, and where much was written, pages are given back to the kernel instead.
+//! Most of the cost of a fresh instance is its memory: it would be mapped, faulted in and unmapped each time, and each
+//! of these interrupts all other threads of the process. Here nothing is unmapped while requests arrive. What an
+//! instance has written is overwritten with zeros, and the next instance finds the pages in place. The page map shows
+//! which pages those are; no other page was touched. If there is no page map, or if much was written, the pages are
+//! released to the kernel instead.
 //!
-//! Wasmtime has the like in its pool, and asks the kernel for the pages that were written (`PAGEMAP_SCAN`). That passes
-//! over those which the kernel is moving at that moment, and what one instance wrote there the next would read.
+//! Wasmtime's pool does something similar, but it asks the kernel for the pages that were written (`PAGEMAP_SCAN`).
+//! That scan passes over pages that the kernel is moving at that moment, and the next instance would read what the
+//! previous one wrote there.
 
 #![allow(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! `wasi:keyvalue/batch`, which both drafts have alike.
+//! `wasi:keyvalue/batch`, which is the same in both drafts.
 
 use wasmtime::component::{LinkerInstance, Resource};
 

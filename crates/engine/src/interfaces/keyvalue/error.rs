@@ -1,4 +1,4 @@
-//! Why a store cannot do what it is asked.
+//! Errors of a store.
 
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;

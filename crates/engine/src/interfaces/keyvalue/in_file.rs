@@ -1,7 +1,8 @@
-//! A store in a file: a database of `redb`, which writes a change beside what it replaces, has it on the disk, and only then
-//! makes it valid. So what was acknowledged is there after a kill or a power cut, and the rest is not.
+//! A store in a file, which is a database of `redb`. redb writes a change beside what it replaces, syncs it to the
+//! disk, and only then makes it valid. So after a kill or a power cut, every acknowledged change is there, and no
+//! other.
 //!
-//! The file is in a volume, and others may have written it: whatever `redb` says or does about it is an error of the
+//! The file is in a volume, and others may have written to it. So every error of `redb` becomes an error of the
 //! interface.
 
 use std::fs::{self, File, OpenOptions, TryLockError};

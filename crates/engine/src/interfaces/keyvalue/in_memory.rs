@@ -1,4 +1,5 @@
-//! A store in memory: it ends with the container's process. It counts in the guest's part of the container's memory limit.
+//! A store in memory. It ends with the container's process, and counts in the guest's part of the container's memory
+//! limit.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Bound;

@@ -1,4 +1,4 @@
-//! A store: what both kinds have in common.
+//! What both kinds of store have in common.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
