@@ -1,4 +1,4 @@
-//! A checked copy of one piece of content, as its descriptor states it.
+//! A copy of one blob, checked against its descriptor.
 
 use std::fs::File;
 use std::io::{self, Write};

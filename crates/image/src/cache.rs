@@ -1,13 +1,13 @@
-//! Compiled code, kept on the node: a component is compiled once, however many containers start it at the same time,
+//! Compiled code, kept on the node. A component is compiled once, however many containers start it at the same time,
 //! and its code is one file that all of them map.
 //!
-//! Code of an image's wasm layer is in containerd's content store (`content`), where a label of the layer keeps it
-//! for as long as there is the layer. Code of a file, and what the content store does not take, is in a directory of
-//! the shim's own (`directory`), where what was not used for long makes room. The file's form is the same in both
-//! (`artefact`). A process that compiles holds a `lock` for the key and one of the node's turns, which the kernel takes
-//! back from a process that is killed.
+//! Code of an image's wasm layer is in containerd's content store (`content`), and a label of the layer keeps it for as
+//! long as the layer exists. Code of a file, and code that the content store does not accept, is in a directory of the
+//! shim's own (`directory`), where the code that was used longest ago is removed if there is no room. The form of the
+//! file is the same in both (`artefact`). A process that compiles holds a `lock` for the key, and one of the locks that
+//! bound how many processes of the node compile at a time. The kernel releases both if the process is killed.
 //!
-//! A cache that does not work costs time: that is said in the log, and the guest runs all the same.
+//! If the cache does not work, the log says so, and the guest still runs, but later.
 
 mod artefact;
 mod content;

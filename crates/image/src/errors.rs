@@ -1,4 +1,4 @@
-//! Why a container cannot run, in the words its user reads in `kubectl describe`.
+//! Reasons why a container cannot run, as its user reads them in `kubectl describe`.
 
 use std::io;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! How a file begins.
+//! The first bytes of a file.
 
 use std::fs::File;
 use std::io;

@@ -1,12 +1,11 @@
-//! From a container to its workload: which file or layers it runs, and whether they are wasm.
+//! Finds a container's workload: which file or layers it runs, and whether they are wasm.
 //!
-//! Read in this order: [`resolve`] here, which orders the steps; `rootfs` (opening a file without leaving the
-//! container), `store` (wasm layers, from containerd's content store) and `blob` (a checked copy). What follows from
-//! what is found is decided in the crate `rule`, which the tools of CI have as well.
-//! And [`cache`], where what a component was compiled to is kept.
+//! Read in this order: [`resolve`] here, which orders the steps; `rootfs` (opens a file without leaving the container),
+//! `store` (wasm layers, from containerd's content store) and `blob` (a checked copy). The crate `rule`, which the
+//! tools for CI use as well, decides what follows from what is found. [`cache`] keeps compiled code.
 //!
-//! Nothing here parses wasm: that is for a confined process. What is read of an image are the first
-//! bytes of one file and, within limits, its index and manifest.
+//! This crate does not parse wasm, because only a confined process may do that. It reads the first bytes of one file of
+//! an image and, within limits, its index and manifest.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! The limits on what an image makes the shim read, each with its reason.
+//! Limits on what an image makes the shim read, each with its reason.
 
 use std::time::Duration;
 

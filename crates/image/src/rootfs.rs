@@ -1,9 +1,8 @@
 //! Opens a file as the container will see it, without ever leaving the container.
 //!
-//! The image may be hostile, so that links are followed here, one at a time, and the kernel is asked
-//! not to follow any (openat2(2), RESOLVE_NO_SYMLINKS): a link then leads where it will lead inside
-//! the container, into its root file system or one of its volumes, and nowhere else. A device or
-//! fifo is not opened even once; its path is (O_PATH).
+//! The image may be hostile. So links are followed here, one at a time, and the kernel must not follow any (openat2(2),
+//! RESOLVE_NO_SYMLINKS). A link then leads where it will lead inside the container, into its root file system or one of
+//! its volumes, and nowhere else. A device or fifo is never opened; only its path is (O_PATH).
 
 use std::fs::{File, FileType};
 use std::os::fd::{AsRawFd, OwnedFd};

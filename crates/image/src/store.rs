@@ -1,9 +1,9 @@
 //! An image's wasm layers, from containerd: container → image → manifest → content.
 //!
-//! Which image a Pod asked for is in `asked`, and which manifest that is, in `manifests`.
+//! `asked` finds the image that a Pod asked for, and `manifests` finds the manifest.
 //!
-//! The content service is asked rather than the folder behind it: it is containerd's API, it may be
-//! a proxy plugin's, and it keeps namespaces apart.
+//! The content is read through containerd's content service and not from the directory behind it. The service is
+//! containerd's API, a proxy plugin may provide it, and it keeps namespaces apart.
 
 mod asked;
 mod calls;

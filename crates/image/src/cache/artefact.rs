@@ -1,8 +1,9 @@
 //! A file of compiled code: the code, a trailer in JSON, the trailer's length, a magic number.
 //!
-//! The code comes first because it is mapped, and its sections lie on pages. The trailer has the code's digest, which
-//! is checked when the file is first opened after a boot: power cuts and worn out cards make files that are not what
-//! was written. That it was checked is noted on the file itself, with the boot's id.
+//! The code comes first because it is mapped, and its sections are aligned to pages. The trailer has the code's digest.
+//! It is checked when the file is first opened after a boot, because power cuts and worn out cards leave files with
+//! other content than was written. An extended attribute of the file with the boot's id records that the digest was
+//! checked.
 
 use std::fs::File;
 use std::io;

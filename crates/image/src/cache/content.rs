@@ -1,9 +1,9 @@
 //! Compiled code in containerd's content store, as content that a label of the wasm layer refers to.
 //!
-//! The label is one that containerd's garbage collection follows (`containerd.io/gc.ref.content.`): the code goes with
-//! the layer. It is set before the code is there, so that there is no moment at which nothing refers to the code, and
-//! no lease to be left behind. What is half written when its writer is killed is containerd's to clean up, within a
-//! day; it has no digest, and so is never found.
+//! containerd's garbage collection follows that label (`containerd.io/gc.ref.content.`), so that it removes the code
+//! with the layer. The label is set before the code is written. So something refers to the code at any moment, and no
+//! lease can be left behind. If a writer is killed, containerd removes the half-written content within a day. Such
+//! content has no digest, so it is never found.
 
 use std::collections::HashMap;
 use std::io;

@@ -1,7 +1,8 @@
 //! A directory of compiled code: a file for each key, for root alone.
 //!
-//! A file gets its name when it is on the disk as a whole: there is never half a one, and none without a name is left
-//! by whoever is killed. When there is no room, what was used longest ago goes; containers that have it mapped keep it.
+//! A file gets its name only when all of it is on the disk. So no file is ever incomplete, and a writer that is killed
+//! leaves no file without a name. If there is no room, the code that was used longest ago is removed. Containers that
+//! have it mapped keep it.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};

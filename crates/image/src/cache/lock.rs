@@ -1,7 +1,7 @@
-//! Who compiles: one process of the node for each key, and only so many of the node at a time.
+//! Locks of processes that compile: one process of the node for each key, and a bounded number of processes in all.
 //!
-//! The locks are bytes of one file, so that none is left behind for each key, and open file description locks
-//! (fcntl(2)), so that the kernel takes them back when their holder is closed or killed.
+//! Each lock is a byte of one file, so that no lock file is left behind for each key. They are open file description
+//! locks (fcntl(2)), so that the kernel releases them when their holder closes the file or is killed.
 
 use std::fs::File;
 use std::io;

@@ -1,4 +1,4 @@
-//! A root file system, a volume and a secret of the host beside them.
+//! Tests with a root file system, a volume, and a secret of the host beside them.
 
 use std::fs;
 use std::io::Read;

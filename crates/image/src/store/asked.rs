@@ -1,8 +1,9 @@
-//! What a Pod asked for, by CRI's own record of its container.
+//! The image that a Pod asked for, by CRI's own record of its container.
 //!
-//! CRI knows an image by the digest of its config. Of images with the same config it has one, and the record that
-//! containerd has of a container names the first of them by the alphabet, whichever the Pod names (containerd, internal
-//! package `cri/store/image`). The config alone decides what files a container has, but not which wasm layers.
+//! CRI identifies an image by the digest of its config, and knows one image for all that have the same config.
+//! containerd's record of a container names the alphabetically first of them, whichever one the Pod names (containerd,
+//! internal package `cri/store/image`). The config alone decides which files a container has, but not which wasm
+//! layers.
 
 use std::collections::HashMap;
 

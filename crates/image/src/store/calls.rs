@@ -1,4 +1,4 @@
-//! How containerd's API is called: in a namespace, for so long, and with an error that names what was looked for.
+//! Calls of containerd's API: each has a namespace and a time limit, and its error names what was looked for.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The manifest that a container is of.
+//! The manifest of a container's image.
 
 use std::collections::HashMap;
 

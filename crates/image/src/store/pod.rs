@@ -1,6 +1,6 @@
 //! A Pod's annotations, from containerd's record of its sandbox.
 //!
-//! CRI keeps the configuration of a Pod, as kubelet gave it, in an extension of the sandbox's container (containerd,
+//! CRI keeps a Pod's configuration, as kubelet sent it, in an extension of the sandbox's container (containerd,
 //! `pkg/store/sandbox/metadata.go`; the same in 1.x and 2.x). The OCI spec of a container has only those annotations
 //! that `pod_annotations` of the runtime handler names.
 
