@@ -1,8 +1,9 @@
 //! The build lock: a lock on a file in the container's directory, held by the processes that build the container.
 //!
-//! Until they have finished, not all that they make can be found and removed. The lock is held by the request process, and by
-//! the process that it forks or the OCI runtime that it executes. The container's first process releases the lock when it is
-//! ready and in the cgroup, where it can be found ([`release`]). The kernel releases it for a process that is killed.
+//! Until they have finished, some of what they make cannot be found and removed. The request process holds the lock,
+//! and so does the process that it forks or the OCI runtime that it executes. The container's first process releases
+//! the lock when it is ready and in the cgroup, where it can be found ([`release`]). If a process is killed, the kernel
+//! releases the lock for it.
 
 use std::ffi::OsString;
 use std::fs::{self, File, TryLockError};

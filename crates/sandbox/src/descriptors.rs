@@ -1,5 +1,5 @@
-//! Descriptors by name. They cross beside the JSON of a message, which lists their names in the order in which they are
-//! sent, so that neither side counts positions.
+//! Descriptors by name. They are sent beside the JSON of a message. The JSON lists their names in the order in which
+//! they are sent, so that neither side counts positions.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 

@@ -1,4 +1,4 @@
-//! Environment of a process. It begins with containerd's, which a container's process must not keep.
+//! Environment of a process. A process begins with containerd's environment, which a container's process must not keep.
 
 use std::ffi::c_char;
 use std::ptr;

@@ -1,4 +1,4 @@
-//! Errors of this crate, and how a worker ends that does not answer.
+//! Errors of this crate, including the ways in which a worker ends without an answer.
 
 use std::fmt;
 

@@ -4,7 +4,7 @@
 //! request process: cgroup ─▶ namespaces and root of the first process ─▶ fork ─▶ waits for the report ─▶ answers
 //!                                                                          └─ limits, user, rights ─▶ waits ─▶ workload
 //! ```
-//! The shim releases the workload when it has the answer. So nothing runs that the shim does not know of, and the workload
+//! The shim releases the workload when it has the answer. So the shim knows every process that runs, and the workload
 //! runs even if the request process is killed.
 //!
 //! The steps are those of a first process (`isolate`), in the same order.

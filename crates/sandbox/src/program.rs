@@ -1,10 +1,12 @@
 //! Containers of Linux programs. The node's OCI runtime makes, changes and removes them ([`crate::runtime`]).
 //!
-//! The runtime gets the bundle as containerd wrote it. This crate does the rest, as for every other container: it knows which
-//! processes belong to the container and who else uses its cgroup, and removes what a call leaves that failed or was killed.
+//! The runtime gets the bundle as containerd wrote it. This crate does the rest, as for every other container: it knows
+//! which processes belong to the container and who else uses its cgroup. If a call fails or is killed, this crate
+//! removes what the call leaves.
 //!
-//! What a killed call left is found by what it holds open. The runtime itself has the lock of [`crate::build_lock`], and its
-//! first process has the fifo open at which it waits to be started, in the directory of the runtime's state.
+//! It finds what a killed call left by the files that the processes have open. The runtime itself holds the lock of
+//! [`crate::build_lock`]. Its first process has a fifo open, at which it waits to be started, in the directory of the
+//! runtime's state.
 
 use std::fs;
 use std::io::Write;

@@ -1,8 +1,8 @@
 //! Files about a container, in `<bundle>/wasmtime`.
 //!
 //! `create.json` has the request and the spec as it was carried out, `pid` the first process, and `members.json` how to
-//! recognise the others. `create.json` is written before the first process is made, so that [`crate::destroy`] can clean up
-//! whichever process was killed. containerd removes the files with the bundle.
+//! recognise the others. `create.json` is written before the first process is made, so that [`crate::destroy`] can
+//! clean up, whichever process was killed. containerd removes the files with the bundle.
 
 use std::fs;
 use std::path::{Path, PathBuf};

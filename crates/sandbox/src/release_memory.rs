@@ -1,7 +1,7 @@
-//! Release of the memory with which a process was forked, when it only waits from then on.
+//! Releases memory that a process was forked with, when the process only waits from then on.
 //!
-//! A pause is a copy of the zygote, with what its isolation left, and that is most of the memory of an idle Pod. It only needs
-//! its stack.
+//! A pause is a copy of the zygote, with what its isolation left. That is most of the memory of an idle Pod, but a
+//! pause only needs its stack.
 
 use std::fs;
 

@@ -1,8 +1,8 @@
 //! Proof that this process has one thread.
 //!
-//! The child of a fork(2) has one thread, and all locks are as they were: if another thread held the allocator's, the child
-//! cannot allocate any more. Also, a thread must not read the environment while another one changes it. Functions that need a
-//! single thread therefore take a [`SingleThread`].
+//! The child of a fork(2) has one thread, and each lock is in the state that it had at the fork. If another thread held
+//! the allocator's lock, the child cannot allocate any more. Also, a thread must not read the environment while another
+//! one changes it. Functions that need a single thread therefore take a [`SingleThread`].
 
 use std::marker::PhantomData;
 

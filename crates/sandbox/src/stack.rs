@@ -1,4 +1,5 @@
-//! Stack of a process that lives for long and does little: it keeps the memory that deep calls once touched.
+//! Stack of a process that lives for long and does little. Without a release, it keeps the memory that deep calls once
+//! touched.
 
 use std::hint::black_box;
 

@@ -1,7 +1,7 @@
 //! Devices that a container may open: v1's controller `devices` (kernel, cgroup-v1/devices.rst).
 //!
-//! v2 has a BPF filter instead, which a guest does not need, because it has no `CAP_MKNOD` and all its mounts are `nodev` except
-//! for its own `/dev`, in which only this runtime makes nodes.
+//! v2 has a BPF filter instead. A guest does not need one, because it has no `CAP_MKNOD`, and because all its mounts
+//! are `nodev` except for its own `/dev`, in which only this runtime makes nodes.
 
 use oci_spec::runtime::LinuxDeviceCgroup;
 

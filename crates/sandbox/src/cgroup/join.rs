@@ -1,8 +1,9 @@
 //! Prepares the kernel for a process that is moved into a cgroup soon.
 //!
-//! A move excludes all forks and exits on the machine, by a lock that favours those. The first move waits for a grace period of
-//! RCU, 5 to 20 ms; further moves in the next such period do not wait (kernel, `cgroup_threadgroup_rwsem` and `rcu_sync`). So
-//! a move a little earlier, while other work is done, saves the waiting time.
+//! A move takes a lock that excludes all forks and exits on the machine. The lock favours forks and exits, so that the
+//! first move waits for a grace period of RCU, 5 to 20 ms. Further moves in the next such period do not wait (kernel,
+//! `cgroup_threadgroup_rwsem` and `rcu_sync`). So a move that is made a little earlier, while other work is done, saves
+//! the waiting time.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;

@@ -1,8 +1,9 @@
 //! Processes that the kernel killed because the cgroup ran out of memory.
 //!
-//! There is a counter, and a descriptor that reports when to read it. On v1 it reports just before the kernel kills, and also
-//! if a cgroup above ran out of memory; on v2 at every change of `memory.events`. Only the counter is exact: it rises for the
-//! cgroup of the process that was killed, before that process ends.
+//! The kernel has a counter of kills, and a descriptor that reports when to read it. On v1, the descriptor reports just
+//! before the kernel kills, and also if a cgroup above ran out of memory. On v2, it reports every change of
+//! `memory.events`. Only the counter is exact: it rises for the cgroup of the process that was killed, before that
+//! process ends.
 
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -1,7 +1,7 @@
 //! Ownership of a cgroup's directories, and their removal.
 //!
 //! A directory that this runtime makes gets an extended attribute, so that the last container that uses it removes it.
-//! Directories that others made stay, and so do directories in or below which others are.
+//! Directories that others made stay. So do directories in or below which others have processes or cgroups.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,10 +1,11 @@
 //! Scopes that systemd makes on request (org.freedesktop.systemd1(5); systemd.resource-control(5)).
 //!
-//! systemd gets the limits that it knows, because it writes them again when it reloads. All limits are also written to the
-//! cgroup's files. systemd does not answer while it executes itself anew, so calls are repeated until their time is up.
+//! systemd gets the limits that it knows, because it writes them again when it reloads. All limits are also written to
+//! the cgroup's files. systemd does not answer while it executes itself anew, so calls are repeated until their time is
+//! up.
 //!
-//! A further process makes each call, because the library starts threads. A process that forks later must not have those, and
-//! they would stay in the shim.
+//! A separate process makes each call, because the D-Bus library starts threads. They would stay in the shim, and a
+//! process that forks later must not have them.
 
 use std::collections::BTreeMap;
 use std::io::Read;

@@ -1,8 +1,8 @@
-//! Update of the limits of a running container: the resources of the OCI spec, written to the cgroup's files.
+//! Update of the limits of a running container: writes the resources of the OCI spec to the cgroup's files.
 //!
-//! Limits that are not given stay as they are, as with `runc update`. Memory comes first, because it is the limit that a kernel
-//! refuses, and then nothing has changed. For a scope systemd gets the limits as well, because it would set its old ones again
-//! when it reloads.
+//! Limits that the caller does not set stay as they are, as with `runc update`. The memory limit is written first,
+//! because it is the one that a kernel refuses, and nothing has changed then. systemd also gets the limits of a scope,
+//! because it would otherwise set its old ones again when it reloads.
 
 use oci_spec::runtime::LinuxResources;
 

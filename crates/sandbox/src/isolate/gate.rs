@@ -1,5 +1,5 @@
-//! The gate at which an isolated process waits for Start: a fifo in the container's directory. The process opens it before it
-//! changes its root.
+//! The gate at which an isolated process waits for Start: a fifo in the container's directory. The process opens the
+//! fifo before it changes its root.
 
 use std::fs::File;
 use std::io::Write;

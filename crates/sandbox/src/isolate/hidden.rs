@@ -1,7 +1,7 @@
-//! In the isolated process, once its root is the container's: paths that it may not see, and such that it may not write (OCI runtime
-//! spec, "Masked Paths" and "Readonly Paths").
+//! Hides paths from the isolated process, or makes them read-only, once its root is the container's (OCI runtime spec,
+//! "Masked Paths" and "Readonly Paths").
 //!
-//! Those that containerd lists are kernel file systems', which a guest has not: a path that is not there is passed over.
+//! containerd lists paths of kernel file systems, which a guest does not have. A path that does not exist is ignored.
 
 use std::fs;
 use std::io::ErrorKind;

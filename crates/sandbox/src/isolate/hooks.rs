@@ -1,7 +1,7 @@
 //! Hooks: programs that run at points of a container's life (OCI runtime spec, "POSIX-platform Hooks").
 //!
-//! Each gets the container's state as JSON on its stdin. It is killed when its time is up, which the hook itself and Create,
-//! Start and Delete limit, and when the process that waits for it ends.
+//! Each gets the container's state as JSON on its stdin. Its own time limit and those of Create, Start and Delete bound
+//! how long it may run. It is killed when that time is up, or when the process that waits for it ends.
 
 use std::fs::File;
 use std::io::{self, Seek, Write};

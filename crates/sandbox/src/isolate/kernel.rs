@@ -1,4 +1,4 @@
-//! Requirements of a guest's isolation on the kernel.
+//! What a guest's isolation requires of the kernel.
 
 use std::fs;
 

@@ -1,8 +1,9 @@
 //! Namespaces of an isolated process: those that are made with it, and those that it joins.
 //!
-//! The process that makes the isolated one joins namespaces for it, and then returns to its own. It may enter any namespace,
-//! while a process in a new user namespace cannot enter the network namespace of its Pod, which was made outside of it. A user
-//! namespace cannot be left again. If one must be joined, a further process joins it, makes the isolated process, and ends.
+//! The process that makes the isolated one joins namespaces for it, and then returns to its own. It may enter any
+//! namespace, while a process in a new user namespace cannot enter the network namespace of its Pod, which was made
+//! outside of it. A process cannot leave a user namespace that it has joined. So if one must be joined, a separate
+//! process joins it, makes the isolated process, and ends.
 
 use std::fs::{self, File};
 use std::io::Read;

@@ -1,8 +1,8 @@
 //! The short mount table: a mount namespace that is almost empty, in which isolated processes are made.
 //!
-//! A new mount namespace begins as a copy of its maker's, and a node has several mounts for each of its Pods. So the zygote
-//! makes a namespace once that has an empty directory only. A process that is made in it copies only that; root and volumes
-//! come to it by descriptor (`volumes`).
+//! A new mount namespace begins as a copy of its maker's, and a node has several mounts for each of its Pods. So the
+//! zygote makes one namespace that has only an empty directory. A process that is made in it copies only that. Its root
+//! and volumes arrive as descriptors (`volumes`).
 
 use std::fs::File;
 use std::os::fd::OwnedFd;

@@ -1,6 +1,6 @@
-//! Roots whose files have other owners than on the disk, for containers in a user namespace. containerd asks for that by the
-//! options `uidmap=` and `gidmap=` of its overlay snapshotter instead of copying the image (mount_setattr(2), "ID-mapped
-//! mounts").
+//! Roots whose files have other owners than on the disk, for containers in a user namespace. Instead of copying the
+//! image, containerd asks for that by the options `uidmap=` and `gidmap=` of its overlay snapshotter (mount_setattr(2),
+//! "ID-mapped mounts").
 
 use std::fs;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
