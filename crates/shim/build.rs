@@ -1,8 +1,8 @@
 //! Links the shim at a fixed address.
 //!
-//! It is executed three times per Pod, and forks each guest: of a program that is loaded anywhere, some ten thousand
-//! pointers are written at each start, to a megabyte and a half of pages that no two Pods then share. Stack, heap,
-//! libraries and compiled guests stay where the kernel likes (ASLR).
+//! The shim is executed three times per Pod, and forks each guest. If a program may be loaded at any address, some ten
+//! thousand pointers are written at each of its starts, to a megabyte and a half of pages, and Pods cannot share those
+//! pages. The kernel still chooses the addresses of stack, heap, libraries and compiled guests (ASLR).
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");

@@ -1,4 +1,4 @@
-//! Compilations, which continue when no call waits for them any more.
+//! Compilations. They continue if no call waits for them any more.
 
 use std::collections::HashMap;
 use std::fs::File;

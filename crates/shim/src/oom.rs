@@ -1,7 +1,7 @@
-//! TaskOOM events: reports processes that the kernel killed because their container ran out of memory. They come before the
-//! container's exit, so that kubelet shows `OOMKilled`.
+//! TaskOOM events: reports processes that the kernel killed because their container ran out of memory. They come before
+//! the container's exit, so that kubelet shows `OOMKilled`.
 //!
-//! No thread waits for kills, because the runtime watches their descriptor.
+//! No thread waits for kills, because the async runtime watches the descriptor that reports them.
 
 use std::convert::Infallible;
 use std::future::pending;

@@ -1,5 +1,5 @@
-//! State of one Pod, below the services that containerd calls: its containers, the ids of those that are being made, and the
-//! children to be reaped.
+//! State of one Pod, below the services that containerd calls: its containers, the ids of containers that are being
+//! made, and the children that must be reaped.
 
 use std::collections::{HashMap, hash_map};
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! One process of a container: its first process, whose end is the container's, or an exec process.
+//! One process of a container: an exec process, or the first process, with which the container ends.
 
 use std::os::fd::AsFd;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -1,10 +1,10 @@
-//! The serving process: fork the zygote, serve the task service, drain, go.
+//! The serving process: it forks the zygote, serves the Task service, drains, and exits.
 //!
 //! ```text
 //! listener (from start) → logger → subreaper → zygote → runtime → service … shutdown → events → socket
 //! ```
-//! The order matters, because the zygote must be forked while this process has one thread. Afterwards this process only forks to
-//! execute a [`logger`], or a new zygote if the first one was killed.
+//! The order matters, because the zygote must be forked while this process has one thread. Afterwards this process only
+//! forks to execute a [`logger`], or a new zygote if the first one was killed.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;

@@ -1,4 +1,4 @@
-//! Limits of a compile worker, the cgroup that it is charged to, and the errors if the limits are too low.
+//! A compile worker: its limits, the cgroup that it is charged to, and the errors if the limits are too low.
 
 use std::os::fd::OwnedFd;
 

@@ -1,8 +1,8 @@
-//! Built-in commands. They can be executed in a guest's container if its image has no file of that name, so that a user can look
-//! into an image that only has a component.
+//! Built-in commands. They can be executed in a guest's container if its image has no file of that name, so that a user
+//! can look into an image that only has a component.
 //!
-//! They run in the isolated process, with the container's own rights, and see what the guest sees ([`run`]). The shim answers
-//! what only it knows beforehand ([`BuiltIn::Print`], made in [`answers`]).
+//! They run in the isolated process, with the container's own rights, and see what the guest sees ([`run`]). If only
+//! the shim knows an answer, it writes the answer in advance ([`BuiltIn::Print`], made in [`answers`]).
 
 pub mod answers;
 mod files;

@@ -1,9 +1,9 @@
-//! Streams of a process, stdin, stdout and stderr: fifos that containerd made, or files, or the pipes of a [`logger`]. They are
-//! passed to the process itself.
+//! Streams of a process, stdin, stdout and stderr: fifos that containerd made, or files, or the pipes of a [`logger`].
+//! The process itself gets them.
 //!
 //! The shim copies nothing, except for a [`terminal`](super::terminal) and the output of an exec process
-//! ([`relay`](super::relay)). It keeps the other end of each fifo open, so that a container neither reads an early end of its
-//! input nor gets SIGPIPE while containerd restarts.
+//! ([`relay`](super::relay)). It keeps the other end of each fifo open, so that a container neither reads an early end
+//! of its input nor gets SIGPIPE while containerd restarts.
 
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;

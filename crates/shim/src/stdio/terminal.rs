@@ -1,7 +1,7 @@
-//! Terminals: the shim has the other side, and copies between it and the fifos of the client.
+//! Terminals: the process has one side, and the shim copies between the other side and the fifos of the client.
 //!
-//! The shim must copy, because containerd only knows fifos. If nothing reads them for a while, the terminal's buffer fills up and
-//! its process waits.
+//! The shim must copy, because containerd only knows fifos. If nothing reads them for a while, the terminal's buffer
+//! fills up and its process waits.
 
 use std::fs::File;
 use std::io;

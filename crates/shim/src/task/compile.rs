@@ -1,5 +1,5 @@
-//! Compilation of guests: each waits for its turn on the node, has limits, is logged if it takes long, and continues when the
-//! caller's time is up.
+//! Compilation of guests. Each compilation waits until the node may run one more, and has limits. If it takes long, it
+//! is logged. If the caller's time is up, it continues.
 
 use std::fs::File;
 use std::future::pending;

@@ -1,6 +1,6 @@
-//! Create: from a bundle to an isolated process that waits for Start.
+//! Create: makes an isolated process that waits for Start from a bundle.
 //!
-//! Each step leaves a guard that undoes it, until the container is registered and Delete can do that.
+//! Each step leaves a guard that undoes it. Once the container is registered, Delete does that instead.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! Table from ttrpc call to verb.
+//! Maps ttrpc calls to verbs.
 
 use std::future::Future;
 use std::path::PathBuf;
