@@ -1,4 +1,4 @@
-//! Files that a guest that failed leaves.
+//! Failure artifacts: files that a failed guest leaves.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! Exit codes of a container whose guest has none of its own.
+//! Exit codes of a container whose guest did not return one.
 
 /// The image cannot run (not wasm, damaged, precompiled, an import that is not provided).
 pub const CANNOT_RUN: u8 = 126;

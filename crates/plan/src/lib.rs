@@ -1,11 +1,11 @@
-//! Plan of a container's guest: how it is run, in a form that crosses processes.
+//! Plan of a container's guest: how it is run, in a form that can be sent to another process.
 //!
-//! The shim makes the plan from the container's settings, and the engine runs it. Read in this order: [`Plan`] here; [`World`]
-//! (what kind of guest it is); [`http`] (how a server serves) with [`quantity`] (how durations and sizes are written);
-//! [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
+//! The shim makes the plan from the container's settings, and the engine runs it. Read in this order: [`Plan`] here;
+//! [`World`] (what kind of guest it is); [`http`] (how a server serves) with [`quantity`] (how durations and sizes are
+//! written); [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
 //!
-//! There is no Wasmtime here, and no containerd. What settings there are, with their texts and defaults, is declared in
-//! `provided`.
+//! This crate uses neither Wasmtime nor containerd. The crate `provided` declares the settings, with their texts and
+//! defaults.
 #![forbid(unsafe_code)]
 
 mod artifacts;
