@@ -1,4 +1,4 @@
-//! Versions of interfaces, as far as linking needs them.
+//! The part of an interface's version that linking needs.
 
 /// Version of a package (Semantic Versioning 2.0.0), without build metadata. The order is that of releases. The order
 /// of drafts of one release has no meaning.

@@ -1,4 +1,4 @@
-//! Errors for settings. All settings share one form, wherever they are given.
+//! Errors for settings. All have one form, wherever the setting comes from.
 
 use std::fmt;
 
