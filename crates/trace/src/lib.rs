@@ -5,7 +5,7 @@
 //! can no longer open the path. [`last`] or [`end`] closes it before a guest's entry is called or a program is
 //! executed. If the variable is not set, a step costs one read of a static.
 //!
-//! A line has these fields, separated by a space: the clock at the begin and at the end of the step (CLOCK_MONOTONIC,
+//! A line has these fields, separated by a space: the clock at the start and at the end of the step (CLOCK_MONOTONIC,
 //! in nanoseconds; equal for a mark), the process's pid in its pid namespace, the id that the shim was executed with,
 //! the kind of process, and the name of the step up to the end of the line.
 
