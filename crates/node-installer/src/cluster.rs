@@ -1,4 +1,4 @@
-//! Client of the Kubernetes API: it labels a node, and gives a DaemonSet another command.
+//! Client of the Kubernetes API: it labels a node, and changes the command of a DaemonSet.
 
 use std::env;
 use std::fs;
