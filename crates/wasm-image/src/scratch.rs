@@ -1,5 +1,5 @@
-//! Temporary directories and files. Each is removed when it is dropped. All are removed when the program is
-//! interrupted, whatever the thread that uses them is doing.
+//! Temporary directories and files. Each is removed when it is dropped. If the program is interrupted, all are removed,
+//! whatever the thread that uses them is doing.
 
 use std::collections::BTreeSet;
 use std::io::{self, ErrorKind, Write};

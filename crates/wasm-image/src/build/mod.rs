@@ -1,8 +1,8 @@
 //! Builds an image in a layout, as the command line describes it.
 //!
-//! There are three forms, and containerd meets all of them in practice: an ordinary image with the guest in its root
-//! file system, an image with wasm layers, and the CNCF Wasm OCI artifact. [`guest`] reads the wasm, [`layer`] packs a
-//! root file system, [`config`] writes the JSON that describes an image, and [`index`] that of several.
+//! An image has one of three forms, all of which containerd meets in practice: an ordinary image with the guest in its
+//! root file system, an image with wasm layers, and the CNCF Wasm OCI artifact. [`guest`] reads the wasm, [`layer`]
+//! packs a root file system, [`config`] writes the JSON that describes an image, and [`index`] that of several images.
 
 pub mod config;
 pub mod guest;

@@ -1,4 +1,4 @@
-//! Turns answers without success into errors.
+//! Turns error responses of a registry into errors of this program.
 
 use std::time::{Duration, SystemTime};
 

@@ -2,8 +2,8 @@
 //!
 //! A blob of up to [`CHUNK_BYTES`] is sent as a whole, which every registry accepts. A larger one is sent in parts,
 //! each in a request of its own. After a failure, the registry is asked how much it has; if it does not know, the blob
-//! is sent from its beginning. A success in HTTP does not mean that a registry answered, so [`is_stored`] decides
-//! whether the content is stored.
+//! is sent from its beginning. A success status of HTTP does not mean that a registry answered, so [`is_stored`]
+//! decides whether the content is stored.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,5 +1,5 @@
 //! Writes a bill of materials as JSON (CycloneDX 1.6). It contains no time and no serial number, so that the same image
-//! has the same document.
+//! gets the same document.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-//! Writes a command's output file, which exists completely or not at all. `-` is standard output. It must not be a
-//! terminal, because binary output could contain commands to it.
+//! Writes a command's output file, which exists completely or not at all. `-` is standard output. Standard output must
+//! not be a terminal, because binary output could contain control sequences for it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal, Write};

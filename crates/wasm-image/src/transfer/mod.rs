@@ -1,6 +1,6 @@
-//! Moves an image from one place to another. [`source`] reads an image, [`target`] writes it, [`parts`] lists what it
-//! consists of, and [`referrers`] what refers to it. [`copy`] combines them for `push`, `pull`, `copy`, and for the end
-//! of `build` and `convert`.
+//! Moves an image from one location to another. [`source`] reads an image, [`target`] writes it, [`parts`] lists what
+//! it consists of, and [`referrers`] what refers to it. [`copy`] combines them for `push`, `pull`, `copy`, and for the
+//! end of `build` and `convert`.
 
 pub mod parts;
 mod referrers;

@@ -1,12 +1,13 @@
 //! `wasm-image warm`: makes the node compile an image before its first container.
 //!
-//! It asks the node's containerd to create a container of the image, as kubelet would. While the shim creates it, it
-//! compiles and keeps the code. The container is never started, and is removed before the command ends. `node` has the
-//! requests to containerd, and `image` what they need of the image. No Wasmtime is needed here.
+//! It asks the node's containerd to create a container of the image, as kubelet would. While the shim creates the
+//! container, it compiles the image and keeps the code. The container is never started, and is removed before the
+//! command ends. `node` sends the requests to containerd, and `image` reads what they need of the image. No Wasmtime is
+//! needed here.
 //!
 //! If the command is interrupted, it removes what it made. If it is killed, the next `warm` of the same image finds the
-//! rest by its name and removes it. containerd's garbage collection removes what only the lease holds, when the lease
-//! expires.
+//! rest by its name and removes it. When the lease expires, containerd's garbage collection removes what only the lease
+//! refers to.
 
 mod image;
 mod node;
