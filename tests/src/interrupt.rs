@@ -1,4 +1,4 @@
-//! Cleans up when a program is ended from outside.
+//! Cleans up when a program is interrupted from outside.
 
 use std::io::Write;
 use std::process::ExitCode;

@@ -1,5 +1,5 @@
-//! Assembles images of any form blob by blob, as an OCI image layout in a directory. So a test can make images as tools
-//! other than `wasm-image` would.
+//! Assembles images of any form blob by blob, as an OCI image layout in a directory, so that a test can make images as
+//! tools other than `wasm-image` do.
 
 use std::fs;
 use std::io::Write;

@@ -1,5 +1,5 @@
-//! A shim without containerd. The test itself starts the shim, calls it and has it clean up. This covers what
-//! containerd would never ask of a shim, and times without containerd.
+//! A shim without containerd. The test itself starts the shim, calls it and has it clean up. So a test can make calls
+//! that containerd would never make, and measure times without containerd.
 
 use std::env;
 use std::fs;

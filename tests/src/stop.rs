@@ -1,4 +1,4 @@
-//! The end of a node: Pods first, then containerd, and then nothing may be left.
+//! Ends a node: removes its Pods, ends containerd, and then checks that nothing is left.
 
 use std::fs;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Where a guest's process has more than a program's of the same spec.
+//! Finds where a guest's process has more than a program's process of the same spec.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What a process has, fact by fact: names and values that two processes of the same spec can be held against each other by.
+//! Facts about a process: names and values, by which two processes of the same spec can be compared.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;

@@ -1,4 +1,4 @@
-//! Whose session keyring a process has (keyrings(7)). Nothing in `/proc` says it: the process is made to ask the kernel.
+//! The session keyring of a process (keyrings(7)). `/proc` does not show it, so the process is made to ask the kernel.
 
 use anyhow::{Context, Result};
 

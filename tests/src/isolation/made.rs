@@ -1,4 +1,4 @@
-//! A container of a made-up spec, and what came of it: facts, or that it was refused.
+//! Makes a container of a generated spec. The result is its facts, or the reason why it was refused.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Read;

@@ -1,9 +1,10 @@
-//! What isolates a process: OCI specs that are made up, and what a process has that was made of one, fact by fact.
+//! The isolation of a process, fact by fact: generates OCI specs, and compares what processes that are made from them
+//! have.
 //!
-//! To read in this order: [`specs`] makes up specs from a seed, [`volumes`] adds what is mounted, and [`places`] are the
-//! directories and namespaces that they name. [`made`] makes a container of a spec, under a shim or by runc itself. [`facts`]
-//! takes down what its process has, with [`mounts`], [`files`] and [`keyring`]; [`bounds`] says where a guest's process has
-//! more than a program's.
+//! Read in this order: [`specs`] generates specs from a seed, [`volumes`] adds mounts, and [`places`] has the
+//! directories and namespaces that they name. [`made`] makes a container of a spec, under a shim or by runc itself.
+//! [`facts`] records what its process has, with [`mounts`], [`files`] and [`keyring`]. [`bounds`] finds where a guest's
+//! process has more than a program's.
 
 pub mod bounds;
 pub mod facts;

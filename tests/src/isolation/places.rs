@@ -1,6 +1,7 @@
-//! What made-up specs name: files of the image, directories of the node, and namespaces to join.
+//! Files of the image, directories of the node, and namespaces to join, which generated specs name.
 //!
-//! A spec has words in their place, so that the same spec can be made beside itself: each container has its own.
+//! A spec has placeholders for them, so that several containers can be made from one spec, side by side. Each container
+//! has directories and a cgroup of its own.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown, symlink};

@@ -1,7 +1,7 @@
-//! OCI specs that are made up: each field that a container's isolation depends on, in combinations that a seed decides.
+//! Generates OCI specs. A seed decides the combination of all fields that a container's isolation depends on.
 //!
-//! What would change the node is never asked for, because a runtime may do it: a name or a kernel parameter without a
-//! namespace of its own, or no mount namespace.
+//! A generated spec asks for nothing that would change the node, because a runtime may do it: a name or a kernel
+//! parameter without a namespace of its own, or no mount namespace.
 
 use std::collections::BTreeMap;
 

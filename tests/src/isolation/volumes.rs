@@ -1,4 +1,4 @@
-//! What the made-up specs mount: what containerd mounts in every container, and volumes.
+//! Mounts of the generated specs: those that containerd makes in every container, and volumes.
 
 use serde_json::{Value, json};
 

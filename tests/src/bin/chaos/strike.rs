@@ -1,4 +1,5 @@
-//! Harms one process. It is looked for during a part of a Pod's life, and harmed some time after it was found.
+//! Harms one process. It looks for the process during a part of a Pod's life, and harms it some time after it has found
+//! it.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;

@@ -1,4 +1,4 @@
-//! Reasons why tests are left out, fail or skip themselves, as far as a person has found them.
+//! Reasons why tests are left out, fail or skip themselves, if a person has found the reason.
 
 use crate::report::Outcome;
 

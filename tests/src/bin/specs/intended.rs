@@ -1,5 +1,5 @@
-//! Differences that are meant, each with the reason. The build to compare with is the one from before guests had an isolator
-//! of their own; with a later one fewer of them are seen.
+//! Differences that are intended, each with its reason. They are those to a build from before guests had an isolator of
+//! their own. With a later build, fewer of them are seen.
 
 use serde_json::Value;
 use tests::isolation::specs::Spec;

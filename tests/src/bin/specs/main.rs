@@ -1,8 +1,9 @@
-//! Makes the containers of made-up OCI specs under two builds of the shim, side by side, and holds what each process has
-//! against the other, fact by fact: whatever a guest's process was denied it is still denied.
+//! Makes containers from generated OCI specs under two builds of the shim, side by side, and compares what their
+//! processes have, fact by fact. So a guest's process is still denied all that it was denied before.
 //!
-//! A difference is a failure, unless it is intended. To read in this order: [`options`] is what can be asked for; [`pair`] makes
-//! one spec twice; [`intended`] lists the differences that are meant, and why, with what [`volumes`] ask for; [`report`] counts and prints.
+//! A difference is a failure, unless it is intended. Read in this order: [`options`] is the command line; [`pair`]
+//! makes one spec twice; [`intended`] lists the differences that are intended, with their reasons, and uses
+//! [`volumes`]; [`report`] counts and prints.
 #![forbid(unsafe_code)]
 
 mod intended;

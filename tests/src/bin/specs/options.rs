@@ -1,4 +1,4 @@
-//! What the program is asked to do, on its command line.
+//! The command line.
 
 use std::ops::Range;
 use std::path::PathBuf;

@@ -1,4 +1,4 @@
-//! One spec, made by two builds of the shim side by side.
+//! Makes the containers of one spec under two builds of the shim, side by side.
 
 use std::fs;
 use std::path::Path;

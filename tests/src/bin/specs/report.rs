@@ -1,4 +1,4 @@
-//! What came of all specs, in a text for people.
+//! Reports the results of all specs, as a text for people.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! What the volumes of a spec ask for, beside what their mounts have.
+//! Compares what the volumes of a spec ask for with what their mounts have.
 
 use serde_json::Value;
 use tests::isolation::mounts::Mount;
