@@ -1,5 +1,6 @@
-//! Makes an isolated process that waits for Start from an OCI bundle, and removes it again. [`crate::record`] describes
-//! the files that are kept about the container. Beside them is the fifo at which a guest waits for Start (`start`).
+//! Makes an isolated process from an OCI bundle, which then waits for Start, and removes it again. [`crate::record`]
+//! describes the files that are kept about the container. Beside them is the fifo at which a guest waits for Start
+//! (`start`).
 
 use std::fs;
 use std::path::Path;

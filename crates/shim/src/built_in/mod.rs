@@ -2,7 +2,7 @@
 //! can look into an image that only has a component.
 //!
 //! They run in the isolated process, with the container's own rights, and see what the guest sees ([`run`]). If only
-//! the shim knows an answer, it writes the answer in advance ([`BuiltIn::Print`], made in [`answers`]).
+//! the shim knows an answer, it makes the answer beforehand ([`BuiltIn::Print`], made in [`answers`]).
 
 pub mod answers;
 mod files;

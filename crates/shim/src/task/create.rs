@@ -1,4 +1,4 @@
-//! Create: makes an isolated process that waits for Start from a bundle.
+//! Create: makes an isolated process from a bundle. The process then waits for Start.
 //!
 //! Each step leaves a guard that undoes it. Once the container is registered, Delete does that instead.
 
