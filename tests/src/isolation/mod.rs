@@ -1,5 +1,5 @@
-//! The isolation of a process, fact by fact: generates OCI specs, and compares what processes that are made from them
-//! have.
+//! The isolation of a process, fact by fact: generates OCI specs, and records what the processes that are made from
+//! them have.
 //!
 //! Read in this order: [`specs`] generates specs from a seed, [`volumes`] adds mounts, and [`places`] has the
 //! directories and namespaces that they name. [`made`] makes a container of a spec, under a shim or by runc itself.

@@ -1,5 +1,5 @@
 //! Makes containers from generated OCI specs under two builds of the shim, side by side, and compares what their
-//! processes have, fact by fact. So a guest's process is still denied all that it was denied before.
+//! processes have, fact by fact. This shows that a guest's process is still denied all that it was denied before.
 //!
 //! A difference is a failure, unless it is intended. Read in this order: [`options`] is the command line; [`pair`]
 //! makes one spec twice; [`intended`] lists the differences that are intended, with their reasons, and uses
