@@ -1,6 +1,6 @@
 //! Links the shim at a fixed address.
 //!
-//! The shim is executed three times per Pod, and forks each guest. If a program may be loaded at any address, some ten
+//! The shim is executed three times per Pod, and forks each guest. If a program may be loaded at any address, a hundred
 //! thousand pointers are written at each of its starts, to a megabyte and a half of pages, and Pods cannot share those
 //! pages. The kernel still chooses the addresses of stack, heap, libraries and compiled guests (ASLR).
 

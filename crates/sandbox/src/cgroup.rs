@@ -1,10 +1,10 @@
 //! Cgroup of a container, by its files (cgroups(7)): v1, v2, and scopes of systemd.
 //!
-//! This file finds the cgroup and the processes in it. `make` creates it with its limits (`update`, `devices`, `io`;
-//! the files of each version in `v1` and `v2`, of both in `limits`), `owner` records who made it and removes it, `scope` has
-//! systemd's names. `freeze` pauses it, `oom` reports processes that the kernel killed because memory ran out, `ancestors` has
-//! the limits of the cgroups above it. [`crate::Members`] distinguishes the container's own processes from others in the same
-//! cgroup.
+//! This file finds the cgroup and the processes in it. `make` creates it with its limits. `update`, `devices` and `io`
+//! write limits: `v1` and `v2` have the files of one version, and `limits` those of both. `owner` records who made the
+//! cgroup, and removes it. `scope` has systemd's names. `freeze` pauses the cgroup. `oom` reports processes that the
+//! kernel killed because memory ran out. `ancestors` has the limits of the cgroups above it. [`crate::Members`]
+//! distinguishes the container's own processes from others in the same cgroup.
 
 use std::collections::BTreeSet;
 use std::fs;
