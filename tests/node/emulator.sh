@@ -41,7 +41,7 @@ boot_node() {
     fi
     emulate "$image" -serial "file:$work/console.log" < /dev/null &
     emulator=$!
-    # Sessions share the processors by weight: builds beside it come first.
+    # The kernel divides the processors between autogroups by weight. Builds beside the node come first.
     echo 19 2> /dev/null > "/proc/$emulator/autogroup" || true
     wait_for_node
 }

@@ -115,11 +115,17 @@ fn is_every_device(rule: &LinuxDeviceCgroup) -> bool {
 
 fn reduce(spec: &mut Spec) {
     let sandbox = spec.annotations().as_ref().and_then(|it| it.get(SANDBOX_ID).cloned());
+    let mounts = spec.mounts().iter().flatten().filter(|mount| is_linux_only(mount));
+    let dropped: Vec<PathBuf> = mounts.map(|mount| mount.destination().clone()).collect();
     if let Some(mounts) = spec.mounts_mut() {
         mounts.retain(|mount| is_observable(mount, sandbox.as_deref()));
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_devices(None);
+        let masked = outside(linux.masked_paths(), &dropped);
+        let read_only = outside(linux.readonly_paths(), &dropped);
+        linux.set_masked_paths(masked);
+        linux.set_readonly_paths(read_only);
     }
     let Some(process) = spec.process_mut() else { return };
     // The container has no devpts of its own, so the shim makes the terminal.
@@ -127,9 +133,18 @@ fn reduce(spec: &mut Spec) {
     rights::reduce(process);
 }
 
+/// Paths outside of the dropped file systems. The others would name files of the image, which may be links to elsewhere.
+fn outside(paths: &Option<Vec<String>>, dropped: &[PathBuf]) -> Option<Vec<String>> {
+    let is_outside = |path: &&String| !dropped.iter().any(|at| Path::new(path).starts_with(at));
+    paths.as_ref().map(|paths| paths.iter().filter(is_outside).cloned().collect())
+}
+
 fn is_observable(mount: &Mount, sandbox: Option<&str>) -> bool {
-    let linux_only = mount.typ().as_deref().is_some_and(|typ| LINUX_ONLY.contains(&typ));
-    !linux_only && !is_shared_memory(mount, sandbox)
+    !is_linux_only(mount) && !is_shared_memory(mount, sandbox)
+}
+
+fn is_linux_only(mount: &Mount) -> bool {
+    mount.typ().as_deref().is_some_and(|typ| LINUX_ONLY.contains(&typ))
 }
 
 /// Whether it is the mount that every container has at `/dev/shm`, for programs that share memory: a tmpfs of that name, or the
@@ -173,7 +188,9 @@ mod tests {
                 { "destination": "/etc/hosts", "type": "bind", "source": "/pods/hosts" },
                 { "destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup" }
             ],
-            "linux": { "namespaces": [{ "type": "mount" }] }
+            "linux": { "namespaces": [{ "type": "mount" }],
+                "maskedPaths": ["/proc/keys", "/proc", "/secret", "/process"],
+                "readonlyPaths": ["/proc/sys", "/sys/fs/cgroup/unified", "/kept"] }
         }))
     }
 
@@ -190,6 +207,10 @@ mod tests {
     fn a_guest_keeps_volumes_and_loses_kernel_file_systems() {
         let fitted = fit(pod_spec(), Path::new("/b"), &guest(), &cgroup());
         assert_eq!(destinations(&fitted), ["/dev", "/etc/hosts"]);
+        let linux = fitted.linux().as_ref().expect("linux");
+        let masked = linux.masked_paths().as_deref().expect("masked");
+        assert_eq!(masked, ["/secret", "/process"], "an image could have others lead elsewhere");
+        assert_eq!(linux.readonly_paths().as_deref().expect("read-only"), ["/kept"]);
     }
 
     #[test]

@@ -518,7 +518,7 @@ fn connections_that_are_idle_keep_no_thread_and_are_served_again() {
 #[test]
 fn an_idle_connection_is_closed_when_its_time_is_up_and_gives_its_place_back_when_its_client_goes()
 {
-    let settings = [("http-idle-timeout", "5s"), ("http-max-connections", "1")];
+    let settings = [("http-idle-timeout", "10s"), ("http-max-connections", "1")];
     let server = serve_with(&proxy(""), &settings);
     for is_used in [false, true] {
         let mut stream = server.connect();
@@ -527,10 +527,10 @@ fn an_idle_connection_is_closed_when_its_time_is_up_and_gives_its_place_back_whe
             answer_on(&mut stream);
         }
         server.waits_without_serving_threads();
-        assert!(start.elapsed() < Duration::from_secs(5), "it is open still");
+        assert!(start.elapsed() < Duration::from_secs(10), "it is open still");
         assert_eq!(read(stream), "");
         let open = start.elapsed();
-        assert!((4..20).contains(&open.as_secs()), "{open:?}");
+        assert!((9..30).contains(&open.as_secs()), "{open:?}");
     }
     let mut gone = server.connect();
     answer_on(&mut gone);
@@ -538,6 +538,12 @@ fn an_idle_connection_is_closed_when_its_time_is_up_and_gives_its_place_back_whe
     drop(gone);
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(server.serving_threads(), 0, "its end needs no thread");
-    assert!(server.answer().starts_with("HTTP/1.1 500 "));
+    // The server may not have noticed yet that its only permit is free.
+    let end = Instant::now() + Duration::from_secs(20);
+    let mut answer = server.answer();
+    while answer.starts_with("HTTP/1.1 503 ") && Instant::now() < end {
+        answer = server.answer();
+    }
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
     server.end();
 }

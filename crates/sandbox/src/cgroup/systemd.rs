@@ -216,6 +216,9 @@ mod tests {
 
     use super::*;
 
+    /// Set in the process that a test executes itself in.
+    const INNER: &str = "SANDBOX_TEST_INNER";
+
     #[test]
     fn a_scope_is_asked_for_as_runcs_are_and_with_its_limits() {
         let host = tempfile::tempdir().expect("temporary directory");
@@ -286,7 +289,7 @@ mod tests {
     #[test]
     fn a_scope_is_not_waited_for_longer_than_its_caller_waits() {
         let host = tempfile::tempdir().expect("temporary directory");
-        if env::var_os(BUS).is_some() {
+        if env::var_os(INNER).is_some() {
             std::fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
             let path = Some(Path::new("no-such.slice:cri-containerd:c1"));
             let cgroup = Cgroup::in_hierarchies(host.path(), path, "c1", true).expect("a scope");
@@ -301,10 +304,13 @@ mod tests {
         let _silent = UnixListener::bind(&socket).expect("listens");
         let name = "cgroup::systemd::tests::a_scope_is_not_waited_for_longer_than_its_caller_waits";
         let itself = env::current_exe().expect("a path");
-        let status = Command::new(itself)
+        let output = Command::new(itself)
             .args([name, "--exact", "--test-threads=1"])
             .env(BUS, format!("unix:path={}", socket.display()))
-            .status();
-        assert!(status.expect("is executed").success());
+            .env(INNER, "1")
+            .output()
+            .expect("is executed");
+        let stdout = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && stdout.contains("1 passed"), "{output:?}");
     }
 }
