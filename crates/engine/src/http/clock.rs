@@ -177,7 +177,13 @@ mod tests {
     fn a_clock_ends_only_without_a_guest_and_starts_again_with_the_next() {
         let clock = clock();
         let mut starts = 0;
-        let mut running = || clock.running_by(|_| Ok(starts += 1)).unwrap();
+        let mut running = || {
+            let start = |_| {
+                starts += 1;
+                Ok(())
+            };
+            clock.running_by(start).unwrap()
+        };
         let guest = running();
         assert!(!clock.0.may_end(), "a guest runs");
         drop((guest, running()));

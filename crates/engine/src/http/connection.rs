@@ -21,7 +21,7 @@ use super::idle::{Idle, Speaks, watched};
 use super::service::{Service, respond};
 use super::share::Requests;
 use super::streams::Streams;
-use super::wire::{First, Wire};
+use super::wire::{First, Traffic, Wire};
 
 /// How long a client may be silent when the server ends.
 const LAST_SILENCE: Duration = Duration::from_secs(1);
@@ -71,7 +71,7 @@ where
         let service = self.service.clone();
         let address = service.observer.as_ref().and_then(|_| stream.peer_addr().ok());
         let local = stream.local_addr().ok();
-        let is_http2 = first.is_http2();
+        let is_http2 = speaks == Speaks::Unknown && first.is_http2();
         let requests = is_http2.then(Requests::default);
         let client = Arc::new(Client::new(address, local, requests));
         let wire = Wire::new(stream, first, service.settings.idle_time, client.clone());
@@ -99,24 +99,14 @@ where
                 Box::pin(respond(service.clone(), client.clone(), request))
             };
             let mut connection = builder.serve_connection(TokioIo::new(wire), service_fn(respond));
-            let mut quiet_since = None;
-            loop {
-                // Errors need no report: the client went away or does not speak HTTP, or a response broke off, which the
-                // access log says. The connection is polled first, so that requests already sent are read before it shuts down.
-                tokio::select! {
-                    biased;
-                    _ = &mut connection => return None,
-                    _ = self.ending.changed() => {
-                        Pin::new(&mut connection).graceful_shutdown();
-                        let _ = connection.await;
-                        return None;
-                    }
-                    () = sleep(SETTLED) => {}
-                }
-                let before = quiet_since;
-                quiet_since = traffic.quiet_since().filter(|_| client.is_idle());
-                if quiet_since.is_some() && quiet_since == before {
-                    break;
+            // The connection is polled first, so that requests already sent are read before it shuts down.
+            tokio::select! {
+                biased;
+                is_idle = until_idle(&mut connection, &traffic, &client) => if !is_idle { return None },
+                _ = self.ending.changed() => {
+                    Pin::new(&mut connection).graceful_shutdown();
+                    let _ = connection.await;
+                    return None;
                 }
             }
             let http1::Parts { io, read_buf, .. } = connection.into_parts();
@@ -201,6 +191,29 @@ where
             }
         }
         timeout(LAST_SILENCE.min(silence), first).await.ok()?.ok()
+    }
+}
+
+/// Drives a connection of HTTP/1.1 until it ends, or until its client has left it idle for a while. Returns whether it is idle.
+async fn until_idle(
+    mut connection: impl Future + Unpin,
+    traffic: &Traffic,
+    client: &Client,
+) -> bool {
+    let mut quiet_since = None;
+    loop {
+        // Errors need no report: the client went away or does not speak HTTP, or a response broke off, which the access log
+        // says.
+        tokio::select! {
+            biased;
+            _ = &mut connection => return false,
+            () = sleep(SETTLED) => {}
+        }
+        let before = quiet_since;
+        quiet_since = traffic.quiet_since().filter(|_| client.is_idle());
+        if quiet_since.is_some() && quiet_since == before {
+            return true;
+        }
     }
 }
 

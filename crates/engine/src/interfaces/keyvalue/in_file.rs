@@ -3,33 +3,28 @@
 //! other.
 //!
 //! The file is in a volume, and others may have written to it. So every error of `redb` becomes an error of the
-//! interface.
+//! interface. `opening` makes the file, so that it is a whole store or does not exist.
 
-use std::fs::{self, File, OpenOptions, TryLockError};
+mod opening;
+
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
-use nix::fcntl::{AT_FDCWD, AtFlags, RenameFlags, renameat2};
-use nix::libc::{O_NOCTTY, O_NOFOLLOW, O_NONBLOCK};
-use nix::unistd::linkat;
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::error::Error;
 use super::store::{Change, Keys, cost, page};
+use opening::open;
 
 /// All entries together, in bytes, as [`cost`] counts them. The file may be some times as large.
 const BYTES: u64 = 64 << 20;
 
 /// Pages of the file that are kept in memory, in bytes: of the runtime's part of the container's limit.
 const CACHED: usize = 1 << 20;
-
-/// Attempts to open or make a store that other processes make and remove at the same time.
-const ATTEMPTS: u32 = 3;
 
 /// The place and the value of each key.
 const ENTRIES: TableDefinition<'static, &str, (u64, &[u8])> = TableDefinition::new("entries");
@@ -155,141 +150,6 @@ fn write(database: &Database, changes: &[Change]) -> Result<Result<(), Error>, r
     Ok(Ok(()))
 }
 
-fn open(path: &Path) -> Result<Database, Error> {
-    for _ in 0..ATTEMPTS {
-        let opened = match open_file(path) {
-            Err(error) if error.kind() == ErrorKind::NotFound => create(path)?,
-            opened => Some(open_database(path, opened.map_err(about("open", path))?)?),
-        };
-        if let Some(database) = opened {
-            return Ok(database);
-        }
-    }
-    Err(Error::InUse(path.to_owned()))
-}
-
-/// Opens a file that may be a fifo, without waiting for a writer.
-fn open_file(path: &Path) -> io::Result<File> {
-    let flags = O_NONBLOCK | O_NOCTTY;
-    OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)
-}
-
-fn open_database(path: &Path, file: File) -> Result<Database, Error> {
-    check_kind(path, &file)?;
-    // Beside a store there is an unfinished one if a process was killed while it made the same store as another one. A file that
-    // cannot be removed does no harm.
-    let _ = remove_unfinished(&unfinished(path));
-    database(path, file)
-}
-
-fn check_kind(path: &Path, file: &File) -> Result<(), Error> {
-    match file.metadata().map_err(about("open", path))?.is_file() {
-        true => Ok(()),
-        false => Err(Error::NoFile(path.to_owned())),
-    }
-}
-
-/// The name of a store while it is made.
-fn unfinished(path: &Path) -> PathBuf {
-    path.with_added_extension("unfinished")
-}
-
-/// Makes it under another name first: a file of the store's name is a whole store whenever the process is killed. None if
-/// another process has made the store at the same time.
-fn create(path: &Path) -> Result<Option<Database>, Error> {
-    let unfinished = unfinished(path);
-    let Some(file) = empty(path, &unfinished)? else { return Ok(None) };
-    let made = database(path, file);
-    // Otherwise another process is making it under that name.
-    let _removed = match made {
-        Err(Error::InUse(_)) => None,
-        _ => Some(Removed(&unfinished)),
-    };
-    let made = made?;
-    match rename(&unfinished, path) {
-        // Another process has made the store, or has removed what it took for one that is not made any more.
-        Err(Errno::EEXIST | Errno::ENOENT) => return Ok(None),
-        renamed => renamed.map_err(|error| about("make", path)(error.into()))?,
-    }
-    let directory = path.parent().unwrap_or(Path::new("/"));
-    let synced = File::open(directory).and_then(|directory| directory.sync_all());
-    synced.map_err(about("make", path))?;
-    Ok(Some(made))
-}
-
-/// An empty file of that name; a killed process may have left one that is not empty. None if it has another name by now.
-///
-/// # Errors
-/// [`Error::InUse`] while another process makes the store.
-fn empty(path: &Path, unfinished: &Path) -> Result<Option<File>, Error> {
-    let failed = || about("make", path);
-    let flags = O_NONBLOCK | O_NOCTTY | O_NOFOLLOW;
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(false).mode(0o600).custom_flags(flags);
-    let file = options.open(unfinished).map_err(failed())?;
-    check_kind(unfinished, &file)?;
-    match lock(&file, unfinished).map_err(failed())? {
-        Lock::Busy => return Err(Error::InUse(path.to_owned())),
-        Lock::Renamed => return Ok(None),
-        Lock::Ours => file.set_len(0).map_err(failed())?,
-    }
-    // `redb` locks it in its own way, which must not find this lock. If another process is first, that one makes the store.
-    file.unlock().map_err(failed())?;
-    Ok(Some(file))
-}
-
-/// Removes a file of that name that a killed process has left.
-fn remove_unfinished(path: &Path) -> io::Result<()> {
-    let flags = O_NONBLOCK | O_NOCTTY | O_NOFOLLOW;
-    let file = OpenOptions::new().read(true).write(true).custom_flags(flags).open(path)?;
-    match (file.metadata()?.is_file(), lock(&file, path)?) {
-        (true, Lock::Ours) => fs::remove_file(path),
-        _ => Ok(()),
-    }
-}
-
-/// What came of locking a file.
-enum Lock {
-    Ours,
-    /// Another process has it open as a database.
-    Busy,
-    /// It is locked, but is not of its name any more.
-    Renamed,
-}
-
-/// Locks a file that was opened by its name (flock(2), as `redb` does as well).
-fn lock(file: &File, path: &Path) -> io::Result<Lock> {
-    match file.try_lock() {
-        Err(TryLockError::WouldBlock) => return Ok(Lock::Busy),
-        locked => locked?,
-    }
-    let named = match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Lock::Renamed),
-        named => named?,
-    };
-    let is_same = named.ino() == file.metadata()?.ino();
-    Ok(if is_same { Lock::Ours } else { Lock::Renamed })
-}
-
-/// Never in place of another file: a file system that cannot rename so gives it a second name, and the first goes later.
-fn rename(from: &Path, to: &Path) -> nix::Result<()> {
-    match renameat2(AT_FDCWD, from, AT_FDCWD, to, RenameFlags::RENAME_NOREPLACE) {
-        Err(Errno::EINVAL | Errno::ENOSYS) => {
-            linkat(AT_FDCWD, from, AT_FDCWD, to, AtFlags::empty())
-        }
-        renamed => renamed,
-    }
-}
-
-/// Name of a file that is removed, if it is still there.
-struct Removed<'a>(&'a Path);
-
-impl Drop for Removed<'_> {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(self.0);
-    }
-}
-
 /// Opens a database with its tables in a file, which becomes one if it is empty.
 fn database(path: &Path, file: File) -> Result<Database, Error> {
     guarded(path, "open", || {
@@ -335,16 +195,18 @@ fn about(action: &'static str, path: &Path) -> impl Fn(io::Error) -> Error {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
 
     use super::*;
 
-    fn set(key: &str, value: &str) -> Vec<Change> {
+    pub fn set(key: &str, value: &str) -> Vec<Change> {
         vec![Change::Set(key.to_owned(), value.as_bytes().to_vec())]
     }
 
-    fn refusal(path: &Path) -> String {
+    pub fn refusal(path: &Path) -> String {
         InFile::open(path.to_owned()).map(drop).expect_err("is no store").to_string()
     }
 
@@ -365,69 +227,6 @@ mod tests {
         }
         let names = fs::read_dir(directory.path()).expect("is listed").count();
         assert_eq!(names, 2, "nothing else is left");
-    }
-
-    /// The names in a directory, sorted.
-    fn names(directory: &Path) -> Vec<String> {
-        let entries = fs::read_dir(directory).expect("is listed");
-        let name = |entry: io::Result<fs::DirEntry>| entry.expect("an entry").file_name();
-        let mut names: Vec<_> = entries.map(|it| name(it).to_string_lossy().into_owned()).collect();
-        names.sort();
-        names
-    }
-
-    #[test]
-    fn a_store_that_was_killed_while_it_was_made_is_made_again_and_nothing_is_left_of_it() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("store");
-        let unfinished = directory.path().join("store.unfinished");
-        // Made, and beside a store that another process made.
-        for _ in 0..2 {
-            fs::write(&unfinished, "half of a database").expect("written");
-            let mut store = InFile::open(path.clone()).expect("is opened");
-            assert_eq!(names(directory.path()), ["store"]);
-            store.apply(set("a", "1")).expect("kept");
-            drop(store);
-            let mut again = InFile::open(path.clone()).expect("is opened again");
-            assert_eq!(again.get("a").expect("is read"), Some(b"1".to_vec()));
-        }
-    }
-
-    #[test]
-    fn a_store_that_another_process_is_making_is_left_to_it() {
-        let directory = tempfile::tempdir().expect("a directory");
-        let path = directory.path().join("store");
-        let unfinished = directory.path().join("store.unfinished");
-        let file = empty(&path, &unfinished).expect("is made").expect("is there");
-        let made = database(&path, file).expect("is made");
-        assert!(refusal(&path).contains("open in another process"), "{}", refusal(&path));
-        remove_unfinished(&unfinished).expect("looked at");
-        assert_eq!(names(directory.path()), ["store.unfinished"]);
-        drop(made);
-        remove_unfinished(&unfinished).expect("removed");
-        assert!(names(directory.path()).is_empty());
-    }
-
-    #[test]
-    fn of_processes_that_make_a_store_at_once_each_has_it_or_learns_that_it_is_in_use() {
-        for _ in 0..20 {
-            let directory = tempfile::tempdir().expect("a directory");
-            let path = directory.path().join("store");
-            let opened: Vec<_> = std::thread::scope(|scope| {
-                let open = || scope.spawn(|| InFile::open(path.clone()));
-                let threads = [open(), open(), open(), open()];
-                threads.map(|thread| thread.join().expect("no panic")).into()
-            });
-            let errors = opened.iter().filter_map(|opened| opened.as_ref().err());
-            for error in errors {
-                assert!(matches!(error, Error::InUse(_)), "{error}");
-            }
-            assert!(opened.iter().filter(|opened| opened.is_ok()).count() <= 1);
-            drop(opened);
-            let mut store = InFile::open(path.clone()).expect("is opened");
-            store.apply(set("a", "1")).expect("kept");
-            assert_eq!(names(directory.path()), ["store"]);
-        }
     }
 
     #[test]
