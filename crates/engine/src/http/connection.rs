@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use plan::HttpSettings;
 use tokio::net::TcpStream;
 use tokio::sync::watch;
+use tokio::task::yield_now;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use wasmtime_wasi_http::WasiBody;
 
@@ -104,6 +105,12 @@ where
                 biased;
                 is_idle = until_idle(&mut connection, &traffic, &client) => if !is_idle { return None },
                 _ = self.ending.changed() => {
+                    // The event loop of a busy thread may not have heard yet of what the client has sent.
+                    tokio::select! {
+                        biased;
+                        _ = &mut connection => return None,
+                        () = yield_now() => {}
+                    }
                     Pin::new(&mut connection).graceful_shutdown();
                     let _ = connection.await;
                     return None;
