@@ -82,6 +82,11 @@ impl Traces {
         processes.chain(mounts).chain(cgroups).chain(files).collect()
     }
 
+    /// Whether the node has its files yet.
+    pub fn is_there(&self) -> bool {
+        self.folder.exists()
+    }
+
     /// Ends and removes all of it, as well as it can be done.
     pub fn wipe(&self) {
         self.watch_logged();

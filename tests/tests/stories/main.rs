@@ -45,6 +45,7 @@ mod pod;
 mod polyglot;
 mod preinit;
 mod programs;
+mod propagation;
 mod registry;
 mod resources;
 mod shim;

@@ -154,9 +154,9 @@ impl Options {
     }
 
     /// Changes of a path's mount, in their order, and whether each is made to the mounts below, too. A mount that names no
-    /// propagation is private; one that is shared passes nothing on to the node unless `to_node`: it receives from there, and
-    /// has no peer but those that are made of it. `nodev` is always set: a guest opens no device.
-    pub fn attributes(&self, to_node: bool) -> [(bool, Attributes); 4] {
+    /// propagation is private. What it is told of by the node, and the node by it, is bounded by `of_root`: that is the propagation
+    /// type which the mounts have first. `nodev` is always set: a guest opens no device.
+    pub fn attributes(&self, of_root: MsFlags) -> [(bool, Attributes); 4] {
         let mut own = changes(self.own.iter());
         // What the source's mount has beyond that stays.
         own.attr_clr &= libc::MOUNT_ATTR__ATIME;
@@ -169,9 +169,7 @@ impl Options {
             other => other,
         };
         let change = |kind: MsFlags| Attributes { propagation: kind.bits(), ..UNCHANGED };
-        let leaves_peers = propagation == MsFlags::MS_SHARED && !to_node;
-        let first = if leaves_peers { MsFlags::MS_SLAVE } else { MsFlags::empty() };
-        [(false, own), (true, below), (true, change(first)), (is_recursive, change(propagation))]
+        [(false, own), (true, below), (true, change(of_root)), (is_recursive, change(propagation))]
     }
 
     /// What makes an attached mount unbindable, if it is to be so.
@@ -233,10 +231,10 @@ mod tests {
     #[test]
     fn attributes_are_the_mounts_own_unless_they_are_recursive() {
         let [(_, own), (_, below), ..] =
-            options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes(false);
+            options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes(MsFlags::MS_SLAVE);
         assert_eq!(own.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID);
         assert_eq!(below.attr_set, libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV);
-        let [(_, own), (_, below), ..] = options(&["rbind", "rro"]).attributes(false);
+        let [(_, own), (_, below), ..] = options(&["rbind", "rro"]).attributes(MsFlags::MS_SLAVE);
         assert_eq!(own.attr_set, 0);
         assert_eq!(below.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV);
     }
@@ -244,7 +242,8 @@ mod tests {
     #[test]
     fn no_option_lets_devices_be_opened() {
         for name in ["dev", "rdev", "rw"] {
-            let [_, (recursive, below), ..] = options(&["rbind", name]).attributes(false);
+            let [_, (recursive, below), ..] =
+                options(&["rbind", name]).attributes(MsFlags::MS_SLAVE);
             assert!(recursive, "{name}");
             assert_eq!(below.attr_set & libc::MOUNT_ATTR_NODEV, libc::MOUNT_ATTR_NODEV, "{name}");
             assert_eq!(below.attr_clr & libc::MOUNT_ATTR_NODEV, 0, "{name}");
@@ -254,7 +253,8 @@ mod tests {
     #[test]
     fn propagation_is_private_unless_the_mount_says_otherwise() {
         let of = |name: &str| {
-            let [_, _, _, (recursive, change)] = options(&["rbind", name]).attributes(false);
+            let [_, _, _, (recursive, change)] =
+                options(&["rbind", name]).attributes(MsFlags::MS_SLAVE);
             (recursive, MsFlags::from_bits_retain(change.propagation))
         };
         assert_eq!(of("ro"), (true, MsFlags::MS_PRIVATE));
@@ -266,27 +266,26 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_mount_leaves_its_peers_on_the_node_unless_it_is_to_pass_mounts_on() {
-        let first = |name: &str, to_node| {
-            let [_, _, (recursive, change), _] = options(&["rbind", name]).attributes(to_node);
-            (recursive, MsFlags::from_bits_retain(change.propagation))
-        };
-        assert_eq!(first("rshared", false), (true, MsFlags::MS_SLAVE));
-        assert_eq!(first("rshared", true), (true, MsFlags::empty()));
-        assert_eq!(first("rprivate", false), (true, MsFlags::empty()));
+    fn no_option_of_a_mount_comes_before_the_roots_propagation() {
+        for name in ["rshared", "slave", "rprivate", "ro"] {
+            let [_, _, (recursive, first), _] =
+                options(&["rbind", name]).attributes(MsFlags::MS_PRIVATE);
+            assert!(recursive, "{name}");
+            assert_eq!(first.propagation, libc::MS_PRIVATE, "{name}");
+        }
     }
 
     #[test]
     fn a_mount_is_private_until_it_is_attached_and_can_be_unbindable() {
         let options = options(&["rbind", "unbindable"]);
-        let [.., (_, change)] = options.attributes(false);
+        let [.., (_, change)] = options.attributes(MsFlags::MS_SLAVE);
         assert_eq!(change.propagation, libc::MS_PRIVATE);
         assert_eq!(options.unbindable().map(|it| it.propagation), Some(libc::MS_UNBINDABLE));
     }
 
     #[test]
     fn access_times_replace_each_other() {
-        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes(false);
+        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes(MsFlags::MS_SLAVE);
         assert_eq!(own.attr_set, libc::MOUNT_ATTR_NOATIME);
         assert_eq!(own.attr_clr, libc::MOUNT_ATTR__ATIME);
         assert_eq!(options(&["strictatime"]).flags(), MsFlags::MS_STRICTATIME);

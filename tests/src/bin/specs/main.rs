@@ -2,7 +2,8 @@
 //! against the other, fact by fact: whatever a guest's process was denied it is still denied.
 //!
 //! A difference is a failure, unless it is intended. To read in this order: [`options`] is what can be asked for; [`pair`] makes
-//! one spec twice; [`intended`] lists the differences that are meant, and why, with what [`volumes`] ask for; [`report`] counts and prints.
+//! one spec twice; [`intended`] lists the differences that are meant, and why, with what [`volumes`] ask for; [`report`] counts
+//! and prints.
 #![forbid(unsafe_code)]
 
 mod intended;
