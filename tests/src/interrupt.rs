@@ -50,9 +50,11 @@ pub fn clean_up() -> Result<()> {
         let _ = writeln!(std::io::stderr(), "\ncleaning up ...");
         // This is held to the end, so that no further node is started.
         let made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
-        made.iter().for_each(Traces::wipe);
+        // The others were found to have left nothing when they ended.
+        let left: Vec<&Traces> = made.iter().filter(|traces| traces.is_there()).collect();
+        left.iter().for_each(|traces| traces.wipe());
         // A thread may have made more before it noticed that containerd is gone.
-        made.iter().for_each(Traces::wipe);
+        left.iter().for_each(|traces| traces.wipe());
         std::process::exit(SIGNALLED + kind.as_raw_value());
     });
     Ok(())

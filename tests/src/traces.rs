@@ -82,6 +82,11 @@ impl Traces {
         processes.chain(mounts).chain(cgroups).chain(files).collect()
     }
 
+    /// Whether the node still has its files.
+    pub fn is_there(&self) -> bool {
+        self.folder.exists()
+    }
+
     /// Ends and removes everything, as far as possible.
     pub fn wipe(&self) {
         self.watch_logged();

@@ -154,10 +154,9 @@ impl<'a> Isolation<'a> {
         let in_short_table = !has_hooks && namespaces.with_short_table();
         let root = open_root(request, spec, linux, in_short_table)?;
         let label = linux.mount_label().as_deref().filter(|_| crate::spec::has_selinux());
-        // As with runc, where the root's propagation decides it.
-        let to_node = matches!(linux.rootfs_propagation().as_deref(), Some("shared" | "rshared"));
+        let of_root = before_volumes(linux);
         let mounts = spec.mounts().iter().flatten();
-        let volumes = mounts.map(|mount| Volume::open(mount, label, to_node));
+        let volumes = mounts.map(|mount| Volume::open(mount, label, of_root));
         let volumes = volumes.collect::<Result<Vec<_>, _>>()?;
         // No filter of devices is attached to a v2 cgroup. A guest cannot open any device there, because all its mounts are
         // `nodev`.
@@ -321,6 +320,16 @@ fn check(spec: &Spec) -> Result<(), Failed> {
             refuse("linux.intelRdt", "it is not supported for guests")
         }
         () => Ok(()),
+    }
+}
+
+/// Propagation type that volumes have before their own, so that none is told more by the node, or tells it more, than the root's
+/// allows: as with runc, which gives it to all mounts of the node first. Empty where they stay peers of the node's.
+fn before_volumes(linux: &Linux) -> MsFlags {
+    match linux.rootfs_propagation().as_deref() {
+        Some("shared" | "rshared") => MsFlags::empty(),
+        Some("private" | "rprivate" | "unbindable" | "runbindable") => MsFlags::MS_PRIVATE,
+        _ => MsFlags::MS_SLAVE,
     }
 }
 

@@ -22,6 +22,7 @@ use crate::shim::{ends, granted};
 mod failures;
 mod hooks;
 mod mounts;
+mod propagation;
 
 /// Variable with which the story writes the file.
 const RECORD: &str = "WASMTIME_SHIM_TEST_RECORD";

@@ -188,8 +188,7 @@ fn call<T>(end: Instant, method: impl Fn(&Proxy<'_>) -> zbus::Result<T>) -> zbus
 
 /// Repeats a call up to `end` while systemd cannot be reached. A refusal of systemd is final.
 fn persist<T>(end: Instant, attempt: impl FnMut() -> zbus::Result<T>) -> zbus::Result<T> {
-    let is_final =
-        |answer: &zbus::Result<T>| !answer.as_ref().is_err_and(|error| is_passing(error));
+    let is_final = |answer: &zbus::Result<T>| !answer.as_ref().is_err_and(is_passing);
     wait::repeat_by(end, PAUSE, is_final, attempt)
 }
 

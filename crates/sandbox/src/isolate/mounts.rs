@@ -254,7 +254,7 @@ mod tests {
             let mount = serde_json::json!({ "destination": at, "type": "bind", "source": source,
                 "options": options });
             let mount = serde_json::from_value(mount).expect("a mount");
-            let mut volume = Volume::open(&mount, None, false)?;
+            let mut volume = Volume::open(&mount, None, MsFlags::MS_SLAVE)?;
             volume.what = What::Path { tree: None, is_directory: true };
             volume.attach(Root::new(&opened))
         };

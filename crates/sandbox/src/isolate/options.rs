@@ -154,10 +154,9 @@ impl Options {
     }
 
     /// Changes of the mount of a path, in their order, each with whether it applies to the mounts below, too. The propagation is
-    /// private unless the options say otherwise. A shared mount passes on mounts to the node only if `to_node`: otherwise it
-    /// receives mounts from there, and its only peers are the mounts that are made from it. `nodev` is always set, because a
-    /// guest must not open devices.
-    pub fn attributes(&self, to_node: bool) -> [(bool, Attributes); 4] {
+    /// private unless the options say otherwise. `of_root` bounds it: the mounts first have that propagation type, so that they
+    /// receive and pass on no more than the root does. `nodev` is always set, because a guest must not open devices.
+    pub fn attributes(&self, of_root: MsFlags) -> [(bool, Attributes); 4] {
         let mut own = changes(self.own.iter());
         // Other attributes of the source's mount are kept.
         own.attr_clr &= libc::MOUNT_ATTR__ATIME;
@@ -170,9 +169,7 @@ impl Options {
             other => other,
         };
         let change = |kind: MsFlags| Attributes { propagation: kind.bits(), ..UNCHANGED };
-        let leaves_peers = propagation == MsFlags::MS_SHARED && !to_node;
-        let first = if leaves_peers { MsFlags::MS_SLAVE } else { MsFlags::empty() };
-        [(false, own), (true, below), (true, change(first)), (is_recursive, change(propagation))]
+        [(false, own), (true, below), (true, change(of_root)), (is_recursive, change(propagation))]
     }
 
     /// Change that makes an attached mount unbindable, if the options ask for it.
@@ -234,10 +231,10 @@ mod tests {
     #[test]
     fn attributes_are_the_mounts_own_unless_they_are_recursive() {
         let [(_, own), (_, below), ..] =
-            options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes(false);
+            options(&["rbind", "ro", "nosuid", "rnoexec"]).attributes(MsFlags::MS_SLAVE);
         assert_eq!(own.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NOSUID);
         assert_eq!(below.attr_set, libc::MOUNT_ATTR_NOEXEC | libc::MOUNT_ATTR_NODEV);
-        let [(_, own), (_, below), ..] = options(&["rbind", "rro"]).attributes(false);
+        let [(_, own), (_, below), ..] = options(&["rbind", "rro"]).attributes(MsFlags::MS_SLAVE);
         assert_eq!(own.attr_set, 0);
         assert_eq!(below.attr_set, libc::MOUNT_ATTR_RDONLY | libc::MOUNT_ATTR_NODEV);
     }
@@ -245,7 +242,8 @@ mod tests {
     #[test]
     fn no_option_lets_devices_be_opened() {
         for name in ["dev", "rdev", "rw"] {
-            let [_, (recursive, below), ..] = options(&["rbind", name]).attributes(false);
+            let [_, (recursive, below), ..] =
+                options(&["rbind", name]).attributes(MsFlags::MS_SLAVE);
             assert!(recursive, "{name}");
             assert_eq!(below.attr_set & libc::MOUNT_ATTR_NODEV, libc::MOUNT_ATTR_NODEV, "{name}");
             assert_eq!(below.attr_clr & libc::MOUNT_ATTR_NODEV, 0, "{name}");
@@ -255,7 +253,8 @@ mod tests {
     #[test]
     fn propagation_is_private_unless_the_mount_says_otherwise() {
         let of = |name: &str| {
-            let [_, _, _, (recursive, change)] = options(&["rbind", name]).attributes(false);
+            let [_, _, _, (recursive, change)] =
+                options(&["rbind", name]).attributes(MsFlags::MS_SLAVE);
             (recursive, MsFlags::from_bits_retain(change.propagation))
         };
         assert_eq!(of("ro"), (true, MsFlags::MS_PRIVATE));
@@ -267,27 +266,26 @@ mod tests {
     }
 
     #[test]
-    fn a_shared_mount_leaves_its_peers_on_the_node_unless_it_is_to_pass_mounts_on() {
-        let first = |name: &str, to_node| {
-            let [_, _, (recursive, change), _] = options(&["rbind", name]).attributes(to_node);
-            (recursive, MsFlags::from_bits_retain(change.propagation))
-        };
-        assert_eq!(first("rshared", false), (true, MsFlags::MS_SLAVE));
-        assert_eq!(first("rshared", true), (true, MsFlags::empty()));
-        assert_eq!(first("rprivate", false), (true, MsFlags::empty()));
+    fn no_option_of_a_mount_comes_before_the_roots_propagation() {
+        for name in ["rshared", "slave", "rprivate", "ro"] {
+            let [_, _, (recursive, first), _] =
+                options(&["rbind", name]).attributes(MsFlags::MS_PRIVATE);
+            assert!(recursive, "{name}");
+            assert_eq!(first.propagation, libc::MS_PRIVATE, "{name}");
+        }
     }
 
     #[test]
     fn a_mount_is_private_until_it_is_attached_and_can_be_unbindable() {
         let options = options(&["rbind", "unbindable"]);
-        let [.., (_, change)] = options.attributes(false);
+        let [.., (_, change)] = options.attributes(MsFlags::MS_SLAVE);
         assert_eq!(change.propagation, libc::MS_PRIVATE);
         assert_eq!(options.unbindable().map(|it| it.propagation), Some(libc::MS_UNBINDABLE));
     }
 
     #[test]
     fn access_times_replace_each_other() {
-        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes(false);
+        let [(_, own), ..] = options(&["relatime", "noatime"]).attributes(MsFlags::MS_SLAVE);
         assert_eq!(own.attr_set, libc::MOUNT_ATTR_NOATIME);
         assert_eq!(own.attr_clr, libc::MOUNT_ATTR__ATIME);
         assert_eq!(options(&["strictatime"]).flags(), MsFlags::MS_STRICTATIME);

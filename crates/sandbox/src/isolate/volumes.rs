@@ -47,8 +47,8 @@ pub enum What {
 }
 
 impl Volume {
-    /// Opens a mount of the spec. `to_node` says whether shared mounts pass on to the node what is mounted in them.
-    pub fn open(mount: &Mount, label: Option<&str>, to_node: bool) -> Result<Volume, Failed> {
+    /// Opens a mount of the spec. `of_root` is the propagation type that it has before its own options.
+    pub fn open(mount: &Mount, label: Option<&str>, of_root: MsFlags) -> Result<Volume, Failed> {
         let at = mount.destination().clone();
         let from = mount.source().clone().unwrap_or_else(|| "none".into());
         let failed = || Step::Mount(at.clone(), from.clone());
@@ -63,7 +63,7 @@ impl Volume {
             options,
         };
         if kind == "bind" || volume.options.is_bind() {
-            volume.what = volume.tree(to_node).map_err(Failed::at(failed()))?;
+            volume.what = volume.tree(of_root).map_err(Failed::at(failed()))?;
         } else if let Some(label) = label {
             volume.options.data.push(format!("context=\"{label}\""));
         }
@@ -77,13 +77,13 @@ impl Volume {
         Ok(volume)
     }
 
-    fn tree(&self, to_node: bool) -> std::io::Result<What> {
+    fn tree(&self, of_root: MsFlags) -> std::io::Result<What> {
         let is_directory = fs::metadata(&self.from)?.is_dir();
         if !table::has_mounts_by_descriptor() {
             return Ok(What::Path { tree: None, is_directory });
         }
         let tree = syscalls::open_tree(&self.from, self.options.is_recursive())?;
-        for (recursive, attributes) in self.options.attributes(to_node) {
+        for (recursive, attributes) in self.options.attributes(of_root) {
             syscalls::set_attributes(tree.as_fd(), recursive, &attributes)?;
         }
         Ok(What::Path { tree: Some(tree), is_directory })

@@ -31,10 +31,12 @@ const INTENDED: [Intended; 16] = [
         },
     },
     Intended {
-        reason: "the built-in pause has an empty root, because it uses no file of its image, and no code of a guest",
+        reason: "the built-in pause has an empty root, because it uses no file of its image, no working directory and no \
+                 code of a guest",
         is_it: |spec, it| {
-            let is_of_root =
-                it.place().or_else(|| it.file()).is_some() || it.fact.starts_with("open ");
+            let is_of_root = it.place().or_else(|| it.file()).is_some()
+                || it.fact == "cwd"
+                || it.fact.starts_with("open ");
             spec.is_sandbox() && (is_of_root || it.is_made_now(&["mount", "canonicalize"]))
         },
     },

@@ -46,7 +46,12 @@ impl Options {
             1 => env::split_paths(&path).map(|it| it.join(&self.before)).find(|it| it.is_file()),
             _ => fs::canonicalize(&self.before).ok(),
         };
-        found.with_context(|| format!("there is no shim {:?} to compare with", self.before))
+        found.with_context(|| {
+            format!(
+                "cannot find the shim {:?} to compare with; --before names its path",
+                self.before
+            )
+        })
     }
 
     /// The spec of that number.

@@ -8,8 +8,12 @@ use tests::isolation::specs::Spec;
 const LINKS: [(&str, &str); 2] = [("/link/", "/data/"), ("/away/", "/away-to/")];
 
 /// What a mount has of each propagation type that is asked for.
-const TAGS: [(&str, &str); 3] =
-    [("shared", "shared-within"), ("slave", "master"), ("unbindable", "unbindable")];
+const TAGS: [(&str, &str); 4] = [
+    ("shared", "shared-within"),
+    ("shared", "master"),
+    ("slave", "master"),
+    ("unbindable", "unbindable"),
+];
 
 /// Whether any volume was to pass mounts on, or the root.
 pub fn has_peers(spec: &Spec) -> bool {

@@ -3,12 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Result, ensure};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
-use tests::cgroups;
 use tests::shim::Bundle;
 
 use super::{bind, devices, server};
@@ -116,132 +114,6 @@ fn a_file_system_in_memory_begins_with_the_images_files_where_the_spec_says_so()
     granted(shim.delete(&bundle.id))?;
     ends(&shim, &bundle)?;
     bundle.close()
-}
-
-#[test]
-fn each_volume_is_told_of_mounts_as_it_asks_for() -> Result<()> {
-    let bundle = server()?;
-    let volume = bundle.folder.join("volume");
-    fs::create_dir(&volume)?;
-    let mount = |words: &[&str]| Command::new("mount").args(words).arg(&volume).status();
-    ensure!(mount(&["-t", "tmpfs", "tmpfs"])?.success() && mount(&["--make-shared"])?.success());
-    let result = propagated(&bundle, &volume);
-    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
-    result?;
-    bundle.close()
-}
-
-fn propagated(bundle: &Bundle, volume: &Path) -> Result<()> {
-    let bind = |at: &str, words: &[&str]| {
-        let options: Vec<&str> = ["rbind"].iter().chain(words).copied().collect();
-        json!({ "destination": at, "type": "bind", "source": volume, "options": options })
-    };
-    bundle.edit_config(|config| {
-        config["mounts"] = json!([
-            bind("/private", &[]),
-            bind("/slave", &["rslave"]),
-            bind("/shared", &["rshared"]),
-            bind("/all", &["rro"])
-        ]);
-    })?;
-    let shim = bundle.start()?;
-    if cgroups::is_unified() {
-        // A later mount may have devices, and no cgroup prevents a guest from opening them.
-        let refusal = shim.create(&bundle.create_request()).expect_err("is refused").message;
-        ensure!(refusal.contains("cannot have mounts propagated"), "{refusal}");
-        bundle.edit_config(|config| {
-            config["mounts"] = json!([bind("/private", &[]), bind("/all", &["rro"])]);
-        })?;
-    }
-    let pid = granted(shim.create(&bundle.create_request()))?;
-    let below = volume.join("below");
-    fs::create_dir(&below)?;
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&below).status()?;
-    ensure!(mounted.success());
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
-    let has = |place: &str| mounts.contains(&format!(" {place}/below "));
-    let seen = ["/private", "/slave", "/shared", "/all"].map(has);
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, bundle)?;
-    let is_told = !cgroups::is_unified();
-    assert_eq!(seen, [false, is_told, is_told, false], "{mounts}");
-    Ok(())
-}
-
-/// Whether a mount that is made below a volume, in one that was there before, reaches a guest whose volume has that option.
-fn reaches(option: &str) -> Result<bool> {
-    let bundle = server()?;
-    let volume = bundle.folder.join("volume");
-    let (below, late) = (volume.join("below"), volume.join("below/late"));
-    let mount = |at: &Path| -> Result<()> {
-        fs::create_dir_all(at)?;
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(at).status()?;
-        let shared = Command::new("mount").arg("--make-shared").arg(at).status()?;
-        ensure!(mounted.success() && shared.success(), "{} cannot be mounted", at.display());
-        Ok(())
-    };
-    mount(&volume)?;
-    mount(&below)?;
-    bundle.edit_config(|config| {
-        config["mounts"] = json!([{ "destination": "/data", "type": "bind", "source": volume,
-            "options": ["rbind", option] }]);
-    })?;
-    let shim = bundle.start()?;
-    let pid = granted(shim.create(&bundle.create_request()))?;
-    mount(&late)?;
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, &bundle)?;
-    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
-    bundle.close()?;
-    ensure!(mounts.contains(" /data/below "), "{mounts}");
-    Ok(mounts.contains(" /data/below/late "))
-}
-
-#[test]
-fn what_is_mounted_below_a_private_volume_is_private_as_well() -> Result<()> {
-    for option in ["private", "rprivate", "unbindable", "ro"] {
-        assert!(!reaches(option)?, "a later mount has reached a guest with {option:?}");
-    }
-    if !cgroups::is_unified() {
-        assert!(reaches("rslave")?, "nothing reaches any guest");
-    }
-    Ok(())
-}
-
-/// Whether what a guest has mounted in a volume that is shared is seen on the node as well.
-fn is_passed_on(of_root: &str) -> Result<bool> {
-    let bundle = server()?;
-    let volume = bundle.folder.join("volume");
-    fs::create_dir(&volume)?;
-    let mount = |words: &[&str]| Command::new("mount").args(words).arg(&volume).status();
-    ensure!(mount(&["-t", "tmpfs", "tmpfs"])?.success() && mount(&["--make-shared"])?.success());
-    bundle.edit_config(|config| {
-        config["linux"]["rootfsPropagation"] = json!(of_root);
-        config["mounts"] = json!([
-            { "destination": "/data", "type": "bind", "source": volume, "options": ["rbind", "rshared"] },
-            { "destination": "/data/below", "type": "tmpfs", "source": "tmpfs" },
-        ]);
-    })?;
-    let shim = bundle.start()?;
-    granted(shim.create(&bundle.create_request()))?;
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-    granted(shim.delete(&bundle.id))?;
-    ends(&shim, &bundle)?;
-    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
-    bundle.close()?;
-    Ok(mounts.contains(&format!(" {}/below ", volume.display())))
-}
-
-#[test]
-fn a_shared_volume_passes_mounts_on_to_the_node_only_if_the_root_does() -> Result<()> {
-    if cgroups::is_unified() {
-        // Refused there: see `each_volume_is_told_of_mounts_as_it_asks_for`.
-        return Ok(());
-    }
-    assert!(!is_passed_on("rslave")?, "a guest's mount is on the node");
-    assert!(is_passed_on("rshared")?, "a guest's mount is not on the node");
-    Ok(())
 }
 
 #[test]
