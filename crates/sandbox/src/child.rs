@@ -62,6 +62,7 @@ mod tests {
     use super::*;
 
     fn run(script: &str, until: Option<Instant>) -> Ended {
+        #[expect(clippy::zombie_processes, reason = "`wait_by` waits for it")]
         let child = Command::new("sh").args(["-c", script]).spawn().expect("is executed");
         wait_by(Pid::from_raw(child.id() as i32), until).expect("is waited for")
     }
