@@ -4,10 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, ensure};
+use anyhow::Result;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::json;
-use tests::shim::Bundle;
 
 use super::{bind, devices, server};
 use crate::shim::{ends, granted};
