@@ -8,7 +8,7 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist dist-arm64 test-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
-	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest chaos specs matrix bench bench-quick \
+	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest containerd-tests chaos specs matrix bench bench-quick \
 	bench-trace contenders check advisories documents fuzz fmt clean
 
 # Directories of the measured programs. The shim's are the shipped ones.
@@ -131,6 +131,10 @@ critest: images containerd ## run Kubernetes' tests of CRI with runc and with th
 	@scripts/install-deps.sh critest
 	@scripts/build-go-tools.sh critest
 	@target/release/critest
+
+containerd-tests: images containerd ## run containerd's own tests of stop signals, user namespaces and runtime info with the shim
+	@scripts/install-deps.sh critest
+	@scripts/containerd-tests.sh
 
 chaos: images containerd ## run N=300 Pods while processes are killed and the disk fills up (SEED=, MODE=kill, stop, disk or images, POD=)
 	@target/release/chaos $(if $(N),--pods $(N)) $(if $(SEED),--seed $(SEED)) $(if $(MODE),--mode $(MODE)) \

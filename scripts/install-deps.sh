@@ -125,6 +125,7 @@ rust_for_arm64() {
 
 look_for_critest_tools() {
     need_command ipcmk util-linux
+    need_command skopeo skopeo
 }
 
 # scripts/build-go-tools.sh builds the tools in Go.

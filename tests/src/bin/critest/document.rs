@@ -62,6 +62,7 @@ fn text(environment: &str, runc: &[Outcome], wasmtime: &[Outcome]) -> Result<Str
     for left in &LEFT_OUT {
         writeln!(text, "| {} | {} |", left.name, left.reason)?;
     }
+    text.push_str(OF_CONTAINERD);
     Ok(text)
 }
 
@@ -127,4 +128,13 @@ const LEFT: &str = "
 
 | test | reason |
 |---|---|
+";
+
+/// What `scripts/containerd-tests.sh` runs: it fails if one of them does.
+const OF_CONTAINERD: &str = "
+## containerd's own tests
+
+`make containerd-tests` runs tests of the release of containerd that is named above, from its module, with this shim as the runtime:
+`TestContainerStopSignals` and `TestDefaultContainerStopSignal` by CRI, `TestUserNamespaces` (one range and several, root writable and read-only,
+programs that lend rights) and `TestRuntimeInfo` by its client. All pass. Their images are stand-ins of busybox, as those of critest are.
 ";
