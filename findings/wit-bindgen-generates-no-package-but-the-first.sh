@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # wit-bindgen takes a package that is nested in the world's own text for one whose bindings are elsewhere.
 #
-# Version:  crate wit-bindgen 0.62.0 (crates.io).
+# Version:  crate wit-bindgen 0.62.0.
 # Input:    one text of WIT, which has a package with a world and, nested in it, a package whose interface the world imports;
 #           given to the macro generate! as it is.
 # Guess:    bindings for all of it: there is no other place where those of the nested package could come from.
