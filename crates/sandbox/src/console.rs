@@ -31,7 +31,7 @@ pub struct Size {
 /// Socket pair for a terminal of the container's own: the shim receives the terminal on one end, and sends the other end with
 /// the request.
 pub fn pair() -> Result<(UnixStream, UnixStream), Error> {
-    UnixStream::pair().map_err(Error::io("socket pair of a terminal"))
+    UnixStream::pair().map_err(Error::io("make a socket pair for a terminal"))
 }
 
 /// Receives the shim's side, which was sent before the answer to the request.

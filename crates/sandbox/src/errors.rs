@@ -11,7 +11,7 @@ use crate::isolate::Failed;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
-    #[error("{action}: {source}")]
+    #[error("cannot {action}: {source}")]
     System {
         /// The action that failed, with the name of its object.
         action: String,
@@ -20,7 +20,7 @@ pub enum Error {
         source: nix::Error,
     },
     /// A file could not be read or written.
-    #[error("{action}: {source}")]
+    #[error("cannot {action}: {source}")]
     Io {
         /// The action that failed, with the path of its object.
         action: String,
@@ -29,7 +29,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A message between shim and zygote, or a state file, cannot be parsed.
-    #[error("{action}: {source}")]
+    #[error("cannot {action}: {source}")]
     Malformed {
         /// The action that failed, with what was read.
         action: String,

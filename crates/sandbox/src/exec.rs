@@ -69,7 +69,7 @@ pub fn exec(request: Exec, fds: ExecFds, guests: &Guests) -> Result<i32, Error> 
     // This must come before the change of user, as for a first process.
     keyring::leave().map_err(Error::system("leave the session keyring"))?;
     join(&first, &spec)?;
-    let (reader, report) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
+    let (reader, report) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"))?;
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
     match unsafe { fork() }.map_err(Error::system("fork in the container"))? {
         ForkResult::Child => {
@@ -149,7 +149,7 @@ fn close(descriptor: &OwnedFd) {
 
 fn confine(spec: &Spec, fds: &mut ProcessFds, pipes: &Pipes) -> Result<(), Error> {
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
-    setsid().map_err(Error::system("new session"))?;
+    setsid().map_err(Error::system("begin a session"))?;
     connect_stdio(std::mem::take(&mut fds.stdio))
         .map_err(Error::system("connect stdin, stdout and stderr"))?;
     // This must come before any lookup of a path that the image or the caller chose, because such a path may lead to a
@@ -158,7 +158,7 @@ fn confine(spec: &Spec, fds: &mut ProcessFds, pipes: &Pipes) -> Result<(), Error
     kept.extend([&pipes.report, &pipes.release].map(AsRawFd::as_raw_fd));
     inherit::close_unlisted(&kept).map_err(Error::system("close the runtime's descriptors"))?;
     set_limits(getpid(), process.rlimits().as_deref().unwrap_or_default())?;
-    prctl::set_no_new_privs().map_err(Error::system("no_new_privs"))?;
+    prctl::set_no_new_privs().map_err(Error::system("set no_new_privs"))?;
     set_umask(process.user());
     // First with the rights of the container's root, then with those of the user: either may be needed.
     let entered = chdir(process.cwd());
@@ -175,8 +175,8 @@ fn confine(spec: &Spec, fds: &mut ProcessFds, pipes: &Pipes) -> Result<(), Error
 fn enter_working_directory(process: &Process, entered: nix::Result<()>) -> Result<(), Error> {
     let directory = process.cwd().display().to_string();
     let retried = entered.or_else(|_| chdir(process.cwd()));
-    retried.map_err(Error::system(format!("working directory {directory}")))?;
-    getcwd().map(drop).map_err(Error::system(format!("working directory {directory}")))
+    retried.map_err(Error::system(format!("enter the working directory {directory}")))?;
+    getcwd().map(drop).map_err(Error::system(format!("enter the working directory {directory}")))
 }
 
 fn refuse(reason: &str) -> Error {

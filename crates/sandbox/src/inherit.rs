@@ -18,7 +18,7 @@ pub fn listener_on_stdin() -> Result<UnixListener, Error> {
     let listening = getsockopt(&stdin, sockopt::AcceptConn);
     if !matches!(listening, Ok(true)) {
         return Err(Error::System {
-            action: "standard input is not a listening socket".into(),
+            action: "listen on stdin".into(),
             source: listening.err().unwrap_or(nix::Error::EINVAL),
         });
     }

@@ -191,7 +191,7 @@ impl<'a> Isolation<'a> {
         }
         drop(preparing);
         let gate = gate::Gate::make(self.directory)?;
-        let (parent, child) = link::pair().map_err(Error::system("socket pair"))?;
+        let (parent, child) = link::pair().map_err(Error::system("make a socket pair"))?;
         // A process that enters the container must not look into its first process, or through it at the node.
         nix::sys::prctl::set_dumpable(false).map_err(Error::system("hide from the container"))?;
         let into = self.cgroup.directory();

@@ -21,7 +21,7 @@ pub struct Receiver(OwnedFd);
 pub fn channel() -> Result<(Sender, Receiver), Error> {
     let (sender, receiver) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-            .map_err(Error::system("socket pair of the page map"))?;
+            .map_err(Error::system("make a socket pair for the page map"))?;
     Ok((Sender(sender), Receiver(receiver)))
 }
 

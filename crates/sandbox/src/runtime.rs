@@ -237,7 +237,7 @@ fn errors(log: &str) -> Vec<String> {
 /// A file in memory for a call.
 pub(crate) fn in_memory(name: &std::ffi::CStr) -> Result<File, Error> {
     let file = memfd_create(name, MFdFlags::MFD_CLOEXEC);
-    file.map(File::from).map_err(Error::system("a file for the OCI runtime"))
+    file.map(File::from).map_err(Error::system("make a file for the OCI runtime"))
 }
 
 /// Path by which another process can open a file of this one.

@@ -89,7 +89,7 @@ pub fn receive_fds(socket: &impl AsFd) -> Result<Option<Vec<OwnedFd>>, Error> {
         return Ok(None);
     }
     let mut fds = Vec::new();
-    let control = message.cmsgs().map_err(Error::system("descriptors from the shim"))?;
+    let control = message.cmsgs().map_err(Error::system("receive descriptors from the shim"))?;
     for part in control {
         if let ControlMessageOwned::ScmRights(received) = part {
             // SAFETY: the kernel installed these descriptors in this process with this very message; nothing

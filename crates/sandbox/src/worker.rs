@@ -74,7 +74,8 @@ fn cgroup(charged: &Charged) -> Result<Cgroup, Error> {
 /// Forks the first process of a pid namespace and returns in it; the parent becomes its keeper.
 fn become_first_process(keeper: Keeper<'_>) -> Result<Keeper<'_>, Error> {
     die_with_the_parent()?;
-    unshare(CloneFlags::CLONE_NEWPID).map_err(Error::system("pid namespace of the worker"))?;
+    unshare(CloneFlags::CLONE_NEWPID)
+        .map_err(Error::system("make a pid namespace for the worker"))?;
     // SAFETY: this process has one thread: it was forked from a process with one, and has started none.
     match unsafe { fork() }.map_err(Error::system("fork the worker"))? {
         ForkResult::Child => Ok(keeper),
@@ -92,7 +93,7 @@ fn enter_empty_root() -> Result<(), Error> {
         | CloneFlags::CLONE_NEWNET
         | CloneFlags::CLONE_NEWIPC
         | CloneFlags::CLONE_NEWUTS;
-    unshare(namespaces).map_err(Error::system("namespaces of the worker"))?;
+    unshare(namespaces).map_err(Error::system("make namespaces for the worker"))?;
     let none = None::<&str>;
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
         .map_err(Error::system("make the worker's mounts private"))?;
@@ -100,7 +101,7 @@ fn enter_empty_root() -> Result<(), Error> {
     let root = Path::new("/proc");
     let flags = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     mount(Some("tmpfs"), root, Some("tmpfs"), flags, Some("size=4k"))
-        .map_err(Error::system("empty root of the worker"))?;
+        .map_err(Error::system("make an empty root for the worker"))?;
     chroot(root).map_err(Error::system("change the worker's root"))?;
     chdir("/").map_err(Error::system("enter the worker's root"))
 }
@@ -132,5 +133,5 @@ fn become_nobody() -> Result<(), Error> {
     setgroups(&[]).map_err(Error::system("drop the worker's groups"))?;
     setresgid(group, group, group).map_err(Error::system("change the worker's group"))?;
     setresuid(user, user, user).map_err(Error::system("change the worker's user"))?;
-    nix::sys::prctl::set_no_new_privs().map_err(Error::system("no_new_privs of the worker"))
+    nix::sys::prctl::set_no_new_privs().map_err(Error::system("set no_new_privs of the worker"))
 }

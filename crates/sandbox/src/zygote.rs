@@ -156,7 +156,7 @@ impl Zygote {
     /// # Errors
     /// As [`Zygote::call`].
     pub fn exec(&self, exec: Exec, first: OwnedFd, process: ProcessFds) -> Result<PidFd, Error> {
-        let (release, releasing) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
+        let (release, releasing) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"))?;
         let fds = ExecFds { first, release, process };
         let process = self.make(&Request::Exec(Box::new(exec)), fds.into_descriptors())?;
         // This fails if the process was killed.
@@ -192,7 +192,8 @@ impl Zygote {
     }
 
     fn call_with(&self, request: &Request, descriptors: Descriptors) -> Result<Reply, Error> {
-        let (ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair of a request"))?;
+        let (ours, theirs) =
+            UnixStream::pair().map_err(Error::io("make a socket pair for a request"))?;
         let mut all = vec![theirs.as_raw_fd()];
         all.extend(descriptors.numbers());
         self.send(&all)?;
@@ -217,7 +218,7 @@ impl Zygote {
 
 fn socket_pair() -> Result<(OwnedFd, OwnedFd), Error> {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
-        .map_err(Error::system("socket pair of the zygote"))
+        .map_err(Error::system("make a socket pair for the zygote"))
 }
 
 /// Runs as the zygote of the shim at the other end of stdin. Stdin becomes `/dev/null`.

@@ -92,7 +92,7 @@ pub enum Error {
     )]
     Checkpoint,
     /// An operation of the shim itself failed.
-    #[error("{action}: {source}")]
+    #[error("cannot {action}: {source}")]
     Io {
         /// The operation.
         action: &'static str,

@@ -105,7 +105,7 @@ pub fn compile(
     preinit: bool,
 ) -> Result<(World, File), Error> {
     let _span = trace::span("compile");
-    let failed = || Error::io("a file for the compiled code");
+    let failed = || Error::io("make a file for the compiled code");
     let code = read_only::in_memory(c"wasm-code").map_err(failed())?;
     let mut descriptors = of_layers(layers);
     descriptors.add(CODE, code.try_clone().map_err(failed())?);
@@ -219,7 +219,7 @@ fn read(names: Vec<String>, mut files: Descriptors) -> Found<Vec<Layer>> {
 fn refused(action: &str, error: &io::Error) -> Refused {
     match error.kind() {
         io::ErrorKind::OutOfMemory => Refused::Memory,
-        _ => Refused::Guest(format!("{action}: {error}")),
+        _ => Refused::Guest(format!("cannot {action}: {error}")),
     }
 }
 

@@ -332,6 +332,6 @@ pub async fn blocking<T: Send + 'static>(
 ) -> Result<T, Error> {
     match spawn_blocking(work).await {
         Ok(result) => result,
-        Err(panicked) => Err(Error::io("a step of the shim")(panicked.into())),
+        Err(panicked) => Err(Error::io("complete a step of the shim")(panicked.into())),
     }
 }

@@ -47,7 +47,8 @@ impl Cgroup {
         let path = self.file("memory", CONTROL);
         let control = File::open(&path).map_err(Error::io(format!("open {}", path.display())))?;
         let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-        let event = EventFd::from_value_and_flags(0, flags).map_err(Error::system("eventfd"))?;
+        let event =
+            EventFd::from_value_and_flags(0, flags).map_err(Error::system("make an eventfd"))?;
         let event = OwnedFd::from(event);
         let pair = format!("{} {}", event.as_raw_fd(), control.as_raw_fd());
         self.write("memory", REGISTER, &pair).map_err(Error::io("watch the memory cgroup"))?;
@@ -56,7 +57,7 @@ impl Cgroup {
 
     fn notice_of_v2(&self) -> Result<OwnedFd, Error> {
         let flags = InitFlags::IN_CLOEXEC | InitFlags::IN_NONBLOCK;
-        let inotify = Inotify::init(flags).map_err(Error::system("inotify"))?;
+        let inotify = Inotify::init(flags).map_err(Error::system("make an inotify instance"))?;
         let path = self.file("memory", EVENTS);
         inotify
             .add_watch(&path, AddWatchFlags::IN_MODIFY)

@@ -146,7 +146,7 @@ impl Cgroup {
         end: Instant,
         calls: impl FnOnce() -> zbus::Result<()>,
     ) -> Result<(), Error> {
-        let (mut ours, theirs) = UnixStream::pair().map_err(Error::io("socket pair"))?;
+        let (mut ours, theirs) = UnixStream::pair().map_err(Error::io("make a socket pair"))?;
         // SAFETY: request processes have one thread.
         match unsafe { fork() }.map_err(Error::system("fork to ask systemd"))? {
             ForkResult::Child => {

@@ -30,7 +30,7 @@ impl Leash {
     /// # Errors
     /// As of pipe(2).
     pub fn new() -> Result<(Leash, OwnedFd), Error> {
-        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("pipe"))?;
+        let (reader, writer) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"))?;
         Ok((Leash { _held: writer }, reader))
     }
 }

@@ -46,7 +46,7 @@ async fn to_the_end<T: Send + 'static>(
 ) -> Answer<T> {
     match tokio::spawn(verb).await {
         Ok(result) => Ok(result?),
-        Err(panicked) => Err(Error::io("a step of the shim")(panicked.into()).into()),
+        Err(panicked) => Err(Error::io("complete a step of the shim")(panicked.into()).into()),
     }
 }
 
