@@ -12,10 +12,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::Error;
 
-/// Read at once: enough that the calls do not count.
+/// Size of one read, in bytes. It is large enough that the cost of the calls is negligible.
 const PART_BYTES: usize = 1 << 20;
 
-/// Takes the bytes of a blob in parts, and vouches in the end that they are the whole blob.
+/// Writer for a blob in parts. It checks size and digest when the blob is complete.
 pub struct Checked<W> {
     to: W,
     digest: Digest,
@@ -25,11 +25,11 @@ pub struct Checked<W> {
 }
 
 impl<W: Write> Checked<W> {
-    /// For the content of a descriptor, `size` in bytes.
+    /// Creates a writer for the content of a descriptor. `size` is in bytes.
     ///
     /// # Errors
-    /// When the digest is of another kind than sha256, the one that registries must support (OCI
-    /// image specification, "Digests") and containerd's store is made of.
+    /// [`Error::Content`] if the digest is not sha256. Registries must support sha256 (OCI image specification,
+    /// "Digests"), and containerd's store uses it.
     pub fn new(to: W, digest: &Digest, size: u64) -> Result<Checked<W>, Error> {
         if *digest.algorithm() != DigestAlgorithm::Sha256 {
             return Err(Error::content(digest, "its digest is not sha256"));
@@ -37,10 +37,10 @@ impl<W: Write> Checked<W> {
         Ok(Checked { to, digest: digest.clone(), size, copied: 0, hash: Sha256::new() })
     }
 
-    /// Takes the next part.
+    /// Writes the next part.
     ///
     /// # Errors
-    /// When it goes beyond the size.
+    /// [`Error::Content`] if the parts are larger than the size; [`Error::Read`] if the part cannot be written.
     pub fn write(&mut self, part: &[u8]) -> Result<(), Error> {
         self.copied += part.len() as u64;
         if self.copied > self.size {
@@ -50,10 +50,10 @@ impl<W: Write> Checked<W> {
         self.to.write_all(part).map_err(Error::read(self.digest.to_string()))
     }
 
-    /// What the parts were written to.
+    /// Checks size and digest, and returns what the parts were written to.
     ///
     /// # Errors
-    /// When they are fewer bytes than the size, or others than the digest's.
+    /// [`Error::Content`] if the parts are smaller than the size, or do not match the digest.
     pub fn finish(mut self) -> Result<W, Error> {
         if self.copied < self.size {
             return Err(self.damaged(format!("{} of its {} bytes", self.copied, self.size)));
@@ -73,29 +73,29 @@ impl<W: Write> Checked<W> {
     }
 }
 
-/// An empty file in memory, without a name.
+/// Creates an empty file in memory, without a name in any directory.
 pub fn anonymous() -> io::Result<File> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     Ok(File::from(memfd_create(c"wasm-layer", flags)?))
 }
 
-/// An [`anonymous`] file from its start, which nobody can change any more.
+/// Seals an [`anonymous`] file, so that its content cannot change, and opens it at its start.
 pub fn seal(file: File) -> io::Result<File> {
     let seals = SealFlag::F_SEAL_WRITE | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
     fcntl(&file, FcntlArg::F_ADD_SEALS(seals | SealFlag::F_SEAL_SEAL))?;
     File::open(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// What the first bytes of a file are, wherever its offset is.
+/// Digest of the first `size` bytes of a file. Ignores the file's offset.
 ///
 /// # Errors
-/// Of reading them.
+/// Those of reading the file.
 pub fn digest(file: &File, size: u64) -> io::Result<Digest> {
     let found = hex::encode(hash(file, size)?.finalize());
     format!("sha256:{found}").parse().map_err(io::Error::other)
 }
 
-/// The same, to which more may be added.
+/// Like [`digest`], but unfinished, so that the caller can add more bytes.
 pub fn hash(file: &File, size: u64) -> io::Result<Sha256> {
     let mut hash = Sha256::new();
     for part in parts(file.try_clone()?, size) {
@@ -104,10 +104,10 @@ pub fn hash(file: &File, size: u64) -> io::Result<Sha256> {
     Ok(hash)
 }
 
-/// A sealed copy of a file of that digest and size.
+/// Makes a sealed copy of a file with this digest and size.
 ///
 /// # Errors
-/// [`Error::Changed`] when it has another by now.
+/// [`Error::Changed`] if the file does not have this digest and size any more.
 pub fn copy(file: &File, name: &str, digest: &Digest, size: u64) -> Result<File, Error> {
     let mut checked = Checked::new(anonymous().map_err(Error::read(name))?, digest, size)?;
     let changed = || Error::Changed { name: name.to_owned() };
@@ -121,7 +121,7 @@ pub fn copy(file: &File, name: &str, digest: &Digest, size: u64) -> Result<File,
     seal(checked.finish().map_err(|_| changed())?).map_err(Error::read(name))
 }
 
-/// The first bytes of a file, wherever its offset is.
+/// The first `size` bytes of a file, in parts. Ignores the file's offset.
 pub fn parts(file: File, size: u64) -> impl Iterator<Item = io::Result<Vec<u8>>> + Send + 'static {
     (0..size).step_by(PART_BYTES).map(move |at| {
         let left = usize::try_from(size - at).unwrap_or(PART_BYTES);
@@ -149,12 +149,12 @@ mod tests {
     }
 
     #[test]
-    fn content_that_is_whole_is_copied() {
+    fn complete_content_is_copied() {
         assert_eq!(copy(HELLO, 5, &["hel", "lo"]).unwrap(), b"hello");
     }
 
     #[test]
-    fn content_that_is_not_what_the_descriptor_says_is_refused() {
+    fn content_that_does_not_match_its_descriptor_is_refused() {
         let other = format!("sha512:{}", "0".repeat(128));
         for (digest, size, parts, reason) in [
             (HELLO, 5, vec!["hel"], "3 of its 5 bytes"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_sealed_copy_is_at_its_start_and_cannot_be_written() {
+    fn a_sealed_copy_is_read_from_its_start_and_cannot_be_written() {
         let mut file = anonymous().unwrap();
         file.write_all(b"wasm").unwrap();
         let mut sealed = seal(file.try_clone().unwrap()).unwrap();

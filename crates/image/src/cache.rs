@@ -1,11 +1,13 @@
-//! Compiled code, kept on the node. A component is compiled once, however many containers start it at the same time,
-//! and its code is one file that all of them map.
+//! Cache of compiled code on the node. A component is compiled once, even if several containers start it at the same
+//! time. Its code is one file, which all of them map.
 //!
-//! Code of an image's wasm layer is in containerd's content store (`content`), and a label of the layer keeps it for as
-//! long as the layer exists. Code of a file, and code that the content store does not accept, is in a directory of the
-//! shim's own (`directory`), where the code that was used longest ago is removed if there is no room. The form of the
-//! file is the same in both (`artefact`). A process that compiles holds a `lock` for the key, and one of the locks that
-//! bound how many processes of the node compile at a time. The kernel releases both if the process is killed.
+//! Code of an image's wasm layer is in containerd's content store (`content`). A label of the layer refers to it, so that
+//! it exists for as long as the layer. Code of a file, and code that the content store does not accept, is in a directory
+//! of the shim's own (`directory`). If there is no room, the code there that was used longest ago is removed. The form of
+//! the file is the same in both (`artefact`).
+//!
+//! A process that compiles has a `lock` for the key, and one of the node's compile slots. The slots limit how many
+//! processes of the node compile at a time. The kernel releases both locks if the process is killed.
 //!
 //! If the cache does not work, the log says so, and the guest still runs, but later.
 
@@ -27,57 +29,61 @@ use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use crate::{Component, Error, Source, limits};
-use artefact::{Artefact, Whole};
+use artefact::{Artefact, WholeFile};
 use directory::Directory;
 
-/// Changes with the form of what is kept.
+/// Version of the form in which code is stored.
 const FORM: &str = "1";
 
-/// How much of a key's digest names code: 128 bits, in hexadecimal digits.
+/// Length of a key's name, in hexadecimal digits: 128 bits of a digest.
 const KEY_DIGITS: usize = 32;
 
-/// Where compiled code is looked for and kept.
+/// Cache of compiled code: containerd's content store, and a directory.
 #[derive(Debug, Clone)]
 pub struct Cache {
     directory: Directory,
 }
 
-/// What the node allows to those who compile.
+/// Limits on the node's compilations.
 #[derive(Debug, Clone, Copy)]
 pub struct Allowed {
-    /// How many compile at a time.
+    /// Maximum number of compilations at a time.
     pub at_a_time: u32,
-    /// How long each may take.
+    /// Time limit of each compilation.
     pub time: Duration,
 }
 
-/// How long a turn is waited for, in times of a compilation: whoever has one may have been stopped.
-const TURNS_WAITED: u32 = 2;
+/// Maximum wait for a compile slot, as a multiple of the time limit of a compilation. The wait needs a limit because a
+/// process that has a slot may have been stopped.
+const SLOT_WAIT_FACTOR: u32 = 2;
 
 impl Allowed {
-    fn until_turn(self) -> Duration {
-        self.time * TURNS_WAITED
+    /// Maximum wait for a compile slot.
+    fn slot_wait(self) -> Duration {
+        self.time * SLOT_WAIT_FACTOR
     }
 
-    /// As long as another may need that compiles the same: it waits for its turn, compiles, and keeps the code.
-    fn until_compiled(self) -> Duration {
-        self.until_turn() + self.time + limits::KEEP_TIME
+    /// Maximum wait for the lock of a key. A process that has the lock waits for a compile slot, compiles, and writes the
+    /// code.
+    fn key_wait(self) -> Duration {
+        self.slot_wait() + self.time + limits::WRITE_TIME
     }
 }
 
-/// A turn to compile, given back when it is dropped. Without a directory for the lock there is nothing to hold.
+/// Compile slot: a lock of one of the node's slots, released when it is dropped. There is no lock if the directory for the
+/// lock file is not usable.
 #[derive(Debug)]
-pub struct Turn {
-    _held: Option<File>,
+pub struct CompileSlot {
+    _lock: Option<File>,
 }
 
-/// What code was compiled from, and for. The code for one engine takes the place of that for another: a node has one,
-/// but for the time of an upgrade.
+/// Key of compiled code. The name does not depend on the engine, so code for one engine replaces code for another. A node
+/// has two engines only during an upgrade.
 #[derive(Debug, Clone)]
 struct Key {
-    /// Stands for the component and the export, in hexadecimal digits.
+    /// Digest of the component's identity, in hexadecimal digits.
     name: String,
-    /// Whatever else the code depends on.
+    /// Everything else that the code depends on.
     engine: String,
 }
 
@@ -88,7 +94,7 @@ impl Key {
         Key { name, engine: engine.to_owned() }
     }
 
-    /// Whether a file is called so.
+    /// Whether a file name has the form of a key's name.
     fn is_name(name: &OsStr) -> bool {
         let digits = name.as_encoded_bytes();
         digits.len() == KEY_DIGITS && digits.iter().all(u8::is_ascii_hexdigit)
@@ -96,24 +102,25 @@ impl Key {
 }
 
 impl Cache {
-    /// With a directory for what is not in the content store, which is made when it is needed.
+    /// Creates a cache. `directory` is for code that is not in the content store. It is created when it is needed.
     pub fn new(directory: PathBuf) -> Cache {
         Cache { directory: Directory::new(directory) }
     }
 
-    /// The code of a component, and what is known of it: as found, or else as `compile` makes it of the layers, in its
-    /// turn.
+    /// Returns the code of a component, and the description that was stored with it. If the cache has no code, waits for a
+    /// compile slot, and calls `compile` with the layers.
     ///
-    /// `engine` stands for whatever else the code depends on: the compiler's version and settings, the processor.
+    /// `engine` identifies everything else that the code depends on: the compiler's version and settings, and the
+    /// processor.
     ///
     /// # Errors
-    /// Of reading the layers, [`Error::NoTurn`], and those of `compile`.
+    /// Those of reading the layers, [`Error::NoCompileSlot`], and those of `compile`.
     pub async fn code<T, E, F>(
         &self,
         component: &Component,
         engine: &str,
         allowed: Allowed,
-        compile: impl FnOnce(Vec<File>, Turn) -> F,
+        compile: impl FnOnce(Vec<File>, CompileSlot) -> F,
     ) -> Result<(T, File), E>
     where
         T: Serialize + DeserializeOwned,
@@ -124,17 +131,17 @@ impl Cache {
         if let Some(found) = self.find(&key, component).await {
             return Ok(found);
         }
-        // Whoever waited here for another to compile finds what that one kept.
-        let held = self.lock(&key, allowed).await;
+        // If another process compiled the same while this one waited for the lock, its code is there now.
+        let key_lock = self.lock(&key, allowed).await;
         if let Some(found) = self.find(&key, component).await {
             return Ok(found);
         }
-        // The layers are copied into memory: not before it is their turn.
-        let turn = self.turn(allowed).await?;
-        let (about, code) = compile(component.layers().await?, turn).await?;
-        let kept = self.keep(&key, component, &about, &code).await;
-        drop(held);
-        Ok((about, kept.unwrap_or(code)))
+        // The layers are copied into memory, so they are read only when there is a compile slot.
+        let slot = self.compile_slot(allowed).await?;
+        let (about, code) = compile(component.layers().await?, slot).await?;
+        let stored = self.store(&key, component, &about, &code).await;
+        drop(key_lock);
+        Ok((about, stored.unwrap_or(code)))
     }
 
     async fn find<T: DeserializeOwned>(
@@ -142,7 +149,7 @@ impl Cache {
         key: &Key,
         component: &Component,
     ) -> Option<(T, File)> {
-        let stored = self.stored(key, component).await;
+        let stored = self.find_in_content_store(key, component).await;
         let (directory, key) = (self.directory.clone(), key.clone());
         let find = move || {
             let stored = stored.and_then(|path| Artefact::find(&path, &key.engine));
@@ -153,8 +160,8 @@ impl Cache {
         serde_json::from_value(about).ok().zip(Some(file))
     }
 
-    /// Where the content store has it.
-    async fn stored(&self, key: &Key, component: &Component) -> Option<PathBuf> {
+    /// Returns the path of the code in the content store.
+    async fn find_in_content_store(&self, key: &Key, component: &Component) -> Option<PathBuf> {
         let Source::Content { store, layers, .. } = &component.source else { return None };
         let found = timeout(limits::CACHE_TIME, store.find_code(key, layers)).await;
         found
@@ -166,29 +173,30 @@ impl Cache {
 
     async fn lock(&self, key: &Key, allowed: Allowed) -> Option<File> {
         let locked = match self.lock_file().await {
-            Ok(file) => lock::of_key(file, key, allowed.until_compiled()).await,
+            Ok(file) => lock::of_key(file, key, allowed.key_wait()).await,
             Err(error) => Err(error),
         };
         locked.inspect_err(|error| self.warn("lock", error)).ok()
     }
 
-    /// Waits until less than may compile at a time do.
+    /// Waits for a compile slot.
     ///
     /// # Errors
-    /// [`Error::NoTurn`] when that takes too long.
-    pub async fn turn(&self, allowed: Allowed) -> Result<Turn, Error> {
-        let (at_a_time, within) = (allowed.at_a_time, allowed.until_turn());
+    /// [`Error::NoCompileSlot`] if the wait takes too long.
+    pub async fn compile_slot(&self, allowed: Allowed) -> Result<CompileSlot, Error> {
+        let (at_a_time, within) = (allowed.at_a_time, allowed.slot_wait());
         let taken = match self.lock_file().await {
-            Ok(file) => lock::turn(file, at_a_time, within).await,
+            Ok(file) => lock::slot(file, at_a_time, within).await,
             Err(error) => Err(error),
         };
         match taken {
             Err(error) if error.kind() == io::ErrorKind::TimedOut => {
-                Err(Error::NoTurn { at_a_time, within })
+                Err(Error::NoCompileSlot { at_a_time, within })
             }
             taken => {
-                let held = taken.inspect_err(|error| self.warn("take a turn in", error)).ok();
-                Ok(Turn { _held: held })
+                let lock =
+                    taken.inspect_err(|error| self.warn("take a compile slot in", error)).ok();
+                Ok(CompileSlot { _lock: lock })
             }
         }
     }
@@ -199,8 +207,8 @@ impl Cache {
         opened.unwrap_or_else(|panicked| Err(panicked.into()))
     }
 
-    /// The file in which the code is kept from now on; none where it cannot be.
-    async fn keep<T: Serialize>(
+    /// Stores the code, and returns the stored file. Returns `None` if it cannot be stored.
+    async fn store<T: Serialize>(
         &self,
         key: &Key,
         component: &Component,
@@ -212,21 +220,21 @@ impl Cache {
         let made = spawn_blocking(move || Artefact::new(code, about, &engine)).await.ok()?;
         let made = made.inspect_err(|error| self.warn("read the compiled code for", error));
         let (made, whole) = made.ok()?;
-        let stored = store_code(key, component, &made, &whole).await;
+        let stored = write_to_content_store(key, component, &made, &whole).await;
         let (directory, key) = (self.directory.clone(), key.clone());
-        let keep = move || {
+        let write = move || {
             if let Some(path) = stored {
                 match Artefact::find(&path, &key.engine) {
                     None => log::warn!("compiled code is not where the content store has it"),
-                    kept => return Ok(kept),
+                    found => return Ok(found),
                 }
             }
-            directory.keep(&key, &made, whole.size)?;
+            directory.write(&key, &made, whole.size)?;
             Ok(directory.find(&key))
         };
-        let kept = spawn_blocking(keep).await.ok()?;
-        let kept = kept.inspect_err(|error| self.warn("keep compiled code in", error)).ok()?;
-        kept.map(|kept| kept.into_parts().1)
+        let stored = spawn_blocking(write).await.ok()?;
+        let stored = stored.inspect_err(|error| self.warn("write compiled code to", error)).ok()?;
+        stored.map(|artefact| artefact.into_parts().1)
     }
 
     fn warn(&self, action: &str, error: &io::Error) {
@@ -234,18 +242,19 @@ impl Cache {
     }
 }
 
-/// Keeps the code in the content store, and returns where; none where it cannot be kept there.
-async fn store_code(
+/// Writes the code to the content store, and returns its path. Returns `None` if it cannot be stored there.
+async fn write_to_content_store(
     key: &Key,
     component: &Component,
     made: &Artefact,
-    whole: &Whole,
+    whole: &WholeFile,
 ) -> Option<PathBuf> {
     let Source::Content { store, layers, .. } = &component.source else { return None };
-    let kept = timeout(limits::KEEP_TIME, store.keep_code(key, layers, made, whole)).await;
-    kept.unwrap_or_else(|_| Err(store.failed("it takes too long")))
+    let written = timeout(limits::WRITE_TIME, store.write_code(key, layers, made, whole)).await;
+    written
+        .unwrap_or_else(|_| Err(store.failed("it takes too long")))
         .inspect_err(|error| {
-            log::warn!("keep compiled code in containerd's content store: {error}");
+            log::warn!("write compiled code to containerd's content store: {error}");
         })
         .ok()
 }
@@ -255,10 +264,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn others_are_waited_for_as_long_as_a_compilation_may_take_and_not_longer() {
+    fn a_process_waits_as_long_as_the_compilations_before_its_own_may_take() {
         let allowed = |seconds| Allowed { at_a_time: 1, time: Duration::from_secs(seconds) };
-        assert_eq!(allowed(1).until_turn(), Duration::from_secs(2));
-        assert_eq!(allowed(1).until_compiled(), Duration::from_secs(3) + limits::KEEP_TIME);
-        assert_eq!(allowed(300).until_compiled(), Duration::from_secs(900) + limits::KEEP_TIME);
+        assert_eq!(allowed(1).slot_wait(), Duration::from_secs(2));
+        assert_eq!(allowed(1).key_wait(), Duration::from_secs(3) + limits::WRITE_TIME);
+        assert_eq!(allowed(300).key_wait(), Duration::from_secs(900) + limits::WRITE_TIME);
     }
 }

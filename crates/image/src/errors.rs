@@ -1,4 +1,4 @@
-//! Reasons why a container cannot run, as its user reads them in `kubectl describe`.
+//! Reasons why a container cannot run. Users read them in `kubectl describe`.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,36 +6,36 @@ use std::time::Duration;
 
 use rule::Refusal;
 
-/// The image, or what was found in it, cannot run.
+/// Reason why the image, or a file in it, cannot run.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// What the tools of CI refuse as well.
+    /// The image breaks a rule that the tools for CI check as well.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// A file that is there and cannot be read, or a copy that cannot be kept.
+    /// An existing file cannot be read, or its copy cannot be written.
     #[error("cannot read {name}: {source}")]
     Read {
         /// Path or digest.
         name: String,
-        /// The kernel's answer.
+        /// Error of the kernel.
         #[source]
         source: io::Error,
     },
-    /// A file that was written to while it was read.
+    /// A file was changed while it was read.
     #[error("cannot read {name}: it was changed while it was read")]
     Changed {
         /// As in [`Refusal::NotWasm`].
         name: String,
     },
-    /// A file that did not open in time.
+    /// Opening or reading a file took too long.
     #[error("cannot read entrypoint {entrypoint:?} within {} s: its volume may have lost its server", .limit.as_secs())]
     Stuck {
         /// `process.args[0]`.
         entrypoint: String,
-        /// How long was waited.
+        /// Time limit.
         limit: Duration,
     },
-    /// containerd, when asked for the image's layers.
+    /// containerd did not return the image's layers.
     #[error(
         "entrypoint {entrypoint:?} is not a file in the container, \
          and containerd at {} cannot be asked for the image's wasm layers: {reason}", .socket.display()
@@ -45,84 +45,83 @@ pub enum Error {
         entrypoint: String,
         /// containerd's gRPC socket.
         socket: PathBuf,
-        /// Its answer, or what became of it.
+        /// containerd's answer, or why there is none.
         reason: String,
     },
-    /// A label of the image.
+    /// A label of the image is invalid.
     #[error(transparent)]
     Label(#[from] provided::SettingError),
-    /// containerd, when asked for the labels that a container has of its image.
+    /// containerd did not return the labels that a container has from its image.
     #[error("containerd at {} cannot be asked for the image's labels: {reason}", .socket.display())]
     Labels {
         /// containerd's gRPC socket.
         socket: PathBuf,
-        /// Its answer, or what became of it.
+        /// containerd's answer, or why there is none.
         reason: String,
     },
-    /// containerd, when asked for the annotations of a container's Pod.
+    /// containerd did not return the annotations of a container's Pod.
     #[error("containerd at {} cannot be asked for the Pod's annotations: {reason}", .socket.display())]
     Annotations {
         /// containerd's gRPC socket.
         socket: PathBuf,
-        /// Its answer, or what became of it.
+        /// containerd's answer, or why there is none.
         reason: String,
     },
-    /// As many guests as allowed are being compiled.
+    /// All compile slots of the node remained in use.
     #[error(
-        "cannot compile the guest: {at_a_time} others are being compiled on this node, which is the limit, and none of \
-         them was done within {} s", .within.as_secs()
+        "cannot compile the guest: {at_a_time} others are being compiled on this node, which is the limit, and none \
+         finished within {} s", .within.as_secs()
     )]
-    NoTurn {
-        /// How many.
+    NoCompileSlot {
+        /// Number of the node's compile slots.
         at_a_time: u32,
-        /// How long was waited.
+        /// Time limit.
         within: Duration,
     },
-    /// Several images that CRI knows as one.
+    /// CRI knows several images as one.
     #[error(
         "cannot tell which image the Pod asks for: {images} have the same config ({config}), by which CRI knows an \
          image, and other wasm layers; {why}; build each with a config of its own (`wasm-image build` and `convert` \
          do), or remove all but one of them from the node"
     )]
     Ambiguous {
-        /// The digest of their config.
+        /// Digest of their config.
         config: String,
-        /// Their names.
+        /// Names of the images.
         images: String,
-        /// Why the name in the Pod does not decide it.
+        /// Why the Pod's image name does not decide which image to run.
         why: String,
     },
-    /// An image that the Pod names by its digest, and another that CRI would run.
+    /// The Pod names an image by its digest, but CRI would run another image.
     #[error(
-        "cannot run {asked}, which the Pod asks for by its digest: the node has no image of that digest with the config \
+        "cannot run {image}, which the Pod asks for by its digest: the node has no image of that digest with the config \
          {config}, of which CRI makes the container; remove the image from the node (`crictl rmi`), so that it is pulled \
          again"
     )]
     Pinned {
-        /// As the Pod has it.
-        asked: String,
-        /// The digest of the config.
+        /// Image name, with the digest that the Pod specifies.
+        image: String,
+        /// Digest of the config.
         config: String,
     },
-    /// CRI's own record of a container, in a form that is not known.
+    /// CRI's own record of a container has an unknown form.
     #[error("cannot tell which image the Pod asks for: CRI's record of the container: {reason}")]
     Record {
-        /// What is wrong with it.
+        /// Parse error.
         reason: serde_json::Error,
     },
-    /// Content that breaks the OCI image specification, or is not in the content store.
+    /// Content breaks the OCI image specification, or is not in the content store.
     #[error("image content {digest}: {reason}")]
     Content {
-        /// The content's digest.
+        /// Digest of the content.
         digest: String,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         reason: String,
     },
 }
 
 impl Error {
-    /// The exit code a shell gives in this case: 127 where there is nothing to run, 126 where there
-    /// is and it cannot be.
+    /// Exit code that a shell returns in this case: 127 if the program does not exist, 126 if it cannot run.
     pub fn exit_code(&self) -> u8 {
         match self {
             Error::Refused(Refusal::EntrypointNotFound { .. }) => 127,

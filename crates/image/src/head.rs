@@ -6,7 +6,7 @@ use std::os::unix::fs::FileExt;
 
 use rule::{HEAD_BYTES, Head};
 
-/// Reads as much of a file as it is recognised by; its position stays.
+/// Reads the bytes by which a file is recognised. Does not change the file's position.
 pub fn read(file: &File) -> io::Result<Head> {
     let mut bytes = vec![0; HEAD_BYTES];
     let mut filled = 0;

@@ -2,7 +2,7 @@
 //!
 //! Read in this order: [`resolve`] here, which orders the steps; `rootfs` (opens a file without leaving the container),
 //! `store` (wasm layers, from containerd's content store) and `blob` (a checked copy). The crate `rule`, which the
-//! tools for CI use as well, decides what follows from what is found. [`cache`] keeps compiled code.
+//! tools for CI use as well, decides what to do with what is found. [`cache`] stores compiled code.
 //!
 //! This crate does not parse wasm, because only a confined process may do that. It reads the first bytes of one file of
 //! an image and, within limits, its index and manifest.
@@ -33,18 +33,18 @@ use tokio::try_join;
 
 pub use errors::Error;
 pub use rootfs::Root;
-use store::{Layers, Patience, Store};
+use store::{Layers, Store, Timeouts};
 
-/// A container as the shim knows it when containerd calls Create.
+/// A container, as the shim knows it when containerd calls Create.
 #[derive(Debug)]
 pub struct Container<'a> {
-    /// containerd's gRPC socket. Without one an image has no wasm layers.
+    /// containerd's gRPC socket. If there is none, no wasm layers are found.
     pub containerd: Option<&'a Path>,
     /// containerd's namespace: `k8s.io`, `default`, `moby`.
     pub namespace: &'a str,
-    /// The container's id.
+    /// Container id.
     pub id: &'a str,
-    /// Its root file system, mounted; empty for an image of wasm layers alone.
+    /// Mounted root file system. It is empty if the image has only wasm layers.
     pub rootfs: &'a Path,
     /// `process.args` of the OCI runtime spec.
     pub args: &'a [String],
@@ -52,21 +52,21 @@ pub struct Container<'a> {
     pub cwd: &'a Path,
     /// `process.env`, each `KEY=VALUE`.
     pub env: &'a [String],
-    /// `mounts`: the entrypoint may lie on a volume.
+    /// `mounts` of the OCI runtime spec, because the entrypoint may be on a volume.
     pub mounts: &'a [Mount],
-    /// Whether its guest is initialised before it is compiled; none for what the image's label says.
+    /// Whether to initialise the guest before it is compiled. If `None`, the image's label decides.
     pub preinit: Option<bool>,
-    /// The wasm layers that it was created with ([`Component::image_layers`]), since its image's name may be another's by
-    /// now; none before.
+    /// Wasm layers that the container was created with ([`Component::image_layers`]). A later process must use these,
+    /// because the image's name may refer to another image by now. Empty until the container exists.
     pub layers: &'a [Descriptor],
 }
 
 /// What a container runs.
 #[derive(Debug)]
 pub enum Workload {
-    /// A program for the kernel to execute, or for it to say why not.
+    /// A program for the kernel. If it cannot be executed, the kernel's error says why.
     Program,
-    /// A guest.
+    /// A guest for Wasmtime.
     Guest(Component),
 }
 
@@ -74,29 +74,30 @@ pub enum Workload {
 #[derive(Debug)]
 pub struct Component {
     source: Source,
-    /// The export to call, of `path#export`; never empty.
+    /// Export to call, from `path#export`. Never an empty string.
     pub export: Option<String>,
-    /// Whether it is initialised before it is compiled.
+    /// Whether to initialise the guest before it is compiled.
     pub preinit: bool,
-    /// What the guest sees as its arguments: `process.args` with the first without its `#export`.
+    /// Arguments of the guest: `process.args`, where the first has no `#export`.
     pub args: Vec<String>,
 }
 
-/// Where a component's layers are. At least one: the first is the application, the others satisfy its imports.
+/// Location of a component's layers. There is at least one. The first is the application, and the others satisfy its
+/// imports.
 #[derive(Debug)]
 enum Source {
-    /// A file in the container, with its name, and its content as it was when it was found.
+    /// A file in the container. Size and digest are those of the content when the file was found.
     File { file: File, name: String, size: u64, digest: Digest },
-    /// Layers of the image.
+    /// Wasm layers of the image.
     Content { store: Box<Store>, layers: Vec<Descriptor>, config: Option<Box<Descriptor>> },
 }
 
 impl Component {
-    /// Files with wasm or its text form, at their start, that nobody can change any more.
+    /// Returns sealed copies of the layers, each read from its start. A layer is wasm or its text form.
     ///
     /// # Errors
-    /// [`Error::Content`] for a layer that is not there or not what its digest says; [`Error::Changed`] for a file
-    /// that is another by now.
+    /// [`Error::Content`] if a layer does not exist or does not match its digest; [`Error::Changed`] if the file has
+    /// changed since it was found.
     pub async fn layers(&self) -> Result<Vec<File>, Error> {
         match &self.source {
             Source::File { file, name, size, digest } => {
@@ -107,31 +108,31 @@ impl Component {
             }
             Source::Content { store, layers, .. } => {
                 let read = timeout(limits::READ_TIME, store.layers(layers)).await;
-                read.unwrap_or_else(|_| Err(store.failed("it took too long for the layers")))
+                read.unwrap_or_else(|_| Err(store.failed("it took too long to send the layers")))
             }
         }
     }
 
-    /// The TCP port that the image says its guest listens on (OCI image specification, "config", `ExposedPorts`): of
-    /// several the lowest. None where it says nothing, or containerd knows of no image.
+    /// Returns the TCP port that the image declares (OCI image specification, "config", `ExposedPorts`). If it declares
+    /// several, returns the lowest. Returns `None` if it declares none, or if containerd knows no image.
     ///
     /// # Errors
-    /// [`Error::Containerd`], and [`Error::Content`] for a config that is not one.
+    /// [`Error::Containerd`], and [`Error::Content`] if the config is invalid.
     pub async fn exposed_port(&self, container: &Container<'_>) -> Result<Option<u16>, Error> {
         let name = container.args.first().map_or("", String::as_str);
         match &self.source {
-            Source::File { .. } => store::exposed_port(container, name, Patience::default()).await,
+            Source::File { .. } => store::exposed_port(container, name, Timeouts::default()).await,
             Source::Content { config: None, .. } => Ok(None),
             Source::Content { store, config: Some(config), .. } => {
-                let asked = timeout(limits::LOOK_UP_TIME, store.exposed_port(config)).await;
-                asked.unwrap_or_else(|_| {
-                    Err(store.failed("it took too long for the image's config"))
+                let answered = timeout(limits::LOOK_UP_TIME, store.exposed_port(config)).await;
+                answered.unwrap_or_else(|_| {
+                    Err(store.failed("it took too long to send the image's config"))
                 })
             }
         }
     }
 
-    /// The layers of the image that it is made of; none where it is a file.
+    /// Image layers that the component consists of. Empty if the component is a file.
     pub fn image_layers(&self) -> &[Descriptor] {
         match &self.source {
             Source::File { .. } => &[],
@@ -139,7 +140,7 @@ impl Component {
         }
     }
 
-    /// What the layers are called in errors, in their order.
+    /// Names of the layers for error messages, in the layers' order.
     pub fn names(&self) -> Vec<String> {
         match &self.source {
             Source::File { name, .. } => vec![name.clone()],
@@ -147,20 +148,21 @@ impl Component {
         }
     }
 
-    /// The same for what is compiled from the same, in the same way: hexadecimal digits.
+    /// Digest, in hexadecimal digits, of what decides the compiled code: the export, `preinit` and the layers. Components
+    /// with the same identity compile to the same code.
     pub fn identity(&self) -> String {
         let mut hash = Sha256::new();
         let export = self.export.clone().unwrap_or_default();
         let preinit = self.preinit.then(|| PREINIT.to_owned());
         for part in [export].into_iter().chain(preinit).chain(self.digests()) {
-            // With its length, so that no two lists of parts read the same.
+            // The length comes first, so that different lists of parts never have the same digest.
             hash.update(part.len().to_le_bytes());
             hash.update(part);
         }
         hex::encode(hash.finalize())
     }
 
-    /// What they are.
+    /// Digests of the layers.
     fn digests(&self) -> Vec<String> {
         match &self.source {
             Source::File { digest, .. } => vec![digest.to_string()],
@@ -177,20 +179,19 @@ impl<'a> Container<'a> {
     }
 }
 
-/// Finds out what the container runs.
+/// Finds what the container runs.
 ///
-/// The entrypoint is first looked for in the root file system and on the volumes, as Linux would
-/// (execvp(3)), and also in the working directory. containerd is asked for wasm layers only when it
-/// is not there. Recognised are the media types `application/wasm` (the CNCF Wasm OCI artifact),
-/// `application/wasm+zstd`, `application/vnd.wasm.content.layer.v1+wasm` and
+/// First looks for the entrypoint in the root file system and on the volumes, as Linux does (execvp(3)), and also in the
+/// working directory. Only if it is not there, asks containerd for wasm layers. Their media types are `application/wasm`
+/// (the CNCF Wasm OCI artifact), `application/wasm+zstd`, `application/vnd.wasm.content.layer.v1+wasm` and
 /// `application/vnd.bytecodealliance.wasm.component.layer.v0+wasm`.
 ///
-/// Ends within two minutes, whatever containerd or a volume's server does. Needs a Tokio runtime
-/// with I/O and time.
+/// Ends within two minutes, even if containerd or a volume's server does not answer. Needs a Tokio runtime with I/O and
+/// time.
 ///
 /// # Errors
-/// See [`Error`]; each names the file, the digest or containerd's socket. A Linux program that is not
-/// there is none: that is [`Workload::Program`], and starting it says so.
+/// See [`Error`]. Each error names the file, the digest or containerd's socket. A Linux program that does not exist is
+/// not an error here: it is [`Workload::Program`], and starting it fails.
 pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     let process = container.process();
     let (entrypoint, entry) = find(container).await?;
@@ -199,7 +200,7 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
         Step::Program(_) => return Ok(Workload::Program),
         Step::Layers => {}
     }
-    let layers = match store::wasm_layers(container, process.name(), Patience::default()).await? {
+    let layers = match store::wasm_layers(container, process.name(), Timeouts::default()).await? {
         Layers::Wasm { store, layers, config, labels } => Ok((store, layers, config, labels)),
         Layers::None(why) => Err(why),
     };
@@ -213,11 +214,12 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     }
 }
 
-/// The same of what is in the container's files alone, its root and its volumes: `None` when no file of that name
-/// can be run. It is another guest than the container's own, and not initialised ahead.
+/// Like [`resolve`], but looks only at the container's files: its root file system and its volumes. Returns `None` if
+/// the entrypoint names no file that can run. The guest is not the container's own, so it is not initialised before it is
+/// compiled.
 ///
 /// # Errors
-/// As [`resolve`].
+/// Those of [`resolve`].
 pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>, Error> {
     let (entrypoint, entry) = find(container).await?;
     Ok(match entry {
@@ -230,7 +232,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
     })
 }
 
-/// The annotations of a Pod, as CRI in containerd has them of its sandbox, whose id that is.
+/// Returns the annotations of a Pod, from CRI's record of the Pod's sandbox. `sandbox` is the sandbox's id.
 ///
 /// # Errors
 /// [`Error::Annotations`].
@@ -239,11 +241,11 @@ pub async fn pod_annotations(
     namespace: &str,
     sandbox: &str,
 ) -> Result<HashMap<String, String>, Error> {
-    store::pod_annotations(containerd, namespace, sandbox, Patience::default()).await
+    store::pod_annotations(containerd, namespace, sandbox, Timeouts::default()).await
 }
 
-/// What the entrypoint means, and what is there. On a thread of its own: a volume's server may be gone, and open(2) and
-/// read(2) with it.
+/// Finds what the entrypoint means, and what exists there. Uses a separate thread, because open(2) and read(2) block if
+/// a volume's server is gone.
 async fn find<'a>(container: &Container<'a>) -> Result<(Entrypoint<'a>, Entry<File>), Error> {
     let name = container.process().name();
     let (args, env) = (container.args.to_vec(), container.env.to_vec());
@@ -261,7 +263,7 @@ async fn find<'a>(container: &Container<'a>) -> Result<(Entrypoint<'a>, Entry<Fi
     Ok((entrypoint, entry))
 }
 
-/// On a thread of its own, which may hang in a volume: it is waited for no longer than that.
+/// Runs `work` on a separate thread, and waits for it for at most `limit`. The thread may block on a volume for longer.
 async fn in_time<T: Send + 'static>(
     entrypoint: &str,
     limit: Duration,
@@ -274,7 +276,7 @@ async fn in_time<T: Send + 'static>(
     }
 }
 
-/// A guest of a file, with what it has now.
+/// Makes a guest of a file, with the digest of its present content.
 async fn of_file(
     file: File,
     entrypoint: &Entrypoint<'_>,
@@ -283,7 +285,7 @@ async fn of_file(
     let name = entrypoint.path.to_owned();
     let read = move || {
         let size = file.metadata().map_err(Error::read(&name))?.len();
-        // It may have grown since it was recognised.
+        // The file may have grown since its first bytes were read.
         rule::within_limit(&name, size)?;
         let digest = blob::digest(&file, size).map_err(Error::read(&name))?;
         Ok(Source::File { file, name, size, digest })
@@ -294,7 +296,7 @@ async fn of_file(
     Ok(guest(source, entrypoint, container, preinit))
 }
 
-/// The labels that a container has of its image, where they are needed.
+/// Returns the labels that a container has from its image. If the Pod decides, returns none, because they are not needed.
 async fn labels(
     container: &Container<'_>,
     entrypoint: &str,
@@ -302,15 +304,16 @@ async fn labels(
     if container.preinit.is_some() {
         return Ok(HashMap::new());
     }
-    store::labels(container, entrypoint, Patience::default()).await
+    store::labels(container, entrypoint, Timeouts::default()).await
 }
 
-/// As the Pod says, or else the image: a container has the labels of its image in containerd.
+/// Returns whether to initialise the guest. The Pod's choice takes precedence over the image's label. In containerd, a
+/// container has its image's labels.
 fn preinit(container: &Container<'_>, labels: &HashMap<String, String>) -> Result<bool, Error> {
     let mut ours = labels.keys().filter(|key| key.starts_with(PREFIX));
     ours.try_for_each(|key| OF_IMAGE.check(key))?;
     match (container.preinit, labels.get(PREINIT)) {
-        (Some(said), _) => Ok(said),
+        (Some(of_pod), _) => Ok(of_pod),
         (None, None) => Ok(false),
         (None, Some(value)) => Ok(value.parse().map_err(|_| OF_IMAGE.refused(PREINIT, value))?),
     }

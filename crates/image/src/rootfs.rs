@@ -1,8 +1,8 @@
-//! Opens a file as the container will see it, without ever leaving the container.
+//! Opens a file as the container will see it, and never opens a file outside the container.
 //!
-//! The image may be hostile. So links are followed here, one at a time, and the kernel must not follow any (openat2(2),
-//! RESOLVE_NO_SYMLINKS). A link then leads where it will lead inside the container, into its root file system or one of
-//! its volumes, and nowhere else. A device or fifo is never opened; only its path is (O_PATH).
+//! The image may be hostile. So this module follows links itself, one at a time, and the kernel must not follow any
+//! (openat2(2), RESOLVE_NO_SYMLINKS). A link then leads where it will lead inside the container: into its root file system
+//! or one of its volumes. A device or fifo is never opened, except for its path (O_PATH).
 
 use std::fs::{File, FileType};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,22 +17,22 @@ use rule::{Found, Stopped};
 
 use crate::Error;
 
-/// A container's file tree, put together as its mounts will be.
+/// File tree of a container, with its mounts.
 pub struct Root {
-    /// In the order they are mounted: the last that covers a path has it.
+    /// Trees in the order in which they are mounted. The last tree that covers a path is the one that has its files.
     trees: Vec<Tree>,
 }
 
 struct Tree {
     /// Absolute path in the container, without links.
     at: PathBuf,
-    /// What is there, on the host. None for what no image or volume can have files in, like proc.
+    /// Path on the host. `None` for a mount in which no image or volume can have files, such as proc.
     source: Option<PathBuf>,
 }
 
 impl Root {
-    /// The tree of a mounted root file system with the mounts of the OCI runtime spec ("Mounts").
-    /// Their sources are kubelet's or the administrator's choice, not the image's.
+    /// Creates the tree of a mounted root file system with the mounts of the OCI runtime spec ("Mounts"). kubelet or the
+    /// administrator chooses the mounts' sources, and not the image.
     pub fn new(rootfs: PathBuf, mounts: &[Mount]) -> Result<Root, Error> {
         let mut root = Root { trees: vec![Tree { at: "/".into(), source: Some(rootfs) }] };
         for mount in mounts {
@@ -44,7 +44,7 @@ impl Root {
         Ok(root)
     }
 
-    /// What is at an absolute path.
+    /// Returns what exists at an absolute path.
     pub fn look(&self, path: &Path) -> Result<Found<File>, Error> {
         let fd = match self.without_links(path).and_then(|real| self.locate(&real)) {
             Ok(fd) => File::from(fd),
@@ -60,7 +60,7 @@ impl Root {
         File::open(itself).map(Found::File).map_err(read_error())
     }
 
-    /// Follows the links of a path as the kernel will in the container. What does not exist stays.
+    /// Follows the links of a path as the kernel will in the container. Parts that do not exist remain unchanged.
     fn without_links(&self, path: &Path) -> nix::Result<PathBuf> {
         rule::without_links(path, |path| self.link(path)).map_err(|stopped| match stopped {
             Stopped::Links => Errno::ELOOP,
@@ -69,17 +69,17 @@ impl Root {
         })
     }
 
-    /// Where a link leads; none for anything else, or nothing.
+    /// Returns the target of a link. Returns `None` if the path is not a link or does not exist.
     fn link(&self, path: &Path) -> nix::Result<Option<PathBuf>> {
         match self.locate(path).and_then(|fd| readlinkat(fd, "")) {
             Ok(target) => Ok(Some(target.into())),
-            // EINVAL, or ENOENT as the path from the descriptor is empty: not a link.
+            // Not a link: EINVAL, or ENOENT because the path from the descriptor is empty.
             Err(errno) if errno == Errno::EINVAL || is_absence(errno) => Ok(None),
             Err(errno) => Err(errno),
         }
     }
 
-    /// Locates what is at a path of which all but the last name are known to be no links.
+    /// Opens a path (O_PATH). The caller must have checked that no name except the last is a link.
     fn locate(&self, path: &Path) -> nix::Result<OwnedFd> {
         let tree = self.trees.iter().rev().find(|tree| path.starts_with(&tree.at));
         let tree = tree.ok_or(Errno::ENOENT)?;
@@ -95,7 +95,7 @@ impl Root {
     }
 }
 
-/// By type or option, as runc and libcontainer take it.
+/// Whether the mount is a bind mount, by its type or options, as in runc's libcontainer.
 fn is_bind(mount: &Mount) -> bool {
     let options = mount.options().as_deref().unwrap_or_default();
     mount.typ().as_deref() == Some("bind") || options.iter().any(|it| it == "bind" || it == "rbind")

@@ -1,14 +1,14 @@
 //! An image's wasm layers, from containerd: container → image → manifest → content.
 //!
-//! `asked` finds the image that a Pod asked for, and `manifests` finds the manifest.
+//! `requested` finds the image that a Pod asks for, and `manifests` finds the manifest. `pod` reads a Pod's annotations.
 //!
 //! The content is read through containerd's content service and not from the directory behind it. The service is
 //! containerd's API, a proxy plugin may provide it, and it keeps namespaces apart.
 
-mod asked;
 mod calls;
 mod manifests;
 mod pod;
+mod requested;
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -35,58 +35,59 @@ pub use pod::annotations as pod_annotations;
 use crate::blob::{self, Checked};
 use crate::{Container, Error, head, limits};
 
-/// What an image has for a guest.
+/// Wasm layers of a container's image, if it has any.
 pub enum Layers {
-    /// Its wasm layers, at least one.
+    /// The image has wasm layers, at least one.
     Wasm {
-        /// Where they are.
+        /// Connection to the containerd that has the layers.
         store: Box<Store>,
-        /// In their order.
+        /// Wasm layers, in the image's order.
         layers: Vec<Descriptor>,
-        /// The image's config; none of an artifact, whose own says nothing of how it is run, and of a container that is
-        /// there, of which it is not asked.
+        /// Config of the image. `None` for an artifact, because its config does not describe how to run it. Also `None`
+        /// for an existing container, which does not need it.
         config: Option<Box<Descriptor>>,
-        /// The labels of the image's config, which its containers have from it.
+        /// Labels of the container, which include those of the image's config.
         labels: HashMap<String, String>,
     },
-    /// None, and why.
+    /// There are no wasm layers, for this reason.
     None(&'static str),
 }
 
-/// How long containerd is waited for.
+/// Time limits for containerd's answers.
 #[derive(Debug, Clone, Copy)]
-pub struct Patience {
-    /// For one answer.
+pub struct Timeouts {
+    /// Time limit for one answer.
     pub answer: Duration,
-    /// For all of them.
-    pub whole: Duration,
+    /// Time limit for all answers together.
+    pub total: Duration,
 }
 
-impl Default for Patience {
-    fn default() -> Patience {
-        Patience { answer: limits::ANSWER_TIME, whole: limits::LOOK_UP_TIME }
+impl Default for Timeouts {
+    fn default() -> Timeouts {
+        Timeouts { answer: limits::ANSWER_TIME, total: limits::LOOK_UP_TIME }
     }
 }
 
-/// Asks containerd for the container's wasm layers. That it does not know the container or its image,
-/// as under Docker, means there are none.
+/// Asks containerd for the container's wasm layers. If containerd does not know the container or its image, as under
+/// Docker, there are none.
 pub async fn wasm_layers(
     container: &Container<'_>,
     entrypoint: &str,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<Layers, Error> {
     let Some(socket) = container.containerd else {
         return Ok(Layers::None("there is no containerd to ask for wasm layers"));
     };
     let ask = async |store: Store| store.wasm_layers(container.id, container.layers).await;
-    asked(socket, container.namespace, entrypoint, patience, ask).await
+    query(socket, container.namespace, entrypoint, timeouts, ask).await
 }
 
-/// Asks containerd for the container's labels: none where it does not know the container, or where there is none.
+/// Asks containerd for the container's labels. There are none if containerd does not know the container, or if there is no
+/// containerd.
 pub async fn labels(
     container: &Container<'_>,
     entrypoint: &str,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<HashMap<String, String>, Error> {
     let Some(socket) = container.containerd.filter(|socket| socket.exists()) else {
         return Ok(HashMap::new());
@@ -95,19 +96,19 @@ pub async fn labels(
         let known = store.container(container.id).await?;
         Ok(known.map(|known| known.labels).unwrap_or_default())
     };
-    let asked = asked(socket, container.namespace, entrypoint, patience, ask).await;
-    asked.map_err(|error| match error {
+    let answered = query(socket, container.namespace, entrypoint, timeouts, ask).await;
+    answered.map_err(|error| match error {
         Error::Containerd { socket, reason, .. } => Error::Labels { socket, reason },
         other => other,
     })
 }
 
-/// Asks containerd for the port that the container's image exposes: none where it does not know the container, or its
-/// image, or where there is no containerd.
+/// Asks containerd for the port that the container's image exposes. Returns `None` if containerd does not know the
+/// container or its image, or if there is no containerd.
 pub async fn exposed_port(
     container: &Container<'_>,
     entrypoint: &str,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<Option<u16>, Error> {
     let Some(socket) = container.containerd.filter(|socket| socket.exists()) else {
         return Ok(None);
@@ -119,47 +120,47 @@ pub async fn exposed_port(
             None => Ok(None),
         }
     };
-    asked(socket, container.namespace, entrypoint, patience, ask).await
+    query(socket, container.namespace, entrypoint, timeouts, ask).await
 }
 
-/// What containerd answers, within that time.
-async fn asked<T>(
+/// Connects to containerd, and calls `ask` with the connection, within the time limits.
+async fn query<T>(
     socket: &Path,
     namespace: &str,
     entrypoint: &str,
-    patience: Patience,
+    timeouts: Timeouts,
     ask: impl AsyncFnOnce(Store) -> Result<T, Error>,
 ) -> Result<T, Error> {
     let failed = |reason: &str| failed(socket, entrypoint, reason);
     let look_up = async {
-        match timeout(patience.answer, containerd_client::connect(socket)).await {
+        match timeout(timeouts.answer, containerd_client::connect(socket)).await {
             Ok(Ok(channel)) => {
                 let (socket, entrypoint) = (socket.to_owned(), entrypoint.to_owned());
                 let namespace = namespace.to_owned();
-                ask(Store { channel, socket, namespace, entrypoint, patience }).await
+                ask(Store { channel, socket, namespace, entrypoint, timeouts }).await
             }
             Ok(Err(error)) => Err(failed(&text::with_causes(&error))),
             Err(_) => Err(failed("it does not accept a connection")),
         }
     };
-    let whole = timeout(patience.whole, look_up).await;
-    whole.unwrap_or_else(|_| Err(failed("it took too long for all of them")))
+    let answered = timeout(timeouts.total, look_up).await;
+    answered.unwrap_or_else(|_| Err(failed("it took too long to answer all calls")))
 }
 
-/// A connection to containerd, for one container's image.
+/// Connection to containerd, for the image of one container.
 #[derive(Debug)]
 pub struct Store {
-    /// containerd's gRPC API.
+    /// Channel of containerd's gRPC API.
     pub channel: Channel,
     socket: PathBuf,
     namespace: String,
-    /// What is looked for, for errors.
+    /// Entrypoint that is looked for. Errors name it.
     entrypoint: String,
-    patience: Patience,
+    timeouts: Timeouts,
 }
 
 impl Store {
-    /// Those of the container's image, or those that it was created with.
+    /// Returns the wasm layers that the container was created with, or else those of its image.
     async fn wasm_layers(self, container: &str, created: &[Descriptor]) -> Result<Layers, Error> {
         let record = self.container(container).await?.unwrap_or_default();
         if !created.is_empty() {
@@ -179,13 +180,13 @@ impl Store {
         Ok(Layers::Wasm { store: Box::new(self), layers, config, labels: record.labels })
     }
 
-    /// What an image's config exposes; none where it was not pulled.
+    /// Returns the port that an image's config exposes. Returns `None` if the config was not pulled.
     pub async fn exposed_port(&self, config: &Descriptor) -> Result<Option<u16>, Error> {
         let config = self.json::<rule::Config>(config).await?;
         Ok(config.and_then(|config| config.config.exposed_port()))
     }
 
-    /// What containerd has on record of the container.
+    /// Returns containerd's record of the container.
     async fn container(&self, id: &str) -> Result<Option<Record>, Error> {
         let mut containers = ContainersClient::new(self.channel.clone())
             .max_decoding_message_size(limits::ANSWER_BYTES);
@@ -194,7 +195,7 @@ impl Store {
         Ok(answer.and_then(|answer| answer.container))
     }
 
-    /// The content that the image of that name points at.
+    /// Returns the descriptor that the image of this name points at.
     async fn image(&self, name: String) -> Result<Option<Descriptor>, Error> {
         if name.is_empty() {
             return Ok(None);
@@ -206,7 +207,7 @@ impl Store {
         target.map(descriptor).transpose()
     }
 
-    /// Content of a known form; none if it was not pulled.
+    /// Reads content as JSON. Returns `None` if it was not pulled.
     async fn json<T: DeserializeOwned>(&self, entry: &Descriptor) -> Result<Option<T>, Error> {
         let (digest, size, limit) = (entry.digest(), entry.size(), limits::JSON_BYTES);
         if size > limit {
@@ -221,7 +222,7 @@ impl Store {
         }
     }
 
-    /// Checked copies of layers, at their start.
+    /// Returns checked and sealed copies of layers, each read from its start.
     pub async fn layers(&self, layers: &[Descriptor]) -> Result<Vec<File>, Error> {
         let mut files = Vec::new();
         for layer in layers {
@@ -243,7 +244,7 @@ impl Store {
         Ok(file)
     }
 
-    /// Copies content part by part, as containerd sends it; none if it was not pulled.
+    /// Copies content part by part, as containerd sends it. Returns `None` if it was not pulled.
     async fn copy<W: Write>(&self, entry: &Descriptor, to: W) -> Result<Option<W>, Error> {
         let mut checked = Checked::new(to, entry.digest(), entry.size())?;
         let mut content = ContentClient::new(self.channel.clone());
@@ -253,7 +254,7 @@ impl Store {
             return Ok(None);
         };
         loop {
-            // A stream's refusal may come as its first message.
+            // containerd may refuse a stream in its first message.
             let next = async { parts.message().await.map(Response::new) };
             match self.answer(next).await? {
                 Some(Some(part)) => checked.write(&part.data)?,
@@ -264,7 +265,7 @@ impl Store {
     }
 }
 
-/// containerd's form of a descriptor in OCI's.
+/// Converts containerd's form of a descriptor to OCI's.
 fn descriptor(target: Target) -> Result<Descriptor, Error> {
     let refused = |reason: String| Error::content(&target.digest, reason);
     let digest: Digest = target.digest.parse().map_err(|error| refused(format!("{error}")))?;
@@ -278,16 +279,16 @@ mod tests {
 
     use super::*;
 
-    /// What is said of a containerd that accepts connections and is silent.
-    async fn given_up(patience: Patience) -> String {
-        let folder = tempfile::tempdir().unwrap();
-        let socket = folder.path().join("c.sock");
+    /// Error text for a containerd that accepts connections and never answers.
+    async fn error_of_silent_containerd(timeouts: Timeouts) -> String {
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("c.sock");
         let _silent = UnixListener::bind(&socket).unwrap();
         let container = Container {
             containerd: Some(&socket),
             namespace: "k8s.io",
             id: "c",
-            rootfs: folder.path(),
+            rootfs: directory.path(),
             args: &[],
             cwd: Path::new("/"),
             env: &[],
@@ -295,9 +296,9 @@ mod tests {
             preinit: None,
             layers: &[],
         };
-        let labels = labels(&container, "app", patience).await.expect_err("is not answered");
+        let labels = labels(&container, "app", timeouts).await.expect_err("is not answered");
         assert!(labels.to_string().contains("the image's labels: it"), "{labels}");
-        match wasm_layers(&container, "app", patience).await {
+        match wasm_layers(&container, "app", timeouts).await {
             Err(error @ Error::Containerd { .. }) => error.to_string(),
             Err(error) => panic!("{error}"),
             Ok(_) => panic!("an answer"),
@@ -305,19 +306,19 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_containerd_that_does_not_answer_is_not_waited_for_for_ever() {
+    async fn waiting_for_a_silent_containerd_ends_at_each_time_limit() {
         let (short, long) = (Duration::from_millis(20), Duration::from_secs(600));
-        let text = given_up(Patience { answer: short, whole: long }).await;
+        let text = error_of_silent_containerd(Timeouts { answer: short, total: long }).await;
         assert!(text.contains("it does not answer"), "{text}");
-        let text = given_up(Patience { answer: long, whole: short }).await;
+        let text = error_of_silent_containerd(Timeouts { answer: long, total: short }).await;
         assert!(text.contains("it took too long"), "{text}");
     }
 
     #[test]
-    fn all_waiting_together_ends_before_kubelet_gives_up() {
-        // An entrypoint with a # is looked for twice, and so is code: before and after others have compiled.
+    fn all_time_limits_together_are_less_than_kubelets() {
+        // An entrypoint with a # is looked for twice. Code is also looked for twice: before and after the wait for the lock.
         let found = 2 * limits::FILE_TIME + 2 * limits::CACHE_TIME;
-        let of_image = Patience::default().whole + limits::READ_TIME;
+        let of_image = Timeouts::default().total + limits::READ_TIME;
         let of_file = 2 * limits::READ_TIME;
         assert!(found + of_image.max(of_file) < Duration::from_secs(120));
     }

@@ -1,5 +1,5 @@
-//! What a container runs, as far as its root file system and volumes tell, and what is said when
-//! containerd is gone.
+//! Tests of what a container runs, if its root file system and volumes decide it, and of the errors if containerd's socket
+//! does not exist.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -19,15 +19,15 @@ const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const NATIVE: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0";
 const PRECOMPILED: &[u8] = b"\x7fELF\x02\x01\x01\xc8\0\0\0\0";
 
-/// A container of which nothing but its files is known; containerd's socket does not exist.
+/// A container with only its files. containerd's socket does not exist.
 struct Fixture {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     mounts: Vec<Mount>,
 }
 
 impl Fixture {
     fn new(files: &[(&str, &[u8])]) -> Fixture {
-        let fixture = Fixture { folder: tempfile::tempdir().unwrap(), mounts: Vec::new() };
+        let fixture = Fixture { directory: tempfile::tempdir().unwrap(), mounts: Vec::new() };
         fs::create_dir(fixture.path("root")).unwrap();
         for (path, content) in files {
             let path = fixture.path(path);
@@ -38,7 +38,7 @@ impl Fixture {
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.folder.path().join(path)
+        self.directory.path().join(path)
     }
 
     async fn resolve(&self, entrypoint: &str) -> Result<Workload, Error> {
@@ -100,7 +100,7 @@ async fn a_wasm_file_is_a_guest_and_containerd_is_not_asked() {
 }
 
 #[tokio::test]
-async fn a_program_is_linuxs_and_containerd_is_not_asked() {
+async fn a_program_is_left_to_linux_and_containerd_is_not_asked() {
     let fixture = Fixture::new(&[("root/bin/sh", NATIVE), ("root/bin/c#", b"#!/bin/sh\n")]);
     for entrypoint in ["sh", "/bin/sh", "/bin/c#", "c#"] {
         let workload = fixture.resolve(entrypoint).await.unwrap();
@@ -118,7 +118,7 @@ async fn a_guest_on_a_volume_is_found() {
 }
 
 #[tokio::test]
-async fn a_file_that_is_written_to_after_it_was_found_is_not_taken_for_what_it_was() {
+async fn a_file_that_changes_after_it_was_found_is_refused() {
     let fixture = Fixture::new(&[("root/app.wat", b"(module)")]);
     let component = fixture.component("/app.wat").await;
     for text in [b"(modula)", &b"(mod"[..]] {
@@ -129,17 +129,17 @@ async fn a_file_that_is_written_to_after_it_was_found_is_not_taken_for_what_it_w
 }
 
 #[tokio::test]
-async fn what_cannot_run_is_refused_by_its_name() {
+async fn a_file_that_cannot_run_is_refused_with_its_name() {
     let fixture = Fixture::new(&[
         ("root/text.wasm", b"hello, world"),
         ("root/native.wasm", PRECOMPILED),
-        ("root/folder.wasm/file", b""),
+        ("root/directory.wasm/file", b""),
     ]);
     symlink("/etc/passwd", fixture.path("root/leak.wasm")).unwrap();
     for (entrypoint, words) in [
         ("/text.wasm", "is not wasm"),
         ("/native.wasm", "precompiled"),
-        ("/folder.wasm", "is a directory"),
+        ("/directory.wasm", "is a directory"),
         ("/leak.wasm", "is not a file in the container"),
     ] {
         let error = fixture.resolve(entrypoint).await.unwrap_err();
@@ -164,7 +164,7 @@ async fn without_a_containerd_there_are_no_layers() {
 }
 
 #[tokio::test]
-async fn a_containerd_that_is_gone_is_named() {
+async fn a_missing_containerd_is_named() {
     let fixture = Fixture::new(&[]);
     let error = fixture.resolve("/app.wasm").await.unwrap_err();
     let socket = fixture.path("c.sock").display().to_string();

@@ -121,7 +121,7 @@ impl Error {
             | Error::Sandboxed
             | Error::Sandbox(sandbox::Error::Limit { .. }) => Code::FAILED_PRECONDITION,
             Error::GivenUp(_) => Code::CANCELLED,
-            Error::Image(image::Error::NoTurn { .. }) => Code::UNAVAILABLE,
+            Error::Image(image::Error::NoCompileSlot { .. }) => Code::UNAVAILABLE,
             Error::Config(_)
             | Error::Setting(_)
             | Error::Options(_)

@@ -1,8 +1,8 @@
 //! A file of compiled code: the code, a trailer in JSON, the trailer's length, a magic number.
 //!
 //! The code comes first because it is mapped, and its sections are aligned to pages. The trailer has the code's digest.
-//! It is checked when the file is first opened after a boot, because power cuts and worn out cards leave files with
-//! other content than was written. An extended attribute of the file with the boot's id records that the digest was
+//! The digest is checked when the file is first opened after a boot, because power cuts and worn out memory cards can
+//! change the content of files. An extended attribute of the file, with the boot's id, records that the digest was
 //! checked.
 
 use std::fs::File;
@@ -18,79 +18,83 @@ use xattr::FileExt as _;
 
 use crate::blob::{hash, parts};
 
-/// How a file of compiled code ends.
+/// Magic number at the end of a file of compiled code.
 const MAGIC: &[u8; 8] = b"wasmcode";
 
-/// The trailer's length, as a little endian u32, and the magic number.
+/// Size of the file's end: the trailer's length, as a little endian u32, and the magic number.
 const END_BYTES: usize = 4 + MAGIC.len();
 
-/// The longest trailer: what is known of code is a word or two.
+/// Maximum size of a trailer, in bytes. The description of code is only a few bytes long.
 const TRAILER_BYTES: u32 = 64 << 10;
 
-/// The note that the digest was right, whose value is the boot's id.
+/// Extended attribute that records that the digest was right. Its value is the boot's id.
 const CHECKED: &str = "user.wasmtime-shim.checked";
 
-/// Changes with every boot (random(4)).
+/// File with the boot's id, which changes with every boot (random(4)).
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// Write permission of anyone but the owner.
+/// Write permission for users other than the owner.
 const WRITABLE_BY_OTHERS: u32 = 0o022;
 
-/// Code, and what is known of it.
+/// Compiled code, and its trailer.
 #[derive(Debug)]
 pub struct Artefact {
     code: File,
     trailer: Trailer,
 }
 
-/// How large a whole file is, in bytes, and its SHA-256, in hexadecimal digits.
+/// Size of a whole file in bytes, trailer included, and its SHA-256 in hexadecimal digits.
 #[derive(Debug, Clone)]
-pub struct Whole {
+pub struct WholeFile {
     pub size: u64,
     pub sha256: String,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Trailer {
+    /// Description of the code, from its compiler.
     about: Value,
-    /// What else it was compiled for ([`super::Key::engine`]).
+    /// Engine that the code was compiled for ([`super::Key::engine`]).
     engine: String,
-    /// The code's length in bytes.
+    /// Length of the code in bytes.
     length: u64,
-    /// The code's SHA-256, in hexadecimal digits.
+    /// SHA-256 of the code, in hexadecimal digits.
     sha256: String,
 }
 
 impl Artefact {
-    /// Of code that nobody can change any more.
+    /// Creates an artefact of code. The code must not change any more.
     ///
     /// # Errors
-    /// Of reading it.
-    pub fn new(code: File, about: Value, engine: &str) -> io::Result<(Artefact, Whole)> {
+    /// Those of reading the code.
+    pub fn new(code: File, about: Value, engine: &str) -> io::Result<(Artefact, WholeFile)> {
         let length = code.metadata()?.len();
         let mut hash = hash(&code, length)?;
         let sha256 = hex::encode(hash.clone().finalize());
         let trailer = Trailer { about, engine: engine.to_owned(), length, sha256 };
         let end = trailer.write()?;
         hash.update(&end);
-        let whole = Whole { size: length + end.len() as u64, sha256: hex::encode(hash.finalize()) };
+        let whole =
+            WholeFile { size: length + end.len() as u64, sha256: hex::encode(hash.finalize()) };
         Ok((Artefact { code, trailer }, whole))
     }
 
-    /// The one in a file, for that engine, if it is fit to be used; why it is not is said in the log.
+    /// Returns the artefact in a file, if it is valid and for this engine. Logs why a file is not valid.
     pub fn find(path: &Path, engine: &str) -> Option<Artefact> {
         let opened = Artefact::open(path, engine);
         opened
-            .inspect_err(|error| log::warn!("compiled code in {} is left: {error}", path.display()))
+            .inspect_err(|error| {
+                log::warn!("compiled code in {} is not used: {error}", path.display());
+            })
             .ok()
             .flatten()
     }
 
-    /// The same; none where there is no file, or one for another engine.
+    /// Like [`Artefact::find`]. Returns `None` if there is no file, or if its code is for another engine.
     ///
     /// # Errors
-    /// [`io::ErrorKind::InvalidData`] for a file that is not whole, or that others than root could have written;
-    /// those of reading it.
+    /// [`io::ErrorKind::InvalidData`] if the file is damaged, or if users other than root can write to it; those of reading
+    /// the file.
     fn open(path: &Path, engine: &str) -> io::Result<Option<Artefact>> {
         let code = match File::options().read(true).custom_flags(O_NOFOLLOW).open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -108,7 +112,7 @@ impl Artefact {
         Ok(Some(Artefact { code, trailer }))
     }
 
-    /// What is known of the code, and the file that begins with it.
+    /// Returns the description of the code, and the file that begins with the code.
     pub fn into_parts(self) -> (Value, File) {
         (self.trailer.about, self.code)
     }
@@ -118,7 +122,7 @@ impl Artefact {
         &self.code
     }
 
-    /// The bytes of its file, in parts.
+    /// Bytes of the whole file, in parts.
     pub fn parts(&self) -> io::Result<impl Iterator<Item = io::Result<Vec<u8>>> + Send + 'static> {
         let (code, length) = (self.code.try_clone()?, self.trailer.length);
         let code = parts(code, length);
@@ -158,7 +162,7 @@ impl Trailer {
     }
 }
 
-/// Compares the digest, once a boot.
+/// Checks the digest, once for each boot.
 fn check(code: &File, trailer: &Trailer) -> io::Result<()> {
     let boot = std::fs::read(BOOT_ID)?;
     if code.get_xattr(CHECKED).ok().flatten().as_ref() == Some(&boot) {
@@ -167,10 +171,10 @@ fn check(code: &File, trailer: &Trailer) -> io::Result<()> {
     if hex::encode(hash(code, trailer.length)?.finalize()) != trailer.sha256 {
         return Err(invalid("its code is not what was compiled"));
     }
-    // Where the file system keeps no notes, it is compared each time.
-    let noted = code.set_xattr(CHECKED, &boot);
-    noted.or_else(|error| {
-        log::debug!("note that compiled code was checked: {error}");
+    // If the file system does not support extended attributes, the digest is checked each time.
+    let recorded = code.set_xattr(CHECKED, &boot);
+    recorded.or_else(|error| {
+        log::debug!("record that compiled code was checked: {error}");
         Ok(())
     })
 }

@@ -24,29 +24,30 @@ use tokio::time::sleep;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Response};
 
-use super::artefact::{Artefact, Whole};
+use super::artefact::{Artefact, WholeFile};
 use super::{Key, directory};
 use crate::Error;
 use crate::store::Store;
 
-/// The plugin that has content on this machine's disk.
+/// Filter for the plugin that stores content on this machine's disk.
 const LOCAL_CONTENT: &str = "type==io.containerd.content.v1,id==content";
 
-/// How often, and after which pause, the turn of another writer is waited out.
-const TURNS: u32 = 20;
-const TURN: Duration = Duration::from_millis(100);
+/// Maximum number of attempts to write code, if another process writes the same.
+const WRITE_ATTEMPTS: u32 = 20;
+/// Time between two attempts.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What containerd says when others have written, or are writing, the same.
-const OTHERS: [Code; 2] = [Code::AlreadyExists, Code::Unavailable];
+/// containerd's codes if another process has written, or is writing, the same content.
+const CONCURRENT_WRITE: [Code; 2] = [Code::AlreadyExists, Code::Unavailable];
 
-/// Parts that are read ahead of what containerd takes.
-const AHEAD: usize = 2;
+/// Number of parts that are read ahead while containerd receives earlier ones.
+const PARTS_AHEAD: usize = 2;
 
-/// What that plugin says of its root.
-const ROOT: &str = "root";
+/// Export of that plugin with the path of its root directory.
+const ROOT_EXPORT: &str = "root";
 
 impl Store {
-    /// Where the code of these layers is, if the first one's label tells.
+    /// Returns the path of the layers' code, if a label of the first layer refers to it.
     pub(super) async fn find_code(
         &self,
         key: &Key,
@@ -55,7 +56,7 @@ impl Store {
         let Some(layer) = layers.first() else { return Ok(None) };
         let mut content = ContentClient::new(self.channel.clone());
         let request = self.request(InfoRequest { digest: layer.digest().to_string() })?;
-        // What is asked beside it is needed by those who start fast.
+        // Both calls run at the same time, so that a container whose code exists starts faster.
         let (info, blobs) = tokio::join!(self.answer(content.info(request)), self.blobs());
         let info = info?.and_then(|answer| answer.info);
         let digest = info.and_then(|info| info.labels.get(&label(key)).cloned());
@@ -63,63 +64,67 @@ impl Store {
         Ok(blobs?.zip(digest).map(|(blobs, digest)| blobs.join(digest.digest())))
     }
 
-    /// Writes the code of these layers, and returns where it is.
-    pub(super) async fn keep_code(
+    /// Writes the layers' code, and returns its path.
+    pub(super) async fn write_code(
         &self,
         key: &Key,
         layers: &[Descriptor],
         artefact: &Artefact,
-        whole: &Whole,
+        whole: &WholeFile,
     ) -> Result<PathBuf, Error> {
         let layer = layers.first().ok_or_else(|| self.failed("the image has no layers"))?;
         let blobs = self.blobs().await?;
         let blobs =
             blobs.ok_or_else(|| self.failed("its content is not on this machine's disk"))?;
-        directory::room(&blobs, whole.size, 0).map_err(|error| self.failed(&error.to_string()))?;
+        directory::allowed_bytes(&blobs, whole.size, 0)
+            .map_err(|error| self.failed(&error.to_string()))?;
         self.refer(layer, key, &whole.sha256).await?;
-        let written = self.write_in_turn(key, artefact, whole).await;
+        let written = self.write_with_retries(key, artefact, whole).await;
         if written.is_err()
             && let Err(error) = self.abort(key).await
         {
-            log::warn!("compiled code that is half written stays for a day: {error}");
+            log::warn!("half-written compiled code stays for up to a day: {error}");
         }
         written.map(|()| blobs.join(&whole.sha256))
     }
 
-    /// Somebody who was killed while they wrote is missed by containerd a little later. What they left is not gone on
-    /// with: it may be of another length.
-    async fn write_in_turn(
+    /// Writes the code. Retries because containerd needs some time to notice that a writer was killed. Each attempt first
+    /// removes an unfinished write and does not continue it, because its length may be different.
+    async fn write_with_retries(
         &self,
         key: &Key,
         artefact: &Artefact,
-        whole: &Whole,
+        whole: &WholeFile,
     ) -> Result<(), Error> {
-        for _ in 0..TURNS {
+        for _ in 0..WRITE_ATTEMPTS {
             self.abort(key).await?;
             if self.write(key, artefact, whole).await? {
                 return Ok(());
             }
-            sleep(TURN).await;
+            sleep(RETRY_INTERVAL).await;
         }
-        Err(self.failed("another one is writing the same"))
+        Err(self.failed("another process is writing the same code"))
     }
 
+    /// Removes an unfinished write of this key.
     async fn abort(&self, key: &Key) -> Result<(), Error> {
         let mut content = ContentClient::new(self.channel.clone());
         let abort = self.request(AbortRequest { r#ref: reference(key) })?;
         self.answer(content.abort(abort)).await.map(drop)
     }
 
-    /// Where content is on the disk, by its SHA-256, as the plugin that has it says of itself.
+    /// Returns the directory with the content, whose files are named by their SHA-256. Takes its path from the plugin's
+    /// exports.
     async fn blobs(&self) -> Result<Option<PathBuf>, Error> {
         let mut introspection = IntrospectionClient::new(self.channel.clone());
         let filters = vec![LOCAL_CONTENT.to_owned()];
         let request = self.request(PluginsRequest { filters })?;
         let plugins = self.answer(introspection.plugins(request)).await?.unwrap_or_default();
-        let root = plugins.plugins.iter().find_map(|plugin| plugin.exports.get(ROOT));
+        let root = plugins.plugins.iter().find_map(|plugin| plugin.exports.get(ROOT_EXPORT));
         Ok(root.map(|root| PathBuf::from(root).join("blobs/sha256")))
     }
 
+    /// Sets the label of the layer that refers to the code.
     async fn refer(&self, layer: &Descriptor, key: &Key, sha256: &str) -> Result<(), Error> {
         let mut content = ContentClient::new(self.channel.clone());
         let labels = HashMap::from([(label(key), format!("sha256:{sha256}"))]);
@@ -131,8 +136,13 @@ impl Store {
         updated.map(drop).ok_or_else(|| self.failed("the layer is not in its content store"))
     }
 
-    /// Returns whether it is there now; if not, somebody else is writing it.
-    async fn write(&self, key: &Key, artefact: &Artefact, whole: &Whole) -> Result<bool, Error> {
+    /// Writes the code. Returns `true` if it is stored now, and `false` if another process is writing it.
+    async fn write(
+        &self,
+        key: &Key,
+        artefact: &Artefact,
+        whole: &WholeFile,
+    ) -> Result<bool, Error> {
         let first = WriteContentRequest {
             action: WriteAction::Write.into(),
             r#ref: reference(key),
@@ -141,40 +151,41 @@ impl Store {
             ..Default::default()
         };
         let parts = artefact.parts().map_err(Error::read("the compiled code"))?;
-        let (sender, requests) = mpsc::channel(AHEAD);
-        // The file is read on a thread of its own. It ends when nobody takes what it reads.
+        let (sender, requests) = mpsc::channel(PARTS_AHEAD);
+        // A separate thread reads the file. It ends when the receiver is dropped.
         drop(spawn_blocking(move || send(first, parts, &sender)));
         let request = self.request(ReceiverStream::new(requests))?;
         let mut content = ContentClient::new(self.channel.clone());
-        // A stream's refusal may come at once or as its first message.
-        let mut answers = match self.answer_or(&OTHERS, content.write(request)).await? {
+        // containerd may refuse the stream at once or in its first message.
+        let mut answers = match self.answer_or(&CONCURRENT_WRITE, content.write(request)).await? {
             Ok(answers) => answers,
             Err(code) => return Ok(code == Code::AlreadyExists),
         };
         loop {
             let next = async { answers.message().await.map(Response::new) };
-            match self.answer_or(&OTHERS, next).await? {
+            match self.answer_or(&CONCURRENT_WRITE, next).await? {
                 Err(code) => return Ok(code == Code::AlreadyExists),
                 Ok(Some(answer)) if answer.action == i32::from(WriteAction::Commit) => {
                     return Ok(true);
                 }
                 Ok(Some(_)) => {}
-                Ok(None) => return Err(self.failed("it ended the writing before it was done")),
+                Ok(None) => return Err(self.failed("it ended the write before the commit")),
             }
         }
     }
 }
 
+/// Name of the label that refers to the code.
 fn label(key: &Key) -> String {
     format!("{CODE_LABEL}{}", key.name)
 }
 
-/// The name of what is being written: the same for each attempt, so that the next one takes the place of the last.
+/// Reference of an unfinished write. It is the same for each attempt, so that the next attempt replaces the previous one.
 fn reference(key: &Key) -> String {
     format!("wasmtime-shim-{}", key.name)
 }
 
-/// A message for each part, and the last to commit them. Where a part cannot be read there is no last one.
+/// Sends a message for each part, and then one that commits them. If a part cannot be read, sends no commit.
 fn send(
     mut message: WriteContentRequest,
     parts: impl Iterator<Item = io::Result<Vec<u8>>>,
@@ -192,6 +203,6 @@ fn send(
         message.offset += length;
     }
     message.action = WriteAction::Commit.into();
-    // Whoever is gone waits for no answer.
+    // If the receiver was dropped, nothing waits for the commit.
     let _ = to.blocking_send(message);
 }

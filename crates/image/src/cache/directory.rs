@@ -1,8 +1,8 @@
-//! A directory of compiled code: a file for each key, for root alone.
+//! A directory of compiled code. It has a file for each key, and only root can use it.
 //!
 //! A file gets its name only when all of it is on the disk. So no file is ever incomplete, and a writer that is killed
-//! leaves no file without a name. If there is no room, the code that was used longest ago is removed. Containers that
-//! have it mapped keep it.
+//! leaves no file behind. If there is no room, the code that was used longest ago is removed. Containers that have it
+//! mapped can still use it.
 
 use std::fmt;
 use std::fs::{self, DirBuilder, File};
@@ -20,16 +20,17 @@ use nix::unistd::linkat;
 use super::Key;
 use super::artefact::Artefact;
 
-/// All code in the directory, in bytes: of a hundred components of a usual size, or of five with an interpreter.
+/// Maximum size of all code in the directory, in bytes. It is enough for a hundred components of a usual size, or for five
+/// with an interpreter.
 const MAX_BYTES: u64 = 1 << 30;
 
-/// Of what is free on the disk, no more than one part in so many.
-const SHARE_OF_FREE: u64 = 2;
+/// Divisor for the disk's free space. Code may use one part in this many.
+const FREE_SPACE_DIVISOR: u64 = 2;
 
-/// How exactly it is known when code was last used: a note on each start would wear a card out.
-const USE_NOTED_AFTER: Duration = Duration::from_secs(3600);
+/// Age of a file's time of use after which it is updated. An update at each start would wear a memory card out.
+const USE_RECORDED_AFTER: Duration = Duration::from_secs(3600);
 
-/// Where code is kept.
+/// Directory in which code is stored.
 #[derive(Debug, Clone)]
 pub struct Directory(PathBuf);
 
@@ -40,15 +41,15 @@ impl fmt::Display for Directory {
 }
 
 impl Directory {
-    /// Not made yet.
+    /// Names a directory, and does not create it yet.
     pub fn new(path: PathBuf) -> Directory {
         Directory(path)
     }
 
-    /// The directory, which is there from now on.
+    /// Returns the directory's path. Creates the directory if it does not exist.
     ///
     /// # Errors
-    /// Of making it; [`io::ErrorKind::PermissionDenied`] for one that others than root may write to.
+    /// Those of creating the directory; [`io::ErrorKind::PermissionDenied`] if users other than root can write to it.
     pub fn open(&self) -> io::Result<PathBuf> {
         DirBuilder::new().recursive(true).mode(0o700).create(&self.0)?;
         let metadata = fs::symlink_metadata(&self.0)?;
@@ -59,15 +60,15 @@ impl Directory {
         Ok(self.0.clone())
     }
 
-    /// The code of a key, if it is there. That it was asked for is noted.
+    /// Returns the code of a key, if it exists. Records that the code is used.
     pub fn find(&self, key: &Key) -> Option<Artefact> {
         let found = Artefact::find(&self.0.join(&key.name), &key.engine)?;
         let used = found.file().metadata().and_then(|metadata| metadata.modified());
-        if used.is_ok_and(is_long_ago)
+        if used.is_ok_and(is_due)
             && let Err(error) = found.file().set_modified(SystemTime::now())
         {
             log::debug!(
-                "note that compiled code is used, without which it goes the sooner: {error}"
+                "record the use of compiled code, which is otherwise removed sooner: {error}"
             );
         }
         Some(found)
@@ -76,8 +77,8 @@ impl Directory {
     /// Writes the code of a key.
     ///
     /// # Errors
-    /// Of writing it; [`io::ErrorKind::StorageFull`] where there is no room for it.
-    pub fn keep(&self, key: &Key, artefact: &Artefact, size: u64) -> io::Result<()> {
+    /// Those of writing the file; [`io::ErrorKind::StorageFull`] if there is no room for it.
+    pub fn write(&self, key: &Key, artefact: &Artefact, size: u64) -> io::Result<()> {
         let directory = self.open()?;
         make_room(&directory, size)?;
         let mut file =
@@ -87,7 +88,7 @@ impl Directory {
         }
         file.sync_all()?;
         let path = directory.join(&key.name);
-        // What has the name was not fit to be used.
+        // A file of this name exists only if it was not valid.
         fs::remove_file(&path).or_else(unless(io::ErrorKind::NotFound))?;
         let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
         linkat(AT_FDCWD, unnamed.as_str(), AT_FDCWD, &path, AtFlags::AT_SYMLINK_FOLLOW)?;
@@ -95,14 +96,14 @@ impl Directory {
     }
 }
 
-/// How much a file may take of the disk that has `folder`, when `used` bytes of it may be taken back.
+/// Returns how many bytes a file may use on the disk that has `directory`, if `used` bytes of older code can be freed.
 ///
 /// # Errors
-/// Of statvfs(3); [`io::ErrorKind::StorageFull`] when it is less than `bytes`.
-pub fn room(folder: &Path, bytes: u64, used: u64) -> io::Result<u64> {
-    let disk = statvfs(folder)?;
+/// Those of statvfs(3); [`io::ErrorKind::StorageFull`] if fewer than `bytes` are allowed.
+pub fn allowed_bytes(directory: &Path, bytes: u64, used: u64) -> io::Result<u64> {
+    let disk = statvfs(directory)?;
     let free = disk.blocks_available().saturating_mul(disk.fragment_size());
-    let allowed = MAX_BYTES.min(used.saturating_add(free / SHARE_OF_FREE));
+    let allowed = MAX_BYTES.min(used.saturating_add(free / FREE_SPACE_DIVISOR));
     if bytes > allowed {
         let reason = format!("{bytes} bytes where {allowed} may be used");
         return Err(io::Error::new(io::ErrorKind::StorageFull, reason));
@@ -110,38 +111,40 @@ pub fn room(folder: &Path, bytes: u64, used: u64) -> io::Result<u64> {
     Ok(allowed)
 }
 
+/// Removes the code that was used longest ago, until there is room for `bytes`.
 fn make_room(directory: &Path, bytes: u64) -> io::Result<()> {
-    let mut kept = kept(directory)?;
-    kept.sort();
-    let total: u64 = kept.iter().map(|(_, bytes, _)| bytes).sum();
-    let allowed = room(directory, bytes, total)?;
-    let mut over = (total + bytes).saturating_sub(allowed);
-    for (_, bytes, path) in kept {
-        if over == 0 {
+    let mut files = code_files(directory)?;
+    files.sort();
+    let total: u64 = files.iter().map(|(_, bytes, _)| bytes).sum();
+    let allowed = allowed_bytes(directory, bytes, total)?;
+    let mut excess = (total + bytes).saturating_sub(allowed);
+    for (_, bytes, path) in files {
+        if excess == 0 {
             break;
         }
         fs::remove_file(path).or_else(unless(io::ErrorKind::NotFound))?;
-        over = over.saturating_sub(bytes);
+        excess = excess.saturating_sub(bytes);
     }
     Ok(())
 }
 
-/// Of each file of code: when it was last used, its bytes, its path. Others that may be in the directory are not ours.
-fn kept(directory: &Path) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
-    let mut kept = Vec::new();
+/// Time of last use, size in bytes and path of each file of code. Ignores other files in the directory.
+fn code_files(directory: &Path) -> io::Result<Vec<(SystemTime, u64, PathBuf)>> {
+    let mut files = Vec::new();
     for entry in fs::read_dir(directory)? {
         let entry = entry?;
-        // It may have gone since.
+        // Another process may have removed the file.
         let metadata = entry.metadata().ok().filter(fs::Metadata::is_file);
         if let Some(metadata) = metadata.filter(|_| Key::is_name(&entry.file_name())) {
-            kept.push((metadata.modified()?, metadata.len(), entry.path()));
+            files.push((metadata.modified()?, metadata.len(), entry.path()));
         }
     }
-    Ok(kept)
+    Ok(files)
 }
 
-fn is_long_ago(time: SystemTime) -> bool {
-    time.elapsed().is_ok_and(|passed| passed > USE_NOTED_AFTER)
+/// Whether the time of use must be updated.
+fn is_due(time: SystemTime) -> bool {
+    time.elapsed().is_ok_and(|passed| passed > USE_RECORDED_AFTER)
 }
 
 fn unless(kind: io::ErrorKind) -> impl FnOnce(io::Error) -> io::Result<()> {

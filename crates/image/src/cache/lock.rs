@@ -1,7 +1,8 @@
-//! Locks of processes that compile: one process of the node for each key, and a bounded number of processes in all.
+//! Locks of processes that compile. They allow one process of the node for each key, and a limited number of processes in
+//! all.
 //!
-//! Each lock is a byte of one file, so that no lock file is left behind for each key. They are open file description
-//! locks (fcntl(2)), so that the kernel releases them when their holder closes the file or is killed.
+//! Each lock is a byte of one file, so that keys leave no lock files behind. The locks are open file description locks
+//! (fcntl(2)), so that the kernel releases them when a process closes the file or is killed.
 
 use std::fs::File;
 use std::io;
@@ -17,46 +18,47 @@ use tokio::time::{Instant, sleep};
 
 use super::Key;
 
-/// The file that is locked.
+/// Name of the lock file.
 const NAME: &str = "lock";
 
-/// Digits of a key that choose its byte: offsets are 63 bits.
-const DIGITS: usize = 15;
+/// Number of a key's first digits that choose its byte. An offset has 63 bits, so 15 digits of 4 bits fit.
+const OFFSET_DIGITS: usize = 15;
 
-/// The first byte that no key has: a turn on the node is one of those from here on.
-const TURNS: i64 = 1 << (4 * DIGITS);
+/// Offset of the first compile slot. It is the first byte that no key has, and the other slots follow.
+const FIRST_SLOT: i64 = 1 << (4 * OFFSET_DIGITS);
 
-/// How often a lock is tried.
-const PAUSE: Duration = Duration::from_millis(10);
+/// Time between two attempts to take a lock.
+const RETRY_INTERVAL: Duration = Duration::from_millis(10);
 
-/// The file of a directory.
+/// Opens the lock file in a directory. Creates it if it does not exist.
 ///
 /// # Errors
-/// Of opening or making it.
+/// Those of opening or creating the file.
 pub fn open(directory: &Path) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).truncate(false).write(true).mode(0o600).custom_flags(O_NOFOLLOW);
     options.open(directory.join(NAME))
 }
 
-/// Waits until nobody else holds the lock of the key. It is given back when what is returned is dropped.
+/// Waits for the lock of the key, and takes it. The lock is released when the returned file is dropped.
 ///
 /// # Errors
-/// Of locking the file; [`io::ErrorKind::TimedOut`] after that time.
+/// Those of locking the file; [`io::ErrorKind::TimedOut`] if the lock is not free in time.
 pub async fn of_key(file: File, key: &Key, within: Duration) -> io::Result<File> {
-    let byte = i64::from_str_radix(&key.name[..DIGITS], 16).map_err(io::Error::other)?;
-    any_of(file, byte..byte + 1, within).await
+    let byte = i64::from_str_radix(&key.name[..OFFSET_DIGITS], 16).map_err(io::Error::other)?;
+    lock_any(file, byte..byte + 1, within).await
 }
 
-/// Waits until less than `turns` are taken, and takes one. It is given back when what is returned is dropped.
+/// Waits for one of `slots` compile slots, and takes it. The slot is released when the returned file is dropped.
 ///
 /// # Errors
-/// As [`of_key`].
-pub async fn turn(file: File, turns: u32, within: Duration) -> io::Result<File> {
-    any_of(file, TURNS..TURNS + i64::from(turns), within).await
+/// Those of [`of_key`].
+pub async fn slot(file: File, slots: u32, within: Duration) -> io::Result<File> {
+    lock_any(file, FIRST_SLOT..FIRST_SLOT + i64::from(slots), within).await
 }
 
-async fn any_of(file: File, bytes: Range<i64>, within: Duration) -> io::Result<File> {
+/// Waits for the lock of any of these bytes, and takes it.
+async fn lock_any(file: File, bytes: Range<i64>, within: Duration) -> io::Result<File> {
     let until = Instant::now() + within;
     loop {
         for byte in bytes.clone() {
@@ -67,11 +69,11 @@ async fn any_of(file: File, bytes: Range<i64>, within: Duration) -> io::Result<F
         if Instant::now() >= until {
             return Err(io::ErrorKind::TimedOut.into());
         }
-        sleep(PAUSE).await;
+        sleep(RETRY_INTERVAL).await;
     }
 }
 
-/// Whether the byte is locked from now on; if not, somebody else has it.
+/// Tries to lock the byte. Returns `false` if the lock is taken, or if a signal interrupted the call.
 fn lock(file: &File, byte: i64) -> io::Result<bool> {
     let range = flock {
         l_type: F_WRLCK as c_short,
@@ -93,27 +95,27 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(30);
 
     #[tokio::test]
-    async fn there_are_so_many_turns_and_one_that_is_given_back_is_the_next_one_s() {
-        let folder = tempfile::tempdir().expect("temporary folder");
-        let take = || async { turn(open(folder.path())?, 2, SHORT).await };
-        let (first, _second) = (take().await.expect("a turn"), take().await.expect("a turn"));
+    async fn slots_are_limited_and_a_released_slot_can_be_taken_again() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let take = || async { slot(open(directory.path())?, 2, SHORT).await };
+        let (first, _second) = (take().await.expect("a slot"), take().await.expect("a slot"));
         let third = take().await.expect_err("both are taken");
         assert_eq!(third.kind(), io::ErrorKind::TimedOut);
         drop(first);
-        take().await.expect("a turn");
+        take().await.expect("a slot");
     }
 
     #[tokio::test]
-    async fn a_key_is_waited_for_as_long_as_is_said_and_no_turn_is_in_its_way() {
-        let folder = tempfile::tempdir().expect("temporary folder");
+    async fn waiting_for_a_key_ends_at_the_limit_and_slots_do_not_lock_keys() {
+        let directory = tempfile::tempdir().expect("temporary directory");
         let key =
             |digit: &str| Key { name: digit.repeat(super::super::KEY_DIGITS), engine: "".into() };
-        let file = || open(folder.path()).expect("opens");
-        let _turn = turn(file(), 1, SHORT).await.expect("a turn");
+        let file = || open(directory.path()).expect("opens");
+        let _slot = slot(file(), 1, SHORT).await.expect("a slot");
         let _first = of_key(file(), &key("f"), SHORT).await.expect("is free");
         of_key(file(), &key("0"), SHORT).await.expect("is free");
         let before = Instant::now();
-        let second = of_key(file(), &key("f"), SHORT).await.expect_err("is held");
+        let second = of_key(file(), &key("f"), SHORT).await.expect_err("is locked");
         assert_eq!(second.kind(), io::ErrorKind::TimedOut);
         assert!(before.elapsed() >= SHORT);
     }

@@ -9,23 +9,23 @@ use oci_spec::runtime::MountBuilder;
 use super::*;
 
 struct Fixture {
-    folder: tempfile::TempDir,
+    directory: tempfile::TempDir,
     mounts: Vec<Mount>,
 }
 
 impl Fixture {
     fn new() -> Fixture {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("root/bin")).unwrap();
-        fs::create_dir_all(folder.path().join("volume/sub")).unwrap();
-        fs::write(folder.path().join("secret"), "host").unwrap();
-        fs::write(folder.path().join("root/bin/tool"), "root").unwrap();
-        fs::write(folder.path().join("volume/app"), "volume").unwrap();
-        Fixture { folder, mounts: Vec::new() }
+        let directory = tempfile::tempdir().unwrap();
+        fs::create_dir_all(directory.path().join("root/bin")).unwrap();
+        fs::create_dir_all(directory.path().join("volume/sub")).unwrap();
+        fs::write(directory.path().join("secret"), "host").unwrap();
+        fs::write(directory.path().join("root/bin/tool"), "root").unwrap();
+        fs::write(directory.path().join("volume/app"), "volume").unwrap();
+        Fixture { directory, mounts: Vec::new() }
     }
 
     fn path(&self, path: &str) -> PathBuf {
-        self.folder.path().join(path)
+        self.directory.path().join(path)
     }
 
     fn link(&self, from: &str, to: impl AsRef<Path>) {
@@ -38,7 +38,7 @@ impl Fixture {
         self
     }
 
-    /// The text of the file, or what is there instead.
+    /// Returns the text of the file, or what exists there instead.
     fn at(&self, path: &str) -> String {
         let root = Root::new(self.path("root"), &self.mounts).unwrap();
         match root.look(Path::new(path)).unwrap() {
@@ -60,8 +60,8 @@ fn a_link_cannot_leave_the_root() {
     fixture.link("root/absolute", &secret);
     fixture.link("root/relative", "../secret");
     fixture.link("root/bin/far", "../../../../../../../../../../../../etc/passwd");
-    fixture.link("root/folder", fixture.folder.path());
-    for path in ["/absolute", "/relative", "/bin/far", "/folder/secret", "/../secret"] {
+    fixture.link("root/directory", fixture.directory.path());
+    for path in ["/absolute", "/relative", "/bin/far", "/directory/secret", "/../secret"] {
         assert_eq!(fixture.at(path), "nothing", "{path}");
     }
     assert_eq!(fixture.at(&secret.display().to_string()), "nothing");
@@ -79,7 +79,7 @@ fn a_link_is_followed_inside_the_root() {
 }
 
 #[test]
-fn links_that_lead_to_each_other_are_nothing() {
+fn a_loop_of_links_leads_to_nothing() {
     let fixture = Fixture::new();
     fixture.link("root/one", "two");
     fixture.link("root/two", "one");
@@ -87,7 +87,7 @@ fn links_that_lead_to_each_other_are_nothing() {
 }
 
 #[test]
-fn what_is_no_regular_file_is_named_and_not_opened() {
+fn anything_but_a_regular_file_is_named_and_not_opened() {
     let fixture = Fixture::new();
     nix::unistd::mkfifo(&fixture.path("root/fifo"), Mode::S_IRWXU).unwrap();
     let _socket = std::os::unix::net::UnixListener::bind(fixture.path("root/socket")).unwrap();
@@ -112,7 +112,7 @@ fn a_single_file_can_be_a_volume() {
 }
 
 #[test]
-fn a_link_on_a_volume_leads_into_the_container_and_not_into_the_host() {
+fn a_link_on_a_volume_leads_into_the_container_and_not_to_the_host() {
     let fixture = Fixture::new().mount("volume", "/data", "bind");
     fixture.link("volume/to-root", "/bin/tool");
     fixture.link("volume/up", "../bin/tool");
@@ -147,7 +147,7 @@ fn a_volume_mounted_through_a_link_is_where_the_link_leads() {
 }
 
 #[test]
-fn the_last_mount_over_a_path_has_it() {
+fn the_last_mount_at_a_path_covers_the_others() {
     let nested = Fixture::new().mount("root", "/a", "bind").mount("volume", "/a/b", "bind");
     assert_eq!(nested.at("/a/b/app"), "volume");
     let covered = Fixture::new().mount("volume", "/a/b", "bind").mount("root", "/a", "bind");
@@ -157,7 +157,7 @@ fn the_last_mount_over_a_path_has_it() {
 }
 
 #[test]
-fn a_path_longer_than_the_kernel_takes_is_nothing() {
+fn a_path_longer_than_the_kernels_limit_leads_to_nothing() {
     let fixture = Fixture::new();
     assert_eq!(fixture.at(&format!("/{}", "a/".repeat(4000))), "nothing");
     assert_eq!(fixture.at(&format!("/{}", "a".repeat(300))), "nothing");

@@ -1,4 +1,5 @@
-//! Calls of containerd's API: each has a namespace and a time limit, and its error names what was looked for.
+//! Calls of containerd's API. Each call has a namespace and a time limit. Its error names the entrypoint that was looked
+//! for.
 
 use std::path::Path;
 
@@ -8,11 +9,11 @@ use tonic::{Code, Request, Response, Status};
 use super::Store;
 use crate::Error;
 
-/// The header by which containerd's API is told the namespace.
+/// Header that carries the namespace of a call.
 const NAMESPACE_HEADER: &str = "containerd-namespace";
 
 impl Store {
-    /// A message to containerd, in the container's namespace.
+    /// Makes a request to containerd in the container's namespace.
     pub fn request<T>(&self, message: T) -> Result<Request<T>, Error> {
         let namespace = &self.namespace;
         let value = namespace.parse();
@@ -22,7 +23,7 @@ impl Store {
         Ok(request)
     }
 
-    /// The answer in time; none when what was asked for does not exist.
+    /// Waits for the answer. Returns `None` if the requested object does not exist.
     pub async fn answer<T>(
         &self,
         call: impl Future<Output = Result<Response<T>, Status>>,
@@ -30,13 +31,13 @@ impl Store {
         self.answer_or(&[Code::NotFound], call).await.map(Result::ok)
     }
 
-    /// The answer in time, or which of those codes it is.
+    /// Waits for the answer. If containerd returns one of `codes`, returns that code.
     pub async fn answer_or<T>(
         &self,
         codes: &[Code],
         call: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<Result<T, Code>, Error> {
-        match timeout(self.patience.answer, call).await {
+        match timeout(self.timeouts.answer, call).await {
             Ok(Ok(response)) => Ok(Ok(response.into_inner())),
             Ok(Err(status)) if codes.contains(&status.code()) => Ok(Err(status.code())),
             Ok(Err(status)) => Err(self.failed(&text::with_causes(&status))),
@@ -44,13 +45,13 @@ impl Store {
         }
     }
 
-    /// The error that containerd cannot be asked.
+    /// Error for a failed call of containerd.
     pub fn failed(&self, reason: &str) -> Error {
         failed(&self.socket, &self.entrypoint, reason)
     }
 }
 
-/// The error that containerd at that socket cannot be asked.
+/// Error for a failed call of the containerd at this socket.
 pub fn failed(socket: &Path, entrypoint: &str, reason: &str) -> Error {
     let (entrypoint, reason) = (entrypoint.to_owned(), reason.to_owned());
     Error::Containerd { entrypoint, socket: socket.to_owned(), reason }

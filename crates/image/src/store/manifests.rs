@@ -11,63 +11,64 @@ use oci_spec::image::{Descriptor, MediaType};
 use rule::{Index, Kind, Manifest, Platform, by_choice, by_preference, kind};
 use tonic::Response;
 
-use super::asked::{Asked, Name, shown};
+use super::requested::{Name, RequestedImage, readable_names};
 use super::{Store, descriptor};
 use crate::{Error, limits};
 
-/// Why there is none.
+/// Reasons why there is no manifest.
 const NO_IMAGE: &str = "containerd knows no image of this container";
 const NO_MANIFEST: &str = "the image's manifest is not in containerd's content store";
 
-/// The labels by which a manifest in containerd's store refers to its config: of a known type, and of any other, which
-/// is the first of its children (`images.ChildGCLabels`).
+/// Labels by which a manifest in containerd's store refers to its config. The first is for a config of a known type. The
+/// second is for any other config, which is the first of the manifest's children (`images.ChildGCLabels`).
 const CONFIG_LABELS: [&str; 2] =
     ["containerd.io/gc.ref.content.config", "containerd.io/gc.ref.content.0"];
 
-/// containerd's store does not know the types of its content. It does not matter which of its names one had.
+/// Media types for content whose type is unknown, because containerd's store does not record types. It does not matter
+/// which of a type's names the content had.
 const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 const CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 
 impl Store {
-    /// The manifest that a container is of, or why there is none.
+    /// Returns the manifest of a container's image, or why there is none.
     ///
     /// # Errors
-    /// [`Error::Pinned`] and [`Error::Ambiguous`] where it cannot be told what was asked for.
+    /// [`Error::Pinned`] and [`Error::Ambiguous`] if it is not clear which image the Pod asks for.
     pub async fn manifest_of(
         &self,
         record: &Record,
     ) -> Result<Result<Manifest, &'static str>, Error> {
-        let Some(asked) = Asked::of(record)? else {
-            return self.named(record, None).await;
+        let Some(requested) = RequestedImage::of(record)? else {
+            return self.by_recorded_name(record, None).await;
         };
-        if let Some(name) = &asked.name
-            && let Some(manifest) = self.asked_by_name(name, &asked.config).await?
+        if let Some(name) = &requested.name
+            && let Some(manifest) = self.by_requested_name(name, &requested.config).await?
         {
             return Ok(Ok(manifest));
         }
-        // The name was given to another image since, or CRI was told the id alone.
-        match self.only_one(&asked).await? {
+        // The name refers to another image by now, or CRI received only the image's id.
+        match self.by_config(&requested).await? {
             Some(manifest) => Ok(Ok(manifest)),
-            None => self.named(record, Some(&asked.config)).await,
+            None => self.by_recorded_name(record, Some(&requested.config)).await,
         }
     }
 
-    /// The config of a container's image; none where containerd knows of none.
+    /// Returns the config of a container's image. Returns `None` if containerd does not have it.
     pub async fn config(&self, record: &Record) -> Result<Option<Descriptor>, Error> {
-        let Some(asked) = Asked::of(record)? else {
-            let manifest = self.named(record, None).await?.ok();
+        let Some(requested) = RequestedImage::of(record)? else {
+            let manifest = self.by_recorded_name(record, None).await?.ok();
             let config = manifest.filter(Manifest::is_image).map(|it| it.config);
             return Ok(config);
         };
         let mut content = ContentClient::new(self.channel.clone());
-        let request = self.request(InfoRequest { digest: asked.config })?;
+        let request = self.request(InfoRequest { digest: requested.config })?;
         let answer = self.answer(content.info(request)).await?;
         let info = answer.and_then(|answer| answer.info);
         info.map(|info| described(info, CONFIG)).transpose()
     }
 
-    /// By the name that containerd's record has.
-    async fn named(
+    /// Returns the manifest of the image whose name is in containerd's record.
+    async fn by_recorded_name(
         &self,
         record: &Record,
         config: Option<&str>,
@@ -78,12 +79,17 @@ impl Store {
         Ok(self.manifest(target, config).await?.ok_or(NO_MANIFEST))
     }
 
-    /// By the name that was asked for; none where the image of that name has another config by now.
-    async fn asked_by_name(&self, name: &Name, config: &str) -> Result<Option<Manifest>, Error> {
-        let is_it = |target: &Descriptor| {
+    /// Returns the manifest of the image whose name the Pod specifies. Returns `None` if the image of that name has another
+    /// config by now.
+    async fn by_requested_name(
+        &self,
+        name: &Name,
+        config: &str,
+    ) -> Result<Option<Manifest>, Error> {
+        let is_pinned = |target: &Descriptor| {
             name.digest.as_ref().is_none_or(|digest| target.digest().as_ref() == digest)
         };
-        let mut target = self.image(name.text.clone()).await?.filter(is_it);
+        let mut target = self.image(name.text.clone()).await?.filter(is_pinned);
         if let (None, Some(digest)) = (&target, &name.digest) {
             target = self.images(&[digest]).await?.into_iter().map(|(_, target)| target).next();
         }
@@ -93,47 +99,59 @@ impl Store {
         };
         match (&manifest, &name.digest) {
             (None, Some(_)) => {
-                let (asked, config) = (name.text.clone(), config.to_owned());
-                Err(Error::Pinned { asked, config })
+                let (image, config) = (name.text.clone(), config.to_owned());
+                Err(Error::Pinned { image, config })
             }
             _ => Ok(manifest),
         }
     }
 
-    /// The one manifest with that config, or one of several with the same wasm layers; none where none is found.
-    async fn only_one(&self, asked: &Asked) -> Result<Option<Manifest>, Error> {
+    /// Returns the only manifest with the config, or one of several with the same wasm layers. Returns `None` if there is
+    /// none.
+    async fn by_config(&self, requested: &RequestedImage) -> Result<Option<Manifest>, Error> {
         let mut found: HashMap<Vec<String>, (String, Manifest)> = HashMap::new();
-        for (entry, manifest) in self.with_config(&asked.config).await? {
+        for (entry, manifest) in self.with_config(&requested.config).await? {
             let layers = rule::wasm_layers(&manifest)?;
             let layers = layers.iter().map(|layer| layer.digest().to_string()).collect();
             found.entry(layers).or_insert_with(|| (entry.digest().to_string(), manifest));
         }
         if found.len() > 1 {
             let digests: Vec<_> = found.values().map(|(digest, _)| digest).collect();
-            return Err(self.ambiguous(asked, &digests).await?);
+            return Err(self.ambiguous(requested, &digests).await?);
         }
         Ok(found.into_values().next().map(|(_, manifest)| manifest))
     }
 
-    async fn ambiguous(&self, asked: &Asked, manifests: &[&String]) -> Result<Error, Error> {
+    /// Error for several manifests with the same config.
+    async fn ambiguous(
+        &self,
+        requested: &RequestedImage,
+        manifests: &[&String],
+    ) -> Result<Error, Error> {
         let mut names: HashMap<String, Vec<String>> =
             manifests.iter().map(|&digest| (digest.clone(), vec![])).collect();
         for (name, target) in self.images(manifests).await? {
             names.entry(target.digest().to_string()).or_default().push(name);
         }
-        let why = match &asked.name {
-            Some(name) => format!("{} is the name of none of them any more", name.text),
-            None => "containerd was told no name (before 2.0 it takes none)".to_owned(),
+        let why = match &requested.name {
+            Some(name) => format!("{} is no longer the name of any of them", name.text),
+            None => {
+                "CRI's record has no image name (containerd before 2.0 records none)".to_owned()
+            }
         };
-        Ok(Error::Ambiguous { config: asked.config.clone(), images: shown(&names), why })
+        Ok(Error::Ambiguous {
+            config: requested.config.clone(),
+            images: readable_names(&names),
+            why,
+        })
     }
 
-    /// The manifests in containerd's store that have that config.
+    /// Returns the manifests in containerd's store that have this config.
     async fn with_config(&self, config: &str) -> Result<Vec<(Descriptor, Manifest)>, Error> {
         let mut found = Vec::new();
         for entry in self.referring_to(config).await? {
             let manifest = match self.json::<Manifest>(&entry).await {
-                // What has the label and another form, such as an artifact's own, is none.
+                // Content can have the label and another form, such as an artifact's own. It is not a manifest.
                 Err(Error::Content { .. }) => None,
                 read => read?,
             };
@@ -144,7 +162,7 @@ impl Store {
         Ok(found)
     }
 
-    /// Content that says by its labels that it has that config.
+    /// Returns descriptors of content whose labels refer to this config.
     async fn referring_to(&self, config: &str) -> Result<Vec<Descriptor>, Error> {
         let filter = |label: &&str| format!("labels.{label:?}=={config:?}");
         let filters = CONFIG_LABELS.iter().map(filter).collect();
@@ -165,7 +183,7 @@ impl Store {
         }
     }
 
-    /// The images with one of these targets, with their names.
+    /// Returns the names and targets of the images that have one of these targets.
     async fn images(&self, targets: &[&String]) -> Result<Vec<(String, Descriptor)>, Error> {
         let filters = targets.iter().map(|digest| format!("target.digest=={digest:?}")).collect();
         let mut images =
@@ -181,7 +199,8 @@ impl Store {
         Ok(found)
     }
 
-    /// Walks down to the manifest with that config, or, without one, to the one to prefer of those that are there.
+    /// Searches indexes for the manifest with this config. If `config` is `None`, returns the preferred one of the manifests
+    /// that were pulled.
     async fn manifest(
         &self,
         target: Descriptor,
@@ -218,7 +237,7 @@ fn is_of(manifest: &Manifest, config: Option<&str>) -> bool {
     config.is_none_or(|config| manifest.config.digest().as_ref() == config)
 }
 
-/// The descriptor of content in the store, which does not know its type.
+/// Makes a descriptor of content in the store. The caller provides the type, because the store does not record it.
 fn described(info: Info, media_type: &str) -> Result<Descriptor, Error> {
     let refused = |reason: String| Error::content(&info.digest, reason);
     let digest: oci_spec::image::Digest =

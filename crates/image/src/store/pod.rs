@@ -1,6 +1,6 @@
 //! A Pod's annotations, from containerd's record of its sandbox.
 //!
-//! CRI keeps a Pod's configuration, as kubelet sent it, in an extension of the sandbox's container (containerd,
+//! CRI stores a Pod's configuration, as kubelet sent it, in an extension of the sandbox's container (containerd,
 //! `pkg/store/sandbox/metadata.go`; the same in 1.x and 2.x). The OCI spec of a container has only those annotations
 //! that `pod_annotations` of the runtime handler names.
 
@@ -9,16 +9,16 @@ use std::path::Path;
 
 use serde::Deserialize;
 
-use super::{Patience, Store, asked};
+use super::{Store, Timeouts, query};
 use crate::Error;
 
-/// The extension of a sandbox's container that has its metadata.
+/// Extension of a sandbox's container that has CRI's metadata.
 const EXTENSION: &str = "io.cri-containerd.sandbox.metadata";
 
-/// What the error of a call names in place of an entrypoint; it is not shown.
-const NOTHING: &str = "";
+/// Placeholder for the entrypoint in errors of calls. It is not shown.
+const NO_ENTRYPOINT: &str = "";
 
-/// The metadata, versioned, and of all that is in it the annotations alone.
+/// CRI's versioned metadata. Only the fields that lead to the annotations are read.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Versioned {
@@ -37,23 +37,23 @@ struct Config {
     annotations: HashMap<String, String>,
 }
 
-/// The annotations of the Pod whose sandbox has that id. None where containerd has no such record: the Pod was made by
-/// another program than CRI.
+/// Returns the annotations of the Pod whose sandbox has this id. Returns no annotations if the record has no such
+/// extension, because then a program other than CRI made the Pod.
 ///
 /// # Errors
-/// [`Error::Annotations`] when containerd does not answer, or the record cannot be read.
+/// [`Error::Annotations`] if containerd does not answer, or the record cannot be read.
 pub async fn annotations(
     socket: &Path,
     namespace: &str,
     sandbox: &str,
-    patience: Patience,
+    timeouts: Timeouts,
 ) -> Result<HashMap<String, String>, Error> {
     let ask = async |store: Store| {
         let record = store.container(sandbox).await?.unwrap_or_default();
         let Some(extension) = record.extensions.get(EXTENSION) else { return Ok(HashMap::new()) };
         read(&extension.value).map_err(|error| store.failed(&format!("{EXTENSION}: {error}")))
     };
-    asked(socket, namespace, NOTHING, patience, ask).await.map_err(|error| match error {
+    query(socket, namespace, NO_ENTRYPOINT, timeouts, ask).await.map_err(|error| match error {
         Error::Containerd { socket, reason, .. } => Error::Annotations { socket, reason },
         other => other,
     })
@@ -69,7 +69,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_annotations_are_found_among_what_cri_keeps() {
+    fn annotations_are_read_from_cris_sandbox_metadata() {
         let metadata = br#"{"Version": "v1", "Metadata": {"ID": "p1", "RuntimeHandler": "wasmtime", "Config":
             {"metadata": {"name": "p"}, "annotations": {"wasmtime.shim/preinit": "true", "a": "b"}}}}"#;
         let found = read(metadata).expect("is read");
@@ -81,9 +81,9 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_containerd_that_is_not_there_is_told_as_such() {
+    async fn a_missing_containerd_is_named_in_the_error() {
         let socket = Path::new("/nowhere/c.sock");
-        let error = annotations(socket, "k8s.io", "p1", Patience::default()).await;
+        let error = annotations(socket, "k8s.io", "p1", Timeouts::default()).await;
         let text = error.expect_err("is refused").to_string();
         assert!(
             text.starts_with("containerd at /nowhere/c.sock cannot be asked for the Pod's"),

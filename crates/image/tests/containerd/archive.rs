@@ -1,4 +1,4 @@
-//! Images as `ctr image import` takes them: an OCI image layout in one tar file.
+//! Archives of images for `ctr image import`: an OCI image layout in one tar file.
 
 use std::collections::BTreeMap;
 
@@ -13,21 +13,21 @@ pub const TAR: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const WASM: &str = "application/wasm";
 pub const WASM_CONTENT: &str = "application/vnd.wasm.content.layer.v1+wasm";
 
-/// The blobs of a layout while it is put together.
+/// Blobs of a layout that is being built.
 #[derive(Default)]
 pub struct Archive {
     blobs: BTreeMap<String, Vec<u8>>,
 }
 
 impl Archive {
-    /// Adds a blob, and gives its descriptor.
+    /// Adds a blob, and returns its descriptor.
     pub fn add(&mut self, media_type: &str, bytes: &[u8]) -> Value {
         let digest = digest(bytes);
         self.blobs.insert(digest.clone(), bytes.to_vec());
         json!({ "mediaType": media_type, "digest": format!("sha256:{digest}"), "size": bytes.len() })
     }
 
-    /// Adds an image of some layers, for a platform such as `wasip1/wasm`.
+    /// Adds an image with these layers, for a platform such as `wasip1/wasm`.
     pub fn image(&mut self, config: &str, platform: &str, layers: &[(&str, &[u8])]) -> Value {
         let (os, architecture) = platform.split_once('/').unwrap();
         let layers: Vec<_> = layers.iter().map(|(kind, bytes)| self.add(kind, bytes)).collect();
@@ -52,26 +52,26 @@ impl Archive {
         self.add(MANIFEST, manifest.to_string().as_bytes())
     }
 
-    /// The digest of an image's config.
+    /// Returns the digest of an image's config.
     pub fn config_of(&self, image: &Value) -> String {
         let digest = image["digest"].as_str().unwrap().trim_start_matches("sha256:");
         let manifest: Value = serde_json::from_slice(&self.blobs[digest]).unwrap();
         manifest["config"]["digest"].as_str().unwrap().to_owned()
     }
 
-    /// Adds an index of some images.
+    /// Adds an index of these images.
     pub fn index(&mut self, manifests: &[Value]) -> Value {
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": manifests });
         self.add(INDEX, index.to_string().as_bytes())
     }
 
-    /// Forgets a blob, as if it had not been pulled.
+    /// Removes a blob, as if it had not been pulled.
     pub fn forget(&mut self, descriptor: &Value) {
         let digest = descriptor["digest"].as_str().unwrap().trim_start_matches("sha256:");
         self.blobs.remove(digest).unwrap();
     }
 
-    /// The tar file, in which `target` is the image `name`.
+    /// Returns the tar file, in which `target` is the image `name`.
     pub fn finish(self, name: &str, mut target: Value) -> Vec<u8> {
         target["annotations"] = json!({ "io.containerd.image.name": name });
         let index = json!({ "schemaVersion": 2, "mediaType": INDEX, "manifests": [target] });
@@ -92,7 +92,7 @@ fn append(tar: &mut tar::Builder<Vec<u8>>, path: &str, bytes: &[u8]) {
     tar.append_data(&mut header, path, bytes).unwrap();
 }
 
-/// The sha256 of some bytes, in hexadecimal.
+/// SHA-256 of some bytes, in hexadecimal digits.
 pub fn digest(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }

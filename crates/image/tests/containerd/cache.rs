@@ -1,4 +1,4 @@
-//! Where compiled code is kept, with a containerd and without. The compiler here counts how often it is asked.
+//! Tests of the cache of compiled code, with and without a containerd. The compiler here counts its calls.
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
-use image::cache::{Allowed, Cache, Turn};
+use image::cache::{Allowed, Cache, CompileSlot};
 use image::{Component, Container, Error, Workload, resolve};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use xattr::FileExt as _;
@@ -17,10 +17,10 @@ use super::{CONFIG, Daemon, MODULE, NAME, NAMESPACE, WASM, component, resolved, 
 
 const ENGINE: &str = "engine 1";
 
-/// More than there are at a time in any test.
+/// Limits that no test reaches.
 const ALLOWED: Allowed = Allowed { at_a_time: 1000, time: Duration::from_secs(100) };
 
-/// Makes code of a given size, and counts.
+/// Compiler that makes code of a given size, and counts its calls.
 #[derive(Default)]
 struct Compiler {
     calls: AtomicUsize,
@@ -37,10 +37,10 @@ impl Compiler {
     }
 
     async fn code_for(&self, engine: &str, cache: &Cache, component: &Component) -> File {
-        let compile = async |layers: Vec<File>, _turn: Turn| {
+        let compile = async |layers: Vec<File>, _slot: CompileSlot| {
             assert!(!layers.is_empty());
             self.calls.fetch_add(1, Ordering::Relaxed);
-            // Others that start meanwhile get as far as they can.
+            // While this one sleeps, others that start reach the lock.
             tokio::time::sleep(Duration::from_millis(20)).await;
             let mut code = tempfile::tempfile().unwrap();
             code.write_all(b"code").unwrap();
@@ -60,15 +60,15 @@ impl Compiler {
     }
 }
 
-/// Where an open file is.
+/// Path of an open file.
 fn path(file: &File) -> PathBuf {
     use std::os::fd::AsRawFd;
     fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())).unwrap()
 }
 
-/// Code of a file, of which the content store has nothing.
-async fn of_file(folder: &Path, text: &[u8]) -> Component {
-    let root = folder.join("root");
+/// Component of a file. Its code is never in the content store.
+async fn of_file(directory: &Path, text: &[u8]) -> Component {
+    let root = directory.join("root");
     fs::create_dir_all(&root).unwrap();
     let file = root.join("app.wat");
     if fs::read(&file).ok().as_deref() != Some(text) {
@@ -100,28 +100,28 @@ fn names(directory: &Path) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn code_of_a_layer_is_compiled_once_and_goes_with_the_layer() {
-    let folder = tempfile::tempdir().unwrap();
+async fn code_of_a_layer_is_compiled_once_and_removed_with_the_layer() {
+    let directory = tempfile::tempdir().unwrap();
     let daemon = with_image(CONFIG, &[(WASM, MODULE)]).await;
     let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
-    let (cache, compiler) = (Cache::new(folder.path().join("cache")), Compiler::default());
+    let (cache, compiler) = (Cache::new(directory.path().join("cache")), Compiler::default());
     let first = path(&compiler.code(&cache, &component).await);
     assert!(first.starts_with(daemon.root()), "{first:?} is not in the content store");
     assert_eq!(path(&compiler.code(&cache, &component).await), first);
     assert_eq!(compiler.calls(), 1);
-    assert_eq!(names(&folder.path().join("cache")), ["lock"]);
+    assert_eq!(names(&directory.path().join("cache")), ["lock"]);
 
     daemon.collect_garbage();
-    assert!(first.exists(), "went although its layer is there");
+    assert!(first.exists(), "was removed although its layer exists");
     daemon.succeeds(&["image", "remove", "--sync", NAME]);
-    assert!(!first.exists(), "stayed although its layer is gone");
+    assert!(!first.exists(), "remains although its layer was removed");
 }
 
 #[tokio::test]
-async fn code_survives_that_its_image_is_pulled_again() {
-    let folder = tempfile::tempdir().unwrap();
+async fn code_remains_when_its_image_is_pulled_again() {
+    let directory = tempfile::tempdir().unwrap();
     let daemon = with_image(CONFIG, &[(WASM, MODULE)]).await;
-    let (cache, compiler) = (Cache::new(folder.path().to_owned()), Compiler::default());
+    let (cache, compiler) = (Cache::new(directory.path().to_owned()), Compiler::default());
     for _ in 0..2 {
         let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
         compiler.code(&cache, &component).await;
@@ -132,18 +132,18 @@ async fn code_survives_that_its_image_is_pulled_again() {
 }
 
 #[tokio::test]
-async fn code_larger_than_a_message_of_containerds_is_kept_like_any_other() {
-    let folder = tempfile::tempdir().unwrap();
+async fn code_larger_than_a_message_to_containerd_is_stored() {
+    let directory = tempfile::tempdir().unwrap();
     let daemon = with_image(CONFIG, &[(WASM, MODULE)]).await;
     let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
-    let (cache, compiler) = (Cache::new(folder.path().into()), Compiler::of_bytes(257 << 20));
+    let (cache, compiler) = (Cache::new(directory.path().into()), Compiler::of_bytes(257 << 20));
     for _ in 0..2 {
         assert!(path(&compiler.code(&cache, &component).await).starts_with(daemon.root()));
     }
     assert_eq!(compiler.calls(), 1);
 }
 
-/// Writes large code, and is gone in the middle of it, with its connections, as a process that was killed.
+/// Starts to write large code, and stops in the middle. All connections close, as if the process had been killed.
 fn write_half(daemon: &Daemon, cache: &Cache) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
@@ -151,17 +151,17 @@ fn write_half(daemon: &Daemon, cache: &Cache) {
         let large = Compiler::of_bytes(512 << 20);
         tokio::select! {
             _ = large.code(cache, &component) => panic!("nothing was interrupted"),
-            () = daemon.is_written_to() => {}
+            () = daemon.wait_until_written_to() => {}
         }
     });
     runtime.shutdown_background();
 }
 
 #[tokio::test]
-async fn what_was_half_written_is_written_anew() {
-    let folder = tempfile::tempdir().unwrap();
+async fn half_written_code_is_written_again() {
+    let directory = tempfile::tempdir().unwrap();
     let daemon = with_image(CONFIG, &[(WASM, MODULE)]).await;
-    let cache = Cache::new(folder.path().into());
+    let cache = Cache::new(directory.path().into());
     std::thread::scope(|scope| drop(scope.spawn(|| write_half(&daemon, &cache))));
     let component = component(resolved(&daemon, "/app.wasm").await.unwrap());
     let small = Compiler::default();
@@ -171,12 +171,12 @@ async fn what_was_half_written_is_written_anew() {
 
 #[tokio::test]
 async fn containers_that_start_together_compile_once() {
-    let folder = tempfile::tempdir().unwrap();
+    let directory = tempfile::tempdir().unwrap();
     let compiler = Arc::new(Compiler::default());
     let mut starts = Vec::new();
     for _ in 0..20 {
-        let component = of_file(folder.path(), b"(module)").await;
-        let (compiler, cache) = (compiler.clone(), Cache::new(folder.path().join("cache")));
+        let component = of_file(directory.path(), b"(module)").await;
+        let (compiler, cache) = (compiler.clone(), Cache::new(directory.path().join("cache")));
         starts.push(tokio::spawn(async move {
             compiler.code(&cache, &component).await;
         }));
@@ -188,40 +188,40 @@ async fn containers_that_start_together_compile_once() {
 }
 
 #[tokio::test]
-async fn code_of_another_engine_or_another_file_is_not_taken() {
-    let folder = tempfile::tempdir().unwrap();
-    let (cache, compiler) = (Cache::new(folder.path().join("cache")), Compiler::default());
-    let component = of_file(folder.path(), b"(module)").await;
+async fn code_of_another_engine_or_file_is_not_used() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cache, compiler) = (Cache::new(directory.path().join("cache")), Compiler::default());
+    let component = of_file(directory.path(), b"(module)").await;
     compiler.code(&cache, &component).await;
     compiler.code_for("engine 2", &cache, &component).await;
     assert_eq!(compiler.calls(), 2);
-    let other = of_file(folder.path(), b"(module  )").await;
+    let other = of_file(directory.path(), b"(module  )").await;
     compiler.code_for("engine 2", &cache, &other).await;
     assert_eq!(compiler.calls(), 3);
     for component in [component, other] {
         compiler.code_for("engine 2", &cache, &component).await;
     }
     assert_eq!(compiler.calls(), 3);
-    // What was for the first engine made room for what is for the second.
-    assert_eq!(names(&folder.path().join("cache")).len(), 3);
+    // The code for the second engine has replaced the code for the first.
+    assert_eq!(names(&directory.path().join("cache")).len(), 3);
 }
 
 #[tokio::test]
-async fn code_is_roots_own_and_its_file_is_not_to_be_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let cache = Cache::new(folder.path().join("cache"));
-    let component = of_file(folder.path(), b"(module)").await;
+async fn the_directory_is_for_root_alone_and_code_is_read_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = Cache::new(directory.path().join("cache"));
+    let component = of_file(directory.path(), b"(module)").await;
     let code = Compiler::default().code(&cache, &component).await;
     assert_eq!(code.metadata().unwrap().permissions().mode() & 0o7777, 0o400);
-    let directory = fs::metadata(folder.path().join("cache")).unwrap();
-    assert_eq!(directory.permissions().mode() & 0o7777, 0o700);
+    let metadata = fs::metadata(directory.path().join("cache")).unwrap();
+    assert_eq!(metadata.permissions().mode() & 0o7777, 0o700);
 }
 
-/// What becomes of code whose file is damaged by `damage`.
+/// Checks that code is compiled again, once, after `damage` has changed its file.
 async fn compiled_again_after(damage: impl FnOnce(&File)) {
-    let folder = tempfile::tempdir().unwrap();
-    let (cache, compiler) = (Cache::new(folder.path().join("cache")), Compiler::of_bytes(5000));
-    let component = of_file(folder.path(), b"(module)").await;
+    let directory = tempfile::tempdir().unwrap();
+    let (cache, compiler) = (Cache::new(directory.path().join("cache")), Compiler::of_bytes(5000));
+    let component = of_file(directory.path(), b"(module)").await;
     let code = compiler.code(&cache, &component).await;
     damage(&File::options().write(true).open(path(&code)).unwrap());
     compiler.code(&cache, &component).await;
@@ -231,13 +231,13 @@ async fn compiled_again_after(damage: impl FnOnce(&File)) {
 }
 
 #[tokio::test]
-async fn code_that_is_cut_off_is_compiled_again() {
+async fn truncated_code_is_compiled_again() {
     compiled_again_after(|file| file.set_len(4000).unwrap()).await;
     compiled_again_after(|file| file.set_len(0).unwrap()).await;
 }
 
 #[tokio::test]
-async fn code_that_is_another_after_a_boot_is_compiled_again() {
+async fn code_that_changed_before_a_boot_is_compiled_again() {
     compiled_again_after(|file| {
         file.write_all_at(b"x", 1000).unwrap();
         file.remove_xattr("user.wasmtime-shim.checked").unwrap();
@@ -246,18 +246,18 @@ async fn code_that_is_another_after_a_boot_is_compiled_again() {
 }
 
 #[tokio::test]
-async fn code_that_others_may_write_to_is_compiled_again() {
+async fn code_that_other_users_can_write_is_compiled_again() {
     compiled_again_after(|file| file.set_permissions(fs::Permissions::from_mode(0o666)).unwrap())
         .await;
 }
 
 #[tokio::test]
-async fn a_link_in_the_place_of_code_is_not_followed() {
-    let folder = tempfile::tempdir().unwrap();
-    let (cache, compiler) = (Cache::new(folder.path().join("cache")), Compiler::default());
-    let component = of_file(folder.path(), b"(module)").await;
+async fn a_link_in_place_of_code_is_not_followed() {
+    let directory = tempfile::tempdir().unwrap();
+    let (cache, compiler) = (Cache::new(directory.path().join("cache")), Compiler::default());
+    let component = of_file(directory.path(), b"(module)").await;
     let code = path(&compiler.code(&cache, &component).await);
-    let elsewhere = folder.path().join("elsewhere");
+    let elsewhere = directory.path().join("elsewhere");
     fs::rename(&code, &elsewhere).unwrap();
     std::os::unix::fs::symlink(&elsewhere, &code).unwrap();
     let again = path(&compiler.code(&cache, &component).await);
@@ -266,10 +266,10 @@ async fn a_link_in_the_place_of_code_is_not_followed() {
 
 #[tokio::test]
 async fn without_a_directory_guests_are_compiled_each_time() {
-    let folder = tempfile::tempdir().unwrap();
-    fs::write(folder.path().join("cache"), b"a file").unwrap();
-    let (cache, compiler) = (Cache::new(folder.path().join("cache")), Compiler::default());
-    let component = of_file(folder.path(), b"(module)").await;
+    let directory = tempfile::tempdir().unwrap();
+    fs::write(directory.path().join("cache"), b"a file").unwrap();
+    let (cache, compiler) = (Cache::new(directory.path().join("cache")), Compiler::default());
+    let component = of_file(directory.path(), b"(module)").await;
     for _ in 0..2 {
         compiler.code(&cache, &component).await;
     }
@@ -277,22 +277,22 @@ async fn without_a_directory_guests_are_compiled_each_time() {
 }
 
 #[tokio::test]
-async fn what_else_is_in_the_directory_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::of(folder.path().join("disk"), "1m");
+async fn other_files_in_the_directory_remain() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::of(directory.path().join("disk"), "1m");
     fs::create_dir(disk.0.join("lost+found")).unwrap();
     fs::write(disk.0.join("notes"), vec![0; 300 << 10]).unwrap();
     let (cache, compiler) = (Cache::new(disk.0.clone()), Compiler::of_bytes(200 << 10));
     for text in [&b"(module)"[..], b"(module )", b"(module  )", b"(module   )"] {
-        let component = of_file(folder.path(), text).await;
-        let kept = path(&compiler.code(&cache, &component).await);
-        assert!(kept.starts_with(&disk.0), "{kept:?} is not kept");
+        let component = of_file(directory.path(), text).await;
+        let code = path(&compiler.code(&cache, &component).await);
+        assert!(code.starts_with(&disk.0), "{code:?} is not on the disk");
     }
     let names = names(&disk.0);
     assert!(names.contains(&"notes".into()) && names.contains(&"lost+found".into()), "{names:?}");
 }
 
-/// A small disk that is unmounted with this value.
+/// Small disk that is unmounted when this value is dropped.
 struct Disk(PathBuf);
 
 impl Disk {
@@ -312,10 +312,10 @@ impl Drop for Disk {
 }
 
 #[tokio::test]
-async fn on_a_full_disk_guests_run_and_nothing_is_left_of_their_code() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::of(folder.path().join("disk"), "1m");
-    let component = of_file(folder.path(), b"(module)").await;
+async fn on_a_full_disk_guests_run_and_no_partial_code_remains() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::of(directory.path().join("disk"), "1m");
+    let component = of_file(directory.path(), b"(module)").await;
     let (cache, large) = (Cache::new(disk.0.clone()), Compiler::of_bytes(2 << 20));
     for _ in 0..2 {
         large.code(&cache, &component).await;
@@ -330,22 +330,22 @@ async fn on_a_full_disk_guests_run_and_nothing_is_left_of_their_code() {
 }
 
 #[tokio::test]
-async fn what_was_used_longest_ago_makes_room() {
-    let folder = tempfile::tempdir().unwrap();
-    let disk = Disk::of(folder.path().join("disk"), "1m");
+async fn the_least_recently_used_code_is_removed_first() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = Disk::of(directory.path().join("disk"), "1m");
     let (cache, compiler) = (Cache::new(disk.0.clone()), Compiler::of_bytes(300 << 10));
     let texts: [&[u8]; 3] = [b"(module)", b"(module )", b"(module  )"];
     for (age, text) in [30, 20].into_iter().zip(texts) {
-        let code = compiler.code(&cache, &of_file(folder.path(), text).await).await;
+        let code = compiler.code(&cache, &of_file(directory.path(), text).await).await;
         let long_ago = SystemTime::now() - Duration::from_secs(age * 86400);
         code.set_modified(long_ago).unwrap();
     }
-    // The older one is used, and so is not the one to go.
-    compiler.code(&cache, &of_file(folder.path(), texts[0]).await).await;
-    compiler.code(&cache, &of_file(folder.path(), texts[2]).await).await;
+    // The older code is used now, so it is not the code to remove.
+    compiler.code(&cache, &of_file(directory.path(), texts[0]).await).await;
+    compiler.code(&cache, &of_file(directory.path(), texts[2]).await).await;
     assert_eq!(compiler.calls(), 3);
-    compiler.code(&cache, &of_file(folder.path(), texts[0]).await).await;
+    compiler.code(&cache, &of_file(directory.path(), texts[0]).await).await;
     assert_eq!(compiler.calls(), 3);
-    compiler.code(&cache, &of_file(folder.path(), texts[1]).await).await;
+    compiler.code(&cache, &of_file(directory.path(), texts[1]).await).await;
     assert_eq!(compiler.calls(), 4);
 }

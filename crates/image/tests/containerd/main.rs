@@ -1,4 +1,4 @@
-//! Wasm layers from a real containerd: needs `containerd`, of any version, and its `ctr` in PATH.
+//! Tests of wasm layers from a real containerd. They need `containerd`, of any version, and its `ctr` in PATH.
 #![allow(
     clippy::expect_used,
     clippy::panic,
@@ -7,9 +7,9 @@
 )]
 
 mod archive;
-mod asked;
 mod cache;
 mod daemon;
+mod requested;
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
@@ -23,7 +23,7 @@ const MODULE: &[u8] = b"\0asm\x01\0\0\0";
 const COMPONENT: &[u8] = b"\0asm\x0d\0\x01\0";
 const NAME: &str = "registry.example/app:1";
 
-/// What becomes of a container of id `c` with that entrypoint and nothing in its root file system.
+/// Resolves the container with the id `c`, this entrypoint and an empty root file system.
 async fn resolved(daemon: &Daemon, entrypoint: &str) -> Result<Workload, Error> {
     in_namespace(daemon, entrypoint, NAMESPACE).await
 }
@@ -49,7 +49,7 @@ async fn in_namespace(
     .await
 }
 
-/// A containerd with one image for `wasip1/wasm` and a container of it.
+/// Starts a containerd with one image for `wasip1/wasm` and a container of it.
 async fn with_image(config: &str, layers: &[(&str, &[u8])]) -> Daemon {
     let daemon = Daemon::start();
     import(&daemon, config, layers);
@@ -79,22 +79,22 @@ fn content(file: &mut File) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn wasm_layers_are_copied_in_their_order_and_others_left_out() {
-    // More than one message of containerd's, and more than one of gRPC's usual limit.
+async fn wasm_layers_are_copied_in_order_and_other_layers_are_left_out() {
+    // The layer is larger than one of containerd's messages, and larger than gRPC's default limit.
     let large = [COMPONENT, &b"0123456789abcdef".repeat(400_000)].concat();
     let layers = [(TAR, &b"not read"[..]), (WASM_CONTENT, &large), (WASM, MODULE)];
     let daemon = with_image(CONFIG, &layers).await;
     let component = component(resolved(&daemon, "#a:b/c@1.0.0#run").await.unwrap());
     let mut layers = component.layers().await.unwrap();
     assert_eq!(layers.len(), 2);
-    assert!(content(&mut layers[0]) == large, "the first layer is another");
+    assert!(content(&mut layers[0]) == large, "the first layer is different");
     assert_eq!(content(&mut layers[1]), MODULE);
     assert_eq!(component.export.as_deref(), Some("a:b/c@1.0.0#run"));
     assert_eq!(component.args, ["", "--verbose"]);
 }
 
 #[tokio::test]
-async fn a_wasm_artifact_is_a_guest_whatever_its_entrypoint_is_called() {
+async fn a_wasm_artifact_is_a_guest_with_any_entrypoint() {
     let daemon = with_image(WASM_CONFIG, &[(WASM, b"(component)")]).await;
     for entrypoint in ["/app.wasm", "app", "/", ""] {
         let component = component(resolved(&daemon, entrypoint).await.unwrap());
@@ -104,7 +104,7 @@ async fn a_wasm_artifact_is_a_guest_whatever_its_entrypoint_is_called() {
 }
 
 #[tokio::test]
-async fn a_layer_that_is_no_wasm_is_refused_by_its_digest() {
+async fn a_layer_that_is_not_wasm_is_refused_with_its_digest() {
     let native = b"\x7fELF\x02\x01\x01\xc8\0\0\0\0";
     for (layer, words) in [(&b"hello"[..], "is not wasm: it ends"), (native, "precompiled")] {
         let daemon = with_image(CONFIG, &[(WASM, MODULE), (WASM, layer)]).await;
@@ -117,7 +117,7 @@ async fn a_layer_that_is_no_wasm_is_refused_by_its_digest() {
 }
 
 #[tokio::test]
-async fn without_wasm_layers_a_guest_is_not_found_and_a_program_is_linuxs_to_miss() {
+async fn without_wasm_layers_a_guest_is_not_found_and_linux_reports_a_missing_program() {
     let daemon = with_image(CONFIG, &[(TAR, b"not read")]).await;
     let error = resolved(&daemon, "/app.wasm").await.unwrap_err();
     assert_eq!(error.exit_code(), 127);
@@ -143,7 +143,7 @@ async fn a_container_or_image_unknown_to_containerd_has_no_wasm_layers() {
 }
 
 #[tokio::test]
-async fn layers_that_are_null_are_none() {
+async fn null_layers_are_no_layers() {
     let mut archive = Archive::default();
     let manifest = archive.image(CONFIG, "linux/amd64", &[]);
     let null = archive.without_layers(&manifest);
@@ -156,7 +156,7 @@ async fn layers_that_are_null_are_none() {
 }
 
 #[tokio::test]
-async fn of_an_index_the_wasm_image_is_taken() {
+async fn the_wasm_image_of_an_index_is_used() {
     let mut archive = Archive::default();
     let linux = archive.image(CONFIG, "linux/amd64", &[(TAR, b"not read")]);
     let wasm = archive.image(CONFIG, "wasip2/wasm", &[(WASM, MODULE)]);
@@ -170,7 +170,7 @@ async fn of_an_index_the_wasm_image_is_taken() {
 }
 
 #[tokio::test]
-async fn of_an_index_only_what_was_pulled_is_taken() {
+async fn only_pulled_images_of_an_index_are_used() {
     let mut archive = Archive::default();
     let wasm = archive.image(CONFIG, "wasip2/wasm", &[(WASM, MODULE)]);
     let linux = archive.image(CONFIG, "linux/amd64", &[(TAR, b"not read")]);

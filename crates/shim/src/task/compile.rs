@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use image::Component;
-use image::cache::{Cache, Turn};
+use image::cache::{Cache, CompileSlot};
 use plan::World;
 use sandbox::Bounds;
 use tokio::time::{Instant, interval_at, sleep_until};
@@ -67,11 +67,11 @@ async fn find_or_compile(
     let (cache, settings) = (Cache::new(settings::cache()?), settings::compilations()?);
     let zygote = shared.clone();
     let version = blocking(move || Ok(zygote.zygote.version()?)).await?;
-    let compile = async |layers, turn| {
+    let compile = async |layers, slot| {
         at_work.store(true, Ordering::Relaxed);
         let (names, export) = (component.names(), component.export.clone());
         let preinit = component.preinit;
-        run(&shared, settings.bounds, turn, move |shared, worker| {
+        run(&shared, settings.bounds, slot, move |shared, worker| {
             guests::compile(&shared.zygote, worker, names, layers, export, preinit)
         })
         .await
@@ -86,9 +86,9 @@ async fn find_or_compile(
 /// [`Error::Guest`] with the reason if the component cannot be read.
 pub async fn describe(shared: &Arc<Shared>, component: &Component) -> Result<String, Error> {
     let (cache, settings) = (Cache::new(settings::cache()?), settings::compilations()?);
-    let turn = cache.turn(settings.allowed).await?;
+    let slot = cache.compile_slot(settings.allowed).await?;
     let (names, layers) = (component.names(), component.layers().await?);
-    run(shared, settings.bounds, turn, move |shared, worker| {
+    run(shared, settings.bounds, slot, move |shared, worker| {
         guests::describe(&shared.zygote, worker, names, layers)
     })
     .await
@@ -101,18 +101,19 @@ fn begin(shared: &Arc<Shared>, component: &Arc<Component>) -> Compilation {
     Compilation { task: tokio::spawn(work), at_work }
 }
 
-/// Runs blocking work with a worker. If the future is dropped, the worker ends. The turn is given back when the worker has ended.
+/// Runs blocking work with a worker. If the future is dropped, the worker ends. The compile slot is released when
+/// the worker has ended.
 async fn run<T: Send + 'static>(
     shared: &Arc<Shared>,
     bounds: Bounds,
-    turn: Turn,
+    slot: CompileSlot,
     work: impl FnOnce(&Shared, Worker) -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     let (worker, leash) = Worker::new(bounds, shared.sandbox().as_deref())?;
     let shared = shared.clone();
     let done = blocking(move || {
         let done = work(&shared, worker);
-        drop(turn);
+        drop(slot);
         done
     })
     .await;

@@ -1,7 +1,7 @@
-//! The image that a Pod asked for, by CRI's own record of its container.
+//! The image that a Pod asks for, from CRI's own record of its container.
 //!
-//! CRI identifies an image by the digest of its config, and knows one image for all that have the same config.
-//! containerd's record of a container names the alphabetically first of them, whichever one the Pod names (containerd,
+//! CRI identifies an image by the digest of its config. It knows all images with the same config as one image.
+//! containerd's record of a container names the alphabetically first of them, even if the Pod names another (containerd,
 //! internal package `cri/store/image`). The config alone decides which files a container has, but not which wasm
 //! layers.
 
@@ -12,28 +12,28 @@ use serde::Deserialize;
 
 use crate::Error;
 
-/// How the digests begin that CRI and registries use.
+/// Prefix of the digests that CRI and registries use.
 const SHA256: &str = "sha256:";
 
-/// Where containerd takes a name from that says no registry, and no tag.
-const REGISTRY: &str = "docker.io";
-const TAG: &str = "latest";
+/// Registry and tag that containerd uses for a name without them.
+const DEFAULT_REGISTRY: &str = "docker.io";
+const DEFAULT_TAG: &str = "latest";
 
-/// An image as a Pod asks for it.
+/// Image that a Pod asks for.
 #[derive(Debug, PartialEq)]
-pub struct Asked {
-    /// The digest of its config.
+pub struct RequestedImage {
+    /// Digest of the image's config.
     pub config: String,
-    /// Its name, if the record has one.
+    /// Name of the image, if the record has one.
     pub name: Option<Name>,
 }
 
-/// A name as containerd's image store has it.
+/// Image name, in the form of containerd's image store.
 #[derive(Debug, PartialEq)]
 pub struct Name {
-    /// With registry, and tag or digest.
+    /// Name with registry, and with tag or digest.
     pub text: String,
-    /// The digest, if it is pinned.
+    /// Digest, if the Pod pins the image by its digest.
     pub digest: Option<String>,
 }
 
@@ -60,28 +60,28 @@ struct Config {
 #[serde(default)]
 #[derive(Default)]
 struct Image {
-    /// What CRI was given: by kubelet the id, the digest of the config.
+    /// Image in CRI's request. kubelet sends the image's id, which is the digest of the config.
     image: String,
-    /// What the Pod's author has written; kubelet hands it over since 1.29, and containerd notes it since 2.0.
+    /// Image name from the Pod. kubelet sends it since 1.29, and containerd records it since 2.0.
     user_specified_image: String,
 }
 
-impl Asked {
-    /// What is asked for; none where it is not CRI that made the container.
+impl RequestedImage {
+    /// Reads the requested image from a container's record. Returns `None` if CRI did not make the container.
     ///
     /// # Errors
-    /// [`Error::Record`].
+    /// [`Error::Record`] if CRI's record has an unknown form.
     pub fn of(record: &Record) -> Result<Option<Self>, Error> {
         match record.extensions.get(provided::CRI_RECORD) {
-            Some(noted) => Self::read(&noted.value).map(Some),
+            Some(record) => Self::read(&record.value).map(Some),
             None => Ok(None),
         }
     }
 
     fn read(text: &[u8]) -> Result<Self, Error> {
-        let noted: Versioned =
+        let record: Versioned =
             serde_json::from_slice(text).map_err(|reason| Error::Record { reason })?;
-        let Metadata { image_ref, config } = noted.metadata;
+        let Metadata { image_ref, config } = record.metadata;
         let image = config.and_then(|config| config.image).unwrap_or_default();
         let names = [image.user_specified_image, image.image];
         let name = names.iter().find_map(|name| Name::parse(name));
@@ -90,7 +90,8 @@ impl Asked {
 }
 
 impl Name {
-    /// The form in which containerd's CRI looks for a name (`reference.ParseDockerRef`); none of an image's id.
+    /// Converts a name to the form in which containerd's CRI looks for it (`reference.ParseDockerRef`). Returns `None`
+    /// for an image's id.
     fn parse(text: &str) -> Option<Self> {
         if text.is_empty() || text.starts_with(SHA256) {
             return None;
@@ -100,11 +101,11 @@ impl Name {
             None => (text, None),
         };
         let (repository, tag) = match name.rsplit_once(':') {
-            // A colon before a slash is that of a port.
+            // A colon before a slash belongs to a port.
             Some((repository, tag)) if !tag.contains('/') => (repository, tag),
-            _ => (name, TAG),
+            _ => (name, DEFAULT_TAG),
         };
-        let repository = with_registry(repository);
+        let repository = add_registry(repository);
         Some(match digest {
             Some(digest) => {
                 Self { text: format!("{repository}@{digest}"), digest: Some(digest.to_owned()) }
@@ -114,30 +115,32 @@ impl Name {
     }
 }
 
-/// The repository with its registry.
-fn with_registry(repository: &str) -> String {
+/// Adds the default registry to a repository without one.
+fn add_registry(repository: &str) -> String {
     match repository.split_once('/') {
-        Some(("index.docker.io", path)) => with_registry(path),
-        Some((REGISTRY, path)) if !path.contains('/') => format!("{REGISTRY}/library/{path}"),
+        Some(("index.docker.io", path)) => add_registry(path),
+        Some((DEFAULT_REGISTRY, path)) if !path.contains('/') => {
+            format!("{DEFAULT_REGISTRY}/library/{path}")
+        }
         Some((host, _)) if is_host(host) => repository.to_owned(),
-        Some(_) => format!("{REGISTRY}/{repository}"),
-        None => format!("{REGISTRY}/library/{repository}"),
+        Some(_) => format!("{DEFAULT_REGISTRY}/{repository}"),
+        None => format!("{DEFAULT_REGISTRY}/library/{repository}"),
     }
 }
 
-/// Whether the first part of a name is a registry.
+/// Whether the first part of a name is the host of a registry.
 fn is_host(part: &str) -> bool {
     part == "localhost" || part.contains(['.', ':']) || part.contains(char::is_uppercase)
 }
 
-/// Names for people: those with a tag first, and no ids.
-pub fn shown(names: &HashMap<String, Vec<String>>) -> String {
-    let shown = |digest: &String, names: &Vec<String>| {
+/// Names of manifests for error messages. Prefers names with a tag to names with a digest, and never uses an id as a name.
+pub fn readable_names(names: &HashMap<String, Vec<String>>) -> String {
+    let readable = |digest: &String, names: &Vec<String>| {
         let mut names: Vec<_> = names.iter().filter(|it| !it.starts_with(SHA256)).collect();
         names.sort_by_key(|name| (name.contains('@'), (*name).clone()));
         names.first().map_or_else(|| digest.clone(), |name| (*name).clone())
     };
-    let mut all: Vec<_> = names.iter().map(|(digest, names)| shown(digest, names)).collect();
+    let mut all: Vec<_> = names.iter().map(|(digest, names)| readable(digest, names)).collect();
     all.sort();
     all.join(" and ")
 }
@@ -149,11 +152,11 @@ mod tests {
 
     use super::*;
 
-    fn read(image: serde_json::Value) -> Asked {
+    fn read(image: serde_json::Value) -> RequestedImage {
         let config = json!({ "metadata": { "name": "app" }, "image": image });
         let metadata = json!({ "ID": "1", "ImageRef": "sha256:c0", "Config": config });
-        let noted = json!({ "Version": "v1", "Metadata": metadata });
-        Asked::read(noted.to_string().as_bytes()).unwrap()
+        let record = json!({ "Version": "v1", "Metadata": metadata });
+        RequestedImage::read(record.to_string().as_bytes()).unwrap()
     }
 
     fn name(text: &str) -> String {
@@ -161,11 +164,11 @@ mod tests {
     }
 
     #[test]
-    fn what_the_pod_s_author_wrote_counts_before_what_kubelet_made_of_it() {
+    fn the_name_from_the_pod_takes_precedence_over_kubelets_id() {
         let both = json!({ "image": "sha256:c0", "user_specified_image": "r.example/app:2" });
         assert_eq!(read(both).name.unwrap().text, "r.example/app:2");
         let id = read(json!({ "image": "sha256:c0" }));
-        assert_eq!(id, Asked { config: "sha256:c0".into(), name: None });
+        assert_eq!(id, RequestedImage { config: "sha256:c0".into(), name: None });
         assert_eq!(
             read(json!({ "image": "r.example/app" })).name.unwrap().text,
             "r.example/app:latest"
@@ -173,8 +176,8 @@ mod tests {
     }
 
     #[test]
-    fn a_record_in_another_form_is_refused() {
-        let error = Asked::read(br#"{"Version":"v9"}"#).unwrap_err().to_string();
+    fn a_record_of_unknown_form_is_refused() {
+        let error = RequestedImage::read(br#"{"Version":"v9"}"#).unwrap_err().to_string();
         assert!(
             error.starts_with("cannot tell which image") && error.contains("Metadata"),
             "{error}"
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_has_the_form_that_containerd_gives_it() {
+    fn a_name_is_normalised_as_in_containerd() {
         let digest = format!("sha256:{}", "0".repeat(64));
         for (text, whole) in [
             ("app", "docker.io/library/app:latest"),
@@ -193,7 +196,7 @@ mod tests {
             ("r:5000/app", "r:5000/app:latest"),
         ] {
             assert_eq!(name(text), whole);
-            // As another implementation has it.
+            // Another implementation must return the same.
             assert_eq!(text.parse::<Reference>().unwrap().whole(), whole);
         }
         let pinned = Name::parse(&format!("r.example/app:1@{digest}")).unwrap();

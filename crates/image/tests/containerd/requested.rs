@@ -1,4 +1,5 @@
-//! Images that CRI takes for one, because they have the same config: a container runs the one that its Pod asks for.
+//! Tests with images that CRI knows as one, because they have the same config. A container must run the image that its Pod
+//! asks for.
 
 use serde_json::{Value, json};
 
@@ -10,17 +11,17 @@ const SECOND: &str = "registry.example/app:2";
 /// Wasm that differs from [`MODULE`] by a custom section.
 const OTHER: &[u8] = b"\0asm\x01\0\0\0\0\x02\x01x";
 
-/// What becomes of a container of CRI's: containerd's own record always names the first image.
+/// A containerd with two images of the same config. containerd's own record of a container always names the first image.
 struct Fixture {
     daemon: Daemon,
-    /// The digest of the config of each image.
+    /// Digest of the config of both images.
     config: String,
-    /// The digest of the second image.
+    /// Digest of the second image.
     second: String,
 }
 
 impl Fixture {
-    /// A containerd with two images of one config, of that type and with these layers.
+    /// Starts a containerd with two images. Both have the same config, of this type, and each has one of these layers.
     fn new(config: &str, layers: [&[u8]; 2]) -> Fixture {
         let daemon = Daemon::start();
         let mut digests = Vec::new();
@@ -35,7 +36,7 @@ impl Fixture {
         Fixture { daemon, config, second }
     }
 
-    /// What runs where the Pod's author wrote this.
+    /// Returns the layer that runs if the Pod's author has written this image name.
     async fn runs(&self, written: &str) -> Result<Vec<u8>, Error> {
         self.daemon.cri_container("c", FIRST, &self.config, written).await;
         let found = resolved(&self.daemon, "/app.wasm").await;
@@ -49,7 +50,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn of_two_images_with_one_config_the_one_runs_that_the_pod_names() {
+async fn of_two_images_with_one_config_the_one_that_the_pod_names_runs() {
     for config in [CONFIG, "application/vnd.oci.empty.v1+json"] {
         let fixture = Fixture::new(config, [MODULE, OTHER]);
         assert_eq!(fixture.runs(FIRST).await.unwrap(), MODULE);
@@ -60,7 +61,7 @@ async fn of_two_images_with_one_config_the_one_runs_that_the_pod_names() {
 }
 
 #[tokio::test]
-async fn an_image_that_is_pinned_by_its_digest_is_that_image() {
+async fn an_image_pinned_by_digest_runs() {
     let fixture = Fixture::new(CONFIG, [MODULE, OTHER]);
     let second = &fixture.second;
     for pinned in [format!("registry.example/app@{second}"), format!("{FIRST}@{second}")] {
@@ -72,7 +73,7 @@ async fn an_image_that_is_pinned_by_its_digest_is_that_image() {
 }
 
 #[tokio::test]
-async fn where_cri_tells_the_config_alone_two_images_of_it_are_refused_and_named() {
+async fn without_a_name_in_cris_record_two_images_with_one_config_are_refused() {
     let fixture = Fixture::new(CONFIG, [MODULE, OTHER]);
     let refused = fixture.refusal("").await;
     for words in [FIRST, SECOND, &fixture.config, "before 2.0", "wasm-image build"] {
@@ -83,13 +84,13 @@ async fn where_cri_tells_the_config_alone_two_images_of_it_are_refused_and_named
 }
 
 #[tokio::test]
-async fn two_names_of_the_same_layers_are_one_image() {
+async fn two_names_with_the_same_layers_are_one_image() {
     let fixture = Fixture::new(CONFIG, [MODULE, MODULE]);
     assert_eq!(fixture.runs("").await.unwrap(), MODULE);
 }
 
 #[tokio::test]
-async fn a_tag_that_was_moved_meanwhile_does_not_change_what_kubelet_asked_for() {
+async fn moving_a_tag_after_the_request_does_not_change_the_image() {
     let fixture = Fixture::new(CONFIG, [MODULE, OTHER]);
     let mut archive = Archive::default();
     let image = archive.image(CONFIG, "wasip2/wasm", &[(WASM, COMPONENT)]);
@@ -98,7 +99,7 @@ async fn a_tag_that_was_moved_meanwhile_does_not_change_what_kubelet_asked_for()
     assert_eq!(fixture.runs(SECOND).await.unwrap(), MODULE, "the one image of that config");
 }
 
-/// What runs of an index with these images, where CRI has made the container of that config.
+/// Returns the layer that runs from an index, if CRI made the container from this config.
 async fn runs_of(archive: Archive, index: Value, config: &str) -> Vec<u8> {
     let daemon = Daemon::start();
     daemon.import(&archive.finish(FIRST, index), &["--all-platforms"]);
@@ -108,7 +109,7 @@ async fn runs_of(archive: Archive, index: Value, config: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn of_an_index_the_entry_runs_that_cri_took() {
+async fn the_index_entry_that_cri_chose_runs() {
     let mut archive = Archive::default();
     let here = format!("linux/{}", oci_spec::image::Arch::default());
     let linux = archive.image(CONFIG, &here, &[(WASM, OTHER)]);
@@ -119,7 +120,7 @@ async fn of_an_index_the_entry_runs_that_cri_took() {
 }
 
 #[tokio::test]
-async fn a_name_with_a_digest_that_is_another_image_s_is_not_believed() {
+async fn a_name_with_a_digest_must_match_its_image() {
     let fixture = Fixture::new(CONFIG, [MODULE, OTHER]);
     let pinned = format!("registry.example/app@{}", fixture.second);
     fixture.daemon.succeeds(&["images", "tag", FIRST, &pinned]);
@@ -127,7 +128,7 @@ async fn a_name_with_a_digest_that_is_another_image_s_is_not_believed() {
 }
 
 #[tokio::test]
-async fn of_an_index_with_one_config_for_all_the_node_s_entry_runs() {
+async fn of_an_index_with_one_config_the_entry_for_the_node_runs() {
     let mut archive = Archive::default();
     let wasm = archive.image(CONFIG, "wasip1/wasm", &[(WASM, MODULE)]);
     let mut linux = archive.image(CONFIG, "wasip1/wasm", &[(WASM, OTHER)]);
@@ -139,7 +140,7 @@ async fn of_an_index_with_one_config_for_all_the_node_s_entry_runs() {
 }
 
 #[tokio::test]
-async fn code_of_images_with_one_config_is_kept_apart() {
+async fn images_with_one_config_have_separate_code() {
     let fixture = Fixture::new(CONFIG, [MODULE, OTHER]);
     let mut identities = Vec::new();
     for (id, name) in [("c", FIRST), ("d", SECOND)] {
