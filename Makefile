@@ -178,6 +178,8 @@ check: deps ## check formatting, lints, licences, shell scripts, manifests, docu
 	@$(CARGO) clippy --release --locked --manifest-path benches/Cargo.toml --target-dir target/benches --all-targets -- -D warnings
 	@echo "== cargo deny"; scripts/cargo-deny.sh check licenses bans sources
 	@echo "== shellcheck"; shellcheck --external-sources scripts/*.sh tests/node/*.sh tests/node/inside/*.sh findings/*.sh .ci/run
+	@# `grep -q` ends at the first match. Its writer then fails by SIGPIPE now and then, and with it a pipe under pipefail.
+	@! grep -nE '\| *grep +-[a-zA-Z]*q' scripts/*.sh tests/node/*.sh tests/node/inside/*.sh findings/*.sh .ci/run
 	@echo "== actionlint"; scripts/build-go-tools.sh charts; ! [ -x target/go/charts/actionlint ] || target/go/charts/actionlint \
 		.github/workflows/*.yaml manifests/ci/github-actions.yaml
 	@echo "== manifests"; scripts/install-deps.sh manifests; scripts/check-manifests.sh

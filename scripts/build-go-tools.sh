@@ -17,6 +17,9 @@
 # succeeds; what needs the tools is then left out, or names them.
 set -euo pipefail
 
+# shellcheck source=scripts/go.sh
+. "$(dirname "${BASH_SOURCE[0]}")/go.sh"
+
 name=$1
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 module=$root/tests/$name
@@ -51,7 +54,7 @@ build_test_packages() {
 # Sets the version that Kubernetes reports. Other modules have no such variable.
 versions() {
     local version
-    version=$(sed -n 's|^.*k8s.io/kubernetes \(v[0-9.]*\).*|\1|p' "$module/go.mod" | head -n 1)
+    version=$(sed -n 's|^.*k8s.io/kubernetes \(v[0-9.]*\).*|\1|p; T; q' "$module/go.mod")
     [ -z "$version" ] || printf '%s\n' "-X k8s.io/component-base/version.gitVersion=$version"
 }
 
@@ -66,13 +69,6 @@ up_to_date() {
 # Prints the last part of each path in go.mod's block of tools.
 tools() {
     sed -n '/^tool (/,/^)/ s|^\t.*/||p' "$module/go.mod"
-}
-
-# `go build -C` needs Go 1.20, and switching toolchains needs 1.21.
-go_is_new_enough() {
-    local version
-    version=$(GOTOOLCHAIN=local go env GOVERSION 2>/dev/null) || return 1
-    printf '%s\n' go1.21 "${version%%[- ]*}" | sort -V -C
 }
 
 main "$@"

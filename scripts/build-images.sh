@@ -11,6 +11,8 @@ set -euo pipefail
 
 # shellcheck source=scripts/guest-steps.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
+# shellcheck source=scripts/go.sh
+. "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
 all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-config hello-logging hello-keyvalue hello-c hello-go
     hello-wat hello-module calc composed unknown-import trap exports not-wasm truncated corrupt precompiled pause linux critest)
@@ -106,10 +108,9 @@ c_guest() {
     "$clang" --target=wasm32-wasi -O2 -Wall -Wextra -Werror "$source" -o "$out/hello-c.wasm"
 }
 
-# Go supports WASI since 1.21.
 go_guest() {
     fresh "$out/hello-go.wasm" "$src/hello-go" && return
-    if ! go tool dist list 2>/dev/null | grep -qx wasip1/wasm; then
+    if ! go_is_new_enough; then
         say "images/hello-go is not built: Go 1.21 or newer is missing"
         return
     fi

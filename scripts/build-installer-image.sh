@@ -10,7 +10,7 @@ set -euo pipefail
 # shellcheck source=scripts/guest-steps.sh
 . "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
 
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' "$root/Cargo.toml" | head -n 1)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p; T; q' "$root/Cargo.toml")
 profile=${1:-release}
 architecture=${2:-}
 name=node-installer${architecture:+-$architecture}

@@ -44,7 +44,7 @@ main() {
 # The chart must install the image of its own version.
 versions() {
     local version key file
-    version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+    version=$(sed -n 's/^version = "\(.*\)"/\1/p; T; q' Cargo.toml)
     for key in version appVersion newTag; do
         file=$chart/Chart.yaml
         [ "$key" != newTag ] || file=manifests/kustomization.yaml

@@ -35,7 +35,7 @@ main() {
 # The module of containerd has its tests, and go.sum what they need.
 build() {
     local version module
-    version=$(sed -n 's|^.*github.com/containerd/containerd/v2 \(v[0-9.]*\).*|\1|p' "$root/tests/containerd/go.mod" | head -n 1)
+    version=$(sed -n 's|^.*github.com/containerd/containerd/v2 \(v[0-9.]*\).*|\1|p; T; q' "$root/tests/containerd/go.mod")
     [ -x "$tests/client.test" ] && [ "$tests/client.test" -nt "$root/tests/containerd/go.mod" ] && return
     printf 'building the tests of containerd %s (some minutes the first time)\n' "$version"
     mkdir -p "$tests"

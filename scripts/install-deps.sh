@@ -111,7 +111,7 @@ look_for_cluster_tools() {
 # A linker, libseccomp and, if rustup's target is not available, Debian's own std for aarch64.
 look_for_arm64_tools() {
     need_command aarch64-linux-gnu-gcc crossbuild-essential-arm64
-    dpkg --print-foreign-architectures | grep -qx arm64 || as_root dpkg --add-architecture arm64
+    dpkg --print-foreign-architectures | grep -x arm64 >/dev/null || as_root dpkg --add-architecture arm64
     [ -e /usr/lib/aarch64-linux-gnu/libseccomp.so ] || need "library libseccomp for arm64" libseccomp-dev:arm64
     rust_for_arm64 || need "Rust's target aarch64-unknown-linux-gnu" rustc-web libstd-rust-web-dev:arm64
     need_command qemu-aarch64-static qemu-user-static

@@ -15,7 +15,7 @@ cd "$(dirname "$0")/.."
 TARGET=${1:-}
 # shellcheck source=scripts/dist-steps.sh
 . scripts/dist-steps.sh
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p; T; q' Cargo.toml)
 machine=${target%%-*}
 out=target/packages
 name=wasmtime-shim-$version-$machine

@@ -14,7 +14,7 @@ cd "$(dirname "$0")/.."
 TARGET=aarch64-unknown-linux-gnu
 # shellcheck source=scripts/dist-steps.sh
 . scripts/dist-steps.sh
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+version=$(sed -n 's/^version = "\(.*\)"/\1/p; T; q' Cargo.toml)
 shim=$programs/containerd-shim-wasmtime-v1
 
 main() {

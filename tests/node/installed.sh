@@ -29,7 +29,7 @@ end() {
     local id
     for id in "guest$1" "program$1"; do
         ctr tasks kill --signal SIGKILL "$id"
-        for _ in $(seq 60); do ctr tasks list | grep -q "$id .*STOPPED" && break; sleep 1; done
+        for _ in $(seq 60); do ctr tasks list | grep "$id .*STOPPED" >/dev/null && break; sleep 1; done
         ctr tasks delete "$id" || true
         ctr containers delete "$id"
     done
@@ -69,7 +69,7 @@ after_reboot() {
     step "nothing of them is left but their records"
     systemctl is-active containerd
     ctr tasks list
-    ! ctr tasks list | grep -q RUNNING || fail "something runs"
+    ! ctr tasks list | grep RUNNING >/dev/null || fail "something runs"
     ctr containers delete guest2 program2
     nothing_left 2
     step "others run"
