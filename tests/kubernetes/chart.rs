@@ -40,7 +40,7 @@ struct BareNode<'node> {
     host: HostProcess,
 }
 
-/// Takes the shim from the node, tells a story, and makes sure that the node is then as it was.
+/// Removes the shim from the node, runs a story, and makes sure that the node is then as it was.
 fn on_a_bare_node(
     namespace: &Namespace<'_>,
     story: fn(&Namespace<'_>, &BareNode<'_>) -> Result<()>,

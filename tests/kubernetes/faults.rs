@@ -60,7 +60,7 @@ fn kubelet_is_restarted_under_a_pod(namespace: &Namespace<'_>) -> Result<()> {
     let before = namespace.container("server")?;
     let sandbox = sandbox_of(namespace)?;
     namespace.cluster.restart_kubelet()?;
-    // What was Ready stays so in the API server while kubelet is away: a new Pod tells when it is back.
+    // A Pod that was Ready stays so in the API server while kubelet is away, so a new Pod shows when kubelet is back.
     namespace.apply(&SERVER.replace("name: server", "name: later"))?;
     namespace.until_ready("later")?;
     namespace.until_ready("server")?;
@@ -93,7 +93,7 @@ fn a_pod_is_evicted_from_a_node_without_memory(namespace: &Namespace<'_>) -> Res
         pod["status"]["phase"] == "Succeeded" && conditions.into_iter().flatten().any(is_so)
     });
     cluster.reconfigure_kubelet(&before)?;
-    // It succeeded: the server was told by SIGTERM, finished, and ended with 0.
+    // It succeeded: the server received SIGTERM, finished, and ended with 0.
     evicted?;
     namespace.until("its sandbox to be gone", || Ok(sandbox_of(namespace).is_err()))?;
     // The node takes Pods again.

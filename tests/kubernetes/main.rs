@@ -1,9 +1,9 @@
 //! Stories about Pods in a real Kubernetes: what a user applies, and what they see.
 //!
-//! All of them on one cluster, each in a namespace of its own: first those that do not mind each other, side by
-//! side; then, one after the other, those in `crowd` and `faults`, which need the node for themselves or end parts
-//! of it. These take a while, and are told only where `--include-ignored` asks for them. At the end nothing of the
-//! cluster may be left on the machine.
+//! All stories run on one cluster, each in a namespace of its own. Those that do not disturb each other run first, side
+//! by side. Then those in `crowd` and `faults` run one after the other, because they need the node for themselves or
+//! end parts of it. They take a while, and run only with `--include-ignored`. At the end nothing of the cluster may be
+//! left on the machine.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 
@@ -64,7 +64,7 @@ const ONE_BY_ONE: [Stories; 2] = [crowd::STORIES, faults::STORIES];
 /// Stories that have it for themselves and are short: at the end.
 const LAST: [Stories; 1] = [chart::STORIES];
 
-/// How many stories are told at a time: most of their time is waiting.
+/// Number of stories that run at a time. Most of their time is waiting.
 const AT_A_TIME: usize = 4;
 
 fn main() -> Result<ExitCode> {

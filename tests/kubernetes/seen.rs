@@ -9,7 +9,7 @@ use crate::Story;
 
 pub const STORIES: &[(&str, Story)] = &[("a_port_is_forwarded", a_port_is_forwarded)];
 
-/// kubelet itself is asked, which lets nobody but this node's users do so.
+/// Stories that ask kubelet itself, which answers only users of this node.
 pub const HERE: &[(&str, Story)] =
     &[("kubelet_counts_what_a_guest_uses", kubelet_counts_what_a_guest_uses)];
 

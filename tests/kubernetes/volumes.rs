@@ -1,4 +1,4 @@
-//! Volumes of kinds that are more than a folder of kubelet's.
+//! Volumes of kinds that are more than a directory of kubelet's.
 
 use std::fs;
 

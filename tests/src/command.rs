@@ -1,9 +1,10 @@
 //! Runs programs of the system, either to their end with a time limit, or in the background.
 
+use std::env;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::Duration;
 
@@ -40,6 +41,12 @@ pub fn daemon(command: &mut Command, folder: &Path, log: &Path) -> Result<Child>
     let command = command.current_dir(folder).process_group(0);
     let command = command.stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
     command.spawn().with_context(|| format!("start {}", command.get_program().display()))
+}
+
+/// Returns the path of a program in PATH.
+pub fn in_path(name: impl AsRef<Path>) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    env::split_paths(&path).map(|directory| directory.join(&name)).find(|it| it.is_file())
 }
 
 /// Time limit of a program. `ctr run` may have to compile a guest first.

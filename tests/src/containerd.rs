@@ -116,6 +116,11 @@ pub fn repository() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the crate is a member of a workspace")
 }
 
+/// Returns the directory with the files of the image `linux`.
+pub fn linux_rootfs() -> PathBuf {
+    repository().join("target/images/linux-rootfs")
+}
+
 /// Returns the path of `wasm-image`, as it was built for the tests.
 pub fn wasm_image() -> PathBuf {
     repository().join("target/release/wasm-image")

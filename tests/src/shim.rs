@@ -22,8 +22,9 @@ use serde_json::{Value, json};
 
 use crate::command::{self, Output};
 use crate::config;
-use crate::containerd::repository;
+use crate::containerd::{linux_rootfs, repository};
 use crate::interrupt;
+use crate::processes::shim_of;
 use crate::traces::Traces;
 use crate::wait::{self, SOON, patient};
 
@@ -42,6 +43,11 @@ pub fn built() -> Result<PathBuf> {
     let folder = program.parent().context("this program is in no directory")?;
     let built = if folder.ends_with("deps") { folder.parent() } else { Some(folder) };
     Ok(built.context("this program is in no target directory")?.to_owned())
+}
+
+/// Returns the path of the shim that was built together with this program.
+pub fn program() -> Result<PathBuf> {
+    Ok(built()?.join("containerd-shim-wasmtime-v1"))
 }
 
 /// A bundle as containerd lays it out, for a container with the files of the image `linux`.
@@ -85,7 +91,7 @@ impl Bundle {
             id: format!("{name}-c1"),
             traces: Traces::new(&name, &folder),
             folder: folder.join("bundle"),
-            program: built()?.join("containerd-shim-wasmtime-v1"),
+            program: program()?,
             environment: Vec::new(),
         };
         making.note(&bundle.traces);
@@ -142,8 +148,12 @@ impl Bundle {
 
     /// Returns the path of the container's cgroup.
     pub fn cgroup(&self) -> String {
-        let folder = self.traces_folder().file_name().unwrap_or_default();
-        format!("/{}/c1", folder.to_string_lossy())
+        format!("/{}/c1", self.name())
+    }
+
+    /// Returns the name by which its traces are found. It differs between two containers of the same spec.
+    pub(crate) fn name(&self) -> String {
+        self.traces_folder().file_name().unwrap_or_default().to_string_lossy().into_owned()
     }
 
     /// Makes a fifo of that name, for a container's stdio.
@@ -199,7 +209,7 @@ impl Bundle {
     pub fn create_request(&self) -> CreateTaskRequest {
         let own = self.folder.join(IMAGE);
         let is_own = own.is_dir();
-        let files = if is_own { own } else { repository().join("target/images/linux-rootfs") };
+        let files = if is_own { own } else { linux_rootfs() };
         let mut request = CreateTaskRequest::new();
         request.set_id(self.id.clone());
         request.set_bundle(self.folder.display().to_string());
@@ -222,7 +232,7 @@ impl Bundle {
         self.folder.join("cache")
     }
 
-    fn traces_folder(&self) -> &Path {
+    pub(crate) fn traces_folder(&self) -> &Path {
         self.folder.parent().unwrap_or(&self.folder)
     }
 }
@@ -396,6 +406,12 @@ impl Shim {
     /// Calls Shutdown. The shim may end before it has answered.
     pub fn shutdown(&self) {
         let _ = self.tasks.shutdown(limit(), &ShutdownRequest::new());
+    }
+
+    /// Calls Shutdown, and waits until the shim of that container has ended.
+    pub fn end(&self, id: &str) -> Result<()> {
+        self.shutdown();
+        wait::until(SOON, "the shim to end", || Ok(shim_of(id).is_err().then_some(())))
     }
 }
 

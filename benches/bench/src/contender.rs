@@ -1,9 +1,8 @@
 //! Contenders that are compared.
 
 use anyhow::Result;
+use tests::command::in_path;
 use tests::{Container, Node};
-
-use crate::needs;
 
 /// Port on which each server listens.
 pub const PORT: u16 = 8080;
@@ -34,7 +33,7 @@ impl Contender {
 
     /// Returns the older build, if there is one.
     pub fn before() -> Option<Contender> {
-        needs::program("containerd-shim-before-v1").map(|_| Contender::Before)
+        in_path("containerd-shim-before-v1").map(|_| Contender::Before)
     }
 
     /// Returns the name in the report.

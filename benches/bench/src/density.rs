@@ -20,7 +20,7 @@ use crate::statistics::Times;
 pub const SCENARIO: Scenario =
     Scenario { name: "density", title: "Idle HTTP Pods that have answered once", measure };
 
-/// Time after which no work remains for what was started.
+/// Time after which everything that a start causes has ended.
 const SETTLES: Duration = Duration::from_secs(3);
 
 /// Number of Pods at which memory is compared. If there are fewer, it is the largest number.

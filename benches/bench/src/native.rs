@@ -59,7 +59,7 @@ pub fn serve(processor: Option<&str>) -> Result<Native> {
                 Ok(())
             })
         });
-        // During the start, the caller receives the error. Later nobody does.
+        // During the start, the caller receives the error. Later errors are dropped.
         let _ = served.map_err(|error| started.send(Err(error)));
     });
     begun.recv().map_err(|_| anyhow!("the native server has ended"))??;

@@ -1,10 +1,10 @@
 //! Checks what a machine must have, and lists everything that it lacks.
 
-use std::env;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
 use nix::unistd::Uid;
+use tests::command::in_path;
 use tests::containerd::{Containerd, repository};
 use tests::network;
 
@@ -49,7 +49,7 @@ fn missing() -> Vec<String> {
     if let Err(error) = Containerd::available() {
         missing.push(format!("containerd: {error}"));
     }
-    let programs = PROGRAMS.into_iter().filter(|name| program(name).is_none());
+    let programs = PROGRAMS.into_iter().filter(|name| in_path(name).is_none());
     missing.extend(
         programs.map(|name| format!("{name} in PATH; `make bench` builds those of the bench")),
     );
@@ -65,10 +65,4 @@ fn missing() -> Vec<String> {
 fn absent(folder: &Path, names: &[String]) -> Vec<String> {
     let files = names.iter().map(|name| folder.join(name)).filter(|file| !file.is_file());
     files.map(|file| file.display().to_string()).collect()
-}
-
-/// Returns the path of a program in PATH.
-pub fn program(name: &str) -> Option<PathBuf> {
-    let path = env::var_os("PATH").unwrap_or_default();
-    env::split_paths(&path).map(|folder| folder.join(name)).find(|it| it.is_file())
 }

@@ -22,7 +22,7 @@ use nix::unistd::mkfifo;
 use prost_types::Any;
 use serde_json::{Value, json};
 use tests::Node;
-use tests::containerd::repository;
+use tests::containerd::linux_rootfs;
 use tests::spec::runtime_of;
 use tests::traces::Traces;
 use tokio::io::AsyncReadExt;
@@ -189,7 +189,7 @@ impl Output {
 fn root() -> Mount {
     Mount {
         r#type: "bind".into(),
-        source: repository().join("target/images/linux-rootfs").display().to_string(),
+        source: linux_rootfs().display().to_string(),
         options: vec!["rbind".into(), "ro".into()],
         ..Default::default()
     }

@@ -22,11 +22,11 @@ const SAME: [&str; 12] = [
     "Cpus_allowed_list",
 ];
 
-/// A guest's process learns of its memory limit by this, of which the kernel makes nothing.
+/// The shim passes the memory limit to a guest's process by this limit, which the kernel ignores.
 const MEMORY_LIMIT: &str = "limit Max resident set";
 
-/// Propagation types by which mounts of the node's come to a process, or its own to the node.
-const TOLD: [&str; 2] = ["shared", "master"];
+/// Propagation types by which mounts pass between the node and a process.
+const PROPAGATED: [&str; 2] = ["shared", "master"];
 
 /// Options of a mount that keep a process from something.
 const KEPT: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
@@ -34,8 +34,8 @@ const KEPT: [&str; 4] = ["ro", "nosuid", "nodev", "noexec"];
 /// Kernel file systems that only a program has.
 const OF_PROGRAMS: [&str; 5] = ["/proc", "/sys", "/dev/pts", "/dev/mqueue", "/dev/shm"];
 
-/// A guest keeps this capability where the spec grants it, whoever its user is. A program of another user than root loses it
-/// when it is executed, unless its file lends it; a guest is not executed.
+/// A guest keeps this capability if the spec grants it, whatever its user. A program of a user other than root loses it at
+/// execve(2), unless its file grants it. A guest is not executed.
 const NET_BIND_SERVICE: u64 = 1 << 10;
 
 /// Each fact in which the guest has more than the program, or other than it; empty when there is none.
@@ -92,9 +92,9 @@ fn is_granted(own: Option<&str>, other: Option<&str>, program: &Facts) -> bool {
 /// Whether it bounds what is in a cgroup. Which devices a guest may open is not decided there, but by its [`mounts`]; in systemd's
 /// own hierarchy, and in that of v2 beside those of v1, nothing is bounded.
 fn is_of_cgroup(fact: &str) -> bool {
-    let name = fact.strip_prefix("cgroup ").unwrap_or_default();
+    let Some(name) = fact.strip_prefix("cgroup ") else { return false };
     let is_bounded = !name.starts_with("name=") && (is_unified() || !name.is_empty());
-    fact.starts_with("cgroup ") && is_bounded && !name.ends_with("devices.list")
+    is_bounded && !name.ends_with("devices.list")
 }
 
 fn mounts(guest: &Facts, program: &Facts) -> Vec<String> {
@@ -108,13 +108,13 @@ fn mounts(guest: &Facts, program: &Facts) -> Vec<String> {
         let is_same = own.0 == other.0 || at == "/dev";
         let lost = KEPT.iter().filter(|it| other.1.contains(it) && !own.1.contains(it));
         let lost: Vec<_> = lost.copied().collect();
-        let told = own.2.iter().any(|it| TOLD.contains(it) && !other.2.contains(it));
+        let is_propagated = own.2.iter().any(|it| PROPAGATED.contains(it) && !other.2.contains(it));
         // What covers a file that the spec masks is a device.
         let has_devices = at == "/dev" || at.starts_with("/dev/") || own.0 == "/null";
         if !has_devices && !own.1.contains(&"nodev") {
             found.push(format!("mount {at}: devices can be opened: {own:?}"));
         }
-        if !is_same || !lost.is_empty() || told {
+        if !is_same || !lost.is_empty() || is_propagated {
             found.push(format!("mount {at}: {own:?} of the guest, {other:?} of the program"));
         }
     }
@@ -125,7 +125,7 @@ fn mounts(guest: &Facts, program: &Facts) -> Vec<String> {
     found
 }
 
-/// What is mounted, its options and whether others are told.
+/// What is mounted, its options and its propagation.
 type Line<'a> = (&'a str, Vec<&'a str>, Vec<&'a str>);
 
 /// The mounts by place; of several the one on top.

@@ -3,15 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use nix::sys::stat::{major, minor};
 use serde_json::Value;
 
-use crate::command;
 use crate::isolation::places::Joined;
 use crate::isolation::{files, keyring, mounts};
+use crate::{cgroups, command};
 
 /// Facts by their names.
 pub type Facts = BTreeMap<String, String>;
@@ -205,7 +205,7 @@ fn add_cgroups(facts: &mut Facts, pid: u32) -> Result<()> {
         let [_, controllers, path] = line.splitn(3, ':').collect::<Vec<_>>()[..] else { continue };
         facts.insert(format!("cgroup {controllers}"), path.into());
         let hierarchy = match controllers {
-            "" if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() => "",
+            "" if cgroups::is_unified() => "",
             "" => "unified",
             other => other.trim_start_matches("name="),
         };

@@ -5,19 +5,18 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use containerd_shim_protos::api::Status;
 use nix::libc::O_NONBLOCK;
 use serde_json::json;
 
-use crate::containerd::repository;
+use crate::command;
+use crate::containerd::linux_rootfs;
 use crate::isolation::facts::{self, Facts};
 use crate::isolation::places::{Joined, Places};
 use crate::isolation::specs::Spec;
-use crate::processes::shim_of;
 use crate::shim::{Bundle, IMAGE, Refusal, Shim};
 use crate::wait::{self, SOON};
-use crate::{command, shim};
 
 /// What came of a spec.
 #[derive(Debug, Clone, PartialEq)]
@@ -74,9 +73,7 @@ impl Host {
 
     /// Ends the shim.
     pub fn end(self) -> Result<()> {
-        self.shim.shutdown();
-        let ended = || Ok(shim_of(&self.bundle.id).is_err().then_some(()));
-        wait::until(SOON, "the shim to end", ended)?;
+        self.shim.end(&self.bundle.id)?;
         self.bundle.close()
     }
 }
@@ -86,7 +83,7 @@ pub fn by_runc(spec: &Spec, joined: &Joined) -> Result<Outcome> {
     let made = Made::lay_out(spec, joined)?;
     let image = made.bundle.folder.join(IMAGE);
     fs::create_dir_all(image.join("bin"))?;
-    fs::copy(repository().join("target/images/linux-rootfs/bin/sh"), image.join("bin/sleep"))?;
+    fs::copy(linux_rootfs().join("bin/sh"), image.join("bin/sleep"))?;
     made.bundle.edit_config(|config| {
         config["process"]["args"] = json!(["/bin/sleep", "1000"]);
         config["root"]["path"] = json!(IMAGE);
@@ -103,9 +100,8 @@ pub fn by_runc(spec: &Spec, joined: &Joined) -> Result<Outcome> {
 impl<'a> Made<'a> {
     fn lay_out(spec: &'a Spec, joined: &'a Joined) -> Result<Self> {
         let bundle = Bundle::guest(GUEST)?;
-        let folder = bundle.folder.parent().context("the bundle is in no directory")?.to_owned();
-        let places =
-            Places::lay_out(&folder, &bundle.folder.join(IMAGE), &bundle.cgroup(), spec.root_id())?;
+        let (folder, image) = (bundle.traces_folder(), bundle.folder.join(IMAGE));
+        let places = Places::lay_out(folder, &image, &bundle.cgroup(), spec.root_id())?;
         bundle.write_config(&places.fill_in(&spec.config, joined)?)?;
         Ok(Self { spec, joined, bundle, places })
     }
@@ -135,25 +131,19 @@ impl<'a> Made<'a> {
         }
     }
 
-    /// What differs between two containers of the same spec.
-    fn name(&self) -> String {
-        let name = self.bundle.folder.parent().and_then(Path::file_name).unwrap_or_default();
-        name.to_string_lossy().into_owned()
-    }
-
     fn refused(&self, why: &str) -> Outcome {
-        Outcome::Refused(why.trim().replace(&self.name(), "NAME"))
+        Outcome::Refused(why.trim().replace(&self.bundle.name(), "NAME"))
     }
 
     fn facts(&self, pid: u32) -> Result<Outcome> {
-        let facts = facts::of(pid, &self.bundle.config()?, self.joined, &self.name())?;
+        let facts = facts::of(pid, &self.bundle.config()?, self.joined, &self.bundle.name())?;
         Ok(Outcome::Runs(Box::new(facts)))
     }
 
     /// A fifo as containerd makes it, and its end for reading.
     fn output(&self) -> Result<(PathBuf, File)> {
         let path = self.bundle.fifo("stdout")?;
-        // For writing as well: then there is no moment at which nobody writes.
+        // It is open for writing as well, so that it always has a writer.
         let file =
             OpenOptions::new().read(true).write(true).custom_flags(O_NONBLOCK).open(&path)?;
         Ok((path, file))
@@ -188,15 +178,10 @@ impl<'a> Made<'a> {
 fn runc(state: &Path, words: &[&str]) -> Result<command::Output> {
     fs::create_dir_all(state)?;
     let (log, root) = (state.join("log"), state.join("state"));
-    let line = ["sh", "-c", r#"log=$1; shift; exec runc "$@" </dev/null >"$log" 2>&1"#, "sh"];
-    let mut all: Vec<String> = line[1..].iter().map(|&word| word.to_owned()).collect();
+    let script = r#"log=$1; shift; exec runc "$@" </dev/null >"$log" 2>&1"#;
+    let mut all: Vec<String> = ["-c", script, "sh"].map(str::to_owned).into();
     all.extend([log.display().to_string(), "--root".into(), root.display().to_string()]);
     all.extend(words.iter().map(|&word| word.to_owned()));
-    let output = command::run(line[0], all)?;
+    let output = command::run("sh", all)?;
     Ok(command::Output { stderr: fs::read_to_string(&log)?, ..output })
-}
-
-/// The shim that was built together with this program.
-pub fn own_shim() -> Result<PathBuf> {
-    Ok(shim::built()?.join("containerd-shim-wasmtime-v1"))
 }

@@ -4,7 +4,7 @@
 //! has directories and a cgroup of its own.
 
 use std::fs::{self, Permissions};
-use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::os::unix::fs::{PermissionsExt, chown, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -23,7 +23,7 @@ pub(super) const PLAIN: &str = "SOURCES/plain";
 pub(super) const BELOW: &str = "SOURCES/plain/below";
 pub(super) const FILE: &str = "SOURCES/hosts";
 
-/// A mount that others are told of, with another one in it.
+/// A shared mount, with another mount in it.
 pub(super) const TREE: &str = "SOURCES/tree";
 
 /// A mount on which nothing can be executed.
@@ -203,7 +203,7 @@ fn lay_out_image(image: &Path) -> Result<()> {
 /// Gives a tree to the root of a user namespace, as a snapshotter does.
 fn give_to(path: &Path, root: u32) -> Result<()> {
     let metadata = fs::symlink_metadata(path)?;
-    std::os::unix::fs::lchown(path, Some(root), Some(root))?;
+    lchown(path, Some(root), Some(root))?;
     if metadata.is_dir() {
         for entry in fs::read_dir(path)? {
             give_to(&entry?.path(), root)?;

@@ -36,12 +36,12 @@ enum Namespace {
     Nodes,
 }
 
-/// Makes up one spec.
+/// Generates one spec.
 pub(super) struct Maker {
     pub(super) rng: Rng,
-    pub(super) fields: Fields,
+    fields: Fields,
     namespaces: BTreeMap<&'static str, Namespace>,
-    /// First id of the node that the container's root has, with a user namespace.
+    /// Ranges of ids, if it has a user namespace of its own.
     pub(super) ranges: Vec<[u32; 3]>,
 }
 

@@ -8,6 +8,7 @@ use containerd_shim_protos::api::CreateTaskRequest;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use serde_json::{Value, json};
 use tests::cgroups;
+use tests::containerd::linux_rootfs;
 use tests::shim::{Bundle, Shim, mount};
 
 use crate::compiling::guest;
@@ -46,7 +47,7 @@ fn a_device_node_of_the_image_is_opened_by_a_program_if_its_spec_allows_that() -
     }
     let shim = bundle.start()?;
     let mut request = bundle.create_request();
-    let layers = format!("lowerdir={}:{}", overlay(&bundle, &image)?, linux_rootfs());
+    let layers = format!("lowerdir={}:{}", overlay(&bundle, &image)?, linux_rootfs().display());
     request.set_rootfs(vec![mount("overlay", Path::new("overlay"), &[&layers])]);
     granted(shim.create(&request))?;
     assert_eq!(run(&shim, &bundle)?, 7);
@@ -78,10 +79,6 @@ fn overlay(bundle: &Bundle, image: &Path) -> Result<String> {
     fs::create_dir(&layer)?;
     fs::rename(image, layer.join("image"))?;
     Ok(layer.display().to_string())
-}
-
-fn linux_rootfs() -> String {
-    tests::containerd::repository().join("target/images/linux-rootfs").display().to_string()
 }
 
 #[test]

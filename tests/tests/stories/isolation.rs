@@ -9,11 +9,12 @@ use std::fmt::Write;
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command};
+use std::process::Command;
 
 use anyhow::{Context, Result};
 use nix::sys::stat::{major, minor};
 use serde_json::{Value, json};
+use tests::isolation::places::Joined;
 use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 
@@ -196,9 +197,9 @@ fn containers() -> Result<Vec<(&'static str, Bundle, Option<Joined>)>> {
     mapped.edit_config(map_ids)?;
     give_root_to(&mapped, 100_000)?;
     let joining = server()?;
-    let joined = Joined::new()?;
+    let joined = Joined::start()?;
     joining.edit_config(|config| {
-        let path = |kind: &str| format!("/proc/{}/ns/{kind}", joined.0.id());
+        let path = |kind: &str| format!("/proc/{}/ns/{kind}", joined.others.id());
         config["linux"]["namespaces"] = json!([{ "type": "mount" },
             { "type": "pid", "path": path("pid_for_children") }, { "type": "ipc", "path": path("ipc") },
             { "type": "network", "path": path("net") }, { "type": "uts", "path": path("uts") }]);
@@ -253,40 +254,11 @@ fn give_root_to(bundle: &Bundle, id: u32) -> Result<()> {
     Ok(chown(bundle.folder.join("image"), Some(id), Some(id))?)
 }
 
-/// A process with namespaces that others join. Killed when the story ends.
-struct Joined(Child);
-
-impl Joined {
-    fn new() -> Result<Joined> {
-        let kinds = ["--net", "--ipc", "--uts", "--pid", "--fork", "sleep", "1000"];
-        let joined = Joined(Command::new("unshare").args(kinds).spawn()?);
-        let pid = joined.0.id();
-        let children = format!("/proc/{pid}/task/{pid}/children");
-        wait::until(SOON, "the namespaces", || {
-            let children = fs::read_to_string(&children)?;
-            Ok((!children.trim().is_empty()).then_some(()))
-        })?;
-        Ok(joined)
-    }
-}
-
-impl Drop for Joined {
-    fn drop(&mut self) {
-        let pid = self.0.id();
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        for child in children.unwrap_or_default().split_whitespace() {
-            let _ = Command::new("kill").args(["-9", child]).status();
-        }
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
 #[test]
 fn a_guests_process_has_the_bounds_that_were_recorded() -> Result<()> {
     let mut all = String::new();
     for (name, bundle, joined) in containers()? {
-        let facts = take_down(bundle, joined.as_ref().map(|joined| joined.0.id()));
+        let facts = take_down(bundle, joined.as_ref().map(|joined| joined.others.id()));
         write!(all, "# {name}\n{}\n", facts.with_context(|| name.to_owned())?)?;
     }
     if env::var_os(RECORD).is_some() {

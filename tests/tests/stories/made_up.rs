@@ -1,7 +1,7 @@
-//! Guests beside programs: containers of made-up specs, each made twice, and what the two processes have.
+//! Guests beside programs: makes a container of each generated spec twice, and compares what the two processes have.
 //!
-//! The node's OCI runtime says what a spec allows. `make specs` makes the same specs, and others that only guests can have,
-//! by an older build of the shim.
+//! The node's OCI runtime shows what a spec allows. `make specs` makes the same specs by an older build of the shim, and
+//! others that only guests can have.
 
 use anyhow::{Context, Result, ensure};
 use tests::isolation::bounds;
@@ -18,7 +18,7 @@ const COMPARED: usize = 30;
 #[test]
 fn a_guests_process_has_nothing_that_a_program_of_the_same_spec_has_not() -> Result<()> {
     let cache = tempfile::tempdir()?;
-    let (joined, shim) = (Joined::start()?, Host::start(&made::own_shim()?, cache.path())?);
+    let (joined, shim) = (Joined::start()?, Host::start(&tests::shim::program()?, cache.path())?);
     let (mut compared, mut exceeded) = (0, Vec::new());
     for spec in (0..SPECS).map(|number| Spec::new(SEED, number, Fields::OfPrograms)) {
         let of = |who: &str| format!("spec {}, {who}", spec.number);

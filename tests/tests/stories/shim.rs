@@ -29,8 +29,7 @@ fn code<T: std::fmt::Debug>(answer: Answer<T>) -> Code {
 
 /// Shuts the shim down, and waits until it has.
 pub fn ends(shim: &Shim, bundle: &Bundle) -> Result<()> {
-    shim.shutdown();
-    wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
+    shim.end(&bundle.id)?;
     assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
     Ok(())
 }

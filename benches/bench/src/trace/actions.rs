@@ -4,10 +4,10 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
+use tests::command::in_path;
 use tests::shim::Bundle;
 
 use crate::effort::Bench;
-use crate::needs::program;
 use crate::report::Table;
 use crate::statistics::Times;
 
@@ -38,8 +38,8 @@ pub fn time(bench: &Bench) -> Result<Table> {
 
 /// Executes an action as containerd does. Returns the milliseconds and the output.
 fn execute(bundle: &Bundle, action: &str) -> Result<(f64, String)> {
-    let shim = program("containerd-shim-wasmtime-v1").context("the shim is not in PATH")?;
-    let unused = bundle.folder.join("nobody.sock").display().to_string();
+    let shim = in_path("containerd-shim-wasmtime-v1").context("the shim is not in PATH")?;
+    let unused = bundle.folder.join("unused.sock").display().to_string();
     let mut command = Command::new(shim);
     command.args(["-namespace", "tests", "-id", &bundle.id, "-address", &unused, action]);
     command.env("TTRPC_ADDRESS", format!("{unused}.ttrpc")).current_dir(&bundle.folder);

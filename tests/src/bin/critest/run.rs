@@ -59,7 +59,7 @@ pub fn with_handler(node: &Node, handler: &str, filters: &[String]) -> Result<Ve
     for name in PROXIES {
         command.env_remove(name).env_remove(name.to_uppercase());
     }
-    // The exit code only tells whether all tests passed. The report has the result of each test.
+    // The exit code only shows whether all tests passed. The report has the result of each test.
     command.status().context("start ginkgo")?;
     remove_mounts(&folder)?;
     let text = fs::read(&report).with_context(|| {

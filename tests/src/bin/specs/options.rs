@@ -1,20 +1,21 @@
 //! The command line.
 
+use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::{env, fs};
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use tests::command;
 use tests::isolation::specs::{Fields, Spec};
 
-/// Makes containers of made-up specs under two builds of the shim, and compares what their processes have.
+/// Makes containers of generated specs under two builds of the shim, and compares what their processes have.
 #[derive(Debug, Parser)]
 pub struct Options {
     /// Number of specs.
     #[arg(long, default_value_t = 1000)]
     pub number: usize,
-    /// What decides which specs are made up.
+    /// Seed from which the specs are generated.
     #[arg(long, default_value_t = 1)]
     pub seed: u64,
     /// The build to compare with, by its path or by its name in PATH.
@@ -41,9 +42,8 @@ impl Options {
     /// # Errors
     /// There is no such file, or no program of that name in PATH.
     pub fn before(&self) -> Result<PathBuf> {
-        let path = env::var_os("PATH").unwrap_or_default();
         let found = match self.before.components().count() {
-            1 => env::split_paths(&path).map(|it| it.join(&self.before)).find(|it| it.is_file()),
+            1 => command::in_path(&self.before),
             _ => fs::canonicalize(&self.before).ok(),
         };
         found.with_context(|| {

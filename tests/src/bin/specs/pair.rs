@@ -6,7 +6,7 @@ use std::thread;
 
 use anyhow::{Context, Result, anyhow};
 use tests::containerd::repository;
-use tests::isolation::made::{self, Host, Outcome};
+use tests::isolation::made::{Host, Outcome};
 use tests::isolation::places::Joined;
 use tests::isolation::specs::Spec;
 
@@ -41,7 +41,7 @@ impl Builds {
             fs::create_dir_all(&cache)?;
             Host::start(program, &cache).with_context(|| format!("start {}", program.display()))
         };
-        Ok(Self { before: start(before, "before")?, now: start(&made::own_shim()?, "now")? })
+        Ok(Self { before: start(before, "before")?, now: start(&tests::shim::program()?, "now")? })
     }
 
     /// Ends both.

@@ -15,7 +15,7 @@ use crate::shim::{ends, granted};
 
 /// The shell of the image `linux`, which needs no other file.
 fn shell() -> PathBuf {
-    tests::containerd::repository().join("target/images/linux-rootfs/bin/sh")
+    tests::containerd::linux_rootfs().join("bin/sh")
 }
 
 /// A hook that runs a script.

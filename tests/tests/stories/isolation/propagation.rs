@@ -12,15 +12,29 @@ use tests::shim::Bundle;
 use super::server;
 use crate::shim::{ends, granted};
 
+/// Mounts a tmpfs there, and makes the mount shared.
+fn mount_shared(at: &Path) -> Result<()> {
+    fs::create_dir_all(at)?;
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(at).status()?;
+    let shared = Command::new("mount").arg("--make-shared").arg(at).status()?;
+    ensure!(mounted.success() && shared.success(), "{} cannot be mounted", at.display());
+    Ok(())
+}
+
+/// Unmounts it, and everything below it.
+fn unmount(at: &Path) -> Result<()> {
+    let unmounted = Command::new("umount").args(["-R", "-l"]).arg(at).status()?;
+    ensure!(unmounted.success(), "{} cannot be unmounted", at.display());
+    Ok(())
+}
+
 #[test]
 fn each_volume_is_told_of_mounts_as_it_asks_for() -> Result<()> {
     let bundle = server()?;
     let volume = bundle.folder.join("volume");
-    fs::create_dir(&volume)?;
-    let mount = |words: &[&str]| Command::new("mount").args(words).arg(&volume).status();
-    ensure!(mount(&["-t", "tmpfs", "tmpfs"])?.success() && mount(&["--make-shared"])?.success());
+    mount_shared(&volume)?;
     let result = propagated(&bundle, &volume);
-    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
+    unmount(&volume)?;
     result?;
     bundle.close()
 }
@@ -48,10 +62,7 @@ fn propagated(bundle: &Bundle, volume: &Path) -> Result<()> {
         })?;
     }
     let pid = granted(shim.create(&bundle.create_request()))?;
-    let below = volume.join("below");
-    fs::create_dir(&below)?;
-    let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&below).status()?;
-    ensure!(mounted.success());
+    mount_shared(&volume.join("below"))?;
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
     let has = |place: &str| mounts.contains(&format!(" {place}/below "));
     let seen = ["/private", "/slave", "/shared", "/all"].map(has);
@@ -67,26 +78,19 @@ fn reaches(option: &str) -> Result<bool> {
     let bundle = server()?;
     let volume = bundle.folder.join("volume");
     let (below, late) = (volume.join("below"), volume.join("below/late"));
-    let mount = |at: &Path| -> Result<()> {
-        fs::create_dir_all(at)?;
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(at).status()?;
-        let shared = Command::new("mount").arg("--make-shared").arg(at).status()?;
-        ensure!(mounted.success() && shared.success(), "{} cannot be mounted", at.display());
-        Ok(())
-    };
-    mount(&volume)?;
-    mount(&below)?;
+    mount_shared(&volume)?;
+    mount_shared(&below)?;
     bundle.edit_config(|config| {
         config["mounts"] = json!([{ "destination": "/data", "type": "bind", "source": volume,
             "options": ["rbind", option] }]);
     })?;
     let shim = bundle.start()?;
     let pid = granted(shim.create(&bundle.create_request()))?;
-    mount(&late)?;
+    mount_shared(&late)?;
     let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
     granted(shim.delete(&bundle.id))?;
     ends(&shim, &bundle)?;
-    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
+    unmount(&volume)?;
     bundle.close()?;
     ensure!(mounts.contains(" /data/below "), "{mounts}");
     Ok(mounts.contains(" /data/below/late "))
@@ -107,9 +111,7 @@ fn what_is_mounted_below_a_private_volume_is_private_as_well() -> Result<()> {
 fn is_passed_on(of_root: &str) -> Result<[bool; 2]> {
     let bundle = server()?;
     let volume = bundle.folder.join("volume");
-    fs::create_dir(&volume)?;
-    let mount = |words: &[&str]| Command::new("mount").args(words).arg(&volume).status();
-    ensure!(mount(&["-t", "tmpfs", "tmpfs"])?.success() && mount(&["--make-shared"])?.success());
+    mount_shared(&volume)?;
     bundle.edit_config(|config| {
         config["linux"]["rootfsPropagation"] = json!(of_root);
         config["mounts"] = json!([
@@ -120,13 +122,11 @@ fn is_passed_on(of_root: &str) -> Result<[bool; 2]> {
     let shim = bundle.start()?;
     let pid = granted(shim.create(&bundle.create_request()))?;
     let to_node = fs::read_to_string("/proc/self/mountinfo")?;
-    let late = volume.join("late");
-    fs::create_dir(&late)?;
-    ensure!(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&late).status()?.success());
+    mount_shared(&volume.join("late"))?;
     let to_guest = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
     granted(shim.delete(&bundle.id))?;
     ends(&shim, &bundle)?;
-    ensure!(Command::new("umount").args(["-R", "-l"]).arg(&volume).status()?.success());
+    unmount(&volume)?;
     bundle.close()?;
     let below = format!(" {}/below ", volume.display());
     Ok([to_node.contains(&below), to_guest.contains(" /data/late ")])

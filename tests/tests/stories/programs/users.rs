@@ -95,7 +95,7 @@ fn a_root_in_a_user_namespace_is_the_container_roots_as_the_snapshotter_asks_for
     fs::create_dir_all(&layer)?;
     fs::write(layer.join("layer"), "1\n")?;
     let layers = bundle.folder.join("layers");
-    let image = tests::containerd::repository().join("target/images/linux-rootfs");
+    let image = tests::containerd::linux_rootfs();
     let copied = command::run("cp", ["-a".into(), image, layers.join("image")])?;
     copied.success()?;
     let request = with_ids(&bundle, [&layer, &layers.join("image")])?;

@@ -56,7 +56,7 @@ fn writable(script: &str) -> Result<(Bundle, CreateTaskRequest)> {
     let bundle = Bundle::shell(script)?;
     let [upper, work] = ["upper", "work"].map(|name| bundle.folder.join(name));
     [&upper, &work].into_iter().try_for_each(fs::create_dir)?;
-    let lower = tests::containerd::repository().join("target/images/linux-rootfs");
+    let lower = tests::containerd::linux_rootfs();
     let options = [("lowerdir", &lower), ("upperdir", &upper), ("workdir", &work)];
     let options = options.map(|(name, path)| format!("{name}={}", path.display()));
     let mut request = bundle.create_request();
