@@ -18,9 +18,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engine::{Compiled, Given, Layer, Plan, Runtime};
+use engine::{Compiled, Given, Layer, Runtime};
 use libfuzzer_sys::fuzz_target;
 use nix::unistd::alarm;
+use plan::Plan;
 
 /// The path of a component of `wasi:http/incoming-handler` that answers `/` with 200.
 const GUEST: &str = "FUZZ_HTTP_GUEST";

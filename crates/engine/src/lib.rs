@@ -52,7 +52,7 @@ use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails, WasmFeatures};
 
 pub use compile::{Compiled, Layer};
 pub use error::Error;
-pub use plan::{Plan, World};
+use plan::{Plan, World};
 pub use profile::ask as ask_for_profile;
 pub use signals::ending as ending_signals;
 use state::{ModuleState, State};

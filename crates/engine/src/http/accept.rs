@@ -15,7 +15,7 @@ use plan::HttpSettings;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, oneshot, watch};
 
-use super::idle::Idle;
+use super::idle::{Idle, not_served};
 use super::threads::Threads;
 use super::{instances, listen, wire};
 use crate::report::log;
@@ -101,7 +101,7 @@ impl Door {
             let served = Idle::new(stream, self.idle_time)
                 .and_then(|connection| self.threads.serve(connection, permit, self.ending.clone()));
             if let Err(error) = served {
-                log(&format!("warning: serve a connection: {error}"));
+                not_served(&error);
             }
             return;
         }

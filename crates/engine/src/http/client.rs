@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use super::share::Requests;
+use super::wire::Traffic;
 
 /// Properties of a connection that its requests share.
 pub struct Client {
@@ -15,6 +16,8 @@ pub struct Client {
     pub local: Option<SocketAddr>,
     /// Its requests in flight; none for HTTP/1.1.
     pub requests: Option<Requests>,
+    /// What was read from it and written to it.
+    pub traffic: Traffic,
     is_reset: AtomicBool,
     /// Requests that are not read to their end, and responses that are not over.
     open: AtomicUsize,
@@ -42,6 +45,7 @@ impl Client {
             address,
             local,
             requests,
+            traffic: Traffic::default(),
             is_reset: AtomicBool::new(false),
             open: AtomicUsize::new(0),
             has_unread_body: AtomicBool::new(false),

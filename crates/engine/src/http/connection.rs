@@ -22,7 +22,7 @@ use super::idle::{Idle, Speaks, watched};
 use super::service::{Service, respond};
 use super::share::Requests;
 use super::streams::Streams;
-use super::wire::{First, Traffic, Wire};
+use super::wire::{First, Wire};
 
 /// How long a client may be silent when the server ends.
 const LAST_SILENCE: Duration = Duration::from_secs(1);
@@ -92,7 +92,6 @@ where
         client: Arc<Client>,
     ) -> Option<Idle> {
         let idle_time = service.settings.idle_time;
-        let traffic = wire.traffic();
         loop {
             let was_ending = *self.ending.borrow_and_update();
             let builder = http1_builder(&service.settings, was_ending);
@@ -103,7 +102,7 @@ where
             // The connection is polled first, so that requests already sent are read before it shuts down.
             tokio::select! {
                 biased;
-                is_idle = until_idle(&mut connection, &traffic, &client) => if !is_idle { return None },
+                is_idle = until_idle(&mut connection, &client) => if !is_idle { return None },
                 _ = self.ending.changed() => {
                     // The event loop of a busy thread may not have heard yet of what the client has sent.
                     tokio::select! {
@@ -202,11 +201,7 @@ where
 }
 
 /// Drives a connection of HTTP/1.1 until it ends, or until its client has left it idle for a while. Returns whether it is idle.
-async fn until_idle(
-    mut connection: impl Future + Unpin,
-    traffic: &Traffic,
-    client: &Client,
-) -> bool {
+async fn until_idle(mut connection: impl Future + Unpin, client: &Client) -> bool {
     let mut quiet_since = None;
     loop {
         // Errors need no report: the client went away or does not speak HTTP, or a response broke off, which the access log
@@ -217,7 +212,7 @@ async fn until_idle(
             () = sleep(SETTLED) => {}
         }
         let before = quiet_since;
-        quiet_since = traffic.quiet_since().filter(|_| client.is_idle());
+        quiet_since = client.traffic.quiet_since().filter(|_| client.is_idle());
         if quiet_since.is_some() && quiet_since == before {
             return true;
         }

@@ -6,11 +6,8 @@
 
 use std::io;
 use std::net::TcpStream as Socket;
-use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
@@ -54,28 +51,24 @@ impl Idle {
         let stream = watched(stream)?;
         let mut byte = [0];
         let has_bytes = tokio::select! {
-            peeked = timeout_at(until, stream.peek(&mut byte)) => matches!(peeked, Ok(Ok(1))),
-            // The kernel is asked itself: whether the event loop has heard of them yet is another matter.
-            _ = ending.changed() => has_bytes(&stream).ok()?,
+            peeked = timeout_at(until, stream.peek(&mut byte)) => Some(matches!(peeked, Ok(Ok(1)))),
+            _ = ending.changed() => None,
         };
         let stream = stream.into_std().ok()?;
+        // The kernel is asked itself, because the event loop may not have heard of them yet.
+        let has_bytes = has_bytes.unwrap_or_else(|| matches!(stream.peek(&mut byte), Ok(1)));
         has_bytes.then_some(Idle { stream, speaks, until })
     }
 }
 
 /// A socket on the event loop of this thread. None, which is logged, if epoll_ctl(2) fails.
 pub fn watched(stream: Socket) -> Option<TcpStream> {
-    let failed = |error: &io::Error| log(&format!("warning: serve a connection: {error}"));
-    TcpStream::from_std(stream).inspect_err(failed).ok()
+    TcpStream::from_std(stream).inspect_err(not_served).ok()
 }
 
-fn has_bytes(stream: &TcpStream) -> io::Result<bool> {
-    let flags = MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT;
-    match recv(stream.as_raw_fd(), &mut [0], flags) {
-        Ok(count) => Ok(count > 0),
-        Err(Errno::EAGAIN) => Ok(false),
-        Err(error) => Err(error.into()),
-    }
+/// Logs why a connection is not served.
+pub fn not_served(error: &io::Error) {
+    log(&format!("warning: serve a connection: {error}"));
 }
 
 #[cfg(test)]

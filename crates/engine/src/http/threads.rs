@@ -18,9 +18,8 @@ use wasmtime_wasi_http::WasiBody;
 use super::client::Client;
 use super::connection::{Connection, Responding};
 use super::event_loop::{EventLoop, Live, Use, elsewhere};
-use super::idle::Idle;
+use super::idle::{Idle, not_served};
 use super::service::{self, Service};
-use crate::report::log;
 
 /// The threads.
 pub struct Threads {
@@ -96,7 +95,7 @@ impl Threads {
     ) {
         let Some(connection) = idle.next(&mut ending.clone()).await else { return };
         if let Err(error) = self.serve(connection, permit, ending) {
-            log(&format!("warning: serve a connection: {error}"));
+            not_served(&error);
         }
     }
 

@@ -73,16 +73,12 @@ pub struct Wire {
     first: First,
     client: Arc<Client>,
     end: End,
-    traffic: Traffic,
 }
 
 /// What the connection's user has read and written, by which it is seen whether anything is left to be written or to be
 /// answered.
-#[derive(Clone, Default)]
-pub struct Traffic(Arc<Counts>);
-
 #[derive(Default)]
-struct Counts {
+pub struct Traffic {
     /// Reads that found something.
     reads: AtomicU64,
     /// The reads before the last write.
@@ -94,7 +90,7 @@ struct Counts {
 impl Traffic {
     /// If all that was read was answered, and all that was written flushed: how often it was read so far.
     pub fn quiet_since(&self) -> Option<u64> {
-        let Counts { reads, answered, is_flushed } = &*self.0;
+        let Traffic { reads, answered, is_flushed } = self;
         let reads = reads.load(Ordering::Relaxed);
         let is_quiet =
             is_flushed.load(Ordering::Relaxed) && answered.load(Ordering::Relaxed) == reads;
@@ -102,16 +98,16 @@ impl Traffic {
     }
 
     fn has_read(&self) {
-        self.0.reads.fetch_add(1, Ordering::Relaxed);
+        self.reads.fetch_add(1, Ordering::Relaxed);
     }
 
     fn writes(&self) {
-        self.0.answered.store(self.0.reads.load(Ordering::Relaxed), Ordering::Relaxed);
-        self.0.is_flushed.store(false, Ordering::Relaxed);
+        self.answered.store(self.reads.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.is_flushed.store(false, Ordering::Relaxed);
     }
 
     fn has_flushed(&self) {
-        self.0.is_flushed.store(true, Ordering::Relaxed);
+        self.is_flushed.store(true, Ordering::Relaxed);
     }
 }
 
@@ -129,13 +125,7 @@ impl Wire {
     pub fn new(stream: TcpStream, first: First, patience: Duration, client: Arc<Client>) -> Wire {
         let mut stream = TimeoutWriter::new(stream);
         stream.set_timeout(Some(patience));
-        let traffic = Traffic::default();
-        Wire { stream: Box::pin(stream), first, client, end: End::Open, traffic }
-    }
-
-    /// What is read and written of it.
-    pub fn traffic(&self) -> Traffic {
-        self.traffic.clone()
+        Wire { stream: Box::pin(stream), first, client, end: End::Open }
     }
 
     /// Has these bytes, which were read of it, read again.
@@ -185,7 +175,7 @@ impl AsyncRead for Wire {
         let before = into.filled().len();
         let read = self.poll_bytes(context, into);
         if into.filled().len() > before {
-            self.traffic.has_read();
+            self.client.traffic.has_read();
         }
         read
     }
@@ -197,7 +187,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.traffic.writes();
+        self.client.traffic.writes();
         self.stream.as_mut().poll_write(context, bytes)
     }
 
@@ -206,7 +196,7 @@ impl AsyncWrite for Wire {
         context: &mut Context<'_>,
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.traffic.writes();
+        self.client.traffic.writes();
         self.stream.as_mut().poll_write_vectored(context, bytes)
     }
 
@@ -217,7 +207,7 @@ impl AsyncWrite for Wire {
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let flushed = self.stream.as_mut().poll_flush(context);
         if matches!(flushed, Poll::Ready(Ok(()))) {
-            self.traffic.has_flushed();
+            self.client.traffic.has_flushed();
         }
         flushed
     }

@@ -163,8 +163,7 @@ fn on<'a, T: Send + 'static>(
 ) -> Answer<'a, Returned<T>> {
     Box::new(async move {
         let kept = lent(&mut store, &bucket)?;
-        let is_sequential = store.data().is_sequential();
-        Ok((done(is_sequential, kept, move |store| work(store)).await?,))
+        Ok((done(store.data(), kept, move |store| work(store)).await?,))
     })
 }
 
@@ -188,13 +187,17 @@ fn handle<T: Send + 'static>(
 }
 
 /// Does work on a store, on this thread if it is done at once.
-async fn done<T: Send + 'static>(
-    is_sequential: bool,
+fn done<T, W>(
+    state: &State,
     store: Arc<Store>,
-    work: impl FnOnce(&Arc<Store>) -> Result<T, Error> + Send + 'static,
-) -> wasmtime::Result<Returned<T>> {
-    let is_quick = is_sequential || store.is_in_memory();
-    Ok(returned(blocking(is_quick, move || work(&store)).await?))
+    work: W,
+) -> impl Future<Output = wasmtime::Result<Returned<T>>> + Send + use<T, W>
+where
+    T: Send + 'static,
+    W: FnOnce(&Arc<Store>) -> Result<T, Error> + Send + 'static,
+{
+    let is_quick = state.is_sequential() || store.is_in_memory();
+    async move { Ok(returned(blocking(is_quick, move || work(&store)).await?)) }
 }
 
 /// The error as the guest gets it. The line in the log is for a guest that does not report it.

@@ -23,13 +23,13 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
-use engine::{Compiled, Given, Layer, Plan, Runtime};
+use engine::{Compiled, Given, Layer, Runtime};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
-use plan::FailureArtifacts;
+use plan::{FailureArtifacts, Plan};
 
 /// The variable with the plan; the compiled code is the process's standard input.
 const PLAN: &str = "ENGINE_TEST_PLAN";

@@ -62,8 +62,7 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
             host_calls::enter("wasi:keyvalue/atomics cas.new");
             Box::new(async move {
                 let kept = lent(&mut store, &bucket)?;
-                let is_sequential = store.data().is_sequential();
-                let made = done(is_sequential, kept, |store| Cas::new(store.clone(), key)).await?;
+                let made = done(store.data(), kept, |store| Cas::new(store.clone(), key)).await?;
                 Ok((handle(&mut store, made)?,))
             })
         },
@@ -73,8 +72,7 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
         Box::new(async move {
             let Cas { store: kept, key, .. } = store.data_mut().table().get(&cas)?;
             let (kept, key) = (kept.clone(), key.clone());
-            let is_sequential = store.data().is_sequential();
-            Ok((done(is_sequential, kept, move |store| store.get(&key)).await?,))
+            Ok((done(store.data(), kept, move |store| store.get(&key)).await?,))
         })
     })?;
     interface.func_wrap_async("swap", |mut store, (cas, value): (Resource<Cas>, WasmList<u8>)| {
@@ -83,18 +81,14 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
         Box::new(async move {
             let cas = store.data_mut().table().delete(cas)?;
             let kept = cas.store.clone();
-            let is_sequential = store.data().is_sequential();
-            let swapped = done(is_sequential, kept, move |store| {
+            let swapped = done(store.data(), kept, move |store| {
                 match store.swap(&cas.key, cas.version, value?)? {
                     true => Ok(None),
                     false => Cas::new(store.clone(), cas.key.clone()).map(Some),
                 }
             });
-            let newer = match swapped.await? {
-                Ok(None) => return Ok((Ok(()),)),
-                Ok(Some(newer)) => handle(&mut store, Ok(newer))?,
-                Err(error) => Err(error),
-            };
+            let Some(newer) = swapped.await?.transpose() else { return Ok((Ok(()),)) };
+            let newer = handle(&mut store, newer)?;
             Ok((Err(newer.map_or_else(CasError::Store, CasError::Failed)),))
         })
     })

@@ -15,8 +15,7 @@ pub fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()>
             host_calls::enter("wasi:keyvalue/batch get-many");
             Box::new(async move {
                 let kept = lent(&mut store, &bucket)?;
-                let is_sequential = store.data().is_sequential();
-                let read = done(is_sequential, kept, move |store| store.get_many(keys)).await?;
+                let read = done(store.data(), kept, move |store| store.get_many(keys)).await?;
                 // From here on they are in the guest's own memory.
                 Ok((read.map(|(entries, _reserved)| entries),))
             })
