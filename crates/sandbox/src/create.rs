@@ -40,9 +40,12 @@ pub fn create(request: Create, fds: ProcessFds, guests: &Guests) -> Result<i32, 
 
 /// Releases a created container, within `time`.
 pub fn start(bundle: &Path, id: &str, time: Duration) -> Result<(), Error> {
-    match record::recorded(bundle).filter(Recorded::is_program) {
-        Some(recorded) => program::start(&recorded, id, time),
-        None => isolate::start(bundle, &record::directory(bundle), Instant::now() + time),
+    match record::recorded(bundle) {
+        Some(recorded) if recorded.is_program() => program::start(&recorded, id, time),
+        recorded => {
+            let until = Instant::now() + time;
+            isolate::start(recorded.as_ref(), &record::directory(bundle), until)
+        }
     }
 }
 
@@ -52,7 +55,7 @@ pub fn change(bundle: &Path, id: &str, change: &Change) -> Result<(), Error> {
     if recorded.is_program() {
         return program::change(&recorded, id, change);
     }
-    let cgroup = record::cgroup(&recorded.spec, id, recorded.record.create.systemd_cgroup)?;
+    let cgroup = recorded.cgroup(id)?;
     match change {
         Change::Pause => cgroup.freeze(),
         Change::Resume => cgroup.thaw(),
@@ -72,7 +75,7 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
         build_lock::kill_builders(&directory)?;
         return record::remove(&directory).map(|()| None);
     };
-    let cgroup = record::cgroup(&recorded.spec, id, recorded.record.create.systemd_cgroup)?;
+    let cgroup = recorded.cgroup(id)?;
     if recorded.is_program() {
         return program::destroy(&recorded, &directory, id, &cgroup);
     }

@@ -30,7 +30,7 @@ use crate::isolate::process::{
 use crate::isolate::seccomp;
 use crate::isolate::users::become_root;
 use crate::pidfd::PidFd;
-use crate::record::{self, Record, Recorded};
+use crate::record;
 use crate::request::ExecFds;
 use crate::rlimit::OpenFiles;
 use crate::workload::Isolated;
@@ -51,12 +51,12 @@ pub fn exec(request: Exec, fds: ExecFds, guests: &Guests) -> Result<i32, Error> 
     let Exec { id, bundle, pid, process, workload, .. } = request;
     let ExecFds { first, release, process: fds } = fds;
     let first = PidFd::received(pid, first);
-    let Recorded { record: Record { create, .. }, spec } = record::recorded(&bundle)
+    let recorded = record::recorded(&bundle)
         .ok_or_else(|| refuse("this container's record is not there any more"))?;
-    let cgroup = record::cgroup(&spec, &id, create.systemd_cgroup)?;
+    let cgroup = recorded.cgroup(&id)?;
     let process =
         serde_json::from_value(process).map_err(Error::malformed("read the process to execute"))?;
-    let mut spec = spec::fit_exec(spec, process, &cgroup);
+    let mut spec = spec::fit_exec(recorded.spec, process, &cgroup);
     let open_files = OpenFiles::withhold(&mut spec);
     let process = spec.process().as_ref().ok_or_else(|| refuse("no process"))?;
     // From here on a process of the container must not look into this one, or through it at the node.

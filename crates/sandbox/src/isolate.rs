@@ -99,14 +99,13 @@ pub fn isolate(
 }
 
 /// Releases the process, and runs the `poststart` hooks, by `until`.
-pub fn start(bundle: &Path, directory: &Path, until: Instant) -> Result<(), Error> {
+pub fn start(recorded: Option<&Recorded>, directory: &Path, until: Instant) -> Result<(), Error> {
     gate::open(directory)?;
-    let Some(Recorded { record, spec }) = record::recorded(bundle) else { return Ok(()) };
+    let Some(Recorded { record, spec }) = recorded else { return Ok(()) };
     let Some(hooks) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) else {
         return Ok(());
     };
-    let pid = fs::read_to_string(directory.join(PID)).ok().and_then(|it| it.trim().parse().ok());
-    let (pid, state) = (pid.map(Pid::from_raw), State::new(&record.create, &spec)?);
+    let (pid, state) = (record::pid(directory), State::new(&record.create, spec)?);
     Ok(state.run("poststart", Some(hooks), ContainerState::Running, pid, Some(until))?)
 }
 
@@ -323,8 +322,9 @@ fn check(spec: &Spec) -> Result<(), Failed> {
     }
 }
 
-/// Propagation type that volumes have before their own, so that none is told more by the node, or tells it more, than the root's
-/// allows: as with runc, which gives it to all mounts of the node first. Empty where they stay peers of the node's.
+/// Propagation type that volumes have before their own, so that no volume receives more mounts from the node, or passes more on
+/// to it, than the root's type allows. runc does the same: it gives that type to all mounts of the node first. Empty if the
+/// volumes stay peers of the node's mounts.
 fn before_volumes(linux: &Linux) -> MsFlags {
     match linux.rootfs_propagation().as_deref() {
         Some("shared" | "rshared") => MsFlags::empty(),

@@ -235,7 +235,7 @@ fn is_by_systemd(request: &Create, cgroup: &Cgroup) -> bool {
 
 fn by_id<'a>(recorded: &'a Recorded, verb: &'static str, id: &str) -> Result<Call<'a>, Error> {
     let request = &recorded.record.create;
-    let cgroup = record::cgroup(&recorded.spec, id, request.systemd_cgroup)?;
+    let cgroup = recorded.cgroup(id)?;
     let by_systemd = is_by_systemd(request, &cgroup);
     let mut call = call(runtime_of(request)?, verb, limits::RUNTIME_TIME, by_systemd);
     call.args = vec![id.into()];

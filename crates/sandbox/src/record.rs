@@ -47,10 +47,12 @@ pub fn note(pid: Pid, spec: &Spec, directory: &Path, cgroup: &Cgroup) -> Result<
 pub fn members(directory: &Path, spec: &Spec) -> Option<Members> {
     let noted =
         fs::read(directory.join(MEMBERS)).ok().and_then(|it| serde_json::from_slice(&it).ok());
-    noted.or_else(|| {
-        let pid = fs::read_to_string(directory.join(PID)).ok()?.trim().parse().ok()?;
-        Members::of(Pid::from_raw(pid), spec)
-    })
+    noted.or_else(|| Members::of(pid(directory)?, spec))
+}
+
+/// Pid of the first process; `None` if it was not made.
+pub fn pid(directory: &Path) -> Option<Pid> {
+    fs::read_to_string(directory.join(PID)).ok()?.trim().parse().ok().map(Pid::from_raw)
 }
 
 /// Directory of the files. It is not named `sandbox`, because containerd 2.x uses that name in a Pod's bundles.
@@ -84,6 +86,11 @@ impl Recorded {
     /// Whether its first process is a program, made by the OCI runtime.
     pub fn is_program(&self) -> bool {
         matches!(self.record.create.workload, Workload::Program)
+    }
+
+    /// The container's cgroup.
+    pub fn cgroup(&self, id: &str) -> Result<Cgroup, Error> {
+        cgroup(&self.spec, id, self.record.create.systemd_cgroup)
     }
 }
 

@@ -122,21 +122,15 @@ fn reduce(spec: &mut Spec) {
     }
     if let Some(linux) = spec.linux_mut() {
         linux.set_devices(None);
-        let masked = outside(linux.masked_paths(), &dropped);
-        let read_only = outside(linux.readonly_paths(), &dropped);
-        linux.set_masked_paths(masked);
-        linux.set_readonly_paths(read_only);
+        // Paths inside of them would name files of the image, which may be links to elsewhere.
+        let is_outside = |path: &String| !dropped.iter().any(|at| Path::new(path).starts_with(at));
+        linux.masked_paths_mut().iter_mut().for_each(|paths| paths.retain(is_outside));
+        linux.readonly_paths_mut().iter_mut().for_each(|paths| paths.retain(is_outside));
     }
     let Some(process) = spec.process_mut() else { return };
     // The container has no devpts of its own, so the shim makes the terminal.
     process.set_terminal(None);
     rights::reduce(process);
-}
-
-/// Paths outside of the dropped file systems. The others would name files of the image, which may be links to elsewhere.
-fn outside(paths: &Option<Vec<String>>, dropped: &[PathBuf]) -> Option<Vec<String>> {
-    let is_outside = |path: &&String| !dropped.iter().any(|at| Path::new(path).starts_with(at));
-    paths.as_ref().map(|paths| paths.iter().filter(is_outside).cloned().collect())
 }
 
 fn is_observable(mount: &Mount, sandbox: Option<&str>) -> bool {

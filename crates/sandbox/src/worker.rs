@@ -19,7 +19,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, fork, setgroups, setresgid, setresuid};
 
 use crate::cgroup::Cgroup;
-use crate::record::{self, Recorded};
+use crate::record;
 use crate::{
     Bounds, Charged, Descriptors, Error, JobFds, SingleThread, environment, inherit, limits,
 };
@@ -66,9 +66,9 @@ pub fn confine(
 }
 
 fn cgroup(charged: &Charged) -> Result<Cgroup, Error> {
-    let Recorded { record, spec } = record::recorded(&charged.bundle)
+    let recorded = record::recorded(&charged.bundle)
         .ok_or_else(|| Error::Container(format!("container {} is gone", charged.id)))?;
-    record::cgroup(&spec, &charged.id, record.create.systemd_cgroup)
+    recorded.cgroup(&charged.id)
 }
 
 /// Forks the first process of a pid namespace and returns in it; the parent becomes its keeper.

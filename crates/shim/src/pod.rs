@@ -10,7 +10,7 @@ use std::time::Duration;
 use nix::unistd::Pid;
 use oci_spec::runtime::User;
 use sandbox::pidfd::Ticks;
-use sandbox::{Change, Kind, Request, Zygote};
+use sandbox::{Change, Kind, ProcessFds, Request, Zygote};
 use tokio::sync::{Notify, OnceCell, RwLock, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
@@ -21,7 +21,7 @@ use crate::container::Container;
 use crate::errors::Error;
 use crate::events::Events;
 use crate::stdio::logger::LogContext;
-use crate::stdio::{Owner, Paths, Stdio};
+use crate::stdio::{self, Owner, Paths, PreparedEnds};
 
 /// How many containers of a Pod are prepared at once. More would only compete for the processors.
 const CREATES: usize = 4;
@@ -276,14 +276,14 @@ impl Shared {
         owner: Owner,
         is_program: bool,
         user: &User,
-    ) -> Result<Stdio, Error> {
+    ) -> Result<(ProcessFds, PreparedEnds), Error> {
         let (shared, id) = (self.clone(), id.to_owned());
         let (paths, user) = (paths.clone(), user.clone());
         let opened = blocking(move || {
             // A logger is a child of this process, which waits until it was executed.
             let _not_reaped = shared.forking.blocking_read();
             let context = LogContext { id: &id, namespace: &shared.namespace };
-            Stdio::open(&paths, context, owner, is_program, &user)
+            stdio::open(&paths, context, owner, is_program, &user)
         });
         let opened = opened.await;
         self.reap_orphans();

@@ -8,8 +8,8 @@ use std::os::unix::net::UnixStream;
 
 use nix::unistd::{Uid, fchown};
 use oci_spec::runtime::User;
+use sandbox::ProcessFds;
 use sandbox::console::{self, Size};
-use sandbox::{Descriptors, ProcessFds};
 
 use crate::errors::Error;
 
@@ -73,49 +73,34 @@ impl ShimEnds {
     }
 }
 
-/// Stdio of a process that is about to be made.
-pub struct Stdio {
-    process: [Option<OwnedFd>; 3],
-    /// Socket on which a terminal of the container's own comes back. The process has no fifos then.
-    console: Option<OwnedFd>,
-    shim: PreparedEnds,
-}
-
-impl Stdio {
-    /// Opens the stdio of a program of the image (`is_program`), whose container has a devpts, or of a guest, whose container has
-    /// none. `user` becomes its owner. Blocks until a logger is ready.
-    pub fn open(
-        paths: &Paths,
-        context: LogContext<'_>,
-        owner: Owner,
-        is_program: bool,
-        user: &User,
-    ) -> Result<Stdio, Error> {
-        if !paths.terminal {
-            let Streams { process, shim } =
-                streams::open(paths, context, owner, user.uid(), user.gid())?;
-            return Ok(Stdio { process, console: None, shim: PreparedEnds::Fifos(shim) });
-        }
-        let fifos = Fifos::open(paths, context)?;
-        if is_program {
-            let (ours, theirs) = console::pair()?;
-            let console = Some(theirs.into());
-            let process = [None, None, None];
-            return Ok(Stdio { process, console, shim: PreparedEnds::Console(ours, fifos) });
-        }
-        let (master, side) = console::open()?;
-        let _ = fchown(&side, Some(Uid::from_raw(user.uid())), None);
-        let failed = || Error::io("duplicate the terminal");
-        let copy = |_| side.try_clone().map(Some).map_err(failed());
-        let process = [copy(0)?, copy(1)?, copy(2)?];
-        Ok(Stdio { process, console: None, shim: PreparedEnds::Terminal(master, fifos) })
+/// Opens the stdio of a program of the image (`is_program`), whose container has a devpts, or of a guest, whose container has
+/// none. `user` becomes its owner. A program with a terminal has no fifos, but a socket on which the terminal comes back.
+/// Blocks until a logger is ready.
+pub fn open(
+    paths: &Paths,
+    context: LogContext<'_>,
+    owner: Owner,
+    is_program: bool,
+    user: &User,
+) -> Result<(ProcessFds, PreparedEnds), Error> {
+    if !paths.terminal {
+        let Streams { process: stdio, shim } =
+            streams::open(paths, context, owner, user.uid(), user.gid())?;
+        return Ok((ProcessFds { stdio, ..ProcessFds::default() }, PreparedEnds::Fifos(shim)));
     }
-
-    /// Splits it into the process's descriptors, with those of a guest, and the shim's ends.
-    pub fn split(self, guest: Descriptors) -> (ProcessFds, PreparedEnds) {
-        let Stdio { process: stdio, console, shim } = self;
-        (ProcessFds { stdio, console, guest }, shim)
+    let fifos = Fifos::open(paths, context)?;
+    if is_program {
+        let (ours, theirs) = console::pair()?;
+        let fds = ProcessFds { console: Some(theirs.into()), ..ProcessFds::default() };
+        return Ok((fds, PreparedEnds::Console(ours, fifos)));
     }
+    let (master, side) = console::open()?;
+    let _ = fchown(&side, Some(Uid::from_raw(user.uid())), None);
+    let failed = || Error::io("duplicate the terminal");
+    let copy = |_| side.try_clone().map(Some).map_err(failed());
+    let stdio = [copy(0)?, copy(1)?, copy(2)?];
+    let fds = ProcessFds { stdio, ..ProcessFds::default() };
+    Ok((fds, PreparedEnds::Terminal(master, fifos)))
 }
 
 /// The shim's ends of the stdio of a process that is being made.

@@ -8,23 +8,25 @@ const NO_LIMIT: u64 = 1 << 62;
 impl Cgroup {
     /// Memory limit of the cgroup, in bytes; `None` if it has none.
     pub fn memory_limit(&self) -> Option<u64> {
-        let file = if self.is_v2() { v2::LIMIT } else { v1::LIMIT };
-        let limit = self.read("memory", file)?.trim().parse().ok();
-        limit.filter(|limit| *limit < NO_LIMIT)
+        self.memory_limits().next().flatten()
     }
 
     /// Lowest memory limit of the cgroup and those above it, in bytes. `None` if none has a limit.
     pub fn memory_within(&self) -> Option<u64> {
+        self.memory_limits().flatten().min()
+    }
+
+    /// Memory limits of the cgroup and of those above it, in this order; `None` for one without.
+    fn memory_limits(&self) -> impl Iterator<Item = Option<u64>> {
         let (hierarchy, file) = match self.is_v2() {
             true => (self.hierarchies.clone(), v2::LIMIT),
             false => (self.hierarchies.join("memory"), v1::LIMIT),
         };
-        let limits = self.path.ancestors().filter_map(|path| {
+        self.path.ancestors().map(move |path| {
             let limit = std::fs::read_to_string(below(&hierarchy, path).join(file)).ok()?;
             // v2 writes "max" for no limit.
             limit.trim().parse().ok().filter(|limit| *limit < NO_LIMIT)
-        });
-        limits.min()
+        })
     }
 }
 

@@ -117,14 +117,9 @@ impl Volume {
                 let reason = "a recursive option, such as rro, takes Linux 5.12";
                 return Err(Failed::new(step(), reason));
             }
-            What::Path { tree: Some(tree), is_directory } => self
-                .target(root, *is_directory)
-                .and_then(|target| syscalls::attach(tree.as_fd(), target.as_fd()))
-                .and_then(|()| {
-                    self.options.unbindable().map_or(Ok(()), |change| {
-                        syscalls::set_attributes(tree.as_fd(), true, &change)
-                    })
-                }),
+            What::Path { tree: Some(tree), is_directory } => {
+                self.attach_tree(root, tree, *is_directory)
+            }
             What::Path { tree: None, is_directory } => self.bind(root, *is_directory),
             What::FileSystem(kind) => self.mount(root, kind),
         };
@@ -133,6 +128,12 @@ impl Volume {
 
     fn target(&self, root: Root<'_>, is_directory: bool) -> nix::Result<OwnedFd> {
         if is_directory { root.directory(&self.at) } else { root.file(&self.at) }
+    }
+
+    fn attach_tree(&self, root: Root<'_>, tree: &OwnedFd, is_directory: bool) -> nix::Result<()> {
+        syscalls::attach(tree.as_fd(), self.target(root, is_directory)?.as_fd())?;
+        let change = self.options.unbindable();
+        change.map_or(Ok(()), |change| syscalls::set_attributes(tree.as_fd(), true, &change))
     }
 
     fn mount(&self, root: Root<'_>, kind: &str) -> nix::Result<()> {

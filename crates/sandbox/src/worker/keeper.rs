@@ -5,10 +5,10 @@
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use nix::fcntl::OFlag;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{Pid, pipe2};
@@ -16,7 +16,7 @@ use nix::unistd::{Pid, pipe2};
 use crate::cgroup::Cgroup;
 use crate::child::exit;
 use crate::pidfd::PidFd;
-use crate::{Bounds, End, Error, Reply, inherit, wire};
+use crate::{Bounds, End, Error, Reply, inherit, ready, wire};
 
 /// Handle to a worker, for the caller who waits for it. The worker is ended when this is dropped or the caller is killed.
 #[derive(Debug)]
@@ -88,7 +88,7 @@ impl Keeper<'_> {
                 PollFd::new(worker.as_fd(), PollFlags::POLLIN),
                 PollFd::new(self.leash.as_fd(), PollFlags::empty()),
             ];
-            match poll(&mut fds, timeout(left)) {
+            match poll(&mut fds, ready::timeout(left)) {
                 Ok(0) | Err(nix::Error::EINTR) => continue,
                 Ok(_) => {}
                 Err(source) => return Err(Error::system("wait for the worker")(source)),
@@ -112,10 +112,4 @@ impl Keeper<'_> {
             other => End::Signal(other as i32),
         }
     }
-}
-
-/// Timeout of at least a millisecond and at most a day, because milliseconds have 31 bits.
-fn timeout(left: Duration) -> PollTimeout {
-    let left = left.clamp(Duration::from_millis(1), Duration::from_secs(86_400));
-    PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
 }

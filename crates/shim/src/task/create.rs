@@ -129,7 +129,8 @@ async fn prepare(
         rootfs.allow_devices().await?;
         user = options.owner_of_stdio(&user);
     }
-    let opened = shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
+    let (fds, shim_ends) =
+        shared.connect(&request.id, &stdio, Owner::First, is_program, &user).await?;
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
@@ -139,7 +140,7 @@ async fn prepare(
         time: caller.time(),
         workload: found.workload,
     };
-    let (fds, shim_ends) = opened.split(found.files);
+    let fds = ProcessFds { guest: found.files, ..fds };
     Ok(Prepared {
         parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
         create,

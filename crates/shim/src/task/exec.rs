@@ -142,7 +142,8 @@ async fn prepare(
         true => container.options().owner_of_stdio(exec.spec.user()),
         false => exec.spec.user().clone(),
     };
-    let opened = shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
+    let (fds, shim_ends) =
+        shared.connect(exec_id, stdio, Owner::Executed, own_terminal, &user).await?;
     let request = sandbox::Exec {
         id: container.id().into(),
         bundle: container.bundle().to_owned(),
@@ -151,7 +152,7 @@ async fn prepare(
         time: caller.time(),
         workload: found.workload,
     };
-    let (fds, shim_ends) = opened.split(found.files);
+    let fds = ProcessFds { guest: found.files, ..fds };
     Ok(Prepared { is_guest, request, first: first.try_clone()?, fds, shim_ends })
 }
 
