@@ -179,7 +179,7 @@ impl Document {
     }
 
     /// Returns the text with the handler. The handler is added at the end if that is possible; otherwise it is
-    /// completed or inserted where it must be. `defaults` tells whether containerd keeps its default handler beside
+    /// completed or inserted where it must be. `defaults` is true if containerd keeps its default handler beside
     /// those that a file names.
     pub fn with_handler(
         &self,

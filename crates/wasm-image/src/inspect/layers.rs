@@ -61,7 +61,7 @@ impl Layer {
     }
 
     /// Returns the compression by the media type (containerd, `images.DiffCompression`), or by the first bytes if the
-    /// type does not tell.
+    /// type does not state it.
     fn compression(&self, head: &[u8]) -> Result<Compression> {
         let (base, suffix) = match self.media_type.rsplit_once('+') {
             Some((base, suffix)) => (base, suffix),

@@ -155,7 +155,7 @@ impl Tree {
         node.map(|node| node.kind.clone())
     }
 
-    /// Removes what layers below `layer` have at and below a path. `itself` tells whether the path is removed too.
+    /// Removes what layers below `layer` have below a path, and if `itself` is true also the path itself.
     fn remove(&mut self, path: &Path, layer: usize, itself: bool) {
         let below = self.nodes.range(path.to_owned()..).map(|(found, _)| found);
         let below = below.take_while(|found| found.starts_with(path));

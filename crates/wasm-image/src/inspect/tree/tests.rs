@@ -161,7 +161,7 @@ fn layers_are_read_as_they_are_compressed() {
         ("application/vnd.oci.image.layer.nondistributable.v1.tar+gzip".into(), &gzip),
         (format!("{docker}.gzip"), &gzip),
         (format!("{docker}.zstd"), &zstd),
-        // Docker's plain media type does not tell the compression.
+        // Docker's plain media type does not state the compression.
         (docker.into(), &gzip),
         (docker.into(), &tar),
     ] {
