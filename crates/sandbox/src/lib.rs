@@ -57,7 +57,7 @@ pub mod zygote;
 pub use create::destroy;
 pub use descriptors::Descriptors;
 pub use errors::{End, Error};
-pub use guests::Guests;
+pub use guests::{Guests, Loaded};
 pub use isolate::{Failed, Step};
 pub use members::Members;
 pub use request::{
