@@ -54,7 +54,7 @@ mod worker;
 mod workload;
 pub mod zygote;
 
-pub use create::destroy;
+pub use create::{destroy, release};
 pub use descriptors::Descriptors;
 pub use errors::{End, Error};
 pub use guests::{Guests, Loaded};

@@ -15,7 +15,7 @@ use crate::{Descriptors, End, Error, Runtime, limits};
 /// A request to the zygote. The zygote forks a process for each.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Build a container up to the point where it waits for [`Request::Start`].
+    /// Build a container up to the point where it waits for Start.
     Create(Create),
     /// Make a further process in a container, which runs its workload when it is released ([`crate::Zygote::exec`]).
     Exec(Box<Exec>),
@@ -28,7 +28,8 @@ pub enum Request {
         /// The change.
         change: Change,
     },
-    /// Release a created container.
+    /// Start a created container by its OCI runtime, or release it and run its `poststart` hooks. Others need no request
+    /// ([`crate::release`]).
     Start {
         /// The OCI bundle the container was created from.
         bundle: PathBuf,

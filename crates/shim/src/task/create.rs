@@ -167,6 +167,7 @@ impl Prepared {
             members,
             own_pid_namespace: config.own_pid_namespace(),
             kind,
+            has_poststart_hooks: config.has_poststart_hooks(),
             layers,
             options,
         }))
