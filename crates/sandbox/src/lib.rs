@@ -69,4 +69,4 @@ pub use single_thread::SingleThread;
 pub use spec::load as load_spec;
 pub use worker::Leash;
 pub use workload::PAGE_MAP;
-pub use zygote::Zygote;
+pub use zygote::{RequestProcess, Zygote};

@@ -11,7 +11,7 @@ use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Kind, ProcessFds};
+use sandbox::{Kind, ProcessFds, RequestProcess};
 use tokio::join;
 
 use super::{config, workload};
@@ -75,6 +75,7 @@ async fn make(
 /// Everything that a container needs before it has a process.
 struct Prepared {
     parts: Unbuilt,
+    builder: RequestProcess,
     create: sandbox::Create,
     fds: ProcessFds,
     shim_ends: PreparedEnds,
@@ -105,11 +106,12 @@ async fn prepare(
     }
     let mut config = ContainerConfig::read(&bundle)?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
-    // Both run at the same time: the kernel mounts while containerd answers.
+    // All run at the same time: the kernel mounts and forks while containerd answers.
     let annotated = config::annotations(shared, &config);
-    let (rootfs, annotations) = join!(mount(request, &config), annotated);
-    // Both have ended, so that a Create that is refused leaves no mount.
-    let rootfs = rootfs?;
+    let (builder, rootfs, annotations) =
+        join!(fork_builder(shared), mount(request, &config), annotated);
+    // All have ended, so that a Create that is refused leaves no mount.
+    let (rootfs, builder) = (rootfs?, builder?);
     if let Some(annotations) = annotations? {
         config.annotate(annotations);
     }
@@ -143,6 +145,7 @@ async fn prepare(
     let fds = ProcessFds { guest: found.files, ..fds };
     Ok(Prepared {
         parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
+        builder,
         create,
         fds,
         shim_ends,
@@ -153,7 +156,7 @@ impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
         let Unbuilt { config, rootfs, cgroup, stdio, kind, layers, options } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
-        let child = isolate(shared, self.create, self.fds).await?;
+        let child = isolate(shared, self.builder, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
         let members = config.members(child.pid());
         let connected = connect(shared, self.shim_ends, &bundle, &id).await?;
@@ -189,8 +192,15 @@ async fn connect(
     connected
 }
 
+/// Forks the process that will build the container.
+async fn fork_builder(shared: &Arc<Shared>) -> Result<RequestProcess, Error> {
+    let shared = shared.clone();
+    blocking(move || Ok(shared.zygote.fork_for_request()?)).await
+}
+
 async fn isolate(
     shared: &Arc<Shared>,
+    builder: RequestProcess,
     create: sandbox::Create,
     fds: ProcessFds,
 ) -> Result<PidFd, Error> {
@@ -199,7 +209,7 @@ async fn isolate(
     blocking(move || {
         let (bundle, id) = (create.bundle.clone(), create.id.clone());
         // The request process cleans up after itself, unless it was killed.
-        shared.zygote.create(create, fds).map_err(|error| {
+        builder.create(create, fds).map_err(|error| {
             if let Err(left) = shared.zygote.destroy(&bundle, &id) {
                 log::error!("container {id}: {left}");
             }
