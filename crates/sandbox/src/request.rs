@@ -251,9 +251,9 @@ pub enum Workload {
     // A newer shim reads the record of an older one when it deletes the container.
     #[serde(alias = "Linux")]
     Program,
-    /// [`crate::Guests::run`] with a value and the descriptors that come with the request.
+    /// [`crate::Guests::load`] with a value and the descriptors that come with the request.
     Guest {
-        /// Argument of [`crate::Guests::run`].
+        /// Argument of [`crate::Guests::load`].
         value: Value,
         /// Whether a first process gets its own page map (proc(5)) as [`crate::PAGE_MAP`], if the kernel has one.
         page_map: bool,

@@ -22,6 +22,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -151,6 +152,21 @@ impl Zygote {
         }
     }
 
+    /// Makes a container that waits for Start, and returns its first process. `builder` does it, or another process if that has
+    /// ended. Blocks.
+    ///
+    /// # Errors
+    /// As [`Zygote::call`].
+    pub fn create(
+        &self,
+        builder: RequestProcess,
+        create: Create,
+        fds: ProcessFds,
+    ) -> Result<PidFd, Error> {
+        let builder = if builder.has_ended() { self.fork_for_request()? } else { builder };
+        builder.make(&Request::Create(create), fds.into_descriptors())
+    }
+
     /// Makes an exec process in the container whose first process is `first`, and lets its workload run. Blocks.
     ///
     /// # Errors
@@ -193,12 +209,11 @@ pub struct RequestProcess {
 }
 
 impl RequestProcess {
-    /// Makes a container that waits for Start, and returns its first process. Blocks.
-    ///
-    /// # Errors
-    /// As [`Zygote::call`].
-    pub fn create(self, create: Create, fds: ProcessFds) -> Result<PidFd, Error> {
-        self.make(&Request::Create(create), fds.into_descriptors())
+    /// Whether it ended before it was given a request, as it does with its zygote.
+    fn has_ended(&self) -> bool {
+        let mut connection = [PollFd::new(self.connection.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut connection, PollTimeout::ZERO);
+        polled.is_ok() && connection[0].any() == Some(true)
     }
 
     fn make(self, request: &Request, descriptors: Descriptors) -> Result<PidFd, Error> {
@@ -210,10 +225,12 @@ impl RequestProcess {
 
     fn call(self, request: &Request, descriptors: Descriptors) -> Result<Reply, Error> {
         let RequestProcess { connection: ours } = self;
-        // If the request process is gone, reading the reply reports it.
         let message = Message { request, descriptors: descriptors.names() };
-        let sent = wire::send_fds(&ours, &descriptors.numbers());
-        let _ = sent.and_then(|()| wire::write(&ours, &message));
+        // If the process is gone, reading the reply reports it.
+        match wire::send_fds(&ours, &descriptors.numbers()) {
+            Err(error) if !matches!(error, Error::Gone { .. }) => return Err(error),
+            _ => drop(wire::write(&ours, &message)),
+        }
         // The request process bounds its own work. This limit is for steps that hang, such as a volume's.
         let limit = request.time().map(|time| time + limits::CLEANUP_TIME);
         let reply = wire::read_reply(&ours, limit);
@@ -356,5 +373,23 @@ fn carry_out(
             let _span = trace::span("destroy");
             create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_before_its_request_is_known_though_it_announced_itself() {
+        let (connection, mut theirs) = UnixStream::pair().expect("a pair");
+        let process = RequestProcess { connection };
+        assert!(!process.has_ended());
+        theirs.write_all(&[1]).expect("written");
+        assert!(!process.has_ended());
+        drop(theirs);
+        assert!(process.has_ended());
     }
 }

@@ -16,7 +16,6 @@ use tests::shim::Bundle;
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, RunningContainer, on_each_containerd};
 
-use crate::compiling::guest;
 use crate::shim::{ends, granted};
 
 const MIB: i64 = 1 << 20;

@@ -60,7 +60,11 @@ impl<'a> Inside<'a> {
             }
         };
         drop(link);
-        let workload = self.workload.load();
+        // Hooks may change what the workload is given, so they come first.
+        let workload = match hooks.is_empty() {
+            true => Ok(self.workload.load()),
+            false => Err(self.workload),
+        };
         if self.gate.wait().is_err() {
             exit(NOT_ISOLATED)
         }
@@ -71,7 +75,7 @@ impl<'a> Inside<'a> {
             eprintln!("{failed}");
             exit(NOT_ISOLATED)
         }
-        workload.run()
+        workload.unwrap_or_else(Isolated::load).run()
     }
 
     /// Isolates this process. Returns the hooks for Start.

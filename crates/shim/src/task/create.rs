@@ -209,7 +209,7 @@ async fn isolate(
     blocking(move || {
         let (bundle, id) = (create.bundle.clone(), create.id.clone());
         // The request process cleans up after itself, unless it was killed.
-        builder.create(create, fds).map_err(|error| {
+        shared.zygote.create(builder, create, fds).map_err(|error| {
             if let Err(left) = shared.zygote.destroy(&bundle, &id) {
                 log::error!("container {id}: {left}");
             }
