@@ -36,8 +36,8 @@ use crate::request::ExecFds;
 use crate::wire::Message;
 use crate::{
     Create, Descriptors, Error, Exec, Failure, Job, JobFds, ProcessFds, Reply, Request,
-    SingleThread, Workload, create, exec, inherit, isolate, limits, program, read_only, wire,
-    worker,
+    SingleThread, Workload, create, exec, inherit, isolate, limits, name_service, program,
+    read_only, wire, worker,
 };
 
 /// The shim's side of its zygote.
@@ -272,6 +272,9 @@ fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
     // The shim's directory is the Pod's bundle, which is removed with the pause, while other containers may still be made.
     let _ = std::env::set_current_dir("/");
     trace::process("zygote");
+    // Guests look up names in containers.
+    // SAFETY: this process was forked from one with one thread, or has just been executed, and has started none.
+    name_service::use_files_and_dns(&unsafe { SingleThread::assume() });
     let guests = guests();
     wire::send_text(&socket, &guests.version);
     serve(socket, &guests)
