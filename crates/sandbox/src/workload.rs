@@ -16,7 +16,7 @@ use crate::rlimit::OpenFiles;
 use crate::{Descriptors, Error, SingleThread, Workload, console, environment, inherit};
 
 /// Exit code of a guest that could not be run, as of a shell.
-const CANNOT_EXECUTE: i32 = 126;
+const CANNOT_EXECUTE: u8 = 126;
 
 /// Name of the descriptor of a guest's page map (proc(5), `/proc/PID/pagemap`).
 pub const PAGE_MAP: &str = "page map";
@@ -90,7 +90,7 @@ pub enum Waiting {
     /// [`crate::Workload::Pause`].
     Pause(Pause),
     /// [`crate::Workload::Guest`].
-    Guest(LoadedGuest),
+    Guest(Loaded),
 }
 
 impl Waiting {
@@ -98,7 +98,11 @@ impl Waiting {
     pub fn run(self) -> ! {
         match self {
             Waiting::Pause(pause) => pause.run(),
-            Waiting::Guest(guest) => guest.run(),
+            Waiting::Guest(guest) => {
+                let _ = nix::sys::prctl::set_name(c"wasm");
+                trace::mark("released");
+                exit(guest().into())
+            }
         }
     }
 }
@@ -167,36 +171,24 @@ impl Guest {
         numbers
     }
 
-    fn load(self) -> LoadedGuest {
+    /// Restricts this process, and loads the guest. If that fails, the reason is on stderr, which is the container's log, when the
+    /// container is started.
+    fn load(self) -> Loaded {
         let mut files = self.files;
         if let Some(map) = self.page_map.and_then(Receiver::receive) {
             files.add(PAGE_MAP, map);
         }
-        // SAFETY: this process was forked from one with one thread, and has started none.
-        let single = unsafe { SingleThread::assume() };
-        let guest = (self.guests.load)(self.value, files, single);
-        LoadedGuest { guest, open_files: self.open_files }
-    }
-}
-
-/// A guest that is loaded.
-pub struct LoadedGuest {
-    guest: Loaded,
-    open_files: OpenFiles,
-}
-
-impl LoadedGuest {
-    /// Runs the guest. If it cannot run, the reason is on stderr, which is the container's log.
-    fn run(self) -> ! {
-        let _ = nix::sys::prctl::set_name(c"wasm");
-        trace::mark("released");
         console::take();
         // A guest must not write its own files under /proc, such as its memory.
-        let ready = nix::sys::prctl::set_dumpable(false).and_then(|()| self.open_files.apply());
-        if let Err(errno) = ready {
-            eprintln!("limit the guest's process: {}", errno.desc());
-            exit(CANNOT_EXECUTE)
+        let restricted = nix::sys::prctl::set_dumpable(false);
+        if let Err(errno) = restricted.and_then(|()| self.open_files.apply()) {
+            return Box::new(move || {
+                eprintln!("limit the guest's process: {}", errno.desc());
+                CANNOT_EXECUTE
+            });
         }
-        exit((self.guest)().into())
+        // SAFETY: this process was forked from one with one thread, and has started none.
+        let single = unsafe { SingleThread::assume() };
+        (self.guests.load)(self.value, files, single)
     }
 }
