@@ -1,6 +1,6 @@
 //! Runs a plan in the isolated process, and returns its exit code.
 
-use std::io::Write;
+use std::io::{self, Write};
 use std::sync::Arc;
 
 use tokio::runtime::Builder;
@@ -31,10 +31,11 @@ impl Runtime {
     /// Runs the guest, and blocks until it is done. Whatever goes wrong is reported on stderr.
     ///
     /// To be called in a process without other threads, which ends with the code that is returned: the guest's
-    /// own, or one of [`plan::exit_code`]. [`crate::ending_signals`] end it sooner. `idle` is called when a server
-    /// waits for its first request: what it took to load the guest is not needed any more.
-    pub fn run(&self, plan: &Plan, given: Given, idle: fn()) -> u8 {
-        let result = self.attempt(plan, given, idle);
+    /// own, or one of [`plan::exit_code`]. [`crate::ending_signals`] end it sooner. `loaded` is called before the first
+    /// thread is started and the guest's first instruction: from then on nothing is made executable. `idle` is called when
+    /// a server waits for its first request: what it took to load the guest is not needed any more.
+    pub fn run(&self, plan: &Plan, given: Given, loaded: fn() -> io::Result<()>, idle: fn()) -> u8 {
+        let result = self.attempt(plan, given, loaded, idle);
         // The process may end without the exit handlers that would write what a guest did not flush.
         let _ = std::io::stdout().flush();
         let (code, failure) = match result {
@@ -51,7 +52,13 @@ impl Runtime {
         code
     }
 
-    fn attempt(&self, plan: &Plan, given: Given, idle: fn()) -> wasmtime::Result<u8> {
+    fn attempt(
+        &self,
+        plan: &Plan,
+        given: Given,
+        loaded: fn() -> io::Result<()>,
+        idle: fn(),
+    ) -> wasmtime::Result<u8> {
         let _noted = host_calls::note();
         // The threads that are started from here on inherit what is blocked.
         let signals = signals::block().context("block signals")?;
@@ -64,13 +71,15 @@ impl Runtime {
         let outgoing = Arc::new(Outgoing::new(roots));
         let shared = Arc::new(Shared { outgoing, interfaces: Arc::new(Interfaces::new(plan)) });
         if plan.world.serves_http() {
-            let loaded = http::Loaded::new(plan, &code, given.page_map)?;
+            let server = http::Loaded::new(plan, &code, given.page_map)?;
             drop(loading);
-            let profiled = profiled(&Guest::Component(loaded.component.clone()));
-            return http::serve(plan, loaded, shared, signals, profiled, idle);
+            loaded()?;
+            let profiled = profiled(&Guest::Component(server.component.clone()));
+            return http::serve(plan, server, shared, signals, profiled, idle);
         }
         let guest = code.load(&self.engine, plan.world)?;
         drop(loading);
+        loaded()?;
         let profiled = profiled(&guest).map(Profiled::serve_in_thread).transpose();
         profiled.context("wait for who asks for a profile")?;
         signals::end_at_the_first(signals).context("wait for signals")?;

@@ -13,7 +13,7 @@ use crate::guests::Guests;
 use crate::page_map::Receiver;
 use crate::release_memory::ForkedMemory;
 use crate::rlimit::OpenFiles;
-use crate::{Descriptors, Error, SingleThread, Workload, console, environment, inherit};
+use crate::{Descriptors, Error, SingleThread, Workload, confine, console, environment, inherit};
 
 /// Exit code of a guest that could not be run, as of a shell.
 const CANNOT_EXECUTE: i32 = 126;
@@ -164,6 +164,10 @@ impl Guest {
         let ready = nix::sys::prctl::set_dumpable(false).and_then(|()| self.open_files.apply());
         if let Err(errno) = ready {
             eprintln!("limit the guest's process: {}", errno.desc());
+            exit(CANNOT_EXECUTE)
+        }
+        if let Err(error) = confine::load() {
+            eprintln!("error: {error}");
             exit(CANNOT_EXECUTE)
         }
         // SAFETY: this process was forked from one with one thread, and has started none.

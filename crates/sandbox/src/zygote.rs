@@ -34,8 +34,8 @@ use crate::request::ExecFds;
 use crate::wire::Message;
 use crate::{
     Create, Descriptors, Error, Exec, Failure, Job, JobFds, ProcessFds, Reply, Request,
-    SingleThread, Workload, create, exec, inherit, isolate, limits, program, read_only, wire,
-    worker,
+    SingleThread, Workload, confine, create, exec, inherit, isolate, limits, program, read_only,
+    wire, worker,
 };
 
 /// The shim's side of its zygote.
@@ -249,6 +249,7 @@ fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
 /// Forks a process for every connection.
 fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     isolate::table::prepare();
+    confine::prepare();
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     trace::mark("ready");
     // The kernel reaps request processes, because no process waits for them.

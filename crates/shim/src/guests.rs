@@ -12,7 +12,7 @@ use engine::{Given, Layer, Runtime};
 use plan::exit_code::CANNOT_RUN;
 use plan::{Plan, World};
 use sandbox::{
-    Descriptors, Guests, JobFds, PAGE_MAP, SingleThread, Zygote, environment, read_only,
+    Descriptors, Guests, JobFds, PAGE_MAP, SingleThread, Zygote, confine, environment, read_only,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -233,13 +233,17 @@ fn run(
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
     let failure = match (ready, task) {
-        (_, Ok(Task::BuiltIn(command))) => return built_in::run(&command, files),
+        (_, Ok(Task::BuiltIn(command))) => match confine::seal() {
+            Ok(()) => return built_in::run(&command, files),
+            Err(error) => error.to_string(),
+        },
         (Ok(runtime), Ok(Task::Guest(plan))) => match given(files) {
             Ok(given) => {
                 drop(reading);
                 sandbox::heap::merge_at_once();
                 environment::put(single, plan.telemetry());
-                return runtime.run(&plan, given, release_memory);
+                let seal = || confine::seal().map_err(io::Error::other);
+                return runtime.run(&plan, given, seal, release_memory);
             }
             Err(error) => error.to_string(),
         },

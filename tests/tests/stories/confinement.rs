@@ -8,6 +8,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context, Result};
@@ -23,7 +24,7 @@ use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 
 use crate::isolation::end;
-use crate::shim::granted;
+use crate::shim::{ends, granted};
 
 mod attempts;
 
@@ -206,4 +207,52 @@ fn a_command_and_what_is_executed_beside_it_reach_no_more_than_a_server() -> Res
     }
     end(&shim, &bundle)?;
     bundle.close()
+}
+
+#[test]
+fn the_look_up_of_a_name_runs_no_native_code_of_the_image() -> Result<()> {
+    let bundle = container("hello", &["tcp-connect", "some-name:80"])?;
+    let image = bundle.folder.join("image");
+    fs::create_dir_all(image.join("etc"))?;
+    fs::write(image.join("etc/nsswitch.conf"), "hosts: drill\n")?;
+    let source = tests::containerd::repository().join("tests/tests/stories/confinement/library.c");
+    for directory in ["lib", "lib64", "usr/lib", "lib/x86_64-linux-gnu"] {
+        let library = image.join(directory).join("libnss_drill.so.2");
+        fs::create_dir_all(image.join(directory))?;
+        let mut compiler = Command::new("cc");
+        compiler.args(["-shared", "-nostdlib", "-fPIC", "-o"]).args([&library, &source]);
+        let built = compiler.status()?;
+        assert!(built.success(), "the library was not built");
+    }
+    let shim = bundle.start()?;
+    granted(shim.create(&bundle.create_request()))?;
+    granted(shim.start(&bundle.id))?;
+    assert_eq!(granted(shim.wait(&bundle.id))?, 1, "the name is not known");
+    assert!(!image.join("native-code-ran").exists(), "native code of the image ran");
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
+fn a_profile_that_forbids_filters_does_not_keep_the_runtimes_own_away() -> Result<()> {
+    let every = "SCMP_ACT_ALLOW";
+    for (default, action) in [(every, "SCMP_ACT_KILL_PROCESS"), ("SCMP_ACT_LOG", "SCMP_ACT_ERRNO")]
+    {
+        let bundle = container("hello-http", &[])?;
+        bundle.edit_config(|config| {
+            config["linux"]["seccomp"] = json!({ "defaultAction": default,
+                "syscalls": [{ "names": ["seccomp", "mkdir"], "action": action }] });
+        })?;
+        let shim = bundle.start()?;
+        let pid = granted(shim.create(&bundle.create_request()))?;
+        granted(shim.start(&bundle.id))?;
+        waits_in(pid, &[libc::SYS_epoll_wait, libc::SYS_epoll_pwait])?;
+        let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+        let filters = status.lines().find(|line| line.starts_with("Seccomp_filters"));
+        assert_eq!(filters, Some("Seccomp_filters:\t3"));
+        end(&shim, &bundle)?;
+        bundle.close()?;
+    }
+    Ok(())
 }
