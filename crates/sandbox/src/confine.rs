@@ -13,8 +13,7 @@
 use std::collections::BTreeMap;
 use std::sync::OnceLock;
 
-use libc::{sock_filter, sock_fprog};
-use libseccomp::ScmpSyscall;
+use libc::{c_long, sock_filter, sock_fprog};
 use nix::errno::Errno;
 use nix::unistd::getpid;
 
@@ -23,7 +22,7 @@ use crate::Error;
 mod calls;
 mod program;
 
-use calls::{ALLOWED, CHECKED, FIRST_UNKNOWN, OWN_PROCESS, SEALED, UNKNOWN};
+use calls::{ALLOWED, CHECKED, FIRST_UNKNOWN, OLDER, OWN_PROCESS, SEALED, UNKNOWN};
 use program::{Decision, JUMP_IF_EQUAL, Program, Range};
 
 /// Both filters.
@@ -50,6 +49,7 @@ fn filters() -> &'static Filters {
 /// # Errors
 /// [`Error::System`] if the filter cannot be loaded.
 pub fn load() -> Result<(), Error> {
+    let _span = trace::span("restrict system calls");
     let mut filter = filters().first.clone();
     // A process id is positive.
     let own = getpid().as_raw().cast_unsigned();
@@ -63,6 +63,7 @@ pub fn load() -> Result<(), Error> {
 /// # Errors
 /// [`Error::System`] if the filter cannot be loaded.
 pub fn seal() -> Result<(), Error> {
+    let _span = trace::span("seal executable memory");
     add(&filters().second)
 }
 
@@ -78,37 +79,29 @@ fn add(filter: &[sock_filter]) -> Result<(), Error> {
 }
 
 fn first() -> Program {
-    let refused = Decision::Fail(Errno::EPERM);
-    let always = ALLOWED.iter().flat_map(|(_, names)| *names);
-    let always = always.map(|name| (name, Decision::Allow));
-    let unknown = UNKNOWN.iter().map(|name| (name, Decision::Fail(Errno::ENOSYS)));
-    let checked = CHECKED.iter().map(|(_, name, cases)| (name, Decision::Check(cases)));
-    let decisions = always.chain(unknown).chain(checked);
-    let decisions = decisions.filter_map(|(name, decision)| Some((number(name)?, decision)));
-    let mut ranges = ranges(&decisions.collect(), refused);
+    let always = ALLOWED.iter().flat_map(|(_, numbers)| *numbers).chain(OLDER);
+    let always = always.map(|number| (*number, Decision::Allow));
+    let unknown = UNKNOWN.iter().map(|number| (*number, Decision::Fail(Errno::ENOSYS)));
+    let checked = CHECKED.iter().map(|(_, number, cases)| (*number, Decision::Check(cases)));
+    let decisions = always.chain(unknown).chain(checked).collect();
+    let mut ranges = ranges(&decisions, Decision::Fail(Errno::EPERM));
     ranges.push((FIRST_UNKNOWN, Decision::Fail(Errno::ENOSYS)));
     program::of(&ranges)
 }
 
 /// The first filter refuses all other calls that make memory executable.
 fn second() -> Program {
-    let decisions = SEALED.iter().map(|(name, cases)| (name, Decision::Check(cases)));
-    let decisions = decisions.filter_map(|(name, decision)| Some((number(name)?, decision)));
+    let decisions = SEALED.iter().map(|(number, cases)| (*number, Decision::Check(cases)));
     program::of(&ranges(&decisions.collect(), Decision::Allow))
 }
 
-/// Number of a call; `None` if this processor's kind does not have the call. A version of the library that does not know a call
-/// leaves it refused, and the kernel may not have it either.
-fn number(name: &&'static str) -> Option<u32> {
-    u32::try_from(i32::from(ScmpSyscall::from_name(name).ok()?)).ok()
-}
-
-fn ranges(decisions: &BTreeMap<u32, Decision>, others: Decision) -> Vec<Range> {
+fn ranges(decisions: &BTreeMap<c_long, Decision>, others: Decision) -> Vec<Range> {
     let mut ranges = vec![(0, others)];
     for (number, decision) in decisions {
-        // The range that was begun after the call before ends with this one.
-        ranges.pop_if(|(first, _)| first == number);
-        ranges.extend([(*number, *decision), (number + 1, others)]);
+        let number = *number as u32;
+        // The range that was begun after the call before is empty if this is the next one.
+        ranges.pop_if(|(first, _)| *first == number);
+        ranges.extend([(number, *decision), (number + 1, others)]);
     }
     ranges.dedup_by_key(|(_, decision)| *decision);
     ranges
@@ -205,16 +198,12 @@ mod tests {
     }
 
     #[test]
-    fn the_list_names_each_call_once_and_calls_that_exist() {
-        let always = ALLOWED.iter().flat_map(|(_, names)| *names);
-        let checked = CHECKED.iter().map(|(_, name, _)| name);
+    fn each_call_has_one_purpose() {
+        let always = ALLOWED.iter().flat_map(|(_, numbers)| *numbers).chain(OLDER);
         let mut seen = BTreeSet::new();
-        for name in always.chain(UNKNOWN).chain(checked) {
-            assert!(seen.insert(name), "{name} is there twice");
-            assert!(ScmpSyscall::from_name(name).is_ok(), "no call is named {name}");
-        }
-        for (purpose, names) in ALLOWED {
-            assert!(names.is_sorted(), "{purpose}");
+        for number in always.chain(UNKNOWN).chain(CHECKED.iter().map(|(_, number, _)| number)) {
+            assert!(seen.insert(number), "call {number} is there twice");
+            assert!(*number < FIRST_UNKNOWN.into(), "call {number} would be unknown");
         }
     }
 

@@ -1,167 +1,195 @@
 //! The system calls that a guest's process may make, by purpose. All others fail with EPERM.
 //!
 //! The list was found by tracing the stories, and by reading Wasmtime, cap-std, rustix, tokio, hyper, redb, std and glibc.
-//! It has the calls of x86_64 and of aarch64, where some older ones do not exist, and those of several versions of glibc.
+//! It has the calls of several versions of glibc, on x86_64 and aarch64.
 //! A new entry needs a purpose: which function of WASI, or of the runtime, fails without it?
 
-use libc::{c_int, c_ulong};
+use libc::{c_int, c_long, c_ulong};
 
 /// Calls that are allowed whatever their arguments are, with their purpose.
-pub const ALLOWED: &[(&str, &[&str])] = &[
+pub const ALLOWED: &[(&str, &[c_long])] = &[
     (
         "memory: linear memories, stacks and the heap; which of their pages are in use; data that is mapped copy-on-write",
-        &["brk", "madvise", "memfd_create", "mincore", "mmap", "mprotect", "mremap", "munmap"],
+        &[
+            libc::SYS_brk,
+            libc::SYS_madvise,
+            libc::SYS_memfd_create,
+            libc::SYS_mincore,
+            libc::SYS_mmap,
+            libc::SYS_mprotect,
+            libc::SYS_mremap,
+            libc::SYS_munmap,
+        ],
     ),
     (
         "threads: their start, what they wait for, and the processors that they may use",
         &[
-            "exit",
-            "exit_group",
-            "futex",
-            "getcpu",
-            "gettid",
-            "membarrier",
-            "restart_syscall",
-            "rseq",
-            "sched_getaffinity",
-            "sched_yield",
-            "set_robust_list",
-            "set_tid_address",
+            libc::SYS_exit,
+            libc::SYS_exit_group,
+            libc::SYS_futex,
+            libc::SYS_getcpu,
+            libc::SYS_gettid,
+            libc::SYS_membarrier,
+            libc::SYS_restart_syscall,
+            libc::SYS_rseq,
+            libc::SYS_sched_getaffinity,
+            libc::SYS_sched_yield,
+            libc::SYS_set_robust_list,
+            libc::SYS_set_tid_address,
         ],
     ),
     (
         "signals: traps, the signals that end a guest, and the profiler's",
         &[
-            "rt_sigaction",
-            "rt_sigprocmask",
-            "rt_sigreturn",
-            "rt_sigtimedwait",
-            "setitimer",
-            "sigaltstack",
-            "signalfd4",
+            libc::SYS_rt_sigaction,
+            libc::SYS_rt_sigprocmask,
+            libc::SYS_rt_sigreturn,
+            libc::SYS_rt_sigtimedwait,
+            libc::SYS_setitimer,
+            libc::SYS_sigaltstack,
+            libc::SYS_signalfd4,
         ],
     ),
     (
         "event loops and pipes between threads",
         &[
-            "epoll_create1",
-            "epoll_ctl",
-            "epoll_pwait",
-            "epoll_pwait2",
-            "epoll_wait",
-            "eventfd2",
-            "pipe2",
-            "poll",
-            "ppoll",
-            "pselect6",
-            "select",
+            libc::SYS_epoll_create1,
+            libc::SYS_epoll_ctl,
+            libc::SYS_epoll_pwait,
+            libc::SYS_epoll_pwait2,
+            libc::SYS_eventfd2,
+            libc::SYS_pipe2,
+            libc::SYS_ppoll,
+            libc::SYS_pselect6,
         ],
     ),
     (
         "wasi:clocks and wasi:random, and the time that something took",
         &[
-            "clock_getres",
-            "clock_gettime",
-            "clock_nanosleep",
-            "getrandom",
-            "getrusage",
-            "gettimeofday",
-            "nanosleep",
-            "time",
-            "times",
+            libc::SYS_clock_getres,
+            libc::SYS_clock_gettime,
+            libc::SYS_clock_nanosleep,
+            libc::SYS_getrandom,
+            libc::SYS_getrusage,
+            libc::SYS_gettimeofday,
+            libc::SYS_nanosleep,
+            libc::SYS_times,
         ],
     ),
     (
         "descriptors: streams of wasi:cli, files and sockets",
-        &["close", "close_range", "dup", "dup2", "dup3", "read", "readv", "write", "writev"],
+        &[
+            libc::SYS_close,
+            libc::SYS_close_range,
+            libc::SYS_dup,
+            libc::SYS_dup3,
+            libc::SYS_read,
+            libc::SYS_readv,
+            libc::SYS_write,
+            libc::SYS_writev,
+        ],
     ),
     (
         "wasi:filesystem, the key-value store, the termination message and the core dump",
         &[
-            "access",
-            "copy_file_range",
-            "faccessat",
-            "faccessat2",
-            "fadvise64",
-            "fallocate",
-            "fdatasync",
-            "flock",
-            "fstat",
-            "fstatfs",
-            "fsync",
-            "ftruncate",
-            "getcwd",
-            "getdents64",
-            "linkat",
-            "lseek",
-            "lstat",
-            "mkdir",
-            "mkdirat",
-            "newfstatat",
-            "open",
-            "openat",
-            "openat2",
-            "pread64",
-            "preadv",
-            "preadv2",
-            "pwrite64",
-            "pwritev",
-            "pwritev2",
-            "readlink",
-            "readlinkat",
-            "rename",
-            "renameat",
-            "renameat2",
-            "rmdir",
-            "sendfile",
-            "stat",
-            "statfs",
-            "statx",
-            "symlinkat",
-            "unlink",
-            "unlinkat",
-            "utimensat",
+            libc::SYS_copy_file_range,
+            libc::SYS_faccessat,
+            libc::SYS_faccessat2,
+            libc::SYS_fadvise64,
+            libc::SYS_fallocate,
+            libc::SYS_fdatasync,
+            libc::SYS_flock,
+            libc::SYS_fstat,
+            libc::SYS_fstatfs,
+            libc::SYS_fsync,
+            libc::SYS_ftruncate,
+            libc::SYS_getcwd,
+            libc::SYS_getdents64,
+            libc::SYS_linkat,
+            libc::SYS_lseek,
+            libc::SYS_mkdirat,
+            libc::SYS_newfstatat,
+            libc::SYS_openat,
+            libc::SYS_openat2,
+            libc::SYS_pread64,
+            libc::SYS_preadv,
+            libc::SYS_preadv2,
+            libc::SYS_pwrite64,
+            libc::SYS_pwritev,
+            libc::SYS_pwritev2,
+            libc::SYS_readlinkat,
+            libc::SYS_renameat2,
+            libc::SYS_sendfile,
+            libc::SYS_statfs,
+            libc::SYS_statx,
+            libc::SYS_symlinkat,
+            libc::SYS_unlinkat,
+            libc::SYS_utimensat,
         ],
     ),
     (
         "wasi:sockets, wasi:http, the server, and the look-up of names",
         &[
-            "accept",
-            "accept4",
-            "bind",
-            "connect",
-            "getpeername",
-            "getsockname",
-            "getsockopt",
-            "listen",
-            "recvfrom",
-            "recvmmsg",
-            "recvmsg",
-            "sendmmsg",
-            "sendmsg",
-            "sendto",
-            "shutdown",
+            libc::SYS_accept,
+            libc::SYS_accept4,
+            libc::SYS_bind,
+            libc::SYS_connect,
+            libc::SYS_getpeername,
+            libc::SYS_getsockname,
+            libc::SYS_getsockopt,
+            libc::SYS_listen,
+            libc::SYS_recvfrom,
+            libc::SYS_recvmmsg,
+            libc::SYS_recvmsg,
+            libc::SYS_sendmmsg,
+            libc::SYS_sendmsg,
+            libc::SYS_sendto,
+            libc::SYS_shutdown,
         ],
     ),
     (
         "what the process and the machine are: limits, ids, names",
         &[
-            "getegid",
-            "geteuid",
-            "getgid",
-            "getpid",
-            "getppid",
-            "getrlimit",
-            "getuid",
-            "sysinfo",
-            "uname",
+            libc::SYS_getegid,
+            libc::SYS_geteuid,
+            libc::SYS_getgid,
+            libc::SYS_getpid,
+            libc::SYS_getppid,
+            libc::SYS_getuid,
+            libc::SYS_sysinfo,
+            libc::SYS_uname,
         ],
     ),
 ];
 
+/// Older forms of such calls, of which other kinds of processors have fewer.
+#[cfg(target_arch = "x86_64")]
+pub const OLDER: &[c_long] = &[
+    libc::SYS_access,
+    libc::SYS_dup2,
+    libc::SYS_epoll_wait,
+    libc::SYS_getrlimit,
+    libc::SYS_lstat,
+    libc::SYS_mkdir,
+    libc::SYS_open,
+    libc::SYS_poll,
+    libc::SYS_readlink,
+    libc::SYS_rename,
+    libc::SYS_renameat,
+    libc::SYS_rmdir,
+    libc::SYS_select,
+    libc::SYS_stat,
+    libc::SYS_time,
+    libc::SYS_unlink,
+];
+
+/// Older forms of such calls: renameat(2), which `libc` does not name there.
+#[cfg(not(target_arch = "x86_64"))]
+pub const OLDER: &[c_long] = &[38];
+
 /// Calls that fail as on a kernel that does not have them, because the C library then makes older calls whose arguments can be
 /// checked, or because it expects that answer of an old kernel.
-pub const UNKNOWN: &[&str] = &["clone3"];
+pub const UNKNOWN: &[c_long] = &[libc::SYS_clone3];
 
 /// Calls from this number on (Linux 5.17) fail in the same way. The numbers are the same on all processors.
 pub const FIRST_UNKNOWN: u32 = 450;
@@ -170,23 +198,27 @@ pub const FIRST_UNKNOWN: u32 = 450;
 pub const OWN_PROCESS: u32 = 0x7fff_fffe;
 
 /// Calls that are allowed if the arguments are those of one of the cases.
-pub const CHECKED: &[(&str, &str, &[Case])] = &[
-    ("threads, and no processes or namespaces", "clone", &[&[bits(0, THREAD | PROCESS, THREAD)]]),
-    ("abort(3)", "tgkill", &[&[is(0, OWN_PROCESS as c_int)]]),
+pub const CHECKED: &[(&str, c_long, &[Case])] = &[
+    (
+        "threads, and no processes or namespaces",
+        libc::SYS_clone,
+        &[&[bits(0, THREAD | PROCESS, THREAD)]],
+    ),
+    ("abort(3)", libc::SYS_tgkill, &[&[is(0, OWN_PROCESS as c_int)]]),
     (
         "a thread's name, and glibc's names of its memory",
-        "prctl",
+        libc::SYS_prctl,
         &[&[is(0, libc::PR_SET_NAME)], &[is(0, libc::PR_GET_NAME)], &[is(0, libc::PR_SET_VMA)]],
     ),
-    ("read a limit of this process", "prlimit64", &[&[is(0, 0), is_null(2)]]),
+    ("read a limit of this process", libc::SYS_prlimit64, &[&[is(0, 0), is_null(2)]]),
     (
         "pool of instances: give back memory of this process (`PIDFD_SELF`)",
-        "process_madvise",
+        libc::SYS_process_madvise,
         &[&[is(0, PIDFD_SELF), is(3, libc::MADV_DONTNEED)]],
     ),
     (
         "TCP and UDP",
-        "socket",
+        libc::SYS_socket,
         &[
             &[is(0, libc::AF_INET), is_type(libc::SOCK_STREAM), is(2, 0)],
             &[is(0, libc::AF_INET), is_type(libc::SOCK_STREAM), is(2, libc::IPPROTO_TCP)],
@@ -200,12 +232,12 @@ pub const CHECKED: &[(&str, &str, &[Case])] = &[
     ),
     (
         "event loops of tokio, which wake each other",
-        "socketpair",
+        libc::SYS_socketpair,
         &[&[is(0, libc::AF_UNIX), is_type(libc::SOCK_STREAM)]],
     ),
     (
         "options that wasi:sockets, the server, clients and the look-up of names set",
-        "setsockopt",
+        libc::SYS_setsockopt,
         &[
             &[is(1, libc::SOL_SOCKET), is(2, libc::SO_BROADCAST)],
             &[is(1, libc::SOL_SOCKET), is(2, libc::SO_KEEPALIVE)],
@@ -230,7 +262,7 @@ pub const CHECKED: &[(&str, &str, &[Case])] = &[
     ),
     (
         "flags of descriptors, their copies, seals of data that is mapped copy-on-write, and the key-value store's lock",
-        "fcntl",
+        libc::SYS_fcntl,
         &[
             &[is(1, libc::F_DUPFD)],
             &[is(1, libc::F_DUPFD_CLOEXEC)],
@@ -246,7 +278,7 @@ pub const CHECKED: &[(&str, &str, &[Case])] = &[
     ),
     (
         "whether a stream is a terminal, its size, how much can be read, and calls that do not wait",
-        "ioctl",
+        libc::SYS_ioctl,
         &[
             &[is_request(libc::TCGETS)],
             &[is_request(libc::TIOCGWINSZ)],
@@ -257,17 +289,17 @@ pub const CHECKED: &[(&str, &str, &[Case])] = &[
     ),
     (
         "the filter of `super::seal`, which then refuses this call",
-        "seccomp",
+        libc::SYS_seccomp,
         &[&[is(0, libc::SECCOMP_SET_MODE_FILTER as c_int)]],
     ),
 ];
 
 /// Calls of the second filter, which allows all others.
-pub const SEALED: &[(&str, &[Case])] = &[
-    ("mmap", &[&[bits(2, EXECUTABLE, 0)]]),
-    ("mprotect", &[&[bits(2, EXECUTABLE, 0)]]),
+pub const SEALED: &[(c_long, &[Case])] = &[
+    (libc::SYS_mmap, &[&[bits(2, EXECUTABLE, 0)]]),
+    (libc::SYS_mprotect, &[&[bits(2, EXECUTABLE, 0)]]),
     // Never.
-    ("seccomp", &[]),
+    (libc::SYS_seccomp, &[]),
 ];
 
 /// Conditions that must all hold.

@@ -1,7 +1,7 @@
 //! Filters of system calls as programs of the kernel's packet filter (seccomp(2), "Filters").
 //!
-//! libseccomp makes the filter of a spec. It takes a millisecond for the list of [`super::calls`], which would delay the first
-//! container of each Pod, so that one is assembled here. The number of the call is searched for by halves.
+//! libseccomp makes the filter of a spec. It would take a millisecond for the list of [`super::calls`], and so delay the first
+//! container of each Pod. Here the number of the call is searched for by halves.
 
 use libc::{
     BPF_ABS, BPF_ALU, BPF_AND, BPF_JA, BPF_JEQ, BPF_JGE, BPF_JMP, BPF_K, BPF_LD, BPF_RET, BPF_W,
