@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks what users apply against the schemas of the supported Kubernetes releases. Helm renders the chart for each
-# release, beginning with the one in its kubeVersion. The plain YAML and the samples are the same text for all releases,
-# beginning with OLDEST. A field that a release does not know is an error, as it is for kubectl.
+# release, beginning with the one in its kubeVersion. The plain YAML, the policy and the samples are the same text for all
+# releases, beginning with OLDEST. A field that a release does not know is an error, as it is for kubectl.
 #
 # The schemas come from the PyPI package kubernetes-validate. Helm is built by `build-go-tools.sh charts` if Go is
 # installed. Without Helm, the chart is left out.
@@ -25,9 +25,10 @@ main() {
     scratch=$(mktemp -d)
     trap 'rm -rf "$scratch"' EXIT
     for release in $(releases "$OLDEST"); do
-        check "$release" manifests/installer.yaml manifests/runtimeclass.yaml manifests/samples/*.yaml
+        check "$release" manifests/installer.yaml manifests/runtimeclass.yaml manifests/policy/*.yaml \
+            manifests/samples/*.yaml
     done
-    echo "plain YAML and samples: valid for Kubernetes $OLDEST to ${validate%.*}"
+    echo "plain YAML, policy and samples: valid for Kubernetes $OLDEST to ${validate%.*}"
     if [ ! -x "$helm" ]; then
         echo "the chart is left out: $helm is not built"
         return

@@ -16,6 +16,7 @@ mod interactive;
 mod limits;
 mod lives;
 mod pods;
+mod policy;
 mod refusals;
 mod rollout;
 mod samples;
@@ -41,11 +42,12 @@ type Stories = &'static [(&'static str, Story)];
 const IMAGES: [&str; 5] = ["hello", "hello-http", "hello-c", "linux", "unknown-import"];
 
 /// Stories for any cluster.
-const ANYWHERE: [Stories; 10] = [
+const ANYWHERE: [Stories; 11] = [
     given::STORIES,
     interactive::STORIES,
     lives::STORIES,
     pods::STORIES,
+    policy::STORIES,
     refusals::STORIES,
     rollout::STORIES,
     samples::STORIES,

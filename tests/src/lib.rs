@@ -12,15 +12,17 @@
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves; [`registry`]: a
 //!   registry for images; [`layout`]: images of any form; [`certificates`]: certificates for servers with TLS.
 //! - [`installer`]: `node-installer` on such a node.
-//! - [`interrupt`]: the clean-up on ctrl-C; [`steps`]: killing a process at a chosen step; [`cgroups`]: cgroups that a
-//!   test makes; [`limits`]: limits of a cgroup; [`processes`], [`traces`]: the processes of a Pod, and what it leaves
-//!   on the machine.
+//! - [`interrupt`]: the clean-up on ctrl-C; [`steps`]: killing a process at a chosen step; `captive`: a process that does
+//!   the test's system calls; [`cgroups`]: cgroups that a test makes; [`limits`]: limits of a cgroup; [`processes`],
+//!   [`traces`]: the processes of a Pod, and what it leaves on the machine.
 //!
 //! The stories themselves are in `tests/stories`. The harness knows nothing of how the shim works inside.
 #![forbid(unsafe_code)]
 #![allow(clippy::expect_used, reason = "a panic is how a test fails")]
 
 pub mod background;
+#[cfg(target_arch = "x86_64")]
+pub mod captive;
 pub mod certificates;
 pub mod cgroups;
 pub mod cluster;

@@ -7,10 +7,11 @@
 //!    waits for Start; `members`: which processes belong to the container; `exec`: a further process in it;
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
 //! 5. `worker`: a short-lived process without privileges, which parses untrusted input;
-//! 6. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
+//! 6. [`confine`]: what a guest's process can still ask of the kernel once it runs;
+//! 7. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
 //!    [`read_only`], `child`, `keyring`, `name_service`, `page_map`, `ready`, `single_thread`, `release_memory`: one file for each
 //!    mechanism of the kernel or the C library;
-//! 7. `wait`: polling, where the kernel offers no descriptor to wait for.
+//! 8. `wait`: polling, where the kernel offers no descriptor to wait for.
 //!
 //! How a guest is compiled and run comes in as a [`Guests`] value, which the zygote makes after the fork.
 //! Most of the shim's `unsafe` code is here; the rest is in five files of the engine.
@@ -18,6 +19,7 @@
 mod build_lock;
 pub mod cgroup;
 mod child;
+pub mod confine;
 pub mod console;
 mod create;
 mod descriptors;

@@ -13,7 +13,7 @@ use crate::guests::{Guests, Loaded};
 use crate::page_map::Receiver;
 use crate::release_memory::ForkedMemory;
 use crate::rlimit::OpenFiles;
-use crate::{Descriptors, Error, SingleThread, Workload, console, environment, inherit};
+use crate::{Descriptors, Error, SingleThread, Workload, confine, console, environment, inherit};
 
 /// Exit code of a guest that could not be run, as of a shell.
 const CANNOT_EXECUTE: u8 = 126;
@@ -180,10 +180,11 @@ impl Guest {
         }
         console::take();
         // A guest must not write its own files under /proc, such as its memory.
-        let restricted = nix::sys::prctl::set_dumpable(false);
-        if let Err(errno) = restricted.and_then(|()| self.open_files.apply()) {
+        let limited = nix::sys::prctl::set_dumpable(false).and_then(|()| self.open_files.apply());
+        let limited = limited.map_err(Error::system("limit the guest's process"));
+        if let Err(error) = limited.and_then(|()| confine::load()) {
             return Box::new(move || {
-                eprintln!("limit the guest's process: {}", errno.desc());
+                eprintln!("error: {error}");
                 CANNOT_EXECUTE
             });
         }

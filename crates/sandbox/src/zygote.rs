@@ -36,7 +36,7 @@ use crate::request::ExecFds;
 use crate::wire::Message;
 use crate::{
     Create, Descriptors, Error, Exec, Failure, Job, JobFds, ProcessFds, Reply, Request,
-    SingleThread, Workload, create, exec, inherit, isolate, limits, name_service, program,
+    SingleThread, Workload, confine, create, exec, inherit, isolate, limits, name_service, program,
     read_only, wire, worker,
 };
 
@@ -283,6 +283,7 @@ fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
 /// Forks a process for every connection.
 fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     isolate::table::prepare();
+    confine::prepare();
     let _ = nix::sys::prctl::set_name(c"wasmtime-zygote");
     trace::mark("ready");
     // The kernel reaps request processes, because no process waits for them.

@@ -12,7 +12,8 @@ use engine::{Given, Layer, Runtime};
 use plan::exit_code::CANNOT_RUN;
 use plan::{Plan, World};
 use sandbox::{
-    Descriptors, Guests, JobFds, Loaded, PAGE_MAP, SingleThread, Zygote, environment, read_only,
+    Descriptors, Guests, JobFds, Loaded, PAGE_MAP, SingleThread, Zygote, confine, environment,
+    read_only,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -232,25 +233,28 @@ fn load(
     let reading = trace::span("plan");
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
-    let failure = match (ready, task) {
+    let loaded = match (ready, task) {
         (_, Ok(Task::BuiltIn(command))) => {
-            return Box::new(move || built_in::run(&command, files));
+            Ok(Box::new(move || built_in::run(&command, files)) as Loaded)
         }
-        (Ok(runtime), Ok(Task::Guest(plan))) => match given(files) {
-            Ok(given) => {
+        (Ok(runtime), Ok(Task::Guest(plan))) => {
+            given(files).map_err(|error| error.to_string()).map(|given| {
                 drop(reading);
                 sandbox::heap::merge_at_once();
                 environment::put(single, plan.telemetry());
                 let guest = runtime.load(*plan, given);
-                return Box::new(|| guest.run(release_memory));
-            }
-            Err(error) => error.to_string(),
-        },
-        (Err(error), _) | (_, Err(error)) => error,
+                Box::new(|| guest.run(release_memory)) as Loaded
+            })
+        }
+        (Err(error), _) | (_, Err(error)) => Err(error),
     };
-    Box::new(move || {
-        eprintln!("error: {failure}");
-        CANNOT_RUN
+    // All that is executed is mapped by now.
+    let sealed = confine::seal().map_err(|error| error.to_string());
+    loaded.and_then(|loaded| sealed.map(|()| loaded)).unwrap_or_else(|failure| {
+        Box::new(move || {
+            eprintln!("error: {failure}");
+            CANNOT_RUN
+        })
     })
 }
 

@@ -19,6 +19,8 @@ mod caching;
 mod clients;
 mod compiling;
 mod composing;
+#[cfg(target_arch = "x86_64")]
+mod confinement;
 mod ctr;
 mod events;
 mod exec;

@@ -11,6 +11,10 @@ use oci_spec::runtime::{
 
 use super::errors::{Failed, Step};
 
+/// The call that adds a filter. Whatever the spec says of it, this runtime's own filters must be added later, and they refuse it
+/// from then on ([`crate::confine`]).
+const ADDS_FILTERS: &str = "seccomp";
+
 /// Loads the filter, if the spec has one. From here on it is in force for this process and its children.
 pub fn load(spec: &Spec) -> Result<(), Failed> {
     let Some(filter) = spec.linux().as_ref().and_then(|linux| linux.seccomp().as_ref()) else {
@@ -48,6 +52,12 @@ fn make(filter: &LinuxSeccomp) -> Result<ScmpFilterContext, SeccompError> {
     for syscall in filter.syscalls().iter().flatten() {
         add(&mut context, syscall, default)?;
     }
+    if default != ScmpAction::Allow {
+        let another =
+            ScmpArgCompare::new(0, ScmpCompareOp::Equal, libc::SECCOMP_SET_MODE_FILTER.into());
+        let number = ScmpSyscall::from_name(ADDS_FILTERS)?;
+        context.add_rule_conditional(ScmpAction::Allow, number, &[another])?;
+    }
     Ok(context)
 }
 
@@ -62,7 +72,7 @@ fn add(
         return Ok(());
     }
     let conditions: Vec<_> = syscall.args().iter().flatten().map(condition).collect();
-    for name in syscall.names() {
+    for name in syscall.names().iter().filter(|name| *name != ADDS_FILTERS) {
         // If the library does not know a name, the kernel does not have the system call either.
         let Ok(number) = ScmpSyscall::from_name(name) else { continue };
         if compares_twice(syscall.args().as_deref().unwrap_or_default()) {
