@@ -46,7 +46,7 @@ fn server() -> Result<Bundle> {
 }
 
 /// Fields of a status (proc(5)) that restrict a process.
-const STATUS: [&str; 12] = [
+const STATUS: [&str; 13] = [
     "Umask",
     "Uid",
     "Gid",
@@ -58,6 +58,7 @@ const STATUS: [&str; 12] = [
     "CapAmb",
     "NoNewPrivs",
     "Seccomp",
+    "Seccomp_filters",
     "Threads",
 ];
 
@@ -159,11 +160,22 @@ fn descriptors(pid: u32) -> Result<String> {
 fn take_down(bundle: Bundle, joined: Option<u32>) -> Result<String> {
     let shim = bundle.start()?;
     let pid = granted(shim.create(&bundle.create_request()))?;
+    // It has loaded its guest, and given up what only that needs.
+    wait::until(SOON, "the process to wait for Start", || Ok(waits_for_start(pid).then_some(())))?;
     let facts = facts(pid, &bundle, joined)?;
     granted(shim.start(&bundle.id))?;
     end(&shim, &bundle)?;
     bundle.close()?;
     Ok(facts)
+}
+
+/// Whether the process reads from the fifo at which it waits for Start (proc(5), `syscall`).
+fn waits_for_start(pid: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let first = call.split(' ').nth(1).and_then(|argument| argument.strip_prefix("0x"));
+    let number = first.and_then(|digits| i32::from_str_radix(digits, 16).ok());
+    let file = number.and_then(|number| fs::read_link(format!("/proc/{pid}/fd/{number}")).ok());
+    file.is_some_and(|file| file.ends_with("start"))
 }
 
 /// Kills a container, deletes it, and waits until its shim has ended.
