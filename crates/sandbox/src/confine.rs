@@ -2,7 +2,7 @@
 //!
 //! Two filters of system calls (seccomp(2)) are added to that of the container's spec. A call must pass all of them.
 //!
-//! 1. [`load`], when the process is released, before it reads its task or maps its code: only the calls that the runtime and
+//! 1. [`load`], when the process is isolated, before it reads its task or maps its code: only the calls that the runtime and
 //!    WASI make (`calls`).
 //! 2. [`seal`], when the code is loaded, before its first instruction: no memory becomes executable any more, and no filter is
 //!    added.
