@@ -8,7 +8,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 use std::path::PathBuf;
-use std::process::Command;
 use std::{env, fs};
 
 use anyhow::{Context, Result};
@@ -24,7 +23,7 @@ use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 
 use crate::isolation::end;
-use crate::shim::{ends, granted};
+use crate::shim::granted;
 
 mod attempts;
 
