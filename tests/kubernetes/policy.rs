@@ -16,11 +16,21 @@ pub const STORIES: &[(&str, Story)] = &[(
 type Case = (&'static str, &'static [(&'static str, &'static str)], Option<&'static str>);
 
 const CASES: &[Case] = &[
-    ("restricted", &[("profile", "restricted")], None),
     (
         "restricted",
-        &[("profile", "restricted"), ("allow-connect", "postgres:5432,redis:6379"), ("files", "")],
+        &[
+            ("profile", "restricted"),
+            ("allow-connect", "postgres:5432,redis:6379"),
+            ("allow-http", ""),
+            ("allow-listen", ""),
+            ("files", ""),
+        ],
         None,
+    ),
+    (
+        "restricted",
+        &[("profile", "restricted"), ("allow-connect", ""), ("allow-http", ""), ("files", "")],
+        Some("annotation wasmtime.shim/allow-listen is missing"),
     ),
     ("baseline", &[("allow-connect", "10.0.0.0/8:*")], None),
     ("privileged", &[("profile", "privileged")], None),

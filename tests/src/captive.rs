@@ -1,6 +1,6 @@
 //! A process that is made to do system calls of the test's choice in place of its own, by ptrace(2): what code that has
 //! broken out of its sandbox there could do. The kernel refuses such a call, or carries it out, as if the process had made
-//! it itself. The program that runs there has nothing to do with it, so it needs no door for that.
+//! it itself. The program that runs there does not take part in it.
 
 use std::io::IoSlice;
 use std::thread::sleep;
@@ -27,8 +27,17 @@ const INTERVAL: Duration = Duration::from_micros(50);
 /// Event of a stop that was asked for (ptrace(2), `PTRACE_EVENT_STOP`).
 const STOP: i32 = 128;
 
-/// Length of the instruction that makes a system call.
+/// The instruction that makes a system call, and its length.
+const SYSCALL: i64 = 0x050f;
 const INSTRUCTION: u64 = 2;
+
+const OPTIONS: Options = Options::PTRACE_O_TRACESYSGOOD
+    .union(Options::PTRACE_O_TRACEFORK)
+    .union(Options::PTRACE_O_TRACEVFORK)
+    .union(Options::PTRACE_O_TRACECLONE);
+
+/// Option that `nix` does not name.
+const SUSPEND_SECCOMP: i32 = 1 << 21;
 
 /// Bytes that an argument of a call may point to.
 const SPACE: usize = 1024;
@@ -67,7 +76,7 @@ pub enum Answer {
     Waits,
 }
 
-/// A process that is stopped, and makes the system calls that it is told to, until this is dropped.
+/// A process that is stopped, and makes system calls of the test's choice, until this is dropped.
 #[derive(Debug)]
 pub struct Captive {
     pid: Pid,
@@ -78,16 +87,36 @@ impl Captive {
     /// Stops the first thread of a process, which must be in a system call that waits.
     pub fn seize(pid: u32) -> Result<Self> {
         let pid = Pid::from_raw(pid.try_into()?);
-        let options = Options::PTRACE_O_TRACESYSGOOD
-            | Options::PTRACE_O_TRACEFORK
-            | Options::PTRACE_O_TRACEVFORK
-            | Options::PTRACE_O_TRACECLONE;
-        ptrace::seize(pid, options).context("trace the process")?;
-        ptrace::interrupt(pid).context("stop the process")?;
-        let stopped = next(pid, STOPS)?;
-        ensure!(stopped.is_some(), "process {pid} did not stop");
-        let registers = ptrace::getregs(pid)?;
-        Ok(Self { pid, registers })
+        ptrace::seize(pid, OPTIONS).context("trace the process")?;
+        Self::stop(pid)
+    }
+
+    /// As [`Self::seize`], without the filters of system calls of the process, if the kernel can leave them out (ptrace(2),
+    /// `PTRACE_O_SUSPEND_SECCOMP`).
+    pub fn seize_unfiltered(pid: u32) -> Result<Self> {
+        let traced = Pid::from_raw(pid.try_into()?);
+        let unfiltered = OPTIONS.union(Options::from_bits_retain(SUSPEND_SECCOMP));
+        match ptrace::seize(traced, unfiltered) {
+            Ok(()) => Self::stop(traced),
+            Err(_) => Self::seize(pid),
+        }
+    }
+
+    /// Stops it in a call. It may just be doing something else, so that this tries again.
+    fn stop(pid: Pid) -> Result<Self> {
+        let start = Instant::now();
+        while start.elapsed() < STOPS {
+            ptrace::interrupt(pid).context("stop the process")?;
+            ensure!(next(pid, STOPS)?.is_some(), "process {pid} did not stop");
+            let registers = ptrace::getregs(pid)?;
+            let before = ptrace::read(pid, (registers.rip - INSTRUCTION) as ptrace::AddressType)?;
+            if registers.orig_rax != u64::MAX && before & 0xffff == SYSCALL {
+                return Ok(Self { pid, registers });
+            }
+            ptrace::cont(pid, None)?;
+            sleep(PATIENCE);
+        }
+        bail!("process {pid} waits in no call")
     }
 
     /// Makes the process do a system call.
@@ -109,7 +138,8 @@ impl Captive {
         let has_waited = self.run_to_the_end_of_a_call()?;
         let result = ptrace::getregs(self.pid)?.rax.cast_signed();
         Ok(match result {
-            _ if has_waited || INTERRUPTED.contains(&-result) => Answer::Waits,
+            _ if INTERRUPTED.contains(&-result) => Answer::Waits,
+            _ if has_waited && result == -(Errno::EINTR as i64) => Answer::Waits,
             result if (-LARGEST_ERROR..0).contains(&result) => {
                 Answer::Failed(Errno::from_raw(i32::try_from(-result)?))
             }

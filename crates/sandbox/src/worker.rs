@@ -21,7 +21,8 @@ use nix::unistd::{ForkResult, Gid, Uid, chdir, chroot, fork, setgroups, setresgi
 use crate::cgroup::Cgroup;
 use crate::record;
 use crate::{
-    Bounds, Charged, Descriptors, Error, JobFds, SingleThread, environment, inherit, limits,
+    Bounds, Charged, Descriptors, Error, JobFds, SingleThread, confine, environment, inherit,
+    keyring, limits,
 };
 
 mod keeper;
@@ -41,6 +42,7 @@ pub fn confine(
     let mut kept = guest.numbers();
     kept.extend([connection.as_raw_fd(), leash.as_raw_fd()]);
     inherit::close_all_but(&kept).map_err(Error::system("close the runtime's descriptors"))?;
+    keyring::leave().map_err(Error::system("leave the session keyring"))?;
     let cgroup = charged.map(cgroup).transpose()?;
     let counted = cgroup.map(|cgroup| {
         let kills = cgroup.oom_kills().unwrap_or_default();
@@ -60,8 +62,9 @@ pub fn confine(
     enter_empty_root()?;
     limit_resources(bounds)?;
     become_nobody()?;
-    // This must be last, because the kernel resets it when the user changes (prctl(2), PR_SET_PDEATHSIG).
+    // This must come after the change of user, which resets it (prctl(2), PR_SET_PDEATHSIG).
     die_with_the_parent()?;
+    confine::load()?;
     Ok(guest)
 }
 

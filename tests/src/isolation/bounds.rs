@@ -73,6 +73,7 @@ fn reason(
         _ if fact.starts_with("file /dev/") => {
             own.is_some_and(is_device).then_some("another device")
         }
+        "session keyring" => (own == Some("the node's")).then_some("it is the node's"),
         _ => None,
     }
 }
@@ -157,6 +158,7 @@ mod tests {
             ("CapEff", "0000000000000400", "0000000000000000"),
             ("oom_score_adj", "-998", "0"),
             ("file /dev/sda", "device 8:0 660 0:0", "none"),
+            ("session keyring", "the node's", "its own"),
             ("mount /data", "/a nodev,rw [] ext4", "/a relatime,ro [] ext4"),
             ("mount /data", "/a nodev,ro [shared] ext4", "/a ro [] ext4"),
             ("mount /data", "/b nodev,ro [] ext4", "/a ro [] ext4"),

@@ -10,7 +10,7 @@ pub fn of(pid: u32) -> Result<String> {
 
     let get = Arg::Number(KEYCTL_GET_KEYRING_ID.into());
     let session = Arg::Number(i64::from(KEY_SPEC_SESSION_KEYRING).cast_unsigned());
-    Ok(match Captive::seize(pid)?.call(SYS_keyctl, &[get, session])? {
+    Ok(match Captive::seize_unfiltered(pid)?.call(SYS_keyctl, &[get, session])? {
         Answer::Done(serial) => serial.to_string(),
         Answer::Failed(errno) => format!("refused: {errno}"),
         Answer::Waits => "it waits".to_owned(),

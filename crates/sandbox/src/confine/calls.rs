@@ -162,7 +162,8 @@ pub const ALLOWED: &[(&str, &[c_long])] = &[
     ),
 ];
 
-/// Older forms of such calls, of which other kinds of processors have fewer.
+/// Older forms of such calls, of which other kinds of processors have fewer; and uretprobe, which the kernel itself has a process
+/// make that an administrator traces (Linux 6.11).
 #[cfg(target_arch = "x86_64")]
 pub const OLDER: &[c_long] = &[
     libc::SYS_access,
@@ -181,6 +182,7 @@ pub const OLDER: &[c_long] = &[
     libc::SYS_stat,
     libc::SYS_time,
     libc::SYS_unlink,
+    335,
 ];
 
 /// Older forms of such calls: renameat(2), which `libc` does not name there.
@@ -212,11 +214,6 @@ pub const CHECKED: &[(&str, c_long, &[Case])] = &[
     ),
     ("read a limit of this process", libc::SYS_prlimit64, &[&[is(0, 0), is_null(2)]]),
     (
-        "pool of instances: give back memory of this process (`PIDFD_SELF`)",
-        libc::SYS_process_madvise,
-        &[&[is(0, PIDFD_SELF), is(3, libc::MADV_DONTNEED)]],
-    ),
-    (
         "TCP and UDP",
         libc::SYS_socket,
         &[
@@ -231,7 +228,7 @@ pub const CHECKED: &[(&str, c_long, &[Case])] = &[
         ],
     ),
     (
-        "event loops of tokio, which wake each other",
+        "the pipe of tokio by which it would learn of signals",
         libc::SYS_socketpair,
         &[&[is(0, libc::AF_UNIX), is_type(libc::SOCK_STREAM)]],
     ),
@@ -281,6 +278,7 @@ pub const CHECKED: &[(&str, c_long, &[Case])] = &[
         libc::SYS_ioctl,
         &[
             &[is_request(libc::TCGETS)],
+            &[is_request(libc::TCGETS2)],
             &[is_request(libc::TIOCGWINSZ)],
             &[is_request(libc::FIONREAD)],
             &[is_request(libc::FIONBIO)],
@@ -315,9 +313,6 @@ pub struct Condition {
     /// Their value.
     pub value: u64,
 }
-
-/// This process, in place of a descriptor (pidfd_open(2)).
-const PIDFD_SELF: c_int = -10000;
 
 /// Flags of a new thread, as of every C library (clone(2)).
 const THREAD: u64 = (libc::CLONE_VM | libc::CLONE_SIGHAND | libc::CLONE_THREAD) as u64;
