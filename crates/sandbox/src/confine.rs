@@ -140,8 +140,8 @@ mod tests {
 
     fn call(number: i64, arguments: [i64; 3]) -> Errno {
         let [one, two, three] = arguments;
-        // SAFETY: the tests pass numbers and null pointers.
-        let result = unsafe { libc::syscall(number, one, two, three) };
+        // SAFETY: the tests pass numbers and null pointers. The fourth one is where prlimit(2) would write.
+        let result = unsafe { libc::syscall(number, one, two, three, 0_i64) };
         Errno::result(result).err().unwrap_or(Errno::from_raw(0))
     }
 
