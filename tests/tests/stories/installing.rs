@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use tests::containerd::{Containerd, repository};
 use tests::installer::{self, Installer};
 use tests::processes::Process;
+use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd};
 
 use crate::upgrading::executed;
@@ -39,7 +40,11 @@ fn bystander(node: &Node) -> Result<(RunningPod<'_>, Process)> {
     let script = "echo ready; sleep 1000";
     let app = pod.run(&Container::shell("app", &node.image("linux")?, script))?;
     app.wait_for_output("ready")?;
-    Ok((pod, app.process()?))
+    // The shell executes its last command in its own place, a moment after it has written the line.
+    let process = wait::until(SOON, "the shell to sleep", || {
+        Ok(Some(app.process()?).filter(|process| process.command == "sleep 1000"))
+    })?;
+    Ok((pod, process))
 }
 
 fn is_unharmed(process: &Process) -> Result<()> {
