@@ -154,15 +154,24 @@ const HANDLER: &str = r#"
   OPTIONS
 "#;
 
-/// Returns the handlers with runtime options, and their options: those that k3s writes, with a cgroup for the shim, and
-/// a mistake.
-fn options(folder: &Path) -> [(&'static str, String); 2] {
+/// Returns the file with the policy of the handler `wasmtime-policy`. A test writes it.
+pub fn policy(folder: &Path) -> PathBuf {
+    folder.join("policy.toml")
+}
+
+/// Returns the handlers with runtime options, and their options: those that k3s writes, with a cgroup for the shim; a
+/// mistake; and a policy for guests.
+fn options(folder: &Path) -> [(&'static str, String); 3] {
     let cgroup = folder.file_name().unwrap_or_default().to_string_lossy();
     let like_k3s = format!(
         "BinaryName = \"/usr/bin/containerd-shim-wasmtime-v1\"\nSystemdCgroup = false\n\
          ShimCgroup = \"/{cgroup}/shims\""
     );
-    [("wasmtime-options", like_k3s), ("wasmtime-mistyped", "SystemdCGroup = true".into())]
+    [
+        ("wasmtime-options", like_k3s),
+        ("wasmtime-mistyped", "SystemdCGroup = true".into()),
+        ("wasmtime-policy", format!("NodeConfig = \"{}\"", policy(folder).display())),
+    ]
 }
 
 /// Returns the file of a handler's options, because containerd 1.6 passes no options of an unknown runtime except the

@@ -4,7 +4,7 @@
 //! worker), `run` (carries out a [`Plan`] of a command or an export, in the isolated process), `wave` and `numbers`
 //! (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` and `files` (what
 //! WASI offers), `interfaces` (what else a component may import), `memory` (how much memory a guest may have), `link`
-//! (the interfaces that guests are linked to), `code` (maps compiled code), `error`, `report` and `artifacts` (how
+//! (the interfaces that guests are linked to), `guard` and `look_up` (what is granted of the network), `code` (maps compiled code), `error`, `report` and `artifacts` (how
 //! failures are reported and what they leave), `output` (what a guest writes), `host_calls` and `stderr` (what it did
 //! last), `signals`.
 //!
@@ -22,10 +22,12 @@ mod error;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod guard;
 mod host_calls;
 mod http;
 mod interfaces;
 mod link;
+mod look_up;
 mod memory;
 mod numbers;
 mod output;

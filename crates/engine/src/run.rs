@@ -9,16 +9,17 @@ use wasmtime::error::Context;
 use wasmtime::{Instance, Module, Store};
 
 use crate::code::{Code, Guest};
+use crate::guard::Guard;
 use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
 use crate::interfaces::{self, Interfaces};
 use crate::profile::Profiled;
 use crate::report::{self, log, trapped};
-use crate::state::{ModuleState, Shared, State};
+use crate::state::{ModuleState, Shared, State, is_sequential};
 use crate::world::{INITIALIZE, START};
 use crate::{
-    Error, Given, Plan, Runtime, World, artifacts, host_calls, http, numbers, signals, stderr,
-    wave, world,
+    Error, Given, Plan, Runtime, World, artifacts, files, host_calls, http, numbers, signals,
+    stderr, wave, world,
 };
 
 /// A command whose `run` returned an error.
@@ -61,8 +62,14 @@ impl Runtime {
             given.profiles.map(|listener| Profiled::new(plan.name(), guest, listener))
         };
         let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
-        let outgoing = Arc::new(Outgoing::new(roots));
-        let shared = Arc::new(Shared { outgoing, interfaces: Arc::new(Interfaces::new(plan)) });
+        let guard = Arc::new(Guard::new(plan.grants.clone()));
+        let directories = files::open_granted(&plan.grants, is_sequential(plan.world))?;
+        let shared = Arc::new(Shared {
+            outgoing: Arc::new(Outgoing::new(roots, guard.clone(), &plan.grants)),
+            interfaces: Arc::new(Interfaces::new(plan)),
+            guard,
+            directories: directories.map(Arc::new),
+        });
         if plan.world.serves_http() {
             let loaded = http::Loaded::new(plan, &code, given.page_map)?;
             drop(loading);
@@ -79,7 +86,7 @@ impl Runtime {
         let tokio = tokio.context("start the event loop")?;
         let result = tokio.block_on(async {
             match &guest {
-                Guest::Module(module) => self.module(plan, module).await,
+                Guest::Module(module) => self.module(plan, module, &shared).await,
                 Guest::Component(component) => self.command(plan, component, &shared).await,
             }
         });
@@ -106,8 +113,8 @@ impl Runtime {
         Ok(if ended_well { 0 } else { RUN_FAILED })
     }
 
-    async fn module(&self, plan: &Plan, module: &Module) -> wasmtime::Result<u8> {
-        let mut store = ModuleState::store(&self.engine, plan)?;
+    async fn module(&self, plan: &Plan, module: &Module, shared: &Shared) -> wasmtime::Result<u8> {
+        let mut store = ModuleState::store(&self.engine, plan, shared)?;
         let ended = self.entry(&mut store, module, plan).await;
         ended.inspect_err(|error| artifacts::leave_core_dump(plan, &mut store, error))?;
         Ok(0)

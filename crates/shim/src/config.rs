@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use grants::Wishes;
+use grants::policy::Subject;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
 use plan::{FailureArtifacts, HttpSettings};
@@ -17,6 +19,11 @@ const CONTAINER_TYPE_SANDBOX: &str = "sandbox";
 
 /// Annotation with the id of the Pod's sandbox.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
+/// Annotations with the Pod's namespace, and with the image that the Pod names. CRI sets them after those of the Pod, so that
+/// no Pod can replace them.
+const POD_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
 
 /// Default path at which kubelet mounts the file of a container's termination message (Kubernetes API,
 /// Container.terminationMessagePath).
@@ -141,6 +148,19 @@ impl ContainerConfig {
     /// Path of its guest's key-value store, instead of memory.
     pub fn keyvalue(&self) -> Option<&Path> {
         self.annotations.keyvalue.as_deref()
+    }
+
+    /// What the Pod names of what its guest may do.
+    pub fn wishes(&self) -> &Wishes {
+        &self.annotations.wishes
+    }
+
+    /// What a rule of the node's file is chosen by.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            namespace: self.annotation(POD_NAMESPACE).unwrap_or_default(),
+            image: self.annotation(IMAGE_NAME).unwrap_or_default(),
+        }
     }
 
     /// Applies the Pod's annotations for HTTP, and the number of processors of its CPU limit.

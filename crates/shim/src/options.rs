@@ -65,6 +65,8 @@ pub struct Options {
     pub root: String,
     /// Whether Linux programs keep the session keyring of the node.
     pub no_new_keyring: bool,
+    /// The node's file, which says what guests may be granted; empty for that of the environment.
+    pub node_config: String,
     /// User that owns the stdio of a Linux program; 0 for the program's own.
     pub io_uid: u32,
     /// Group that owns it; 0 for the program's own.
@@ -154,6 +156,7 @@ impl From<RuncOptions> for Options {
             binary_name: options.binary_name,
             root: options.root,
             no_new_keyring: options.no_new_keyring,
+            node_config: String::new(),
             io_uid: options.io_uid,
             io_gid: options.io_gid,
         }

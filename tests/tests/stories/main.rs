@@ -22,6 +22,7 @@ mod composing;
 mod ctr;
 mod events;
 mod exec;
+mod grants;
 mod guest;
 mod guest_files;
 mod http;

@@ -11,6 +11,8 @@ use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::unistd::symlinkat;
 use wasmtime_wasi::filesystem::Dir;
 
+use crate::guard::Guard;
+
 /// The number of links that are followed in one path, as in the kernel (path_resolution(7)).
 const LINKS: usize = 40;
 
@@ -20,6 +22,8 @@ pub struct Start {
     pub dir: Dir,
     /// Whether the caller's thread may block.
     pub sequential: bool,
+    /// If only some directories are granted, what reports a path that leads out of them.
+    pub granted: Option<Arc<Guard>>,
 }
 
 impl Start {
@@ -27,7 +31,8 @@ impl Start {
     /// exist.
     ///
     /// # Errors
-    /// EPERM for a path that leads out of the directory without a link, as in Wasmtime; of openat2(2) and readlinkat(2).
+    /// EPERM for a path that leads out of the directory without a link, as in Wasmtime, and for every path if only some
+    /// directories are granted; of openat2(2) and readlinkat(2).
     pub async fn find(self, path: &str, follows: bool) -> io::Result<(Dir, String)> {
         let Dir { perms, open_mode, .. } = self.dir;
         let sequential = self.sequential;
@@ -64,6 +69,10 @@ impl Start {
         follows: bool,
         then: impl FnOnce((File, String)) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
+        if let Some(guard) = &self.granted {
+            guard.refuses_file(path);
+            return Err(Errno::EPERM.into());
+        }
         if !is_within(path) {
             return Err(Errno::EPERM.into());
         }

@@ -35,7 +35,7 @@ pub fn ps(container: &Container) -> Result<String, Error> {
 }
 
 /// `grants`: what the guest may do, and which setting allows it.
-pub fn grants(config: &ContainerConfig) -> String {
+pub fn grants(config: &ContainerConfig, container: &Container) -> String {
     let user = config.process().user();
     let mut text = format!(
         "user {}, group {}, groups {:?} (securityContext.runAsUser, runAsGroup, fsGroup)\n",
@@ -69,7 +69,10 @@ pub fn grants(config: &ContainerConfig) -> String {
         }
         None => format!("wasi:keyvalue: in memory (no annotation {})\n", provided::KEYVALUE),
     };
-    text += "network: sockets of the Pod, and its DNS (a NetworkPolicy may say less)\n";
+    if let Some(grants) = container.grants() {
+        text += &grants.to_string();
+    }
+    text += "network: that of the Pod (a NetworkPolicy may say less)\n";
     text += "stdin, stdout, stderr, clocks, random\n";
     text += &match config.memory_limit() {
         Some(bytes) => format!("memory: {bytes} bytes (resources.limits.memory)\n"),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use containerd_shim::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim::protos::events::task::TaskCreate;
+use grants::Grants;
 use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
@@ -88,6 +89,7 @@ struct Unbuilt {
     stdio: Paths,
     kind: Kind,
     layers: Vec<Descriptor>,
+    grants: Option<Grants>,
     options: Options,
 }
 
@@ -114,7 +116,7 @@ async fn prepare(
         config.annotate(annotations);
     }
     let finding = trace::span("find the workload");
-    let found = workload::find(shared, &request.id, &bundle, &config, caller).await?;
+    let found = workload::find(shared, &request.id, &bundle, &config, &options, caller).await?;
     drop(finding);
     let stdio = Paths {
         terminal: request.terminal,
@@ -142,7 +144,16 @@ async fn prepare(
     };
     let fds = ProcessFds { guest: found.files, ..fds };
     Ok(Prepared {
-        parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
+        parts: Unbuilt {
+            config,
+            rootfs,
+            cgroup,
+            stdio,
+            kind,
+            layers: found.layers,
+            grants: found.grants,
+            options,
+        },
         create,
         fds,
         shim_ends,
@@ -151,7 +162,7 @@ async fn prepare(
 
 impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
-        let Unbuilt { config, rootfs, cgroup, stdio, kind, layers, options } = self.parts;
+        let Unbuilt { config, rootfs, cgroup, stdio, kind, layers, grants, options } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
         let child = isolate(shared, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
@@ -169,6 +180,7 @@ impl Prepared {
             kind,
             layers,
             options,
+            grants,
         }))
     }
 }

@@ -1,0 +1,80 @@
+//! The directories that were granted, opened once for all instances of a process.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::{Component, Path};
+
+use grants::{Access, FileGrant, Giver, Grants};
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open, openat};
+use nix::sys::stat::Mode;
+use nix::unistd::fchdir;
+use wasmtime_wasi::filesystem::{Dir, OpenMode};
+use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
+
+/// A directory that cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot open the granted directory {path:?} ({key}): {source}{hint}", key = provided::FILES.key)]
+pub struct Unopened {
+    path: String,
+    #[source]
+    source: io::Error,
+    hint: &'static str,
+}
+
+/// The granted directories, each with its path in the container.
+pub type Directories = Vec<(Dir, String)>;
+
+/// Opens the granted directories; `None` if every file of the container is granted. A link is not followed, because who
+/// can change it would choose what is granted.
+///
+/// # Errors
+/// For a directory that cannot be opened. One that does not exist is left out if the Pod did not ask for it.
+pub fn open_granted(grants: &Grants, sequential: bool) -> Result<Option<Directories>, Unopened> {
+    let Some(files) = &grants.files else { return Ok(None) };
+    let mut directories = Directories::new();
+    for FileGrant { path, access } in &files.entries {
+        let file = match open_at(path) {
+            Err(Errno::ENOENT) if files.giver != Giver::Pod => continue,
+            opened => opened.map_err(|errno| Unopened {
+                path: path.display().to_string(),
+                source: errno.into(),
+                hint: if errno == Errno::ENOTDIR { ", or a link leads to it" } else { "" },
+            })?,
+        };
+        let (perms, mode) = match access {
+            Access::Read => (FsPerms::ReadOnly, OpenMode::READ),
+            Access::Write => (FsPerms::ReadWrite, OpenMode::READ | OpenMode::WRITE),
+        };
+        let dir = Dir::new(file, perms, mode, sequential);
+        directories.push((dir, path.display().to_string()));
+    }
+    Ok(Some(directories))
+}
+
+fn open_at(path: &Path) -> nix::Result<File> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+    let mut directory: OwnedFd = open("/", flags, Mode::empty())?;
+    for part in path.components() {
+        if let Component::Normal(name) = part {
+            directory = openat(&directory, name, flags, Mode::empty())?;
+        }
+    }
+    Ok(directory.into())
+}
+
+/// Adds the directories to a context of WASI 0.1, which opens them by a path. No other thread may exist, because the
+/// working directory of the process is each of them for a moment.
+///
+/// # Errors
+/// Those of fchdir(2), and of Wasmtime.
+pub fn preopen(directories: &Directories, builder: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+    let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
+    let before = open(".", flags, Mode::empty())?;
+    for (dir, path) in directories {
+        fchdir(&dir.dir)?;
+        builder.preopened_dir(".", path, dir.perms)?;
+    }
+    Ok(fchdir(before)?)
+}

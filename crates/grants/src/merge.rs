@@ -1,0 +1,246 @@
+//! Merge of the node's policy, an image's labels and a Pod's annotations.
+//!
+//! Each key is taken from the Pod, or else from the image, or else from the node's defaults. What none of them names is
+//! as the profile says. `allow-connect` and `allow-http` belong together: if one is named, nothing else can be reached,
+//! as with a NetworkPolicy.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
+
+use crate::network::{Host, Ports};
+use crate::policy::{Ceiling, Rules};
+use crate::{
+    Destinations, FileGrant, Giver, Granted, Grants, Listen, Network, Origin, Profile, Target,
+    Wishes,
+};
+
+/// What is merged.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Ceiling and defaults of the node, for this container.
+    pub rules: Rules,
+    /// What the image's labels name.
+    pub image: Wishes,
+    /// What the Pod's annotations name.
+    pub pod: Wishes,
+    /// Addresses of the node itself.
+    pub node: Vec<IpAddr>,
+}
+
+/// A wish that is more than the node allows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct TooMuch {
+    giver: Giver,
+    key: &'static str,
+    value: String,
+    /// Where the ceiling is.
+    ceiling: String,
+    allowed: String,
+}
+
+impl fmt::Display for TooMuch {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let TooMuch { giver, key, value, ceiling, allowed } = self;
+        let place = match giver {
+            Giver::Node => "default of the node's file",
+            Giver::Image => "image label",
+            Giver::Pod => "annotation",
+        };
+        write!(formatter, "{place} {key}: {value:?} is more than {ceiling} allows")?;
+        write!(formatter, "; allowed is {allowed}")
+    }
+}
+
+/// Merges what was given.
+///
+/// # Errors
+/// The first wish that is more than the ceiling.
+pub fn merge(given: &Given) -> Result<Grants, TooMuch> {
+    let ceiling = &given.rules.ceiling;
+    let (profile, profile_giver) = profile(given)?;
+    let limit = Limit { ceiling, network: ceiling.network() };
+    let connect = limit.entries(given, ALLOW_CONNECT.key, |it| it.allow_connect.as_ref())?;
+    let http = limit.entries(given, ALLOW_HTTP.key, |it| it.allow_http.as_ref())?;
+    let listen = limit.entries(given, ALLOW_LISTEN.key, |it| it.allow_listen.as_ref())?;
+    let files = limit.entries(given, FILES.key, |it| it.files.as_ref())?;
+    let destinations = match (connect, http) {
+        (None, None) if profile > Profile::Restricted => None,
+        (connect, http) => {
+            let none = || nothing(profile_giver);
+            Some(Destinations {
+                connect: connect
+                    .unwrap_or_else(|| Granted { entries: vec![], giver: none().giver }),
+                http: http.unwrap_or_else(none),
+            })
+        }
+    };
+    let is_strict = profile == Profile::Restricted;
+    let listen = listen.or_else(|| is_strict.then(|| nothing(profile_giver)));
+    let own = ceiling.wishes.files.clone();
+    let files = files
+        .or_else(|| is_strict.then(|| nothing(profile_giver)))
+        .or_else(|| own.map(|entries| Granted { entries, giver: Giver::Node }));
+    let node = if is_strict { given.node.clone() } else { vec![] };
+    let ceiling = ceiling.is_set().then_some(limit.network);
+    let network = Network { profile, destinations, listen };
+    Ok(Grants { profile_giver, network, ceiling, files, node })
+}
+
+fn nothing<T>(giver: Giver) -> Granted<T> {
+    Granted { entries: vec![], giver }
+}
+
+/// The profile, and who chose it. An image chooses none.
+fn profile(given: &Given) -> Result<(Profile, Giver), TooMuch> {
+    let Rules { ceiling, defaults } = &given.rules;
+    let most = ceiling.profile();
+    let pod = given.pod.profile.map(|profile| (profile, Giver::Pod));
+    let default = defaults.profile.map(|profile| (profile, Giver::Node));
+    let (profile, giver) = pod.or(default).unwrap_or((most, Giver::Node));
+    match profile <= most {
+        true => Ok((profile, giver)),
+        false => Err(TooMuch {
+            giver,
+            key: GRANT_PROFILE.key,
+            value: profile.to_string(),
+            ceiling: ceiling.place.clone(),
+            allowed: match most {
+                Profile::Restricted => most.to_string(),
+                _ => format!("{most} or a stricter one"),
+            },
+        }),
+    }
+}
+
+/// The ceiling, with which wishes are compared.
+struct Limit<'a> {
+    ceiling: &'a Ceiling,
+    network: Network,
+}
+
+impl Limit<'_> {
+    /// The entries of a key from the first that names it.
+    fn entries<T: Entry>(
+        &self,
+        given: &Given,
+        key: &'static str,
+        of: impl Fn(&Wishes) -> Option<&Vec<T>>,
+    ) -> Result<Option<Granted<T>>, TooMuch> {
+        let givers = [
+            (&given.pod, Giver::Pod),
+            (&given.image, Giver::Image),
+            (&given.rules.defaults, Giver::Node),
+        ];
+        let named = |(wishes, giver)| of(wishes).map(|entries| (entries, giver));
+        let Some((entries, giver)) = givers.into_iter().find_map(named) else { return Ok(None) };
+        if let Some(entry) = entries.iter().find(|entry| !entry.is_within(self)) {
+            let (value, allowed) = (entry.to_string(), entry.allowed(self));
+            let ceiling = self.ceiling.place.clone();
+            return Err(TooMuch { giver, key, value, ceiling, allowed });
+        }
+        Ok(Some(Granted { entries: entries.clone(), giver }))
+    }
+
+    /// Whether all addresses of a host are forbidden by the ceiling's profile, and not named by the ceiling.
+    fn forbids(&self, host: &Host, ports: Ports, protocol_hosts: &[&Host]) -> bool {
+        let Host::Net(net) = host else { return false };
+        let both = [net.network(), net.broadcast()];
+        both.into_iter().all(|address| {
+            let forbidden = self.network.profile.forbids(address, ports.first, &[]);
+            forbidden
+                .iter()
+                .any(|it| !protocol_hosts.iter().any(|host| host.names(address, it.net)))
+        })
+    }
+
+    /// Text of what the profile of the ceiling allows.
+    fn in_profile(&self) -> String {
+        match self.network.profile {
+            Profile::Restricted => "nothing".to_owned(),
+            Profile::Baseline => "every address except the metadata services of clouds".to_owned(),
+            Profile::Privileged => "every address".to_owned(),
+        }
+    }
+}
+
+/// An entry of a key that can be compared with the ceiling.
+trait Entry: Clone + fmt::Display {
+    /// Whether the ceiling allows it.
+    fn is_within(&self, limit: &Limit<'_>) -> bool;
+    /// What the ceiling allows.
+    fn allowed(&self, limit: &Limit<'_>) -> String;
+}
+
+fn listed<T: fmt::Display>(entries: &[T]) -> String {
+    let entries: Vec<String> =
+        entries.iter().map(|entry| format!("{:?}", entry.to_string())).collect();
+    if entries.is_empty() { "nothing".to_owned() } else { entries.join(", ") }
+}
+
+impl Entry for Target {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let Some(destinations) = &limit.network.destinations else {
+            return !limit.forbids(&self.host, self.ports, &[]);
+        };
+        let own: Vec<&Target> =
+            destinations.connect.entries.iter().filter(|own| own.covers(self)).collect();
+        let hosts: Vec<&Host> = own.iter().map(|own| &own.host).collect();
+        !own.is_empty() && !limit.forbids(&self.host, self.ports, &hosts)
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let named = limit.network.destinations.as_ref();
+        named.map_or_else(|| limit.in_profile(), |it| listed(&it.connect.entries))
+    }
+}
+
+impl Entry for Origin {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let Some(destinations) = &limit.network.destinations else {
+            return !limit.forbids(&self.host, self.ports, &[]);
+        };
+        let as_target =
+            Target { host: self.host.clone(), ports: self.ports, protocol: crate::Protocol::Tcp };
+        let origins = destinations.http.entries.iter().filter(|own| own.covers(self));
+        let targets = destinations.connect.entries.iter().filter(|own| own.covers(&as_target));
+        let hosts: Vec<&Host> =
+            origins.map(|own| &own.host).chain(targets.map(|own| &own.host)).collect();
+        !hosts.is_empty() && !limit.forbids(&self.host, self.ports, &hosts)
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let Some(Destinations { connect, http }) = &limit.network.destinations else {
+            return limit.in_profile();
+        };
+        match (connect.entries.is_empty(), http.entries.is_empty()) {
+            (true, _) => listed(&http.entries),
+            (false, true) => listed(&connect.entries),
+            (false, false) => format!("{}, {}", listed(&http.entries), listed(&connect.entries)),
+        }
+    }
+}
+
+impl Entry for Listen {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let own = limit.network.listen.as_ref();
+        own.is_none_or(|own| own.entries.iter().any(|own| own.covers(self)))
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let own = limit.network.listen.as_ref();
+        own.map_or_else(|| "every port".to_owned(), |own| listed(&own.entries))
+    }
+}
+
+impl Entry for FileGrant {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let own = limit.ceiling.files();
+        own.is_none_or(|own| own.iter().any(|own| own.covers(self)))
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        limit.ceiling.files().map_or_else(|| "every directory".to_owned(), |own| listed(&own))
+    }
+}

@@ -1,0 +1,53 @@
+//! What the node's file, an image or a Pod names, key by key.
+
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
+use serde::Deserialize;
+
+use crate::text::{Invalid, list};
+use crate::{FileGrant, Listen, Origin, Profile, Target};
+
+/// What is named. `None` is a key that is not set, which is not the same as an empty list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
+pub struct Wishes {
+    /// The profile.
+    pub profile: Option<Profile>,
+    /// Destinations of sockets.
+    pub allow_connect: Option<Vec<Target>>,
+    /// Destinations of HTTP requests.
+    pub allow_http: Option<Vec<Origin>>,
+    /// Where the guest may listen.
+    pub allow_listen: Option<Vec<Listen>>,
+    /// Directories.
+    pub files: Option<Vec<FileGrant>>,
+}
+
+impl Wishes {
+    /// Sets a key of an annotation or a label. Returns whether there is one of that name.
+    ///
+    /// # Errors
+    /// The entry that is not valid.
+    pub fn set(&mut self, key: &str, value: &str) -> Result<bool, Invalid> {
+        match key {
+            key if key == GRANT_PROFILE.key => self.profile = Some(value.parse()?),
+            key if key == ALLOW_CONNECT.key => self.allow_connect = Some(list(value)?),
+            key if key == ALLOW_HTTP.key => self.allow_http = Some(list(value)?),
+            key if key == ALLOW_LISTEN.key => self.allow_listen = Some(list(value)?),
+            key if key == FILES.key => self.files = Some(list(value)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Takes what the other names and this does not.
+    #[must_use]
+    pub fn or(self, other: &Wishes) -> Wishes {
+        Wishes {
+            profile: self.profile.or(other.profile),
+            allow_connect: self.allow_connect.or_else(|| other.allow_connect.clone()),
+            allow_http: self.allow_http.or_else(|| other.allow_http.clone()),
+            allow_listen: self.allow_listen.or_else(|| other.allow_listen.clone()),
+            files: self.files.or_else(|| other.files.clone()),
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! Grants of a container's guest: the node's file, merged with the labels of the image and the annotations of the Pod.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::{self, Read};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use grants::policy::{Malformed, Policy, Rules};
+use grants::{Given, Grants, Profile, TooMuch, Wishes, merge};
+use nix::ifaddrs::getifaddrs;
+use provided::{OF_IMAGE, SettingError};
+
+use crate::config::ContainerConfig;
+use crate::options::Options;
+use crate::settings;
+
+/// The node's file, unless a setting names another.
+const DEFAULT: &str = "/etc/wasmtime-shim/config.toml";
+
+/// Limit for the size of the file, in bytes. It is read for each container.
+const SIZE: u64 = 1 << 20;
+
+/// Reason why a guest gets no grants, and so no process.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("cannot read the node's policy for guests {path}: {source}", path = .path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// The kernel's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The file does not parse.
+    #[error("the node's policy for guests is malformed: {0}")]
+    Malformed(#[from] Malformed),
+    /// More is asked for than the node allows.
+    #[error(transparent)]
+    TooMuch(#[from] TooMuch),
+    /// A label of the image, or the path of the file, is not valid.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+}
+
+/// Grants of the guest of a container whose image has these labels.
+///
+/// # Errors
+/// See [`Error`].
+pub fn grants(
+    config: &ContainerConfig,
+    labels: &HashMap<String, String>,
+    options: &Options,
+) -> Result<Grants, Error> {
+    let _span = trace::span("grants");
+    let rules = rules(config, options)?;
+    let (image, pod) = (of_image(labels)?, config.wishes().clone());
+    let mut given = Given { rules, image, pod, node: vec![] };
+    let grants = merge(&given)?;
+    // The node's own addresses matter only there, and there may be thousands of interfaces.
+    match grants.profile() {
+        Profile::Restricted => {
+            given.node = own_addresses();
+            Ok(merge(&given)?)
+        }
+        _ => Ok(grants),
+    }
+}
+
+fn rules(config: &ContainerConfig, options: &Options) -> Result<Rules, Error> {
+    let named = match options.node_config.as_str() {
+        "" => settings::node_config()?,
+        path => Some(path.into()),
+    };
+    let path = named.clone().unwrap_or_else(|| DEFAULT.into());
+    match read(&path) {
+        Ok(text) => {
+            let policy = Policy::parse(&path.to_string_lossy(), &text)?;
+            Ok(policy.rules(config.subject()))
+        }
+        // A file that a setting names must exist.
+        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
+            Ok(Rules::default())
+        }
+        Err(source) => Err(Error::File { path, source }),
+    }
+}
+
+fn read(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let file = File::open(path)?;
+    if file.take(SIZE + 1).read_to_string(&mut text)? as u64 > SIZE {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
+fn of_image(labels: &HashMap<String, String>) -> Result<Wishes, Error> {
+    let mut wishes = Wishes::default();
+    let mut sorted: Vec<_> = labels.iter().collect();
+    sorted.sort();
+    for (key, value) in sorted {
+        wishes.set(key, value).map_err(|invalid| OF_IMAGE.refused(key, &invalid.entry))?;
+    }
+    Ok(wishes)
+}
+
+/// Addresses of the node, where this process is.
+fn own_addresses() -> Vec<IpAddr> {
+    let found = getifaddrs().into_iter().flatten().filter_map(|interface| interface.address);
+    let ip = found.filter_map(|address| {
+        let v4 = address.as_sockaddr_in().map(|it| IpAddr::V4(it.ip()));
+        v4.or_else(|| address.as_sockaddr_in6().map(|it| IpAddr::V6(it.ip())))
+    });
+    let mut all: Vec<IpAddr> = ip.filter(|ip| !ip.is_loopback()).collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_labels_of_an_image_are_wishes_of_the_image() {
+        let label = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
+        let wishes = of_image(&label("wasmtime.shim/files", "/data=rw")).expect("is valid");
+        assert_eq!(wishes.files.map(|files| files.len()), Some(1));
+        assert_eq!(of_image(&label("other", "x")).expect("is ignored"), Wishes::default());
+        let text =
+            of_image(&label("wasmtime.shim/files", "/data")).expect_err("refused").to_string();
+        assert!(
+            text.starts_with("image label wasmtime.shim/files: \"/data\" is not valid"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn the_node_has_addresses_of_its_own_and_loopback_is_none_of_them() {
+        assert!(own_addresses().iter().all(|address| !address.is_loopback()));
+    }
+}
