@@ -12,6 +12,7 @@
 #![forbid(unsafe_code)]
 
 mod files;
+mod network;
 mod output;
 
 use wasip3::cli::environment::get_arguments;
@@ -33,6 +34,8 @@ impl wasip3::exports::cli::run::Guest for Hello {
             ["write", path, text] => files::write(path, text).await,
             ["rename", from, to] => files::rename(from, to).await,
             ["readlink", path] => files::read_link(path).await,
+            ["look-up", name] => network::look_up(name).await,
+            ["tcp-connect", address] => network::connect(address).await,
             words => greet(words).await,
         };
         let Err(message) = outcome else { return Ok(()) };

@@ -221,8 +221,9 @@ fn a_request_goes_to_granted_hosts_at_the_addresses_that_were_checked() -> Resul
         for _ in 0..2 {
             assert_eq!(fetch(&format!("redis:{SERVER}/"))?, reached);
         }
-        // A redirect is another request of the guest's.
-        assert_eq!(fetch(&format!("redis:{SERVER}/moved"))?, (200, "302\nmoved\n".into()));
+        // It leads to the metadata service.
+        let (status, reason) = fetch(&format!("redis:{SERVER}/moved"))?;
+        assert_eq!((status, reason.contains("HttpRequestDenied")), (502, true), "{reason}");
         for host in [METADATA, "rebound", "other", OTHER, "127.0.0.1"] {
             let (status, reason) = fetch(&format!("{host}:{SERVER}/"))?;
             assert_eq!(status, 502, "{host}: {reason}");
@@ -242,6 +243,44 @@ fn a_request_goes_to_granted_hosts_at_the_addresses_that_were_checked() -> Resul
         // A refusal is reported once.
         let lines = server.logs()?.stderr;
         assert_eq!(lines.matches("to http://other:").count(), 1, "{lines}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_guest_of_wasi_03_is_held_to_its_grants_too() -> Result<()> {
+    on_each_containerd(|node| {
+        let hosts = hosts(node)?;
+        let granted = format!("redis:{SERVER}, rebound:{SERVER}, 127.0.0.1:{SERVER}");
+        let pod = Pod::new("newest").annotation(PROFILE, "restricted");
+        let pod = node.run_pod(&pod.annotation(CONNECT, &granted))?;
+        let _server = Server::start(&pod)?;
+        let guest = |words: &[&str]| {
+            let container = Container::new(&number("newest"), &node.image("hello-p3")?);
+            run(&pod, container.args(words).readonly_mount(&hosts, "/etc/hosts"))
+        };
+        let local = format!("127.0.0.1:{SERVER}");
+        assert_eq!(guest(&["tcp-connect", &local])?.1.stdout, "connected\n");
+        assert!(guest(&["look-up", "redis"])?.1.stdout.contains("192, 0, 2, 7"));
+        let other = format!("{OTHER}:{SERVER}");
+        for words in [["tcp-connect", other.as_str()], ["look-up", "other"]] {
+            let (code, logs) = guest(&words)?;
+            assert_eq!((code, logs.stdout.as_str()), (1, ""), "{words:?}: {logs:?}");
+            for part in ["AccessDenied", "denied: ", "not granted"] {
+                assert!(logs.stderr.contains(part), "no {part} in {logs:?}");
+            }
+        }
+        let server = Container::new("server", &node.image("hello-http-p3")?);
+        pod.run(&server.readonly_mount(&hosts, "/etc/hosts"))?;
+        for (host, expected) in [
+            ("redis", "200"),
+            ("rebound", "ErrorCode::HttpRequestDenied"),
+            ("other", "ErrorCode::HttpRequestDenied"),
+            (METADATA, "ErrorCode::HttpRequestDenied"),
+        ] {
+            let fetched = pod.http_get(PORT, &format!("/fetch?url={host}:{SERVER}"))?.body;
+            assert!(fetched.contains(expected), "{host}: {fetched}");
+        }
         Ok(())
     })
 }

@@ -1,0 +1,29 @@
+//! Looks up names, and connects to addresses.
+
+use std::net::SocketAddrV4;
+
+use wasip3::cli::stdout;
+use wasip3::sockets::ip_name_lookup::resolve_addresses;
+use wasip3::sockets::types::{
+    ErrorCode, IpAddressFamily, IpSocketAddress, Ipv4SocketAddress, TcpSocket,
+};
+
+use crate::{Outcome, output};
+
+/// Prints the addresses of a name.
+pub async fn look_up(name: &str) -> Outcome {
+    let found = resolve_addresses(name.to_owned()).await;
+    let addresses = found.map_err(|error| format!("{name}: {error:?}"))?;
+    output::write(stdout::write_via_stream, format!("{addresses:?}\n")).await
+}
+
+/// Connects to an address of IPv4 and a port.
+pub async fn connect(address: &str) -> Outcome {
+    let parsed: SocketAddrV4 = address.parse().map_err(|_| "expected ADDRESS:PORT")?;
+    let [a, b, c, d] = parsed.ip().octets();
+    let to = Ipv4SocketAddress { port: parsed.port(), address: (a, b, c, d) };
+    let failed = |error: ErrorCode| format!("{address}: {error:?}");
+    let socket = TcpSocket::create(IpAddressFamily::Ipv4).map_err(failed)?;
+    socket.connect(IpSocketAddress::Ipv4(to)).await.map_err(failed)?;
+    output::write(stdout::write_via_stream, "connected\n".to_owned()).await
+}
