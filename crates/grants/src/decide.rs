@@ -113,11 +113,8 @@ impl Network {
     }
 
     fn refuses_to_listen(&self, wanted: &Listen) -> bool {
-        let granted = |own: &Listen| {
-            let port = own.ports.cover(wanted.ports) && own.protocol == wanted.protocol;
-            port && Listen { ports: wanted.ports, ..own.clone() }.covers(wanted)
-        };
-        self.listen.as_ref().is_some_and(|listen| !listen.entries.iter().any(granted))
+        let listen = self.listen.as_ref();
+        listen.is_some_and(|listen| !listen.entries.iter().any(|own| own.covers(wanted)))
     }
 
     fn knows(&self, name: &str) -> bool {
@@ -168,14 +165,16 @@ impl Grants {
         })
     }
 
-    /// Decides whether an HTTP request may be sent, before the address of its host is known. If the host is an address, it
-    /// is the last decision.
+    /// Decides whether an HTTP request may be sent, and its host looked up for it. If the host is an address, it is the last
+    /// decision.
     ///
     /// # Errors
     /// The refusal.
     pub fn request(&self, scheme: Scheme, host: &str, port: u16) -> Result<(), Box<Refusal>> {
         let bare = host.trim_start_matches('[').trim_end_matches(']');
-        self.request_at(scheme, host, port, bare.parse().ok())
+        let address: Option<IpAddr> = bare.parse().ok();
+        self.request_at(scheme, host, port, address)?;
+        if address.is_none() { self.look_up(host) } else { Ok(()) }
     }
 
     /// Decides whether an HTTP request may be sent to this address of its host.

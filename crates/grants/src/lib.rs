@@ -14,6 +14,7 @@
 
 mod decide;
 mod files;
+mod listen;
 mod merge;
 mod network;
 mod origin;
@@ -29,8 +30,9 @@ use serde::{Deserialize, Serialize};
 
 pub use decide::Refusal;
 pub use files::{Access, FileGrant};
+pub use listen::Listen;
 pub use merge::{Given, TooMuch, merge};
-pub use network::{Host, Listen, Ports, Protocol, Target};
+pub use network::{Host, Ports, Protocol, Target};
 pub use origin::{Origin, Scheme};
 pub use profile::Profile;
 pub use wishes::Wishes;

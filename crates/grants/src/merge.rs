@@ -5,7 +5,6 @@
 //! as with a NetworkPolicy.
 
 use std::fmt;
-use std::net::IpAddr;
 
 use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
 
@@ -25,8 +24,6 @@ pub struct Given {
     pub image: Wishes,
     /// What the Pod's annotations name.
     pub pod: Wishes,
-    /// Addresses of the node itself.
-    pub node: Vec<IpAddr>,
 }
 
 /// A wish that is more than the node allows.
@@ -53,7 +50,7 @@ impl fmt::Display for TooMuch {
     }
 }
 
-/// Merges what was given.
+/// Merges what was given. The addresses of the node are left out.
 ///
 /// # Errors
 /// The first wish that is more than the ceiling.
@@ -65,16 +62,13 @@ pub fn merge(given: &Given) -> Result<Grants, TooMuch> {
     let http = limit.entries(given, ALLOW_HTTP.key, |it| it.allow_http.as_ref())?;
     let listen = limit.entries(given, ALLOW_LISTEN.key, |it| it.allow_listen.as_ref())?;
     let files = limit.entries(given, FILES.key, |it| it.files.as_ref())?;
+    limit.check_used(&given.pod)?;
     let destinations = match (connect, http) {
         (None, None) if profile > Profile::Restricted => None,
-        (connect, http) => {
-            let none = || nothing(profile_giver);
-            Some(Destinations {
-                connect: connect
-                    .unwrap_or_else(|| Granted { entries: vec![], giver: none().giver }),
-                http: http.unwrap_or_else(none),
-            })
-        }
+        (connect, http) => Some(Destinations {
+            connect: connect.unwrap_or_else(|| nothing(profile_giver)),
+            http: http.unwrap_or_else(|| nothing(profile_giver)),
+        }),
     };
     let is_strict = profile == Profile::Restricted;
     let listen = listen.or_else(|| is_strict.then(|| nothing(profile_giver)));
@@ -82,10 +76,9 @@ pub fn merge(given: &Given) -> Result<Grants, TooMuch> {
     let files = files
         .or_else(|| is_strict.then(|| nothing(profile_giver)))
         .or_else(|| own.map(|entries| Granted { entries, giver: Giver::Node }));
-    let node = if is_strict { given.node.clone() } else { vec![] };
     let ceiling = ceiling.is_set().then_some(limit.network);
     let network = Network { profile, destinations, listen };
-    Ok(Grants { profile_giver, network, ceiling, files, node })
+    Ok(Grants { profile_giver, network, ceiling, files, node: vec![] })
 }
 
 fn nothing<T>(giver: Giver) -> Granted<T> {
@@ -143,16 +136,30 @@ impl Limit<'_> {
         Ok(Some(Granted { entries: entries.clone(), giver }))
     }
 
-    /// Whether all addresses of a host are forbidden by the ceiling's profile, and not named by the ceiling.
-    fn forbids(&self, host: &Host, ports: Ports, protocol_hosts: &[&Host]) -> bool {
-        let Host::Net(net) = host else { return false };
-        let both = [net.network(), net.broadcast()];
-        both.into_iter().all(|address| {
-            let forbidden = self.network.profile.forbids(address, ports.first, &[]);
-            forbidden
-                .iter()
-                .any(|it| !protocol_hosts.iter().any(|host| host.names(address, it.net)))
+    /// Checks the paths that the runtime uses because the Pod says so: a key-value store must not be where its guest must not
+    /// write.
+    fn check_used(&self, pod: &Wishes) -> Result<(), TooMuch> {
+        let is_beyond = |(_, path): &&(&'static str, FileGrant)| !path.is_within(self);
+        let Some((key, path)) = pod.used.iter().find(is_beyond) else { return Ok(()) };
+        Err(TooMuch {
+            giver: Giver::Pod,
+            key,
+            value: path.path.display().to_string(),
+            ceiling: self.ceiling.place.clone(),
+            allowed: path.allowed(self),
         })
+    }
+
+    /// Whether a range of addresses is forbidden by the ceiling's profile, and not named by the ceiling's `own` hosts.
+    fn forbids(&self, host: &Host, ports: Ports, own: &[&Host]) -> bool {
+        let Host::Net(net) = host else { return false };
+        let is_named = |address, range| own.iter().any(|host| host.names(address, range));
+        let is_forbidden = |address| {
+            let forbidden = self.network.profile.forbids(address, ports.first, &[]);
+            forbidden.iter().any(|it| !is_named(address, it.net))
+        };
+        // A range that is only partly forbidden is compared at each call.
+        [net.network(), net.broadcast()].into_iter().all(is_forbidden)
     }
 
     /// Text of what the profile of the ceiling allows.

@@ -1,11 +1,11 @@
-//! Destinations of sockets, and addresses where a guest listens.
+//! Destinations of sockets: hosts, ports and protocols.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
-use provided::{ALLOW_CONNECT, ALLOW_LISTEN};
+use provided::ALLOW_CONNECT;
 
 use crate::text::{Invalid, as_text};
 
@@ -52,18 +52,7 @@ pub struct Target {
     pub protocol: Protocol,
 }
 
-/// Where a guest may listen: `PORT` or `ADDRESS:PORT`, with `/udp` at the end for UDP.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Listen {
-    /// The address. `None` is every one.
-    pub net: Option<IpNet>,
-    /// The ports.
-    pub ports: Ports,
-    /// The protocol.
-    pub protocol: Protocol,
-}
-
-as_text!(Target, Listen);
+as_text!(Target);
 
 impl Ports {
     /// Every port.
@@ -205,7 +194,7 @@ fn is_name(text: &str) -> bool {
 }
 
 /// Splits the protocol from the end of an entry.
-fn protocol(entry: &str) -> (&str, Protocol) {
+pub(crate) fn protocol(entry: &str) -> (&str, Protocol) {
     let without = |end| entry.strip_suffix(end);
     match (without("/udp"), without("/tcp")) {
         (Some(rest), _) => (rest, Protocol::Udp),
@@ -231,46 +220,12 @@ impl FromStr for Target {
     }
 }
 
-impl FromStr for Listen {
-    type Err = Invalid;
-
-    fn from_str(entry: &str) -> Result<Listen, Invalid> {
-        let parse = || {
-            let (rest, protocol) = protocol(entry);
-            let (net, ports) = match rest.rsplit_once(':') {
-                None => (None, rest),
-                Some((host, _)) if host.contains(':') && !host.starts_with('[') => return None,
-                Some((host, ports)) => match Host::parse(host)? {
-                    Host::Any => (None, ports),
-                    Host::Net(net) => (Some(net), ports),
-                    Host::Name(_) => return None,
-                },
-            };
-            Some(Listen { net, ports: Ports::parse(ports)?, protocol })
-        };
-        let allowed = ALLOW_LISTEN.allowed;
-        parse().ok_or_else(|| Invalid { entry: entry.to_owned(), allowed })
-    }
-}
-
 impl Target {
     /// Whether everything of the other target is of this one.
     pub fn covers(&self, other: &Target) -> bool {
         self.protocol == other.protocol
             && self.ports.cover(other.ports)
             && self.host.covers(&other.host)
-    }
-}
-
-impl Listen {
-    /// Whether everything of the other one is of this one.
-    pub fn covers(&self, other: &Listen) -> bool {
-        let net = match (self.net, other.net) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(own), Some(other)) => own.contains(&other),
-        };
-        net && self.protocol == other.protocol && self.ports.cover(other.ports)
     }
 }
 
@@ -285,7 +240,7 @@ impl fmt::Display for Ports {
 }
 
 /// A range as an address if it has only one, and IPv6 in brackets.
-fn shown(net: &IpNet) -> String {
+pub(crate) fn shown(net: &IpNet) -> String {
     let is_one = net.prefix_len() == net.max_prefix_len();
     let text = if is_one { net.addr().to_string() } else { net.to_string() };
     match net {
@@ -314,7 +269,7 @@ impl fmt::Display for Protocol {
 }
 
 impl Protocol {
-    fn end(self) -> &'static str {
+    pub(crate) fn end(self) -> &'static str {
         match self {
             Protocol::Tcp => "",
             Protocol::Udp => "/udp",
@@ -325,15 +280,6 @@ impl Protocol {
 impl fmt::Display for Target {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}:{}{}", self.host, self.ports, self.protocol.end())
-    }
-}
-
-impl fmt::Display for Listen {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(net) = &self.net {
-            write!(formatter, "{}:", shown(net))?;
-        }
-        write!(formatter, "{}{}", self.ports, self.protocol.end())
     }
 }
 

@@ -166,7 +166,7 @@ impl Ceiling {
 
     /// Whether it limits anything beyond what the profile of the grants does.
     pub(crate) fn is_set(&self) -> bool {
-        let Wishes { profile: _, allow_connect, allow_http, allow_listen, files: _ } = &self.wishes;
+        let Wishes { allow_connect, allow_http, allow_listen, .. } = &self.wishes;
         allow_connect.is_some()
             || allow_http.is_some()
             || allow_listen.is_some()

@@ -1,10 +1,12 @@
 //! What the node's file, an image or a Pod names, key by key.
 
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
+use provided::{
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FILES, GRANT_PROFILE, KEYVALUE,
+};
 use serde::Deserialize;
 
 use crate::text::{Invalid, list};
-use crate::{FileGrant, Listen, Origin, Profile, Target};
+use crate::{Access, FileGrant, Listen, Origin, Profile, Target};
 
 /// What is named. `None` is a key that is not set, which is not the same as an empty list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -20,6 +22,9 @@ pub struct Wishes {
     pub allow_listen: Option<Vec<Listen>>,
     /// Directories.
     pub files: Option<Vec<FileGrant>>,
+    /// Paths that the runtime itself reads or writes for the guest, by the annotation that names each.
+    #[serde(skip)]
+    pub used: Vec<(&'static str, FileGrant)>,
 }
 
 impl Wishes {
@@ -39,6 +44,14 @@ impl Wishes {
         Ok(true)
     }
 
+    /// Records the path of an annotation by which the runtime reads or writes a file for the guest. Other keys name none.
+    pub fn record_use(&mut self, key: &str, path: &str) {
+        let uses = [(CONFIG, Access::Read), (CORE_DUMP, Access::Write), (KEYVALUE, Access::Write)];
+        if let Some((key, access)) = uses.into_iter().find(|(known, _)| *known == key) {
+            self.used.push((key, FileGrant { path: path.into(), access }));
+        }
+    }
+
     /// Takes what the other names and this does not.
     #[must_use]
     pub fn or(self, other: &Wishes) -> Wishes {
@@ -48,6 +61,7 @@ impl Wishes {
             allow_http: self.allow_http.or_else(|| other.allow_http.clone()),
             allow_listen: self.allow_listen.or_else(|| other.allow_listen.clone()),
             files: self.files.or_else(|| other.files.clone()),
+            used: self.used,
         }
     }
 }

@@ -75,6 +75,7 @@ impl Maker {
                 Some(parse(&format!("{host}{}{}", it.one(&PORTS), end(it))))
             }),
             files: self.list(|it| Some(parse(it.one(&FILES)))),
+            used: vec![],
         }
     }
 
@@ -174,12 +175,7 @@ fn the_result_never_exceeds_the_ceiling() {
         if merge(&Given { rules: own, pod, ..Given::default() }).is_err() {
             continue;
         }
-        let given = Given {
-            rules: rules.clone(),
-            image: maker.wishes(),
-            pod: maker.wishes(),
-            node: vec![],
-        };
+        let given = Given { rules: rules.clone(), image: maker.wishes(), pod: maker.wishes() };
         match merge(&given) {
             Err(_) => refused += 1,
             Ok(grants) => {
@@ -202,13 +198,9 @@ fn a_message_to_another_process_has_the_same_grants() {
     for seed in 0..CASES / 20 {
         let mut maker = Maker(fastrand::Rng::with_seed(seed));
         let (rules, _) = maker.rules();
-        let given = Given {
-            rules,
-            image: maker.wishes(),
-            pod: maker.wishes(),
-            node: vec![parse("10.1.1.1")],
-        };
+        let given = Given { rules, image: maker.wishes(), pod: maker.wishes() };
         let Ok(grants) = merge(&given) else { continue };
+        let grants = Grants { node: vec![parse("10.1.1.1")], ..grants };
         let text = serde_json::to_string(&grants).expect("is written");
         assert_eq!(serde_json::from_str::<Grants>(&text).expect("is read"), grants);
     }
@@ -285,6 +277,10 @@ fn restricted_allows_what_is_named_and_nothing_else() {
     assert!(!connects(&nothing, "10.1.1.1:80", &["a"]) && nothing.look_up("a").is_err());
     assert!(nothing.listen(Protocol::Tcp, parse("0.0.0.0:80")).is_err());
     assert_eq!(nothing.files.as_ref().map(|files| files.entries.len()), Some(0));
+    // A look-up is a message to whoever serves the name, also that of an HTTP request's host.
+    let range = of_pod(&[("profile", "restricted"), ("allow-connect", "10.0.0.0/8:80")]);
+    assert!(range.request(Scheme::Http, "secret.example.com", 80).is_err());
+    assert!(range.request(Scheme::Http, "10.1.1.1", 80).is_ok());
     let some = of_pod(&[
         ("profile", "restricted"),
         ("allow-connect", "a:80, 169.254.20.10:53/udp, *.b:80"),
@@ -337,6 +333,27 @@ fn more_than_the_ceiling_is_refused_with_key_value_who_forbids_it_and_what_is_al
 }
 
 #[test]
+fn a_store_or_a_core_dump_must_be_where_the_ceiling_lets_a_guest_write() {
+    let file = "[ceiling]\nfiles = [\"/data=rw\", \"/etc=ro\"]\n";
+    let rules = Policy::parse("/p.toml", file).expect("parses").rules(Subject::default());
+    let merged = |key: &str, path: &str| {
+        let mut pod = Wishes::default();
+        pod.record_use(&format!("wasmtime.shim/{key}"), path);
+        merge(&Given { rules: rules.clone(), pod, ..Given::default() })
+    };
+    for (key, path) in
+        [("keyvalue", "/data/store"), ("config", "/etc/config"), ("coredump", "/data")]
+    {
+        assert!(merged(key, path).is_ok(), "{key} {path}");
+    }
+    for (key, path) in [("keyvalue", "/etc/store"), ("config", "/config"), ("coredump", "/")] {
+        let text = merged(key, path).expect_err("is more than the ceiling").to_string();
+        let expected = format!("annotation wasmtime.shim/{key}: \"{path}\" is more than [ceiling]");
+        assert!(text.starts_with(&expected), "{text}");
+    }
+}
+
+#[test]
 fn the_node_can_name_a_metadata_service_and_then_a_pod_can_too() {
     let file = "[ceiling]\nallow-connect = [\"*:*\", \"169.254.169.254:80\"]\n";
     let rules = Policy::parse("/p.toml", file).expect("parses").rules(Subject::default());
@@ -363,7 +380,7 @@ fn the_pod_replaces_the_image_and_the_image_the_defaults() {
     let rules = Policy::parse("/p.toml", file).expect("parses").rules(Subject::default());
     let image = pod(&[("allow-connect", "b:1"), ("allow-http", "http://b")]);
     let pod = pod(&[("allow-connect", "c:1")]);
-    let shown = merge(&Given { rules, image, pod, node: vec![] }).expect("merges").to_string();
+    let shown = merge(&Given { rules, image, pod }).expect("merges").to_string();
     for line in [
         "profile: baseline (node)",
         "files: /a=ro (node's file, wasmtime.shim/files)",

@@ -36,6 +36,7 @@ impl Annotations {
         ours.sort();
         for (key, value) in ours {
             OF_POD.check(key)?;
+            annotations.wishes.record_use(key, value);
             let wished = annotations.wishes.set(key, value);
             if wished.map_err(|invalid| OF_POD.refused(key, &invalid.entry))? {
                 continue;

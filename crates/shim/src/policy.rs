@@ -56,16 +56,10 @@ pub fn grants(
     let _span = trace::span("grants");
     let rules = rules(config, options)?;
     let (image, pod) = (of_image(labels)?, config.wishes().clone());
-    let mut given = Given { rules, image, pod, node: vec![] };
-    let grants = merge(&given)?;
+    let grants = merge(&Given { rules, image, pod })?;
     // The node's own addresses matter only there, and there may be thousands of interfaces.
-    match grants.profile() {
-        Profile::Restricted => {
-            given.node = own_addresses();
-            Ok(merge(&given)?)
-        }
-        _ => Ok(grants),
-    }
+    let needs_node = grants.profile() == Profile::Restricted;
+    Ok(Grants { node: if needs_node { own_addresses() } else { vec![] }, ..grants })
 }
 
 fn rules(config: &ContainerConfig, options: &Options) -> Result<Rules, Error> {

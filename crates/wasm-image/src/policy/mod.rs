@@ -128,7 +128,7 @@ async fn labels_of(asked: &Check, image: &str) -> Result<Vec<(String, String)>> 
 fn decide(pod: &Pod, labels: &[(String, String)], rules: Rules) -> Result<String, String> {
     let image = asks::of_image(labels).map_err(|error| error.to_string())?;
     let pod = of_pod(pod).map_err(|error| error.to_string())?;
-    let merged = merge(&Given { rules, image, pod, node: vec![] });
+    let merged = merge(&Given { rules, image, pod });
     merged.map(|grants| grants.to_string()).map_err(|error| error.to_string())
 }
 
@@ -137,6 +137,7 @@ fn of_pod(pod: &Pod) -> Result<Wishes, SettingError> {
     for (key, value) in pod.annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
         OF_POD.check(key)?;
         wishes.set(key, value).map_err(|invalid| OF_POD.refused(key, &invalid.entry))?;
+        wishes.record_use(key, value);
     }
     Ok(wishes)
 }
