@@ -81,8 +81,8 @@ impl Guard {
             SocketAddrUse::TcpAccept => true,
             SocketAddrUse::TcpConnect => self.reports(self.connects(Protocol::Tcp, address)),
             SocketAddrUse::UdpSend => {
-                self.known().senders.contains(&address)
-                    || self.reports(self.connects(Protocol::Udp, address))
+                let may_answer = self.known().senders.contains(&address);
+                may_answer || self.reports(self.connects(Protocol::Udp, address))
             }
             SocketAddrUse::UdpReceive => self.receives(address),
         }
@@ -123,8 +123,11 @@ impl Guard {
         self.grants.needs_names()
     }
 
-    /// Records that the guest found an address by a name.
+    /// Records that the guest found an address by a name, if a grant has that name.
     pub fn found(&self, name: &str, address: IpAddr) {
+        if !self.grants.have_name(name) {
+            return;
+        }
         let names = &mut self.known().names;
         if names.len() >= ADDRESSES {
             names.clear();
@@ -179,12 +182,8 @@ impl Guard {
 
     fn report(&self, refusal: &str) {
         let line: String = format!("denied: {refusal}").chars().take(LINE).collect();
-        if self
-            .lines
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .may_write(&line, Instant::now())
-        {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.may_write(&line, Instant::now()) {
             log(&line);
         }
     }

@@ -142,6 +142,11 @@ impl Grants {
         has_destinations(&self.network) || self.ceiling.as_ref().is_some_and(has_destinations)
     }
 
+    /// Whether an entry may be about this name.
+    pub fn have_name(&self, name: &str) -> bool {
+        self.network.knows(name) || self.ceiling.as_ref().is_some_and(|it| it.knows(name))
+    }
+
     /// Decides whether a socket may connect, or send a datagram, to an address that was found by these names.
     ///
     /// # Errors

@@ -64,8 +64,8 @@ fn open_at(path: &Path) -> nix::Result<File> {
     Ok(directory.into())
 }
 
-/// Adds the directories to a context of WASI 0.1, which opens them by a path. No other thread may exist, because the
-/// working directory of the process is each of them for a moment.
+/// Adds the directories to a context of WASI 0.1, which opens them by a path. While it runs, no other thread may use a
+/// relative path, because each of them is the working directory of the process for a moment.
 ///
 /// # Errors
 /// Those of fchdir(2), and of Wasmtime.

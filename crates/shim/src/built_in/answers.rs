@@ -44,7 +44,7 @@ pub fn grants(config: &ContainerConfig, container: &Container) -> String {
         user.additional_gids().as_deref().unwrap_or_default(),
     );
     let root = if config.readonly_rootfs() { "read only" } else { "read and write" };
-    text += &format!("files / : {root} (securityContext.readOnlyRootFilesystem)\n");
+    text += &format!("mounted / : {root} (securityContext.readOnlyRootFilesystem)\n");
     for mount in config.mounts() {
         let options = mount.options().as_deref().unwrap_or_default();
         // A guest has no file systems of the kernel.
@@ -54,7 +54,7 @@ pub fn grants(config: &ContainerConfig, container: &Container) -> String {
         }
         let access =
             if options.iter().any(|it| it == "ro") { "read only" } else { "read and write" };
-        text += &format!("files {} : {access} (volumeMounts)\n", mount.destination().display());
+        text += &format!("mounted {} : {access} (volumeMounts)\n", mount.destination().display());
     }
     let names: Vec<String> = seen(config.process()).into_iter().map(|(name, _)| name).collect();
     text +=
