@@ -61,7 +61,7 @@ fn serve(guest: Vec<u8>, address: SocketAddr) {
     let env = [format!("WASMTIME_HTTP_PROXY_SOCKET_ADDR={address}")];
     let plan = Plan::new(world, None, vec!["guest".into()], &env, "/".into()).expect("a plan");
     let page_map = File::open("/proc/self/pagemap").ok();
-    runtime.run(&plan, Given { code: file, profiles: None, roots: None, page_map }, || ());
+    runtime.load(plan, Given { code: file, profiles: None, roots: None, page_map }).run(|| ());
 }
 
 /// A client that sends this; the server may have closed the connection before the end, which is an answer.

@@ -115,12 +115,17 @@ impl Bundle {
     /// Makes a bundle whose container runs the sample guest of that name, a file of its image.
     pub fn guest(name: &str) -> Result<Self> {
         let bundle = Self::shell("")?;
-        let image = bundle.folder.join(IMAGE);
+        let image = bundle.image();
         fs::create_dir(&image)?;
         let guest = repository().join(format!("target/images/{name}.wasm"));
         fs::copy(&guest, image.join("guest.wasm")).with_context(|| format!("copy {guest:?}"))?;
         bundle.edit_config(|config| config["process"]["args"] = json!(["/guest.wasm"]))?;
         Ok(bundle)
+    }
+
+    /// Returns the directory with the files of its guest's image.
+    pub fn image(&self) -> PathBuf {
+        self.folder.join(IMAGE)
     }
 
     /// Has another shim than the one that was built together with this program.
@@ -207,7 +212,7 @@ impl Bundle {
 
     /// Makes a Create request for this bundle. Its root is bound to the files of the image `linux`, or to its own.
     pub fn create_request(&self) -> CreateTaskRequest {
-        let own = self.folder.join(IMAGE);
+        let own = self.image();
         let is_own = own.is_dir();
         let files = if is_own { own } else { linux_rootfs() };
         let mut request = CreateTaskRequest::new();

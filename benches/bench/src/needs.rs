@@ -1,6 +1,6 @@
 //! Checks what a machine must have, and lists everything that it lacks.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Result, bail};
 use nix::unistd::Uid;

@@ -18,7 +18,7 @@ use crate::{Error, Runtime, World, compressed, interfaces, report, world};
 pub struct Compiled {
     /// How.
     pub world: World,
-    /// Wasmtime's serialized form, for [`Runtime::run`] of the same version on a machine with the same features.
+    /// Wasmtime's serialized form, for [`Runtime::load`] of the same version on a machine with the same features.
     pub code: Vec<u8>,
 }
 

@@ -1,7 +1,7 @@
 //! Wasmtime for guests of a container: compiles in one process, and runs in another.
 //!
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in the
-//! worker), `run` (carries out a [`Plan`] of a command or an export, in the isolated process), `wave` and `numbers`
+//! worker), `run` (loads the guest of a [`Plan`] in the isolated process, and runs it), `wave` and `numbers`
 //! (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` and `files` (what
 //! WASI offers), `interfaces` (what else a component may import), `memory` (how much memory a guest may have), `link`
 //! (the interfaces that guests are linked to), `guard` and `look_up` (what is granted of the network), `code` (maps compiled code), `error`, `report` and `artifacts` (how
@@ -56,6 +56,7 @@ pub use compile::{Compiled, Layer};
 pub use error::Error;
 use plan::{Plan, World};
 pub use profile::ask as ask_for_profile;
+pub use run::Loaded;
 pub use signals::ending as ending_signals;
 use state::{ModuleState, State};
 

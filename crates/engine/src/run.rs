@@ -1,14 +1,16 @@
-//! Runs a plan in the isolated process, and returns its exit code.
+//! Loads a plan's guest in the isolated process, and runs it when the container is started.
 
 use std::io::Write;
 use std::sync::Arc;
 
 use tokio::runtime::Builder;
-use wasmtime::component::{Component, Linker, Val};
+use wasmtime::component::{InstancePre, Val};
 use wasmtime::error::Context;
-use wasmtime::{Instance, Module, Store};
+use wasmtime::{AsContextMut, Instance, Store};
+use wasmtime_wasi::p2::bindings::CommandPre as Command02;
+use wasmtime_wasi::p3::bindings::CommandPre as Command03;
 
-use crate::code::{Code, Guest};
+use crate::code::{self, Code};
 use crate::guard::Guard;
 use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
@@ -28,14 +30,94 @@ const RUN_FAILED: u8 = 1;
 /// The end of a start, in its trace.
 const FIRST_INSTRUCTION: &str = "first guest instruction";
 
+/// A guest that can be run, or the reason why it cannot.
+pub struct Loaded {
+    plan: Plan,
+    parts: wasmtime::Result<Parts>,
+}
+
+/// A guest, and where its profile is asked for.
+struct Parts {
+    guest: Guest,
+    profiled: Option<Profiled>,
+}
+
+enum Guest {
+    Server(http::Loaded, Arc<Shared>),
+    Once(Once, tokio::runtime::Runtime),
+}
+
+/// A guest that runs once, linked to what it imports.
+enum Once {
+    Module(wasmtime::InstancePre<ModuleState>, Store<ModuleState>),
+    Command02(Command02<State>, Store<State>),
+    Command03(Command03<State>, Store<State>),
+    Export(InstancePre<State>, Store<State>),
+}
+
 impl Runtime {
+    /// Loads the guest: all that can be done before its container is started. Starts no thread. What goes wrong is reported by
+    /// [`Loaded::run`].
+    pub fn load(&self, plan: Plan, given: Given) -> Loaded {
+        let _span = trace::span("map and load the code");
+        let parts = self.parts(&plan, given);
+        Loaded { plan, parts }
+    }
+
+    fn parts(&self, plan: &Plan, given: Given) -> wasmtime::Result<Parts> {
+        let code = Code::map(&given.code).context("map the compiled code")?;
+        let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
+        let guard = Arc::new(Guard::new(plan.grants.clone()));
+        let directories = files::open_granted(&plan.grants, is_sequential(plan.world))?;
+        let shared = Arc::new(Shared {
+            outgoing: Arc::new(Outgoing::new(roots, guard.clone(), &plan.grants)),
+            interfaces: Arc::new(Interfaces::new(plan)),
+            guard,
+            directories: directories.map(Arc::new),
+        });
+        let (guest, code) = if plan.world.serves_http() {
+            let server = http::Loaded::new(plan, &code, given.page_map)?;
+            let component = code::Guest::Component(server.component.clone());
+            (Guest::Server(server, shared), component)
+        } else {
+            let code = code.load(&self.engine, plan.world)?;
+            // One guest, one thread: it blocks in its own calls.
+            let tokio = Builder::new_current_thread().enable_all().build();
+            let tokio = tokio.context("start the event loop")?;
+            (Guest::Once(self.link(plan, &code, &shared)?, tokio), code)
+        };
+        let profiled = given.profiles.map(|listener| Profiled::new(plan.name(), &code, listener));
+        Ok(Parts { guest, profiled })
+    }
+
+    fn link(&self, plan: &Plan, code: &code::Guest, shared: &Shared) -> wasmtime::Result<Once> {
+        let component = match code {
+            code::Guest::Module(module) => {
+                let module = self.modules.instantiate_pre(module)?;
+                return Ok(Once::Module(module, ModuleState::store(&self.engine, plan, shared)?));
+            }
+            code::Guest::Component(component) => component,
+        };
+        let linked =
+            interfaces::imported(&self.components, component)?.instantiate_pre(component)?;
+        let store = State::store(&self.engine, plan, shared)?;
+        Ok(match plan.world {
+            World::Command02 => Once::Command02(Command02::new(linked)?, store),
+            World::Command03 => Once::Command03(Command03::new(linked)?, store),
+            _ => Once::Export(linked, store),
+        })
+    }
+}
+
+impl Loaded {
     /// Runs the guest, and blocks until it is done. Whatever goes wrong is reported on stderr.
     ///
     /// To be called in a process without other threads, which ends with the code that is returned: the guest's
     /// own, or one of [`plan::exit_code`]. [`crate::ending_signals`] end it sooner. `idle` is called when a server
     /// waits for its first request: what it took to load the guest is not needed any more.
-    pub fn run(&self, plan: &Plan, given: Given, idle: fn()) -> u8 {
-        let result = self.attempt(plan, given, idle);
+    pub fn run(self, idle: fn()) -> u8 {
+        let Loaded { plan, parts } = self;
+        let result = parts.and_then(|parts| parts.run(&plan, idle));
         // The process may end without the exit handlers that would write what a guest did not flush.
         let _ = std::io::stdout().flush();
         let (code, failure) = match result {
@@ -51,131 +133,110 @@ impl Runtime {
         }
         code
     }
+}
 
-    fn attempt(&self, plan: &Plan, given: Given, idle: fn()) -> wasmtime::Result<u8> {
+impl Parts {
+    fn run(self, plan: &Plan, idle: fn()) -> wasmtime::Result<u8> {
+        let Parts { guest, profiled } = self;
         let _noted = host_calls::note();
         // The threads that are started from here on inherit what is blocked.
         let signals = signals::block().context("block signals")?;
-        let loading = trace::span("map and load the code");
-        let code = Code::map(&given.code).context("map the compiled code")?;
-        let profiled = |guest: &Guest| {
-            given.profiles.map(|listener| Profiled::new(plan.name(), guest, listener))
+        let (guest, tokio) = match guest {
+            Guest::Server(server, shared) => {
+                return http::serve(plan, server, shared, signals, profiled, idle);
+            }
+            Guest::Once(guest, tokio) => (guest, tokio),
         };
-        let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
-        let guard = Arc::new(Guard::new(plan.grants.clone()));
-        let directories = files::open_granted(&plan.grants, is_sequential(plan.world))?;
-        let shared = Arc::new(Shared {
-            outgoing: Arc::new(Outgoing::new(roots, guard.clone(), &plan.grants)),
-            interfaces: Arc::new(Interfaces::new(plan)),
-            guard,
-            directories: directories.map(Arc::new),
-        });
-        if plan.world.serves_http() {
-            let loaded = http::Loaded::new(plan, &code, given.page_map)?;
-            drop(loading);
-            let profiled = profiled(&Guest::Component(loaded.component.clone()));
-            return http::serve(plan, loaded, shared, signals, profiled, idle);
-        }
-        let guest = code.load(&self.engine, plan.world)?;
-        drop(loading);
-        let profiled = profiled(&guest).map(Profiled::serve_in_thread).transpose();
+        let profiled = profiled.map(Profiled::serve_in_thread).transpose();
         profiled.context("wait for who asks for a profile")?;
         signals::end_at_the_first(signals).context("wait for signals")?;
-        // One guest, one thread: it blocks in its own calls.
-        let tokio = Builder::new_current_thread().enable_all().build();
-        let tokio = tokio.context("start the event loop")?;
-        let result = tokio.block_on(async {
-            match &guest {
-                Guest::Module(module) => self.module(plan, module, &shared).await,
-                Guest::Component(component) => self.command(plan, component, &shared).await,
-            }
-        });
+        let result = tokio.block_on(guest.run(plan));
         // A read of a guest that is done is not waited for.
         tokio.shutdown_background();
         result
     }
+}
 
-    async fn command(
-        &self,
-        plan: &Plan,
-        component: &Component,
-        shared: &Shared,
-    ) -> wasmtime::Result<u8> {
-        let mut store = State::store(&self.engine, plan, shared)?;
-        let linker = interfaces::imported(&self.components, component)?;
-        let ended = match plan.world {
-            World::Command02 => command_02(&linker, &mut store, component).await,
-            World::Command03 => command_03(&linker, &mut store, component).await,
-            _ => export(&linker, &mut store, component, plan).await,
-        };
-        let ended_well =
-            ended.inspect_err(|error| artifacts::leave_core_dump(plan, &mut store, error))?;
-        Ok(if ended_well { 0 } else { RUN_FAILED })
-    }
-
-    async fn module(&self, plan: &Plan, module: &Module, shared: &Shared) -> wasmtime::Result<u8> {
-        let mut store = ModuleState::store(&self.engine, plan, shared)?;
-        let ended = self.entry(&mut store, module, plan).await;
-        ended.inspect_err(|error| artifacts::leave_core_dump(plan, &mut store, error))?;
-        Ok(0)
-    }
-
-    async fn entry(
-        &self,
-        store: &mut Store<ModuleState>,
-        module: &Module,
-        plan: &Plan,
-    ) -> wasmtime::Result<()> {
-        let entry = plan.export.as_deref().unwrap_or(START);
-        let ty = world::function(module, entry).ok_or_else(|| missing(entry))?;
-        let arguments = numbers::arguments(entry, &ty, plan.args.get(1..).unwrap_or_default())?;
-        let instance = ready(self.modules.instantiate_async(&mut *store, module)).await?;
-        if entry == START {
-            return call(store, &instance, START, &[]).await.map(drop);
+impl Once {
+    async fn run(self, plan: &Plan) -> wasmtime::Result<u8> {
+        match self {
+            Once::Module(module, mut store) => {
+                let ended = run_module(&module, &mut store, plan).await;
+                exit_code(plan, store, ended.map(|()| true))
+            }
+            Once::Command02(command, mut store) => {
+                let ended = run_command_02(&command, &mut store).await;
+                exit_code(plan, store, ended)
+            }
+            Once::Command03(command, mut store) => {
+                let ended = run_command_03(&command, &mut store).await;
+                exit_code(plan, store, ended)
+            }
+            Once::Export(component, mut store) => {
+                let ended = run_export(&component, &mut store, plan).await;
+                exit_code(plan, store, ended)
+            }
         }
-        if instance.get_func(&mut *store, INITIALIZE).is_some() {
-            call(store, &instance, INITIALIZE, &[]).await?;
-        }
-        for result in call(store, &instance, entry, &arguments).await? {
-            println!("{}", numbers::shown(&result));
-        }
-        Ok(())
     }
 }
 
-async fn command_02(
-    linker: &Linker<State>,
+/// Exit code of a guest that ended well, or whose result is an error. A guest that trapped leaves a core dump.
+fn exit_code(
+    plan: &Plan,
+    store: impl AsContextMut,
+    ended: wasmtime::Result<bool>,
+) -> wasmtime::Result<u8> {
+    let ended_well = ended.inspect_err(|error| artifacts::leave_core_dump(plan, store, error))?;
+    Ok(if ended_well { 0 } else { RUN_FAILED })
+}
+
+async fn run_module(
+    module: &wasmtime::InstancePre<ModuleState>,
+    store: &mut Store<ModuleState>,
+    plan: &Plan,
+) -> wasmtime::Result<()> {
+    let entry = plan.export.as_deref().unwrap_or(START);
+    let ty = world::function(module.module(), entry).ok_or_else(|| missing(entry))?;
+    let arguments = numbers::arguments(entry, &ty, plan.args.get(1..).unwrap_or_default())?;
+    let instance = ready(module.instantiate_async(&mut *store)).await?;
+    if entry == START {
+        return call(store, &instance, START, &[]).await.map(drop);
+    }
+    if instance.get_func(&mut *store, INITIALIZE).is_some() {
+        call(store, &instance, INITIALIZE, &[]).await?;
+    }
+    for result in call(store, &instance, entry, &arguments).await? {
+        println!("{}", numbers::shown(&result));
+    }
+    Ok(())
+}
+
+async fn run_command_02(
+    command: &Command02<State>,
     store: &mut Store<State>,
-    component: &Component,
 ) -> wasmtime::Result<bool> {
-    use wasmtime_wasi::p2::bindings::Command;
-    let instance = Command::instantiate_async(&mut *store, component, linker);
-    let command = ready(instance).await?;
+    let command = ready(command.instantiate_async(&mut *store)).await?;
     Ok(command.wasi_cli_run().call_run(store).await.map_err(trapped)?.is_ok())
 }
 
-async fn command_03(
-    linker: &Linker<State>,
+async fn run_command_03(
+    command: &Command03<State>,
     store: &mut Store<State>,
-    component: &Component,
 ) -> wasmtime::Result<bool> {
-    use wasmtime_wasi::p3::bindings::Command;
-    let instance = Command::instantiate_async(&mut *store, component, linker);
-    let command = ready(instance).await?;
+    let command = ready(command.instantiate_async(&mut *store)).await?;
     let run = async move |store: &_| command.wasi_cli_run().call_run(store).await;
     Ok(store.run_concurrent(run).await.flatten().map_err(trapped)?.is_ok())
 }
 
 /// Calls one export and prints what it returns; a `result` that is an error counts as a failure.
-async fn export(
-    linker: &Linker<State>,
+async fn run_export(
+    component: &InstancePre<State>,
     store: &mut Store<State>,
-    component: &Component,
     plan: &Plan,
 ) -> wasmtime::Result<bool> {
     let name = plan.export.as_deref().unwrap_or_default();
-    let instance = ready(linker.instantiate_async(&mut *store, component)).await?;
-    let index = world::find_export(component, name).ok_or_else(|| missing(name))?;
+    let index = world::find_export(component.component(), name).ok_or_else(|| missing(name))?;
+    let instance = ready(component.instantiate_async(&mut *store)).await?;
     let function = instance.get_func(&mut *store, index).ok_or_else(|| missing(name))?;
     let ty = function.ty(&store);
     let arguments = wave::arguments(name, &ty, plan.args.get(1..).unwrap_or_default())?;

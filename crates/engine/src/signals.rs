@@ -23,7 +23,7 @@ const ENDING: [Signal; 7] = [
     Signal::SIGTERM,
 ];
 
-/// The signals that [`crate::Runtime::run`] takes. Blocked before it is called, none is lost.
+/// The signals that [`crate::Loaded::run`] takes. Blocked before it is called, none is lost.
 pub fn ending() -> SigSet {
     SigSet::from_iter(ENDING)
 }

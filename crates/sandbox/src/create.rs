@@ -38,7 +38,15 @@ pub fn create(request: Create, fds: ProcessFds, guests: &Guests) -> Result<i32, 
     Ok(pid.as_raw())
 }
 
-/// Releases a created container, within `time`.
+/// Releases a guest or the built-in pause, whose container has no `poststart` hooks.
+///
+/// # Errors
+/// [`Error::Isolation`] if its process has ended.
+pub fn release(bundle: &Path) -> Result<(), Error> {
+    Ok(isolate::release(&record::directory(bundle))?)
+}
+
+/// Starts a created container by its OCI runtime, or releases it and runs its `poststart` hooks, within `time`.
 pub fn start(bundle: &Path, id: &str, time: Duration) -> Result<(), Error> {
     match record::recorded(bundle) {
         Some(recorded) if recorded.is_program() => program::start(&recorded, id, time),

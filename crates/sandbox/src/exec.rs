@@ -134,11 +134,12 @@ fn run(
     };
     // The end of this pipe reports to the request process that the workload can run.
     close(&pipes.report);
+    let workload = guest.load();
     if nix::unistd::read(&pipes.release, &mut [0]) != Ok(1) {
         exit(128 + libc::SIGKILL)
     }
     close(&pipes.release);
-    guest.run()
+    workload.run()
 }
 
 /// Closes a descriptor. A guest would keep it open, because it does not go through execve(2).

@@ -98,9 +98,14 @@ pub fn isolate(
     Ok(Made { pid, page_map: sender })
 }
 
+/// Releases the process.
+pub fn release(directory: &Path) -> Result<(), Failed> {
+    gate::open(directory)
+}
+
 /// Releases the process, and runs the `poststart` hooks, by `until`.
 pub fn start(recorded: Option<&Recorded>, directory: &Path, until: Instant) -> Result<(), Error> {
-    gate::open(directory)?;
+    release(directory)?;
     let Some(Recorded { record, spec }) = recorded else { return Ok(()) };
     let Some(hooks) = spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref()) else {
         return Ok(());

@@ -8,8 +8,8 @@
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
 //! 5. `worker`: a short-lived process without privileges, which parses untrusted input;
 //! 6. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
-//!    [`read_only`], `child`, `keyring`, `page_map`, `ready`, `single_thread`, `release_memory`: one file for each mechanism
-//!    of the kernel;
+//!    [`read_only`], `child`, `keyring`, `name_service`, `page_map`, `ready`, `single_thread`, `release_memory`: one file for each
+//!    mechanism of the kernel or the C library;
 //! 7. `wait`: polling, where the kernel offers no descriptor to wait for.
 //!
 //! How a guest is compiled and run comes in as a [`Guests`] value, which the zygote makes after the fork.
@@ -31,6 +31,7 @@ mod isolate;
 mod keyring;
 mod limits;
 mod members;
+mod name_service;
 mod page_map;
 pub mod pidfd;
 pub mod pipe;
@@ -54,10 +55,10 @@ mod worker;
 mod workload;
 pub mod zygote;
 
-pub use create::destroy;
+pub use create::{destroy, release};
 pub use descriptors::Descriptors;
 pub use errors::{End, Error};
-pub use guests::Guests;
+pub use guests::{Guests, Loaded};
 pub use isolate::{Failed, Step};
 pub use members::Members;
 pub use request::{
@@ -69,4 +70,4 @@ pub use single_thread::SingleThread;
 pub use spec::load as load_spec;
 pub use worker::Leash;
 pub use workload::PAGE_MAP;
-pub use zygote::Zygote;
+pub use zygote::{RequestProcess, Zygote};

@@ -15,7 +15,7 @@ use crate::{Descriptors, End, Error, Runtime, limits};
 /// A request to the zygote. The zygote forks a process for each.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum Request {
-    /// Build a container up to the point where it waits for [`Request::Start`].
+    /// Build a container up to the point where it waits for Start.
     Create(Create),
     /// Make a further process in a container, which runs its workload when it is released ([`crate::Zygote::exec`]).
     Exec(Box<Exec>),
@@ -28,7 +28,8 @@ pub enum Request {
         /// The change.
         change: Change,
     },
-    /// Release a created container.
+    /// Start a created container by its OCI runtime, or release it and run its `poststart` hooks. Others need no request
+    /// ([`crate::release`]).
     Start {
         /// The OCI bundle the container was created from.
         bundle: PathBuf,
@@ -250,9 +251,9 @@ pub enum Workload {
     // A newer shim reads the record of an older one when it deletes the container.
     #[serde(alias = "Linux")]
     Program,
-    /// [`crate::Guests::run`] with a value and the descriptors that come with the request.
+    /// [`crate::Guests::load`] with a value and the descriptors that come with the request.
     Guest {
-        /// Argument of [`crate::Guests::run`].
+        /// Argument of [`crate::Guests::load`].
         value: Value,
         /// Whether a first process gets its own page map (proc(5)) as [`crate::PAGE_MAP`], if the kernel has one.
         page_map: bool,

@@ -1,4 +1,5 @@
-//! Transport of messages: a datagram of one byte with descriptors to the zygote, then JSON on the connection sent with it.
+//! Transport of messages: a datagram of one byte with a connection to the zygote. On the connection, one byte with descriptors,
+//! then JSON.
 //!
 //! The zygote itself never parses. It forks for every connection, and the child reads the request, so that a request that
 //! kills its parser kills only that child. The child first sends a pidfd of itself: the processes that it makes inherit its
@@ -30,14 +31,14 @@ const CHUNK_BYTES: usize = 4 << 10;
 /// Descriptors in one message, at most. A job has one for each layer of the image.
 const MAX_FDS: usize = 64;
 
-/// A request, with the names of the descriptors that were sent with the connection, in the same order.
+/// A request, with the names of the descriptors that were sent before it, in the same order.
 #[derive(Serialize, Deserialize)]
 pub struct Message<R, N> {
     pub request: R,
     pub descriptors: Vec<N>,
 }
 
-/// Sends descriptors. The first one for the zygote is the connection on which the request process answers.
+/// Sends descriptors, with one byte.
 pub fn send_fds(socket: &impl AsFd, fds: &[RawFd]) -> Result<(), Error> {
     let marker = [IoSlice::new(&[1])];
     let rights = [ControlMessage::ScmRights(fds)];

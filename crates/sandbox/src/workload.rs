@@ -9,7 +9,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::child::exit;
-use crate::guests::Guests;
+use crate::guests::{Guests, Loaded};
 use crate::page_map::Receiver;
 use crate::release_memory::ForkedMemory;
 use crate::rlimit::OpenFiles;
@@ -76,11 +76,29 @@ impl Isolated {
         }
     }
 
+    /// Does all that can be done before Start. To be called when the process is ready, because no caller waits for it then.
+    pub fn load(self) -> Waiting {
+        match self {
+            Isolated::Pause(pause) => Waiting::Pause(pause),
+            Isolated::Guest(guest) => Waiting::Guest(guest.load()),
+        }
+    }
+}
+
+/// A workload that waits for Start.
+pub enum Waiting {
+    /// [`crate::Workload::Pause`].
+    Pause(Pause),
+    /// [`crate::Workload::Guest`].
+    Guest(LoadedGuest),
+}
+
+impl Waiting {
     /// Runs it.
     pub fn run(self) -> ! {
         match self {
-            Isolated::Pause(pause) => pause.run(),
-            Isolated::Guest(guest) => guest.run(),
+            Waiting::Pause(pause) => pause.run(),
+            Waiting::Guest(guest) => guest.run(),
         }
     }
 }
@@ -122,7 +140,7 @@ fn reap() {
     }
 }
 
-/// A guest: [`Guests::run`] with its value and descriptors.
+/// A guest: [`Guests::load`] with its value and descriptors.
 pub struct Guest {
     guests: Guests,
     value: Value,
@@ -149,25 +167,36 @@ impl Guest {
         numbers
     }
 
-    /// Runs the guest. If it cannot run, the reason is on stderr, which is the container's log.
-    pub fn run(self) -> ! {
-        let _ = nix::sys::prctl::set_name(c"wasm");
-        trace::mark("released");
-        console::take();
-        // Closes the descriptors of the isolation; all others were closed before. A seccomp filter may refuse this now.
-        let _ = inherit::close_unlisted(&self.descriptors());
+    fn load(self) -> LoadedGuest {
         let mut files = self.files;
         if let Some(map) = self.page_map.and_then(Receiver::receive) {
             files.add(PAGE_MAP, map);
         }
+        // SAFETY: this process was forked from one with one thread, and has started none.
+        let single = unsafe { SingleThread::assume() };
+        let guest = (self.guests.load)(self.value, files, single);
+        LoadedGuest { guest, open_files: self.open_files }
+    }
+}
+
+/// A guest that is loaded.
+pub struct LoadedGuest {
+    guest: Loaded,
+    open_files: OpenFiles,
+}
+
+impl LoadedGuest {
+    /// Runs the guest. If it cannot run, the reason is on stderr, which is the container's log.
+    fn run(self) -> ! {
+        let _ = nix::sys::prctl::set_name(c"wasm");
+        trace::mark("released");
+        console::take();
         // A guest must not write its own files under /proc, such as its memory.
         let ready = nix::sys::prctl::set_dumpable(false).and_then(|()| self.open_files.apply());
         if let Err(errno) = ready {
             eprintln!("limit the guest's process: {}", errno.desc());
             exit(CANNOT_EXECUTE)
         }
-        // SAFETY: this process was forked from one with one thread, and has started none.
-        let single = unsafe { SingleThread::assume() };
-        exit((self.guests.run)(self.value, files, single).into())
+        exit((self.guest)().into())
     }
 }

@@ -1,9 +1,10 @@
 //! The zygote: a single-threaded child of the shim that forks a process for every request.
 //!
 //! ```text
-//! shim ──datagram: connection + descriptors──▶ zygote ──fork──▶ request process ──JSON reply──▶ shim
-//!                                                               └─ container (orphaned to the shim,
-//!                                                                  which is the child subreaper)
+//! shim ──datagram: connection──▶ zygote ──fork──▶ request process ◀── descriptors, JSON request ── shim
+//!                                                   │             ── JSON reply ────────────────▶ shim
+//!                                                   └─ container (orphaned to the shim,
+//!                                                      which is the child subreaper)
 //! ```
 //! The zygote is forked before the shim has a thread, so that its children may use the whole C library. It builds its
 //! [`Guests`] (an engine, linkers) once, and every container shares them copy-on-write. It ends with the shim, because its
@@ -14,13 +15,14 @@
 use std::convert::Infallible;
 use std::env;
 use std::io::Read;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
@@ -34,8 +36,8 @@ use crate::request::ExecFds;
 use crate::wire::Message;
 use crate::{
     Create, Descriptors, Error, Exec, Failure, Job, JobFds, ProcessFds, Reply, Request,
-    SingleThread, Workload, create, exec, inherit, isolate, limits, program, read_only, wire,
-    worker,
+    SingleThread, Workload, create, exec, inherit, isolate, limits, name_service, program,
+    read_only, wire, worker,
 };
 
 /// The shim's side of its zygote.
@@ -89,13 +91,20 @@ impl Zygote {
         self.link.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends descriptors to the zygote; if it is gone, to a new one.
-    fn send(&self, fds: &[RawFd]) -> Result<(), Error> {
-        let link = self.link().clone();
-        match wire::send_fds(&link.socket, fds) {
-            Err(Error::Gone { .. }) => wire::send_fds(&self.replace(link.pid)?.socket, fds),
-            sent => sent,
+    /// Forks a process for a request that is still being prepared. If the zygote is gone, a new one does it. If what is
+    /// returned is dropped, the process ends.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::System`] if the zygote cannot be reached.
+    pub fn fork_for_request(&self) -> Result<RequestProcess, Error> {
+        let (connection, theirs) =
+            UnixStream::pair().map_err(Error::io("make a socket pair for a request"))?;
+        let (link, fds) = (self.link().clone(), [theirs.as_raw_fd()]);
+        match wire::send_fds(&link.socket, &fds) {
+            Err(Error::Gone { .. }) => wire::send_fds(&self.replace(link.pid)?.socket, &fds)?,
+            sent => sent?,
         }
+        Ok(RequestProcess { connection })
     }
 
     /// Executes a new zygote in place of the one that is gone, unless another thread has already done so.
@@ -143,12 +152,19 @@ impl Zygote {
         }
     }
 
-    /// Makes a container that waits for Start, and returns its first process. Blocks.
+    /// Makes a container that waits for Start, and returns its first process. `builder` does it, or another process if that has
+    /// ended. Blocks.
     ///
     /// # Errors
     /// As [`Zygote::call`].
-    pub fn create(&self, create: Create, fds: ProcessFds) -> Result<PidFd, Error> {
-        self.make(&Request::Create(create), fds.into_descriptors())
+    pub fn create(
+        &self,
+        builder: RequestProcess,
+        create: Create,
+        fds: ProcessFds,
+    ) -> Result<PidFd, Error> {
+        let builder = if builder.has_ended() { self.fork_for_request()? } else { builder };
+        builder.make(&Request::Create(create), fds.into_descriptors())
     }
 
     /// Makes an exec process in the container whose first process is `first`, and lets its workload run. Blocks.
@@ -158,17 +174,11 @@ impl Zygote {
     pub fn exec(&self, exec: Exec, first: OwnedFd, process: ProcessFds) -> Result<PidFd, Error> {
         let (release, releasing) = pipe2(OFlag::O_CLOEXEC).map_err(Error::system("make a pipe"))?;
         let fds = ExecFds { first, release, process };
-        let process = self.make(&Request::Exec(Box::new(exec)), fds.into_descriptors())?;
+        let request = Request::Exec(Box::new(exec));
+        let process = self.fork_for_request()?.make(&request, fds.into_descriptors())?;
         // This fails if the process was killed.
         let _ = nix::unistd::write(&releasing, &[1]);
         Ok(process)
-    }
-
-    fn make(&self, request: &Request, descriptors: Descriptors) -> Result<PidFd, Error> {
-        match self.call_with(request, descriptors)? {
-            Reply::Created { pid } => PidFd::open(Pid::from_raw(pid)),
-            _ => Err(Error::Gone { process: "request" }),
-        }
     }
 
     /// Runs a job in a worker, and returns its answer. Blocks.
@@ -176,7 +186,7 @@ impl Zygote {
     /// # Errors
     /// As [`Zygote::call`]; [`Error::Worker`] if the worker ended without an answer.
     pub fn job(&self, job: Job, fds: JobFds) -> Result<Value, Error> {
-        match self.call_with(&Request::Job(job), fds.into_descriptors())? {
+        match self.fork_for_request()?.call(&Request::Job(job), fds.into_descriptors())? {
             Reply::Job(value) => Ok(value),
             _ => Err(Error::Gone { process: "request" }),
         }
@@ -188,18 +198,39 @@ impl Zygote {
     /// [`Error::Gone`] if the zygote or the request process was killed; [`Error::Container`] or [`Error::Killed`] with the
     /// reason if the request failed; [`Error::Late`].
     pub fn call(&self, request: &Request) -> Result<Reply, Error> {
-        self.call_with(request, Descriptors::default())
+        self.fork_for_request()?.call(request, Descriptors::default())
+    }
+}
+
+/// A process that waits for a request.
+#[derive(Debug)]
+pub struct RequestProcess {
+    connection: UnixStream,
+}
+
+impl RequestProcess {
+    /// Whether it ended before it was given a request, as it does with its zygote.
+    fn has_ended(&self) -> bool {
+        let mut connection = [PollFd::new(self.connection.as_fd(), PollFlags::empty())];
+        let polled = poll(&mut connection, PollTimeout::ZERO);
+        polled.is_ok() && connection[0].any() == Some(true)
     }
 
-    fn call_with(&self, request: &Request, descriptors: Descriptors) -> Result<Reply, Error> {
-        let (ours, theirs) =
-            UnixStream::pair().map_err(Error::io("make a socket pair for a request"))?;
-        let mut all = vec![theirs.as_raw_fd()];
-        all.extend(descriptors.numbers());
-        self.send(&all)?;
-        drop(theirs);
-        // If the request process is gone, reading the reply reports it.
-        let _ = wire::write(&ours, &Message { request, descriptors: descriptors.names() });
+    fn make(self, request: &Request, descriptors: Descriptors) -> Result<PidFd, Error> {
+        match self.call(request, descriptors)? {
+            Reply::Created { pid } => PidFd::open(Pid::from_raw(pid)),
+            _ => Err(Error::Gone { process: "request" }),
+        }
+    }
+
+    fn call(self, request: &Request, descriptors: Descriptors) -> Result<Reply, Error> {
+        let RequestProcess { connection: ours } = self;
+        let message = Message { request, descriptors: descriptors.names() };
+        // If the process is gone, reading the reply reports it.
+        match wire::send_fds(&ours, &descriptors.numbers()) {
+            Err(error) if !matches!(error, Error::Gone { .. }) => return Err(error),
+            _ => drop(wire::write(&ours, &message)),
+        }
         // The request process bounds its own work. This limit is for steps that hang, such as a volume's.
         let limit = request.time().map(|time| time + limits::CLEANUP_TIME);
         let reply = wire::read_reply(&ours, limit);
@@ -241,6 +272,9 @@ fn run(socket: OwnedFd, guests: impl FnOnce() -> Guests) -> ! {
     // The shim's directory is the Pod's bundle, which is removed with the pause, while other containers may still be made.
     let _ = std::env::set_current_dir("/");
     trace::process("zygote");
+    // Guests look up names in containers.
+    // SAFETY: this process was forked from one with one thread, or has just been executed, and has started none.
+    name_service::use_files_and_dns(&unsafe { SingleThread::assume() });
     let guests = guests();
     wire::send_text(&socket, &guests.version);
     serve(socket, &guests)
@@ -256,34 +290,33 @@ fn serve(socket: OwnedFd, guests: &Guests) -> ! {
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) };
     let zygote = getpid();
     loop {
-        let Ok(Some(fds)) = wire::receive_fds(&socket) else { exit(0) };
+        let Ok(Some(mut fds)) = wire::receive_fds(&socket) else { exit(0) };
+        let Some(connection) = fds.pop() else { continue };
         // SAFETY: this process has one thread: it was forked from a process with one, and starts none.
         match unsafe { fork() } {
             Ok(ForkResult::Child) => {
                 // The shim must notice the death of the zygote while this process and its children still run.
                 drop(socket);
                 trace::process("request");
-                answer(fds, guests, zygote)
+                answer(connection.into(), guests, zygote)
             }
             // This drops the connection, which the shim reports as "ended before it answered".
-            Ok(ForkResult::Parent { .. }) | Err(_) => drop(fds),
+            Ok(ForkResult::Parent { .. }) | Err(_) => drop(connection),
         }
     }
 }
 
 /// The request process: reads one request, carries it out, answers and exits.
-fn answer(mut fds: Vec<OwnedFd>, guests: &Guests, zygote: Pid) -> ! {
+fn answer(connection: UnixStream, guests: &Guests, zygote: Pid) -> ! {
     // If the zygote has ended, the shim has ended as well, and what this process makes is not needed any more.
     let alone = set_pdeathsig(Signal::SIGKILL).is_err() || getppid() != zygote;
     // SAFETY: SIG_DFL is no function. This process waits for its children and needs the default.
     let _ = unsafe { signal(Signal::SIGCHLD, SigHandler::SigDfl) };
-    if fds.is_empty() || alone {
+    if alone || wire::announce(&connection).is_err() {
         exit(1)
     }
-    let connection = UnixStream::from(fds.remove(0));
-    if wire::announce(&connection).is_err() {
-        exit(1)
-    }
+    // There is no request if the shim could not prepare it.
+    let Ok(Some(fds)) = wire::receive_fds(&connection) else { exit(1) };
     let reply = wire::read(&connection)
         .and_then(|Message { request, descriptors }| {
             let descriptors = Descriptors::pair(descriptors, fds)?;
@@ -343,5 +376,23 @@ fn carry_out(
             let _span = trace::span("destroy");
             create::destroy(&bundle, &id).map(|warning| Reply::Destroyed { warning })
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    #[test]
+    fn a_process_that_ended_before_its_request_is_known_though_it_announced_itself() {
+        let (connection, mut theirs) = UnixStream::pair().expect("a pair");
+        let process = RequestProcess { connection };
+        assert!(!process.has_ended());
+        theirs.write_all(&[1]).expect("written");
+        assert!(!process.has_ended());
+        drop(theirs);
+        assert!(process.has_ended());
     }
 }

@@ -83,6 +83,12 @@ impl ContainerConfig {
         self.is_sandbox() && self.spec.hooks().is_none()
     }
 
+    /// Whether there are hooks to run after Start.
+    pub fn has_poststart_hooks(&self) -> bool {
+        let hooks = self.spec.hooks().as_ref().and_then(|hooks| hooks.poststart().as_ref());
+        hooks.is_some_and(|hooks| !hooks.is_empty())
+    }
+
     /// Id of the Pod's sandbox, if there is a Pod. Containers with the same id have the same shim.
     pub fn sandbox_id(&self) -> Option<&str> {
         self.annotation(SANDBOX_ID)

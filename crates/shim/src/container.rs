@@ -44,6 +44,8 @@ pub struct Parts {
     pub own_pid_namespace: bool,
     /// Kind of its workload.
     pub kind: Kind,
+    /// Whether there are hooks to run after its start.
+    pub has_poststart_hooks: bool,
     /// Wasm layers of its guest.
     pub layers: Vec<Descriptor>,
     /// The runtime options of its Create.
@@ -130,6 +132,11 @@ impl Container {
     /// Kind of its workload.
     pub fn kind(&self) -> Kind {
         self.parts.kind
+    }
+
+    /// Whether there are hooks to run after its start (OCI runtime spec, "POSIX-platform Hooks").
+    pub fn has_poststart_hooks(&self) -> bool {
+        self.parts.has_poststart_hooks
     }
 
     /// Wasm layers of its guest; empty if the guest is a file.

@@ -12,7 +12,7 @@ use engine::{Given, Layer, Runtime};
 use plan::exit_code::CANNOT_RUN;
 use plan::{Plan, World};
 use sandbox::{
-    Descriptors, Guests, JobFds, PAGE_MAP, SingleThread, Zygote, environment, read_only,
+    Descriptors, Guests, JobFds, Loaded, PAGE_MAP, SingleThread, Zygote, environment, read_only,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -162,10 +162,10 @@ pub fn guests() -> Guests {
     let _span = trace::span("engine and linkers");
     let runtime = Rc::new(Runtime::new());
     let version = runtime.as_ref().as_ref().map_or_else(|_| NO_ENGINE.to_owned(), Runtime::version);
-    let for_run = runtime.clone();
+    let for_load = runtime.clone();
     Guests {
         job: Rc::new(move |value, files| answer(&runtime, value, files)),
-        run: Rc::new(move |value, files, single| run(&for_run, value, files, &single)),
+        load: Rc::new(move |value, files, single| load(&for_load, value, files, &single)),
         signals: engine::ending_signals(),
         version,
     }
@@ -223,30 +223,35 @@ fn refused(action: &str, error: &io::Error) -> Refused {
     }
 }
 
-fn run(
+fn load(
     runtime: &Result<Runtime, engine::Error>,
     value: Value,
     files: Descriptors,
     single: &SingleThread,
-) -> u8 {
+) -> Loaded {
     let reading = trace::span("plan");
     let ready = runtime.as_ref().map_err(ToString::to_string);
     let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
     let failure = match (ready, task) {
-        (_, Ok(Task::BuiltIn(command))) => return built_in::run(&command, files),
+        (_, Ok(Task::BuiltIn(command))) => {
+            return Box::new(move || built_in::run(&command, files));
+        }
         (Ok(runtime), Ok(Task::Guest(plan))) => match given(files) {
             Ok(given) => {
                 drop(reading);
                 sandbox::heap::merge_at_once();
                 environment::put(single, plan.telemetry());
-                return runtime.run(&plan, given, release_memory);
+                let guest = runtime.load(*plan, given);
+                return Box::new(|| guest.run(release_memory));
             }
             Err(error) => error.to_string(),
         },
         (Err(error), _) | (_, Err(error)) => error,
     };
-    eprintln!("error: {failure}");
-    CANNOT_RUN
+    Box::new(move || {
+        eprintln!("error: {failure}");
+        CANNOT_RUN
+    })
 }
 
 /// Releases memory that a server does not need while it waits. Also releases stack, if it is called on the first thread.

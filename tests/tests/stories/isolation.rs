@@ -22,6 +22,7 @@ use crate::shim::{ends, granted};
 
 mod failures;
 mod hooks;
+mod libraries;
 mod mounts;
 mod propagation;
 

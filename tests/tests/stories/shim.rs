@@ -122,6 +122,24 @@ fn of_two_creates_at_once_one_makes_the_container() -> Result<()> {
 }
 
 #[test]
+fn a_guest_is_loaded_while_it_waits_for_start() -> Result<()> {
+    let bundle = Bundle::guest("hello")?;
+    let shim = bundle.start()?;
+    let pid = granted(shim.create(&bundle.create_request()))?;
+    let guest = Process::at(i32::try_from(pid)?).context("no process")?;
+    let cache = bundle.cache();
+    wait::until(SOON, "the guest's code to be mapped before Start", || {
+        Ok(guest.mapped(&cache).ok())
+    })?;
+    assert_eq!(shim.status(&bundle.id), Ok(Status::CREATED));
+    granted(shim.start(&bundle.id))?;
+    assert_eq!(shim.wait(&bundle.id), Ok(0));
+    granted(shim.delete(&bundle.id))?;
+    ends(&shim, &bundle)?;
+    bundle.close()
+}
+
+#[test]
 fn a_create_whose_caller_has_lost_patience_is_taken_back_by_delete() -> Result<()> {
     let bundle = Bundle::shell("sleep 1000")?;
     let shim = bundle.start()?;

@@ -71,7 +71,7 @@ fn guest() {
         std::env::var(PROFILES).ok().map(|path| UnixListener::bind(path).expect("listens"));
     let page_map = Some(File::open("/proc/self/pagemap").expect("a page map"));
     let given = Given { code: code.into(), profiles, roots: None, page_map };
-    let code = Runtime::new().expect("a runtime").run(&plan, given, || ());
+    let code = Runtime::new().expect("a runtime").load(plan, given).run(|| ());
     // SAFETY: _exit has no preconditions. It is how a container's process ends: without exit handlers.
     unsafe { nix::libc::_exit(code.into()) }
 }

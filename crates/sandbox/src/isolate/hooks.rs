@@ -95,6 +95,11 @@ impl<'a> State<'a> {
 }
 
 impl Prepared<'_> {
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.hooks.is_empty()
+    }
+
     /// Descriptors that must stay open until they run.
     pub fn descriptors(&self) -> impl Iterator<Item = RawFd> {
         let null = (!self.hooks.is_empty()).then_some(self.null);

@@ -46,7 +46,7 @@ pub struct Inside<'a> {
 }
 
 impl<'a> Inside<'a> {
-    /// Isolates this process, waits for Start, and runs the workload.
+    /// Isolates this process, loads the workload, waits for Start, and runs the workload.
     pub fn run(mut self, link: Child) -> ! {
         trace::process("guest");
         // This name distinguishes it from the process that made it, until the workload sets another one.
@@ -60,6 +60,11 @@ impl<'a> Inside<'a> {
             }
         };
         drop(link);
+        // Hooks may change what the workload is given, so they come first.
+        let workload = match hooks.is_empty() {
+            true => Ok(self.workload.load()),
+            false => Err(self.workload),
+        };
         if self.gate.wait().is_err() {
             exit(NOT_ISOLATED)
         }
@@ -70,7 +75,7 @@ impl<'a> Inside<'a> {
             eprintln!("{failed}");
             exit(NOT_ISOLATED)
         }
-        self.workload.run()
+        workload.unwrap_or_else(Isolated::load).run()
     }
 
     /// Isolates this process. Returns the hooks for Start.

@@ -12,7 +12,7 @@ use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
 use sandbox::rootfs::{self, Mount};
-use sandbox::{Kind, ProcessFds};
+use sandbox::{Kind, ProcessFds, RequestProcess};
 use tokio::join;
 
 use super::{config, workload};
@@ -76,6 +76,7 @@ async fn make(
 /// Everything that a container needs before it has a process.
 struct Prepared {
     parts: Unbuilt,
+    builder: RequestProcess,
     create: sandbox::Create,
     fds: ProcessFds,
     shim_ends: PreparedEnds,
@@ -107,11 +108,12 @@ async fn prepare(
     }
     let mut config = ContainerConfig::read(&bundle)?;
     let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
-    // Both run at the same time: the kernel mounts while containerd answers.
+    // All run at the same time: the kernel mounts and forks while containerd answers.
     let annotated = config::annotations(shared, &config);
-    let (rootfs, annotations) = join!(mount(request, &config), annotated);
-    // Both have ended, so that a Create that is refused leaves no mount.
-    let rootfs = rootfs?;
+    let (builder, rootfs, annotations) =
+        join!(fork_builder(shared), mount(request, &config), annotated);
+    // All have ended, so that a Create that is refused leaves no mount.
+    let (rootfs, builder) = (rootfs?, builder?);
     if let Some(annotations) = annotations? {
         config.annotate(annotations);
     }
@@ -154,6 +156,7 @@ async fn prepare(
             grants: found.grants,
             options,
         },
+        builder,
         create,
         fds,
         shim_ends,
@@ -164,7 +167,7 @@ impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
         let Unbuilt { config, rootfs, cgroup, stdio, kind, layers, grants, options } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
-        let child = isolate(shared, self.create, self.fds).await?;
+        let child = isolate(shared, self.builder, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
         let members = config.members(child.pid());
         let connected = connect(shared, self.shim_ends, &bundle, &id).await?;
@@ -178,6 +181,7 @@ impl Prepared {
             members,
             own_pid_namespace: config.own_pid_namespace(),
             kind,
+            has_poststart_hooks: config.has_poststart_hooks(),
             layers,
             options,
             grants,
@@ -200,8 +204,15 @@ async fn connect(
     connected
 }
 
+/// Forks the process that will build the container.
+async fn fork_builder(shared: &Arc<Shared>) -> Result<RequestProcess, Error> {
+    let shared = shared.clone();
+    blocking(move || Ok(shared.zygote.fork_for_request()?)).await
+}
+
 async fn isolate(
     shared: &Arc<Shared>,
+    builder: RequestProcess,
     create: sandbox::Create,
     fds: ProcessFds,
 ) -> Result<PidFd, Error> {
@@ -210,7 +221,7 @@ async fn isolate(
     blocking(move || {
         let (bundle, id) = (create.bundle.clone(), create.id.clone());
         // The request process cleans up after itself, unless it was killed.
-        shared.zygote.create(create, fds).map_err(|error| {
+        shared.zygote.create(builder, create, fds).map_err(|error| {
             if let Err(left) = shared.zygote.destroy(&bundle, &id) {
                 log::error!("container {id}: {left}");
             }

@@ -7,6 +7,7 @@ use containerd_shim::protos::events::task::TaskStart;
 use sandbox::{Kind, Request};
 
 use super::exec;
+use crate::container::Container;
 use crate::errors::Error;
 use crate::pod::{Caller, Shared, blocking};
 
@@ -24,10 +25,7 @@ pub async fn start(
     let _span = trace::span("Start");
     let _transition = container.first().transition.lock().await;
     let begun = container.first().begin_start()?;
-    let (bundle, id) = (container.bundle().to_owned(), request.id.clone());
-    let release = Request::Start { bundle, id, time: caller.time() };
-    let zygote = shared.clone();
-    blocking(move || Ok(zygote.zygote.call(&release).map(drop)?)).await?;
+    release(&shared, &container, &caller).await?;
     begun.succeeded();
     if container.kind() == Kind::Pause {
         // The Pod's first container is created next.
@@ -39,4 +37,19 @@ pub async fn start(
     let pid = container.first().raw_pid();
     shared.events.publish(TaskStart { container_id: request.id, pid, ..Default::default() });
     Ok(StartResponse { pid, ..Default::default() })
+}
+
+/// Releases the container. Only an OCI runtime and hooks need a process of their own for that.
+async fn release(
+    shared: &Arc<Shared>,
+    container: &Container,
+    caller: &Caller,
+) -> Result<(), Error> {
+    let bundle = container.bundle().to_owned();
+    if container.kind() != Kind::Program && !container.has_poststart_hooks() {
+        return blocking(move || Ok(sandbox::release(&bundle)?)).await;
+    }
+    let start = Request::Start { bundle, id: container.id().to_owned(), time: caller.time() };
+    let shared = shared.clone();
+    blocking(move || Ok(shared.zygote.call(&start).map(drop)?)).await
 }
