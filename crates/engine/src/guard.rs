@@ -230,10 +230,10 @@ mod tests {
     }
 
     fn guard(connect: &str, listen: &str) -> Guard {
-        let mut pod = grants::Wishes::default();
+        let mut pod = grants::Requested::default();
         pod.set(provided::ALLOW_CONNECT.key, connect).expect("is valid");
         pod.set(provided::ALLOW_LISTEN.key, listen).expect("is valid");
-        let given = grants::Given { pod, ..grants::Given::default() };
+        let given = grants::MergeInput { pod, ..grants::MergeInput::default() };
         Guard::new(grants::merge(&given).expect("merges"))
     }
 

@@ -8,7 +8,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, Setting};
 
-use crate::network::{Host, Ports, Protocol, canonical};
+use crate::host::{Host, Ports, canonical};
+use crate::network::Protocol;
 use crate::profile::Forbidden;
 use crate::{Destinations, Grants, Listen, Network, Origin, Profile, Scheme, Target};
 
@@ -17,34 +18,60 @@ use crate::{Destinations, Grants, Listen, Network, Origin, Profile, Scheme, Targ
 pub struct Refusal {
     /// What the guest tried.
     tried: String,
-    why: Why,
+    reason: Reason,
     /// The key of the grant that would allow it, and its value.
     key: &'static str,
     value: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Why {
+enum Reason {
+    /// No entry names it.
     NotGranted,
-    Forbidden(Profile, &'static str),
-    Ceiling,
+    /// The profile forbids it, and no entry names it. Whether there are entries for other destinations.
+    Forbidden { profile: Profile, what: &'static str, has_others: bool },
+    /// The node's ceiling does not allow it, so that no annotation can.
+    Ceiling(Box<Reason>),
 }
 
 impl fmt::Display for Refusal {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Refusal { tried, why, key, value } = self;
+        let Refusal { tried, reason, key, value } = self;
         write!(formatter, "{tried}: ")?;
-        match why {
-            Why::NotGranted => write!(formatter, "not granted")?,
-            Why::Forbidden(profile, what) => {
-                write!(formatter, "{what}, which the profile {profile} forbids")?;
+        match reason {
+            Reason::NotGranted => write!(formatter, "not granted")?,
+            Reason::Ceiling(reason) => {
+                let what = match &**reason {
+                    Reason::Forbidden { profile, what, .. } => forbidden(*profile, what),
+                    _ => "more than the ceiling of the node's policy allows".to_owned(),
+                };
+                return write!(
+                    formatter,
+                    "{what}; only the ceiling of the node's policy can allow it"
+                );
             }
-            Why::Ceiling => {
-                return write!(formatter, "more than the node's policy allows to {key} {value:?}");
+            Reason::Forbidden { profile, what, .. } => {
+                write!(formatter, "{}", forbidden(*profile, what))?;
             }
         }
-        write!(formatter, "; {key} {value:?} would allow it")
+        write!(formatter, "; {key} {value:?} would allow it")?;
+        match reason {
+            Reason::Forbidden { has_others: false, .. } => {
+                write!(formatter, ", and then all other destinations must be named too")
+            }
+            _ => Ok(()),
+        }
     }
+}
+
+impl Reason {
+    fn of_ceiling() -> Reason {
+        Reason::Ceiling(Box::new(Reason::NotGranted))
+    }
+}
+
+fn forbidden(profile: Profile, what: &str) -> String {
+    format!("{what}, which the profile {profile} forbids")
 }
 
 /// What a guest wants to reach.
@@ -83,22 +110,32 @@ impl Call<'_> {
 }
 
 impl Destinations {
+    /// The entries for sockets.
+    pub fn targets(&self) -> &[Target] {
+        self.connect.as_ref().map_or(&[], |it| &it.entries)
+    }
+
+    /// The entries for HTTP requests.
+    pub fn origins(&self) -> &[Origin] {
+        self.http.as_ref().map_or(&[], |it| &it.entries)
+    }
+
     /// The hosts of the entries that allow the call.
     fn allow<'a>(&'a self, call: &'a Call<'_>) -> impl Iterator<Item = &'a Host> {
-        let targets = self.connect.entries.iter().filter(|it| call.is_target(it));
-        let origins = self.http.entries.iter().filter(|it| call.is_origin(it));
+        let targets = self.targets().iter().filter(|it| call.is_target(it));
+        let origins = self.origins().iter().filter(|it| call.is_origin(it));
         targets.map(|it| &it.host).chain(origins.map(|it| &it.host))
     }
 }
 
 impl Network {
-    /// Why a call is not allowed here; `None` if it is.
-    fn refuses(&self, call: &Call<'_>, node: &[IpAddr]) -> Option<Why> {
+    /// Reason a call is not allowed here; `None` if it is.
+    fn refuses(&self, call: &Call<'_>, node: &[IpAddr]) -> Option<Reason> {
         let hosts: Vec<&Host> = match &self.destinations {
             Some(destinations) => {
                 let hosts: Vec<&Host> = destinations.allow(call).collect();
                 if hosts.is_empty() {
-                    return Some(Why::NotGranted);
+                    return Some(Reason::NotGranted);
                 }
                 hosts
             }
@@ -107,9 +144,10 @@ impl Network {
         let address = call.address?;
         let is_named =
             |Forbidden { net, .. }: &Forbidden| hosts.iter().any(|host| host.names(address, *net));
-        let forbidden = self.profile.forbids(address, call.port, node);
-        let forbidden = forbidden.into_iter().find(|it| !is_named(it))?;
-        Some(Why::Forbidden(self.profile, forbidden.what))
+        let mut forbidden = self.profile.forbids(address, call.port, node);
+        let Forbidden { what, .. } = forbidden.find(|it| !is_named(it))?;
+        let has_others = self.destinations.is_some();
+        Some(Reason::Forbidden { profile: self.profile, what, has_others })
     }
 
     fn refuses_to_listen(&self, wanted: &Listen) -> bool {
@@ -119,8 +157,8 @@ impl Network {
 
     fn knows(&self, name: &str) -> bool {
         let Some(destinations) = &self.destinations else { return true };
-        let targets = destinations.connect.entries.iter().map(|it| &it.host);
-        let origins = destinations.http.entries.iter().map(|it| &it.host);
+        let targets = destinations.targets().iter().map(|it| &it.host);
+        let origins = destinations.origins().iter().map(|it| &it.host);
         targets.chain(origins).any(|host| host.is_called(name))
     }
 }
@@ -133,18 +171,18 @@ impl Grants {
                 && network.destinations.is_none()
                 && network.listen.is_none()
         };
-        is_all(&self.network) && self.ceiling.as_ref().is_none_or(is_all)
+        is_all(&self.network) && is_all(&self.ceiling)
     }
 
     /// Whether some grants are by name, so that it matters which name an address was found by.
     pub fn needs_names(&self) -> bool {
         let has_destinations = |network: &Network| network.destinations.is_some();
-        has_destinations(&self.network) || self.ceiling.as_ref().is_some_and(has_destinations)
+        has_destinations(&self.network) || has_destinations(&self.ceiling)
     }
 
     /// Whether an entry may be about this name.
     pub fn have_name(&self, name: &str) -> bool {
-        self.network.knows(name) || self.ceiling.as_ref().is_some_and(|it| it.knows(name))
+        self.network.knows(name) || self.ceiling.knows(name)
     }
 
     /// Decides whether a socket may connect, or send a datagram, to an address that was found by these names.
@@ -214,7 +252,7 @@ impl Grants {
                 format!("HTTP request to {}{}", origin(bare.clone()), at.unwrap_or_default());
             // A forbidden address must be named itself.
             match address.filter(|address| {
-                !self.network.profile.forbids(*address, port, &self.node).is_empty()
+                self.network.profile.forbids(*address, port, &self.node).next().is_some()
             }) {
                 Some(address) if matches!(bare, Host::Name(_)) => {
                     let host = Host::Net(address.into());
@@ -231,16 +269,13 @@ impl Grants {
         call: &Call<'_>,
         about: impl FnOnce() -> (String, &'static Setting, String),
     ) -> Result<(), Box<Refusal>> {
-        let own = self.network.refuses(call, &self.node);
-        let by_ceiling = || {
-            let ceiling = self.ceiling.as_ref()?;
-            ceiling.refuses(call, &self.node).map(|_| Why::Ceiling)
-        };
-        match by_ceiling().or(own) {
+        let by_ceiling = self.ceiling.refuses(call, &self.node);
+        let by_ceiling = by_ceiling.map(|reason| Reason::Ceiling(Box::new(reason)));
+        match by_ceiling.or_else(|| self.network.refuses(call, &self.node)) {
             None => Ok(()),
-            Some(why) => {
+            Some(reason) => {
                 let (tried, setting, value) = about();
-                Err(Box::new(Refusal { tried, why, key: setting.key, value }))
+                Err(Box::new(Refusal { tried, reason, key: setting.key, value }))
             }
         }
     }
@@ -253,15 +288,14 @@ impl Grants {
         let ip = canonical(address.ip());
         let net = (!ip.is_unspecified()).then(|| ip.into());
         let wanted = Listen { net, ports: Ports::one(address.port()), protocol };
-        let ceiling = self.ceiling.as_ref().is_some_and(|it| it.refuses_to_listen(&wanted));
-        let why = match self.network.refuses_to_listen(&wanted) {
-            _ if ceiling => Why::Ceiling,
-            true => Why::NotGranted,
+        let reason = match self.network.refuses_to_listen(&wanted) {
+            _ if self.ceiling.refuses_to_listen(&wanted) => Reason::of_ceiling(),
+            true => Reason::NotGranted,
             false => return Ok(()),
         };
         let tried = format!("{protocol} socket that listens at {address}");
         let value = wanted.to_string();
-        Err(Box::new(Refusal { tried, why, key: ALLOW_LISTEN.key, value }))
+        Err(Box::new(Refusal { tried, reason, key: ALLOW_LISTEN.key, value }))
     }
 
     /// Whether a socket listens anywhere, so that it may receive what it did not ask for.
@@ -270,7 +304,16 @@ impl Grants {
             let listen = network.listen.as_ref();
             listen.is_none_or(|listen| listen.entries.iter().any(|it| it.protocol == protocol))
         };
-        some(&self.network) && self.ceiling.as_ref().is_none_or(some)
+        some(&self.network) && some(&self.ceiling)
+    }
+
+    /// Whether a socket that listens may answer an address from which it received something: not if a profile forbids it.
+    pub fn may_answer(&self, address: SocketAddr) -> bool {
+        let ip = canonical(address.ip());
+        let forbids = |network: &Network| {
+            network.profile.forbids(ip, address.port(), &self.node).next().is_some()
+        };
+        !forbids(&self.network) && !forbids(&self.ceiling)
     }
 
     /// Decides whether a name may be looked up: in `restricted` only a granted one, because a look-up is a message to
@@ -282,13 +325,13 @@ impl Grants {
         let refuses =
             |network: &Network| network.profile == Profile::Restricted && !network.knows(name);
         let is_address = matches!(Host::parse(name), Some(Host::Net(_)));
-        let why = match refuses(&self.network) {
+        let reason = match refuses(&self.network) {
             _ if is_address => return Ok(()),
-            _ if self.ceiling.as_ref().is_some_and(refuses) => Why::Ceiling,
-            true => Why::NotGranted,
+            _ if refuses(&self.ceiling) => Reason::of_ceiling(),
+            true => Reason::NotGranted,
             false => return Ok(()),
         };
         let (tried, value) = (format!("look-up of the name {name:?}"), format!("{name}:*"));
-        Err(Box::new(Refusal { tried, why, key: ALLOW_CONNECT.key, value }))
+        Err(Box::new(Refusal { tried, reason, key: ALLOW_CONNECT.key, value }))
     }
 }

@@ -60,9 +60,10 @@ impl FromStr for FileGrant {
 }
 
 impl FileGrant {
-    /// Whether everything that the other one grants is granted by this one.
+    /// Whether everything that the other one grants is granted by this one. A path that climbs is within none.
     pub fn covers(&self, other: &FileGrant) -> bool {
-        other.path.starts_with(&self.path) && other.access <= self.access
+        let climbs = other.path.components().any(|part| part == Component::ParentDir);
+        !climbs && other.path.starts_with(&self.path) && other.access <= self.access
     }
 }
 

@@ -1,11 +1,11 @@
 //! Grants of a guest: everything that it may do with files and the network, and who gave each grant.
 //!
 //! Read in this order: [`Grants`] here; [`Profile`] (what applies to a guest that names nothing); [`Target`], [`Origin`],
-//! [`Listen`] and [`FileGrant`] (what can be granted, and how it is written); [`Wishes`] (what the node's file, an image or
+//! [`Listen`] and [`FileGrant`] (what can be granted, and how it is written); [`Requested`] (what the node's file, an image or
 //! a Pod names); [`policy`] (the node's file); `merge` (how these become the grants); `decide` (what the grants say about
 //! one call of a guest).
 //!
-//! The result of a merge never exceeds the node's ceiling, for two reasons. A wish beyond the ceiling is refused before
+//! The result of a merge never exceeds the node's ceiling, for two reasons. A request beyond the ceiling is refused before
 //! the container exists. And each call is compared with the ceiling as well, because only then the address of a name is
 //! known.
 //!
@@ -14,15 +14,16 @@
 
 mod decide;
 mod files;
+mod host;
 mod listen;
 mod merge;
 mod network;
 mod origin;
 pub mod policy;
 mod profile;
+mod requested;
 mod show;
 mod text;
-mod wishes;
 
 use std::net::IpAddr;
 
@@ -30,12 +31,13 @@ use serde::{Deserialize, Serialize};
 
 pub use decide::Refusal;
 pub use files::{Access, FileGrant};
+pub use host::{Host, Ports};
 pub use listen::Listen;
-pub use merge::{Given, TooMuch, merge};
-pub use network::{Host, Ports, Protocol, Target};
+pub use merge::{ExceedsCeiling, MergeInput, merge};
+pub use network::{Protocol, Target};
 pub use origin::{Origin, Scheme};
 pub use profile::Profile;
-pub use wishes::Wishes;
+pub use requested::Requested;
 
 /// Who gave a grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +48,8 @@ pub enum Giver {
     Image,
     /// The Pod, by an annotation.
     Pod,
+    /// The profile, for what nothing names.
+    Profile,
 }
 
 /// Entries of one key, and who gave them.
@@ -57,13 +61,20 @@ pub struct Granted<T> {
     pub giver: Giver,
 }
 
-/// Destinations of a guest: of its sockets, and of its HTTP requests.
+impl<T> Granted<T> {
+    /// What a strict profile grants of what nothing names.
+    fn nothing() -> Granted<T> {
+        Granted { entries: vec![], giver: Giver::Profile }
+    }
+}
+
+/// Destinations of a guest: of its sockets, and of its HTTP requests. If one of them is named, the other one is not open.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Destinations {
-    /// Destinations of sockets.
-    pub connect: Granted<Target>,
-    /// Destinations of HTTP requests.
-    pub http: Granted<Origin>,
+    /// Destinations of sockets. `None` if nothing names any.
+    pub connect: Option<Granted<Target>>,
+    /// Destinations of HTTP requests. `None` if nothing names any.
+    pub http: Option<Granted<Origin>>,
 }
 
 /// What may be done with the network. `None` is everything that the profile does not forbid.
@@ -84,8 +95,8 @@ pub struct Grants {
     pub profile_giver: Giver,
     /// What was granted of the network.
     pub network: Network,
-    /// The ceiling, if the node has one. A call must be allowed by both.
-    pub ceiling: Option<Network>,
+    /// The node's ceiling. A call must be allowed by both.
+    pub ceiling: Network,
     /// Directories that the guest may use. `None` is all that the container has.
     pub files: Option<Granted<FileGrant>>,
     /// Addresses of the node itself, which `restricted` forbids.
@@ -96,7 +107,8 @@ impl Default for Grants {
     /// Grants of a guest on a node without a file, of an image and a Pod that name nothing.
     fn default() -> Grants {
         let network = Network { profile: Profile::default(), destinations: None, listen: None };
-        Grants { profile_giver: Giver::Node, network, ceiling: None, files: None, node: vec![] }
+        let ceiling = network.clone();
+        Grants { profile_giver: Giver::Node, network, ceiling, files: None, node: vec![] }
     }
 }
 
@@ -110,10 +122,7 @@ impl Grants {
     /// set: the ceiling, and not what the Pod grants its guest.
     #[must_use]
     pub fn of_runtime(&self) -> Grants {
-        let profile = self.profile().max(Profile::Baseline);
-        let network = self.ceiling.clone();
-        let network = network.unwrap_or(Network { profile, destinations: None, listen: None });
-        Grants { network, ceiling: None, ..self.clone() }
+        Grants { network: self.ceiling.clone(), ..self.clone() }
     }
 }
 
@@ -123,6 +132,7 @@ impl std::fmt::Display for Giver {
             Giver::Node => "node",
             Giver::Image => "image",
             Giver::Pod => "Pod",
+            Giver::Profile => "profile",
         })
     }
 }

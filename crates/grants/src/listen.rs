@@ -6,7 +6,8 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use provided::ALLOW_LISTEN;
 
-use crate::network::{Host, Ports, Protocol, protocol, shown};
+use crate::host::{Host, Ports, shown};
+use crate::network::{Protocol, protocol};
 use crate::text::{Invalid, as_text};
 
 /// Where a guest may listen: `PORT` or `ADDRESS:PORT`, with `/udp` at the end for UDP.
@@ -33,6 +34,8 @@ impl FromStr for Listen {
                 Some((host, _)) if host.contains(':') && !host.starts_with('[') => return None,
                 Some((host, ports)) => match Host::parse(host)? {
                     Host::Any => (None, ports),
+                    // Who binds an unspecified address listens at every one.
+                    Host::Net(net) if net.addr().is_unspecified() => (None, ports),
                     Host::Net(net) => (Some(net), ports),
                     Host::Name(_) => return None,
                 },

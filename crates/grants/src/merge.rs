@@ -8,27 +8,28 @@ use std::fmt;
 
 use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
 
-use crate::network::{Host, Ports};
+use crate::host::{Host, Ports};
 use crate::policy::{Ceiling, Rules};
+use crate::profile::Forbidden;
 use crate::{
-    Destinations, FileGrant, Giver, Granted, Grants, Listen, Network, Origin, Profile, Target,
-    Wishes,
+    Destinations, FileGrant, Giver, Granted, Grants, Listen, Network, Origin, Profile, Requested,
+    Target,
 };
 
 /// What is merged.
 #[derive(Debug, Clone, Default)]
-pub struct Given {
+pub struct MergeInput {
     /// Ceiling and defaults of the node, for this container.
     pub rules: Rules,
     /// What the image's labels name.
-    pub image: Wishes,
+    pub image: Requested,
     /// What the Pod's annotations name.
-    pub pod: Wishes,
+    pub pod: Requested,
 }
 
-/// A wish that is more than the node allows.
+/// A request for more than the node allows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub struct TooMuch {
+pub struct ExceedsCeiling {
     giver: Giver,
     key: &'static str,
     value: String,
@@ -37,11 +38,11 @@ pub struct TooMuch {
     allowed: String,
 }
 
-impl fmt::Display for TooMuch {
+impl fmt::Display for ExceedsCeiling {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let TooMuch { giver, key, value, ceiling, allowed } = self;
+        let ExceedsCeiling { giver, key, value, ceiling, allowed } = self;
         let place = match giver {
-            Giver::Node => "default of the node's file",
+            Giver::Node | Giver::Profile => "default of the node's file",
             Giver::Image => "image label",
             Giver::Pod => "annotation",
         };
@@ -50,51 +51,45 @@ impl fmt::Display for TooMuch {
     }
 }
 
-/// Merges what was given. The addresses of the node are left out.
+/// Merges the input. The addresses of the node are left out.
 ///
 /// # Errors
-/// The first wish that is more than the ceiling.
-pub fn merge(given: &Given) -> Result<Grants, TooMuch> {
-    let ceiling = &given.rules.ceiling;
-    let (profile, profile_giver) = profile(given)?;
+/// The first request for more than the ceiling.
+pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
+    let ceiling = &input.rules.ceiling;
+    let (profile, profile_giver) = profile(input)?;
     let limit = Limit { ceiling, network: ceiling.network() };
-    let connect = limit.entries(given, ALLOW_CONNECT.key, |it| it.allow_connect.as_ref())?;
-    let http = limit.entries(given, ALLOW_HTTP.key, |it| it.allow_http.as_ref())?;
-    let listen = limit.entries(given, ALLOW_LISTEN.key, |it| it.allow_listen.as_ref())?;
-    let files = limit.entries(given, FILES.key, |it| it.files.as_ref())?;
-    limit.check_used(&given.pod)?;
+    let connect = limit.entries(input, ALLOW_CONNECT.key, |it| it.allow_connect.as_ref())?;
+    let http = limit.entries(input, ALLOW_HTTP.key, |it| it.allow_http.as_ref())?;
+    let listen = limit.entries(input, ALLOW_LISTEN.key, |it| it.allow_listen.as_ref())?;
+    let files = limit.entries(input, FILES.key, |it| it.files.as_ref())?;
+    limit.check_used(&input.pod)?;
     let destinations = match (connect, http) {
         (None, None) if profile > Profile::Restricted => None,
-        (connect, http) => Some(Destinations {
-            connect: connect.unwrap_or_else(|| nothing(profile_giver)),
-            http: http.unwrap_or_else(|| nothing(profile_giver)),
-        }),
+        (connect, http) => Some(Destinations { connect, http }),
     };
     let is_strict = profile == Profile::Restricted;
-    let listen = listen.or_else(|| is_strict.then(|| nothing(profile_giver)));
-    let own = ceiling.wishes.files.clone();
+    let listen = listen.or_else(|| is_strict.then(Granted::nothing));
+    let own = ceiling.requested.files.clone();
     let files = files
-        .or_else(|| is_strict.then(|| nothing(profile_giver)))
+        .or_else(|| is_strict.then(Granted::nothing))
         .or_else(|| own.map(|entries| Granted { entries, giver: Giver::Node }));
-    let ceiling = ceiling.is_set().then_some(limit.network);
     let network = Network { profile, destinations, listen };
-    Ok(Grants { profile_giver, network, ceiling, files, node: vec![] })
-}
-
-fn nothing<T>(giver: Giver) -> Granted<T> {
-    Granted { entries: vec![], giver }
+    Ok(Grants { profile_giver, network, ceiling: limit.network, files, node: vec![] })
 }
 
 /// The profile, and who chose it. An image chooses none.
-fn profile(given: &Given) -> Result<(Profile, Giver), TooMuch> {
-    let Rules { ceiling, defaults } = &given.rules;
+fn profile(input: &MergeInput) -> Result<(Profile, Giver), ExceedsCeiling> {
+    let Rules { ceiling, defaults } = &input.rules;
     let most = ceiling.profile();
-    let pod = given.pod.profile.map(|profile| (profile, Giver::Pod));
+    let pod = input.pod.profile.map(|profile| (profile, Giver::Pod));
     let default = defaults.profile.map(|profile| (profile, Giver::Node));
-    let (profile, giver) = pod.or(default).unwrap_or((most, Giver::Node));
+    // A wide ceiling makes no guest privileged that does not ask for it.
+    let unnamed = (most.min(Profile::default()), Giver::Node);
+    let (profile, giver) = pod.or(default).unwrap_or(unnamed);
     match profile <= most {
         true => Ok((profile, giver)),
-        false => Err(TooMuch {
+        false => Err(ExceedsCeiling {
             giver,
             key: GRANT_PROFILE.key,
             value: profile.to_string(),
@@ -107,7 +102,7 @@ fn profile(given: &Given) -> Result<(Profile, Giver), TooMuch> {
     }
 }
 
-/// The ceiling, with which wishes are compared.
+/// The ceiling, with which requested are compared.
 struct Limit<'a> {
     ceiling: &'a Ceiling,
     network: Network,
@@ -117,31 +112,31 @@ impl Limit<'_> {
     /// The entries of a key from the first that names it.
     fn entries<T: Entry>(
         &self,
-        given: &Given,
+        input: &MergeInput,
         key: &'static str,
-        of: impl Fn(&Wishes) -> Option<&Vec<T>>,
-    ) -> Result<Option<Granted<T>>, TooMuch> {
+        of: impl Fn(&Requested) -> Option<&Vec<T>>,
+    ) -> Result<Option<Granted<T>>, ExceedsCeiling> {
         let givers = [
-            (&given.pod, Giver::Pod),
-            (&given.image, Giver::Image),
-            (&given.rules.defaults, Giver::Node),
+            (&input.pod, Giver::Pod),
+            (&input.image, Giver::Image),
+            (&input.rules.defaults, Giver::Node),
         ];
-        let named = |(wishes, giver)| of(wishes).map(|entries| (entries, giver));
+        let named = |(requested, giver)| of(requested).map(|entries| (entries, giver));
         let Some((entries, giver)) = givers.into_iter().find_map(named) else { return Ok(None) };
         if let Some(entry) = entries.iter().find(|entry| !entry.is_within(self)) {
             let (value, allowed) = (entry.to_string(), entry.allowed(self));
             let ceiling = self.ceiling.place.clone();
-            return Err(TooMuch { giver, key, value, ceiling, allowed });
+            return Err(ExceedsCeiling { giver, key, value, ceiling, allowed });
         }
         Ok(Some(Granted { entries: entries.clone(), giver }))
     }
 
     /// Checks the paths that the runtime uses because the Pod says so: a key-value store must not be where its guest must not
     /// write.
-    fn check_used(&self, pod: &Wishes) -> Result<(), TooMuch> {
+    fn check_used(&self, pod: &Requested) -> Result<(), ExceedsCeiling> {
         let is_beyond = |(_, path): &&(&'static str, FileGrant)| !path.is_within(self);
         let Some((key, path)) = pod.used.iter().find(is_beyond) else { return Ok(()) };
-        Err(TooMuch {
+        Err(ExceedsCeiling {
             giver: Giver::Pod,
             key,
             value: path.path.display().to_string(),
@@ -150,16 +145,19 @@ impl Limit<'_> {
         })
     }
 
-    /// Whether a range of addresses is forbidden by the ceiling's profile, and not named by the ceiling's `own` hosts.
+    /// Whether the ceiling's profile forbids each address of a range, on one of the ports at least, and the ceiling's `own`
+    /// hosts do not name that range. A range that is only partly forbidden is compared at each call.
     fn forbids(&self, host: &Host, ports: Ports, own: &[&Host]) -> bool {
         let Host::Net(net) = host else { return false };
-        let is_named = |address, range| own.iter().any(|host| host.names(address, range));
-        let is_forbidden = |address| {
-            let forbidden = self.network.profile.forbids(address, ports.first, &[]);
-            forbidden.iter().any(|it| !is_named(address, it.net))
+        let is_named = |range| {
+            let names = |host: &&Host| {
+                [net.network(), net.broadcast()].iter().all(|end| host.names(*end, range))
+            };
+            own.iter().any(names)
         };
-        // A range that is only partly forbidden is compared at each call.
-        [net.network(), net.broadcast()].into_iter().all(is_forbidden)
+        let is_forbidden =
+            |it: Forbidden| it.net.contains(net) && it.ports.overlap(ports) && !is_named(it.net);
+        self.network.profile.forbidden(&[]).any(is_forbidden)
     }
 
     /// Text of what the profile of the ceiling allows.
@@ -192,14 +190,14 @@ impl Entry for Target {
             return !limit.forbids(&self.host, self.ports, &[]);
         };
         let own: Vec<&Target> =
-            destinations.connect.entries.iter().filter(|own| own.covers(self)).collect();
+            destinations.targets().iter().filter(|own| own.covers(self)).collect();
         let hosts: Vec<&Host> = own.iter().map(|own| &own.host).collect();
         !own.is_empty() && !limit.forbids(&self.host, self.ports, &hosts)
     }
 
     fn allowed(&self, limit: &Limit<'_>) -> String {
         let named = limit.network.destinations.as_ref();
-        named.map_or_else(|| limit.in_profile(), |it| listed(&it.connect.entries))
+        named.map_or_else(|| limit.in_profile(), |it| listed(it.targets()))
     }
 }
 
@@ -210,21 +208,20 @@ impl Entry for Origin {
         };
         let as_target =
             Target { host: self.host.clone(), ports: self.ports, protocol: crate::Protocol::Tcp };
-        let origins = destinations.http.entries.iter().filter(|own| own.covers(self));
-        let targets = destinations.connect.entries.iter().filter(|own| own.covers(&as_target));
+        let origins = destinations.origins().iter().filter(|own| own.covers(self));
+        let targets = destinations.targets().iter().filter(|own| own.covers(&as_target));
         let hosts: Vec<&Host> =
             origins.map(|own| &own.host).chain(targets.map(|own| &own.host)).collect();
         !hosts.is_empty() && !limit.forbids(&self.host, self.ports, &hosts)
     }
 
     fn allowed(&self, limit: &Limit<'_>) -> String {
-        let Some(Destinations { connect, http }) = &limit.network.destinations else {
-            return limit.in_profile();
-        };
-        match (connect.entries.is_empty(), http.entries.is_empty()) {
-            (true, _) => listed(&http.entries),
-            (false, true) => listed(&connect.entries),
-            (false, false) => format!("{}, {}", listed(&http.entries), listed(&connect.entries)),
+        let Some(named) = &limit.network.destinations else { return limit.in_profile() };
+        let (targets, origins) = (named.targets(), named.origins());
+        match (targets.is_empty(), origins.is_empty()) {
+            (true, _) => listed(origins),
+            (false, true) => listed(targets),
+            (false, false) => format!("{}, {}", listed(origins), listed(targets)),
         }
     }
 }

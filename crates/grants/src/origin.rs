@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use provided::ALLOW_HTTP;
 
-use crate::network::{Host, Ports};
+use crate::host::{Host, Ports};
 use crate::text::{Invalid, as_text};
 
 /// The scheme of a URL.

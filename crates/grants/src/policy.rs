@@ -20,14 +20,14 @@ use std::fmt;
 
 use serde::Deserialize;
 
-use crate::{Destinations, FileGrant, Giver, Granted, Network, Profile, Wishes};
+use crate::{Destinations, FileGrant, Giver, Granted, Network, Profile, Requested};
 
 /// The node's file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
-    ceiling: Wishes,
-    defaults: Wishes,
+    ceiling: Requested,
+    defaults: Requested,
     rules: Vec<Rule>,
     /// Path of the file, for errors.
     #[serde(skip)]
@@ -42,8 +42,8 @@ struct Rule {
     namespace: Option<String>,
     /// Images.
     image: Option<String>,
-    ceiling: Wishes,
-    defaults: Wishes,
+    ceiling: Requested,
+    defaults: Requested,
 }
 
 /// What a rule is chosen by.
@@ -61,7 +61,7 @@ pub struct Rules {
     /// The ceiling.
     pub ceiling: Ceiling,
     /// The defaults.
-    pub defaults: Wishes,
+    pub defaults: Requested,
 }
 
 /// The most that a guest may be granted.
@@ -69,7 +69,7 @@ pub struct Rules {
 pub struct Ceiling {
     /// Where it is, for errors.
     pub(crate) place: String,
-    pub(crate) wishes: Wishes,
+    pub(crate) requested: Requested,
 }
 
 /// A file that cannot be used.
@@ -85,7 +85,7 @@ pub struct Malformed {
 impl Default for Ceiling {
     fn default() -> Ceiling {
         let place = format!("the node's default profile {}", Profile::default());
-        Ceiling { place, wishes: Wishes::default() }
+        Ceiling { place, requested: Requested::default() }
     }
 }
 
@@ -121,7 +121,7 @@ impl Policy {
                 place(&format!("rule {number}{rule}")),
             ),
         };
-        Rules { ceiling: Ceiling { place, wishes: ceiling }, defaults }
+        Rules { ceiling: Ceiling { place, requested: ceiling }, defaults }
     }
 }
 
@@ -161,37 +161,28 @@ fn is_like(pattern: &str, text: &str) -> bool {
 impl Ceiling {
     /// The profile: the default one if none is named.
     pub(crate) fn profile(&self) -> Profile {
-        self.wishes.profile.unwrap_or_default()
-    }
-
-    /// Whether it limits anything beyond what the profile of the grants does.
-    pub(crate) fn is_set(&self) -> bool {
-        let Wishes { allow_connect, allow_http, allow_listen, .. } = &self.wishes;
-        allow_connect.is_some()
-            || allow_http.is_some()
-            || allow_listen.is_some()
-            || self.profile() == Profile::Restricted
+        self.requested.profile.unwrap_or_default()
     }
 
     /// What it allows of the network: what it names, or else what its profile does.
     pub(crate) fn network(&self) -> Network {
-        let Wishes { allow_connect, allow_http, allow_listen, .. } = &self.wishes;
+        let Requested { allow_connect, allow_http, allow_listen, .. } = &self.requested;
         let (profile, giver) = (self.profile(), Giver::Node);
         let is_strict = profile == Profile::Restricted;
         let has_destinations = is_strict || allow_connect.is_some() || allow_http.is_some();
         let destinations = has_destinations.then(|| Destinations {
-            connect: Granted { entries: allow_connect.clone().unwrap_or_default(), giver },
-            http: Granted { entries: allow_http.clone().unwrap_or_default(), giver },
+            connect: allow_connect.clone().map(|entries| Granted { entries, giver }),
+            http: allow_http.clone().map(|entries| Granted { entries, giver }),
         });
-        let listen = allow_listen.clone().or_else(|| is_strict.then(Vec::new));
-        let listen = listen.map(|entries| Granted { entries, giver });
+        let listen = allow_listen.clone().map(|entries| Granted { entries, giver });
+        let listen = listen.or_else(|| is_strict.then(Granted::nothing));
         Network { profile, destinations, listen }
     }
 
     /// The directories that it allows; `None` is every one.
     pub(crate) fn files(&self) -> Option<Vec<FileGrant>> {
         let is_strict = self.profile() == Profile::Restricted;
-        self.wishes.files.clone().or_else(|| is_strict.then(Vec::new))
+        self.requested.files.clone().or_else(|| is_strict.then(Vec::new))
     }
 }
 
@@ -256,9 +247,9 @@ mod tests {
         let rules = |namespace, image| policy.rules(Subject { namespace, image }).ceiling;
         let first = rules("shop", "registry.example/a:1");
         assert_eq!(first.profile(), Profile::Privileged);
-        assert_eq!(first.wishes.allow_connect.map(|it| it.len()), Some(1));
+        assert_eq!(first.requested.allow_connect.map(|it| it.len()), Some(1));
         assert!(first.place.contains("rule 1, namespace \"shop\", image"), "{}", first.place);
-        assert_eq!(rules("shop", "other").wishes.allow_connect.map(|it| it.len()), Some(0));
-        assert_eq!(rules("other", "other").wishes.allow_connect.map(|it| it.len()), Some(1));
+        assert_eq!(rules("shop", "other").requested.allow_connect.map(|it| it.len()), Some(0));
+        assert_eq!(rules("other", "other").requested.allow_connect.map(|it| it.len()), Some(1));
     }
 }

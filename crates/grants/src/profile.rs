@@ -1,13 +1,13 @@
 //! Profiles, named as those of Kubernetes' Pod Security Standards.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::str::FromStr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use provided::GRANT_PROFILE;
 
-use crate::network::Ports;
+use crate::host::Ports;
 use crate::text::{Invalid, as_text};
 
 /// What a guest may do that names nothing itself. The order is from the strictest to the widest.
@@ -51,74 +51,97 @@ impl FromStr for Profile {
     }
 }
 
+/// What each range of a table is, for refusals.
+const METADATA_SERVICE: &str = "a metadata service of clouds";
+const LOCAL_ADDRESS: &str = "a link-local or loopback address";
+const NODE_ADDRESS: &str = "an address of the node";
+
 /// Metadata services of clouds, which give credentials of the node to every process that can reach them.
 ///
 /// Other link-local addresses are not here: NodeLocal DNS (169.254.20.10), Amazon's DNS and time (169.254.169.253, .123),
 /// and EKS Pod Identity (169.254.170.23), which gives a Pod its own credentials and no others.
-const METADATA: [(&str, Ports); 13] = [
+const METADATA: [(IpNet, Ports); 13] = [
     // Amazon, Azure, Google, Oracle, OpenStack, IBM, DigitalOcean, Hetzner and others.
-    ("169.254.169.254/32", Ports::ALL),
+    (v4([169, 254, 169, 254], 32), Ports::ALL),
     // Amazon EC2, IPv6.
-    ("fd00:ec2::254/128", Ports::ALL),
+    (v6([0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254], 128), Ports::ALL),
     // Amazon ECS, credentials of tasks.
-    ("169.254.170.2/32", Ports::ALL),
+    (v4([169, 254, 170, 2], 32), Ports::ALL),
     // Azure's WireServer. Its DNS, on port 53 of the same address, is no metadata service.
-    ("168.63.129.16/32", Ports { first: 80, last: 80 }),
-    ("168.63.129.16/32", Ports { first: 32526, last: 32526 }),
+    (v4([168, 63, 129, 16], 32), Ports::one(80)),
+    (v4([168, 63, 129, 16], 32), Ports::one(32526)),
     // Google, IPv6.
-    ("fd20:ce::254/128", Ports::ALL),
+    (v6([0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254], 128), Ports::ALL),
     // Alibaba.
-    ("100.100.100.200/32", Ports::ALL),
+    (v4([100, 100, 100, 200], 32), Ports::ALL),
     // Oracle, IPv6.
-    ("fd00:c1::a9fe:a9fe/128", Ports::ALL),
+    (v6([0xfd00, 0xc1, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128), Ports::ALL),
     // OpenStack, IPv6.
-    ("fe80::a9fe:a9fe/128", Ports::ALL),
+    (v6([0xfe80, 0, 0, 0, 0, 0, 0xa9fe, 0xa9fe], 128), Ports::ALL),
     // Tencent.
-    ("169.254.0.23/32", Ports::ALL),
+    (v4([169, 254, 0, 23], 32), Ports::ALL),
     // Scaleway.
-    ("169.254.42.42/32", Ports::ALL),
-    ("fd00:42::42/128", Ports::ALL),
+    (v4([169, 254, 42, 42], 32), Ports::ALL),
+    (v6([0xfd00, 0x42, 0, 0, 0, 0, 0, 0x42], 128), Ports::ALL),
     // The first one through NAT64 with a prefix of its own (RFC 8215), as some clusters with only IPv6 have it.
-    ("64:ff9b:1::a9fe:a9fe/128", Ports::ALL),
+    (v6([0x64, 0xff9b, 1, 0, 0, 0, 0xa9fe, 0xa9fe], 128), Ports::ALL),
 ];
 
 /// What `restricted` forbids as well: link-local addresses, and the Pod's own loopback with the addresses that lead to it.
-const LOCAL: [&str; 6] =
-    ["169.254.0.0/16", "fe80::/10", "127.0.0.0/8", "::1/128", "0.0.0.0/8", "::/128"];
+const LOCAL: [IpNet; 6] = [
+    v4([169, 254, 0, 0], 16),
+    v6([0xfe80, 0, 0, 0, 0, 0, 0, 0], 10),
+    v4([127, 0, 0, 0], 8),
+    v6([0, 0, 0, 0, 0, 0, 0, 1], 128),
+    v4([0, 0, 0, 0], 8),
+    v6([0; 8], 128),
+];
 
-/// An address that a profile forbids.
-#[derive(Debug, Clone, PartialEq, Eq)]
+const fn v4([a, b, c, d]: [u8; 4], length: u8) -> IpNet {
+    IpNet::V4(Ipv4Net::new_assert(Ipv4Addr::new(a, b, c, d), length))
+}
+
+const fn v6([a, b, c, d, e, f, g, h]: [u16; 8], length: u8) -> IpNet {
+    IpNet::V6(Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, g, h), length))
+}
+
+/// A range of addresses that a profile forbids.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Forbidden {
-    /// The range that it belongs to.
+    /// The range.
     pub net: IpNet,
-    /// What that range is.
+    /// The ports on which it is forbidden.
+    pub ports: Ports,
+    /// What the range is.
     pub what: &'static str,
 }
 
 impl Profile {
-    /// The ranges that the profile forbids and that the address and port belong to. A grant must be within each of them
-    /// to allow the address all the same.
-    pub fn forbids(self, address: IpAddr, port: u16, node: &[IpAddr]) -> Vec<Forbidden> {
-        let mut found = Vec::new();
-        let mut add = |net: Option<IpNet>, what| {
-            found.extend(
-                net.filter(|net| net.contains(&address)).map(|net| Forbidden { net, what }),
-            );
-        };
-        if self <= Profile::Baseline {
-            for (net, _) in METADATA.iter().filter(|(_, ports)| ports.contains(port)) {
-                add(net.parse().ok(), "a metadata service of clouds");
-            }
-        }
-        if self == Profile::Restricted {
-            for net in LOCAL {
-                add(net.parse().ok(), "a link-local or loopback address");
-            }
-            for own in node {
-                add(Some(IpNet::from(*own)), "an address of the node");
-            }
-        }
-        found
+    /// The ranges that the profile forbids, on a node with these addresses. A grant must be within each range that an
+    /// address belongs to, in order to allow that address all the same.
+    pub fn forbidden(self, node: &[IpAddr]) -> impl Iterator<Item = Forbidden> {
+        let is_strict = self == Profile::Restricted;
+        let metadata = METADATA.iter().filter(move |_| self <= Profile::Baseline);
+        let metadata =
+            metadata.map(|&(net, ports)| Forbidden { net, ports, what: METADATA_SERVICE });
+        let local = LOCAL.iter().filter(move |_| is_strict);
+        let local = local.map(|&net| Forbidden { net, ports: Ports::ALL, what: LOCAL_ADDRESS });
+        let node = node.iter().filter(move |_| is_strict).map(|&own| Forbidden {
+            net: own.into(),
+            ports: Ports::ALL,
+            what: NODE_ADDRESS,
+        });
+        metadata.chain(local).chain(node)
+    }
+
+    /// The ranges that it forbids and that the address and port belong to.
+    pub fn forbids(
+        self,
+        address: IpAddr,
+        port: u16,
+        node: &[IpAddr],
+    ) -> impl Iterator<Item = Forbidden> {
+        self.forbidden(node).filter(move |it| it.net.contains(&address) && it.ports.contains(port))
     }
 }
 
@@ -128,14 +151,8 @@ mod tests {
 
     fn forbids(profile: Profile, address: &str, port: u16) -> bool {
         let node = ["10.1.1.1".parse().expect("an address")];
-        !profile.forbids(address.parse().expect("an address"), port, &node).is_empty()
-    }
-
-    #[test]
-    fn each_range_of_the_tables_is_one() {
-        for net in METADATA.iter().map(|(net, _)| *net).chain(LOCAL) {
-            assert!(net.parse::<IpNet>().is_ok(), "{net}");
-        }
+        let address = address.parse().expect("an address");
+        profile.forbids(address, port, &node).next().is_some()
     }
 
     #[test]

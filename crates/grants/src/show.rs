@@ -16,8 +16,8 @@ impl Display for Grants {
         }
         network(formatter, "", &self.network)?;
         match &self.ceiling {
-            None => Ok(()),
-            Some(ceiling) => {
+            Network { destinations: None, listen: None, .. } => Ok(()),
+            ceiling => {
                 network(formatter, "and of these only what the node's ceiling allows, ", ceiling)
             }
         }
@@ -35,8 +35,28 @@ fn network(formatter: &mut fmt::Formatter<'_>, of: &str, network: &Network) -> f
             writeln!(formatter, "{of}connect: every address{except} (profile {profile})")?;
         }
         Some(Destinations { connect, http }) => {
-            lines(formatter, &format!("{of}connect"), ALLOW_CONNECT.key, connect)?;
-            lines(formatter, &format!("{of}HTTP"), ALLOW_HTTP.key, http)?;
+            match (connect, http) {
+                (Some(connect), _) => {
+                    lines(formatter, &format!("{of}connect"), ALLOW_CONNECT.key, connect)?;
+                }
+                (None, Some(_)) => writeln!(
+                    formatter,
+                    "{of}connect: nothing, because {} is set and {} is not",
+                    ALLOW_HTTP.key, ALLOW_CONNECT.key
+                )?,
+                (None, None) => writeln!(formatter, "{of}connect: nothing (profile {profile})")?,
+            }
+            match (connect, http) {
+                (_, Some(http)) => {
+                    lines(formatter, &format!("{of}HTTP"), ALLOW_HTTP.key, http)?;
+                }
+                (Some(_), None) => writeln!(
+                    formatter,
+                    "{of}HTTP: as connect, because {} is set and {} is not",
+                    ALLOW_CONNECT.key, ALLOW_HTTP.key
+                )?,
+                (None, None) => writeln!(formatter, "{of}HTTP: nothing (profile {profile})")?,
+            }
         }
     }
     match listen {
@@ -52,13 +72,15 @@ fn lines<T: Display>(
     granted: &Granted<T>,
 ) -> fmt::Result {
     let Granted { entries, giver } = granted;
-    if entries.is_empty() {
-        return writeln!(formatter, "{what}: nothing ({giver}, no {key})");
-    }
     let by = match giver {
         Giver::Node => "node's file",
         Giver::Image => "label of the image",
         Giver::Pod => "annotation of the Pod",
+        // It names nothing.
+        Giver::Profile => return writeln!(formatter, "{what}: nothing (profile restricted)"),
     };
+    if entries.is_empty() {
+        return writeln!(formatter, "{what}: nothing ({by}, {key})");
+    }
     entries.iter().try_for_each(|entry| writeln!(formatter, "{what}: {entry} ({by}, {key})"))
 }

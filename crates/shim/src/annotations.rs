@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
-use grants::Wishes;
+use grants::Requested;
 use plan::HttpSettings;
 use provided::{CONFIG, CORE_DUMP, KEYVALUE, OF_POD, PREFIX, PREINIT, SettingError};
 
@@ -19,7 +19,7 @@ pub struct Annotations {
     /// Path of a guest's key-value store, instead of memory.
     pub keyvalue: Option<PathBuf>,
     /// What a guest may do.
-    pub wishes: Wishes,
+    pub requested: Requested,
     /// Annotations of a server, by key.
     http: Vec<(String, String)>,
 }
@@ -36,9 +36,9 @@ impl Annotations {
         ours.sort();
         for (key, value) in ours {
             OF_POD.check(key)?;
-            annotations.wishes.record_use(key, value);
-            let wished = annotations.wishes.set(key, value);
-            if wished.map_err(|invalid| OF_POD.refused(key, &invalid.entry))? {
+            annotations.requested.record_use(key, value);
+            let is_grant = annotations.requested.set(key, value);
+            if is_grant.map_err(|invalid| OF_POD.refused(key, &invalid.entry))? {
                 continue;
             }
             match key.as_str() {
@@ -112,7 +112,7 @@ mod tests {
         let kept = parse("wasmtime.shim/keyvalue", "/data/store").expect("is possible");
         assert_eq!(kept.keyvalue.as_deref(), Some(Path::new("/data/store")));
         let named = parse("wasmtime.shim/allow-connect", "redis:6379, 10.0.0.0/8:*");
-        assert_eq!(named.map(|it| it.wishes.allow_connect.map(|all| all.len())), Ok(Some(2)));
+        assert_eq!(named.map(|it| it.requested.allow_connect.map(|all| all.len())), Ok(Some(2)));
         let mut settings = HttpSettings::default();
         let server = parse("wasmtime.shim/http-max-connections", "7").expect("is possible");
         server.serve_http(&mut settings).expect("taken");

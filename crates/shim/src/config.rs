@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
-use grants::Wishes;
+use grants::Requested;
 use grants::policy::Subject;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
@@ -157,8 +157,8 @@ impl ContainerConfig {
     }
 
     /// What the Pod names of what its guest may do.
-    pub fn wishes(&self) -> &Wishes {
-        &self.annotations.wishes
+    pub fn requested(&self) -> &Requested {
+        &self.annotations.requested
     }
 
     /// What a rule of the node's file is chosen by.

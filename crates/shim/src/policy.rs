@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use grants::policy::{Malformed, Policy, Rules};
-use grants::{Given, Grants, Profile, TooMuch, Wishes, merge};
+use grants::{ExceedsCeiling, Grants, MergeInput, Profile, Requested, merge};
 use nix::ifaddrs::getifaddrs;
 use provided::{OF_IMAGE, SettingError};
 
@@ -38,7 +38,7 @@ pub enum Error {
     Malformed(#[from] Malformed),
     /// More is asked for than the node allows.
     #[error(transparent)]
-    TooMuch(#[from] TooMuch),
+    ExceedsCeiling(#[from] ExceedsCeiling),
     /// A label of the image, or the path of the file, is not valid.
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -55,8 +55,8 @@ pub fn grants(
 ) -> Result<Grants, Error> {
     let _span = trace::span("grants");
     let rules = rules(config, options)?;
-    let (image, pod) = (of_image(labels)?, config.wishes().clone());
-    let grants = merge(&Given { rules, image, pod })?;
+    let (image, pod) = (of_image(labels)?, config.requested().clone());
+    let grants = merge(&MergeInput { rules, image, pod })?;
     // The node's own addresses matter only there, and there may be thousands of interfaces.
     let needs_node = grants.profile() == Profile::Restricted;
     Ok(Grants { node: if needs_node { own_addresses() } else { vec![] }, ..grants })
@@ -90,14 +90,14 @@ fn read(path: &Path) -> io::Result<String> {
     Ok(text)
 }
 
-fn of_image(labels: &HashMap<String, String>) -> Result<Wishes, Error> {
-    let mut wishes = Wishes::default();
+fn of_image(labels: &HashMap<String, String>) -> Result<Requested, Error> {
+    let mut requested = Requested::default();
     let mut sorted: Vec<_> = labels.iter().collect();
     sorted.sort();
     for (key, value) in sorted {
-        wishes.set(key, value).map_err(|invalid| OF_IMAGE.refused(key, &invalid.entry))?;
+        requested.set(key, value).map_err(|invalid| OF_IMAGE.refused(key, &invalid.entry))?;
     }
-    Ok(wishes)
+    Ok(requested)
 }
 
 /// Addresses of the node, where this process is.
@@ -120,9 +120,9 @@ mod tests {
     #[test]
     fn the_labels_of_an_image_are_wishes_of_the_image() {
         let label = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
-        let wishes = of_image(&label("wasmtime.shim/files", "/data=rw")).expect("is valid");
-        assert_eq!(wishes.files.map(|files| files.len()), Some(1));
-        assert_eq!(of_image(&label("other", "x")).expect("is ignored"), Wishes::default());
+        let requested = of_image(&label("wasmtime.shim/files", "/data=rw")).expect("is valid");
+        assert_eq!(requested.files.map(|files| files.len()), Some(1));
+        assert_eq!(of_image(&label("other", "x")).expect("is ignored"), Requested::default());
         let text =
             of_image(&label("wasmtime.shim/files", "/data")).expect_err("refused").to_string();
         assert!(

@@ -16,7 +16,7 @@ use wasmtime_wasi::{FsPerms, WasiCtxBuilder};
 /// A directory that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot open the granted directory {path:?} ({key}): {source}{hint}", key = provided::FILES.key)]
-pub struct Unopened {
+pub struct OpenError {
     path: String,
     #[source]
     source: io::Error,
@@ -31,13 +31,13 @@ pub type Directories = Vec<(Dir, String)>;
 ///
 /// # Errors
 /// For a directory that cannot be opened. One that does not exist is left out if the Pod did not ask for it.
-pub fn open_granted(grants: &Grants, sequential: bool) -> Result<Option<Directories>, Unopened> {
+pub fn open_granted(grants: &Grants, sequential: bool) -> Result<Option<Directories>, OpenError> {
     let Some(files) = &grants.files else { return Ok(None) };
     let mut directories = Directories::new();
     for FileGrant { path, access } in &files.entries {
         let file = match open_at(path) {
             Err(Errno::ENOENT) if files.giver != Giver::Pod => continue,
-            opened => opened.map_err(|errno| Unopened {
+            opened => opened.map_err(|errno| OpenError {
                 path: path.display().to_string(),
                 source: errno.into(),
                 hint: if errno == Errno::ENOTDIR { ", or a link leads to it" } else { "" },

@@ -10,7 +10,7 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use grants::policy::{Policy, Rules, Subject};
-use grants::{Given, Wishes, merge};
+use grants::{MergeInput, Requested, merge};
 use provided::{OF_POD, PREFIX, SettingError};
 use serde::Serialize;
 
@@ -128,18 +128,18 @@ async fn labels_of(asked: &Check, image: &str) -> Result<Vec<(String, String)>> 
 fn decide(pod: &Pod, labels: &[(String, String)], rules: Rules) -> Result<String, String> {
     let image = asks::of_image(labels).map_err(|error| error.to_string())?;
     let pod = of_pod(pod).map_err(|error| error.to_string())?;
-    let merged = merge(&Given { rules, image, pod });
+    let merged = merge(&MergeInput { rules, image, pod });
     merged.map(|grants| grants.to_string()).map_err(|error| error.to_string())
 }
 
-fn of_pod(pod: &Pod) -> Result<Wishes, SettingError> {
-    let mut wishes = Wishes::default();
+fn of_pod(pod: &Pod) -> Result<Requested, SettingError> {
+    let mut requested = Requested::default();
     for (key, value) in pod.annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
         OF_POD.check(key)?;
-        wishes.set(key, value).map_err(|invalid| OF_POD.refused(key, &invalid.entry))?;
-        wishes.record_use(key, value);
+        requested.set(key, value).map_err(|invalid| OF_POD.refused(key, &invalid.entry))?;
+        requested.record_use(key, value);
     }
-    Ok(wishes)
+    Ok(requested)
 }
 
 impl fmt::Display for Report {

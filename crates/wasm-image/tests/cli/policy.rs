@@ -25,7 +25,7 @@ fn a_pod_within_the_ceiling_is_admitted_with_its_grants() {
         for line in [
             "Pod app in default, container app (registry.example/you/app:1): admitted",
             "  connect: redis:6379 (annotation of the Pod, wasmtime.shim/allow-connect)",
-            "  HTTP: nothing (node, no wasmtime.shim/allow-http)",
+            "  HTTP: as connect, because wasmtime.shim/allow-connect is set and wasmtime.shim/allow-http is not",
         ] {
             assert!(done.stdout.lines().any(|it| it == line), "no {line:?} in {}", done.stdout);
         }

@@ -11,7 +11,7 @@ use crate::{Access, FileGrant, Listen, Origin, Profile, Target};
 /// What is named. `None` is a key that is not set, which is not the same as an empty list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case", default)]
-pub struct Wishes {
+pub struct Requested {
     /// The profile.
     pub profile: Option<Profile>,
     /// Destinations of sockets.
@@ -27,7 +27,7 @@ pub struct Wishes {
     pub used: Vec<(&'static str, FileGrant)>,
 }
 
-impl Wishes {
+impl Requested {
     /// Sets a key of an annotation or a label. Returns whether there is one of that name.
     ///
     /// # Errors
@@ -54,8 +54,8 @@ impl Wishes {
 
     /// Takes what the other names and this does not.
     #[must_use]
-    pub fn or(self, other: &Wishes) -> Wishes {
-        Wishes {
+    pub fn or(self, other: &Requested) -> Requested {
+        Requested {
             profile: self.profile.or(other.profile),
             allow_connect: self.allow_connect.or_else(|| other.allow_connect.clone()),
             allow_http: self.allow_http.or_else(|| other.allow_http.clone()),
