@@ -2,8 +2,9 @@
 //!
 //! A grant by name counts for the addresses that the guest found by a look-up of that name. So the guard records them.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,10 @@ use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
 
 use crate::report::log;
+
+/// How long a guest may answer whoever sent it a datagram, as connection tracking in the kernel has it by default
+/// (nf_conntrack_udp_timeout_stream).
+const ANSWERS: Duration = Duration::from_secs(120);
 
 /// How many addresses are recorded, and how many names of each. A guest that looks up more must repeat earlier look-ups.
 const ADDRESSES: usize = 4096;
@@ -40,8 +45,25 @@ pub struct Guard {
 struct Known {
     /// Names by which the guest found an address.
     names: HashMap<IpAddr, Vec<String>>,
-    /// Senders of datagrams that the guest received, so that it may answer.
-    senders: HashSet<SocketAddr>,
+    /// Senders of datagrams that the guest received, so that it may answer, and when the last one arrived.
+    senders: HashMap<SocketAddr, Instant>,
+}
+
+impl Known {
+    fn is_sender(&self, address: SocketAddr, now: Instant) -> bool {
+        self.senders.get(&address).is_some_and(|&since| now.duration_since(since) < ANSWERS)
+    }
+
+    fn add_sender(&mut self, address: SocketAddr, now: Instant) {
+        if self.senders.len() >= ADDRESSES {
+            self.senders.retain(|_, since| now.duration_since(*since) < ANSWERS);
+        }
+        // Of a flood, the latest are the ones to be answered.
+        if self.senders.len() >= ADDRESSES {
+            self.senders.clear();
+        }
+        self.senders.insert(address, now);
+    }
 }
 
 struct Lines {
@@ -81,10 +103,10 @@ impl Guard {
             SocketAddrUse::TcpAccept => true,
             SocketAddrUse::TcpConnect => self.reports(self.connects(Protocol::Tcp, address)),
             SocketAddrUse::UdpSend => {
-                let may_answer = self.known().senders.contains(&address);
+                let may_answer = self.known().is_sender(address, Instant::now());
                 may_answer || self.reports(self.connects(Protocol::Udp, address))
             }
-            SocketAddrUse::UdpReceive => self.receives(address),
+            SocketAddrUse::UdpReceive => self.receives(address, Instant::now()),
         }
     }
 
@@ -98,19 +120,17 @@ impl Guard {
         self.reports(self.grants.listen(protocol, address))
     }
 
-    fn receives(&self, address: SocketAddr) -> bool {
+    /// Whether a datagram may be received. Wasmtime does not say by which socket, so that one socket that listens counts for
+    /// all of the guest's.
+    fn receives(&self, address: SocketAddr, now: Instant) -> bool {
         if self.connects(Protocol::Udp, address).is_ok() {
             return true;
         }
-        let listens = self.grants.listens(Protocol::Udp);
-        if listens {
-            let senders = &mut self.known().senders;
-            if senders.len() >= ADDRESSES {
-                senders.clear();
-            }
-            senders.insert(address);
+        let receives = self.grants.listens(Protocol::Udp) && self.grants.may_answer(address);
+        if receives {
+            self.known().add_sender(address, now);
         }
-        listens
+        receives
     }
 
     /// Whether a name may be looked up.
@@ -168,12 +188,23 @@ impl Guard {
         }
     }
 
-    /// Reports a path that leads out of the granted directories, or to a file that may only be read.
-    pub fn refuses_file(&self, path: &str) {
+    /// Reports a path that leads out of the granted directory.
+    pub fn refuses_to_leave(&self, path: &Path) {
         let key = provided::FILES.key;
         self.report(&format!(
-            "file {path:?}: it is not in a granted directory, or may only be read; {key} would allow it"
+            "file {path:?}: it leads out of the granted directory; {key} must name the directory to which it leads"
         ));
+    }
+
+    /// Reports a change in a directory that may only be read.
+    pub fn refuses_to_change(&self, path: &Path) {
+        let key = provided::FILES.key;
+        let files = self.grants.files.iter().flat_map(|files| &files.entries);
+        let within = files.map(|it| it.path.as_path()).filter(|granted| path.starts_with(granted));
+        // The innermost of the granted directories.
+        let granted = within.max_by_key(|granted| granted.as_os_str().len()).unwrap_or(path);
+        let value = format!("{}=rw", granted.display());
+        self.report(&format!("file {path:?}: it may only be read; {key} {value:?} would allow it"));
     }
 
     fn reports(&self, decided: Result<(), Box<Refusal>>) -> bool {
@@ -250,6 +281,19 @@ mod tests {
     }
 
     #[test]
+    fn a_flood_of_datagrams_takes_no_more_than_its_room() {
+        let (mut known, now) = (Known::default(), Instant::now());
+        let sender = |number: u32| SocketAddr::new(IpAddr::V4(number.into()), 9);
+        for number in 0..10_000 {
+            known.add_sender(sender(number), now);
+            assert!(known.senders.len() <= ADDRESSES && known.is_sender(sender(number), now));
+        }
+        let later = now + ANSWERS;
+        known.add_sender(sender(0), later);
+        assert!(known.is_sender(sender(0), later) && !known.is_sender(sender(9_999), later));
+    }
+
+    #[test]
     fn a_socket_that_listens_may_answer_those_that_send_to_it() {
         let client: SocketAddr = "10.1.1.1:9".parse().expect("an address");
         let own: SocketAddr = "0.0.0.0:53".parse().expect("an address");
@@ -259,6 +303,13 @@ mod tests {
         assert!(!server.is_allowed(client, SocketAddrUse::UdpSend));
         assert!(server.is_allowed(client, SocketAddrUse::UdpReceive));
         assert!(server.is_allowed(client, SocketAddrUse::UdpSend));
+        let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+        assert!(server.known().is_sender(client, later(110)));
+        assert!(!server.known().is_sender(client, later(130)), "the way back is closed again");
+        // Whoever it is that sends, a forbidden address is not answered.
+        let metadata: SocketAddr = "169.254.169.254:80".parse().expect("an address");
+        assert!(!server.is_allowed(metadata, SocketAddrUse::UdpReceive));
+        assert!(!server.is_allowed(metadata, SocketAddrUse::UdpSend));
         let client_only = guard("", "");
         assert!(!client_only.is_allowed(client, SocketAddrUse::UdpReceive));
         assert!(

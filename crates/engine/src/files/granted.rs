@@ -26,8 +26,8 @@ pub struct OpenError {
 /// The granted directories, each with its path in the container.
 pub type Directories = Vec<(Dir, String)>;
 
-/// Opens the granted directories; `None` if every file of the container is granted. A link is not followed, because who
-/// can change it would choose what is granted.
+/// Opens the granted directories; `None` if every file of the container is granted. A link is not followed, because
+/// whatever can change the link would choose the grant.
 ///
 /// # Errors
 /// For a directory that cannot be opened. One that does not exist is left out if the Pod did not ask for it.

@@ -2,13 +2,14 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Component, Path};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
 use nix::unistd::symlinkat;
+use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::Dir;
 
 use crate::guard::Guard;
@@ -31,11 +32,17 @@ impl Start {
     /// exist.
     ///
     /// # Errors
-    /// EPERM for a path that leads out of the directory without a link, as in Wasmtime, and for every path if only some
-    /// directories are granted; of openat2(2) and readlinkat(2).
+    /// EPERM for a path that leads out of the directory without a link, as in Wasmtime, and for every path that is not granted
+    /// if only some directories are granted; of openat2(2) and readlinkat(2).
     pub async fn find(self, path: &str, follows: bool) -> io::Result<(Dir, String)> {
         let Dir { perms, open_mode, .. } = self.dir;
         let sequential = self.sequential;
+        if self.granted.is_some() {
+            // If this path is granted, the call is made again with it as it is: another one may not be, or the kernel refuses.
+            let dir = self.dir.clone();
+            self.check_granted(path, follows).await?;
+            return Ok((dir, path.to_owned()));
+        }
         let (directory, name) = self.at(path, follows, Ok).await?;
         Ok((Dir::new(directory, perms, open_mode, sequential), name))
     }
@@ -69,8 +76,11 @@ impl Start {
         follows: bool,
         then: impl FnOnce((File, String)) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
-        if let Some(guard) = &self.granted {
-            guard.refuses_file(path);
+        if let Some(guard) = self.granted.clone() {
+            let shown = shown(&self.dir.dir, path);
+            self.check_granted(path, follows).await?;
+            // The path is granted, so that the link is absolute.
+            guard.refuses_to_leave(&shown);
             return Err(Errno::EPERM.into());
         }
         if !is_within(path) {
@@ -78,11 +88,52 @@ impl Start {
         }
         let (start, path): (Arc<File>, _) = (self.dir.dir, path.to_owned());
         let look = move || then(resolve(&start, path, follows)?);
-        match self.sequential {
-            true => look(),
-            false => tokio::task::spawn_blocking(look).await.map_err(io::Error::other)?,
-        }
+        blocking(self.sequential, look).await
     }
+
+    /// Checks a path of a call that Wasmtime has refused, if only some directories are granted, and reports why it is not
+    /// granted.
+    async fn check_granted(self, path: &str, follows: bool) -> io::Result<()> {
+        let Some(guard) = self.granted else { return Ok(()) };
+        let (dir, own) = (self.dir.dir, path.to_owned());
+        let is_fixed = self.dir.perms == FsPerms::ReadOnly;
+        let check = move || {
+            if leads_out(&dir, &own, follows) {
+                guard.refuses_to_leave(&shown(&dir, &own));
+            } else if is_fixed {
+                guard.refuses_to_change(&shown(&dir, &own));
+            } else {
+                return Ok(());
+            }
+            Err(Errno::EPERM.into())
+        };
+        blocking(self.sequential, check).await
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    is_sequential: bool,
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    match is_sequential {
+        true => work(),
+        false => tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?,
+    }
+}
+
+/// Whether a path leads out of its directory, by itself or by a link.
+fn leads_out(directory: &File, path: &str, follows: bool) -> bool {
+    let end = if follows { OFlag::empty() } else { OFlag::O_NOFOLLOW };
+    let how = OpenHow::new()
+        .flags(OFlag::O_PATH | OFlag::O_CLOEXEC | end)
+        .resolve(ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS);
+    !is_within(path) || openat2(directory, path, how).err() == Some(Errno::EXDEV)
+}
+
+/// A path as a reader of the log knows it: from the root of the container, if the directory has a path there.
+fn shown(directory: &File, path: &str) -> PathBuf {
+    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
+    std::fs::read_link(link).unwrap_or_default().join(path)
 }
 
 /// Whether a path stays below the directory that it starts from, if none of its names is a link.
@@ -166,6 +217,30 @@ mod tests {
         for path in ["/a", "..", "a/../..", "a/../../a"] {
             assert!(!is_within(path), "{path}");
         }
+    }
+
+    #[test]
+    fn a_path_leads_out_by_itself_or_by_a_link_and_not_because_it_is_not_there() {
+        let volume = tempfile::tempdir().expect("a directory");
+        let link = |target: &str, name: &str| {
+            std::os::unix::fs::symlink(target, volume.path().join(name)).expect("linked");
+        };
+        std::fs::create_dir(volume.path().join("below")).expect("made");
+        std::fs::write(volume.path().join("file"), "").expect("written");
+        link("../file", "below/within");
+        link("../out", "out");
+        link("/etc/hosts", "absolute");
+        link("/", "root");
+        let directory = File::open(volume.path()).expect("is opened");
+        for path in ["file", "below/within", "new", "below/../file", "missing/new"] {
+            assert!(!leads_out(&directory, path, true), "{path}");
+        }
+        for path in ["../x", "/x", "below/../../x", "out", "absolute", "root/etc"] {
+            assert!(leads_out(&directory, path, true), "{path}");
+        }
+        // A link that is not followed, such as one that is removed.
+        assert!(!leads_out(&directory, "absolute", false));
+        assert_eq!(shown(&directory, "below/new"), volume.path().join("below/new"));
     }
 
     #[test]
