@@ -13,7 +13,8 @@ use provided::{OF_IMAGE, SettingError};
 
 use crate::config::ContainerConfig;
 use crate::options::Options;
-use crate::settings;
+use crate::pod::blocking;
+use crate::{errors, settings};
 
 /// The node's file, unless a setting names another.
 const DEFAULT: &str = "/etc/wasmtime-shim/config.toml";
@@ -48,35 +49,30 @@ pub enum Error {
 ///
 /// # Errors
 /// See [`Error`].
-pub fn grants(
+pub async fn grants(
     config: &ContainerConfig,
     labels: &HashMap<String, String>,
     options: &Options,
-) -> Result<Grants, Error> {
+) -> Result<Grants, errors::Error> {
     let _span = trace::span("grants");
-    let rules = rules(config, options)?;
+    let named = options.node_config.clone();
+    let policy = blocking(move || Ok(policy(named)?)).await?;
+    let rules = policy.map_or_else(Rules::default, |policy| policy.rules(config.subject()));
     let (image, pod) = (of_image(labels)?, config.requested().clone());
-    let grants = merge(&MergeInput { rules, image, pod })?;
+    let grants = merge(&MergeInput { rules, image, pod }).map_err(Error::from)?;
     // The node's own addresses matter only there, and there may be thousands of interfaces.
     let needs_node = grants.profile() == Profile::Restricted;
-    Ok(Grants { node: if needs_node { own_addresses() } else { vec![] }, ..grants })
+    let node = if needs_node { blocking(|| Ok(own_addresses())).await? } else { vec![] };
+    Ok(Grants { node, ..grants })
 }
 
-fn rules(config: &ContainerConfig, options: &Options) -> Result<Rules, Error> {
-    let named = match options.node_config.as_str() {
-        "" => settings::node_config()?,
-        path => Some(path.into()),
-    };
+/// The policy of the node's file; `None` if there is no file, and no setting names one.
+fn policy(named: Option<PathBuf>) -> Result<Option<Policy>, Error> {
+    let named = named.map_or_else(settings::node_config, |path| Ok(Some(path)))?;
     let path = named.clone().unwrap_or_else(|| DEFAULT.into());
     match read(&path) {
-        Ok(text) => {
-            let policy = Policy::parse(&path.to_string_lossy(), &text)?;
-            Ok(policy.rules(config.subject()))
-        }
-        // A file that a setting names must exist.
-        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => {
-            Ok(Rules::default())
-        }
+        Ok(text) => Ok(Some(Policy::parse(&path.to_string_lossy(), &text)?)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound && named.is_none() => Ok(None),
         Err(source) => Err(Error::File { path, source }),
     }
 }
@@ -133,6 +129,27 @@ mod tests {
 
     #[test]
     fn the_node_has_addresses_of_its_own_and_loopback_is_none_of_them() {
-        assert!(own_addresses().iter().all(|address| !address.is_loopback()));
+        let own = own_addresses();
+        assert!(own.iter().all(|address| !address.is_loopback()));
+        // The address from which a packet to another machine would be sent, without sending one.
+        let socket = std::net::UdpSocket::bind("0.0.0.0:0").expect("is bound");
+        // A machine without a route has no such address.
+        if socket.connect("192.0.2.1:9").is_ok() {
+            let address = socket.local_addr().expect("has an address").ip();
+            assert!(own.contains(&address), "{address} of {own:?}");
+        }
+    }
+
+    #[test]
+    fn a_file_that_a_setting_names_must_exist_and_be_well_formed() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let path = directory.path().join("config.toml");
+        let refused = |path: &Path| policy(Some(path.to_owned())).expect_err("refused").to_string();
+        let text = refused(&path);
+        assert!(text.starts_with("cannot read the node's policy for guests /"), "{text}");
+        std::fs::write(&path, "[ceiling]\nprofile = 7\n").expect("written");
+        assert!(refused(&path).contains("config.toml: line 2, column 11"), "{}", refused(&path));
+        std::fs::write(&path, vec![b'#'; (SIZE + 1) as usize]).expect("written");
+        assert!(refused(&path).contains("too large"), "{}", refused(&path));
     }
 }

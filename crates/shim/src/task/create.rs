@@ -114,9 +114,7 @@ async fn prepare(
         join!(fork_builder(shared), mount(request, &config), annotated);
     // All have ended, so that a Create that is refused leaves no mount.
     let (rootfs, builder) = (rootfs?, builder?);
-    if let Some(annotations) = annotations? {
-        config.annotate(annotations);
-    }
+    config.annotate(annotations?)?;
     let finding = trace::span("find the workload");
     let found = workload::find(shared, &request.id, &bundle, &config, &options, caller).await?;
     drop(finding);

@@ -232,11 +232,11 @@ async fn guest(
 ) -> Result<Found, Error> {
     // Before the guest is compiled, which may take long.
     let grants = match of {
-        GrantsOf::Options(options) => policy::grants(config, &component.labels, options)?,
+        GrantsOf::Options(options) => policy::grants(config, &component.labels, options).await?,
         GrantsOf::Container(container) => match container.grants() {
             Some(grants) => grants.clone(),
             // The container's own workload is a program.
-            None => policy::grants(config, &component.labels, container.options())?,
+            None => policy::grants(config, &component.labels, container.options()).await?,
         },
     };
     let component = Arc::new(component);
