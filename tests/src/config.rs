@@ -118,7 +118,7 @@ const VERSION_2: &str = r#"
 "#;
 
 /// `wasmtime` is the whole configuration that a node needs so that a Pod's annotations reach the shim. `wasmtime-stock`
-/// is what k3s writes by itself.
+/// is what k3s writes by itself, and `wasmtime-partial` was written by hand before there were grants.
 const HANDLERS: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
@@ -127,6 +127,9 @@ const HANDLERS: &str = r#"
   pod_annotations = ["wasmtime.shim/*"]
 [plugins."PLUGIN".containerd.runtimes.wasmtime-stock]
   runtime_type = "io.containerd.wasmtime.v1"
+[plugins."PLUGIN".containerd.runtimes.wasmtime-partial]
+  runtime_type = "io.containerd.wasmtime.v1"
+  pod_annotations = ["wasmtime.shim/http-*"]
 "#;
 
 /// Part of a node's `config.toml` if kubelet's cgroup driver is systemd.
