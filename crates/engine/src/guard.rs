@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use grants::{Grants, Protocol, Refusal, Scheme};
+use grants::{FileGrant, Grants, Protocol, Refusal, Scheme};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
 
@@ -188,6 +188,11 @@ impl Guard {
         }
     }
 
+    /// The granted directories, if only some are granted.
+    pub fn files(&self) -> &[FileGrant] {
+        self.grants.files.as_ref().map_or(&[], |files| &files.entries)
+    }
+
     /// Reports a path that leads out of the granted directory.
     pub fn refuses_to_leave(&self, path: &Path) {
         let key = provided::FILES.key;
@@ -199,8 +204,11 @@ impl Guard {
     /// Reports a change in a directory that may only be read.
     pub fn refuses_to_change(&self, path: &Path) {
         let key = provided::FILES.key;
-        let files = self.grants.files.iter().flat_map(|files| &files.entries);
-        let within = files.map(|it| it.path.as_path()).filter(|granted| path.starts_with(granted));
+        let within = self
+            .files()
+            .iter()
+            .map(|it| it.path.as_path())
+            .filter(|granted| path.starts_with(granted));
         // The innermost of the granted directories.
         let granted = within.max_by_key(|granted| granted.as_os_str().len()).unwrap_or(path);
         let value = format!("{}=rw", granted.display());

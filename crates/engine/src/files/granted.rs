@@ -53,7 +53,8 @@ pub fn open_granted(grants: &Grants, sequential: bool) -> Result<Option<Director
     Ok(Some(directories))
 }
 
-fn open_at(path: &Path) -> nix::Result<File> {
+/// Opens a directory by its path, without following a link.
+pub fn open_at(path: &Path) -> nix::Result<File> {
     let flags = OFlag::O_PATH | OFlag::O_DIRECTORY | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
     let mut directory: OwnedFd = open("/", flags, Mode::empty())?;
     for part in path.components() {

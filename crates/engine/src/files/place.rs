@@ -2,16 +2,19 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
+use grants::{Access, FileGrant};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, OpenHow, ResolveFlag, openat2, readlinkat};
+use nix::sys::stat::fstat;
 use nix::unistd::symlinkat;
 use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::Dir;
 
+use super::granted::open_at;
 use crate::guard::Guard;
 
 /// The number of links that are followed in one path, as in the kernel (path_resolution(7)).
@@ -77,7 +80,7 @@ impl Start {
         then: impl FnOnce((File, String)) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         if let Some(guard) = self.granted.clone() {
-            let shown = shown(&self.dir.dir, path);
+            let shown = shown(guard.files(), &self.dir, path);
             self.check_granted(path, follows).await?;
             // The path is granted, so that the link is absolute.
             guard.refuses_to_leave(&shown);
@@ -95,13 +98,12 @@ impl Start {
     /// granted.
     async fn check_granted(self, path: &str, follows: bool) -> io::Result<()> {
         let Some(guard) = self.granted else { return Ok(()) };
-        let (dir, own) = (self.dir.dir, path.to_owned());
-        let is_fixed = self.dir.perms == FsPerms::ReadOnly;
+        let (dir, path) = (self.dir, path.to_owned());
         let check = move || {
-            if leads_out(&dir, &own, follows) {
-                guard.refuses_to_leave(&shown(&dir, &own));
-            } else if is_fixed {
-                guard.refuses_to_change(&shown(&dir, &own));
+            if leads_out(&dir.dir, &path, follows) {
+                guard.refuses_to_leave(&shown(guard.files(), &dir, &path));
+            } else if dir.perms == FsPerms::ReadOnly {
+                guard.refuses_to_change(&shown(guard.files(), &dir, &path));
             } else {
                 return Ok(());
             }
@@ -130,10 +132,27 @@ fn leads_out(directory: &File, path: &str, follows: bool) -> bool {
     !is_within(path) || openat2(directory, path, how).err() == Some(Errno::EXDEV)
 }
 
-/// A path as a reader of the log knows it: from the root of the container, if the directory has a path there.
-fn shown(directory: &File, path: &str) -> PathBuf {
-    let link = format!("/proc/self/fd/{}", directory.as_raw_fd());
-    std::fs::read_link(link).unwrap_or_default().join(path)
+/// A path as a reader of the log knows it: from the granted directory in which its own directory is. A guest has no `/proc`,
+/// by which the kernel would say what is between the two.
+fn shown(granted: &[FileGrant], directory: &Dir, path: &str) -> PathBuf {
+    let is_alike =
+        |it: &&FileGrant| (it.access == Access::Read) == (directory.perms == FsPerms::ReadOnly);
+    let id = |file: &dyn AsFd| fstat(file.as_fd()).ok().map(|it| (it.st_dev, it.st_ino));
+    let opened = |it: &FileGrant| id(&open_at(&it.path).ok()?);
+    let granted: Vec<_> =
+        granted.iter().filter(is_alike).map(|it| (opened(it), it.path.as_path())).collect();
+    let mut own = directory.dir.as_fd().try_clone_to_owned();
+    for depth in 0..LINKS {
+        let Ok(current) = own else { break };
+        let current_id = id(&current);
+        let found = granted.iter().find(|(id, _)| id.is_some() && *id == current_id);
+        match found {
+            Some((_, granted)) if depth == 0 => return granted.join(path),
+            Some((_, granted)) => return granted.join("…").join(path),
+            None => own = open(&current, ".."),
+        }
+    }
+    path.into()
 }
 
 /// Whether a path stays below the directory that it starts from, if none of its names is a link.
@@ -207,6 +226,8 @@ fn link(directory: &OwnedFd, name: &str) -> io::Result<Option<String>> {
 
 #[cfg(test)]
 mod tests {
+    use wasmtime_wasi::filesystem::OpenMode;
+
     use super::*;
 
     #[test]
@@ -240,7 +261,23 @@ mod tests {
         }
         // A link that is not followed, such as one that is removed.
         assert!(!leads_out(&directory, "absolute", false));
-        assert_eq!(shown(&directory, "below/new"), volume.path().join("below/new"));
+    }
+
+    #[test]
+    fn a_path_is_shown_from_the_granted_directory_that_has_it() {
+        let volume = tempfile::tempdir().expect("a directory");
+        std::fs::create_dir_all(volume.path().join("a/b")).expect("made");
+        let at = |path: &str, perms| {
+            let file = File::open(volume.path().join(path)).expect("is opened");
+            Dir::new(file, perms, OpenMode::READ, true)
+        };
+        let grant = |access| [FileGrant { path: volume.path().to_owned(), access }];
+        let (fixed, granted) = (FsPerms::ReadOnly, grant(Access::Read));
+        assert_eq!(shown(&granted, &at("", fixed), "../x"), volume.path().join("../x"));
+        assert_eq!(shown(&granted, &at("a/b", fixed), "x"), volume.path().join("…/x"));
+        // The same directory may be granted at another path, too.
+        let other = grant(Access::Write);
+        assert_eq!(shown(&other, &at("", fixed), "x"), Path::new("x"));
     }
 
     #[test]

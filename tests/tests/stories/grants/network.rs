@@ -75,11 +75,16 @@ fn a_restricted_guest_looks_up_only_granted_names() -> Result<()> {
         assert!(is_reached(&try_to("redis")?));
         assert_denied(&try_to("other")?, &["look-up of the name \"other\": not granted"]);
         assert_denied(&try_to("127.0.0.1")?, &["not granted"]);
-        // It has no files either, not even its own image's.
-        let cat = Container::new("cat", &node.image("hello")?).args(&["cat", "/hello.wasm"]);
-        let (code, logs) = run(&pod, cat)?;
+        // It has no files either, which a guest of another Pod has.
+        let cat = |pod| {
+            let container = Container::new(&number("cat"), &node.image("hello")?);
+            run(pod, container.args(&["cat", "/etc/hosts"]).readonly_mount(&hosts, "/etc/hosts"))
+        };
+        let (code, logs) = cat(&node.run_pod(&Pod::new("unrestricted"))?)?;
+        assert!(code == 0 && logs.stdout.contains("redis"), "{logs:?}");
+        let (code, logs) = cat(&pod)?;
         assert_eq!((code, logs.stdout.as_str()), (1, ""), "{logs:?}");
-        assert!(logs.stderr.contains("failed to find a pre-opened file descriptor"), "{logs:?}");
+        assert!(logs.stderr.contains("No such file"), "{logs:?}");
         Ok(())
     })
 }
