@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE, PREFIX};
 
 use crate::host::{Host, Ports};
 use crate::policy::{Ceiling, Rules};
@@ -41,10 +41,13 @@ pub struct ExceedsCeiling {
 impl fmt::Display for ExceedsCeiling {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ExceedsCeiling { giver, key, value, ceiling, allowed } = self;
-        let place = match giver {
-            Giver::Node | Giver::Profile => "default of the node's file",
-            Giver::Image => "image label",
-            Giver::Pod => "annotation",
+        let (place, key) = match giver {
+            // The keys of the file have no prefix.
+            Giver::Node | Giver::Profile => {
+                ("[defaults] of the node's file, key", key.strip_prefix(PREFIX).unwrap_or(key))
+            }
+            Giver::Image => ("image label", *key),
+            Giver::Pod => ("annotation", *key),
         };
         write!(formatter, "{place} {key}: {value:?} is more than {ceiling} allows")?;
         write!(formatter, "; allowed is {allowed}")

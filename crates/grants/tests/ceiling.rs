@@ -471,6 +471,12 @@ fn more_than_the_ceiling_is_refused_with_key_value_who_forbids_it_and_what_is_al
         "annotation wasmtime.shim/allow-http: \"https://a\" is more than rule 1, namespace \"shop\" in /p.toml \
          allows; allowed is nothing"
     );
+    let default = "[ceiling]\nprofile = \"restricted\"\n[defaults]\nprofile = \"baseline\"\n";
+    assert_eq!(
+        refused(default, &[]),
+        "[defaults] of the node's file, key profile: \"baseline\" is more than [ceiling] in /p.toml allows; \
+         allowed is restricted"
+    );
     let metadata = [("allow-connect", "169.254.169.254:80")];
     assert!(
         refused("", &metadata)
@@ -546,6 +552,10 @@ fn no_range_of_ports_leads_to_a_port_of_a_metadata_service() {
         assert!(text.ends_with("except the metadata services of clouds"), "{text}");
     }
     assert!(!refused("", &[("allow-http", "http://168.63.129.16:1-80")]).is_empty());
+    // A range that is forbidden only in part is compared at each call.
+    let part = of_pod(&[("allow-connect", "169.254.169.254/31:80")]);
+    assert!(connects(&part, "169.254.169.255:80", &[]));
+    assert!(!connects(&part, "169.254.169.254:80", &[]));
     let dns = of_pod(&[("allow-connect", "168.63.129.16:53, 168.0.0.0/8:*")]);
     assert!(connects(&dns, "168.63.129.16:53", &[]) && !connects(&dns, "168.63.129.16:80", &[]));
 }

@@ -3,7 +3,7 @@
 use std::net::UdpSocket;
 
 use anyhow::Result;
-use tests::{Container, Pod, on_each_containerd};
+use tests::{Container, Pod, RunningPod, on_each_containerd};
 
 use super::{
     CONNECT, HTTP, METADATA, OTHER, PARTIAL, PROFILE, SERVER, STOCK, Server, assert_denied,
@@ -76,7 +76,7 @@ fn a_restricted_guest_looks_up_only_granted_names() -> Result<()> {
         assert_denied(&try_to("other")?, &["look-up of the name \"other\": not granted"]);
         assert_denied(&try_to("127.0.0.1")?, &["not granted"]);
         // It has no files either, which a guest of another Pod has.
-        let cat = |pod| {
+        let cat = |pod: &RunningPod<'_>| {
             let container = Container::new(&number("cat"), &node.image("hello")?);
             run(pod, container.args(&["cat", "/etc/hosts"]).readonly_mount(&hosts, "/etc/hosts"))
         };
