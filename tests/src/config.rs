@@ -118,7 +118,7 @@ const VERSION_2: &str = r#"
 "#;
 
 /// `wasmtime` is the whole configuration that a node needs so that a Pod's annotations reach the shim. `wasmtime-stock`
-/// is what k3s writes by itself.
+/// is what k3s writes by itself, and `wasmtime-partial` was written by hand before there were grants.
 const HANDLERS: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.runc]
   runtime_type = "io.containerd.runc.v2"
@@ -127,6 +127,9 @@ const HANDLERS: &str = r#"
   pod_annotations = ["wasmtime.shim/*"]
 [plugins."PLUGIN".containerd.runtimes.wasmtime-stock]
   runtime_type = "io.containerd.wasmtime.v1"
+[plugins."PLUGIN".containerd.runtimes.wasmtime-partial]
+  runtime_type = "io.containerd.wasmtime.v1"
+  pod_annotations = ["wasmtime.shim/http-*"]
 "#;
 
 /// Part of a node's `config.toml` if kubelet's cgroup driver is systemd.
@@ -154,15 +157,24 @@ const HANDLER: &str = r#"
   OPTIONS
 "#;
 
-/// Returns the handlers with runtime options, and their options: those that k3s writes, with a cgroup for the shim, and
-/// a mistake.
-fn options(folder: &Path) -> [(&'static str, String); 2] {
+/// Returns the file with the policy of the handler `wasmtime-policy`. A test writes it.
+pub fn policy(folder: &Path) -> PathBuf {
+    folder.join("policy.toml")
+}
+
+/// Returns the handlers with runtime options, and their options: those that k3s writes, with a cgroup for the shim; a
+/// mistake; and a policy for guests.
+fn options(folder: &Path) -> [(&'static str, String); 3] {
     let cgroup = folder.file_name().unwrap_or_default().to_string_lossy();
     let like_k3s = format!(
         "BinaryName = \"/usr/bin/containerd-shim-wasmtime-v1\"\nSystemdCgroup = false\n\
          ShimCgroup = \"/{cgroup}/shims\""
     );
-    [("wasmtime-options", like_k3s), ("wasmtime-mistyped", "SystemdCGroup = true".into())]
+    [
+        ("wasmtime-options", like_k3s),
+        ("wasmtime-mistyped", "SystemdCGroup = true".into()),
+        ("wasmtime-policy", format!("NodeConfig = \"{}\"", policy(folder).display())),
+    ]
 }
 
 /// Returns the file of a handler's options, because containerd 1.6 passes no options of an unknown runtime except the

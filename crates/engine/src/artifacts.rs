@@ -2,11 +2,12 @@
 //! `kubectl describe`, and a core dump if the container's settings ask for one.
 
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write};
+use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Once;
 
+use nix::fcntl::OFlag;
 use nix::libc::{O_NOFOLLOW, O_NONBLOCK};
 use plan::FailureArtifacts;
 use wasmtime::{AsContextMut, WasmCoreDump};
@@ -14,6 +15,7 @@ use wasmtime_wasi::I32Exit;
 
 use crate::Plan;
 use crate::memory;
+use crate::named_path::{Directory, NamedPath};
 use crate::report::log;
 
 /// Longest termination message, in bytes (Kubernetes,
@@ -46,7 +48,8 @@ pub fn leave_core_dump(plan: &Plan, store: impl AsContextMut, error: &wasmtime::
     if error.is::<I32Exit>() {
         return;
     }
-    FIRST.call_once(|| match write_core_dump(path, plan.name(), store, dump) {
+    let named = NamedPath::new(path.clone(), &plan.grants);
+    FIRST.call_once(|| match write_core_dump(&named, plan.name(), store, dump) {
         Ok(path) => log(&format!("core dump: {}", path.display())),
         Err(error) => log(&format!("warning: no core dump: {}: {error}", path.display())),
     });
@@ -60,7 +63,7 @@ fn message(last_lines: &str, failure: &str) -> String {
 }
 
 fn write_core_dump(
-    path: &Path,
+    named: &NamedPath,
     name: &str,
     mut store: impl AsContextMut,
     dump: &WasmCoreDump,
@@ -74,18 +77,26 @@ fn write_core_dump(
         return Err(io::Error::new(io::ErrorKind::OutOfMemory, text));
     }
     let file_name = Path::new(name).file_name().unwrap_or("guest".as_ref()).to_string_lossy();
-    let path = if path.is_dir() { path.join(format!("core.{file_name}")) } else { path.to_owned() };
+    let (directory, path) = match named.directory() {
+        Ok(directory) => (directory, named.as_path().join(format!("core.{file_name}"))),
+        // It is the name of the file.
+        Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
+            (named.parent()?.0, named.as_path().to_owned())
+        }
+        Err(error) => return Err(error),
+    };
+    let own_name = Path::new(path.file_name().unwrap_or_default());
     // A reader of the file must find a whole one, of this failure or of an earlier one.
-    let unfinished = path.with_added_extension("unfinished");
-    let mut file = own(&unfinished)?;
+    let unfinished = own_name.with_added_extension("unfinished");
+    let mut file = own(&directory, &unfinished)?;
     let written = file
         .write_all(&dump.serialize(store, name))
-        .and_then(|()| std::fs::rename(&unfinished, &path));
+        .and_then(|()| directory.replace(&unfinished, own_name));
     match written {
         Ok(()) => Ok(path),
         Err(error) => {
             // Half a dump in a full volume is of no use.
-            let _ = std::fs::remove_file(&unfinished);
+            let _ = directory.remove(&unfinished);
             Err(error)
         }
     }
@@ -93,12 +104,11 @@ fn write_core_dump(
 
 /// Empties or makes a file of that name, and locks it for as long as it is open. An error if another container of the Pod is
 /// writing it.
-fn own(path: &Path) -> io::Result<File> {
-    let mut options = File::options();
-    options.write(true).create(true).mode(0o600).custom_flags(O_NOFOLLOW | O_NONBLOCK);
-    let file = options.open(path)?;
+fn own(directory: &Directory, name: &Path) -> io::Result<File> {
+    let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let file = directory.own_file(name, flags)?;
     file.try_lock()?;
-    let (ours, there) = (file.metadata()?.ino(), std::fs::symlink_metadata(path)?.ino());
+    let (ours, there) = (file.metadata()?.ino(), directory.status(name)?.st_ino);
     if ours != there {
         return Err(io::ErrorKind::ResourceBusy.into());
     }

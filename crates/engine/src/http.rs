@@ -32,6 +32,7 @@ mod accept;
 mod body;
 mod client;
 mod clock;
+mod connect;
 mod connection;
 pub mod errors;
 mod event_loop;

@@ -22,6 +22,7 @@ use tokio::task::spawn_blocking;
 use wasmtime::component::{Component, Linker, LinkerInstance};
 
 use crate::Plan;
+use crate::named_path::NamedPath;
 use crate::report::log;
 use crate::state::State;
 use config::Config;
@@ -60,7 +61,8 @@ pub struct Interfaces {
 impl Interfaces {
     /// As the plan says. Nothing is opened before the guest asks for it.
     pub fn new(plan: &Plan) -> Interfaces {
-        Interfaces { config: Config::new(plan), keyvalue: Stores::new(plan.keyvalue.clone()) }
+        let keyvalue = plan.keyvalue.clone().map(|path| NamedPath::new(path, &plan.grants));
+        Interfaces { config: Config::new(plan), keyvalue: Stores::new(keyvalue) }
     }
 }
 

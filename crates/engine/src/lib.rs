@@ -4,9 +4,9 @@
 //! worker), `run` (loads the guest of a [`Plan`] in the isolated process, and runs it), `wave` and `numbers`
 //! (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` and `files` (what
 //! WASI offers), `interfaces` (what else a component may import), `memory` (how much memory a guest may have), `link`
-//! (the interfaces that guests are linked to), `code` (maps compiled code), `error`, `report` and `artifacts` (how
-//! failures are reported and what they leave), `output` (what a guest writes), `host_calls` and `stderr` (what it did
-//! last), `signals`.
+//! (the interfaces that guests are linked to), `guard` and `look_up` (what is granted of the network), `named_path`
+//! (files of annotations), `code` (maps compiled code), `error`, `report` and `artifacts` (how failures are reported and
+//! what they leave), `output` (what a guest writes), `host_calls` and `stderr` (what it did last), `signals`.
 //!
 //! This crate knows nothing of OCI images or containerd. `unsafe` is denied except in `code`, which maps compiled code;
 //! `serving::region` and `serving::slots`, which have the memory of instances; `profile`, which reads the stack of the
@@ -22,11 +22,14 @@ mod error;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod guard;
 mod host_calls;
 mod http;
 mod interfaces;
 mod link;
+mod look_up;
 mod memory;
+mod named_path;
 mod numbers;
 mod output;
 mod preinit;

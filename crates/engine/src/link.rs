@@ -8,9 +8,9 @@ use wasmtime_wasi_http::p2::bindings::http::types::{ErrorCode, Scheme};
 use wasmtime_wasi_http::p2::types::HostIncomingRequest;
 use wasmtime_wasi_http::{Error, WasiHttpView};
 
-use crate::files;
 use crate::http::errors;
 use crate::state::{ModuleState, State};
+use crate::{files, look_up};
 
 /// WASI 0.1.
 pub fn modules(engine: &Engine) -> wasmtime::Result<wasmtime::Linker<ModuleState>> {
@@ -33,6 +33,7 @@ pub fn components(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     wasmtime_wasi_http::p2::add_only_http_to_linker_async(&mut linker)?;
     wasmtime_wasi::p3::add_to_linker(&mut linker)?;
     files::add_to_linker(&mut linker)?;
+    look_up::add_to_linker(&mut linker)?;
     wasmtime_wasi_http::p3::add_to_linker(&mut linker)?;
     http_types_02(&mut linker)?;
     Ok(linker)

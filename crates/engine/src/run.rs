@@ -11,16 +11,17 @@ use wasmtime_wasi::p2::bindings::CommandPre as Command02;
 use wasmtime_wasi::p3::bindings::CommandPre as Command03;
 
 use crate::code::{self, Code};
+use crate::guard::Guard;
 use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
 use crate::interfaces::{self, Interfaces};
 use crate::profile::Profiled;
 use crate::report::{self, log, trapped};
-use crate::state::{ModuleState, Shared, State};
+use crate::state::{ModuleState, Shared, State, is_sequential};
 use crate::world::{INITIALIZE, START};
 use crate::{
-    Error, Given, Plan, Runtime, World, artifacts, host_calls, http, numbers, signals, stderr,
-    wave, world,
+    Error, Given, Plan, Runtime, World, artifacts, files, host_calls, http, numbers, signals,
+    stderr, wave, world,
 };
 
 /// A command whose `run` returned an error.
@@ -66,8 +67,14 @@ impl Runtime {
     fn parts(&self, plan: &Plan, given: Given) -> wasmtime::Result<Parts> {
         let code = Code::map(&given.code).context("map the compiled code")?;
         let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
-        let outgoing = Arc::new(Outgoing::new(roots));
-        let shared = Arc::new(Shared { outgoing, interfaces: Arc::new(Interfaces::new(plan)) });
+        let guard = Arc::new(Guard::new(plan.grants.clone()));
+        let directories = files::open_granted(&plan.grants, is_sequential(plan.world))?;
+        let shared = Arc::new(Shared {
+            outgoing: Arc::new(Outgoing::new(roots, guard.clone(), &plan.grants)),
+            interfaces: Arc::new(Interfaces::new(plan)),
+            guard,
+            directories: directories.map(Arc::new),
+        });
         let (guest, code) = if plan.world.serves_http() {
             let server = http::Loaded::new(plan, &code, given.page_map)?;
             let component = code::Guest::Component(server.component.clone());
@@ -87,7 +94,7 @@ impl Runtime {
         let component = match code {
             code::Guest::Module(module) => {
                 let module = self.modules.instantiate_pre(module)?;
-                return Ok(Once::Module(module, ModuleState::store(&self.engine, plan)?));
+                return Ok(Once::Module(module, ModuleState::store(&self.engine, plan, shared)?));
             }
             code::Guest::Component(component) => component,
         };

@@ -7,16 +7,19 @@ use std::sync::Arc;
 use wasmtime::component::ResourceTable;
 use wasmtime::error::Context;
 use wasmtime::{Engine, Store};
-use wasmtime_wasi::filesystem::WasiFilesystemView;
+use wasmtime_wasi::filesystem::WasiFilesystemCtxView;
 use wasmtime_wasi::p1::WasiP1Ctx;
+use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
 
-use crate::files;
+use crate::files::{self, Directories};
+use crate::guard::Guard;
 use crate::http::outgoing::{Hooks, Outgoing};
 use crate::http::tracing::Trace;
 use crate::interfaces::Interfaces;
+use crate::look_up::{self, Names};
 use crate::memory::Memory;
 use crate::output::{LinePrefixer, Output};
 use crate::{Plan, World};
@@ -27,6 +30,10 @@ pub struct Shared {
     pub outgoing: Arc<Outgoing>,
     /// Their configuration and their key-value store.
     pub interfaces: Arc<Interfaces>,
+    /// What compares their calls with the grants.
+    pub guard: Arc<Guard>,
+    /// The directories that are granted, instead of the container's root.
+    pub directories: Option<Arc<Directories>>,
 }
 
 /// The data of a component's store.
@@ -40,6 +47,9 @@ pub struct State {
     prefixer: Option<LinePrefixer>,
     interfaces: Arc<Interfaces>,
     sequential: bool,
+    guard: Arc<Guard>,
+    directories: Option<Arc<Directories>>,
+    names: Names,
 }
 
 /// The data of a core module's store.
@@ -47,13 +57,18 @@ pub struct ModuleState {
     /// WASI 0.1.
     pub wasi: WasiP1Ctx,
     memory: Memory,
+    /// If only some directories are granted, what reports a path that leads out of them.
+    pub granted: Option<Arc<Guard>>,
 }
 
 impl State {
     /// For one instance.
     fn new(plan: &Plan, shared: &Shared) -> wasmtime::Result<State> {
         let prefixer = plan.http.keeps_lines_apart().then(LinePrefixer::new);
-        let mut builder = builder(plan)?;
+        let mut builder = builder(plan, &shared.guard);
+        if shared.directories.is_none() {
+            preopen_root(&mut builder)?;
+        }
         if let Some(prefixer) = &prefixer {
             builder.stdout(Output::stdout(prefixer.clone()));
             builder.stderr(Output::stderr(Some(prefixer.clone())));
@@ -63,13 +78,38 @@ impl State {
         let hooks = Hooks::new(shared.outgoing.clone());
         let (memory, sequential) = (Memory::default(), is_sequential(plan.world));
         let interfaces = shared.interfaces.clone();
-        Ok(State { wasi, http, hooks, table, memory, prefixer, interfaces, sequential })
+        let (guard, directories) = (shared.guard.clone(), shared.directories.clone());
+        let names = Names::default();
+        Ok(State {
+            wasi,
+            http,
+            hooks,
+            table,
+            memory,
+            prefixer,
+            interfaces,
+            sequential,
+            guard,
+            directories,
+            names,
+        })
     }
 
     /// Its files, as the functions of `wasi:filesystem` need them.
     pub fn files(&mut self) -> files::View<'_> {
-        let sequential = self.sequential;
-        files::View { wasi: self.filesystem(), sequential }
+        let State { wasi, table, directories, guard, sequential, .. } = self;
+        files::View {
+            wasi: WasiFilesystemCtxView { ctx: wasi.filesystem(), table },
+            sequential: *sequential,
+            granted: directories.as_deref().map(|directories| (directories, &*guard)),
+        }
+    }
+
+    /// Its look-ups of names, as the functions of `wasi:sockets/ip-name-lookup` need them.
+    pub fn look_up(&mut self) -> look_up::View<'_> {
+        let State { wasi, table, guard, names, .. } = self;
+        let sockets = WasiSocketsCtxView { ctx: wasi.sockets(), table };
+        look_up::View { sockets, guard, names }
     }
 
     /// Goes on with another request: what the guest writes, and sends, from here on is of that one.
@@ -129,9 +169,19 @@ impl Drop for State {
 
 impl ModuleState {
     /// The same for a core module.
-    pub fn store(engine: &Engine, plan: &Plan) -> wasmtime::Result<Store<ModuleState>> {
-        let wasi = builder(plan)?.build_p1();
-        let mut store = Store::new(engine, ModuleState { wasi, memory: Memory::default() });
+    pub fn store(
+        engine: &Engine,
+        plan: &Plan,
+        shared: &Shared,
+    ) -> wasmtime::Result<Store<ModuleState>> {
+        let mut builder = builder(plan, &shared.guard);
+        match &shared.directories {
+            None => preopen_root(&mut builder)?,
+            Some(directories) => files::preopen(directories, &mut builder)?,
+        }
+        let granted = shared.directories.as_ref().map(|_| shared.guard.clone());
+        let state = ModuleState { wasi: builder.build_p1(), memory: Memory::default(), granted };
+        let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
         Ok(store)
     }
@@ -139,7 +189,12 @@ impl ModuleState {
 
 /// One preopen: with a second one for the working directory, wasi-libc would look there for absolute paths,
 /// since it takes `/` and `.` for the same prefix and the last of them.
-fn builder(plan: &Plan) -> wasmtime::Result<WasiCtxBuilder> {
+fn preopen_root(builder: &mut WasiCtxBuilder) -> wasmtime::Result<()> {
+    let opened = builder.preopened_dir("/", "/", FsPerms::ReadWrite);
+    opened.map(drop).context("open the container's root directory")
+}
+
+fn builder(plan: &Plan, guard: &Arc<Guard>) -> WasiCtxBuilder {
     let mut builder = WasiCtxBuilder::new();
     builder
         .args(&plan.args)
@@ -147,20 +202,15 @@ fn builder(plan: &Plan) -> wasmtime::Result<WasiCtxBuilder> {
         .inherit_stdin()
         .inherit_stdout()
         .stderr(Output::stderr(None))
-        .inherit_network()
-        .allow_tcp(true)
-        .allow_udp(true)
-        .allow_ip_name_lookup(true)
         .initial_cwd(plan.cwd.to_string_lossy())
-        .allow_blocking_current_thread(is_sequential(plan.world))
-        .preopened_dir("/", "/", FsPerms::ReadWrite)
-        .context("open the container's root directory")?;
-    Ok(builder)
+        .allow_blocking_current_thread(is_sequential(plan.world));
+    guard.allow(&mut builder);
+    builder
 }
 
 /// Whether a guest waits for each of its calls: files are then read and written on its own thread, which spares
 /// another one and two switches per call. A guest of 0.3 may have other work to do while a call waits.
-fn is_sequential(world: World) -> bool {
+pub fn is_sequential(world: World) -> bool {
     matches!(world, World::Module | World::Command02)
 }
 

@@ -80,6 +80,8 @@ pub struct Component {
     pub preinit: bool,
     /// Arguments of the guest: `process.args`, where the first has no `#export`.
     pub args: Vec<String>,
+    /// Labels of the image for this runtime. Empty for a guest that is not the container's own.
+    pub labels: HashMap<String, String>,
 }
 
 /// Location of a component's layers. There is at least one. The first is the application, and the others satisfy its
@@ -196,7 +198,7 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     let process = container.process();
     let (entrypoint, entry) = find(container).await?;
     match entry.step(&entrypoint)? {
-        Step::Guest(file) => return of_file(file, &entrypoint, container).await,
+        Step::Guest(file) => return of_file(file, &entrypoint, container, true).await,
         Step::Program(_) => return Ok(Workload::Program),
         Step::Layers => {}
     }
@@ -206,9 +208,9 @@ pub async fn resolve(container: &Container<'_>) -> Result<Workload, Error> {
     };
     match rule::of_layers(&process, &entrypoint, layers)? {
         Some((store, layers, config, labels)) => {
-            let preinit = preinit(container, &labels)?;
+            let labels = ours(labels)?;
             let source = Source::Content { store, layers, config };
-            Ok(guest(source, &entrypoint, container, preinit))
+            guest(source, &entrypoint, container, labels)
         }
         None => Ok(Workload::Program),
     }
@@ -225,7 +227,7 @@ pub async fn resolve_file(container: &Container<'_>) -> Result<Option<Workload>,
     Ok(match entry {
         Entry::Guest(file) => {
             let container = Container { preinit: Some(false), ..*container };
-            Some(of_file(file, &entrypoint, &container).await?)
+            Some(of_file(file, &entrypoint, &container, false).await?)
         }
         Entry::Program(_) => Some(Workload::Program),
         Entry::Other { .. } | Entry::Nothing => None,
@@ -281,6 +283,7 @@ async fn of_file(
     file: File,
     entrypoint: &Entrypoint<'_>,
     container: &Container<'_>,
+    is_own: bool,
 ) -> Result<Workload, Error> {
     let name = entrypoint.path.to_owned();
     let read = move || {
@@ -291,27 +294,25 @@ async fn of_file(
         Ok(Source::File { file, name, size, digest })
     };
     let read = in_time(entrypoint.path, limits::READ_TIME, read);
-    let (source, labels) = try_join!(read, labels(container, entrypoint.path))?;
-    let preinit = preinit(container, &labels)?;
-    Ok(guest(source, entrypoint, container, preinit))
+    let labels = async {
+        match is_own {
+            true => ours(store::labels(container, entrypoint.path, Timeouts::default()).await?),
+            false => Ok(HashMap::new()),
+        }
+    };
+    let (source, labels) = try_join!(read, labels)?;
+    guest(source, entrypoint, container, labels)
 }
 
-/// Returns the labels that a container has from its image. If the Pod decides, returns none, because they are not needed.
-async fn labels(
-    container: &Container<'_>,
-    entrypoint: &str,
-) -> Result<HashMap<String, String>, Error> {
-    if container.preinit.is_some() {
-        return Ok(HashMap::new());
-    }
-    store::labels(container, entrypoint, Timeouts::default()).await
+/// Returns the labels for this runtime. In containerd, a container has its image's labels.
+fn ours(mut labels: HashMap<String, String>) -> Result<HashMap<String, String>, Error> {
+    labels.retain(|key, _| key.starts_with(PREFIX));
+    labels.keys().try_for_each(|key| OF_IMAGE.check(key))?;
+    Ok(labels)
 }
 
-/// Returns whether to initialise the guest. The Pod's choice takes precedence over the image's label. In containerd, a
-/// container has its image's labels.
+/// Returns whether to initialise the guest. The Pod's choice takes precedence over the image's label.
 fn preinit(container: &Container<'_>, labels: &HashMap<String, String>) -> Result<bool, Error> {
-    let mut ours = labels.keys().filter(|key| key.starts_with(PREFIX));
-    ours.try_for_each(|key| OF_IMAGE.check(key))?;
     match (container.preinit, labels.get(PREINIT)) {
         (Some(of_pod), _) => Ok(of_pod),
         (None, None) => Ok(false),
@@ -323,12 +324,13 @@ fn guest(
     source: Source,
     entrypoint: &Entrypoint<'_>,
     container: &Container<'_>,
-    preinit: bool,
-) -> Workload {
+    labels: HashMap<String, String>,
+) -> Result<Workload, Error> {
+    let preinit = preinit(container, &labels)?;
     let mut args = container.args.to_vec();
     if let Some(first) = args.first_mut() {
         *first = entrypoint.path.to_owned();
     }
     let export = entrypoint.export.map(str::to_owned);
-    Workload::Guest(Component { source, export, preinit, args })
+    Ok(Workload::Guest(Component { source, export, preinit, args, labels }))
 }

@@ -5,7 +5,7 @@
 //! written); [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
 //!
 //! This crate uses neither Wasmtime nor containerd. The crate `provided` declares the settings, with their texts and
-//! defaults.
+//! defaults, and the crate `grants` what a guest may do.
 #![forbid(unsafe_code)]
 
 mod artifacts;
@@ -17,6 +17,7 @@ mod world;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use grants::Grants;
 use provided::{Place, SettingError};
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,8 @@ pub struct Plan {
     pub config: Option<PathBuf>,
     /// The file of the store of `wasi:keyvalue`, in place of memory.
     pub keyvalue: Option<PathBuf>,
+    /// What it may do with files and the network.
+    pub grants: Grants,
 }
 
 impl Plan {
@@ -82,7 +85,8 @@ impl Plan {
             }
         }
         let (env, artifacts) = (environment(env, &cwd), FailureArtifacts::default());
-        Ok(Plan { world, export, args, env, cwd, http, artifacts, config: None, keyvalue: None })
+        let (config, keyvalue, grants) = (None, None, Grants::default());
+        Ok(Plan { world, export, args, env, cwd, http, artifacts, config, keyvalue, grants })
     }
 
     /// The guest's own name.

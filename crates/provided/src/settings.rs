@@ -4,14 +4,17 @@
 //! test in `tests/tests/documents` fails if the page is not current.
 
 mod error;
+mod grants;
 mod options;
 mod table;
 mod variables;
 
 pub use error::{Place, SettingError};
+use grants::needed;
+pub use grants::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
 pub use options::RUNTIME_OPTIONS;
 pub use table::{OF_IMAGE, OF_POD, OF_RUNTIME, Table};
-pub use variables::{BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, LISTEN};
+pub use variables::{BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, LISTEN, NODE_CONFIG};
 use variables::{CONTAINER_VARIABLES, NODE_VARIABLES, TOOL_VARIABLES};
 
 use crate::LAYERS_LABEL;
@@ -97,7 +100,10 @@ const DIRECTORY: &str = "the path of a directory";
 const TEXT: &str = "a text";
 
 /// Annotations of a Pod.
-pub const ANNOTATIONS: [Setting; 15] = [
+pub const ANNOTATIONS: [Setting; 20] = [
+    ALLOW_CONNECT,
+    ALLOW_HTTP,
+    ALLOW_LISTEN,
     Setting {
         key: CONFIG,
         sets: "the directory from which `wasi:config` takes its values, such as that of a ConfigMap",
@@ -110,6 +116,7 @@ pub const ANNOTATIONS: [Setting; 15] = [
         allowed: CONTAINER_PATH,
         unset: Unset::Means("no core dump"),
     },
+    FILES,
     Setting {
         key: "wasmtime.shim/http-access-log",
         sets: "whether the server writes a line of JSON to stdout for each response",
@@ -192,10 +199,15 @@ pub const ANNOTATIONS: [Setting; 15] = [
         allowed: SWITCH,
         unset: Unset::Means("what the label of the image says"),
     },
+    GRANT_PROFILE,
 ];
 
 /// Labels of an image.
-pub const LABELS: [Setting; 2] = [
+pub const LABELS: [Setting; 6] = [
+    needed(ALLOW_CONNECT),
+    needed(ALLOW_HTTP),
+    needed(ALLOW_LISTEN),
+    needed(FILES),
     Setting {
         key: LAYERS_LABEL,
         sets: "nothing on a node: `wasm-image` writes it, so that images with different wasm layers have different configs",

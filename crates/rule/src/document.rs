@@ -137,6 +137,14 @@ impl Settings {
         Some((name.to_owned(), value.clone()))
     }
 
+    /// Returns the labels whose names begin with `prefix`, in the order of their names.
+    pub fn labels(&self, prefix: &str) -> Vec<(String, String)> {
+        let all = self.labels.iter().flatten().filter(|(name, _)| name.starts_with(prefix));
+        let mut found: Vec<_> = all.map(|(name, value)| (name.clone(), value.clone())).collect();
+        found.sort();
+        found
+    }
+
     /// Returns the working directory.
     pub fn cwd(&self) -> &str {
         self.working_dir.as_deref().filter(|it| !it.is_empty()).unwrap_or("/")

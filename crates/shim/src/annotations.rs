@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use grants::Requested;
 use plan::HttpSettings;
 use provided::{CONFIG, CORE_DUMP, KEYVALUE, OF_POD, PREFIX, PREINIT, SettingError};
 
@@ -17,6 +18,8 @@ pub struct Annotations {
     pub config: Option<PathBuf>,
     /// Path of a guest's key-value store, instead of memory.
     pub keyvalue: Option<PathBuf>,
+    /// What a guest may do.
+    pub requested: Requested,
     /// Annotations of a server, by key.
     http: Vec<(String, String)>,
 }
@@ -33,6 +36,11 @@ impl Annotations {
         ours.sort();
         for (key, value) in ours {
             OF_POD.check(key)?;
+            annotations.requested.record_use(key, value);
+            let is_grant = annotations.requested.set(key, value);
+            if is_grant.map_err(|invalid| OF_POD.refused(key, &invalid.entry))? {
+                continue;
+            }
             match key.as_str() {
                 PREINIT => annotations.preinit = Some(preinit(value)?),
                 CORE_DUMP => annotations.core_dump = Some(path(CORE_DUMP, value)?),
@@ -103,6 +111,8 @@ mod tests {
         assert_eq!(config.config.as_deref(), Some(Path::new("/etc/config")));
         let kept = parse("wasmtime.shim/keyvalue", "/data/store").expect("is possible");
         assert_eq!(kept.keyvalue.as_deref(), Some(Path::new("/data/store")));
+        let named = parse("wasmtime.shim/allow-connect", "redis:6379, 10.0.0.0/8:*");
+        assert_eq!(named.map(|it| it.requested.allow_connect.map(|all| all.len())), Ok(Some(2)));
         let mut settings = HttpSettings::default();
         let server = parse("wasmtime.shim/http-max-connections", "7").expect("is possible");
         server.serve_http(&mut settings).expect("taken");

@@ -3,13 +3,15 @@
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use grants::Requested;
+use grants::policy::Subject;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
 use plan::{FailureArtifacts, HttpSettings};
 use provided::SettingError;
 use sandbox::Members;
 
-use crate::annotations::{self, Annotations};
+use crate::annotations::Annotations;
 
 /// Annotation by which CRI distinguishes the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";
@@ -17,6 +19,12 @@ const CONTAINER_TYPE_SANDBOX: &str = "sandbox";
 
 /// Annotation with the id of the Pod's sandbox.
 const SANDBOX_ID: &str = "io.kubernetes.cri.sandbox-id";
+
+/// Annotations with the Pod's namespace, and with a name of the image. CRI sets them after those of the Pod, so that no Pod
+/// can replace them. The name is the one of the Pod since containerd 2.4; before, it may be any name that the same content
+/// has on the node.
+const POD_NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+const IMAGE_NAME: &str = "io.kubernetes.cri.image-name";
 
 /// Default path at which kubelet mounts the file of a container's termination message (Kubernetes API,
 /// Container.terminationMessagePath).
@@ -87,18 +95,21 @@ impl ContainerConfig {
         self.annotation(SANDBOX_ID)
     }
 
-    /// Id of the Pod's sandbox, if CRI has made the container and its spec has no annotation for this runtime: containerd passes
-    /// only annotations on that its configuration names.
-    pub fn lacks_annotations_of(&self) -> Option<&str> {
-        let has_some =
-            self.spec.annotations().iter().flatten().any(|(key, _)| annotations::is_ours(key));
+    /// Id of the Pod's sandbox, if CRI has made the container. Its spec may lack any of the Pod's annotations, because
+    /// containerd passes only those on that its configuration names.
+    pub fn may_lack_annotations_of(&self) -> Option<&str> {
         let is_of_cri = self.annotation(CONTAINER_TYPE).is_some();
-        self.sandbox_id().filter(|_| is_of_cri && !has_some)
+        self.sandbox_id().filter(|_| is_of_cri)
     }
 
-    /// Sets the Pod's annotations.
-    pub fn annotate(&mut self, annotations: Annotations) {
-        self.annotations = annotations;
+    /// Adds the annotations of the Pod. If its spec has one of the same key, that one counts.
+    ///
+    /// # Errors
+    /// If one cannot be used.
+    pub fn annotate(&mut self, mut pod: HashMap<String, String>) -> Result<(), SettingError> {
+        pod.extend(self.spec.annotations().clone().unwrap_or_default());
+        self.annotations = Annotations::parse(&pod)?;
+        Ok(())
     }
 
     /// Absolute path of the root file system.
@@ -147,6 +158,19 @@ impl ContainerConfig {
     /// Path of its guest's key-value store, instead of memory.
     pub fn keyvalue(&self) -> Option<&Path> {
         self.annotations.keyvalue.as_deref()
+    }
+
+    /// What the Pod names of what its guest may do.
+    pub fn requested(&self) -> &Requested {
+        &self.annotations.requested
+    }
+
+    /// What a rule of the node's file is chosen by.
+    pub fn subject(&self) -> Subject<'_> {
+        Subject {
+            namespace: self.annotation(POD_NAMESPACE).unwrap_or_default(),
+            image: self.annotation(IMAGE_NAME).unwrap_or_default(),
+        }
     }
 
     /// Applies the Pod's annotations for HTTP, and the number of processors of its CPU limit.
@@ -266,16 +290,39 @@ mod tests {
     }
 
     #[test]
-    fn only_a_container_of_cri_without_annotations_for_this_runtime_may_lack_some() {
+    fn only_a_container_of_cri_may_lack_annotations_of_its_pod() {
         let cri = r#""io.kubernetes.cri.container-type": "container", "io.kubernetes.cri.sandbox-id": "p1""#;
         let lacks = |annotations: &str| {
             let config = annotated(annotations).expect("parses");
-            config.lacks_annotations_of().map(str::to_owned)
+            config.may_lack_annotations_of().map(str::to_owned)
         };
         assert_eq!(lacks(cri).as_deref(), Some("p1"));
-        assert_eq!(lacks(&format!(r#"{cri}, "wasmtime.shim/preinit": "true""#)), None);
+        // Others may be missing all the same.
+        assert_eq!(
+            lacks(&format!(r#"{cri}, "wasmtime.shim/preinit": "true""#)).as_deref(),
+            Some("p1")
+        );
         assert_eq!(lacks(r#""io.kubernetes.cri.sandbox-id": "p1""#), None);
         assert_eq!(lacks(""), None);
+    }
+
+    #[test]
+    fn annotations_of_the_pod_are_added_to_those_of_the_spec() {
+        let mut config = annotated(
+            r#""wasmtime.shim/http-max-connections": "7", "wasmtime.shim/config": "/own""#,
+        )
+        .expect("parses");
+        let pod = [("profile", "restricted"), ("config", "/pods"), ("keyvalue", "/store")];
+        let pod = pod.map(|(key, value)| (format!("wasmtime.shim/{key}"), value.to_owned()));
+        config.annotate(pod.into()).expect("can be used");
+        assert_eq!(config.requested().profile, Some(grants::Profile::Restricted));
+        assert_eq!(config.keyvalue(), Some(Path::new("/store")));
+        assert_eq!(config.guest_config(), Some(Path::new("/own")));
+        let mut settings = HttpSettings::default();
+        config.serve_http(&mut settings).expect("taken");
+        assert_eq!(settings.connections, 7);
+        let wrong = [("wasmtime.shim/profile".to_owned(), "open".to_owned())];
+        assert!(config.annotate(wrong.into()).is_err());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use containerd_shim::protos::events::task::TaskIO;
+use grants::Grants;
 use nix::unistd::Pid;
 use oci_spec::image::Descriptor;
 use oci_spec::runtime;
@@ -49,6 +50,8 @@ pub struct Parts {
     pub layers: Vec<Descriptor>,
     /// The runtime options of its Create.
     pub options: Options,
+    /// What its guest may do, as it was when the container was created. `None` for others than guests.
+    pub grants: Option<Grants>,
 }
 
 /// An exec process, before and after its start.
@@ -110,6 +113,11 @@ impl Container {
     /// The runtime options of its Create.
     pub fn options(&self) -> &Options {
         &self.parts.options
+    }
+
+    /// What its guest may do, as it was when the container was created. `None` for others than guests.
+    pub fn grants(&self) -> Option<&Grants> {
+        self.parts.grants.as_ref()
     }
 
     /// Kills processes in the container that were left by a killed call of the OCI runtime, which began `then` to execute `args`.

@@ -8,7 +8,7 @@ use provided::{Place, SettingError};
 
 use crate::lifecycle::Refusal;
 use crate::stdio::errors::Error as StdioError;
-use crate::{config, options};
+use crate::{config, options, policy};
 
 /// Error of a call to the task service.
 #[derive(Debug, thiserror::Error)]
@@ -72,6 +72,9 @@ pub enum Error {
     /// An annotation of the Pod, or a variable of the container's or of containerd's environment, is invalid.
     #[error(transparent)]
     Setting(#[from] SettingError),
+    /// The guest is not granted what it asks for, or the node's policy cannot be used.
+    #[error(transparent)]
+    Policy(#[from] policy::Error),
     /// The container's stdio cannot be opened.
     #[error(transparent)]
     Stdio(#[from] StdioError),
@@ -118,6 +121,7 @@ impl Error {
             Error::Refused(_)
             | Error::Busy
             | Error::Setting(SettingError::Value { place: Place::Node, .. })
+            | Error::Policy(_)
             | Error::Sandboxed
             | Error::Sandbox(sandbox::Error::Limit { .. }) => Code::FAILED_PRECONDITION,
             Error::GivenUp(_) => Code::CANCELLED,

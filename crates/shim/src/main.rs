@@ -24,6 +24,7 @@ mod oom;
 mod options;
 mod packed;
 mod pod;
+mod policy;
 mod process;
 mod profiles;
 mod ready;

@@ -4,7 +4,7 @@
 //! know. All options of runc's shim are accepted, so that a configuration for it works (k3s sets `BinaryName` and
 //! `SystemdCgroup`). Some have no effect here.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use containerd_shim::api::Options as RuncOptions;
 use containerd_shim::bootstrap::any_is;
@@ -14,7 +14,7 @@ use oci_spec::runtime::User;
 use prost::Message as _;
 use provided::{OF_RUNTIME, SettingError};
 use sandbox::runtime::{self, Runtime};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de};
 
 /// Error of runtime options.
 #[derive(Debug, thiserror::Error)]
@@ -65,6 +65,9 @@ pub struct Options {
     pub root: String,
     /// Whether Linux programs keep the session keyring of the node.
     pub no_new_keyring: bool,
+    /// The node's file, which says what guests may be granted; `None` for that of the environment.
+    #[serde(deserialize_with = "absolute")]
+    pub node_config: Option<PathBuf>,
     /// User that owns the stdio of a Linux program; 0 for the program's own.
     pub io_uid: u32,
     /// Group that owns it; 0 for the program's own.
@@ -154,9 +157,20 @@ impl From<RuncOptions> for Options {
             binary_name: options.binary_name,
             root: options.root,
             no_new_keyring: options.no_new_keyring,
+            node_config: None,
             io_uid: options.io_uid,
             io_gid: options.io_gid,
         }
+    }
+}
+
+/// An absolute path, because the shim runs in another directory for each Pod. An empty text is no path.
+fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    match path.as_os_str().is_empty() {
+        true => Ok(None),
+        false if path.is_absolute() => Ok(Some(path)),
+        false => Err(de::Error::custom("it is not absolute")),
     }
 }
 
@@ -190,6 +204,16 @@ mod tests {
     fn toml_options(body: &str) -> Any {
         let options = RuntimeOptions { config_body: body.into(), ..Default::default() };
         any("runtimeoptions.v1.Options", options.encode_to_vec())
+    }
+
+    #[test]
+    fn the_path_of_the_nodes_file_is_absolute() {
+        let parse =
+            |path: &str| Options::parse(Some(&toml_options(&format!("NodeConfig = {path:?}"))));
+        assert_eq!(parse("/a.toml").map(|it| it.node_config).ok(), Some(Some("/a.toml".into())));
+        assert_eq!(parse("").map(|it| it.node_config).ok(), Some(None));
+        let text = parse("a.toml").map(drop).expect_err("refused").to_string();
+        assert!(text.contains("NodeConfig: \"a.toml\" is not valid"), "{text}");
     }
 
     #[test]

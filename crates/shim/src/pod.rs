@@ -15,7 +15,6 @@ use tokio::sync::{Notify, OnceCell, RwLock, Semaphore};
 use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep};
 
-use crate::annotations::Annotations;
 use crate::compilation::Abandoned;
 use crate::container::Container;
 use crate::errors::Error;
@@ -41,8 +40,8 @@ pub struct Shared {
     pub containerd: PathBuf,
     /// Zygote, which makes processes.
     pub zygote: Zygote,
-    /// Annotations of the Pod, if containerd had to be asked for them.
-    pub annotations: OnceCell<Annotations>,
+    /// Annotations of the Pod for this runtime, as containerd has recorded them.
+    pub annotations: OnceCell<HashMap<String, String>>,
     /// Compilations that no call waits for.
     pub abandoned: Abandoned,
     /// Queue of events.

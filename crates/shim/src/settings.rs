@@ -40,6 +40,15 @@ pub fn cache() -> Result<PathBuf, SettingError> {
     Ok(setting(&provided::CACHE, absolute)?.unwrap_or_else(|| DEFAULT_CACHE.into()))
 }
 
+/// The node's file, if a variable names one.
+///
+/// # Errors
+/// If the path is not absolute.
+pub fn node_config() -> Result<Option<PathBuf>, SettingError> {
+    let absolute = |text: &str| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
+    setting(&provided::NODE_CONFIG, absolute)
+}
+
 /// Limits of compilations.
 ///
 /// # Errors

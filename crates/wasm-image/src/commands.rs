@@ -9,8 +9,8 @@ use oci_client::Reference;
 use serde::Serialize;
 
 use crate::args::{
-    Args, Build, Command, Convert, Copy, Destination, Format, Inspect, Kind, Pull, Push, Turn,
-    tagged,
+    Args, Build, Check, Command, Convert, Copy, Destination, Format, Inspect, Kind, Policy, Pull,
+    Push, Turn, tagged,
 };
 use crate::compose;
 use crate::composition::Part;
@@ -19,7 +19,9 @@ use crate::location::{self, Location};
 use crate::registry::Options;
 use crate::store::{Layout, output};
 use crate::transfer::{Source, Target};
-use crate::{build, componentize, convert, inspect, progress, sbom, scratch, transfer, warm};
+use crate::{
+    build, componentize, convert, inspect, policy, progress, sbom, scratch, transfer, warm,
+};
 
 /// Runs a command.
 pub async fn run(command: Command) -> Result<()> {
@@ -30,6 +32,7 @@ pub async fn run(command: Command) -> Result<()> {
         Command::Copy(it) => copy(&it).await,
         Command::Convert(it) => turn_into_image(&it).await,
         Command::Inspect(it) => look(&it).await,
+        Command::Policy(Policy::Check(it)) => check(&it).await,
         Command::Warm(it) => report(&warm::run(&it).await?, it.format),
         Command::Compose(it) => {
             say(&in_form(&compose::run(&it).await?, it.format)?, output::is_stdout(&it.output))
@@ -156,6 +159,12 @@ async fn look(asked: &Inspect) -> Result<()> {
     let found = inspect::inspect(asked).await?;
     report(&found, asked.format)?;
     inspect::refusal(&found).map_or(Ok(()), |error| Err(error.into()))
+}
+
+async fn check(asked: &Check) -> Result<()> {
+    let checked = policy::check(asked).await?;
+    report(&checked, asked.format)?;
+    checked.refusal().map_or(Ok(()), |error| Err(error.into()))
 }
 
 fn report(done: &(impl Serialize + Display), format: Format) -> Result<()> {

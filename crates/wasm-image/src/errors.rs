@@ -45,6 +45,14 @@ pub enum Error {
         /// The reason, such as a missing import.
         reason: String,
     },
+    /// A node would not create some containers.
+    #[error("the node refuses {refused} of {all} containers")]
+    NotAdmitted {
+        /// Number of containers that it would not create.
+        refused: usize,
+        /// Number of containers.
+        all: usize,
+    },
     /// The registry may succeed later: it answered 429 or 5xx, or a connection was refused or cut.
     #[error("{registry} cannot be used to {what}: {reason}{attempts}")]
     Unavailable {
@@ -143,6 +151,7 @@ impl Error {
             Error::Denied { .. } | Error::Credentials(_) => 4,
             Error::CannotRun { .. } => 5,
             Error::Unavailable { .. } => 6,
+            Error::NotAdmitted { .. } => 7,
             Error::Refused { .. }
             | Error::NoRegistry { .. }
             | Error::Tls { .. }

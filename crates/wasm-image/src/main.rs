@@ -3,7 +3,8 @@
 //! Read [`args`] for the command line, and [`commands`] for the steps of each command. An image is always a layout on
 //! disk ([`store`]) while a command works on it. [`build`] makes an image from files, [`convert`] from an artifact or
 //! another image, and [`compose`] makes one component from several. [`transfer`] moves an image from one [`location`] to
-//! another, such as a [`registry`]. [`sbom`] lists what is in it. [`inspect`] only reads, and [`warm`] asks the node.
+//! another, such as a [`registry`]. [`sbom`] lists what is in it. [`inspect`] only reads, [`policy`] compares a
+//! Pod with a node's policy, and [`warm`] asks the node.
 //! [`componentize`] is independent: it turns a WASI 0.1 core module into a WASI 0.2 component. [`errors`] has the exit
 //! codes. [`scratch`] has the temporary files, so that nothing is left when the program is interrupted.
 #![forbid(unsafe_code)]
@@ -22,6 +23,7 @@ mod limits;
 mod location;
 mod manifest;
 mod platform;
+mod policy;
 mod progress;
 mod registry;
 mod sbom;

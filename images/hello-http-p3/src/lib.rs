@@ -6,10 +6,12 @@
 //! | `/pass` | the same, without reading it |
 //! | `/rows?then=END` | three rows, and then an end: `finish`, or one that does not finish: `trap`, `forget`, `error`, `wait` (for an hour) |
 //! | `/scheme` | the request's scheme, and its authority |
+//! | `/fetch?url=AUTHORITY` | the status of `http://AUTHORITY/`, or the host's reason why there is none |
 //! | any other | a greeting |
 #![forbid(unsafe_code)]
 
 mod body;
+mod fetch;
 
 use wasip3::http::types::{ErrorCode, Fields, Request, Response, Scheme};
 
@@ -36,6 +38,10 @@ impl wasip3::exports::http::handler::Guest for Hello {
             "/echo" => body::copy_of(request),
             "/pass" => body::of(request),
             "/rows" => body::rows(query.strip_prefix("then=").unwrap_or_default().to_owned()),
+            "/fetch" => {
+                let url = query.strip_prefix("url=").unwrap_or_default();
+                body::text(fetch::fetch(url).await)
+            }
             "/scheme" => body::text(scheme(&request)),
             _ => body::text(GREETING.to_owned()),
         };

@@ -11,8 +11,24 @@ use crate::body;
 /// Size of one read of a body, in bytes.
 const CHUNK: u64 = 4096;
 
-/// Returns the status and the body of a URL, `http://` or `https://`, or the host's reason why there is none.
+/// How many redirects are followed.
+const REDIRECTS: usize = 5;
+
+/// Returns the status and the body of a URL, `http://` or `https://`, or the host's reason why there is none. Follows
+/// redirects.
 pub fn fetch(url: &str) -> Result<String, String> {
+    let mut url = url.to_owned();
+    for _ in 0..REDIRECTS {
+        let response = get(&url)?;
+        match response.headers().get("location").first() {
+            Some(location) => url = String::from_utf8_lossy(location).into_owned(),
+            None => return shown(&response),
+        }
+    }
+    Err("too many redirects".to_owned())
+}
+
+fn get(url: &str) -> Result<IncomingResponse, String> {
     let (scheme, rest) = url.split_once("://").ok_or("no scheme")?;
     let (authority, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
     let request = OutgoingRequest::new(Fields::new());
@@ -20,7 +36,10 @@ pub fn fetch(url: &str) -> Result<String, String> {
     request.set_scheme(Some(&scheme)).map_err(|()| "not a scheme")?;
     request.set_authority(Some(authority)).map_err(|()| "not an authority")?;
     request.set_path_with_query(Some(path)).map_err(|()| "not a path")?;
-    let response = send(request).map_err(|code| format!("{code:?}"))?;
+    send(request).map_err(|code| format!("{code:?}"))
+}
+
+fn shown(response: &IncomingResponse) -> Result<String, String> {
     let status = response.status();
     let body = response.consume().map_err(|()| "no body")?;
     Ok(format!("{status}\n{}", read(&body)?))

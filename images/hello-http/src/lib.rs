@@ -10,7 +10,7 @@
 //! | `GET /log?text=MESSAGE` | `logged`, after writing the message, which may be percent-encoded, to stdout and stderr |
 //! | `GET /trap` | none: the guest traps |
 //! | `GET /spin` | none: the guest runs in a loop |
-//! | `GET /fetch?url=URL` | the status and body of the URL, or 502 with the reason |
+//! | `GET /fetch?url=URL` | the status and body of the URL, after redirects, or 502 with the reason |
 //! | `/length`, by any method | the length of the request's body in bytes, once all of it has arrived |
 //! | `GET /bytes?count=N` | N bytes |
 //! | `GET /events` | an event ten times a second, until the client closes the connection (`text/event-stream`) |

@@ -7,11 +7,16 @@
 //! | `write PATH TEXT` | nothing: it creates a file |
 //! | `rename FROM TO` | nothing: it renames a file |
 //! | `readlink PATH` | the target of a link |
+//! | `look-up NAME` | the addresses of a name |
+//! | `tcp-connect ADDRESS:PORT` | `connected` |
+//! | `tcp-listen ADDRESS:PORT` | `listening` |
+//! | `udp-send ADDRESS:PORT` | `sent`, after a datagram was sent |
 //!
 //! Errors are printed on stderr, with exit code 1.
 #![forbid(unsafe_code)]
 
 mod files;
+mod network;
 mod output;
 
 use wasip3::cli::environment::get_arguments;
@@ -33,6 +38,10 @@ impl wasip3::exports::cli::run::Guest for Hello {
             ["write", path, text] => files::write(path, text).await,
             ["rename", from, to] => files::rename(from, to).await,
             ["readlink", path] => files::read_link(path).await,
+            ["look-up", name] => network::look_up(name).await,
+            ["tcp-connect", address] => network::connect(address).await,
+            ["tcp-listen", address] => network::listen(address).await,
+            ["udp-send", address] => network::send(address).await,
             words => greet(words).await,
         };
         let Err(message) = outcome else { return Ok(()) };

@@ -24,6 +24,7 @@ mod confinement;
 mod ctr;
 mod events;
 mod exec;
+mod grants;
 mod guest;
 mod guest_files;
 mod http;

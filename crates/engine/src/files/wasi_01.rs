@@ -24,6 +24,7 @@ use wiggle::{GuestMemory, GuestPtr};
 
 use super::errors;
 use super::place::Start;
+use crate::guard::Guard;
 use crate::host_calls;
 use crate::state::ModuleState;
 
@@ -35,12 +36,15 @@ const DIRECTORY: i32 = 1 << 1;
 const EXCLUSIVE: i32 = 1 << 2;
 const FD_READ: i64 = 1 << 1;
 
+/// What reports a path that leads out of the granted directories, if only some are granted.
+type Granted = Option<Arc<Guard>>;
+
 /// A path as an argument: the descriptor of its directory, and the address and length of its text.
 type Path = (i32, i32, i32);
 
 /// Replaces one of Wasmtime's functions.
 macro_rules! function {
-    ($linker:ident, $name:ident($($arg:ident: $ty:ty),*), |$own:ident, $memory:ident| $call:expr) => {
+    ($linker:ident, $name:ident($($arg:ident: $ty:ty),*), |$own:ident, $memory:ident, $guard:ident| $call:expr) => {
         $linker.func_wrap_async(
             provided::MODULE,
             stringify!($name),
@@ -53,6 +57,7 @@ macro_rules! function {
                     };
                     let (bytes, state) = exported.data_and_store_mut(&mut caller);
                     let ($own, $memory) = (&mut state.wasi, &mut GuestMemory::Unshared(bytes));
+                    let $guard = &state.granted;
                     $own.set_hostcall_fuel(fuel);
                     // One that another function left there.
                     errors::take();
@@ -67,7 +72,7 @@ macro_rules! function {
 /// Functions whose errors keep their codes.
 macro_rules! named {
     ($linker:ident, $($name:ident($($arg:ident: $ty:ty),*);)*) => {$(
-        function!($linker, $name($($arg: $ty),*), |own, memory| {
+        function!($linker, $name($($arg: $ty),*), |own, memory, _guard| {
             wasi::$name(own, memory, $($arg),*).await?
         });
     )*};
@@ -82,12 +87,12 @@ macro_rules! led {
         [$(($fd:ident, $path:ident, $length:ident, $follows:expr)),+]
         $(, $returned:ident: $bytes:literal)?
     ) => {
-        function!($linker, $name($($arg: $ty),*), |own, memory| {
+        function!($linker, $name($($arg: $ty),*), |own, memory, guard| {
             let mut errno = wasi::$name(own, memory, $($arg),*).await?;
             if errno == number(Errno::Perm) {
                 let mut scratch = Scratch::default();
                 let paths = [$((($fd, $path, $length), $follows)),+];
-                errno = match scratch.lead(own, memory, &paths).await? {
+                errno = match scratch.lead(own, memory, guard, &paths).await? {
                     Err(errno) => errno,
                     Ok(paths) => {
                         let mut paths = paths.into_iter();
@@ -165,10 +170,10 @@ fn links(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     function!(
         linker,
         path_readlink(fd: i32, path: i32, length: i32, buffer: i32, room: i32, returned: i32),
-        |own, memory| {
+        |own, memory, guard| {
             let errno =
                 wasi::path_readlink(own, memory, fd, path, length, buffer, room, returned).await?;
-            match refused(own, errno, fd).await? {
+            match refused(own, guard, errno, fd).await? {
                 Err(errno) => errno,
                 Ok(start) => match start.read_link(&text(memory, path, length)?).await {
                     Err(error) => of_system(&error),
@@ -186,10 +191,10 @@ fn links(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
     function!(
         linker,
         path_symlink(target: i32, target_length: i32, fd: i32, path: i32, length: i32),
-        |own, memory| {
+        |own, memory, guard| {
             let errno =
                 wasi::path_symlink(own, memory, target, target_length, fd, path, length).await?;
-            match refused(own, errno, fd).await? {
+            match refused(own, guard, errno, fd).await? {
                 Err(errno) => errno,
                 Ok(start) => {
                     let target = text(memory, target, target_length)?;
@@ -203,14 +208,19 @@ fn links(linker: &mut Linker<ModuleState>) -> wasmtime::Result<()> {
 }
 
 /// The directory of a call that was refused; or the error of WASI, if it was not refused or there is no such directory.
-async fn refused(own: &mut WasiP1Ctx, errno: i32, fd: i32) -> wasmtime::Result<Result<Start, i32>> {
+async fn refused(
+    own: &mut WasiP1Ctx,
+    granted: &Granted,
+    errno: i32,
+    fd: i32,
+) -> wasmtime::Result<Result<Start, i32>> {
     if errno != number(Errno::Perm) {
         return Ok(Err(errno));
     }
     let mut scratch = Scratch::default();
     let reopened = scratch.reopen(own, fd).await?;
     scratch.close(own).await?;
-    Ok(reopened.map(|(_, dir)| Start { dir, sequential: true }))
+    Ok(reopened.map(|(_, dir)| Start { dir, sequential: true, granted: granted.clone() }))
 }
 
 /// The address of a call's result in [`Scratch`].
@@ -253,6 +263,7 @@ impl Scratch {
         &mut self,
         wasi: &mut WasiP1Ctx,
         memory: &GuestMemory<'_>,
+        granted: &Granted,
         paths: &[(Path, bool)],
     ) -> wasmtime::Result<Result<Vec<Path>, i32>> {
         let mut led = Vec::new();
@@ -262,7 +273,8 @@ impl Scratch {
                 Ok(opened) => opened,
                 Err(errno) => return Ok(Err(errno)),
             };
-            let (before, start) = (dir.dir.clone(), Start { dir, sequential: true });
+            let (before, start) =
+                (dir.dir.clone(), Start { dir, sequential: true, granted: granted.clone() });
             let (directory, name) = match start.find(&path, *follows).await {
                 Ok(place) => place,
                 Err(error) => return Ok(Err(of_system(&error))),

@@ -10,8 +10,13 @@ use wasmtime_wasi_http::p2::bindings::http::types::{
     DnsErrorPayload, ErrorCode, TlsAlertReceivedPayload,
 };
 
+use crate::guard::Denied;
+
 /// The error of a request that a guest sent.
 pub fn of_sending(error: &ClientError) -> Error {
+    if causes(error).any(|cause| cause.is::<Denied>()) {
+        return Error::HttpRequestDenied;
+    }
     let known = causes(error).find_map(|cause| {
         if let Some(error) = cause.downcast_ref::<hyper::Error>() {
             return Some(of_http(error));

@@ -6,11 +6,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use grants::Grants;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use hyper::{Request, Response};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
+use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::sync::{Mutex, Semaphore};
@@ -19,9 +20,11 @@ use tokio::time::timeout;
 use wasmtime_wasi_http::{Error, RequestOptions, WasiBody, WasiHttpHooks};
 
 use super::body::TimeoutBody;
+use super::connect::{Connector, Destination};
 use super::errors;
 use super::roots::Roots;
 use super::tracing::Trace;
+use crate::guard::Guard;
 
 /// What a guest waits for each step when it does not say, as long as Wasmtime does by itself.
 const STEP: Duration = Duration::from_secs(600);
@@ -34,7 +37,7 @@ const IDLE_PER_HOST: usize = 32;
 /// The longest response that is taken whole, in bytes.
 const MOST: usize = 1 << 20;
 
-type Connections = Client<HttpsConnector<HttpConnector>, Upload>;
+type Connections = Client<HttpsConnector<Connector>, Upload>;
 
 /// What all guests of a container send with.
 pub struct Outgoing {
@@ -42,7 +45,21 @@ pub struct Outgoing {
     /// Permit to read them.
     reader: Arc<Semaphore>,
     /// From the first request until the server is idle: most guests send none.
+    connections: Pool,
+    /// The same for requests that are no guest's.
+    own: Pool,
+}
+
+/// Connections that are kept, and what compares their destinations with the grants.
+struct Pool {
+    guard: Arc<Guard>,
     connections: Mutex<Option<Connections>>,
+}
+
+impl Pool {
+    fn new(guard: Arc<Guard>) -> Pool {
+        Pool { guard, connections: Mutex::default() }
+    }
 }
 
 /// An instance's own: as `wasi:http` asks for it.
@@ -86,7 +103,7 @@ impl WasiHttpHooks for Hooks {
         let has_ended = self.has_ended.clone();
         let request = request.map(|body| Upload { body, has_ended });
         Box::new(async move {
-            let response = outgoing.send(request, options).await?;
+            let response = outgoing.send(request, options, &outgoing.connections).await?;
             // The connection is not this request's alone: what goes wrong with it is in the body.
             let connection: Box<dyn Future<Output = _> + Send> = Box::new(async { Ok(()) });
             Ok((response, connection))
@@ -95,31 +112,35 @@ impl WasiHttpHooks for Hooks {
 }
 
 impl Outgoing {
-    /// Trusting these with TLS.
-    pub fn new(roots: Roots) -> Outgoing {
+    /// Trusting these with TLS. The guests' requests are compared by the guard, and others with what the grants allow the
+    /// runtime itself.
+    pub fn new(roots: Roots, guard: Arc<Guard>, grants: &Grants) -> Outgoing {
         Outgoing {
             roots: Arc::new(roots),
             reader: Arc::new(Semaphore::new(1)),
-            connections: Mutex::default(),
+            connections: Pool::new(guard),
+            own: Pool::new(Arc::new(Guard::new(grants.of_runtime()))),
         }
     }
 
     /// Closes connections that are kept, when no guest runs. With the last request that uses them their tasks end.
     pub fn release(&self) {
-        if let Ok(mut connections) = self.connections.try_lock() {
-            *connections = None;
+        for pool in [&self.connections, &self.own] {
+            if let Ok(mut connections) = pool.connections.try_lock() {
+                *connections = None;
+            }
         }
     }
 
-    async fn connections(&self) -> Result<Connections, Error> {
-        let mut connections = self.connections.lock().await;
+    async fn connections(&self, pool: &Pool) -> Result<Connections, Error> {
+        let mut connections = pool.connections.lock().await;
         if let Some(connections) = &*connections {
             return Ok(connections.clone());
         }
-        Ok(connections.insert(self.connect().await?).clone())
+        Ok(connections.insert(self.connect(pool.guard.clone()).await?).clone())
     }
 
-    async fn connect(&self) -> Result<Connections, Error> {
+    async fn connect(&self, guard: Arc<Guard>) -> Result<Connections, Error> {
         let failed = || Error::ConfigurationError;
         let (roots, reader) = (self.roots.clone(), self.reader.clone());
         let reader = reader.acquire_owned().await.map_err(|_| failed())?;
@@ -129,10 +150,6 @@ impl Outgoing {
             roots.client()
         });
         let tls = tls.await.map_err(|_| failed())?.map_err(|_| failed())?;
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        // What a guest has written is sent; waiting for more would only delay it.
-        tcp.set_nodelay(true);
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         Ok(Client::builder(TokioExecutor::new())
@@ -140,7 +157,7 @@ impl Outgoing {
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE)
             .pool_max_idle_per_host(IDLE_PER_HOST)
-            .build(connector.wrap_connector(tcp)))
+            .build(connector.wrap_connector(Connector::new(guard))))
     }
 
     /// Sends what is no guest's, and returns the whole response within that time.
@@ -157,7 +174,7 @@ impl Outgoing {
             Upload { body, has_ended: Arc::default() }
         });
         let exchange = async {
-            let (head, body) = self.send(request, None).await?.into_parts();
+            let (head, body) = self.send(request, None, &self.own).await?.into_parts();
             let body = Limited::new(body, MOST).collect().await;
             let body = body.map_err(|error| match error.downcast::<Error>() {
                 Ok(error) => *error,
@@ -172,14 +189,20 @@ impl Outgoing {
         &self,
         mut request: Request<Upload>,
         options: Option<RequestOptions>,
+        pool: &Pool,
     ) -> Result<Response<WasiBody>, Error> {
         let options = options.unwrap_or_default();
         if request.uri().authority().is_none() {
             return Err(Error::HttpRequestUriInvalid);
         }
+        // The connector compares the destination as well, but a connection that is kept does not ask it.
+        let destination = Destination::of(request.uri());
+        if destination.is_some_and(|destination| !destination.is_granted(&pool.guard)) {
+            return Err(Error::HttpRequestDenied);
+        }
         let patience = options.connect_timeout.unwrap_or(STEP);
         let mut connection = capture_connection(&mut request);
-        let connections = timeout(patience, self.connections()).await;
+        let connections = timeout(patience, self.connections(pool)).await;
         let connections = connections.map_err(|_| Error::ConnectionTimeout)??;
         // While a guest computed for long, the event loop could not see which connections were closed.
         yield_now().await;

@@ -10,6 +10,7 @@ use super::types::ConfigError;
 use super::{Interfaces, blocking, log_once};
 use crate::Plan;
 use crate::host_calls;
+use crate::named_path::NamedPath;
 use crate::state::State;
 
 /// Where the values are.
@@ -56,7 +57,9 @@ impl Config {
     /// As the plan says.
     pub fn new(plan: &Plan) -> Config {
         match &plan.config {
-            Some(path) => Config::Directory(Directory::new(path.clone())),
+            Some(path) => {
+                Config::Directory(Directory::new(NamedPath::new(path.clone(), &plan.grants)))
+            }
             None => Config::Environment(plan.env.clone()),
         }
     }

@@ -9,14 +9,13 @@
 //! the previous directory. So each call first resolves `..data` and then reads in that directory, so that all values
 //! that it returns are of one version.
 
-use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Read};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use nix::libc::{O_NOCTTY, O_NONBLOCK};
+use nix::fcntl::OFlag;
 
 use super::types::ConfigError;
+use crate::named_path::{self, NamedPath};
 
 /// The link that kubelet changes (Kubernetes, `pkg/volume/util/atomic_writer.go`).
 const CURRENT: &str = "..data";
@@ -40,6 +39,12 @@ const ATTEMPTS: u32 = 16;
 /// A directory with a file for each key.
 #[derive(Debug)]
 pub struct Directory {
+    path: NamedPath,
+}
+
+/// The directory with the files of one version, which is open, so that it cannot be replaced while it is read.
+struct Version {
+    directory: named_path::Directory,
     path: PathBuf,
 }
 
@@ -71,7 +76,7 @@ impl From<Unread> for ConfigError {
 
 impl Directory {
     /// One in the container's file tree.
-    pub fn new(path: PathBuf) -> Directory {
+    pub fn new(path: NamedPath) -> Directory {
         Directory { path }
     }
 
@@ -83,14 +88,7 @@ impl Directory {
         if !is_key(key) {
             return Err(Unread::NoKey(key.chars().take(KEY_BYTES).collect()).into());
         }
-        let read = |version: &Path| {
-            if !version.is_dir() {
-                // The directory is missing, and not the key.
-                fs::read_dir(version).map_err(about(version))?;
-            }
-            value(version, key)
-        };
-        Ok(self.in_one_version(read, Option::is_none)?)
+        Ok(self.in_one_version(|version| version.value(key), Option::is_none)?)
     }
 
     /// All keys with their values, sorted. Names that are no keys, and directories, are left out.
@@ -98,13 +96,12 @@ impl Directory {
     /// # Errors
     /// As of [`Directory::get`].
     pub fn all(&self) -> Result<Vec<(String, String)>, ConfigError> {
-        let read = |version: &Path| {
+        let read = |version: &Version| {
             let mut all = Vec::new();
             let mut bytes = 0;
-            for entry in fs::read_dir(version).map_err(about(version))? {
-                let name = entry.map_err(about(version))?.file_name();
+            for name in version.directory.names().map_err(about(&version.path))? {
                 let Some(key) = name.to_str().filter(|name| is_key(name)) else { continue };
-                let found = match value(version, key) {
+                let found = match version.value(key) {
                     Err(Unread::NoFile(_)) => None,
                     found => found?,
                 };
@@ -125,27 +122,52 @@ impl Directory {
     /// Reads in one version; again, if the directory was changed during the read and the result is doubtful for that.
     fn in_one_version<T>(
         &self,
-        read: impl Fn(&Path) -> Result<T, Unread>,
+        read: impl Fn(&Version) -> Result<T, Unread>,
         is_doubtful: impl Fn(&T) -> bool,
     ) -> Result<T, Unread> {
         let mut attempt = 1;
         loop {
-            let version = self.version();
-            let found = read(&version);
+            let version = self.version()?;
+            let found = self.open(&version).and_then(|version| read(&version));
             let may_be_torn = found.as_ref().map_or(true, &is_doubtful);
-            if !may_be_torn || attempt == ATTEMPTS || self.version() == version {
+            if !may_be_torn || attempt == ATTEMPTS || self.version()? == version {
                 return found;
             }
             attempt += 1;
         }
     }
 
-    /// The directory with the files of the version that is current.
-    fn version(&self) -> PathBuf {
-        match fs::read_link(self.path.join(CURRENT)) {
-            Ok(version) => self.path.join(version),
-            Err(_) => self.path.clone(),
+    /// The directory with the files of the version that is current, as a path from this one.
+    fn version(&self) -> Result<PathBuf, Unread> {
+        let directory = self.path.directory().map_err(about(self.path.as_path()))?;
+        Ok(directory.link(Path::new(CURRENT)).unwrap_or(".".into()))
+    }
+
+    fn open(&self, version: &Path) -> Result<Version, Unread> {
+        let path = self.path.as_path().join(version);
+        let opened = self.path.directory().and_then(|directory| directory.directory(version));
+        Ok(Version { directory: opened.map_err(about(&path))?, path })
+    }
+}
+
+impl Version {
+    fn value(&self, key: &str) -> Result<Option<String>, Unread> {
+        let path = self.path.join(key);
+        // It does not wait, whatever is there: a fifo has no writer, perhaps.
+        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        let file = match self.directory.file(Path::new(key), flags) {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened.map_err(about(&path))?,
+        };
+        if !file.metadata().map_err(about(&path))?.is_file() {
+            return Err(Unread::NoFile(path));
         }
+        let mut bytes = Vec::new();
+        file.take(VALUE_BYTES + 1).read_to_end(&mut bytes).map_err(about(&path))?;
+        if bytes.len() as u64 > VALUE_BYTES {
+            return Err(Unread::TooLong(key.to_owned()));
+        }
+        String::from_utf8(bytes).map(Some).map_err(|_| Unread::NoText(key.to_owned()))
     }
 }
 
@@ -158,44 +180,24 @@ fn is_key(name: &str) -> bool {
         && !name.starts_with("..")
 }
 
-fn value(version: &Path, key: &str) -> Result<Option<String>, Unread> {
-    let path = version.join(key);
-    let file = match open(&path) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        opened => opened.map_err(about(&path))?,
-    };
-    if !file.metadata().map_err(about(&path))?.is_file() {
-        return Err(Unread::NoFile(path));
-    }
-    let mut bytes = Vec::new();
-    file.take(VALUE_BYTES + 1).read_to_end(&mut bytes).map_err(about(&path))?;
-    if bytes.len() as u64 > VALUE_BYTES {
-        return Err(Unread::TooLong(key.to_owned()));
-    }
-    String::from_utf8(bytes).map(Some).map_err(|_| Unread::NoText(key.to_owned()))
-}
-
-/// Does not wait, whatever is there: a fifo has no writer, perhaps.
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(O_NONBLOCK | O_NOCTTY).open(path)
-}
-
 fn about(path: &Path) -> impl Fn(io::Error) -> Unread {
     move |source| Unread::Io { path: path.to_owned(), source }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::symlink;
 
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
 
     use super::*;
+    use crate::named_path::tests::{anywhere, within};
 
     fn values() -> (tempfile::TempDir, Directory) {
         let directory = tempfile::tempdir().expect("a directory");
-        let values = Directory::new(directory.path().to_owned());
+        let values = Directory::new(anywhere(directory.path().to_owned()));
         (directory, values)
     }
 
@@ -230,6 +232,26 @@ mod tests {
         // The link is there until kubelet removes it, but what it leads to is not.
         assert_eq!(values.get("old"), Ok(None));
         assert_eq!(values.all(), Ok(vec![("greeting".into(), "good day".into())]));
+    }
+
+    #[test]
+    fn the_links_of_kubelet_are_followed_and_no_other_if_only_some_directories_are_granted() {
+        let (directory, everywhere) = values();
+        let granted = Directory::new(within(directory.path().to_owned()));
+        publish(directory.path(), "..one", &[("greeting", "hello")]);
+        assert_eq!(granted.get("greeting"), Ok(Some("hello".into())));
+        assert_eq!(granted.all(), everywhere.all());
+        // What a guest can do that may write there.
+        let outside = tempfile::tempdir().expect("a directory");
+        fs::write(outside.path().join("secret"), "1").expect("written");
+        let climbs = format!("../{}", outside.path().file_name().expect("a name").display());
+        for target in [climbs.as_str(), &outside.path().display().to_string()] {
+            fs::remove_file(directory.path().join(CURRENT)).expect("removed");
+            symlink(target, directory.path().join(CURRENT)).expect("linked");
+            assert_eq!(everywhere.get("secret"), Ok(Some("1".into())));
+            assert!(reason(granted.get("secret")).contains("a link leads to it"));
+            assert!(granted.all().is_err());
+        }
     }
 
     #[test]
@@ -309,7 +331,7 @@ mod tests {
         assert!(reason(values.get("pipe")).contains("is no regular file"));
         assert_eq!(values.all(), Ok(vec![]));
 
-        let missing = Directory::new(directory.path().join("missing"));
+        let missing = Directory::new(anywhere(directory.path().join("missing")));
         for text in [reason(missing.get("key")), reason(missing.all())] {
             assert!(
                 text.starts_with("io: cannot read ") && text.contains("/missing: No such file"),

@@ -14,7 +14,6 @@ mod in_file;
 mod in_memory;
 mod store;
 
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::StoreContextMut;
@@ -23,6 +22,7 @@ use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
 use super::types::{KeysDraft, KeysDraft2, StoreError};
 use super::{blocking, log_once};
 use crate::host_calls;
+use crate::named_path::NamedPath;
 use crate::state::State;
 use error::Error;
 use store::{Change, Store, VALUE_BYTES};
@@ -35,7 +35,7 @@ const SHOWN: usize = 80;
 
 /// The stores of a container: one, which is opened when a guest first asks for it.
 pub struct Stores {
-    file: Option<PathBuf>,
+    file: Option<NamedPath>,
     opened: Mutex<Option<Arc<Store>>>,
 }
 
@@ -50,7 +50,7 @@ type Answer<'a, T> = Box<dyn Future<Output = wasmtime::Result<(T,)>> + Send + 'a
 
 impl Stores {
     /// With a store in that file, or in memory.
-    pub fn new(file: Option<PathBuf>) -> Stores {
+    pub fn new(file: Option<NamedPath>) -> Stores {
         Stores { file, opened: Mutex::new(None) }
     }
 

@@ -62,6 +62,24 @@ fn an_exit_leaves_what_was_said_if_it_is_a_failure() {
 }
 
 #[test]
+fn a_link_does_not_lead_a_core_dump_elsewhere_if_only_some_directories_are_granted() {
+    let directory = tempfile::tempdir().expect("a temporary directory");
+    let (own, link) = (directory.path().join("own"), directory.path().join("link"));
+    fs::create_dir(&own).expect("made");
+    std::os::unix::fs::symlink(&own, &link).expect("linked");
+    for (artifacts, without_files, is_left) in
+        [(&link, true, false), (&link, false, true), (&own, true, true)]
+    {
+        let how = Start { artifacts: Some(artifacts), without_files, ..AS_IT_IS };
+        let end = end(start(&says_and("unreachable"), &how));
+        let is_there = fs::remove_file(own.join("core.app")).is_ok();
+        assert_eq!(is_there, is_left, "{artifacts:?} {end:?}");
+        assert_eq!(end.stderr.contains("a link leads to it"), !is_left, "{end:?}");
+        assert!(!own.join("core.app.unfinished").exists());
+    }
+}
+
+#[test]
 fn a_core_dump_for_which_there_is_no_memory_is_not_begun() {
     let (end, message, dump) = artifacts(&says_and("unreachable"), Some(200 << 10));
     assert_eq!((end.code, dump), (Some(134), None), "{end:?}");

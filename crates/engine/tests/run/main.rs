@@ -24,6 +24,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use engine::{Compiled, Given, Layer, Runtime};
+use grants::{Giver, Granted};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -101,6 +102,8 @@ struct Start<'a> {
     artifacts: Option<&'a Path>,
     /// A directory that is mounted for reading only.
     read_only: Option<&'a Path>,
+    /// Whether no directory is granted to it.
+    without_files: bool,
 }
 
 const AS_IT_IS: Start<'static> = Start {
@@ -113,6 +116,7 @@ const AS_IT_IS: Start<'static> = Start {
     http: &[],
     artifacts: None,
     read_only: None,
+    without_files: false,
 };
 
 fn start(guest: &str, how: &Start<'_>) -> Child {
@@ -130,6 +134,7 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
         FailureArtifacts { message: Some(message), core_dump: Some(directory.to_owned()) }
     });
     let mut plan = Plan { artifacts, ..plan.expect("a plan") };
+    plan.grants.files = how.without_files.then(|| Granted { entries: vec![], giver: Giver::Pod });
     for (key, value) in how.http {
         plan.http.annotate(&format!("wasmtime.shim/{key}"), value).expect("a setting");
     }

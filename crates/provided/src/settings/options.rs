@@ -1,13 +1,13 @@
 //! Runtime options.
 
-use super::{DIRECTORY, FILE, SWITCH, Setting, TEXT, Unset};
+use super::{DIRECTORY, FILE, PATH, SWITCH, Setting, TEXT, Unset};
 
 /// Reason why options are accepted that have no effect.
 const NO_EFFECT: &str = "nothing: it is accepted because runc's shim accepts it";
 
 /// Options of the runtime in containerd's configuration: every option that runc's shim knows in containerd 1.6 to 2.4,
 /// and those of `runtimeoptions.v1.Options` itself.
-pub const RUNTIME_OPTIONS: [Setting; 15] = [
+pub const RUNTIME_OPTIONS: [Setting; 16] = [
     Setting {
         key: "BinaryName",
         sets: "the OCI runtime for Linux programs; the path of the shim itself is ignored",
@@ -46,6 +46,12 @@ pub const RUNTIME_OPTIONS: [Setting; 15] = [
         sets: "whether the root is changed with chroot(2) instead of pivot_root(2)",
         allowed: SWITCH,
         unset: Unset::Is("false"),
+    },
+    Setting {
+        key: "NodeConfig",
+        sets: "the node's file, which says what guests may be granted",
+        allowed: PATH,
+        unset: Unset::Means("the variable `WASMTIME_SHIM_CONFIG`"),
     },
     Setting {
         key: "Root",

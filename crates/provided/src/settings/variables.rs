@@ -134,8 +134,16 @@ pub const COMPILE_TIME: Setting = Setting {
     unset: Unset::Is("300s"),
 };
 
+/// The node's file with the policy for guests.
+pub const NODE_CONFIG: Setting = Setting {
+    key: "WASMTIME_SHIM_CONFIG",
+    sets: "the node's file, which says what guests may be granted; the runtime option `NodeConfig` takes precedence",
+    allowed: PATH,
+    unset: Unset::Means("`/etc/wasmtime-shim/config.toml`, if it exists"),
+};
+
 /// Variables of containerd's environment, which shims inherit.
-pub const NODE_VARIABLES: [Setting; 5] = [
+pub const NODE_VARIABLES: [Setting; 6] = [
     Setting {
         key: "PATH",
         sets: "where the shim looks for the OCI runtime for Linux programs",
@@ -145,6 +153,7 @@ pub const NODE_VARIABLES: [Setting; 5] = [
     CACHE,
     COMPILE_MEMORY,
     COMPILE_TIME,
+    NODE_CONFIG,
     Setting {
         key: "WASMTIME_SHIM_TRACE",
         sets: "the file to which the shim's processes append a line for each step of a start, for `make bench-trace`",

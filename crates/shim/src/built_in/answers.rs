@@ -35,7 +35,7 @@ pub fn ps(container: &Container) -> Result<String, Error> {
 }
 
 /// `grants`: what the guest may do, and which setting allows it.
-pub fn grants(config: &ContainerConfig) -> String {
+pub fn grants(config: &ContainerConfig, container: &Container) -> String {
     let user = config.process().user();
     let mut text = format!(
         "user {}, group {}, groups {:?} (securityContext.runAsUser, runAsGroup, fsGroup)\n",
@@ -44,7 +44,7 @@ pub fn grants(config: &ContainerConfig) -> String {
         user.additional_gids().as_deref().unwrap_or_default(),
     );
     let root = if config.readonly_rootfs() { "read only" } else { "read and write" };
-    text += &format!("files / : {root} (securityContext.readOnlyRootFilesystem)\n");
+    text += &format!("mounted / : {root} (securityContext.readOnlyRootFilesystem)\n");
     for mount in config.mounts() {
         let options = mount.options().as_deref().unwrap_or_default();
         // A guest has no file systems of the kernel.
@@ -54,7 +54,7 @@ pub fn grants(config: &ContainerConfig) -> String {
         }
         let access =
             if options.iter().any(|it| it == "ro") { "read only" } else { "read and write" };
-        text += &format!("files {} : {access} (volumeMounts)\n", mount.destination().display());
+        text += &format!("mounted {} : {access} (volumeMounts)\n", mount.destination().display());
     }
     let names: Vec<String> = seen(config.process()).into_iter().map(|(name, _)| name).collect();
     text +=
@@ -69,7 +69,10 @@ pub fn grants(config: &ContainerConfig) -> String {
         }
         None => format!("wasi:keyvalue: in memory (no annotation {})\n", provided::KEYVALUE),
     };
-    text += "network: sockets of the Pod, and its DNS (a NetworkPolicy may say less)\n";
+    if let Some(grants) = container.grants() {
+        text += &grants.to_string();
+    }
+    text += "network: that of the Pod (a NetworkPolicy may say less)\n";
     text += "stdin, stdout, stderr, clocks, random\n";
     text += &match config.memory_limit() {
         Some(bytes) => format!("memory: {bytes} bytes (resources.limits.memory)\n"),

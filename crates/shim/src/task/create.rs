@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use containerd_shim::api::{CreateTaskRequest, CreateTaskResponse};
 use containerd_shim::protos::events::task::TaskCreate;
+use grants::Grants;
 use oci_spec::image::Descriptor;
 use sandbox::cgroup::Cgroup;
 use sandbox::pidfd::PidFd;
@@ -89,6 +90,7 @@ struct Unbuilt {
     stdio: Paths,
     kind: Kind,
     layers: Vec<Descriptor>,
+    grants: Option<Grants>,
     options: Options,
 }
 
@@ -112,11 +114,9 @@ async fn prepare(
         join!(fork_builder(shared), mount(request, &config), annotated);
     // All have ended, so that a Create that is refused leaves no mount.
     let (rootfs, builder) = (rootfs?, builder?);
-    if let Some(annotations) = annotations? {
-        config.annotate(annotations);
-    }
+    config.annotate(annotations?)?;
     let finding = trace::span("find the workload");
-    let found = workload::find(shared, &request.id, &bundle, &config, caller).await?;
+    let found = workload::find(shared, &request.id, &bundle, &config, &options, caller).await?;
     drop(finding);
     let stdio = Paths {
         terminal: request.terminal,
@@ -144,7 +144,16 @@ async fn prepare(
     };
     let fds = ProcessFds { guest: found.files, ..fds };
     Ok(Prepared {
-        parts: Unbuilt { config, rootfs, cgroup, stdio, kind, layers: found.layers, options },
+        parts: Unbuilt {
+            config,
+            rootfs,
+            cgroup,
+            stdio,
+            kind,
+            layers: found.layers,
+            grants: found.grants,
+            options,
+        },
         builder,
         create,
         fds,
@@ -154,7 +163,7 @@ async fn prepare(
 
 impl Prepared {
     async fn build(self, shared: &Arc<Shared>) -> Result<Container, Error> {
-        let Unbuilt { config, rootfs, cgroup, stdio, kind, layers, options } = self.parts;
+        let Unbuilt { config, rootfs, cgroup, stdio, kind, layers, grants, options } = self.parts;
         let (id, bundle) = (self.create.id.clone(), self.create.bundle.clone());
         let child = isolate(shared, self.builder, self.create, self.fds).await?;
         let first = Arc::new(Process::new(stdio));
@@ -173,6 +182,7 @@ impl Prepared {
             has_poststart_hooks: config.has_poststart_hooks(),
             layers,
             options,
+            grants,
         }))
     }
 }

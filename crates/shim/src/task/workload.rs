@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use grants::Grants;
 use oci_spec::image::Descriptor;
 use oci_spec::runtime::Process;
 use plan::{FailureArtifacts, Plan, World};
@@ -14,8 +15,9 @@ use crate::config::ContainerConfig;
 use crate::container::Container;
 use crate::errors::Error;
 use crate::guests::{self, CODE, PROFILES, ROOTS, Task};
+use crate::options::Options;
 use crate::pod::{Caller, Shared};
-use crate::{profiles, roots};
+use crate::{policy, profiles, roots};
 
 /// Built-in command that calls an export, given in one argument: `exec POD -- invoke 'get-user(42)'`.
 const INVOKE: &str = "invoke";
@@ -28,11 +30,13 @@ pub struct Found {
     pub files: Descriptors,
     /// Wasm layers of the image.
     pub layers: Vec<Descriptor>,
+    /// What a guest may do.
+    pub grants: Option<Grants>,
 }
 
 impl Found {
     fn without_files(workload: Workload) -> Found {
-        Found { workload, files: Descriptors::default(), layers: vec![] }
+        Found { workload, files: Descriptors::default(), layers: vec![], grants: None }
     }
 }
 
@@ -44,12 +48,22 @@ struct First<'a> {
     bundle: &'a Path,
 }
 
+/// Where the grants of a guest come from.
+#[derive(Clone, Copy)]
+enum GrantsOf<'a> {
+    /// They are merged, with these runtime options.
+    Options(&'a Options),
+    /// They are those of the container, whatever the node's file says now.
+    Container(&'a Container),
+}
+
 /// Finds the workload of a container whose root is mounted.
 pub async fn find(
     shared: &Arc<Shared>,
     id: &str,
     bundle: &Path,
     config: &ContainerConfig,
+    options: &Options,
     caller: &Caller,
 ) -> Result<Found, Error> {
     if config.is_sandbox() {
@@ -60,7 +74,8 @@ pub async fn find(
     let resolving = trace::span("resolve the image");
     let found = image::resolve(&container(shared, id, config, process, &[])).await?;
     drop(resolving);
-    prepare(shared, found, config, process, caller, Some(First { id, artifacts, bundle })).await
+    let (of, first) = (GrantsOf::Options(options), First { id, artifacts, bundle });
+    prepare(shared, found, config, process, of, caller, Some(first)).await
 }
 
 /// Finds the workload of an exec process. A name is never that of the image's wasm layer; only `#export` refers to it.
@@ -76,7 +91,10 @@ pub async fn find_exec(
         return find_export(shared, executed_in, config, process, export, arguments, caller).await;
     }
     match image::resolve_file(&of_created(shared, executed_in, config, process)).await? {
-        Some(found) => prepare(shared, found, config, process, caller, None).await,
+        Some(found) => {
+            let of = GrantsOf::Container(executed_in);
+            prepare(shared, found, config, process, of, caller, None).await
+        }
         None if executed_in.kind() == Kind::Program => Ok(Found::without_files(Workload::Program)),
         None => match args(process) {
             [command, call] if command == INVOKE => {
@@ -102,7 +120,7 @@ async fn find_built_in(
     let text = match name(process) {
         "env" => answers::env(process),
         "ps" => answers::ps(executed_in)?,
-        "grants" => answers::grants(config),
+        "grants" => answers::grants(config, executed_in),
         "wit" => {
             let own = of_created(shared, executed_in, config, config.process());
             let image::Workload::Guest(component) = image::resolve(&own).await? else {
@@ -121,7 +139,8 @@ fn built_in(executed_in: &Container, command: BuiltIn) -> Result<Found, Error> {
         files.add(GUEST, profiles::connect(executed_in.bundle())?);
     }
     let value = guests::encode(&Task::BuiltIn(command));
-    Ok(Found { workload: Workload::Guest { value, page_map: false }, files, layers: vec![] })
+    let workload = Workload::Guest { value, page_map: false };
+    Ok(Found { workload, files, layers: vec![], grants: None })
 }
 
 /// Splits `get-user(42)` into the export and what is in the parentheses.
@@ -143,7 +162,8 @@ async fn find_export(
     let mut called = process.clone();
     called.set_args(Some(own_export(config, export, arguments)));
     let found = image::resolve(&of_created(shared, executed_in, config, &called)).await?;
-    prepare(shared, found, config, &called, caller, None).await
+    let of = GrantsOf::Container(executed_in);
+    prepare(shared, found, config, &called, of, caller, None).await
 }
 
 /// Args with the container's own entrypoint and another export.
@@ -189,13 +209,14 @@ async fn prepare(
     found: image::Workload,
     config: &ContainerConfig,
     process: &Process,
+    of: GrantsOf<'_>,
     caller: &Caller,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
     match found {
         image::Workload::Program => Ok(Found::without_files(Workload::Program)),
         image::Workload::Guest(component) => {
-            guest(shared, component, config, process, caller, first).await
+            guest(shared, component, config, process, of, caller, first).await
         }
     }
 }
@@ -205,9 +226,19 @@ async fn guest(
     component: image::Component,
     config: &ContainerConfig,
     process: &Process,
+    of: GrantsOf<'_>,
     caller: &Caller,
     first: Option<First<'_>>,
 ) -> Result<Found, Error> {
+    // Before the guest is compiled, which may take long.
+    let grants = match of {
+        GrantsOf::Options(options) => policy::grants(config, &component.labels, options).await?,
+        GrantsOf::Container(container) => match container.grants() {
+            Some(grants) => grants.clone(),
+            // The container's own workload is a program.
+            None => policy::grants(config, &component.labels, container.options()).await?,
+        },
+    };
     let component = Arc::new(component);
     let code = compile::code(shared, &component, caller).await;
     let (world, code) = code.map_err(|error| match error {
@@ -220,6 +251,7 @@ async fn guest(
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     plan.config = config.guest_config().map(Path::to_owned);
     plan.keyvalue = config.keyvalue().map(Path::to_owned);
+    plan.grants = grants.clone();
     let mut files = Descriptors::default();
     files.add(CODE, read_only::file(code)?);
     // Modules have no `wasi:http`, so they need no certificates.
@@ -240,7 +272,7 @@ async fn guest(
     let page_map = world.serves_http();
     let value = guests::encode(&Task::Guest(Box::new(plan)));
     let layers = component.image_layers().to_vec();
-    Ok(Found { workload: Workload::Guest { value, page_map }, files, layers })
+    Ok(Found { workload: Workload::Guest { value, page_map }, files, layers, grants: Some(grants) })
 }
 
 /// Name of what is executed: the first of the args.

@@ -33,7 +33,8 @@ Exit codes:
   3  no such image, blob or file
   4  the registry refuses the credentials, or the configured credentials cannot be read
   5  `inspect`, `compose`: this version of the shim cannot run the image
-  6  the registry, or for `warm` containerd, could not be used after all retries (429, 5xx, no connection); try again later";
+  6  the registry, or for `warm` containerd, could not be used after all retries (429, 5xx, no connection); try again later
+  7  `policy check`: a node with this policy would not create a container";
 
 /// Builds, moves and explains OCI images of WebAssembly guests.
 #[derive(Debug, Parser)]
@@ -58,6 +59,9 @@ pub enum Command {
     Convert(Convert),
     /// Describe an image or .wasm file: what it is, what it needs, and whether it would run
     Inspect(Inspect),
+    /// Compare Pods with a node's policy for guests
+    #[command(subcommand)]
+    Policy(Policy),
     /// Make the node compile an image before its first container
     Warm(Warm),
     /// Compose several components into one, as the node does with an image that has them as layers
@@ -177,6 +181,47 @@ pub struct Inspect {
     /// The version of the node's containerd
     #[arg(long, value_name = "VERSION", default_value = "2.4")]
     pub containerd: rule::Containerd,
+
+    #[command(flatten)]
+    pub registry: Registry,
+
+    #[command(flatten)]
+    pub format: Format,
+}
+
+/// Commands about a node's policy.
+#[derive(Debug, Subcommand)]
+pub enum Policy {
+    /// Say whether a node would create the containers of a Pod, and what their guests would be granted
+    Check(Check),
+}
+
+/// What to check.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+Reads Pods, and the Pod templates of Deployments and other workloads. Every container is checked as a guest, because only
+its image says whether it is one. Exits with 7 if a container would be refused, so that CI can stop there. A policy that
+does not parse is an error (1).
+
+Examples:
+  wasm-image policy check pod.yaml --policy node.toml
+  kustomize build . | wasm-image policy check - --policy node.toml --images")]
+pub struct Check {
+    /// Manifests in YAML or JSON, or - for standard input
+    #[arg(value_name = "FILE", required = true)]
+    pub files: Vec<PathBuf>,
+
+    /// The node's file; by default, that of a node without one
+    #[arg(long, value_name = "FILE.toml")]
+    pub policy: Option<PathBuf>,
+
+    /// The namespace of Pods that name none
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub namespace: String,
+
+    /// Read what each image needs from its registry
+    #[arg(long)]
+    pub images: bool,
 
     #[command(flatten)]
     pub registry: Registry,

@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 
 use super::layers::Layer;
 use super::tree::{File, Tree};
-use super::{Report, program, report};
+use super::{Report, asks, program, report};
 use crate::build::guest::binary;
 use crate::composition::Part;
 use crate::errors::Error;
@@ -47,8 +47,21 @@ pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report>
         report.notes.push("it runs as a Linux program".into());
     }
     report.refused = report.refused.or(found.refused);
+    if !found.is_program {
+        let labels = image.config.config.labels(provided::PREFIX);
+        match asks::of_image(&labels) {
+            Ok(_) => report.asks = asks::shown(&labels),
+            Err(why) => report.refused = report.refused.or(Some(why.to_string())),
+        }
+    }
     report.add(&found.parts, found.export.as_deref());
     Ok(report)
+}
+
+/// Reads the labels for this runtime of the image that the node's containerd takes.
+pub async fn labels(source: &Source, node: &Node) -> Result<Vec<(String, String)>> {
+    let image = Image::of(source, node, &mut Report::default()).await?;
+    Ok(image.map(|image| image.config.config.labels(provided::PREFIX)).unwrap_or_default())
 }
 
 fn layer(layer: &Descriptor) -> report::Layer {

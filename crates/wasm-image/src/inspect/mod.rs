@@ -1,9 +1,11 @@
 //! `wasm-image inspect`: describes an image or a WebAssembly file, what it needs, and whether it would run.
 //!
 //! [`find`] finds the guests of an image, in the [`tree`] of its [`layers`] if they are files; [`program`] decides
-//! whether the kernel would find a Linux program; [`guest`] reads a guest; [`grants`] derives what it will need;
+//! whether the kernel would find a Linux program; [`guest`] reads a guest; [`grants`] derives what it will need, and
+//! [`asks`] reads what its image asks for;
 //! [`verdict`] decides whether the shim can run it; and [`report`] formats the result. Nothing is compiled or run.
 
+pub mod asks;
 mod find;
 mod grants;
 mod guest;
@@ -24,7 +26,7 @@ use crate::composition::Part;
 use crate::errors::{Error, within};
 use crate::location::Location;
 use crate::transfer::Source;
-pub use find::wasm_layers;
+pub use find::{labels, wasm_layers};
 pub use report::Report;
 
 /// Inspects what the command line names.

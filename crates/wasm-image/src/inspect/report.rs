@@ -25,6 +25,8 @@ pub struct Report {
     pub entrypoint: Vec<String>,
     /// Layers of the image.
     pub layers: Vec<Layer>,
+    /// What the image asks to be granted, each as the label that says so.
+    pub asks: Vec<String>,
     /// The modules and components that run. Empty for a Linux image.
     pub guests: Vec<Guest>,
     /// How several components are composed.
@@ -65,6 +67,7 @@ impl Default for Report {
             node: None,
             entrypoint: Vec::new(),
             layers: Vec::new(),
+            asks: Vec::new(),
             guests: Vec::new(),
             composition: None,
             notes: Vec::new(),
@@ -111,6 +114,9 @@ impl fmt::Display for Report {
         line("entrypoint", &self.entrypoint.join(" "))?;
         for layer in &self.layers {
             line("layer", &format!("{:<12}{}", size(layer.size), layer.media_type))?;
+        }
+        for ask in &self.asks {
+            line("asks for", ask)?;
         }
         for guest in &self.guests {
             describe(guest, f)?;

@@ -24,6 +24,7 @@ mod inspect_images;
 mod interrupt;
 mod missing;
 mod moving;
+mod policy;
 mod referrers;
 mod registry;
 mod strange_registry;

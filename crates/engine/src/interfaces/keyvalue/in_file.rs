@@ -11,13 +11,14 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::ops::Bound;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition, TableError};
 
 use super::error::Error;
 use super::store::{Change, Keys, cost, page};
+use crate::named_path::NamedPath;
 use opening::open;
 
 /// All entries together, in bytes, as [`cost`] counts them. The file may be some times as large.
@@ -43,7 +44,7 @@ const NEXT: &str = "next";
 
 /// The file, and what it is opened as; after an error it is opened anew.
 pub struct InFile {
-    path: PathBuf,
+    path: NamedPath,
     database: Option<Database>,
 }
 
@@ -52,7 +53,7 @@ impl InFile {
     ///
     /// # Errors
     /// If it cannot be opened, is open elsewhere, or is no store.
-    pub fn open(path: PathBuf) -> Result<InFile, Error> {
+    pub fn open(path: NamedPath) -> Result<InFile, Error> {
         let database = Some(open(&path)?);
         Ok(InFile { path, database })
     }
@@ -100,7 +101,7 @@ impl InFile {
             Some(database) => database,
             None => open(&self.path)?,
         };
-        let done = guarded(&self.path, action, || {
+        let done = guarded(self.path.as_path(), action, || {
             let done = work(&database)?;
             Ok((done, database))
         })?;
@@ -201,20 +202,21 @@ mod tests {
     use nix::unistd::mkfifo;
 
     use super::*;
+    use crate::named_path::tests::{anywhere, within};
 
     pub fn set(key: &str, value: &str) -> Vec<Change> {
         vec![Change::Set(key.to_owned(), value.as_bytes().to_vec())]
     }
 
     pub fn refusal(path: &Path) -> String {
-        InFile::open(path.to_owned()).map(drop).expect_err("is no store").to_string()
+        InFile::open(anywhere(path.to_owned())).map(drop).expect_err("is no store").to_string()
     }
 
     #[test]
     fn what_was_set_is_there_when_the_file_is_opened_again() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("store");
-        let mut store = InFile::open(path.clone()).expect("is made");
+        let mut store = InFile::open(anywhere(path.clone())).expect("is made");
         store.apply(set("a", "1")).expect("kept");
         // As after a kill: what is in the file at this moment, and nothing that is written at the end.
         let copy = directory.path().join("copy");
@@ -222,7 +224,7 @@ mod tests {
         assert!(refusal(&path).contains("open in another process"), "{}", refusal(&path));
         drop(store);
         for path in [path, copy] {
-            let mut again = InFile::open(path).expect("is opened");
+            let mut again = InFile::open(anywhere(path)).expect("is opened");
             assert_eq!(again.get("a").expect("is read"), Some(b"1".to_vec()));
         }
         let names = fs::read_dir(directory.path()).expect("is listed").count();
@@ -252,10 +254,30 @@ mod tests {
     }
 
     #[test]
+    fn no_link_leads_to_a_store_if_only_some_directories_are_granted() {
+        let volume = tempfile::tempdir().expect("a directory");
+        let at = |name: &str| volume.path().join(name);
+        fs::create_dir(at("outside")).expect("made");
+        fs::create_dir(at("data")).expect("made");
+        std::os::unix::fs::symlink("../outside", at("data/linked")).expect("linked");
+        std::os::unix::fs::symlink("../outside/store", at("data/store")).expect("linked");
+        for path in ["data/linked/store", "data/store"] {
+            let refused = InFile::open(within(at(path))).map(drop).expect_err(path).to_string();
+            assert!(refused.contains("a link leads to it"), "{refused}");
+        }
+        assert_eq!(fs::read_dir(at("outside")).expect("is listed").count(), 0);
+        let mut own = InFile::open(within(at("data/own"))).expect("is made");
+        own.apply(set("a", "1")).expect("kept");
+        drop(own);
+        let mut again = InFile::open(within(at("data/own"))).expect("is opened");
+        assert_eq!(again.get("a").expect("is read"), Some(b"1".to_vec()));
+    }
+
+    #[test]
     fn a_damaged_file_is_an_error_and_never_another_value() {
         let directory = tempfile::tempdir().expect("a directory");
         let path = directory.path().join("store");
-        let mut store = InFile::open(path.clone()).expect("is made");
+        let mut store = InFile::open(anywhere(path.clone())).expect("is made");
         for number in 0..200 {
             store.apply(set(&format!("key {number}"), "the value")).expect("kept");
         }
@@ -267,7 +289,7 @@ mod tests {
             let end = whole.len().min(place + 64);
             damaged[place..end].fill(0xa5);
             fs::write(&path, &damaged).expect("written");
-            let read = InFile::open(path.clone()).and_then(|mut store| {
+            let read = InFile::open(anywhere(path.clone())).and_then(|mut store| {
                 store.apply(set("more", "1"))?;
                 store.get("key 7")
             });
@@ -276,7 +298,7 @@ mod tests {
                 Ok(value) => assert!(value.is_none_or(|it| it.len() < 64), "at {place}"),
             }
             fs::write(&path, &whole[..place]).expect("written");
-            let _ = InFile::open(path.clone()).and_then(|mut store| store.get("key 7"));
+            let _ = InFile::open(anywhere(path.clone())).and_then(|mut store| store.get("key 7"));
         }
         assert!(errors > 0);
     }

@@ -1,13 +1,13 @@
 //! What both kinds of store have in common.
 
 use std::collections::HashMap;
-use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::error::Error;
 use super::in_file::InFile;
 use super::in_memory::InMemory;
 use crate::memory::Reserved;
+use crate::named_path::NamedPath;
 
 /// The longest key, in bytes: that of a path, with room.
 pub const KEY_BYTES: usize = 1 << 10;
@@ -102,7 +102,7 @@ impl Store {
     ///
     /// # Errors
     /// For a file that cannot be opened or is no store.
-    pub fn in_file(path: PathBuf) -> Result<Store, Error> {
+    pub fn in_file(path: NamedPath) -> Result<Store, Error> {
         Ok(Store::of(Kept::File(InFile::open(path)?), false))
     }
 
@@ -266,11 +266,12 @@ pub fn page(found: Vec<(u64, String)>, most: usize) -> Keys {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::named_path::tests::anywhere;
 
     /// One of each kind, with what keeps the directory of the one in a file.
     fn stores() -> (tempfile::TempDir, [Store; 2]) {
         let directory = tempfile::tempdir().expect("a directory");
-        let in_file = Store::in_file(directory.path().join("store")).expect("a store");
+        let in_file = Store::in_file(anywhere(directory.path().join("store"))).expect("a store");
         (directory, [Store::in_memory(), in_file])
     }
 

@@ -1,0 +1,253 @@
+//! Merge of the node's policy, an image's labels and a Pod's annotations.
+//!
+//! Each key is taken from the Pod, or else from the image, or else from the node's defaults. What none of them names is
+//! as the profile says. `allow-connect` and `allow-http` belong together: if one is named, nothing else can be reached,
+//! as with a NetworkPolicy.
+
+use std::fmt;
+
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE, PREFIX};
+
+use crate::host::{Host, Ports};
+use crate::policy::{Ceiling, Rules};
+use crate::profile::Forbidden;
+use crate::{
+    Destinations, FileGrant, Giver, Granted, Grants, Listen, Network, Origin, Profile, Requested,
+    Target,
+};
+
+/// What is merged.
+#[derive(Debug, Clone, Default)]
+pub struct MergeInput {
+    /// Ceiling and defaults of the node, for this container.
+    pub rules: Rules,
+    /// What the image's labels name.
+    pub image: Requested,
+    /// What the Pod's annotations name.
+    pub pod: Requested,
+}
+
+/// A request for more than the node allows.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct ExceedsCeiling {
+    giver: Giver,
+    key: &'static str,
+    value: String,
+    /// Where the ceiling is.
+    ceiling: String,
+    allowed: String,
+}
+
+impl fmt::Display for ExceedsCeiling {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let ExceedsCeiling { giver, key, value, ceiling, allowed } = self;
+        let (place, key) = match giver {
+            // The keys of the file have no prefix.
+            Giver::Node | Giver::Profile => {
+                ("[defaults] of the node's file, key", key.strip_prefix(PREFIX).unwrap_or(key))
+            }
+            Giver::Image => ("image label", *key),
+            Giver::Pod => ("annotation", *key),
+        };
+        write!(formatter, "{place} {key}: {value:?} is more than {ceiling} allows")?;
+        write!(formatter, "; allowed is {allowed}")
+    }
+}
+
+/// Merges the input. The addresses of the node are left out.
+///
+/// # Errors
+/// The first request for more than the ceiling.
+pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
+    let ceiling = &input.rules.ceiling;
+    let (profile, profile_giver) = profile(input)?;
+    let limit = Limit { ceiling, network: ceiling.network() };
+    let connect = limit.entries(input, ALLOW_CONNECT.key, |it| it.allow_connect.as_ref())?;
+    let http = limit.entries(input, ALLOW_HTTP.key, |it| it.allow_http.as_ref())?;
+    let listen = limit.entries(input, ALLOW_LISTEN.key, |it| it.allow_listen.as_ref())?;
+    let files = limit.entries(input, FILES.key, |it| it.files.as_ref())?;
+    limit.check_used(&input.pod)?;
+    let destinations = match (connect, http) {
+        (None, None) if profile > Profile::Restricted => None,
+        (connect, http) => Some(Destinations { connect, http }),
+    };
+    let is_strict = profile == Profile::Restricted;
+    let listen = listen.or_else(|| is_strict.then(Granted::nothing));
+    let own = ceiling.requested.files.clone();
+    let files = files
+        .or_else(|| is_strict.then(Granted::nothing))
+        .or_else(|| own.map(|entries| Granted { entries, giver: Giver::Node }));
+    let network = Network { profile, destinations, listen };
+    Ok(Grants { profile_giver, network, ceiling: limit.network, files, node: vec![] })
+}
+
+/// The profile, and who chose it. An image chooses none.
+fn profile(input: &MergeInput) -> Result<(Profile, Giver), ExceedsCeiling> {
+    let Rules { ceiling, defaults } = &input.rules;
+    let most = ceiling.profile();
+    let pod = input.pod.profile.map(|profile| (profile, Giver::Pod));
+    let default = defaults.profile.map(|profile| (profile, Giver::Node));
+    // A wide ceiling makes no guest privileged that does not ask for it.
+    let unnamed = (most.min(Profile::default()), Giver::Node);
+    let (profile, giver) = pod.or(default).unwrap_or(unnamed);
+    match profile <= most {
+        true => Ok((profile, giver)),
+        false => Err(ExceedsCeiling {
+            giver,
+            key: GRANT_PROFILE.key,
+            value: profile.to_string(),
+            ceiling: ceiling.place.clone(),
+            allowed: match most {
+                Profile::Restricted => most.to_string(),
+                _ => format!("{most} or a stricter one"),
+            },
+        }),
+    }
+}
+
+/// The ceiling, with which requested are compared.
+struct Limit<'a> {
+    ceiling: &'a Ceiling,
+    network: Network,
+}
+
+impl Limit<'_> {
+    /// The entries of a key from the first that names it.
+    fn entries<T: Entry>(
+        &self,
+        input: &MergeInput,
+        key: &'static str,
+        of: impl Fn(&Requested) -> Option<&Vec<T>>,
+    ) -> Result<Option<Granted<T>>, ExceedsCeiling> {
+        let givers = [
+            (&input.pod, Giver::Pod),
+            (&input.image, Giver::Image),
+            (&input.rules.defaults, Giver::Node),
+        ];
+        let named = |(requested, giver)| of(requested).map(|entries| (entries, giver));
+        let Some((entries, giver)) = givers.into_iter().find_map(named) else { return Ok(None) };
+        if let Some(entry) = entries.iter().find(|entry| !entry.is_within(self)) {
+            let (value, allowed) = (entry.to_string(), entry.allowed(self));
+            let ceiling = self.ceiling.place.clone();
+            return Err(ExceedsCeiling { giver, key, value, ceiling, allowed });
+        }
+        Ok(Some(Granted { entries: entries.clone(), giver }))
+    }
+
+    /// Checks the paths that the runtime uses because the Pod says so: a key-value store must not be where its guest must not
+    /// write.
+    fn check_used(&self, pod: &Requested) -> Result<(), ExceedsCeiling> {
+        let is_beyond = |(_, path): &&(&'static str, FileGrant)| !path.is_within(self);
+        let Some((key, path)) = pod.used.iter().find(is_beyond) else { return Ok(()) };
+        Err(ExceedsCeiling {
+            giver: Giver::Pod,
+            key,
+            value: path.path.display().to_string(),
+            ceiling: self.ceiling.place.clone(),
+            allowed: path.allowed(self),
+        })
+    }
+
+    /// Whether the ceiling's profile forbids each address of a range, on one of the ports at least, and the ceiling's `own`
+    /// hosts do not name that range. A range that is only partly forbidden is compared at each call.
+    fn forbids(&self, host: &Host, ports: Ports, own: &[&Host]) -> bool {
+        let Host::Net(net) = host else { return false };
+        let is_named = |range| {
+            let names = |host: &&Host| {
+                [net.network(), net.broadcast()].iter().all(|end| host.names(*end, range))
+            };
+            own.iter().any(names)
+        };
+        let is_forbidden =
+            |it: Forbidden| it.net.contains(net) && it.ports.overlap(ports) && !is_named(it.net);
+        self.network.profile.forbidden(&[]).any(is_forbidden)
+    }
+
+    /// Text of what the profile of the ceiling allows.
+    fn in_profile(&self) -> String {
+        match self.network.profile {
+            Profile::Restricted => "nothing".to_owned(),
+            Profile::Baseline => "every address except the metadata services of clouds".to_owned(),
+            Profile::Privileged => "every address".to_owned(),
+        }
+    }
+}
+
+/// An entry of a key that can be compared with the ceiling.
+trait Entry: Clone + fmt::Display {
+    /// Whether the ceiling allows it.
+    fn is_within(&self, limit: &Limit<'_>) -> bool;
+    /// What the ceiling allows.
+    fn allowed(&self, limit: &Limit<'_>) -> String;
+}
+
+fn listed<T: fmt::Display>(entries: &[T]) -> String {
+    let entries: Vec<String> =
+        entries.iter().map(|entry| format!("{:?}", entry.to_string())).collect();
+    if entries.is_empty() { "nothing".to_owned() } else { entries.join(", ") }
+}
+
+impl Entry for Target {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let Some(destinations) = &limit.network.destinations else {
+            return !limit.forbids(&self.host, self.ports, &[]);
+        };
+        let own: Vec<&Target> =
+            destinations.targets().iter().filter(|own| own.covers(self)).collect();
+        let hosts: Vec<&Host> = own.iter().map(|own| &own.host).collect();
+        !own.is_empty() && !limit.forbids(&self.host, self.ports, &hosts)
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let named = limit.network.destinations.as_ref();
+        named.map_or_else(|| limit.in_profile(), |it| listed(it.targets()))
+    }
+}
+
+impl Entry for Origin {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let Some(destinations) = &limit.network.destinations else {
+            return !limit.forbids(&self.host, self.ports, &[]);
+        };
+        let as_target =
+            Target { host: self.host.clone(), ports: self.ports, protocol: crate::Protocol::Tcp };
+        let origins = destinations.origins().iter().filter(|own| own.covers(self));
+        let targets = destinations.targets().iter().filter(|own| own.covers(&as_target));
+        let hosts: Vec<&Host> =
+            origins.map(|own| &own.host).chain(targets.map(|own| &own.host)).collect();
+        !hosts.is_empty() && !limit.forbids(&self.host, self.ports, &hosts)
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let Some(named) = &limit.network.destinations else { return limit.in_profile() };
+        let (targets, origins) = (named.targets(), named.origins());
+        match (targets.is_empty(), origins.is_empty()) {
+            (true, _) => listed(origins),
+            (false, true) => listed(targets),
+            (false, false) => format!("{}, {}", listed(origins), listed(targets)),
+        }
+    }
+}
+
+impl Entry for Listen {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let own = limit.network.listen.as_ref();
+        own.is_none_or(|own| own.entries.iter().any(|own| own.covers(self)))
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let own = limit.network.listen.as_ref();
+        own.map_or_else(|| "every port".to_owned(), |own| listed(&own.entries))
+    }
+}
+
+impl Entry for FileGrant {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let own = limit.ceiling.files();
+        own.is_none_or(|own| own.iter().any(|own| own.covers(self)))
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        limit.ceiling.files().map_or_else(|| "every directory".to_owned(), |own| listed(&own))
+    }
+}

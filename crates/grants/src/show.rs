@@ -1,0 +1,86 @@
+//! Grants as text, for people: a line for each, with who gave it.
+
+use std::fmt::{self, Display};
+
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES};
+
+use crate::{Destinations, Giver, Granted, Grants, Network, Profile};
+
+impl Display for Grants {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (profile, giver) = (self.profile(), self.profile_giver);
+        writeln!(formatter, "profile: {profile} ({giver})")?;
+        match &self.files {
+            None => writeln!(formatter, "files: all of the container (profile {profile})")?,
+            Some(files) => lines(formatter, "files", FILES.key, files)?,
+        }
+        network(formatter, "", &self.network)?;
+        match &self.ceiling {
+            Network { destinations: None, listen: None, .. } => Ok(()),
+            ceiling => {
+                network(formatter, "and of these only what the node's ceiling allows, ", ceiling)
+            }
+        }
+    }
+}
+
+fn network(formatter: &mut fmt::Formatter<'_>, of: &str, network: &Network) -> fmt::Result {
+    let Network { profile, destinations, listen } = network;
+    match destinations {
+        None => {
+            let except = match profile {
+                Profile::Privileged => "",
+                _ => ", except metadata services of clouds",
+            };
+            writeln!(formatter, "{of}connect: every address{except} (profile {profile})")?;
+        }
+        Some(Destinations { connect, http }) => {
+            match (connect, http) {
+                (Some(connect), _) => {
+                    lines(formatter, &format!("{of}connect"), ALLOW_CONNECT.key, connect)?;
+                }
+                (None, Some(_)) => writeln!(
+                    formatter,
+                    "{of}connect: nothing, because {} is set and {} is not",
+                    ALLOW_HTTP.key, ALLOW_CONNECT.key
+                )?,
+                (None, None) => writeln!(formatter, "{of}connect: nothing (profile {profile})")?,
+            }
+            match (connect, http) {
+                (_, Some(http)) => {
+                    lines(formatter, &format!("{of}HTTP"), ALLOW_HTTP.key, http)?;
+                }
+                (Some(_), None) => writeln!(
+                    formatter,
+                    "{of}HTTP: as connect, because {} is set and {} is not",
+                    ALLOW_CONNECT.key, ALLOW_HTTP.key
+                )?,
+                (None, None) => writeln!(formatter, "{of}HTTP: nothing (profile {profile})")?,
+            }
+        }
+    }
+    match listen {
+        None => writeln!(formatter, "{of}listen: every port (profile {profile})"),
+        Some(listen) => lines(formatter, &format!("{of}listen"), ALLOW_LISTEN.key, listen),
+    }
+}
+
+fn lines<T: Display>(
+    formatter: &mut fmt::Formatter<'_>,
+    what: &str,
+    key: &str,
+    granted: &Granted<T>,
+) -> fmt::Result {
+    let Granted { entries, giver } = granted;
+    let by = match giver {
+        Giver::Node => "node's file",
+        Giver::Image => "label of the image",
+        Giver::Pod => "annotation of the Pod",
+        // It names nothing.
+        Giver::Profile => return writeln!(formatter, "{what}: nothing (profile restricted)"),
+    };
+    if entries.is_empty() {
+        return writeln!(formatter, "{what}: nothing ({by}, {key})");
+    }
+    entries.iter().try_for_each(|entry| writeln!(formatter, "{what}: {entry} ({by}, {key})"))
+}

@@ -1,0 +1,41 @@
+//! Values that are written as text, in settings as well as in messages between processes.
+
+/// An entry that cannot be parsed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{entry:?} is not valid; allowed is {allowed}")]
+pub struct Invalid {
+    /// The entry.
+    pub entry: String,
+    /// What is allowed, as the setting says it.
+    pub allowed: &'static str,
+}
+
+/// Splits the entries of a list, which have commas between them. An empty text has none.
+///
+/// # Errors
+/// The first entry that cannot be parsed.
+pub fn list<T: std::str::FromStr<Err = Invalid>>(text: &str) -> Result<Vec<T>, Invalid> {
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    text.split(',').map(|entry| entry.trim().parse()).collect()
+}
+
+/// Implements serde's traits by `Display` and `FromStr`.
+macro_rules! as_text {
+    ($($ty:ty),*) => {$(
+        impl serde::Serialize for $ty {
+            fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> serde::Deserialize<'de> for $ty {
+            fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text: std::borrow::Cow<'de, str> = serde::Deserialize::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+pub(crate) use as_text;

@@ -1,0 +1,90 @@
+//! `policy check`, and what an image asks for.
+
+use crate::support::{COMMAND, Work};
+
+const POD: &str = r#"
+apiVersion: v1
+kind: Pod
+metadata:
+  name: app
+  annotations:
+    wasmtime.shim/allow-connect: "10.0.0.0/8:5432, redis:6379"
+spec:
+  runtimeClassName: wasmtime
+  containers:
+    - { name: app, image: "registry.example/you/app:1" }
+"#;
+
+#[test]
+fn a_pod_within_the_ceiling_is_admitted_with_its_grants() {
+    let work = Work::new();
+    work.file("pod.yaml", POD);
+    work.file("node.toml", "[ceiling]\nallow-connect = [\"10.0.0.0/8:*\"]\n");
+    for flags in ["", "--policy node.toml"] {
+        let done = work.run(&format!("policy check pod.yaml {flags}")).ok();
+        for line in [
+            "Pod app in default, container app (registry.example/you/app:1): admitted",
+            "  connect: redis:6379 (annotation of the Pod, wasmtime.shim/allow-connect)",
+            "  HTTP: as connect, because wasmtime.shim/allow-connect is set and wasmtime.shim/allow-http is not",
+        ] {
+            assert!(done.stdout.lines().any(|it| it == line), "no {line:?} in {}", done.stdout);
+        }
+    }
+}
+
+#[test]
+fn a_pod_beyond_the_ceiling_ends_with_code_7_and_the_error_of_the_node() {
+    let work = Work::new();
+    work.file("pod.yaml", POD);
+    let rule = "[[rules]]\nnamespace = \"shop\"\nceiling.allow-connect = [\"10.0.0.0/8:*\"]\n";
+    work.file("node.toml", format!("[ceiling]\nallow-connect = []\n{rule}"));
+    let done = work.run("policy check pod.yaml --policy node.toml --format json");
+    let checked = &done.json()["containers"][0];
+    let reason = checked["reason"].as_str().unwrap();
+    assert!(
+        reason.starts_with("annotation wasmtime.shim/allow-connect: \"10.0.0.0/8:5432\" is more than [ceiling] in node.toml"),
+        "{reason}"
+    );
+    assert_eq!(checked["admitted"], false);
+    assert_eq!(done.fails(7), "error: the node refuses 1 of 1 containers");
+    work.run("policy check pod.yaml --policy node.toml --namespace shop").ok();
+}
+
+#[test]
+fn what_cannot_be_checked_is_an_error_and_never_an_admission() {
+    let work = Work::new();
+    work.file("pod.yaml", POD);
+    work.file("bad.toml", "[ceiling]\nallow-htp = []\n");
+    work.file("none.yaml", "kind: Service\nmetadata: { name: a }\n");
+    work.file("broken.yaml", "kind: [");
+    work.file("typo.yaml", POD.replace("allow-connect", "allow-conect"));
+    let error = work.run("policy check pod.yaml --policy bad.toml").fails(1);
+    assert!(error.contains("bad.toml: line 2, column 1: unknown field"), "{error}");
+    let error = work.run("policy check pod.yaml --policy missing.toml").fails(3);
+    assert!(error.contains("missing.toml"), "{error}");
+    assert!(work.run("policy check none.yaml").fails(2).contains("no Pod"));
+    assert!(work.run("policy check broken.yaml").fails(1).contains("broken.yaml"));
+    let done = work.run("policy check typo.yaml");
+    assert!(
+        done.stdout.contains("did you mean \"wasmtime.shim/allow-connect\"?"),
+        "{}",
+        done.stdout
+    );
+    done.fails(7);
+}
+
+#[test]
+fn inspect_shows_what_an_image_asks_for_and_refuses_what_the_shim_would() {
+    let work = Work::new();
+    work.file("app.wat", COMMAND);
+    let build = |label: &str| {
+        work.run(&format!("build app.wat -t r.example/app:1 -o app.tar --label {label}")).ok();
+        work.run("inspect app.tar")
+    };
+    let report = build("wasmtime.shim/files=/data=rw").ok().stdout;
+    assert!(report.contains("asks for      wasmtime.shim/files=/data=rw"), "{report}");
+    let error = build("wasmtime.shim/files=/data").fails(5);
+    assert!(error.contains("image label wasmtime.shim/files: \"/data\" is not valid"), "{error}");
+    let error = build("wasmtime.shim/profile=privileged").fails(5);
+    assert!(error.contains("unknown key \"wasmtime.shim/profile\""), "{error}");
+}
