@@ -86,6 +86,10 @@ impl Isolated {
 }
 
 /// A workload that waits for Start.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the pause gives back its heap, so that it can only use its stack then"
+)]
 pub enum Waiting {
     /// [`crate::Workload::Pause`].
     Pause(Pause),
