@@ -22,6 +22,18 @@ fn volume(node: &Node) -> Result<PathBuf> {
     Ok(volume)
 }
 
+/// The report of a path that leads out of a granted directory.
+fn out(path: &str) -> Option<String> {
+    let reason = "it leads out of the granted directory";
+    Some(format!("denied: file \"{path}\": {reason}; {FILES} must name the directory"))
+}
+
+/// The report of a path in the directory that may only be read.
+fn fixed(path: &str) -> Option<String> {
+    let grant = format!("{FILES} \"/fixed=rw\" would allow it");
+    Some(format!("denied: file \"{path}\": it may only be read; {grant}"))
+}
+
 #[test]
 fn a_guest_has_the_granted_directories_and_no_link_leads_out_of_them() -> Result<()> {
     on_each_containerd(|node| {
@@ -50,14 +62,6 @@ fn a_guest_has_the_granted_directories_and_no_link_leads_out_of_them() -> Result
                 let (code, logs) = guest(words)?;
                 assert_eq!((code, logs.stdout.as_str()), (0, stdout), "{words:?}: {logs:?}");
             }
-            let out = |path: &str| {
-                let reason = "it leads out of the granted directory";
-                Some(format!("denied: file \"{path}\": {reason}; {FILES} must name the directory"))
-            };
-            let fixed = |path: &str| {
-                let grant = format!("{FILES} \"/fixed=rw\" would allow it");
-                Some(format!("denied: file \"{path}\": it may only be read; {grant}"))
-            };
             for (words, report) in [
                 (&["cat", "/etc/hosts"][..], None),
                 (&["cat", "/data/../etc/hosts"], out("/data/../etc/hosts")),
