@@ -1,4 +1,10 @@
 //! The merge, with generated and with chosen policies: its result never exceeds the ceiling.
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a panic is how a test fails"
+)]
 
 mod chosen;
 mod generated;

@@ -97,6 +97,7 @@ pub const ALLOWED: &[(&str, &[c_long])] = &[
             libc::SYS_faccessat2,
             libc::SYS_fadvise64,
             libc::SYS_fallocate,
+            libc::SYS_fchdir,
             libc::SYS_fdatasync,
             libc::SYS_flock,
             libc::SYS_fstat,
