@@ -47,14 +47,26 @@ const CASES: &[Case] = &[
     ("privileged", &[("profile", "Restricted")], Some(r#"allowed is at most "privileged""#)),
     (
         "restricted",
-        &[("profile", "restricted"), ("allow-connect", "redis:6379, redis:22")],
+        &[
+            ("profile", "restricted"),
+            ("allow-connect", "redis:6379, redis:22"),
+            ("allow-http", ""),
+            ("allow-listen", ""),
+            ("files", ""),
+        ],
         Some(
             r#"annotation wasmtime.shim/allow-connect: "redis:6379, redis:22" is more than namespace"#,
         ),
     ),
     (
         "restricted",
-        &[("profile", "restricted"), ("files", "/data=rw")],
+        &[
+            ("profile", "restricted"),
+            ("allow-connect", ""),
+            ("allow-http", ""),
+            ("allow-listen", ""),
+            ("files", "/data=rw"),
+        ],
         Some(r#"annotation wasmtime.shim/files: "/data=rw" is more than namespace"#),
     ),
     ("strict", &[("profile", "restricted")], Some("allowed is restricted, baseline or privileged")),
