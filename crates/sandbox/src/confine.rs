@@ -1,4 +1,5 @@
-//! The last barrier around a guest, and around a compile worker: what its own process can still ask of the kernel, if code breaks out of Wasmtime's sandbox.
+//! The last barrier around a guest, and around a compile worker: what its own process can still ask of the kernel, if code
+//! breaks out of Wasmtime's sandbox.
 //!
 //! Two filters of system calls (seccomp(2)) are added to that of the container's spec. A call must pass all of them.
 //!

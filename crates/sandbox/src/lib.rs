@@ -7,7 +7,7 @@
 //!    waits for Start; `members`: which processes belong to the container; `exec`: a further process in it;
 //! 4. `program`: the same for the container of a Linux program, by the node's OCI runtime ([`runtime`]);
 //! 5. `worker`: a short-lived process without privileges, which parses untrusted input;
-//! 6. [`confine`]: what a guest's process can still ask of the kernel once it runs;
+//! 6. `confine`: what a guest's process can still ask of the kernel once it runs;
 //! 7. [`cgroup`], [`console`], [`environment`], [`heap`], [`pidfd`], [`pipe`], [`rlimit`], [`rootfs`], [`inherit`], [`stack`],
 //!    [`read_only`], `child`, `keyring`, `name_service`, `page_map`, `ready`, `single_thread`, `release_memory`: one file for each
 //!    mechanism of the kernel or the C library;
@@ -19,7 +19,7 @@
 mod build_lock;
 pub mod cgroup;
 mod child;
-pub mod confine;
+mod confine;
 pub mod console;
 mod create;
 mod descriptors;

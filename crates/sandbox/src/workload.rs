@@ -175,9 +175,18 @@ impl Guest {
         numbers
     }
 
-    /// Restricts this process, and loads the guest. If that fails, the reason is on stderr, which is the container's log, when the
-    /// container is started.
+    /// Loads the guest. If that fails, the reason is on stderr, which is the container's log, when the container is started.
     fn load(self) -> Loaded {
+        self.load_restricted().unwrap_or_else(|reason| {
+            Box::new(move || {
+                eprintln!("error: {reason}");
+                CANNOT_EXECUTE
+            })
+        })
+    }
+
+    /// Restricts this process, and loads the guest in it.
+    fn load_restricted(self) -> Result<Loaded, String> {
         let mut files = self.files;
         if let Some(map) = self.page_map.and_then(Receiver::receive) {
             files.add(PAGE_MAP, map);
@@ -186,14 +195,12 @@ impl Guest {
         // A guest must not write its own files under /proc, such as its memory.
         let limited = nix::sys::prctl::set_dumpable(false).and_then(|()| self.open_files.apply());
         let limited = limited.map_err(Error::system("limit the guest's process"));
-        if let Err(error) = limited.and_then(|()| confine::load()) {
-            return Box::new(move || {
-                eprintln!("error: {error}");
-                CANNOT_EXECUTE
-            });
-        }
+        limited.and_then(|()| confine::load()).map_err(|error| error.to_string())?;
         // SAFETY: this process was forked from one with one thread, and has started none.
         let single = unsafe { SingleThread::assume() };
-        (self.guests.load)(self.value, files, single)
+        let loaded = (self.guests.load)(self.value, files, single)?;
+        // All that is executed is mapped by now.
+        confine::seal().map_err(|error| error.to_string())?;
+        Ok(loaded)
     }
 }

@@ -9,11 +9,9 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Given, Layer, Runtime};
-use plan::exit_code::CANNOT_RUN;
 use plan::{Plan, World};
 use sandbox::{
-    Descriptors, Guests, JobFds, Loaded, PAGE_MAP, SingleThread, Zygote, confine, environment,
-    read_only,
+    Descriptors, Guests, JobFds, Loaded, PAGE_MAP, SingleThread, Zygote, environment, read_only,
 };
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -229,33 +227,20 @@ fn load(
     value: Value,
     files: Descriptors,
     single: &SingleThread,
-) -> Loaded {
+) -> Result<Loaded, String> {
     let reading = trace::span("plan");
-    let ready = runtime.as_ref().map_err(ToString::to_string);
-    let task = serde_json::from_value::<Task>(value).map_err(|error| error.to_string());
-    let loaded = match (ready, task) {
-        (_, Ok(Task::BuiltIn(command))) => {
-            Ok(Box::new(move || built_in::run(&command, files)) as Loaded)
+    let runtime = runtime.as_ref().map_err(ToString::to_string);
+    match serde_json::from_value::<Task>(value).map_err(|error| error.to_string())? {
+        Task::BuiltIn(command) => Ok(Box::new(move || built_in::run(&command, files))),
+        Task::Guest(plan) => {
+            let (runtime, given) = (runtime?, given(files).map_err(|error| error.to_string())?);
+            drop(reading);
+            sandbox::heap::merge_at_once();
+            environment::put(single, plan.telemetry());
+            let guest = runtime.load(*plan, given);
+            Ok(Box::new(|| guest.run(release_memory)))
         }
-        (Ok(runtime), Ok(Task::Guest(plan))) => {
-            given(files).map_err(|error| error.to_string()).map(|given| {
-                drop(reading);
-                sandbox::heap::merge_at_once();
-                environment::put(single, plan.telemetry());
-                let guest = runtime.load(*plan, given);
-                Box::new(|| guest.run(release_memory)) as Loaded
-            })
-        }
-        (Err(error), _) | (_, Err(error)) => Err(error),
-    };
-    // All that is executed is mapped by now.
-    let sealed = confine::seal().map_err(|error| error.to_string());
-    loaded.and_then(|loaded| sealed.map(|()| loaded)).unwrap_or_else(|failure| {
-        Box::new(move || {
-            eprintln!("error: {failure}");
-            CANNOT_RUN
-        })
-    })
+    }
 }
 
 /// Releases memory that a server does not need while it waits. Also releases stack, if it is called on the first thread.
