@@ -120,11 +120,15 @@ impl Destinations {
         self.http.as_ref().map_or(&[], |it| &it.entries)
     }
 
-    /// The hosts of the entries that allow the call.
-    fn allow<'a>(&'a self, call: &'a Call<'_>) -> impl Iterator<Item = &'a Host> {
-        let targets = self.targets().iter().filter(|it| call.is_target(it));
-        let origins = self.origins().iter().filter(|it| call.is_origin(it));
-        targets.map(|it| &it.host).chain(origins.map(|it| &it.host))
+    /// The hosts of these entries.
+    pub(crate) fn hosts<'a>(
+        &'a self,
+        is_target: impl Fn(&Target) -> bool + 'a,
+        is_origin: impl Fn(&Origin) -> bool + 'a,
+    ) -> impl Iterator<Item = &'a Host> {
+        let targets = self.targets().iter().filter(move |it| is_target(it)).map(|it| &it.host);
+        let origins = self.origins().iter().filter(move |it| is_origin(it)).map(|it| &it.host);
+        targets.chain(origins)
     }
 }
 
@@ -133,7 +137,9 @@ impl Network {
     fn refuses(&self, call: &Call<'_>, node: &[IpAddr]) -> Option<Reason> {
         let hosts: Vec<&Host> = match &self.destinations {
             Some(destinations) => {
-                let hosts: Vec<&Host> = destinations.allow(call).collect();
+                let hosts: Vec<&Host> = destinations
+                    .hosts(|target| call.is_target(target), |origin| call.is_origin(origin))
+                    .collect();
                 if hosts.is_empty() {
                     return Some(Reason::NotGranted);
                 }
@@ -156,10 +162,8 @@ impl Network {
     }
 
     fn knows(&self, name: &str) -> bool {
-        let Some(destinations) = &self.destinations else { return true };
-        let targets = destinations.targets().iter().map(|it| &it.host);
-        let origins = destinations.origins().iter().map(|it| &it.host);
-        targets.chain(origins).any(|host| host.is_called(name))
+        let destinations = self.destinations.as_ref();
+        destinations.is_none_or(|own| own.hosts(|_| true, |_| true).any(|it| it.is_called(name)))
     }
 }
 

@@ -2,11 +2,10 @@
 
 use std::fmt;
 use std::path::{Component, Path, PathBuf};
-use std::str::FromStr;
 
 use provided::FILES;
 
-use crate::text::{Invalid, as_text};
+use crate::text::as_text;
 
 /// What may be done with files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -26,7 +25,7 @@ pub struct FileGrant {
     pub access: Access,
 }
 
-as_text!(FileGrant);
+as_text!(FileGrant, FILES);
 
 impl Access {
     fn name(self) -> &'static str {
@@ -37,29 +36,20 @@ impl Access {
     }
 }
 
-impl FromStr for FileGrant {
-    type Err = Invalid;
-
-    fn from_str(entry: &str) -> Result<FileGrant, Invalid> {
-        let parse = || {
-            let (path, access) = entry.rsplit_once('=')?;
-            let access =
-                [Access::Read, Access::Write].into_iter().find(|it| it.name() == access)?;
-            let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
-            let is_valid = Path::new(path).is_absolute()
-                && Path::new(path).components().all(is_plain)
-                && path.split('/').all(|part| part != ".")
-                && !path.contains('\0');
-            // Without a slash at the end, and with no two together.
-            let path = Path::new(path).components().collect();
-            is_valid.then_some(FileGrant { path, access })
-        };
-        let allowed = FILES.allowed;
-        parse().ok_or_else(|| Invalid { entry: entry.to_owned(), allowed })
-    }
-}
-
 impl FileGrant {
+    fn parse(entry: &str) -> Option<FileGrant> {
+        let (path, access) = entry.rsplit_once('=')?;
+        let access = [Access::Read, Access::Write].into_iter().find(|it| it.name() == access)?;
+        let is_plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+        let is_valid = Path::new(path).is_absolute()
+            && Path::new(path).components().all(is_plain)
+            && path.split('/').all(|part| part != ".")
+            && !path.contains('\0');
+        // Without a slash at the end, and with no two together.
+        let path = Path::new(path).components().collect();
+        is_valid.then_some(FileGrant { path, access })
+    }
+
     /// Whether everything that the other one grants is granted by this one. A path that climbs is within none.
     pub fn covers(&self, other: &FileGrant) -> bool {
         let climbs = other.path.components().any(|part| part == Component::ParentDir);

@@ -1,14 +1,13 @@
 //! Addresses where a guest may listen.
 
 use std::fmt;
-use std::str::FromStr;
 
 use ipnet::IpNet;
 use provided::ALLOW_LISTEN;
 
 use crate::host::{Host, Ports, shown};
 use crate::network::{Protocol, protocol};
-use crate::text::{Invalid, as_text};
+use crate::text::as_text;
 
 /// Where a guest may listen: `PORT` or `ADDRESS:PORT`, with `/udp` at the end for UDP.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,33 +20,25 @@ pub struct Listen {
     pub protocol: Protocol,
 }
 
-as_text!(Listen);
-
-impl FromStr for Listen {
-    type Err = Invalid;
-
-    fn from_str(entry: &str) -> Result<Listen, Invalid> {
-        let parse = || {
-            let (rest, protocol) = protocol(entry);
-            let (net, ports) = match rest.rsplit_once(':') {
-                None => (None, rest),
-                Some((host, _)) if host.contains(':') && !host.starts_with('[') => return None,
-                Some((host, ports)) => match Host::parse(host)? {
-                    Host::Any => (None, ports),
-                    // Who binds an unspecified address listens at every one.
-                    Host::Net(net) if net.addr().is_unspecified() => (None, ports),
-                    Host::Net(net) => (Some(net), ports),
-                    Host::Name(_) => return None,
-                },
-            };
-            Some(Listen { net, ports: Ports::parse(ports)?, protocol })
-        };
-        let allowed = ALLOW_LISTEN.allowed;
-        parse().ok_or_else(|| Invalid { entry: entry.to_owned(), allowed })
-    }
-}
+as_text!(Listen, ALLOW_LISTEN);
 
 impl Listen {
+    fn parse(entry: &str) -> Option<Listen> {
+        let (rest, protocol) = protocol(entry);
+        let (net, ports) = match rest.rsplit_once(':') {
+            None => (None, rest),
+            Some((host, _)) if host.contains(':') && !host.starts_with('[') => return None,
+            Some((host, ports)) => match Host::parse(host)? {
+                Host::Any => (None, ports),
+                // A socket that is bound to an unspecified address listens at every one.
+                Host::Net(net) if net.addr().is_unspecified() => (None, ports),
+                Host::Net(net) => (Some(net), ports),
+                Host::Name(_) => return None,
+            },
+        };
+        Some(Listen { net, ports: Ports::parse(ports)?, protocol })
+    }
+
     /// Whether everything of the other one is of this one.
     pub fn covers(&self, other: &Listen) -> bool {
         let net = match (self.net, other.net) {

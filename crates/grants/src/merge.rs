@@ -12,8 +12,8 @@ use crate::host::{Host, Ports};
 use crate::policy::{Ceiling, Rules};
 use crate::profile::Forbidden;
 use crate::{
-    Destinations, FileGrant, Giver, Granted, Grants, Listen, Network, Origin, Profile, Requested,
-    Target,
+    Destinations, FileGrant, Giver, Granted, Grants, Listen, Network, Origin, Profile, Protocol,
+    Requested, Target,
 };
 
 /// What is merged.
@@ -105,7 +105,7 @@ fn profile(input: &MergeInput) -> Result<(Profile, Giver), ExceedsCeiling> {
     }
 }
 
-/// The ceiling, with which requested are compared.
+/// The ceiling, with which requests are compared.
 struct Limit<'a> {
     ceiling: &'a Ceiling,
     network: Network,
@@ -163,6 +163,18 @@ impl Limit<'_> {
         self.network.profile.forbidden(&[]).any(is_forbidden)
     }
 
+    /// Whether it allows a host. `own` are the hosts of its entries that cover that one, if it has entries.
+    fn allows<'a>(
+        &'a self,
+        host: &Host,
+        ports: Ports,
+        own: impl FnOnce(&'a Destinations) -> Vec<&'a Host>,
+    ) -> bool {
+        let own = self.network.destinations.as_ref().map(own);
+        own.as_ref().is_none_or(|own| !own.is_empty())
+            && !self.forbids(host, ports, &own.unwrap_or_default())
+    }
+
     /// Text of what the profile of the ceiling allows.
     fn in_profile(&self) -> String {
         match self.network.profile {
@@ -189,13 +201,9 @@ fn listed<T: fmt::Display>(entries: &[T]) -> String {
 
 impl Entry for Target {
     fn is_within(&self, limit: &Limit<'_>) -> bool {
-        let Some(destinations) = &limit.network.destinations else {
-            return !limit.forbids(&self.host, self.ports, &[]);
-        };
-        let own: Vec<&Target> =
-            destinations.targets().iter().filter(|own| own.covers(self)).collect();
-        let hosts: Vec<&Host> = own.iter().map(|own| &own.host).collect();
-        !own.is_empty() && !limit.forbids(&self.host, self.ports, &hosts)
+        limit.allows(&self.host, self.ports, |own| {
+            own.hosts(|target| target.covers(self), |_| false).collect()
+        })
     }
 
     fn allowed(&self, limit: &Limit<'_>) -> String {
@@ -206,16 +214,11 @@ impl Entry for Target {
 
 impl Entry for Origin {
     fn is_within(&self, limit: &Limit<'_>) -> bool {
-        let Some(destinations) = &limit.network.destinations else {
-            return !limit.forbids(&self.host, self.ports, &[]);
-        };
         let as_target =
-            Target { host: self.host.clone(), ports: self.ports, protocol: crate::Protocol::Tcp };
-        let origins = destinations.origins().iter().filter(|own| own.covers(self));
-        let targets = destinations.targets().iter().filter(|own| own.covers(&as_target));
-        let hosts: Vec<&Host> =
-            origins.map(|own| &own.host).chain(targets.map(|own| &own.host)).collect();
-        !hosts.is_empty() && !limit.forbids(&self.host, self.ports, &hosts)
+            Target { host: self.host.clone(), ports: self.ports, protocol: Protocol::Tcp };
+        limit.allows(&self.host, self.ports, |own| {
+            own.hosts(|target| target.covers(&as_target), |origin| origin.covers(self)).collect()
+        })
     }
 
     fn allowed(&self, limit: &Limit<'_>) -> String {

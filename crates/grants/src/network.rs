@@ -1,12 +1,11 @@
 //! Destinations of sockets.
 
 use std::fmt;
-use std::str::FromStr;
 
 use provided::ALLOW_CONNECT;
 
 use crate::host::{Host, Ports};
-use crate::text::{Invalid, as_text};
+use crate::text::as_text;
 
 /// A protocol of sockets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub struct Target {
     pub protocol: Protocol,
 }
 
-as_text!(Target);
+as_text!(Target, ALLOW_CONNECT);
 
 /// Splits the protocol from the end of an entry.
 pub(crate) fn protocol(entry: &str) -> (&str, Protocol) {
@@ -40,24 +39,16 @@ pub(crate) fn protocol(entry: &str) -> (&str, Protocol) {
     }
 }
 
-impl FromStr for Target {
-    type Err = Invalid;
-
-    fn from_str(entry: &str) -> Result<Target, Invalid> {
-        let parse = || {
-            let (rest, protocol) = protocol(entry);
-            let (host, ports) = rest.rsplit_once(':')?;
-            // An address of IPv6 is in brackets, so that its end is no port.
-            let is_bare = host.contains(':') && !host.starts_with('[');
-            let host = Host::parse(host).filter(|_| !is_bare)?;
-            Some(Target { host, ports: Ports::parse(ports)?, protocol })
-        };
-        let allowed = ALLOW_CONNECT.allowed;
-        parse().ok_or_else(|| Invalid { entry: entry.to_owned(), allowed })
-    }
-}
-
 impl Target {
+    fn parse(entry: &str) -> Option<Target> {
+        let (rest, protocol) = protocol(entry);
+        let (host, ports) = rest.rsplit_once(':')?;
+        // An address of IPv6 is in brackets, so that its end is no port.
+        let is_bare = host.contains(':') && !host.starts_with('[');
+        let host = Host::parse(host).filter(|_| !is_bare)?;
+        Some(Target { host, ports: Ports::parse(ports)?, protocol })
+    }
+
     /// Whether everything of the other target is of this one.
     pub fn covers(&self, other: &Target) -> bool {
         self.protocol == other.protocol

@@ -1,12 +1,11 @@
 //! Destinations of HTTP requests.
 
 use std::fmt;
-use std::str::FromStr;
 
 use provided::ALLOW_HTTP;
 
 use crate::host::{Host, Ports};
-use crate::text::{Invalid, as_text};
+use crate::text::as_text;
 
 /// The scheme of a URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,7 +27,7 @@ pub struct Origin {
     pub ports: Ports,
 }
 
-as_text!(Origin);
+as_text!(Origin, ALLOW_HTTP);
 
 impl Scheme {
     /// Name of the scheme.
@@ -48,29 +47,21 @@ impl Scheme {
     }
 }
 
-impl FromStr for Origin {
-    type Err = Invalid;
-
-    fn from_str(entry: &str) -> Result<Origin, Invalid> {
-        let parse = || {
-            let (scheme, rest) = entry.split_once("://")?;
-            let all = [Scheme::Http, Scheme::Https];
-            let scheme = all.into_iter().find(|it| it.name().eq_ignore_ascii_case(scheme))?;
-            let rest = rest.strip_suffix('/').unwrap_or(rest);
-            let (host, ports) = match rest.rsplit_once(':') {
-                Some((host, ports)) if !ports.ends_with(']') => (host, Ports::parse(ports)?),
-                _ => (rest, Ports::one(scheme.port())),
-            };
-            // A path cannot be granted, and neither can a range, which no URL has.
-            let is_plain = !host.contains('/') && (!host.contains(':') || host.starts_with('['));
-            Some(Origin { scheme, host: Host::parse(host).filter(|_| is_plain)?, ports })
-        };
-        let allowed = ALLOW_HTTP.allowed;
-        parse().ok_or_else(|| Invalid { entry: entry.to_owned(), allowed })
-    }
-}
-
 impl Origin {
+    fn parse(entry: &str) -> Option<Origin> {
+        let (scheme, rest) = entry.split_once("://")?;
+        let all = [Scheme::Http, Scheme::Https];
+        let scheme = all.into_iter().find(|it| it.name().eq_ignore_ascii_case(scheme))?;
+        let rest = rest.strip_suffix('/').unwrap_or(rest);
+        let (host, ports) = match rest.rsplit_once(':') {
+            Some((host, ports)) if !ports.ends_with(']') => (host, Ports::parse(ports)?),
+            _ => (rest, Ports::one(scheme.port())),
+        };
+        // A path cannot be granted, and neither can a range, which no URL has.
+        let is_plain = !host.contains('/') && (!host.contains(':') || host.starts_with('['));
+        Some(Origin { scheme, host: Host::parse(host).filter(|_| is_plain)?, ports })
+    }
+
     /// Whether everything of the other origin is of this one.
     pub fn covers(&self, other: &Origin) -> bool {
         self.scheme == other.scheme

@@ -2,13 +2,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use provided::GRANT_PROFILE;
 
 use crate::host::Ports;
-use crate::text::{Invalid, as_text};
+use crate::text::as_text;
 
 /// What a guest may do that names nothing itself. The order is from the strictest to the widest.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +21,7 @@ pub enum Profile {
     Privileged,
 }
 
-as_text!(Profile);
+as_text!(Profile, GRANT_PROFILE);
 
 impl Profile {
     /// Name of the profile.
@@ -33,21 +32,16 @@ impl Profile {
             Profile::Privileged => "privileged",
         }
     }
+
+    fn parse(text: &str) -> Option<Profile> {
+        let all = [Profile::Restricted, Profile::Baseline, Profile::Privileged];
+        all.into_iter().find(|profile| profile.name() == text)
+    }
 }
 
 impl fmt::Display for Profile {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
-    }
-}
-
-impl FromStr for Profile {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Profile, Invalid> {
-        let all = [Profile::Restricted, Profile::Baseline, Profile::Privileged];
-        let found = all.into_iter().find(|profile| profile.name() == text);
-        found.ok_or_else(|| Invalid { entry: text.to_owned(), allowed: GRANT_PROFILE.allowed })
     }
 }
 

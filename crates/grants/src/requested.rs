@@ -2,6 +2,7 @@
 
 use provided::{
     ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FILES, GRANT_PROFILE, KEYVALUE,
+    PREFIX, SettingError, Table,
 };
 use serde::Deserialize;
 
@@ -28,6 +29,23 @@ pub struct Requested {
 }
 
 impl Requested {
+    /// What annotations or labels of this table name, in their order. Those that are not for this runtime are left out.
+    ///
+    /// # Errors
+    /// The first one that is not known, or not valid.
+    pub fn of<'a>(
+        table: &Table,
+        named: impl IntoIterator<Item = (&'a String, &'a String)>,
+    ) -> Result<Requested, SettingError> {
+        let mut requested = Requested::default();
+        for (key, value) in named.into_iter().filter(|(key, _)| key.starts_with(PREFIX)) {
+            table.check(key)?;
+            requested.set(key, value).map_err(|invalid| table.refused(key, &invalid.entry))?;
+            requested.record_use(key, value);
+        }
+        Ok(requested)
+    }
+
     /// Sets a key of an annotation or a label. Returns whether there is one of that name.
     ///
     /// # Errors

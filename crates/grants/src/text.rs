@@ -21,9 +21,18 @@ pub fn list<T: std::str::FromStr<Err = Invalid>>(text: &str) -> Result<Vec<T>, I
     text.split(',').map(|entry| entry.trim().parse()).collect()
 }
 
-/// Implements serde's traits by `Display` and `FromStr`.
+/// Implements `FromStr` for entries of a setting by `Self::parse`, and serde's traits by that and `Display`.
 macro_rules! as_text {
-    ($($ty:ty),*) => {$(
+    ($ty:ty, $setting:expr) => {
+        impl std::str::FromStr for $ty {
+            type Err = crate::text::Invalid;
+
+            fn from_str(entry: &str) -> Result<Self, Self::Err> {
+                let (entry, allowed) = (entry.to_owned(), $setting.allowed);
+                Self::parse(&entry).ok_or(crate::text::Invalid { entry, allowed })
+            }
+        }
+
         impl serde::Serialize for $ty {
             fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
                 serializer.collect_str(self)
@@ -32,10 +41,11 @@ macro_rules! as_text {
 
         impl<'de> serde::Deserialize<'de> for $ty {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text: std::borrow::Cow<'de, str> = serde::Deserialize::deserialize(deserializer)?;
+                let text: std::borrow::Cow<'de, str> =
+                    serde::Deserialize::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }
-    )*};
+    };
 }
 pub(crate) use as_text;

@@ -1,6 +1,6 @@
 //! Grants of a container's guest: the node's file, merged with the labels of the image and the annotations of the Pod.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::{self, Read};
 use std::net::IpAddr;
@@ -87,13 +87,9 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn of_image(labels: &HashMap<String, String>) -> Result<Requested, Error> {
-    let mut requested = Requested::default();
-    let mut sorted: Vec<_> = labels.iter().collect();
-    sorted.sort();
-    for (key, value) in sorted {
-        requested.set(key, value).map_err(|invalid| OF_IMAGE.refused(key, &invalid.entry))?;
-    }
-    Ok(requested)
+    // They are sorted, so that the same of several mistakes is always reported.
+    let sorted: BTreeMap<_, _> = labels.iter().collect();
+    Ok(Requested::of(&OF_IMAGE, sorted)?)
 }
 
 /// Addresses of the node, where this process is.
@@ -114,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_labels_of_an_image_are_wishes_of_the_image() {
+    fn the_labels_of_an_image_are_requests_of_the_image() {
         let label = |key: &str, value: &str| HashMap::from([(key.to_owned(), value.to_owned())]);
         let requested = of_image(&label("wasmtime.shim/files", "/data=rw")).expect("is valid");
         assert_eq!(requested.files.map(|files| files.len()), Some(1));

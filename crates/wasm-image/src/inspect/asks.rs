@@ -1,19 +1,14 @@
 //! What an image asks to be granted, by its labels.
 
 use grants::Requested;
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, OF_IMAGE, SettingError};
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, SettingError, Table};
 
-/// Returns what the labels name, as the shim reads them.
+/// Returns what labels or annotations name, as the shim reads them.
 ///
 /// # Errors
-/// [`SettingError`] of a label that the shim refuses.
-pub fn of_image(labels: &[(String, String)]) -> Result<Requested, SettingError> {
-    let mut requested = Requested::default();
-    for (key, value) in labels {
-        OF_IMAGE.check(key)?;
-        requested.set(key, value).map_err(|invalid| OF_IMAGE.refused(key, &invalid.entry))?;
-    }
-    Ok(requested)
+/// [`SettingError`] of one that the shim refuses.
+pub fn requested(table: &Table, named: &[(String, String)]) -> Result<Requested, SettingError> {
+    Requested::of(table, named.iter().map(|(key, value)| (key, value)))
 }
 
 /// Returns the labels that ask for a grant, each as `KEY=VALUE`.

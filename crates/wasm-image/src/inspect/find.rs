@@ -49,7 +49,7 @@ pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report>
     report.refused = report.refused.or(found.refused);
     if !found.is_program {
         let labels = image.config.config.labels(provided::PREFIX);
-        match asks::of_image(&labels) {
+        match asks::requested(&provided::OF_IMAGE, &labels) {
             Ok(_) => report.asks = asks::shown(&labels),
             Err(why) => report.refused = report.refused.or(Some(why.to_string())),
         }

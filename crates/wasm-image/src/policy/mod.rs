@@ -10,8 +10,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use grants::policy::{Policy, Rules, Subject};
-use grants::{MergeInput, Requested, merge};
-use provided::{OF_POD, PREFIX, SettingError};
+use grants::{MergeInput, merge};
+use provided::{OF_IMAGE, OF_POD};
 use serde::Serialize;
 
 use crate::args::Check;
@@ -126,20 +126,10 @@ async fn labels_of(asked: &Check, image: &str) -> Result<Vec<(String, String)>> 
 
 /// The grants as text, or the reason why the container would not be created.
 fn decide(pod: &Pod, labels: &[(String, String)], rules: Rules) -> Result<String, String> {
-    let image = asks::of_image(labels).map_err(|error| error.to_string())?;
-    let pod = of_pod(pod).map_err(|error| error.to_string())?;
+    let image = asks::requested(&OF_IMAGE, labels).map_err(|error| error.to_string())?;
+    let pod = asks::requested(&OF_POD, &pod.annotations).map_err(|error| error.to_string())?;
     let merged = merge(&MergeInput { rules, image, pod });
     merged.map(|grants| grants.to_string()).map_err(|error| error.to_string())
-}
-
-fn of_pod(pod: &Pod) -> Result<Requested, SettingError> {
-    let mut requested = Requested::default();
-    for (key, value) in pod.annotations.iter().filter(|(key, _)| key.starts_with(PREFIX)) {
-        OF_POD.check(key)?;
-        requested.set(key, value).map_err(|invalid| OF_POD.refused(key, &invalid.entry))?;
-        requested.record_use(key, value);
-    }
-    Ok(requested)
 }
 
 impl fmt::Display for Report {
