@@ -18,7 +18,6 @@ use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use tokio::task::spawn_blocking;
 use wasmtime::component::{Component, Linker, LinkerInstance};
 
 use crate::Plan;
@@ -82,17 +81,6 @@ pub fn imported<'a>(
         }
     }
     Ok(linker)
-}
-
-/// Does work that may wait for a disk: on the guest's own thread if the guest is all that this thread runs, or on another.
-async fn blocking<R: Send + 'static>(
-    is_sequential: bool,
-    work: impl FnOnce() -> R + Send + 'static,
-) -> wasmtime::Result<R> {
-    match is_sequential {
-        true => Ok(work()),
-        false => Ok(spawn_blocking(work).await?),
-    }
 }
 
 /// Writes a line about a failure to the container's stderr, the first time that it happens: a guest may try again for ever.

@@ -15,6 +15,7 @@
 #![deny(unsafe_code)]
 
 mod artifacts;
+mod blocking;
 mod code;
 mod compile;
 mod compressed;

@@ -107,6 +107,9 @@ impl ContainerConfig {
     /// # Errors
     /// If one cannot be used.
     pub fn annotate(&mut self, mut pod: HashMap<String, String>) -> Result<(), SettingError> {
+        if pod.is_empty() {
+            return Ok(());
+        }
         pod.extend(self.spec.annotations().clone().unwrap_or_default());
         self.annotations = Annotations::parse(&pod)?;
         Ok(())

@@ -36,7 +36,6 @@ pub struct Compilations {
 /// # Errors
 /// If the path is not absolute.
 pub fn cache() -> Result<PathBuf, SettingError> {
-    let absolute = |text: &str| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
     Ok(setting(&provided::CACHE, absolute)?.unwrap_or_else(|| DEFAULT_CACHE.into()))
 }
 
@@ -45,8 +44,11 @@ pub fn cache() -> Result<PathBuf, SettingError> {
 /// # Errors
 /// If the path is not absolute.
 pub fn node_config() -> Result<Option<PathBuf>, SettingError> {
-    let absolute = |text: &str| Some(PathBuf::from(text)).filter(|path| path.is_absolute());
     setting(&provided::NODE_CONFIG, absolute)
+}
+
+fn absolute(text: &str) -> Option<PathBuf> {
+    Some(PathBuf::from(text)).filter(|path| path.is_absolute())
 }
 
 /// Limits of compilations.

@@ -15,6 +15,7 @@ use wasmtime_wasi::FsPerms;
 use wasmtime_wasi::filesystem::Dir;
 
 use super::granted::open_at;
+use crate::blocking::blocking;
 use crate::guard::Guard;
 
 /// The number of links that are followed in one path, as in the kernel (path_resolution(7)).
@@ -91,7 +92,7 @@ impl Start {
         }
         let (start, path): (Arc<File>, _) = (self.dir.dir, path.to_owned());
         let look = move || then(resolve(&start, path, follows)?);
-        blocking(self.sequential, look).await
+        blocking(self.sequential, look).await.map_err(io::Error::other)?
     }
 
     /// Checks a path of a call that Wasmtime has refused, if only some directories are granted, and reports why it is not
@@ -109,17 +110,7 @@ impl Start {
             }
             Err(Errno::EPERM.into())
         };
-        blocking(self.sequential, check).await
-    }
-}
-
-async fn blocking<T: Send + 'static>(
-    is_sequential: bool,
-    work: impl FnOnce() -> io::Result<T> + Send + 'static,
-) -> io::Result<T> {
-    match is_sequential {
-        true => work(),
-        false => tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?,
+        blocking(self.sequential, check).await.map_err(io::Error::other)?
     }
 }
 

@@ -7,8 +7,9 @@ use wasmtime::component::LinkerInstance;
 
 use super::directory::Directory;
 use super::types::ConfigError;
-use super::{Interfaces, blocking, log_once};
+use super::{Interfaces, log_once};
 use crate::Plan;
+use crate::blocking::blocking;
 use crate::host_calls;
 use crate::named_path::NamedPath;
 use crate::state::State;

@@ -127,26 +127,26 @@ impl Directory {
     ) -> Result<T, Unread> {
         let mut attempt = 1;
         loop {
-            let version = self.version()?;
-            let found = self.open(&version).and_then(|version| read(&version));
+            let (directory, version) = self.current()?;
+            let found = self.open(&directory, &version).and_then(|version| read(&version));
             let may_be_torn = found.as_ref().map_or(true, &is_doubtful);
-            if !may_be_torn || attempt == ATTEMPTS || self.version()? == version {
+            if !may_be_torn || attempt == ATTEMPTS || self.current()?.1 == version {
                 return found;
             }
             attempt += 1;
         }
     }
 
-    /// The directory with the files of the version that is current, as a path from this one.
-    fn version(&self) -> Result<PathBuf, Unread> {
+    /// This directory, and the one with the files of the version that is current, as a path from it.
+    fn current(&self) -> Result<(named_path::Directory, PathBuf), Unread> {
         let directory = self.path.directory().map_err(about(self.path.as_path()))?;
-        Ok(directory.link(Path::new(CURRENT)).unwrap_or(".".into()))
+        let version = directory.link(Path::new(CURRENT)).unwrap_or(".".into());
+        Ok((directory, version))
     }
 
-    fn open(&self, version: &Path) -> Result<Version, Unread> {
+    fn open(&self, directory: &named_path::Directory, version: &Path) -> Result<Version, Unread> {
         let path = self.path.as_path().join(version);
-        let opened = self.path.directory().and_then(|directory| directory.directory(version));
-        Ok(Version { directory: opened.map_err(about(&path))?, path })
+        Ok(Version { directory: directory.directory(version).map_err(about(&path))?, path })
     }
 }
 

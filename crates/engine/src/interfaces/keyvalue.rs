@@ -19,8 +19,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
 
+use super::log_once;
 use super::types::{KeysDraft, KeysDraft2, StoreError};
-use super::{blocking, log_once};
+use crate::blocking::blocking;
 use crate::host_calls;
 use crate::named_path::NamedPath;
 use crate::state::State;
