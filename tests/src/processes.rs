@@ -89,6 +89,14 @@ pub fn family_among(all: &[Process], root: &Process) -> Vec<Process> {
     family
 }
 
+/// Returns the number and the first argument of the system call in which a process waits (proc(5), `syscall`).
+pub fn system_call(pid: u32) -> Option<(i64, u64)> {
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).ok()?;
+    let mut words = call.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    Some((number, u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?))
+}
+
 impl Process {
     /// Returns its niceness (proc(5), `stat`, field 19).
     pub fn niceness(&self) -> Option<i32> {

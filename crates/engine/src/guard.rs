@@ -14,7 +14,7 @@ use wasmtime_wasi::sockets::SocketAddrUse;
 
 use crate::report::log;
 
-/// How long a guest may answer whoever sent it a datagram, as connection tracking in the kernel has it by default
+/// How long a guest may answer the sender of a datagram, as connection tracking in the kernel has it by default
 /// (nf_conntrack_udp_timeout_stream).
 const ANSWERS: Duration = Duration::from_secs(120);
 
@@ -314,7 +314,7 @@ mod tests {
         let later = |seconds| Instant::now() + Duration::from_secs(seconds);
         assert!(server.known().is_sender(client, later(110)));
         assert!(!server.known().is_sender(client, later(130)), "the way back is closed again");
-        // Whoever it is that sends, a forbidden address is not answered.
+        // A forbidden address is not answered, even if it sends.
         let metadata: SocketAddr = "169.254.169.254:80".parse().expect("an address");
         assert!(!server.is_allowed(metadata, SocketAddrUse::UdpReceive));
         assert!(!server.is_allowed(metadata, SocketAddrUse::UdpSend));

@@ -321,7 +321,7 @@ impl Grants {
     }
 
     /// Decides whether a name may be looked up: in `restricted` only a granted one, because a look-up is a message to
-    /// whoever serves the name. An address is no name.
+    /// the servers of the name. An address is no name.
     ///
     /// # Errors
     /// The refusal.

@@ -130,9 +130,8 @@ fn rights(pid: u32) -> Result<String> {
 /// Waits until a process waits in one of these system calls, as one does whose guest has begun.
 fn waits_in(pid: u32, calls: &[i64]) -> Result<()> {
     wait::until(SOON, "the guest to wait", || {
-        let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-        let number = call.split(' ').next().and_then(|number| number.parse().ok());
-        Ok(number.is_some_and(|number: i64| calls.contains(&number)).then_some(()))
+        let call = processes::system_call(pid);
+        Ok(call.is_some_and(|(number, _)| calls.contains(&number)).then_some(()))
     })
 }
 

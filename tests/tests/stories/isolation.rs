@@ -15,6 +15,7 @@ use anyhow::{Context, Result};
 use nix::sys::stat::{major, minor};
 use serde_json::{Value, json};
 use tests::isolation::places::Joined;
+use tests::processes::system_call;
 use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 
@@ -169,12 +170,10 @@ fn take_down(bundle: Bundle, joined: Option<u32>) -> Result<String> {
     Ok(facts)
 }
 
-/// Whether the process reads from the fifo at which it waits for Start (proc(5), `syscall`).
+/// Whether the process reads from the fifo at which it waits for Start.
 fn waits_for_start(pid: u32) -> bool {
-    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
-    let first = call.split(' ').nth(1).and_then(|argument| argument.strip_prefix("0x"));
-    let number = first.and_then(|digits| i32::from_str_radix(digits, 16).ok());
-    let file = number.and_then(|number| fs::read_link(format!("/proc/{pid}/fd/{number}")).ok());
+    let read = system_call(pid);
+    let file = read.and_then(|(_, fd)| fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok());
     file.is_some_and(|file| file.ends_with("start"))
 }
 

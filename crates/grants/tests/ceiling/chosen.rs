@@ -58,7 +58,7 @@ fn restricted_allows_what_is_named_and_nothing_else() {
     assert!(!connects(&nothing, "10.1.1.1:80", &["a"]) && nothing.look_up("a").is_err());
     assert!(nothing.listen(Protocol::Tcp, parse("0.0.0.0:80")).is_err());
     assert_eq!(nothing.files.as_ref().map(|files| files.entries.len()), Some(0));
-    // A look-up is a message to whoever serves the name, also that of an HTTP request's host.
+    // A look-up is a message to the servers of the name, also that of an HTTP request's host.
     let range = of_pod(&[("profile", "restricted"), ("allow-connect", "10.0.0.0/8:80")]);
     assert!(range.request(Scheme::Http, "secret.example.com", 80).is_err());
     assert!(range.request(Scheme::Http, "10.1.1.1", 80).is_ok());

@@ -38,13 +38,13 @@ fn no_library_of_an_image_is_loaded_to_look_up_a_name() -> Result<()> {
     let mut request = bundle.create_request();
     let stderr = bundle.fifo("stderr")?;
     request.set_stderr(stderr.display().to_string());
-    let told = thread::spawn(move || fs::read_to_string(stderr));
+    let stderr = thread::spawn(move || fs::read_to_string(stderr));
     let shim = bundle.start()?;
     granted(shim.create(&request))?;
     granted(shim.start(&bundle.id))?;
     assert_eq!(granted(shim.wait(&bundle.id))?, 1);
-    let told = told.join().expect("no panic")?;
-    assert!(told.contains("connection-refused") && !told.contains("planted code"), "{told}");
+    let stderr = stderr.join().expect("no panic")?;
+    assert!(stderr.contains("connection-refused") && !stderr.contains("planted code"), "{stderr}");
     granted(shim.delete(&bundle.id))?;
     ends(&shim, &bundle)?;
     bundle.close()
