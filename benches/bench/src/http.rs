@@ -39,10 +39,12 @@ enum Server {
     WasmtimeFresh,
     WasmtimeReused,
     Native,
+    /// An older build of this shim, with fresh instances.
+    Before,
 }
 
-/// All servers. The first three run in Pods.
-const SERVERS_ALL: [Server; 6] = [
+/// Servers that are always there. The first three run in Pods.
+const ALWAYS: [Server; 6] = [
     Server::Fresh,
     Server::Reused,
     Server::Peer,
@@ -52,6 +54,11 @@ const SERVERS_ALL: [Server; 6] = [
 ];
 
 impl Server {
+    /// Returns all servers, in the order of their results.
+    fn all() -> Vec<Server> {
+        ALWAYS.into_iter().chain(Contender::before().map(|_| Server::Before)).collect()
+    }
+
     fn name(self) -> &'static str {
         match self {
             Server::Fresh => "this shim, fresh",
@@ -60,9 +67,13 @@ impl Server {
             Server::WasmtimeFresh => "`wasmtime serve`, fresh",
             Server::WasmtimeReused => "`wasmtime serve`, reused",
             Server::Native => "native",
+            Server::Before => "before, fresh",
         }
     }
 }
+
+/// A server's Pod, and its container.
+type InPod<'a> = (RunningPod<'a>, RunningContainer<'a>);
 
 /// Processors for the server.
 #[derive(Debug, Clone, Copy)]
@@ -118,7 +129,7 @@ fn measure(bench: &Bench) -> Result<Section> {
     let mut table =
         Table::new(&["processors", "who", "requests/s", "p99, ms", "RSS, MB", "of the peer's"]);
     for (place, served) in [(Place::One, &one), (Place::All, &all)] {
-        for (server, it) in SERVERS_ALL.iter().zip(served) {
+        for (server, it) in Server::all().iter().zip(served) {
             table.row([
                 place.name().into(),
                 server.name().into(),
@@ -132,10 +143,13 @@ fn measure(bench: &Bench) -> Result<Section> {
     let least =
         |what, unit, least, reached| Figure::new(what, unit, Reach::AtLeast(least), reached);
     let wasmtime = "× `wasmtime serve`";
-    let of = |all: &[Served; 6], ours: Server, other: Server| {
+    let of = |all: &[Served], ours: Server, other: Server| {
         all[ours as usize].rate / all[other as usize].rate
     };
     use Server::{Fresh, Native, Peer, Reused, WasmtimeFresh, WasmtimeReused};
+    let before = Contender::before().map(|_| of(&one, Fresh, Server::Before));
+    let before =
+        before.map(|reached| least("http, fresh, one processor", "× before", 0.97, reached));
     let figures = [
         least("http, fresh, one processor", "× peer", 1.6, of(&one, Fresh, Peer)),
         least("http, fresh, one processor", wasmtime, 2.0, of(&one, Fresh, WasmtimeFresh)),
@@ -158,22 +172,24 @@ fn measure(bench: &Bench) -> Result<Section> {
         bench.effort.http_seconds, bench.effort.http_rounds,
     );
     let numbers = [(Place::One, one), (Place::All, all)].into_iter().map(|(place, served)| {
-        Ok((place.name(), data(SERVERS_ALL.iter().map(|it| it.name()).zip(served))?))
+        Ok((place.name(), data(Server::all().iter().map(|it| it.name()).zip(served))?))
     });
     let numbers = data(numbers.collect::<Result<Vec<_>>>()?)?;
-    Ok(Section::new(&SCENARIO, &method, numbers).table(table).figures(figures))
+    Ok(Section::new(&SCENARIO, &method, numbers).table(table).figures(figures).figures(before))
 }
 
 /// Measures the servers in turn.
-fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
+fn place(node: &Node, bench: &Bench, place: Place) -> Result<Vec<Served>> {
     println!("  {}", place.name());
     let fresh = Pod::new("http-fresh").handler(Contender::Ours.handler());
     let reused = Pod::new("http-reused")
         .handler(Contender::Ours.handler())
         .annotation("wasmtime.shim/http-instances", &format!("reuse={REUSE}"));
     let peer = Pod::new("http-peer").handler(Contender::Peer.handler());
+    let before = Contender::before().map(|who| Pod::new("http-before").handler(who.handler()));
     let pods = [fresh, reused, peer].map(|pod| start(node, &pod, place));
     let pods = pods.into_iter().collect::<Result<Vec<_>>>()?;
+    let before = before.map(|pod| start(node, &pod, place)).transpose()?;
     // kubelet does this for Pods. The weight gives the servers outside of Pods an equal share beside the load.
     cgroups::weigh(&node.cgroup_parent(), processors())?;
     let processor = matches!(place, Place::One).then_some(SERVERS);
@@ -181,9 +197,9 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
     let wasmtime = wasmtime.into_iter().collect::<Result<Vec<_>>>()?;
     let native = native::serve(processor)?;
     let outside = wasmtime.iter().map(|server| server.port).chain([native.port]);
-    let inside = pods.iter().map(|(pod, server)| (&*pod.network, PORT, Some(server)));
     let outside = outside.map(|port| (Path::new(OWN_NETWORK), port, None));
-    let servers: Vec<_> = inside.chain(outside).collect();
+    let servers: Vec<_> =
+        pods.iter().map(asked).chain(outside).chain(before.iter().map(asked)).collect();
     let served = each_in_turn(&servers, bench.effort.http_rounds, |(network, port, server), _| {
         let (rate, p99) = load(network, *port, bench, place, &Asked::default())?;
         let rss = match server {
@@ -192,16 +208,16 @@ fn place(node: &Node, bench: &Bench, place: Place) -> Result<[Served; 6]> {
         };
         Ok(Served { rate, p99, rss })
     })?;
-    serving::take_away(pods.into_iter().map(|(pod, _)| pod).collect())?;
-    let medians: Vec<Served> = served.into_iter().map(median).collect();
-    medians.try_into().map_err(|_| anyhow::anyhow!("not as many results as servers"))
+    serving::take_away(pods.into_iter().chain(before).map(|(pod, _)| pod).collect())?;
+    Ok(served.into_iter().map(median).collect())
 }
 
-fn start<'a>(
-    node: &'a Node,
-    pod: &Pod,
-    place: Place,
-) -> Result<(RunningPod<'a>, RunningContainer<'a>)> {
+/// Returns where a server in a Pod is asked.
+fn asked<'a>((pod, server): &'a InPod<'_>) -> (&'a Path, u16, Option<&'a RunningContainer<'a>>) {
+    (&pod.network, PORT, Some(server))
+}
+
+fn start<'a>(node: &'a Node, pod: &Pod, place: Place) -> Result<InPod<'a>> {
     let server = Container::new("server", &node.image("hello-http")?);
     let server = match place {
         Place::One => server.processors(SERVERS),

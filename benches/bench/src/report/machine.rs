@@ -24,10 +24,16 @@ pub struct Machine {
     containerd: String,
     runc: String,
     wasmtime: String,
+    /// Version of Wasmtime's own server.
+    wasmtime_serve: String,
     /// Version of the crate `containerd-shim-wasm`.
     peer: String,
     /// Number of rounds of each contender.
     rounds: usize,
+    /// Day of the measurement (ISO 8601).
+    measured: String,
+    /// Commit of the bench.
+    commit: String,
 }
 
 /// Returns the number of processors.
@@ -40,6 +46,10 @@ impl Machine {
     pub fn this(bench: &Bench) -> Result<Machine> {
         let kernel = command::run("uname", ["-srm"])?.success()?.stdout;
         let runc = command::run("runc", ["--version"])?.success()?.stdout;
+        let serve = command::run("wasmtime", ["--version"])?.success()?.stdout;
+        let day = command::run("date", ["+%F"])?.success()?.stdout;
+        let root = repository().display().to_string();
+        let commit = command::run("git", ["-C", &root, "describe", "--always", "--dirty"])?.stdout;
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         Ok(Machine {
             processor: proc("cpuinfo", "model name").unwrap_or_else(|_| "unknown".into()),
@@ -50,8 +60,11 @@ impl Machine {
             containerd: bench.containerd.version.clone(),
             runc: runc.split_whitespace().nth(2).unwrap_or_default().into(),
             wasmtime: locked("Cargo.lock", "wasmtime")?,
+            wasmtime_serve: serve.split_whitespace().nth(1).unwrap_or_default().into(),
             peer: locked("benches/peer/Cargo.lock", "containerd-shim-wasm")?,
             rounds: bench.effort.rounds,
+            measured: day.trim().into(),
+            commit: commit.trim().into(),
         })
     }
 }
@@ -63,11 +76,13 @@ impl fmt::Display for Machine {
             to,
             "Machine: {processor}, {cores} cores, {memory} MiB, {kernel}, cgroups v{cgroups}."
         )?;
-        let Machine { containerd, runc, wasmtime, peer, rounds, .. } = self;
+        let Machine { containerd, runc, wasmtime, wasmtime_serve, peer, .. } = self;
         writeln!(
             to,
-            "containerd {containerd}, runc {runc}, Wasmtime {wasmtime}, containerd-shim-wasm {peer}; {rounds} rounds.\n"
-        )
+            "containerd {containerd}, runc {runc}, Wasmtime {wasmtime}, `wasmtime serve` {wasmtime_serve}, containerd-shim-wasm {peer}.\n"
+        )?;
+        let Machine { rounds, measured, commit, .. } = self;
+        writeln!(to, "Measured on {measured}, at commit {commit}; {rounds} rounds.\n")
     }
 }
 

@@ -32,7 +32,8 @@ const METHOD: &str = "The contenders take turns, round by round, on one containe
     - *this shim* is the one of this repository as it is shipped (`make dist`);\n\
     - the *peer* is the baseline, a runwasi-style shim: it uses the crate `containerd-shim-wasm` and the same Wasmtime, \
     and keeps\n  compiled code in containerd, as containerd/runwasi does;\n\
-    - `wasmtime serve` is Wasmtime's own server, of the same version;\n\
+    - `wasmtime serve` is Wasmtime's own server;\n\
+    - *before*, where it is there, is an older build of this shim (`target/baseline`);\n\
     - *runc* runs static native programs that do the same;\n\
     - the *floor* answers every call at once and runs nothing, which shows the cost of containerd and its client.\n\n\
     Each is built as it is shipped: this shim and the peer with link-time optimization, Wasmtime's own program without.\n\n";

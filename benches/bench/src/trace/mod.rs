@@ -31,6 +31,9 @@ pub const SCENARIO: Scenario =
 /// Name of the environment variable, and of the file.
 const VARIABLE: &str = "WASMTIME_SHIM_TRACE";
 
+/// Steps by which a guest is restricted to what it is granted, and its process to the system calls that it needs.
+const GRANTS: [&str; 3] = ["grants", "restrict system calls", "seal executable memory"];
+
 const METHOD: &str = "The times are from Create received to the guest's first instruction, for Pods that run a command. *In \
     the shim alone* leaves\nout the time between the answer to Create and the request to Start. The actions of the shim's \
     binary are timed from exec to\nexit. The waterfalls show the Pods with the median time among those that were started \
@@ -48,6 +51,7 @@ struct Found {
     way: Way,
     whole: Times,
     own: Times,
+    grants: Times,
 }
 
 fn measure(bench: &Bench) -> Result<Section> {
@@ -93,6 +97,7 @@ fn figures(ours: &[Found], before: Option<&[Found]>) -> Vec<Figure> {
         figure(&beside(some), "× alone", 1.3, some.whole.median / alone.whole.median),
         figure(&own, "× alone", 1.3, many.own.median / alone.own.median),
         figure("the same, 4 at a time, 99 %", "ms", 15.0, four.whole.p99),
+        figure("of it, grants and filters of system calls, median", "ms", 0.3, alone.grants.median),
     ];
     figures.extend(against.map(|reached| figure(median, "× before", 0.3, reached)));
     figures
@@ -101,7 +106,7 @@ fn figures(ours: &[Found], before: Option<&[Found]>) -> Vec<Figure> {
 impl Found {
     fn row(&self, who: Contender) -> [String; 8] {
         let p99 = |times: Times| format!("{:.1}", times.p99);
-        let Found { way: Way { at_once, crowd }, whole, own } = self;
+        let Found { way: Way { at_once, crowd }, whole, own, .. } = self;
         let [at_once, crowd, pods] = [*at_once, *crowd, whole.count].map(|it| it.to_string());
         let (own, own_p99) = (own.to_string(), p99(*own));
         [who.name().into(), at_once, crowd, pods, whole.to_string(), p99(*whole), own, own_p99]
@@ -142,7 +147,8 @@ fn started(
         }
         let whole = Times::of(starts.iter().map(Start::whole).collect());
         let own = Times::of(starts.iter().map(Start::own).collect());
-        all.push(Found { way, whole, own });
+        let grants = Times::of(starts.iter().map(|start| start.of_steps(&GRANTS)).collect());
+        all.push(Found { way, whole, own, grants });
     }
     serving::take_away(idle)?;
     effort::end(node);

@@ -50,6 +50,13 @@ impl Start<'_> {
     pub fn own(&self) -> f64 {
         self.whole() - milliseconds(self.start.begin - self.create.end)
     }
+
+    /// Returns the time of the steps with these names from Create on, in milliseconds.
+    pub fn of_steps(&self, names: &[&str]) -> f64 {
+        let later = self.steps.iter().filter(|step| step.begin >= self.create.begin);
+        let named = later.filter(|step| names.contains(&step.name.as_str()));
+        milliseconds(named.map(|step| step.end - step.begin).sum())
+    }
 }
 
 impl fmt::Display for Start<'_> {
