@@ -22,10 +22,10 @@ use crate::report::log;
 /// [terminationMessagePath](https://kubernetes.io/docs/tasks/debug/debug-application/determine-reason-pod-failure/)).
 const MESSAGE: usize = 4096;
 
-/// Memory that a core dump takes while it is made, in multiples of the memory that it holds.
+/// Memory that is needed to make a core dump, in multiples of the memory in the dump.
 const COPIES: u64 = 3;
 
-/// Writes the termination message: what the guest wrote last, then why it was ended, if it was. A message that the guest
+/// Writes the termination message: the last lines of the guest, then the reason if the guest was ended. A message that the guest
 /// wrote itself stays as it is.
 pub fn leave_message(artifacts: &FailureArtifacts, last_lines: &str, failure: Option<&str>) {
     let Some(path) = &artifacts.message else { return };
@@ -39,8 +39,7 @@ pub fn leave_message(artifacts: &FailureArtifacts, last_lines: &str, failure: Op
     }
 }
 
-/// Writes a core dump of a guest that trapped, under its own name; the first of this process. Reports on stderr where it is, or
-/// why there is none.
+/// Writes a core dump for the first guest of this process that trapped. Reports on stderr where it is, or why there is none.
 pub fn leave_core_dump(plan: &Plan, store: impl AsContextMut, error: &wasmtime::Error) {
     static FIRST: Once = Once::new();
     let Some(path) = &plan.artifacts.core_dump else { return };
@@ -55,7 +54,7 @@ pub fn leave_core_dump(plan: &Plan, store: impl AsContextMut, error: &wasmtime::
     });
 }
 
-/// The beginning of the failure is its cause, so the rest of it is cut.
+/// Cuts the end of the failure if needed, because its beginning is the cause.
 fn message(last_lines: &str, failure: &str) -> String {
     let room = MESSAGE.saturating_sub(last_lines.len());
     let cut = failure.floor_char_boundary(room.min(failure.len()));
@@ -79,14 +78,14 @@ fn write_core_dump(
     let file_name = Path::new(name).file_name().unwrap_or("guest".as_ref()).to_string_lossy();
     let (directory, path) = match named.directory() {
         Ok(directory) => (directory, named.as_path().join(format!("core.{file_name}"))),
-        // It is the name of the file.
+        // The path is that of a file, not of a directory.
         Err(error) if [ErrorKind::NotFound, ErrorKind::NotADirectory].contains(&error.kind()) => {
             (named.parent()?.0, named.as_path().to_owned())
         }
         Err(error) => return Err(error),
     };
     let own_name = Path::new(path.file_name().unwrap_or_default());
-    // A reader of the file must find a whole one, of this failure or of an earlier one.
+    // A reader must find a complete file, of this failure or of an earlier one.
     let unfinished = own_name.with_added_extension("unfinished");
     let mut file = own(&directory, &unfinished)?;
     let written = file
@@ -95,15 +94,17 @@ fn write_core_dump(
     match written {
         Ok(()) => Ok(path),
         Err(error) => {
-            // Half a dump in a full volume is of no use.
+            // An incomplete dump in a full volume is useless.
             let _ = directory.remove(&unfinished);
             Err(error)
         }
     }
 }
 
-/// Empties or makes a file of that name, and locks it for as long as it is open. An error if another container of the Pod is
-/// writing it.
+/// Creates or empties a file, and locks it while it is open.
+///
+/// # Errors
+/// If another container of the Pod is writing it.
 fn own(directory: &Directory, name: &Path) -> io::Result<File> {
     let flags = OFlag::O_WRONLY | OFlag::O_CREAT | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
     let file = directory.own_file(name, flags)?;

@@ -16,31 +16,31 @@ use tracing::{Event, Metadata, Subscriber};
 
 use crate::files;
 
-/// The spans of components' imports and of modules'.
+/// Names of the spans for imports of components and of modules.
 const SPANS: [&str; 2] = ["wit-bindgen import", "wiggle abi"];
 
-/// The names of the functions that were called, by their spans' ids.
+/// Names of the called functions, by the ids of their spans.
 static NAMES: Mutex<BTreeMap<u64, String>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
     static LAST: Cell<u64> = const { Cell::new(0) };
-    // Of those in NAMES, for no lock on the way of a call.
+    // Ids that are in NAMES, so that a call takes no lock.
     static SEEN: RefCell<BTreeSet<u64>> = const { RefCell::new(BTreeSet::new()) };
 }
 
-/// Takes note of the calls on this thread until the guard is dropped.
+/// Records the calls on this thread until the guard is dropped.
 pub fn note() -> DefaultGuard {
     tracing::subscriber::set_default(Notes)
 }
 
-/// Takes note of a function that no binding calls, by its name: `wasi:logging log`.
+/// Records a call that no binding reports, by its name: `wasi:logging log`.
 pub fn enter(name: &'static str) {
     let id = name.as_ptr() as u64;
     note_name(id, || name.to_owned());
     LAST.set(id);
 }
 
-/// Notes the name of a function, the first time that this thread calls it.
+/// Stores the name of a function at its first call on this thread.
 fn note_name(id: u64, name: impl FnOnce() -> String) {
     SEEN.with_borrow_mut(|seen| {
         if seen.insert(id) {
@@ -49,26 +49,26 @@ fn note_name(id: u64, name: impl FnOnce() -> String) {
     });
 }
 
-/// None was called yet by the guest that this thread runs from now on.
+/// Records that the next guest on this thread has called nothing yet.
 pub fn forget() {
     LAST.set(0);
 }
 
-/// The last call at some moment.
+/// The last call at one moment.
 #[derive(Debug, Clone, Copy)]
 pub struct Mark(u64);
 
-/// The last call on this thread, for [`reset`].
+/// Returns the last call on this thread, for [`reset`].
 pub fn mark() -> Mark {
     Mark(LAST.get())
 }
 
-/// Makes that call the last again, after calls that were not the guest's own.
+/// Makes that call the last one again, after calls that were not the guest's own.
 pub fn reset(mark: Mark) {
     LAST.set(mark.0);
 }
 
-/// The function that was called last on this thread: `wasi:io/poll [method]pollable.block`.
+/// Returns the last function that was called on this thread: `wasi:io/poll [method]pollable.block`.
 pub fn last() -> Option<String> {
     NAMES.lock().unwrap_or_else(PoisonError::into_inner).get(&LAST.get()).cloned()
 }
@@ -90,7 +90,7 @@ impl Subscriber for Notes {
         Id::from_u64(id)
     }
 
-    /// Of an asynchronous function each time it goes on.
+    /// For an asynchronous function, this is called each time it continues.
     fn enter(&self, span: &Id) {
         LAST.set(span.into_u64());
     }
@@ -105,7 +105,7 @@ impl Subscriber for Notes {
     fn exit(&self, _: &Id) {}
 }
 
-/// The span's fields.
+/// Fields of a span.
 #[derive(Default)]
 struct Name {
     interface: String,
@@ -133,7 +133,8 @@ impl Visit for Name {
     fn record_debug(&mut self, _: &Field, _: &dyn Debug) {}
 }
 
-/// The field has an interface's name alone; its bindings are in a module `…::wasi::io::poll`.
+/// Returns the interface with its package, from the module of its bindings, `…::wasi::io::poll`. The field has the interface
+/// alone.
 fn package(target: &str) -> Option<String> {
     let (_, path) = target.rsplit_once("::wasi::")?;
     let (package, interface) = path.split_once("::")?;

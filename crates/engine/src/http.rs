@@ -63,24 +63,25 @@ use share::Room;
 use spans::Spans;
 use threads::Threads;
 
-/// Threads that serve. More of one address space slow each other down: whatever of it is unmapped, as by a guest's file or
-/// in a pool, interrupts all.
+/// The most threads that serve. Threads of one address space slow each other down, because each unmapping, such as that of a
+/// guest's file or of a memory in a pool, interrupts all of them.
 const MAX_THREADS: usize = 4;
 
-/// Code that is loaded, with the engine it is loaded in.
+/// Loaded code and its engine.
 pub struct Loaded {
     serving: Serving,
-    /// For the profile, and to be instantiated.
+    /// The component, for its instances and for the profile.
     pub component: Component,
-    /// What instances are made in, unless it is a pool.
+    /// Memory of the instances, unless a pool has it.
     slots: Arc<Slots>,
 }
 
 impl Loaded {
-    /// With slots for instances, or a pool, as the code was compiled; where there is no room for a pool without.
+    /// Loads the code for instances in slots or in a pool, as it was compiled. If the address space has no room for a pool, each
+    /// instance is allocated for itself.
     ///
     /// # Errors
-    /// Of code that is not of this engine.
+    /// If the code was compiled for another engine.
     pub fn new(plan: &Plan, code: &Code, page_map: Option<File>) -> wasmtime::Result<Loaded> {
         let slots = Slots::new(page_map);
         let not_in_slots = match Serving::in_slots(&slots, code) {
@@ -95,7 +96,7 @@ impl Loaded {
         let (serving, component) = match Serving::pooled(instances::at_most(&plan.http), code) {
             Ok(pooled) => pooled,
             Err(error) => {
-                // For code that is for slots this reason says nothing; for other code the first one does.
+                // The reason why it is not code for slots helps only if it is not code for a pool either.
                 let on_demand = Serving::on_demand(code).with_context(|| not_in_slots)?;
                 let reason = one_line(&error);
                 log(&format!(
@@ -108,8 +109,8 @@ impl Loaded {
     }
 }
 
-/// Serves until SIGTERM or SIGINT. `idle` is called when it waits for the first request, and whenever it has had none
-/// for a while.
+/// Serves until SIGTERM or SIGINT. `idle` is called before the server waits for its first request, and whenever it has had no
+/// request for a while.
 pub fn serve(
     plan: &Plan,
     loaded: Loaded,
@@ -135,7 +136,7 @@ pub fn serve(
     let live = Arc::new(Live::default());
     let first = EventLoop::new(&live);
     let guest = Guest::new(&loaded, plan.clone(), shared, clock, metrics.clone(), first.clone())?;
-    // What the guest does not import is not needed from here on: most of the linker.
+    // Frees most of the linker: only what the guest imports is needed from here on.
     drop(loaded);
     let others = (1..processors(&plan)).map(|_| EventLoop::new(&live));
     let handler =
@@ -165,24 +166,24 @@ pub fn serve(
         if let (Some(metrics), Some(address)) = (metrics, plan.http.metrics) {
             match listen::for_metrics(address) {
                 Ok(listener) => drop(tokio::spawn(metrics.serve(listener))),
-                // Of several containers in a Pod, which has the annotation, one can.
+                // The annotation applies to all containers of the Pod, and only one of them can have the port.
                 Err(error) => log(&format!("warning: no metrics: {}", one_line(&error))),
             }
         }
         let served = accept::accept(&threads, &plan.http, stop, idle).await;
         if let Some(spans) = spans {
-            // It is the event loop that sends them.
+            // The event loop must stay free, because it sends the spans.
             spawn_blocking(move || spans.end()).await.context("send the last spans")?;
         }
         served
     });
-    // The process ends with what is still there: a guest in a loop of its own is not waited for, and instances that wait for
+    // Whatever still runs ends with the process: nothing waits for a guest in an endless loop, and instances that wait for
     // requests have not failed.
     std::mem::forget(tokio);
     served.map(|()| 0)
 }
 
-/// As many as there are for the container.
+/// Returns the number of serving threads: one for each processor of the container, up to [`MAX_THREADS`].
 fn processors(plan: &Plan) -> usize {
     let machine = std::thread::available_parallelism().map_or(1, usize::from);
     plan.http.processors.unwrap_or(machine).min(machine).min(MAX_THREADS)

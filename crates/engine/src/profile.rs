@@ -35,38 +35,38 @@ use wasmtime::ModuleFunction;
 
 use crate::code::Guest;
 
-/// How often a thread is interrupted, by its processor time, in a short profile. The kernel's own tick bounds it.
+/// Interval of the samples of a thread, in its processor time, in a short profile. The kernel's tick bounds it.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(1);
 
-/// How many samples a longer one has of a thread that never waits.
+/// Number of samples of a thread that never waits, in a longer profile.
 const SAMPLES_OF_A_THREAD: u32 = 4000;
 
-/// How many calls of a stack are noted, the innermost first.
+/// Number of calls of a stack that are recorded, the innermost first.
 const DEPTH: usize = 64;
 
-/// How many words all samples of a profile may take: 1 MiB, as a container's limit leaves the runtime not much more.
+/// Words of all samples of a profile: 1 MiB, because a container's limit leaves the runtime little more.
 const WORDS: usize = (1 << 20) / size_of::<usize>();
 
-/// The words of a sample beside its functions: the time since the beginning and the processor time, both in
-/// nanoseconds, and how many functions follow.
+/// Words of a sample before its functions: the time since the beginning and the processor time, both in nanoseconds, and the
+/// number of functions that follow.
 const HEADER: usize = 3;
 
-/// A caller's frame is that much above at most: a larger stack has ended.
+/// Largest distance from a frame to that of its caller. A larger distance means that the stack has ended.
 const FRAME: usize = 64 << 10;
 
-/// What the handler writes to; null while no profile is taken.
+/// Destination of the handler. Null while no profile is taken.
 static SAMPLES: AtomicPtr<Samples<'static>> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Handlers that are at work.
+/// Number of running handlers.
 static AT_WORK: AtomicUsize = AtomicUsize::new(0);
 
-/// The stack of the thread that takes profiles.
+/// Stack size of the thread that takes profiles.
 const THREAD_STACK: usize = 256 << 10;
 
-/// Time limit of a client, to say what it asks for and to read the profile.
+/// Time limit for a client to send its request, and to read the profile.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// After accept(2) failed for want of descriptors or memory, in which other processes may end.
+/// Pause after accept(2) failed for lack of descriptors or memory, in which other processes may end.
 const ACCEPT_PAUSE: Duration = Duration::from_secs(1);
 
 /// A guest whose profile can be asked for by [`ask`].
@@ -77,15 +77,15 @@ pub struct Profiled {
 }
 
 impl Profiled {
-    /// The guest of this process.
+    /// Takes the guest of this process.
     pub fn new(name: &str, guest: &Guest, listener: UnixListener) -> Profiled {
         Profiled { name: name.to_owned(), guest: guest.clone(), listener }
     }
 
-    /// Serves from a thread, for a guest that has the first one.
+    /// Serves from a thread, because the guest runs on the first one.
     ///
     /// # Errors
-    /// Of pthread_create(3).
+    /// Those of pthread_create(3).
     pub fn serve_in_thread(self) -> io::Result<()> {
         let thread = Builder::new().name("profile".into()).stack_size(THREAD_STACK);
         let serve = move || {
@@ -100,10 +100,10 @@ impl Profiled {
         thread.spawn(serve).map(drop)
     }
 
-    /// Serves from an event loop: there is a thread only while a profile is taken.
+    /// Serves from an event loop. There is a thread only while a profile is taken.
     ///
     /// # Errors
-    /// Of epoll_ctl(2).
+    /// Those of epoll_ctl(2).
     pub async fn serve(self) -> io::Result<()> {
         self.listener.set_nonblocking(true)?;
         let listener = tokio::net::UnixListener::from_std(self.listener.try_clone()?)?;
@@ -113,7 +113,7 @@ impl Profiled {
                 Ok((asking, _)) => {
                     let (profiled, asking) = (profiled.clone(), asking.into_std()?);
                     asking.set_nonblocking(false)?;
-                    // One at a time: they share the process's timer.
+                    // One at a time, because the process has one timer.
                     let _ = spawn_blocking(move || profiled.answer(&asking)).await;
                 }
                 Err(error) if is_lasting(&error) => return Ok(()),
@@ -124,13 +124,13 @@ impl Profiled {
 
     fn answer(&self, mut asking: &UnixStream) {
         if let Err(error) = answer(&self.name, &self.guest, asking) {
-            // The client has gone, or reads this.
+            // If this fails, the client is gone.
             let _ = asking.write_all(error.to_string().as_bytes());
         }
     }
 }
 
-/// A filter of system calls that knows no accept4(2): there is nothing to wait for.
+/// Returns whether accept(2) will never succeed, as behind a filter of system calls that does not allow it.
 fn is_lasting(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EPERM | libc::EACCES | libc::ENOSYS))
 }
@@ -145,12 +145,11 @@ fn answer(name: &str, guest: &Guest, mut asking: &UnixStream) -> io::Result<()> 
     serde_json::to_writer(BufWriter::new(asking), &profile).map_err(io::Error::from)
 }
 
-/// Has a guest in another process profiled for so many whole seconds, and writes what comes back, in the format of
-/// Firefox's profiler
-/// (<https://github.com/firefox-devtools/profiler/blob/main/docs-developer/processed-profile-format.md>).
+/// Asks a guest in another process for a profile of this many whole seconds, and writes the answer, in the format of Firefox's
+/// profiler (<https://github.com/firefox-devtools/profiler/blob/main/docs-developer/processed-profile-format.md>).
 ///
 /// # Errors
-/// Of the connection and of writing; [`io::ErrorKind::Other`] with the guest's own.
+/// Those of the connection and of writing. [`io::ErrorKind::Other`] with the guest's own error.
 pub fn ask(guest: impl Read + Write, length: Duration, mut output: impl Write) -> io::Result<()> {
     let mut guest = guest;
     guest.write_all(&length.as_secs().to_le_bytes())?;
@@ -167,9 +166,9 @@ pub fn ask(guest: impl Read + Write, length: Duration, mut output: impl Write) -
     io::copy(&mut guest, &mut output).map(drop)
 }
 
-/// The functions of the code that this process runs, by address.
+/// Functions of the code that this process runs, by address.
 struct Functions {
-    /// First and last address, in order.
+    /// First and last address of each function, in order.
     ranges: Vec<(usize, usize)>,
     names: Vec<String>,
 }
@@ -203,7 +202,7 @@ impl Functions {
     }
 }
 
-/// What was noted so far. A sample is [`HEADER`], then the functions' indices.
+/// The samples so far. A sample is [`HEADER`], then the indices of the functions.
 struct Samples<'a> {
     functions: &'a Functions,
     began: i64,
@@ -211,7 +210,7 @@ struct Samples<'a> {
     words: Box<[AtomicUsize]>,
 }
 
-/// Takes a profile of that long, unless its client goes away.
+/// Takes a profile of this length, unless its client goes away.
 fn take(
     name: &str,
     functions: &Functions,
@@ -223,10 +222,10 @@ fn take(
         functions,
         began: nanoseconds(ClockId::CLOCK_MONOTONIC),
         next: AtomicUsize::new(0),
-        // SAFETY: a word of zeros is the number 0. What is not used is not made.
+        // SAFETY: a word of zeros is the number 0. Pages that are never written take no memory.
         words: unsafe { Box::<[AtomicUsize]>::new_zeroed_slice(WORDS).assume_init() },
     };
-    // Below it is taken back before what is borrowed ends.
+    // It is taken back below, before the borrowed values end.
     let shared = (&raw const samples).cast_mut().cast::<Samples<'static>>();
     SAMPLES.store(shared, Ordering::SeqCst);
     let sampled = sample(interval, length, asking);
@@ -240,7 +239,7 @@ fn take(
 fn sample(interval: Duration, length: Duration, asking: &UnixStream) -> io::Result<()> {
     let flags = SaFlags::SA_SIGINFO | SaFlags::SA_RESTART | SaFlags::SA_ONSTACK;
     let action = SigAction::new(SigHandler::SigAction(note), flags, SigSet::all());
-    // SAFETY: the handler does only what signal-safety(7) allows. It stays, for a signal that is still to come.
+    // SAFETY: the handler does only what signal-safety(7) allows. It stays, because a signal may still be pending.
     unsafe { sigaction(Signal::SIGPROF, &action) }?;
     interrupt_every(interval)?;
     let waited = wait(length, asking);
@@ -248,7 +247,7 @@ fn sample(interval: Duration, length: Duration, asking: &UnixStream) -> io::Resu
     waited
 }
 
-/// Waits that long; less, with an error, when the client has gone.
+/// Waits this long. Returns an error as soon as the client is gone.
 fn wait(length: Duration, asking: &UnixStream) -> io::Result<()> {
     let end = Instant::now() + length;
     loop {
@@ -256,7 +255,7 @@ fn wait(length: Duration, asking: &UnixStream) -> io::Result<()> {
         if left.is_zero() {
             return Ok(());
         }
-        // poll(2) reports that the other side has gone without being asked to.
+        // poll(2) always reports a closed peer, without an event to ask for.
         let mut fds = [PollFd::new(asking.as_fd(), PollFlags::empty())];
         match poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Ok(0) | Err(Errno::EINTR) => {}
@@ -272,7 +271,7 @@ fn interrupt_every(interval: Duration) -> io::Result<()> {
         tv_usec: interval.subsec_micros() as libc::suseconds_t,
     };
     let timer = libc::itimerval { it_interval: time, it_value: time };
-    // SAFETY: the timer outlives the call, and nothing is asked back.
+    // SAFETY: the value outlives the call, and the old value is not requested.
     let set = unsafe { libc::setitimer(libc::ITIMER_PROF, &timer, std::ptr::null_mut()) };
     Errno::result(set).map(drop).map_err(io::Error::from)
 }
@@ -284,8 +283,8 @@ fn nanoseconds(clock: ClockId) -> i64 {
 /// The handler of SIGPROF.
 extern "C" fn note(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut c_void) {
     AT_WORK.fetch_add(1, Ordering::SeqCst);
-    // SAFETY: what is there lives until it was taken away from here and no handler is at work; and the kernel gives
-    // every handler that asks for it (SA_SIGINFO) the context of what it has interrupted.
+    // SAFETY: the samples live until they were taken from here and no handler is running. The kernel passes the interrupted context
+    // to every handler that requests it (SA_SIGINFO).
     let found = unsafe {
         (SAMPLES.load(Ordering::SeqCst).as_ref(), context.cast::<libc::ucontext_t>().as_ref())
     };
@@ -297,21 +296,21 @@ extern "C" fn note(_: libc::c_int, _: *mut libc::siginfo_t, context: *mut c_void
     AT_WORK.fetch_sub(1, Ordering::SeqCst);
 }
 
-/// Where the thread is, and its frame pointer.
+/// Returns the instruction pointer and the frame pointer of the thread.
 #[cfg(target_arch = "x86_64")]
 fn registers(context: &libc::ucontext_t) -> (usize, usize) {
     let registers = &context.uc_mcontext.gregs;
     (registers[libc::REG_RIP as usize] as usize, registers[libc::REG_RBP as usize] as usize)
 }
 
-/// Where the thread is, and its frame pointer.
+/// Returns the instruction pointer and the frame pointer of the thread.
 #[cfg(target_arch = "aarch64")]
 fn registers(context: &libc::ucontext_t) -> (usize, usize) {
     (context.uc_mcontext.pc as usize, context.uc_mcontext.regs[29] as usize)
 }
 
-/// Notes which functions the thread is in, and returns how many. In none of the guest's it is in a call to its
-/// host, or does not run the guest at all.
+/// Records the functions in which the thread is, and returns their number. It is zero if the thread is in a host call or does not
+/// run the guest.
 fn walk(functions: &Functions, registers: (usize, usize), stack: &mut [usize; DEPTH]) -> usize {
     let (mut address, mut frame) = registers;
     for (depth, noted) in stack.iter_mut().enumerate() {
@@ -320,23 +319,22 @@ fn walk(functions: &Functions, registers: (usize, usize), stack: &mut [usize; DE
         if frame == 0 || !frame.is_multiple_of(align_of::<usize>()) {
             return depth + 1;
         }
-        // SAFETY: the thread is in a function of the guest, or it is where such a function will return to. Its
-        // frame pointer is that of a frame of this very stack, as it is set before the first of them is called,
-        // and by each of them; in the first and last instructions it is still or again the caller's. While a tail
-        // call makes room for more arguments than its caller had, the two words there may be others of the same
-        // stack: what is then taken for the next frame is read only a little above on the stack.
+        // SAFETY: the thread is in a function of the guest, or will return to one. Its frame pointer is that of a frame of this stack,
+        // because it is set before the first function is called, and by each function; in the first and last instructions of a
+        // function, it is that of the caller. While a tail call makes room for more arguments than its caller had, the two words may be
+        // other words of the same stack, and then the next read is only a little above on that stack.
         let [callers, returns_to] = unsafe { *(frame as *const [usize; 2]) };
         if callers <= frame || callers - frame > FRAME {
             return depth + 1;
         }
-        // It returns to behind the call, which may be the last of its function.
+        // The return address is behind the call, which may be the last instruction of its function.
         (address, frame) = (returns_to.wrapping_sub(1), callers);
     }
     DEPTH
 }
 
 impl Samples<'_> {
-    /// One that finds no room is lost, as are those after it.
+    /// Adds a sample. If there is no room for it, it is lost, and so are all later ones.
     fn add(&self, stack: &[usize]) {
         let start = self.next.fetch_add(HEADER + stack.len(), Ordering::SeqCst);
         let Some(words) = self.words.get(start..start + HEADER + stack.len()) else { return };
@@ -348,14 +346,14 @@ impl Samples<'_> {
         }
     }
 
-    /// Where each is among the words, by the time since the beginning.
+    /// Returns the time since the beginning and the index of the first word of each sample, in order of time.
     fn starts(&self) -> Vec<(usize, usize)> {
         let end = self.next.load(Ordering::SeqCst).min(WORDS);
         let mut starts = Vec::new();
         let mut start = 0;
         while start + HEADER <= end {
             let depth = self.word(start + 2);
-            // The last may have found no room: its words are 0.
+            // The words of the last sample are 0 if there was no room for it.
             if self.word(start) > 0 && start + HEADER + depth <= end {
                 starts.push((self.word(start), start));
             }
@@ -365,7 +363,7 @@ impl Samples<'_> {
         starts
     }
 
-    /// The names of the functions of the sample that starts there, from the outermost.
+    /// Returns the names of the functions of the sample at this index, the outermost first.
     fn names(&self, start: usize) -> impl Iterator<Item = &str> {
         let first = start + HEADER;
         let functions = (first..first + self.word(start + 2)).rev();

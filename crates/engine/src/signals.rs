@@ -11,8 +11,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
-/// What ends a process by default and may be sent to end one on purpose: an image's `STOPSIGNAL`, a user's
-/// `kill`. Not among them are those of a processor's exceptions, which the runtime handles itself.
+/// Signals that end a process by default and may be sent for that purpose, such as an image's `STOPSIGNAL`. The runtime itself
+/// handles the signals of processor exceptions.
 const ENDING: [Signal; 7] = [
     Signal::SIGHUP,
     Signal::SIGINT,
@@ -23,41 +23,41 @@ const ENDING: [Signal; 7] = [
     Signal::SIGTERM,
 ];
 
-/// The signals that [`crate::Loaded::run`] takes. Blocked before it is called, none is lost.
+/// The signals that [`crate::Loaded::run`] waits for. If they are blocked before it is called, none is lost.
 pub fn ending() -> SigSet {
     SigSet::from_iter(ENDING)
 }
 
-/// The stack of a thread that does system calls alone.
+/// Stack size of a thread that only makes system calls.
 const THREAD_STACK: usize = 64 << 10;
 
-/// The end of a process by signal N, as shells and containerd have it.
+/// Offset of the exit code of a process that a signal ends, as in shells and containerd.
 const SIGNALLED: i32 = 128;
 
-/// From now on the first signal N ends the process with 128 + N, whatever the guest is doing.
+/// Ends the process at the first signal N with 128 + N, whatever the guest does.
 ///
 /// # Errors
-/// Of pthread_create(3).
+/// Those of pthread_create(3).
 pub fn end_at_the_first(signals: SigSet) -> io::Result<()> {
     wait_in_thread(move || end_at_the_next(&signals))
 }
 
-/// The first signal from now on, for a graceful end; the second, N, ends the process with 128 + N. The event loop
-/// that this is called in waits for the first one, and must never block. Without signalfd(2), as behind a filter of system
-/// calls, a thread does.
+/// Returns the first signal, for a graceful end. The second signal N ends the process with 128 + N. The caller's event loop waits
+/// for the first signal, and must never block. If signalfd(2) fails, for instance behind a filter of system calls, a thread
+/// waits instead.
 ///
 /// # Errors
-/// Of pthread_create(3).
+/// Those of pthread_create(3).
 pub fn first_signal(signals: SigSet) -> io::Result<oneshot::Receiver<Signal>> {
     let (sender, first) = oneshot::channel();
     let file = SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC);
     if let Ok(file) = file.map_err(io::Error::from).and_then(watched) {
         tokio::spawn(async move {
             if let Ok(signal) = next(&file).await {
-                // Before the first is sent on: from then on the next one must not be missed.
+                // This must happen before the first signal is reported, because from then on the next one must not be missed.
                 let waits = wait_in_thread(move || end_at_the_next(&signals));
                 let _ = sender.send(signal);
-                // No further thread may be allowed; here it is seen unless a guest never gives way.
+                // Without a further thread, the event loop waits for the second signal, unless a guest is in an endless loop.
                 if waits.is_err()
                     && let Ok(signal) = next(&file).await
                 {
@@ -94,8 +94,8 @@ async fn next(file: &AsyncFd<SignalFd>) -> io::Result<Signal> {
     }
 }
 
-/// Blocks the signals waited for, which it returns, and SIGPIPE: a guest learns from its
-/// write's error that a reader went away. To be called before other threads are started: they inherit what is blocked.
+/// Blocks SIGPIPE, and the signals that end a guest, which it returns. A guest learns from the error of a write that the reader
+/// is gone. This must be called before other threads start, because they inherit the blocked signals.
 pub fn block() -> nix::Result<SigSet> {
     let mut signals = SigSet::empty();
     signals.add(Signal::SIGPIPE);
@@ -104,7 +104,7 @@ pub fn block() -> nix::Result<SigSet> {
     Ok(ending())
 }
 
-/// The thread lives as long as the process, which it ends.
+/// Starts a thread that waits, and then ends the process.
 fn wait_in_thread(wait: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let thread = std::thread::Builder::new().name("signals".into()).stack_size(THREAD_STACK);
     thread.spawn(wait).map(drop)

@@ -67,13 +67,13 @@ pub async fn accept(
                 Err(error) => spare.refuse(&listener, &error).await,
             },
             _ = &mut stop => break,
-            // What they had in memory is free now.
+            // The memory of the ended threads can be released now.
             () = threads.none_left() => idle(),
         }
     }
     end.send_replace(true);
-    // Those that the kernel has accepted may have sent a request. It is asked itself: whether the event loop has heard
-    // of them yet is another matter.
+    // Connections that the kernel has accepted may have sent a request. The kernel must be asked, because the event loop may
+    // not have heard of them yet.
     let listener = listener.into_std()?;
     while let Ok((stream, _)) = listener.accept() {
         stream.set_nonblocking(true)?;

@@ -15,16 +15,16 @@ use wasmtime_wasi_http::{Error, WasiBody};
 use super::client::Unread;
 use super::errors;
 
-/// Why a request's body ended that is not whole.
+/// Reason why a request's body ended early.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ended {
-    /// It is longer than it may be.
+    /// It is longer than the limit.
     TooLarge,
-    /// Its client did not go on with it.
+    /// Its client sent nothing for too long.
     Silent,
 }
 
-/// The body of a request, and why it ended before its end, once it has.
+/// Returns the body of a request with its limits, and the reason why it ended early, which is set when that happens.
 pub fn bounded(
     body: Incoming,
     unread: Option<Unread>,
@@ -62,7 +62,7 @@ pub fn ask<T>(next: impl FnOnce() -> T) -> (T, bool) {
     (next(), ASKED.get())
 }
 
-/// Body of a request, which its connection must know to have ended before it is idle.
+/// Body of a request. Its connection is not idle before the body has ended.
 struct RequestBody {
     body: TimeoutBody,
     /// None if it has ended.
@@ -109,18 +109,18 @@ impl Drop for RequestBody {
     }
 }
 
-/// Body with a time limit for each wait for its next part. Parts that have arrived come first: the time in which the guest does
-/// something else does not count.
+/// Body with a time limit for each wait for its next part. Time in which the guest does not read does not count, because a part
+/// that has arrived is returned before the limit is checked.
 pub struct TimeoutBody {
     body: Incoming,
     patience: Duration,
     error: fn(&hyper::Error) -> Error,
-    /// Set during a wait.
+    /// The limit of the present wait.
     timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl TimeoutBody {
-    /// With what its errors mean.
+    /// Limits the waits for a body. `error` converts the body's errors.
     pub fn new(
         body: Incoming,
         patience: Duration,

@@ -14,13 +14,13 @@ use crate::serving::slots::Slots;
 /// Time slice of a guest.
 const SLICE: Duration = Duration::from_millis(10);
 
-/// Slices without a guest after which the clock's thread ends: an idle server wakes no processor, and needs no memory.
+/// Slices without a guest after which the clock's thread ends, so that an idle server wakes no processor and needs no memory.
 const SLICES_IDLE: u32 = 100;
 
 /// Slices after which memory that was not needed during them is released.
 const SLICES_UNUSED: u32 = 200;
 
-/// The stack of a thread that does system calls alone.
+/// Stack size of a thread that only makes system calls.
 const THREAD_STACK: usize = 64 << 10;
 
 /// Clock with a thread that exists only while guests run.

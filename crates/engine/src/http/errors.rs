@@ -23,7 +23,7 @@ pub fn of_sending(error: &ClientError) -> Error {
         }
         cause.downcast_ref::<io::Error>().and_then(of_connection)
     });
-    // getaddrinfo(3) has codes of its own, of which hyper's connector makes a text.
+    // getaddrinfo(3) has error codes of its own, which hyper's connector converts to text.
     let is_dns = || causes(error).any(|cause| cause.to_string().starts_with("dns error"));
     known.unwrap_or_else(|| match error.is_connect() && is_dns() {
         true => Error::DnsError { rcode: None, info_code: None },
@@ -44,16 +44,16 @@ pub fn of_response_body(error: &hyper::Error) -> Error {
 pub fn of_request_body(error: &hyper::Error) -> Error {
     match causes(error).find_map(of_arriving) {
         Some(Arriving::Malformed) => Error::HttpProtocolError,
-        // The client is gone, or has reset the stream; hyper says of neither that it is an error of the connection.
+        // The client went away or reset the stream. hyper reports neither as an error of the connection.
         Some(Arriving::Ended) | None => Error::ConnectionTerminated,
     }
 }
 
-/// What may be wrong with a body that arrives.
+/// Fault of an arriving body.
 enum Arriving {
-    /// It ended before its end.
+    /// It stopped before its end.
     Ended,
-    /// It is not what HTTP says a body is: chunks, frames, or their lengths.
+    /// Its chunks, frames or lengths are not valid HTTP.
     Malformed,
 }
 
@@ -72,7 +72,7 @@ fn of_arriving(cause: &(dyn StdError + 'static)) -> Option<Arriving> {
 
 fn of_http(error: &hyper::Error) -> Error {
     for cause in causes(error) {
-        // The guest's own body, which broke off.
+        // The guest's own body broke off.
         match cause.downcast_ref::<Error>() {
             Some(Error::HttpRequestBodySize(size)) => return Error::HttpRequestBodySize(*size),
             Some(error) => return unknown(error),

@@ -65,7 +65,7 @@ impl EventLoop {
     /// Uses the event loop, and starts its thread if there is none.
     ///
     /// # Errors
-    /// Of epoll_create(2), pthread_create(3) and the like.
+    /// Those of epoll_create(2), pthread_create(3) and the like.
     pub fn enter(self: &Arc<EventLoop>) -> io::Result<Use> {
         let mut state = self.state();
         let handle = match &state.handle {
@@ -140,7 +140,7 @@ impl EventLoop {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        // A panic cannot leave it half changed: nothing that panics runs under the lock.
+        // A panic cannot leave the state half changed, because no code that panics runs under the lock.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -162,7 +162,7 @@ impl Drop for Use {
     }
 }
 
-/// Has another event loop do it, as long as the future lives; none where that failed.
+/// Runs a future on another event loop, for as long as the returned future lives. Returns `None` if that event loop dropped it.
 pub async fn elsewhere<T: Send + 'static>(
     event_loop: &Use,
     work: impl Future<Output = T> + Send + 'static,
@@ -172,8 +172,8 @@ pub async fn elsewhere<T: Send + 'static>(
     there.join_next().await?.ok()
 }
 
-/// Drops a runtime without a wait for its threads: in a task of another one, that would be a panic, such as when its own
-/// thread cannot be started.
+/// Drops a runtime without waiting for its threads. In a task of another runtime, for instance if its own thread cannot be
+/// started, waiting would panic.
 fn unwaited(runtime: Runtime) -> ScopeGuard<Runtime, fn(Runtime)> {
     guard(runtime, Runtime::shutdown_background)
 }
@@ -181,7 +181,7 @@ fn unwaited(runtime: Runtime) -> ScopeGuard<Runtime, fn(Runtime)> {
 /// Event loop for one thread.
 ///
 /// # Errors
-/// Of epoll_create(2) and the like.
+/// Those of epoll_create(2) and the like.
 pub fn runtime() -> io::Result<Runtime> {
     Builder::new_current_thread().enable_all().build()
 }

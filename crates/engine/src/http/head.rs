@@ -7,38 +7,38 @@ use hyper::header::{HOST, HeaderMap};
 use hyper::http::uri::{Authority, PathAndQuery, Scheme};
 use hyper::{Method, Request, Uri, Version};
 
-/// The headers of a request.
+/// The most headers of a request.
 pub const MAX_HEADERS: usize = 100;
 
 /// Overhead of each HTTP/2 field beside name and value (RFC 9113, section 6.5.2).
 const FIELD: usize = 32;
 
-/// Why a head is refused.
+/// Reason to refuse a head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unfit {
     /// The authority is missing, repeated or invalid.
     Host,
-    /// It is larger than it may be.
+    /// It is larger than the limit.
     TooLarge,
 }
 
-/// Checks a head, and completes its URI with scheme and authority, where guests of both versions read them.
+/// Checks a head, and completes its URI with scheme and authority, because guests of both versions read them there.
 ///
 /// # Errors
-/// For a head that no guest must see.
+/// If no guest may see this head.
 pub fn settle<B>(
     request: &mut Request<B>,
     local: Option<SocketAddr>,
     limit: u32,
 ) -> Result<(), Unfit> {
-    // hyper has looked at one of HTTP/1.1.
+    // hyper has checked the size of an HTTP/1.1 head.
     if request.version() == Version::HTTP_2 && !is_within(request, limit as usize) {
         return Err(Unfit::TooLarge);
     }
     let host = host(request.headers())?;
     let is_missing = host.is_none() && request.uri().authority().is_none();
     let authority = match request.version() {
-        // RFC 9112, section 3.2: whatever the target is.
+        // RFC 9112, section 3.2: required for every form of target.
         Version::HTTP_11 if host.is_none() => return Err(Unfit::Host),
         // RFC 9113, section 8.3.1.
         Version::HTTP_2 if is_missing => return Err(Unfit::Host),
@@ -61,7 +61,7 @@ pub fn settle<B>(
     Ok(())
 }
 
-/// Whether a head of HTTP/2 is as large as it may be at most.
+/// Returns whether a head of HTTP/2 is within the limit.
 fn is_within<B>(request: &Request<B>, limit: usize) -> bool {
     let (uri, headers) = (request.uri(), request.headers());
     let path = uri.path_and_query().map_or("", PathAndQuery::as_str);
@@ -80,7 +80,7 @@ fn is_within<B>(request: &Request<B>, limit: usize) -> bool {
 /// Value of a Host header: an authority, or empty.
 struct Host(Option<Authority>);
 
-/// The one Host header, if there is any (RFC 9112, section 3.2).
+/// Returns the Host header, of which there must be at most one (RFC 9112, section 3.2).
 fn host(headers: &HeaderMap) -> Result<Option<Host>, Unfit> {
     let mut hosts = headers.get_all(HOST).iter();
     let Some(host) = hosts.next() else { return Ok(None) };
@@ -94,7 +94,7 @@ fn host(headers: &HeaderMap) -> Result<Option<Host>, Unfit> {
     Ok(Some(Host(Some(authority(text).ok_or(Unfit::Host)?))))
 }
 
-/// A host, and a port after it if there is one.
+/// Parses a host with an optional port.
 fn authority(text: &str) -> Option<Authority> {
     let after_host = text.rfind(']').map_or(text, |end| &text[end + 1..]);
     let is_port = |port: &str| port.is_empty() || port.parse::<u16>().is_ok();
@@ -103,7 +103,7 @@ fn authority(text: &str) -> Option<Authority> {
     (has_port && !text.contains('@') && !authority.host().is_empty()).then_some(authority)
 }
 
-/// Whether a Host header names another than the target does.
+/// Returns whether the Host header and the target name different hosts.
 fn differs(uri: &Uri, host: Option<&Host>) -> bool {
     match (uri.authority(), host) {
         (Some(authority), Some(Host(Some(host)))) => authority != host,

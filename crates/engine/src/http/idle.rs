@@ -16,11 +16,11 @@ use crate::report::log;
 
 /// A connection without a request.
 pub struct Idle {
-    /// Its socket, on no event loop.
+    /// Its socket, which belongs to no event loop.
     pub stream: Socket,
     /// The protocol, as far as it is known.
     pub speaks: Speaks,
-    /// When it is closed, if the client sends nothing before.
+    /// The time at which it is closed if the client sends nothing before.
     pub until: Instant,
 }
 
@@ -29,7 +29,7 @@ pub struct Idle {
 pub enum Speaks {
     /// The client has sent nothing yet.
     Unknown,
-    /// The client has had responses of HTTP/1.1 or 1.0.
+    /// The client has received responses of HTTP/1.1 or 1.0.
     Http1,
 }
 
@@ -37,9 +37,9 @@ impl Idle {
     /// A connection that was just accepted.
     ///
     /// # Errors
-    /// Of epoll_ctl(2).
+    /// Those of epoll_ctl(2).
     pub fn new(stream: TcpStream, idle_time: Duration) -> io::Result<Idle> {
-        // Its events are those of another event loop from here on.
+        // From here on, another event loop receives its events.
         let stream = stream.into_std()?;
         Ok(Idle { stream, speaks: Speaks::Unknown, until: Instant::now() + idle_time })
     }
@@ -55,13 +55,13 @@ impl Idle {
             _ = ending.changed() => None,
         };
         let stream = stream.into_std().ok()?;
-        // The kernel is asked itself, because the event loop may not have heard of them yet.
+        // The kernel must be asked, because the event loop may not have heard of the bytes yet.
         let has_bytes = has_bytes.unwrap_or_else(|| matches!(stream.peek(&mut byte), Ok(1)));
         has_bytes.then_some(Idle { stream, speaks, until })
     }
 }
 
-/// A socket on the event loop of this thread. None, which is logged, if epoll_ctl(2) fails.
+/// Adds a socket to the event loop of this thread. If epoll_ctl(2) fails, logs that and returns `None`.
 pub fn watched(stream: Socket) -> Option<TcpStream> {
     TcpStream::from_std(stream).inspect_err(not_served).ok()
 }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
     use crate::http::event_loop;
 
-    /// The two ends of a connection, of which the server's is idle for at most that long.
+    /// Returns the two ends of a connection. The server's end may be idle for this long.
     fn connection(idle_time: Duration) -> (Socket, Idle) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let client = Socket::connect(listener.local_addr().unwrap()).unwrap();

@@ -24,16 +24,16 @@ use crate::report::{self, log};
 use crate::state::{Shared, State};
 use crate::{Plan, World, artifacts, host_calls, interfaces, memory};
 
-/// How long an instance that may serve further requests waits for one.
+/// Time for which an instance that may serve further requests waits for one.
 const IDLE: Duration = Duration::from_secs(5);
 
-/// A guest that does not let its request be ended has so much longer.
+/// Further time for a guest that does not let its request be ended.
 const MARGIN: Duration = Duration::from_secs(1);
 
-/// Requests that an instance of 0.3 serves at a time; of 0.2 it is one.
+/// Number of requests that an instance of 0.3 serves at a time. An instance of 0.2 serves one.
 const AT_A_TIME_03: usize = 16;
 
-/// The requests that an instance of this plan serves at a time.
+/// Returns the number of requests that an instance of this plan serves at a time.
 pub fn at_a_time(plan: &Plan) -> usize {
     match plan.world {
         World::HttpService03 => AT_A_TIME_03.min(plan.http.requests(plan.world) as usize),
@@ -41,35 +41,35 @@ pub fn at_a_time(plan: &Plan) -> usize {
     }
 }
 
-/// The instances that there may be at a time.
+/// Returns the largest number of instances at a time.
 pub fn at_most(settings: &HttpSettings) -> u32 {
     settings.instances(memory::for_guests())
 }
 
-/// Receives, when the instance has ended, whether it failed, which is logged by then.
+/// Receives, when the instance has ended, whether it failed. The failure is logged before.
 type Ended = oneshot::Sender<bool>;
 
-/// What an instance has to know of a request.
+/// What an instance must know about a request.
 pub struct Asked {
-    /// Receives how its instance ended.
+    /// Receives the outcome of the instance.
     pub ended: Ended,
-    /// What it is called, where the guest's lines are to begin with that.
+    /// Id of the request, if the guest's lines must begin with it.
     pub id: Option<String>,
-    /// What it is a part of.
+    /// Trace that the request is part of.
     pub trace: Option<Trace>,
-    /// Whether its scheme is `https`, for a proxy in front may terminate TLS.
+    /// Whether the scheme is `https`, because a proxy may terminate TLS.
     pub is_https: bool,
-    /// Shared with its response.
+    /// State shared with the response.
     pub exchange: Arc<Exchange>,
 }
 
-/// As many instances as there may be.
+/// There are as many instances as allowed.
 #[derive(Debug, thiserror::Error)]
 #[error("as many requests as may be are being served")]
 pub struct Busy;
 
 impl Busy {
-    /// Whether that is why there is no instance.
+    /// Returns whether this is the reason why there is no instance.
     pub fn is(error: &wasmtime::Error) -> bool {
         error.downcast_ref::<Busy>().is_some()
             || error.downcast_ref::<PoolConcurrencyLimitError>().is_some()
@@ -91,10 +91,10 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// A component whose code is loaded, with its instances on that event loop.
+    /// Takes a component whose code is loaded. Its instances run on that event loop.
     ///
     /// # Errors
-    /// Of a component that is not what the plan says.
+    /// If the component does not have the world of the plan.
     pub fn new(
         Loaded { serving, component, .. }: &Loaded,
         plan: Arc<Plan>,
@@ -118,7 +118,7 @@ impl Guest {
         Ok(Guest { engine, plan, shared, pre, clock, free, requests, metrics, event_loop })
     }
 
-    /// The same guest, with instances on another event loop.
+    /// Returns the same guest for instances on another event loop.
     pub fn on(&self, event_loop: Arc<EventLoop>) -> Guest {
         Guest { event_loop, ..self.clone() }
     }
@@ -130,7 +130,7 @@ impl HandlerState for Guest {
     type WorkerState = Served;
 
     async fn instantiate(&self) -> wasmtime::Result<Instance<State, Expiration, Served>> {
-        // What this thread did for the request before is not this one's.
+        // Calls that this thread made for an earlier request are not calls of this one.
         host_calls::forget();
         let permit = self.free.clone().try_acquire_owned().map_err(|_| Busy)?;
         let reservation = Reservation { _permit: permit, _used: self.event_loop.enter()? };
@@ -162,18 +162,18 @@ impl HandlerState for Guest {
     }
 }
 
-/// Permit of an instance, and the thread that it is on.
+/// Permit of an instance, and use of the thread on which it runs.
 pub struct Reservation {
     _permit: OwnedSemaphorePermit,
     _used: Use,
 }
 
-/// When an instance ends: one that does not come back, and one that is not needed any more.
+/// Time at which an instance ends: if it takes too long, or if it is no longer needed.
 pub struct Expiration {
     /// Limit until a response begins, and for what the guest does after its responses are over. While a response is being sent
     /// there is no limit, because a stream may be long.
     time: Duration,
-    /// Without a request.
+    /// Limit without a request.
     idle: Duration,
     exchanges: Exchanges,
     /// Whether it serves one request at a time.
@@ -189,7 +189,7 @@ impl Expiration {
         let exchanges = self.exchanges.lock();
         match status {
             WorkerStatus::Idle => false,
-            // With several at a time, the status says that one of them has no response in time.
+            // If several are served at a time, this status means that one of them has no response in time.
             WorkerStatus::Requests => {
                 self.is_single && exchanges.last().is_some_and(Exchange::is_sending)
             }
@@ -206,7 +206,7 @@ impl WorkerExpiration for Expiration {
         since: Instant,
     ) -> Poll<()> {
         if status == WorkerStatus::Idle {
-            // Requests that are over must not count in the shares of their connections.
+            // Requests that are over must not count towards the shares of their connections.
             self.exchanges.lock().retain(Exchange::is_open);
         }
         let now = Instant::now();
@@ -217,7 +217,7 @@ impl WorkerExpiration for Expiration {
         };
         let mut end = since + time;
         if now >= end && self.is_sending(status) {
-            // To be looked at again.
+            // Check again later.
             self.sent = Some(now);
             let later = self.timer.as_ref().map(|timer| timer.deadline().into_std());
             end = later.filter(|later| *later > now).unwrap_or(now + time);
@@ -243,14 +243,14 @@ impl Exchanges {
     }
 }
 
-/// What an instance serves.
+/// Requests of one instance, and what it needs to serve them.
 pub struct Served {
     exchanges: Exchanges,
     plan: Arc<Plan>,
     metrics: Option<Arc<Metrics>>,
-    /// Of the requests that were begun; the last is dropped with the instance.
+    /// Senders of the requests that were begun. The last one is dropped with the instance.
     ended: Mutex<Vec<Ended>>,
-    /// All in all.
+    /// Number of requests in all.
     requests: usize,
     at_a_time: usize,
     reservation: Mutex<Option<Reservation>>,
@@ -258,7 +258,7 @@ pub struct Served {
 }
 
 impl Served {
-    /// Drops the store of an instance; that of a 0.3 instance whose responses are being sent with the last of them.
+    /// Drops the store of an instance. If responses of a 0.3 instance are still being sent, the last of them drops it.
     fn end(&self, store: Store<State>) {
         let mut exchanges = std::mem::take(&mut *self.exchanges.lock());
         exchanges.retain(Exchange::is_open);
@@ -291,7 +291,7 @@ impl WorkerState for Served {
         Asked { ended, id, trace, is_https, exchange }: Asked,
         _: wasmtime::component::GuestTaskId,
     ) -> Pin<Box<dyn Future<Output = ()> + Send + Sync>> {
-        // Of several at a time, it is not known which one the guest continues.
+        // With several at a time, it is not known for which one the guest continues.
         let mut exchanges = self.exchanges.lock();
         if self.at_a_time == 1 {
             store.data_mut().begin(id, trace, is_https);

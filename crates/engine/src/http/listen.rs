@@ -8,13 +8,13 @@ use plan::{HttpSettings, LISTEN};
 use tokio::net::{TcpListener, TcpSocket};
 use wasmtime::error::Context as _;
 
-/// A scraper of metrics has one connection.
+/// Connections that may wait to be accepted. A scraper of metrics makes one.
 const METRICS_BACKLOG: u32 = 8;
 
-/// At the address that is set; else at every address, of IPv4 alone where there is no IPv6.
+/// Listens at the configured address, or else at every address. Without IPv6, these are the addresses of IPv4.
 ///
 /// # Errors
-/// Of bind(2) and listen(2), with the address and what sets another.
+/// Those of bind(2) and listen(2). The error contains the address and the setting for another one.
 pub fn listen(settings: &HttpSettings) -> wasmtime::Result<TcpListener> {
     let bind = |address| {
         bind(address, settings.backlog).with_context(|| {
@@ -30,10 +30,10 @@ pub fn listen(settings: &HttpSettings) -> wasmtime::Result<TcpListener> {
     }
 }
 
-/// The same of metrics.
+/// Listens for scrapers of metrics.
 ///
 /// # Errors
-/// Of bind(2) and listen(2), with the address and what sets another.
+/// As for [`listen`].
 pub fn for_metrics(address: SocketAddr) -> wasmtime::Result<TcpListener> {
     bind(address, METRICS_BACKLOG).with_context(|| {
         format!(
@@ -45,7 +45,7 @@ pub fn for_metrics(address: SocketAddr) -> wasmtime::Result<TcpListener> {
 fn bind(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
     let socket = if address.is_ipv6() { TcpSocket::new_v6()? } else { TcpSocket::new_v4()? };
     if address.is_ipv6() {
-        // `[::]` is for IPv4 as well, whatever the node's net.ipv6.bindv6only says.
+        // `[::]` accepts IPv4 as well, whatever the node's net.ipv6.bindv6only is.
         setsockopt(&socket, sockopt::Ipv6V6Only, &false)?;
     }
     socket.set_reuseaddr(true)?;
@@ -53,7 +53,7 @@ fn bind(address: SocketAddr, backlog: u32) -> std::io::Result<TcpListener> {
     socket.listen(backlog)
 }
 
-/// Whether this network namespace has IPv6: any port of the loopback address will do.
+/// Returns whether this network namespace has IPv6, which is so if any port of its loopback address can be bound.
 fn has_ipv6() -> bool {
     std::net::TcpListener::bind((Ipv6Addr::LOCALHOST, 0)).is_ok()
 }

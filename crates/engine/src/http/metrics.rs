@@ -25,25 +25,25 @@ use super::accept::ACCEPT_PAUSE;
 use super::response::CutBy;
 use crate::memory;
 
-/// Who asks for metrics, at a time: others wait.
+/// Scrapers that are answered at a time. Others wait.
 const READERS: usize = 8;
 
-/// How long one may take to ask.
+/// Time limit for a scraper's request.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 const FORMAT: HeaderValue =
     HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
 
-/// The standard methods (RFC 9110, section 9.3, and RFC 5789); what else a client calls them is its own choice.
+/// The standard methods (RFC 9110, section 9.3, and RFC 5789). A client may send any other name.
 const METHODS: [&str; 9] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"];
 
-/// A standard method.
+/// Returns the method if it is a standard one.
 pub fn known_method(method: &str) -> Option<&'static str> {
     METHODS.into_iter().find(|it| *it == method)
 }
 
-/// From 0.1 ms to 52 s, each twice the one before.
+/// Buckets from 0.1 ms to 52 s, each twice as long as the one before.
 fn durations() -> Histogram {
     Histogram::new(exponential_buckets(0.0001, 2.0, 20))
 }
@@ -59,7 +59,7 @@ struct Cut {
     by: &'static str,
 }
 
-/// What is counted.
+/// Metrics of a server.
 pub struct Metrics {
     registry: Registry,
     requests: Family<Answer, Counter>,
@@ -72,7 +72,7 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// All of them zero.
+    /// Makes metrics that are all zero.
     pub fn new() -> Arc<Metrics> {
         let mut registry = Registry::with_prefix("wasmtime");
         let (requests, durations) = (Family::<Answer, Counter>::default(), durations());
@@ -107,7 +107,7 @@ impl Metrics {
         Arc::new(Metrics { registry, requests, durations, cut, created, failed, live, memory })
     }
 
-    /// A request is over.
+    /// Counts a finished request.
     pub fn answered(&self, method: &str, code: u16, after: Duration, cut_by: Option<CutBy>) {
         let method = known_method(method).unwrap_or("other");
         self.requests.get_or_create(&Answer { method, code }).inc();
@@ -117,13 +117,13 @@ impl Metrics {
         }
     }
 
-    /// There is another instance.
+    /// Counts a new instance.
     pub fn created(&self) {
         self.created.inc();
         self.live.inc();
     }
 
-    /// There is one less.
+    /// Counts the end of an instance.
     pub fn ended(&self, has_failed: bool) {
         self.live.dec();
         if has_failed {
@@ -138,11 +138,11 @@ impl Metrics {
         Ok(text)
     }
 
-    /// Answers scrapers, as long as the process lives.
+    /// Answers scrapers until the process ends.
     pub async fn serve(self: Arc<Metrics>, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(READERS));
         loop {
-            // It is never closed.
+            // The semaphore is never closed.
             let Ok(place) = places.clone().acquire_owned().await else { return };
             let Ok((stream, _)) = listener.accept().await else {
                 tokio::time::sleep(ACCEPT_PAUSE).await;

@@ -19,25 +19,25 @@ use super::spans;
 use super::tracing::Trace;
 use crate::output::log_on_stdout;
 
-/// Header with the id of a request, by which proxies, guest and client know it.
+/// Header with the id of a request, for proxies, guest and client.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that is taken over from a client, in bytes.
+/// Longest id that is accepted from a client, in bytes.
 const LONGEST_ID: usize = 128;
 
-/// What a response is noted as whose client went away before (nginx's).
+/// Status of a request whose client went away before the response, as in nginx.
 const CLIENT_GONE: u16 = 499;
 
 /// Observer of a server's requests.
 pub struct Observer {
     has_access_log: bool,
     metrics: Option<Arc<Metrics>>,
-    /// Different for each server, as far as their clocks differ.
+    /// Start time of the server, so that ids of different servers differ.
     started: u64,
     requests: AtomicU64,
 }
 
-/// One request, until its response has been sent.
+/// A request, until its response has been sent.
 pub struct Observed {
     observer: Arc<Observer>,
     entry: Entry,
@@ -59,16 +59,16 @@ struct Entry {
     #[serde(skip_serializing_if = "Option::is_none")]
     trace_id: Option<String>,
     status: u16,
-    /// Of the response's body, as far as it was sent.
+    /// Bytes of the response's body that were sent.
     bytes: u64,
-    /// Of a response that broke off after it had begun.
+    /// The side that broke the response off after it had begun.
     #[serde(skip_serializing_if = "Option::is_none")]
     cut_by: Option<&'static str>,
     duration_ms: f64,
 }
 
 impl Observer {
-    /// None if nothing is observed.
+    /// Returns `None` if no setting enables an observation.
     pub fn new(
         settings: &HttpSettings,
         metrics: Option<Arc<Metrics>>,
@@ -83,7 +83,7 @@ impl Observer {
         is_wanted.then(|| Arc::new(Observer { has_access_log, metrics, started, requests }))
     }
 
-    /// Notes that a request came, and gives it an id if its client has not: the guest sees it in the header.
+    /// Records a request. If the client sent no id, the request gets one, which the guest sees in the header.
     pub fn began(
         self: &Arc<Observer>,
         request: &mut Request<Incoming>,
@@ -97,7 +97,7 @@ impl Observer {
         let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
         let entry = Entry {
             request_id,
-            // One of IPv4 comes as one of IPv6 where both are listened to.
+            // If the socket accepts both families, an address of IPv4 has the form of IPv6.
             remote_address: client.map(canonical).unwrap_or_default(),
             method: request.method().to_string(),
             target: target.to_owned(),
@@ -131,19 +131,19 @@ fn canonical(address: SocketAddr) -> String {
     SocketAddr::new(address.ip().to_canonical(), address.port()).to_string()
 }
 
-/// Whether it can be taken over: it comes to stand in logs.
+/// Returns whether a client's id can be accepted. Logs will contain it.
 fn is_id(id: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:+/=".contains(&byte);
     (1..=LONGEST_ID).contains(&id.len()) && id.bytes().all(is_allowed)
 }
 
 impl Observed {
-    /// What the request is called.
+    /// Id of the request.
     pub fn id(&self) -> &str {
         &self.entry.request_id
     }
 
-    /// Notes the status of the response, and adds the request id to its headers.
+    /// Records the status of the response, and adds the request id to its headers.
     pub fn answered<B>(&mut self, response: &mut Response<B>) {
         self.entry.status = response.status().as_u16();
         if let Ok(id) = HeaderValue::from_str(self.id()) {
@@ -156,7 +156,7 @@ impl Observed {
         self.entry.bytes += bytes as u64;
     }
 
-    /// Notes which side broke the response off.
+    /// Records which side broke the response off.
     pub fn cut(&mut self, by: CutBy) {
         self.cut_by = Some(by);
     }

@@ -26,31 +26,32 @@ use super::roots::Roots;
 use super::tracing::Trace;
 use crate::guard::Guard;
 
-/// What a guest waits for each step when it does not say, as long as Wasmtime does by itself.
+/// Time limit of each step if the guest sets none, as in Wasmtime.
 const STEP: Duration = Duration::from_secs(600);
 
-/// How long unused connections are kept, and how many of one host. Most servers close theirs after 5 s or more,
-/// and a request that crosses that on the line is lost.
+/// Time for which unused connections are kept, and their number for each host. Most servers close theirs after 5 s or more. A
+/// request that is sent while the server closes the connection would be lost.
 const IDLE: Duration = Duration::from_secs(4);
 const IDLE_PER_HOST: usize = 32;
 
-/// The longest response that is taken whole, in bytes.
+/// Longest response that is read as a whole, in bytes.
 const MOST: usize = 1 << 20;
 
 type Connections = Client<HttpsConnector<Connector>, Upload>;
 
-/// What all guests of a container send with.
+/// Sends the requests of all guests of a container.
 pub struct Outgoing {
     roots: Arc<Roots>,
-    /// Permit to read them.
+    /// Permit to read the roots.
     reader: Arc<Semaphore>,
-    /// From the first request until the server is idle: most guests send none.
+    /// Connections of guests. There are none before the first request, because most guests send none, and none while the
+    /// server is idle.
     connections: Pool,
-    /// The same for requests that are no guest's.
+    /// Connections of the runtime's own requests.
     own: Pool,
 }
 
-/// Connections that are kept, and what compares their destinations with the grants.
+/// Connections that are kept, and the guard that compares their destinations with the grants.
 struct Pool {
     guard: Arc<Guard>,
     connections: Mutex<Option<Connections>>,
@@ -62,19 +63,19 @@ impl Pool {
     }
 }
 
-/// An instance's own: as `wasi:http` asks for it.
+/// Sends the requests of one instance, through the interface of `wasmtime-wasi-http`.
 pub struct Hooks {
     outgoing: Arc<Outgoing>,
-    /// Of the request that the instance serves.
+    /// Trace of the request that the instance serves.
     pub trace: Option<Trace>,
     /// Whether the scheme of that request is `https`.
     pub is_https: bool,
-    /// Whether the instance is no more.
+    /// Whether the instance has ended.
     has_ended: Arc<AtomicBool>,
 }
 
 impl Hooks {
-    /// Of an instance that sends with all others.
+    /// Makes the hooks of an instance.
     pub fn new(outgoing: Arc<Outgoing>) -> Hooks {
         Hooks { outgoing, trace: None, is_https: false, has_ended: Arc::default() }
     }
@@ -104,7 +105,7 @@ impl WasiHttpHooks for Hooks {
         let request = request.map(|body| Upload { body, has_ended });
         Box::new(async move {
             let response = outgoing.send(request, options, &outgoing.connections).await?;
-            // The connection is not this request's alone: what goes wrong with it is in the body.
+            // Other requests share the connection, so an error of the connection is reported through the body.
             let connection: Box<dyn Future<Output = _> + Send> = Box::new(async { Ok(()) });
             Ok((response, connection))
         })
@@ -112,8 +113,8 @@ impl WasiHttpHooks for Hooks {
 }
 
 impl Outgoing {
-    /// Trusting these with TLS. The guests' requests are compared by the guard, and others with what the grants allow the
-    /// runtime itself.
+    /// Uses these roots for TLS. The guard compares guests' requests. The runtime's own requests are compared with what the
+    /// grants allow to the runtime.
     pub fn new(roots: Roots, guard: Arc<Guard>, grants: &Grants) -> Outgoing {
         Outgoing {
             roots: Arc::new(roots),
@@ -123,7 +124,7 @@ impl Outgoing {
         }
     }
 
-    /// Closes connections that are kept, when no guest runs. With the last request that uses them their tasks end.
+    /// Closes the kept connections while no guest runs. The task of a connection ends with its last request.
     pub fn release(&self) {
         for pool in [&self.connections, &self.own] {
             if let Ok(mut connections) = pool.connections.try_lock() {
@@ -144,7 +145,7 @@ impl Outgoing {
         let failed = || Error::ConfigurationError;
         let (roots, reader) = (self.roots.clone(), self.reader.clone());
         let reader = reader.acquire_owned().await.map_err(|_| failed())?;
-        // The file may be on a volume whose server is gone: one thread waits for it, however many requests give up.
+        // The file may be on a volume whose server does not answer. Then one thread waits for it, however many requests give up.
         let tls = spawn_blocking(move || {
             let _reader = reader;
             roots.client()
@@ -160,10 +161,10 @@ impl Outgoing {
             .build(connector.wrap_connector(Connector::new(guard))))
     }
 
-    /// Sends what is no guest's, and returns the whole response within that time.
+    /// Sends a request of the runtime itself, and returns the whole response within the time limit.
     ///
     /// # Errors
-    /// Those that a guest gets; [`Error::HttpResponseBodySize`] of more than [`MOST`] bytes.
+    /// As for a guest's request. [`Error::HttpResponseBodySize`] if the response has more than [`MOST`] bytes.
     pub async fn exchange(
         &self,
         request: Request<Bytes>,
@@ -195,7 +196,7 @@ impl Outgoing {
         if request.uri().authority().is_none() {
             return Err(Error::HttpRequestUriInvalid);
         }
-        // The connector compares the destination as well, but a connection that is kept does not ask it.
+        // The connector compares the destination as well, but a kept connection does not use the connector.
         let destination = Destination::of(request.uri());
         if destination.is_some_and(|destination| !destination.is_granted(&pool.guard)) {
             return Err(Error::HttpRequestDenied);
@@ -221,7 +222,7 @@ impl Outgoing {
     }
 }
 
-/// The response, whose body is not waited for longer than the guest says.
+/// Limits the waits for a response's body to the time that the guest has set.
 fn with_patience(
     answer: Result<Response<Incoming>, ClientError>,
     options: &RequestOptions,
@@ -232,8 +233,8 @@ fn with_patience(
     Ok(response.map(|body| TimeoutBody::new(body, patience, error).boxed_unsync()))
 }
 
-/// The body of a request that a guest sends. It breaks off if its instance ends first: a closed stream of 0.3 does not show
-/// whether the guest closed it; an unfinished body of 0.2 is aborted by [`crate::state::State`].
+/// Body of a request that a guest sends. It breaks off if its instance ends first. This is needed because a closed stream of 0.3
+/// does not show whether the guest closed it. [`crate::state::State`] aborts an unfinished body of 0.2.
 struct Upload {
     body: WasiBody,
     has_ended: Arc<AtomicBool>,

@@ -42,21 +42,21 @@ struct Progress {
     ended: Option<Arc<EndedInstance>>,
 }
 
-/// An instance that does not run any more, with its reservation.
+/// An instance that has ended, with its reservation.
 pub struct EndedInstance {
     _store: Mutex<Store<State>>,
     _reservation: Option<Reservation>,
 }
 
 impl EndedInstance {
-    /// Of a store that is not used again.
+    /// Takes a store that is not used again.
     pub fn new(store: Store<State>, reservation: Option<Reservation>) -> EndedInstance {
         EndedInstance { _store: Mutex::new(store), _reservation: reservation }
     }
 }
 
 impl Exchange {
-    /// For a request that is about to be served.
+    /// Makes the state for a request that is about to be served.
     pub fn new(share: Share) -> Arc<Exchange> {
         Arc::new(Exchange { progress: Mutex::default(), _share: share })
     }
@@ -66,7 +66,7 @@ impl Exchange {
         self.is_open() && self.progress().is_sending
     }
 
-    /// Whether the response's side still holds it. For the instance, which holds one reference.
+    /// Returns whether the response still holds it. The instance holds one reference.
     pub fn is_open(self: &Arc<Exchange>) -> bool {
         Arc::strong_count(self) > 1
     }

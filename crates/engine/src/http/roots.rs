@@ -14,31 +14,30 @@ use rustls::{ClientConfig, RootCertStore};
 
 use crate::report::log;
 
-/// The variable with the path of a file of certificates, in PEM, that are trusted in place of the node's: as of OpenSSL,
-/// Go and Python.
+/// Variable with the path of a PEM file of certificates that are trusted instead of the node's, as in OpenSSL, Go and Python.
 pub const VARIABLE: &str = "SSL_CERT_FILE";
 
-/// The most of it that is read, in bytes: a distribution's has 250 kB.
+/// The most that is read of the file, in bytes. A distribution's file has 250 kB.
 const MOST: u64 = 16 << 20;
 
 /// Certificates of authorities, read when the first connection needs them.
 pub struct Roots {
-    /// The container's own.
+    /// Path of the container's own file.
     path: Option<String>,
-    /// The node's.
+    /// The node's file.
     node: Option<File>,
 }
 
 impl Roots {
-    /// The value of [`VARIABLE`], of which an empty one is none, and the node's file of certificates.
+    /// Takes the value of [`VARIABLE`], where an empty value counts as unset, and the node's file of certificates.
     pub fn new(path: Option<&str>, node: Option<File>) -> Roots {
         Roots { path: path.filter(|path| !path.is_empty()).map(str::to_owned), node }
     }
 
-    /// What TLS is spoken with. If a file of the container's cannot be read, no certificate is trusted, which is logged.
+    /// Returns the configuration of TLS. If a file of the container cannot be read, no certificate is trusted, and this is logged.
     ///
     /// # Errors
-    /// Where the cryptography is of no version of TLS.
+    /// If the cryptography supports no version of TLS.
     pub fn client(&self) -> Result<ClientConfig, rustls::Error> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?;
@@ -60,7 +59,7 @@ impl Roots {
     }
 }
 
-/// Does not wait: a fifo of that name may have no writer.
+/// Opens the file without waiting, because it may be a FIFO without a writer.
 fn open(path: &str) -> io::Result<File> {
     let mut options = File::options();
     let file = options.read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path)?;
@@ -70,11 +69,11 @@ fn open(path: &str) -> io::Result<File> {
     }
 }
 
-/// What is no certificate, or none that can be used, is passed over, as there are old ones in every such file. One at least
-/// there has to be.
+/// Reads certificates. Entries that are not usable certificates are skipped, because every such file has old ones. There must be
+/// at least one certificate.
 fn read(file: &File) -> io::Result<RootCertStore> {
     let mut pem = vec![0; usize::try_from(file.metadata()?.len().min(MOST)).unwrap_or_default()];
-    // By position: that of the descriptor may be anywhere.
+    // Read by position, because the descriptor's own position may be anywhere.
     file.read_exact_at(&mut pem, 0)?;
     let mut store = RootCertStore::empty();
     store.add_parsable_certificates(CertificateDer::pem_slice_iter(&pem).flatten());

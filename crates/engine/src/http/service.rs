@@ -27,23 +27,23 @@ use super::spans::Spans;
 use super::tracing::Trace;
 use crate::report::{self, log};
 
-/// When a client may try again that was refused for want of room, in seconds.
+/// Seconds after which a client that was refused for lack of room may try again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
 
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
-/// How long an instance that has failed may take to log why, and leave a core dump.
+/// Time limit for a failed instance to log the reason and write a core dump.
 const END: Duration = Duration::from_millis(100);
 
-/// Why the guest's response is not the answer, or there is none.
+/// Reason why the server answers instead of the guest.
 enum Refusal {
-    /// The head is one that no guest must see.
+    /// No guest may see this head.
     Unfit(Unfit),
-    /// The client did not go on with its body.
+    /// The client sent nothing of its body for too long.
     Silent,
-    /// The body is longer than it may be.
+    /// The body is longer than the limit.
     TooLarge,
-    /// As much is being served as may be, or as its connection may have.
+    /// The server, or the share of this connection, is fully used.
     Busy,
     /// The guest did not begin its response in time.
     Late,
@@ -51,30 +51,31 @@ enum Refusal {
     Failed,
 }
 
-/// What answers requests.
+/// Answers requests.
 pub struct Service {
-    /// The guest on this thread, with its event loop, and then on each other, where instances wait for requests.
+    /// The guest on this thread, with its event loop, and then the guest on each other thread, where instances may wait for
+    /// requests.
     pub handlers: Vec<(Arc<EventLoop>, ProxyHandler<Guest>)>,
-    /// How.
+    /// Limits and other settings of the server.
     pub settings: HttpSettings,
-    /// What each connection may have of it.
+    /// Capacity of the server, and the share of each connection.
     pub room: Room,
-    /// Access log and metrics of its requests.
+    /// Access log and metrics.
     pub observer: Option<Arc<Observer>>,
-    /// Where a span of it goes.
+    /// Spans.
     pub spans: Option<Arc<Spans>>,
 }
 
 impl Service {
-    /// Lets an instance answer. All threads together have no more of them than there may be: where there can be no
-    /// further one, one of another thread may wait for a request.
+    /// Lets an instance answer. The limit of instances applies to all threads together. If this thread may not have a further
+    /// instance, another thread may have one that waits for a request.
     async fn handle(
         &self,
         mut asked: Asked,
         mut request: Request<WasiBody>,
     ) -> wasmtime::Result<Response<WasiBody>> {
         for (number, (event_loop, handler)) in self.handlers.iter().enumerate() {
-            // One without a thread has no instance that waits.
+            // An event loop without a thread has no waiting instance.
             let other = if number == 0 { None } else { event_loop.enter_live() };
             if number > 0 && other.is_none() {
                 continue;
@@ -153,7 +154,7 @@ async fn ask(
     let deadline = Instant::now() + settings.request_time;
     let answer = timeout_at(deadline, service.handle(asked, request)).await;
     if let Some(ended) = request_ended.get() {
-        // The guest met an end of the body that is not the client's; what it made of that is no answer.
+        // The guest saw the body end where the client did not end it, so its response is not the answer.
         return Err(match ended {
             Ended::TooLarge => Refusal::TooLarge,
             Ended::Silent => Refusal::Silent,
@@ -162,7 +163,7 @@ async fn ask(
     let error = match answer {
         Ok(Ok(response)) => return Ok((response, Origin { exchange, request_ended })),
         Ok(Err(error)) if error.is::<Busy>() => return Err(Refusal::Busy),
-        // After the deadline, the instance may have been ended for that: its error is seen before the timer's.
+        // After the deadline, the instance may have been ended because of it. Its error arrives before that of the timer.
         Ok(Err(error)) if !error.is::<ExpirationError>() && Instant::now() < deadline => error,
         _ => {
             let time = settings.request_time;
@@ -173,19 +174,20 @@ async fn ask(
     };
     match error.downcast_ref::<InstantiationError<Asked>>() {
         Some(failure) => log(&report::text(&failure.error)),
-        // After a trap this error says only that there is no response. Of an instance that goes on there is no more to say.
+        // After a trap, this error says only that there is no response, and the trap is logged already. If the instance continues,
+        // there is nothing else to log.
         None if matches!(timeout(END, ended).await, Ok(Ok(true))) => {}
         None => log(&report::text(&error)),
     }
     Err(Refusal::Failed)
 }
 
-/// The answer where there is none.
+/// Returns the server's answer if there is none of the guest.
 pub fn failed() -> Response<WasiBody> {
     refuse(Refusal::Failed, Version::HTTP_2)
 }
 
-/// Response to the client, with nothing of the guest's inside.
+/// Returns the server's answer, which contains nothing of the guest.
 fn refuse(refusal: Refusal, version: Version) -> Response<WasiBody> {
     let (status, text) = match refusal {
         Refusal::Unfit(Unfit::Host) => {

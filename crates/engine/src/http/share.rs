@@ -34,19 +34,18 @@ pub struct Share {
 }
 
 impl Room {
-    /// With room for this many requests at a time.
+    /// Makes room for this many requests at a time.
     pub fn new(requests: usize) -> Room {
         Room { requests, taken: Arc::default() }
     }
 
-    /// The value of `SETTINGS_MAX_CONCURRENT_STREAMS`.
+    /// Returns the value of `SETTINGS_MAX_CONCURRENT_STREAMS`.
     pub fn streams(&self) -> u32 {
         let half = (self.requests / 2).clamp(1, MAX_STREAMS);
         u32::try_from(half).unwrap_or(u32::MAX)
     }
 
-    /// The part of a further request; none where it would be more than the share of its connection, if that is one of
-    /// HTTP/2.
+    /// Returns the share of a further request, or `None` if an HTTP/2 connection would exceed its part.
     pub fn share(&self, connection: Option<&Requests>) -> Option<Share> {
         let share =
             || Share { _of_server: self.taken.clone(), _of_connection: connection.cloned() };
@@ -62,7 +61,7 @@ impl Room {
 mod tests {
     use super::*;
 
-    /// What a connection gets that wants so many.
+    /// Returns the shares that a connection gets if it wants this many.
     fn take(room: &Room, connection: &Requests, wanted: u32) -> Vec<Share> {
         (0..wanted.min(room.streams())).map_while(|_| room.share(Some(connection))).collect()
     }

@@ -31,32 +31,32 @@ use super::tracing;
 use crate::Plan;
 use crate::report::log;
 
-/// The one protocol there is here, and the default of the specification.
+/// The only supported protocol, which is also the specification's default.
 const PROTOCOL: &str = "http/protobuf";
 
-/// How long an export may take that does not say, in milliseconds.
+/// Default time limit of an export, in milliseconds.
 const EXPORT_MILLISECONDS: u64 = 10_000;
 
-/// How long the last spans may take when the server ends: less than a Pod has by default to end.
+/// Time limit for the last spans when the server ends. It is shorter than the default grace period of a Pod.
 const LAST_EXPORT: Duration = Duration::from_secs(5);
 
-/// The longest text of a client's that is part of a span, in bytes: many spans may wait for their collector.
+/// Longest text from a client in a span, in bytes, because many spans may wait for the collector.
 const LONGEST: usize = 1 << 10;
 
 /// The SDK's default name of a service.
 const UNKNOWN: &str = "unknown_service";
 
-/// The attribute that `OTEL_SERVICE_NAME` sets before others.
+/// The attribute that `OTEL_SERVICE_NAME` sets, which takes precedence.
 const SERVICE_NAME: &str = "service.name";
 
-/// Where spans go.
+/// Exporter of spans.
 pub struct Spans {
     provider: SdkTracerProvider,
     tracer: SdkTracer,
 }
 
 impl Spans {
-    /// None where the environment does not ask for them, or asks for what is not supported, which is logged.
+    /// Returns `None` if the environment enables no spans, or configures something unsupported, which is logged.
     pub fn new(plan: &Plan, outgoing: Arc<Outgoing>, tokio: &Handle) -> Option<Spans> {
         let set = |name: &str| {
             let value = plan.variable(&format!("{TELEMETRY}{name}"))?;
@@ -103,12 +103,12 @@ impl Spans {
         Some(Spans { provider, tracer })
     }
 
-    /// Begins the span of a request, within the trace that it is of. What the guest and whom it asks do is within this
-    /// one: the request's header says so.
+    /// Begins the span of a request as a child of the client's span. The request's header names the new span, so that the spans
+    /// of the guest and of the servers that it calls become children of it.
     pub fn begin(&self, request: &mut Request<Incoming>, client: Option<SocketAddr>) -> Span {
         let parent = tracing::extract(request.headers());
         let method = known_method(request.method().as_str());
-        // There are no routes: a path may hold what is different each time ("Semantic conventions for HTTP spans").
+        // There are no routes, and a path may contain a different text each time ("Semantic conventions for HTTP spans").
         let name = method.unwrap_or("HTTP");
         let span = self.tracer.span_builder(name).with_kind(SpanKind::Server);
         let mut span = span.start_with_context(&self.tracer, &parent);
@@ -119,7 +119,7 @@ impl Spans {
         span
     }
 
-    /// Sends what is left. Blocks.
+    /// Sends the remaining spans. Blocks.
     pub fn end(&self) {
         if let Err(error) = self.provider.shutdown_with_timeout(LAST_EXPORT) {
             log(&format!("warning: the last spans are lost: {error}"));
@@ -127,9 +127,8 @@ impl Spans {
     }
 }
 
-/// Attributes of `OTEL_RESOURCE_ATTRIBUTES`, whose values are percent-encoded where they contain `,` or `=`, which the SDK
-/// leaves as they are (OpenTelemetry specification, "Resource SDK", "Specifying resource information via an environment
-/// variable").
+/// Parses `OTEL_RESOURCE_ATTRIBUTES`. Values are percent-encoded if they contain `,` or `=`, which the SDK does not decode
+/// (OpenTelemetry specification, "Resource SDK", "Specifying resource information via an environment variable").
 fn decoded(attributes: &str) -> Vec<KeyValue> {
     let pairs = attributes.split(',').filter_map(|pair| pair.split_once('='));
     let decode = |(key, value): (&str, &str)| {
@@ -139,7 +138,7 @@ fn decoded(attributes: &str) -> Vec<KeyValue> {
     pairs.map(decode).collect()
 }
 
-/// Ends a span with the response's status, none where the client went away before, and who broke it off.
+/// Ends a span with the response's status, which is `None` if the client went away before, and the side that broke it off.
 pub fn end(span: &mut Span, status: Option<u16>, cut_by: Option<CutBy>) {
     if let Some(status) = status {
         span.set_attribute(KeyValue::new("http.response.status_code", i64::from(status)));
@@ -154,7 +153,7 @@ pub fn end(span: &mut Span, status: Option<u16>, cut_by: Option<CutBy>) {
     span.end();
 }
 
-/// "Semantic conventions for HTTP spans", "HTTP server span".
+/// Returns the attributes of a server's span ("Semantic conventions for HTTP spans", "HTTP server span").
 fn attributes(
     request: &Request<Incoming>,
     method: Option<&'static str>,
@@ -193,12 +192,12 @@ fn attributes(
     .collect()
 }
 
-/// As much of it as is kept.
+/// Cuts a text to [`LONGEST`] bytes.
 fn short(text: &str) -> String {
     text[..text.floor_char_boundary(LONGEST)].to_owned()
 }
 
-/// Who takes spans, asked over the connections of the container's guests, and believed as they believe.
+/// Client of the collector. It trusts the same certificates as the container's guests.
 struct Collector {
     outgoing: Arc<Outgoing>,
     tokio: Handle,
@@ -217,10 +216,10 @@ impl fmt::Debug for Collector {
 impl HttpClient for Collector {
     async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
         let (outgoing, time) = (self.outgoing.clone(), self.time);
-        // Not the user and the query that it may have.
+        // The text has neither the user nor the query of the URL, which may be secret.
         let (scheme, host) = (request.uri().scheme_str(), request.uri().host());
         let target = format!("{}://{}", scheme.unwrap_or_default(), host.unwrap_or_default());
-        // This runs on a thread of the SDK's own, without an event loop.
+        // This runs on a thread of the SDK, which has no event loop.
         let sent = self.tokio.spawn(async move { outgoing.exchange(request, time).await });
         let (reason, answer) = match sent.await? {
             Ok(response) if response.status().is_success() => {

@@ -52,16 +52,16 @@ struct Open {
     since: Instant,
 }
 
-/// One that is open, until it is dropped.
+/// An open stream, until it is dropped.
 struct Stream(Arc<Mutex<Open>>);
 
 impl Streams {
-    /// With the time that a client may leave a stream without progress.
+    /// Sets how long a client may leave a stream without progress.
     pub fn new(patience: Duration) -> Streams {
         Streams { patience, open: Arc::new(Mutex::new(Open { count: 0, since: Instant::now() })) }
     }
 
-    /// Since when the connection has had no stream; none while it has one.
+    /// Returns since when the connection has had no stream, or `None` while it has one.
     pub fn none_since(&self) -> Option<Instant> {
         let open = lock(&self.open);
         (open.count == 0).then_some(open.since)

@@ -32,12 +32,12 @@ pub struct Threads {
 struct Thread {
     event_loop: Arc<EventLoop>,
     service: Arc<Service>,
-    /// There is another one for each of its connections, and for each request of HTTP/2 until its response begins.
+    /// Strong count: one more for each of its connections, and for each HTTP/2 request until its response begins.
     busy: Arc<()>,
 }
 
 impl Threads {
-    /// One for each service, with the event loop that it runs on.
+    /// Makes one thread for each service, with the event loop on which it runs.
     pub fn new(
         services: impl IntoIterator<Item = (Arc<EventLoop>, Service)>,
         live: Arc<Live>,
@@ -59,7 +59,7 @@ impl Threads {
     /// Serves a connection on the thread that has the least to do, until it ends.
     ///
     /// # Errors
-    /// Of epoll_create(2) and the like, if no thread can be started.
+    /// Those of epoll_create(2) and the like, if no thread can be started.
     pub fn serve(
         self: &Arc<Threads>,
         connection: Idle,
@@ -120,7 +120,7 @@ impl Threads {
         }
     }
 
-    /// If the one with the least to do has no thread and cannot start one, another that has.
+    /// Uses the thread with the least to do. If it does not exist and cannot be started, uses another one that exists.
     fn enter_least_busy(&self) -> io::Result<(usize, Use)> {
         let number = self.least_busy(None);
         self.all[number].event_loop.enter().map(|used| (number, used)).or_else(|error| {
@@ -131,7 +131,7 @@ impl Threads {
         })
     }
 
-    /// A thread's own connection is not in the way of its own requests.
+    /// Returns the thread with the least to do. A connection does not count for its own requests.
     fn least_busy(&self, own: Option<usize>) -> usize {
         let busy = |number: &usize| {
             let is_own = own == Some(*number);

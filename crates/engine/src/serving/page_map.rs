@@ -1,4 +1,4 @@
-//! Which pages of this process exist, and which were never touched (proc(5), `/proc/PID/pagemap`).
+//! Finds the pages of this process that were touched (proc(5), `/proc/PID/pagemap`).
 
 use std::fs::File;
 use std::io;
@@ -8,32 +8,32 @@ use std::os::unix::fs::FileExt;
 /// Entry of a page: 64 bits in the machine's order.
 type Entry = [u8; size_of::<u64>()];
 
-/// A page is in memory, or it is in swap; one that the kernel is moving counts as the latter.
+/// Bits of a page that is in memory, or in swap. A page that the kernel is moving counts as in swap.
 const PRESENT: u64 = 1 << 63;
 const SWAPPED: u64 = 1 << 62;
 
-/// So many pages are looked at, at once.
+/// Number of pages that are read at once.
 pub const PAGES: usize = 1024;
 
-/// The page map of this very process.
+/// Page map of this process.
 #[derive(Debug)]
 pub struct PageMap {
     file: File,
-    /// The bytes of a page.
+    /// Bytes of a page.
     pub page: usize,
 }
 
 impl PageMap {
-    /// With pages of so many bytes.
+    /// Takes the file and the bytes of a page.
     pub fn new(file: File, page: usize) -> PageMap {
         PageMap { file, page }
     }
 
-    /// Calls `each` with the runs of pages from `start` on that were touched, in bytes from there. All others are zero,
-    /// if the memory was mapped so.
+    /// Calls `each` with each run of touched pages from `start` on, as offsets in bytes. If the memory was mapped as zeros, all
+    /// other pages are zero.
     ///
     /// # Errors
-    /// Of pread(2), and those of `each`.
+    /// Those of pread(2) and of `each`.
     pub fn touched(
         &self,
         start: usize,

@@ -25,15 +25,15 @@ use super::region::{Region, Shape};
 use crate::code::{LARGEST_PAGE, page_size};
 use crate::memory;
 
-/// Of one instance's memory so much is kept, in bytes. To overwrite more takes longer than to fault it in.
+/// The most that is kept of one instance's memory, in bytes. To overwrite more takes longer than new page faults.
 const KEPT: usize = 1 << 20;
 
-/// Of all that are free together so much is kept, or this part of what a container's guests may have: what is kept here
-/// is not there for those that grow.
+/// The most that is kept of all unused memory, in bytes, and as a part of what the container's guests may have: a guest that
+/// grows cannot use what is kept here.
 const KEPT_OF_ALL: usize = 16 << 20;
 const KEPT_PART: u64 = 8;
 
-/// Of a stack so much is kept, in bytes; a multiple of every page there is.
+/// The most that is kept of a stack, in bytes. It is a multiple of every page size.
 const STACK: usize = 64 << 10;
 
 /// Unused regions, for the next instances.
@@ -41,23 +41,23 @@ const STACK: usize = 64 << 10;
 pub struct Slots {
     page: usize,
     page_map: Option<PageMap>,
-    /// What may be kept, in bytes.
+    /// The most that may be kept, in bytes.
     most: usize,
     free: Mutex<Free>,
 }
 
 #[derive(Debug, Default)]
 struct Free {
-    /// The last that came back is the next that is taken: its pages are in the processor's caches.
+    /// The last one that was returned is taken first, because its pages are in the processor's caches.
     regions: Vec<Region>,
-    /// So many of them, the first ones, were not needed since [`Slots::release_unused`]; never more than there are.
+    /// Number of regions, from the first on, that were not needed since [`Slots::release_unused`]. Never more than there are.
     unused: usize,
-    /// What they keep, in bytes.
+    /// Bytes that they keep.
     kept: usize,
 }
 
 impl Slots {
-    /// With the page map of this process. Without it all pages are given back.
+    /// Takes the page map of this process. Without one, all pages are released.
     pub fn new(page_map: Option<File>) -> Arc<Slots> {
         let page = page_size();
         let page_map = page_map.zip(page).map(|(file, page)| PageMap::new(file, page));
@@ -68,12 +68,12 @@ impl Slots {
         Arc::new(Slots { page, page_map, most, free: Mutex::default() })
     }
 
-    /// Whether pages are kept at all.
+    /// Returns whether pages are kept.
     pub fn has_page_map(&self) -> bool {
         self.page_map.is_some()
     }
 
-    /// Unmaps what was not needed since the last time.
+    /// Unmaps the regions that were not needed since the last call.
     pub fn release_unused(&self) {
         let mut free = self.free();
         let unused = free.unused;
@@ -84,7 +84,7 @@ impl Slots {
         drop(released);
     }
 
-    /// Unmaps all that are unused.
+    /// Unmaps all unused regions.
     pub fn release(&self) {
         let released = std::mem::take(&mut *self.free());
         drop(released);
@@ -94,7 +94,7 @@ impl Slots {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A region of which so many bytes are open.
+    /// Takes or maps a region, of which this many bytes are open.
     fn take(&self, shape: Shape, open: usize) -> io::Result<Region> {
         let mut free = self.free();
         let place = free.regions.iter().rposition(|region| region.shape == shape);
@@ -110,14 +110,14 @@ impl Slots {
         };
         let open = open.next_multiple_of(self.page);
         if open < region.open {
-            // What cannot be accessed is not counted either.
+            // What cannot be accessed must not be in memory either.
             region.give_back(open..region.open)?;
         }
         region.open(open)?;
         Ok(region)
     }
 
-    /// For the next one, unless enough is kept.
+    /// Keeps a region for the next instance, unless enough is kept.
     fn give(&self, region: Region) {
         let mut free = self.free();
         if free.kept + region.kept <= self.most {
@@ -126,7 +126,7 @@ impl Slots {
         }
     }
 
-    /// All of it is zero, as it was when it was mapped.
+    /// Makes all of a region zero, as it was when it was mapped.
     fn wipe(&self, region: &mut Region) -> io::Result<()> {
         if region.is_spoiled {
             return Err(io::ErrorKind::InvalidData.into());
@@ -155,7 +155,7 @@ impl Slots {
     }
 }
 
-/// Whether it is the map of this process: of two pages that are new here, it knows which was touched.
+/// Returns whether the file is the map of this process. It is, if it distinguishes a touched page from an untouched one.
 fn is_right(map: &PageMap) -> io::Result<bool> {
     let page = map.page;
     let shape = Shape { length: 2 * page, ..Shape::default() };
@@ -170,26 +170,26 @@ fn is_right(map: &PageMap) -> io::Result<bool> {
     Ok(matches!(&touched[..], [one] if *one == (page..2 * page)))
 }
 
-/// An instance's linear memory.
+/// Linear memory of an instance.
 struct Memory {
     slots: Arc<Slots>,
     region: Region,
-    /// In bytes.
+    /// Size in bytes.
     size: usize,
 }
 
 impl Drop for Memory {
     fn drop(&mut self) {
         let mut region = std::mem::take(&mut self.region);
-        // If that fails, it is not used again.
+        // If wiping fails, the region is not used again.
         if self.slots.wipe(&mut region).is_ok() {
             self.slots.give(region);
         }
     }
 }
 
-// SAFETY: from `as_ptr` on, `byte_capacity` bytes are this value's alone, with what Wasmtime asked for behind them;
-// those up to `byte_size` can be accessed, and were zero; the place does not change.
+// SAFETY: `byte_capacity` bytes from `as_ptr` on belong to this value alone, followed by the guard that Wasmtime requires. The
+// first `byte_size` are accessible and were zero. The address does not change.
 unsafe impl LinearMemory for Memory {
     fn byte_size(&self) -> usize {
         self.size
@@ -210,11 +210,11 @@ unsafe impl LinearMemory for Memory {
     }
 }
 
-/// Makes linear memories.
+/// Creates linear memories.
 pub struct Memories(pub Arc<Slots>);
 
-// SAFETY: a region has the length and guard that are asked for, another one of the same before it, and is zero: it was
-// mapped so, and wiped since.
+// SAFETY: a region has the required length and guard, and a guard of the same size before it. It is zero, because it was mapped
+// so, and has been wiped since.
 unsafe impl MemoryCreator for Memories {
     fn new_memory(
         &self,
@@ -232,7 +232,7 @@ unsafe impl MemoryCreator for Memories {
     }
 }
 
-/// What an instance's functions and the host's run on.
+/// Stack for functions of an instance and of the host.
 struct Stack {
     slots: Arc<Slots>,
     region: Region,
@@ -240,7 +240,7 @@ struct Stack {
 
 impl Drop for Stack {
     fn drop(&mut self) {
-        // No guest sees what is there: each function writes its own before it reads.
+        // It is not wiped, because no guest can read it: each function writes a value there before it reads it.
         let region = std::mem::take(&mut self.region);
         if give_back_depth(&region, self.slots.page).is_ok() {
             self.slots.give(region);
@@ -248,8 +248,8 @@ impl Drop for Stack {
     }
 }
 
-/// Gives back what of a stack is not kept. Few guests go so deep, and to give back what is not there takes longer than to
-/// see that: code that goes deeper touches each page on the way (as stack probes do).
+/// Releases the part of a stack that is not kept. Few guests go so deep, and releasing pages that do not exist takes longer than
+/// to check one page: code that goes deeper touches each page on the way (stack probes).
 fn give_back_depth(stack: &Region, page: usize) -> io::Result<()> {
     let depth = stack.open.saturating_sub(STACK);
     match depth.checked_sub(page).map(|last| stack.is_resident(last)) {
@@ -258,7 +258,7 @@ fn give_back_depth(stack: &Region, page: usize) -> io::Result<()> {
     }
 }
 
-// SAFETY: all of the range is open and this value's alone, page by page; below it nothing can be accessed.
+// SAFETY: the whole range is open, consists of whole pages, and belongs to this value alone. Nothing below it is accessible.
 unsafe impl StackMemory for Stack {
     fn top(&self) -> *mut u8 {
         self.region.at(self.region.open)
@@ -273,10 +273,10 @@ unsafe impl StackMemory for Stack {
     }
 }
 
-/// Makes stacks.
+/// Creates stacks.
 pub struct Stacks(pub Arc<Slots>);
 
-// SAFETY: as of `Stack`; whole pages, and given back first where they are to be zero.
+// SAFETY: as for `Stack`. It has whole pages, which are released first if they must be zero.
 unsafe impl StackCreator for Stacks {
     fn new_stack(&self, size: usize, zeroed: bool) -> wasmtime::Result<Box<dyn StackMemory>> {
         let length = size.next_multiple_of(self.0.page);
@@ -294,7 +294,7 @@ unsafe impl StackCreator for Stacks {
 mod tests {
     use super::*;
 
-    /// A multiple of every page there is.
+    /// A multiple of every page size.
     const SHAPE: Shape =
         Shape { is_stack: false, before: LARGEST_PAGE, length: 64 << 20, after: LARGEST_PAGE };
 
@@ -312,17 +312,17 @@ mod tests {
         }
     }
 
-    /// All that the memory's guest can read or write.
+    /// The bytes that the guest of this memory can access.
     fn bytes(memory: &mut Memory) -> &mut [u8] {
-        // SAFETY: it is open, and has this one owner.
+        // SAFETY: it is open, and has a single owner.
         unsafe { std::slice::from_raw_parts_mut(memory.as_ptr(), memory.byte_size()) }
     }
 
-    /// How many of its pages are in memory.
+    /// Number of its pages that are in memory.
     fn resident(memory: &Memory) -> usize {
         let mut pages = vec![0_u8; memory.size / memory.slots.page];
         let start = memory.as_ptr().cast();
-        // SAFETY: a page has a byte.
+        // SAFETY: the result for each page is one byte.
         let result = unsafe { nix::libc::mincore(start, memory.size, pages.as_mut_ptr()) };
         assert_eq!(result, 0);
         pages.iter().filter(|page| **page & 1 == 1).count()
@@ -398,7 +398,7 @@ mod tests {
             let bottom = stack.range().start;
             let start = 8 * STACK - depth;
             let used = ptr::with_exposed_provenance_mut::<u8>(bottom + start);
-            // SAFETY: a stack is all open, and nothing runs on this one.
+            // SAFETY: the whole stack is open, and nothing runs on it.
             unsafe { used.write_bytes(7, depth) };
             drop(stack);
             let free = slots.free();
