@@ -20,8 +20,8 @@ use crate::report::{self, log, trapped};
 use crate::state::{ModuleState, Shared, State, is_sequential};
 use crate::world::{INITIALIZE, START};
 use crate::{
-    Error, Given, Plan, Runtime, World, artifacts, files, host_calls, http, numbers, signals,
-    stderr, wave, world,
+    Error, Given, Plan, Runtime, World, artifacts, files, host_calls, http, log_rate, memory,
+    numbers, signals, stderr, time_limit, wave, world,
 };
 
 /// A command whose `run` returned an error.
@@ -65,6 +65,8 @@ impl Runtime {
     }
 
     fn parts(&self, plan: &Plan, given: Given) -> wasmtime::Result<Parts> {
+        memory::grant(&plan.grants.limits.memory);
+        log_rate::grant(&plan.grants.limits.log_rate);
         let code = Code::map(&given.code).context("map the compiled code")?;
         let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
         let guard = Arc::new(Guard::new(plan.grants.clone()));
@@ -125,6 +127,7 @@ impl Loaded {
             Err(error) => report::outcome(&error),
         };
         let last_lines = stderr::last_lines();
+        log_rate::finish(&last_lines);
         if let Some(text) = &failure {
             log(text);
         }
@@ -150,7 +153,11 @@ impl Parts {
         let profiled = profiled.map(Profiled::serve_in_thread).transpose();
         profiled.context("wait for who asks for a profile")?;
         signals::end_at_the_first(signals).context("wait for signals")?;
+        let time_limit = time_limit::begin(plan).context("begin the guest's time")?;
         let result = tokio.block_on(guest.run(plan));
+        if let Some(time_limit) = time_limit {
+            time_limit.end();
+        }
         // A read of a guest that is done is not waited for.
         tokio.shutdown_background();
         result

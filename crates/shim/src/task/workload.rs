@@ -251,7 +251,6 @@ async fn guest(
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     plan.config = config.guest_config().map(Path::to_owned);
     plan.keyvalue = config.keyvalue().map(Path::to_owned);
-    plan.grants = grants.clone();
     let mut files = Descriptors::default();
     files.add(CODE, read_only::file(code)?);
     // Modules have no `wasi:http`, so they need no certificates.
@@ -269,6 +268,7 @@ async fn guest(
         }
         files.add(PROFILES, profiles::listen(bundle)?);
     }
+    plan.grant(grants.clone());
     let page_map = world.serves_http();
     let value = guests::encode(&Task::Guest(Box::new(plan)));
     let layers = component.image_layers().to_vec();
