@@ -21,6 +21,21 @@ const EMPTY: &str = "/dev/null";
 /// What covers a directory.
 const EMPTY_DIRECTORY: &str = "tmpfs";
 
+/// Keeps these files as they are, whatever the isolated process does. The directory of each becomes a mount as well, because a
+/// directory that is none could be replaced by another one.
+pub fn fix(files: &[String]) -> Result<(), Failed> {
+    let mut pinned = Vec::new();
+    for file in files.iter().filter(|file| is_there(file)) {
+        let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
+        if !directory.is_empty() && !pinned.contains(&directory) {
+            pin(directory).map_err(Failed::at(step(directory, directory)))?;
+            pinned.push(directory);
+        }
+        protect(file).map_err(Failed::at(step(file, file)))?;
+    }
+    Ok(())
+}
+
 /// Protects and covers the paths of the spec.
 pub fn hide(linux: &Linux) -> Result<(), Failed> {
     for path in linux.readonly_paths().iter().flatten().filter(|path| is_there(path)) {
@@ -45,8 +60,12 @@ fn is_there(path: &str) -> bool {
     fs::metadata(path).map_or_else(|error| !missing.contains(&error.kind()), |_| true)
 }
 
+fn pin(path: &str) -> nix::Result<()> {
+    mount(Some(path), path, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)
+}
+
 fn protect(path: &str) -> nix::Result<()> {
-    mount(Some(path), path, NONE, MsFlags::MS_BIND | MsFlags::MS_REC, NONE)?;
+    pin(path)?;
     // The flags of statvfs(3) have the numbers of mount(2).
     let present = MsFlags::from_bits_truncate(statvfs(path)?.flags().bits());
     let flags = present | MsFlags::MS_RDONLY | MsFlags::MS_REMOUNT | MsFlags::MS_BIND;
