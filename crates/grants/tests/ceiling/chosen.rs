@@ -339,3 +339,32 @@ fn a_limit_of_the_nodes_file_that_is_not_valid_is_refused_with_its_place() {
         assert!(error.starts_with(expected), "{error}");
     }
 }
+
+#[test]
+fn a_rule_leaves_each_limit_that_it_does_not_have_as_it_is_above() {
+    for (key, most, more) in [
+        ("max-memory", "1Mi", "2Mi"),
+        ("timeout", "1m", "61s"),
+        ("log-rate", "10", "11"),
+        ("http-idle-timeout", "1m", "2m"),
+        ("http-max-body", "1Ki", "1025"),
+        ("http-max-connections", "9", "10"),
+        ("http-max-header", "8Ki", "16Ki"),
+        ("http-max-requests", "2", "3"),
+        ("http-request-timeout", "1s", "1001ms"),
+    ] {
+        let rule = "[[rules]]\nnamespace = \"shop\"\nceiling.profile = \"privileged\"\n";
+        let text = refused(&format!("[ceiling]\n{key} = \"{most}\"\n{rule}"), &[(key, more)]);
+        let expected = format!("annotation wasmtime.shim/{key}: \"{more}\" is more than rule 1, ");
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(text.ends_with(&format!("allowed is {most} or less")), "{text}");
+        // The ceiling applies to a Pod that names nothing, and a Pod may name as much.
+        for asked in [&[][..], &[(key, most)]] {
+            let policy = Policy::parse("/p.toml", &format!("ceiling.{key} = \"{most}\"\n{rule}"));
+            let rules = policy.expect("parses").rules(Subject { namespace: "shop", image: "" });
+            let input = MergeInput { rules, pod: pod(asked), ..MergeInput::default() };
+            let shown = merge(&input).expect("merges").to_string();
+            assert!(shown.contains(&format!("{key}: at most {most} (")), "{shown}");
+        }
+    }
+}
