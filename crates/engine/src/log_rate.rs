@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use grants::quantity::Count;
 use grants::{Giver, Limit};
 
-use crate::report::log;
+use crate::output::log_about_output;
 
 /// The time in which so many lines may be written.
 const SECOND: Duration = Duration::from_secs(1);
@@ -71,14 +71,19 @@ pub fn get() -> Option<&'static LogRate> {
 pub fn finish(last_lines: &str) {
     let Some(rate) = get() else { return };
     let is_end_dropped = rate.state().current[1].is_dropped;
-    if rate.report() && is_end_dropped {
-        log(&format!("the last lines on stderr were:\n{last_lines}"));
+    rate.report();
+    if is_end_dropped {
+        let text = format!("the last lines on stderr were:\n{last_lines}");
+        log_about_output(text.trim_end().as_bytes());
     }
 }
 
 /// Whether there is something to [`finish`].
 pub fn has_dropped() -> bool {
-    get().is_some_and(|rate| rate.state().dropped > 0)
+    get().is_some_and(|rate| {
+        let state = rate.state();
+        state.dropped > 0 || state.current[1].is_dropped
+    })
 }
 
 impl LogRate {
@@ -121,7 +126,7 @@ impl LogRate {
         // What is reported is written as all other lines are, which may take long.
         drop(state);
         if dropped > 0 {
-            log(&text(dropped, self.most, self.giver));
+            log_about_output(text(dropped, self.most, self.giver).as_bytes());
         }
         dropped > 0
     }

@@ -95,6 +95,14 @@ pub fn log_on_stderr(line: &[u8]) {
     Kind::Stderr.log(line);
 }
 
+/// The same for a line about the output itself, which is no reason of the guest's end: it is not kept as one of the last lines.
+pub fn log_about_output(line: &[u8]) {
+    Kind::Stderr.log_by(line, |stderr, bytes| {
+        keep_of(b"", bytes);
+        stderr.write_kept(bytes)
+    });
+}
+
 /// Writes a line of the guest's to stderr, apart from others.
 pub fn log_of_guest(line: &[u8]) {
     if log_rate::get().is_none_or(|rate| rate.passes_line()) {
@@ -129,11 +137,15 @@ impl Output {
 
 impl Kind {
     fn log(self, line: &[u8]) {
+        self.log_by(line, Kind::write);
+    }
+
+    fn log_by(self, line: &[u8], write: impl FnOnce(Kind, &[u8]) -> io::Result<()>) {
         let mut open = OPEN[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         // Guests whose lines are not kept apart may have one open as well.
         let is_open = open.take().is_some() || (matches!(self, Kind::Stderr) && has_open_line());
         let begin: &[u8] = if is_open { b"\n" } else { b"" };
-        let _ = self.write(&[begin, line, b"\n"].concat());
+        let _ = write(self, &[begin, line, b"\n"].concat());
     }
 
     fn write(self, bytes: &[u8]) -> io::Result<()> {

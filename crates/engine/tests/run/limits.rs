@@ -168,6 +168,23 @@ fn lines_beyond_the_rate_are_dropped_and_counted_and_the_last_ones_are_not_lost(
 }
 
 #[test]
+fn the_last_lines_are_not_lost_if_the_guest_ends_long_after_them() {
+    let texts = [(2, "err\\0a", 5), (2, "the reason\\0a", 1)];
+    let how = Start { annotations: &[("log-rate", "2")], ..AS_IT_IS };
+    let mut child = start(&writing(&texts, LOOP), &how);
+    let mut said = String::new();
+    while !said.contains(" dropped: ") || !said.ends_with('\n') {
+        let mut byte = [0];
+        child.stderr.as_mut().expect("stderr").read_exact(&mut byte).expect("it runs");
+        said.push(byte[0].into());
+    }
+    send(&child, Signal::SIGTERM);
+    let end = end(child);
+    assert_eq!(end.code, Some(143), "{said} {end:?}");
+    assert!(end.stderr.ends_with("err\nthe reason\n"), "{said} {end:?}");
+}
+
+#[test]
 fn a_trap_is_reported_in_full_whatever_the_rate_is() {
     let end = limited(&writing(&[(2, "err\\0a", 5)], "unreachable"), &[("log-rate", "1")]);
     assert_eq!(end.code, Some(134), "{end:?}");
@@ -177,7 +194,7 @@ fn a_trap_is_reported_in_full_whatever_the_rate_is() {
 
 #[test]
 fn a_flood_is_reported_each_second_and_at_a_signal() {
-    let flood = "(loop $f (call $write (i32.const 1) (i32.const 64) (i32.const 4)) (br $f))";
+    let flood = "(loop $f (call $write (i32.const 1) (i32.const 64) (i32.const 2)) (br $f))";
     let guest = writing(&[(2, "x\\0a", 1)], flood);
     let mut child = start(&guest, &Start { annotations: &[("log-rate", "100")], ..AS_IT_IS });
     // The report of the first second, in the second one.
@@ -187,6 +204,8 @@ fn a_flood_is_reported_each_second_and_at_a_signal() {
         child.stderr.as_mut().expect("stderr").read_exact(&mut byte).expect("it runs");
         said.push(byte[0].into());
     }
+    // Until some of the next second are dropped.
+    std::thread::sleep(Duration::from_millis(500));
     send(&child, Signal::SIGTERM);
     let end = end(child);
     assert_eq!(end.code, Some(143), "{end:?}");
