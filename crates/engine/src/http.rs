@@ -15,6 +15,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use nix::sys::signal::SigSet;
+use tokio::runtime::Runtime;
 use tokio::task::spawn_blocking;
 use wasmtime::component::Component;
 use wasmtime::error::Context as _;
@@ -35,7 +36,7 @@ mod clock;
 mod connect;
 mod connection;
 pub mod errors;
-mod event_loop;
+pub mod event_loop;
 mod head;
 mod idle;
 mod instances;
@@ -114,6 +115,7 @@ impl Loaded {
 pub fn serve(
     plan: &Plan,
     loaded: Loaded,
+    tokio: Runtime,
     shared: Arc<Shared>,
     signals: SigSet,
     profiled: Option<Profiled>,
@@ -126,7 +128,6 @@ pub fn serve(
         outgoing.release();
         idle();
     });
-    let tokio = event_loop::runtime().context("start the event loop")?;
     let stop = {
         let _entered = tokio.enter();
         signals::first_signal(signals).context("wait for signals")?

@@ -3,7 +3,7 @@
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in the
 //! worker), `run` (loads the guest of a [`Plan`] in the isolated process, and runs it), `wave` and `numbers`
 //! (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` and `files` (what
-//! WASI offers), `interfaces` (what else a component may import), `memory` (how much memory a guest may have), `link`
+//! WASI offers), `interfaces` (what else a component may import), `memory`, `time_limit` and `log_rate` (how much a guest may use), `link`
 //! (the interfaces that guests are linked to), `guard` and `look_up` (what is granted of the network), `named_path`
 //! (files of annotations), `code` (maps compiled code), `error`, `report` and `artifacts` (how failures are reported and
 //! what they leave), `output` (what a guest writes), `host_calls` and `stderr` (what it did last), `signals`.
@@ -28,6 +28,7 @@ mod host_calls;
 mod http;
 mod interfaces;
 mod link;
+mod log_rate;
 mod look_up;
 mod memory;
 mod named_path;
@@ -41,6 +42,7 @@ mod serving;
 mod signals;
 mod state;
 mod stderr;
+mod time_limit;
 mod wave;
 mod world;
 

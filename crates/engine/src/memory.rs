@@ -1,4 +1,5 @@
-//! How much memory a guest may have: the container's limit minus the runtime's part.
+//! How much memory a guest may have: the container's limit minus the runtime's part, or what the grants say if that is
+//! less.
 //!
 //! If a container exceeds its limit, the kernel kills the process, and no code in the process can report why. So this
 //! limit is lower. At this limit, `memory.grow` fails as on a machine that has no more memory. A guest may manage with
@@ -8,9 +9,11 @@
 //! before the first guest runs, and it may be changed from outside while the guest runs (prlimit(2)). So it is read
 //! again whenever it matters.
 
-use std::sync::Once;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Once, OnceLock};
 
+use grants::quantity::Memory as Size;
+use grants::{Giver, Limit};
 use nix::sys::resource::{RLIM_INFINITY, Resource, getrlimit};
 use wasmtime::ResourceLimiter;
 
@@ -27,6 +30,9 @@ const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 /// Less than this is not worth a look at the limit: the runtime itself needs more.
 const ALWAYS: u64 = 4 << 20;
 
+/// The limit of the grants, in bytes, and who gave it. Not set if there is none.
+static GRANTED: OnceLock<(Size, Giver)> = OnceLock::new();
+
 /// The refusal is logged once a run, whichever of its instances is refused, and however often.
 static LOGGED: Once = Once::new();
 
@@ -39,6 +45,39 @@ struct Together {
 }
 
 static TOGETHER: Together = Together { used: AtomicU64::new(0), grown: AtomicU64::new(0) };
+
+/// Limits the guest of this process to what is granted. To be called once, before its first instance.
+pub fn grant(limit: &Limit<Size>) {
+    if let Some(granted) = limit.get() {
+        let _ = GRANTED.set(granted);
+    }
+}
+
+/// What a guest has reached: one of the limits of its memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// The container's limit.
+    Container(u64),
+    /// The limit of the grants.
+    Granted(Size, Giver),
+}
+
+/// The limit that this many bytes of a guest exceed, if there is one.
+fn reached(bytes: u64) -> Option<Reached> {
+    exceeded(bytes, GRANTED.get().copied(), limit)
+}
+
+fn exceeded(
+    bytes: u64,
+    granted: Option<(Size, Giver)>,
+    container: impl FnOnce() -> Option<u64>,
+) -> Option<Reached> {
+    match granted {
+        Some((most, giver)) if bytes > most.bytes() => Some(Reached::Granted(most, giver)),
+        _ if bytes <= ALWAYS => None,
+        _ => container().filter(|limit| bytes > share(*limit)).map(Reached::Container),
+    }
+}
 
 /// Of all instances that there are, in bytes.
 pub fn of_all() -> u64 {
@@ -77,13 +116,13 @@ impl Default for Reserved {
 impl Reserved {
     /// Has so many bytes from now on. Returns whether it may; fewer than before it may always.
     pub fn resize(&mut self, bytes: u64) -> bool {
-        self.resize_within(bytes, limit)
+        self.resize_within(bytes, reached)
     }
 
-    fn resize_within(&mut self, bytes: u64, limit: impl Fn() -> Option<u64>) -> bool {
+    fn resize_within(&mut self, bytes: u64, reached: impl FnOnce(u64) -> Option<Reached>) -> bool {
         let more = bytes.saturating_sub(self.bytes);
         let all = self.together.grown.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-        if more > 0 && all > ALWAYS && limit().is_some_and(|limit| all > share(limit)) {
+        if more > 0 && reached(all).is_some() {
             self.together.grown.fetch_sub(more, Ordering::Relaxed);
             return false;
         }
@@ -112,12 +151,18 @@ fn share(limit: u64) -> u64 {
 
 /// What a container's guests may have together, in bytes, if there is a limit.
 pub fn for_guests() -> Option<u64> {
-    limit().map(share)
+    let granted = GRANTED.get().map(|(most, _)| most.bytes());
+    [limit().map(share), granted].into_iter().flatten().min()
 }
 
 impl Memory {
     /// Whether the guest may have `desired` in place of `current` bytes, beside what other instances have grown to.
-    fn grow(&mut self, current: u64, desired: u64, limit: impl Fn() -> Option<u64>) -> bool {
+    fn grow(
+        &mut self,
+        current: u64,
+        desired: u64,
+        reached: impl FnOnce(u64) -> Option<Reached>,
+    ) -> bool {
         // They are begun by growing from nothing.
         let is_begun = current == 0 && (desired == 0 || self.empty == 0);
         let used = self.used.saturating_sub(current).saturating_add(desired);
@@ -126,10 +171,9 @@ impl Memory {
         let others = self.together.grown.fetch_add(grown, Ordering::Relaxed);
         let others = if is_begun { 0 } else { others.saturating_sub(self.grown) };
         let all = used.saturating_add(others);
-        let exceeded = || limit().filter(|limit| all > share(*limit));
-        if let Some(limit) = (all > ALWAYS).then(exceeded).flatten() {
+        if let Some(reached) = reached(all) {
             self.together.grown.fetch_sub(grown, Ordering::Relaxed);
-            LOGGED.call_once(|| log(&refusal(limit)));
+            LOGGED.call_once(|| log(&refusal(reached)));
             return false;
         }
         self.together.used.fetch_add(used.wrapping_sub(self.used), Ordering::Relaxed);
@@ -153,7 +197,7 @@ impl Memory {
     ) -> bool {
         let bytes = |units: usize| (units as u64).saturating_mul(unit);
         maximum.is_none_or(|maximum| desired <= maximum)
-            && self.grow(bytes(current), bytes(desired), limit)
+            && self.grow(bytes(current), bytes(desired), reached)
     }
 }
 
@@ -186,13 +230,20 @@ impl ResourceLimiter for Memory {
     }
 }
 
-fn refusal(limit: u64) -> String {
-    format!(
-        "warning: the guest is refused more memory: its container's limit is {}, of which {} are for all its instances \
-         and the rest is for the runtime; a larger resources.limits.memory gives it more",
-        size(limit),
-        size(share(limit)),
-    )
+fn refusal(reached: Reached) -> String {
+    match reached {
+        Reached::Container(limit) => format!(
+            "warning: the guest is refused more memory: its container's limit is {}, of which {} are for all its \
+             instances and the rest is for the runtime; a larger resources.limits.memory gives it more",
+            size(limit),
+            size(share(limit)),
+        ),
+        Reached::Granted(most, giver) => format!(
+            "warning: the guest is refused more memory: {most} are for all its instances ({}, {})",
+            giver.place(),
+            provided::MAX_MEMORY.key,
+        ),
+    }
 }
 
 /// In the unit that most limits are written in.
@@ -209,6 +260,23 @@ mod tests {
 
     const MIB: u64 = 1 << 20;
 
+    /// Compares with a container's limit.
+    fn container(limit: u64) -> impl Fn(u64) -> Option<Reached> + Copy {
+        move |bytes| exceeded(bytes, None, || Some(limit))
+    }
+
+    #[test]
+    fn the_smaller_of_the_limits_applies_and_is_the_one_that_is_named() {
+        let granted = |text: &str| Some((text.parse().expect("a size"), Giver::Pod));
+        let reached = |bytes, most: &str| exceeded(bytes, granted(most), || Some(96 * MIB));
+        assert_eq!(reached(MIB, "1Mi"), None);
+        assert!(matches!(reached(MIB + 1, "1Mi"), Some(Reached::Granted(_, Giver::Pod))));
+        assert_eq!(reached(89 * MIB, "1Gi"), Some(Reached::Container(96 * MIB)));
+        let text = refusal(reached(MIB + 1, "1Mi").expect("is too much"));
+        assert!(text.contains("1Mi are for all"), "{text}");
+        assert!(text.ends_with("(annotation of the Pod, wasmtime.shim/max-memory)"), "{text}");
+    }
+
     #[test]
     fn the_runtime_has_its_part_and_the_guest_at_least_half() {
         assert_eq!(share(96 * MIB), 88 * MIB);
@@ -220,19 +288,22 @@ mod tests {
     fn the_memories_of_an_instance_count_together() {
         let together: &'static Together = Box::leak(Box::default());
         let mut memory = Memory { together, ..Memory::default() };
-        assert!(memory.grow(0, 50 * MIB, || Some(96 * MIB)), "the first");
-        assert!(memory.grow(0, 28 * MIB, || Some(96 * MIB)), "the second");
-        assert!(!memory.grow(50 * MIB, 61 * MIB, || Some(96 * MIB)), "too much");
-        assert!(memory.grow(50 * MIB, 60 * MIB, || Some(96 * MIB)), "just enough");
-        assert!(memory.grow(60 * MIB, 61 * MIB, || Some(128 * MIB)), "after the limit was raised");
-        assert!(memory.grow(61 * MIB, 4096 * MIB, || None), "without a limit");
+        assert!(memory.grow(0, 50 * MIB, container(96 * MIB)), "the first");
+        assert!(memory.grow(0, 28 * MIB, container(96 * MIB)), "the second");
+        assert!(!memory.grow(50 * MIB, 61 * MIB, container(96 * MIB)), "too much");
+        assert!(memory.grow(50 * MIB, 60 * MIB, container(96 * MIB)), "just enough");
+        assert!(
+            memory.grow(60 * MIB, 61 * MIB, container(128 * MIB)),
+            "after the limit was raised"
+        );
+        assert!(memory.grow(61 * MIB, 4096 * MIB, |_| None), "without a limit");
     }
 
     #[test]
     fn what_other_instances_have_grown_to_counts_until_they_end() {
         let together: &'static Together = Box::leak(Box::default());
         let instance = || Memory { together, ..Memory::default() };
-        let limit = || Some(96 * MIB);
+        let limit = container(96 * MIB);
         let (mut one, mut other) = (instance(), instance());
         assert!(one.grow(0, 60 * MIB, limit) && other.grow(0, 60 * MIB, limit), "to begin with");
         assert!(one.grow(60 * MIB, 80 * MIB, limit));
@@ -254,14 +325,14 @@ mod tests {
     #[test]
     fn what_is_kept_for_guests_and_what_they_grow_to_count_together() {
         let together: &'static Together = Box::leak(Box::default());
-        let limit = || Some(96 * MIB);
+        let limit = container(96 * MIB);
         let mut kept = Reserved { together, bytes: 0 };
         let mut instance = Memory { together, ..Memory::default() };
         assert!(kept.resize_within(60 * MIB, limit));
         assert!(instance.grow(0, MIB, limit) && instance.grow(MIB, 20 * MIB, limit));
         assert!(!instance.grow(20 * MIB, 40 * MIB, limit), "60 are kept");
         assert!(!kept.resize_within(80 * MIB, limit), "the instance has grown by 19");
-        assert!(kept.resize_within(30 * MIB, || Some(MIB)), "fewer than before");
+        assert!(kept.resize_within(30 * MIB, container(MIB)), "fewer than before");
         assert!(instance.grow(20 * MIB, 40 * MIB, limit));
         drop(kept);
         assert_eq!(together.grown.load(Ordering::Relaxed), 39 * MIB);
@@ -269,7 +340,7 @@ mod tests {
 
     #[test]
     fn the_refusal_names_both_numbers_and_the_way_out() {
-        let text = refusal(96 * MIB);
+        let text = refusal(Reached::Container(96 * MIB));
         for part in ["88 MiB", "96 MiB", "resources.limits.memory"] {
             assert!(text.contains(part), "no {part} in {text}");
         }

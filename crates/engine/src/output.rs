@@ -12,7 +12,8 @@ use tokio::io::AsyncWrite;
 use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
-use crate::stderr::{has_open_line, keep};
+use crate::log_rate;
+use crate::stderr::{has_open_line, keep, keep_of};
 
 /// How much a guest may write at once, in bytes: as much as of Wasmtime's own streams.
 const AT_ONCE: usize = 64 << 10;
@@ -81,14 +82,32 @@ impl LinePrefixer {
     }
 }
 
-/// Writes a line of the runtime's own. Errors are ignored: without a reader there is nowhere to report them.
+/// Writes a line of the access log, which counts as one of the guest's: clients decide how many there are. Errors are
+/// ignored: without a reader there is nowhere to report them.
 pub fn log_on_stdout(line: &[u8]) {
-    Kind::Stdout.log(line);
+    if log_rate::get().is_none_or(|rate| rate.passes_line()) {
+        Kind::Stdout.log(line);
+    }
 }
 
-/// The same on stderr.
+/// Writes a line of the runtime's own to stderr.
 pub fn log_on_stderr(line: &[u8]) {
     Kind::Stderr.log(line);
+}
+
+/// The same for a line about the output itself, which is no reason of the guest's end: it is not kept as one of the last lines.
+pub fn log_about_output(line: &[u8]) {
+    Kind::Stderr.log_by(line, |stderr, bytes| {
+        keep_of(b"", bytes);
+        stderr.write_kept(bytes)
+    });
+}
+
+/// Writes a line of the guest's to stderr, apart from others.
+pub fn log_of_guest(line: &[u8]) {
+    if log_rate::get().is_none_or(|rate| rate.passes_line()) {
+        Kind::Stderr.log(line);
+    }
 }
 
 /// As [`io::Stdout`] or [`io::Stderr`], which block.
@@ -100,8 +119,8 @@ pub struct Output {
 
 impl Output {
     /// Standard output.
-    pub fn stdout(prefixer: LinePrefixer) -> Output {
-        Output { kind: Kind::Stdout, prefixer: Some(prefixer) }
+    pub fn stdout(prefixer: Option<LinePrefixer>) -> Output {
+        Output { kind: Kind::Stdout, prefixer }
     }
 
     /// Standard error.
@@ -110,32 +129,50 @@ impl Output {
     }
 
     fn emit(&self, bytes: &[u8]) -> io::Result<()> {
-        let Some(prefixer) = &self.prefixer else { return self.kind.write(bytes) };
+        let Some(prefixer) = &self.prefixer else { return self.kind.write_of_guest(bytes) };
         let mut open = OPEN[self.kind as usize].lock().unwrap_or_else(PoisonError::into_inner);
-        self.kind.write(&prefixer.lines(bytes, &mut open))
+        self.kind.write_of_guest(&prefixer.lines(bytes, &mut open))
     }
 }
 
 impl Kind {
     fn log(self, line: &[u8]) {
+        self.log_by(line, Kind::write);
+    }
+
+    fn log_by(self, line: &[u8], write: impl FnOnce(Kind, &[u8]) -> io::Result<()>) {
         let mut open = OPEN[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         // Guests whose lines are not kept apart may have one open as well.
         let is_open = open.take().is_some() || (matches!(self, Kind::Stderr) && has_open_line());
         let begin: &[u8] = if is_open { b"\n" } else { b"" };
-        let _ = self.write(&[begin, line, b"\n"].concat());
+        let _ = write(self, &[begin, line, b"\n"].concat());
     }
 
     fn write(self, bytes: &[u8]) -> io::Result<()> {
+        if let Kind::Stderr = self {
+            keep(bytes);
+        }
+        self.write_kept(bytes)
+    }
+
+    /// Writes as much as the guest may write.
+    fn write_of_guest(self, bytes: &[u8]) -> io::Result<()> {
+        let Some(rate) = log_rate::get() else { return self.write(bytes) };
+        let passed = rate.pass(self as usize, bytes);
+        if let Kind::Stderr = self {
+            keep_of(bytes, &passed);
+        }
+        self.write_kept(&passed)
+    }
+
+    fn write_kept(self, bytes: &[u8]) -> io::Result<()> {
         match self {
             Kind::Stdout => {
                 let mut stdout = io::stdout().lock();
                 stdout.write_all(bytes)?;
                 stdout.flush()
             }
-            Kind::Stderr => {
-                keep(bytes);
-                io::stderr().write_all(bytes)
-            }
+            Kind::Stderr => io::stderr().write_all(bytes),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use tokio::runtime::Builder;
 use wasmtime::component::{InstancePre, Val};
 use wasmtime::error::Context;
 use wasmtime::{AsContextMut, Instance, Store};
@@ -12,6 +11,7 @@ use wasmtime_wasi::p3::bindings::CommandPre as Command03;
 
 use crate::code::{self, Code};
 use crate::guard::Guard;
+use crate::http::event_loop;
 use crate::http::outgoing::Outgoing;
 use crate::http::roots::{self, Roots};
 use crate::interfaces::{self, Interfaces};
@@ -20,8 +20,8 @@ use crate::report::{self, log, trapped};
 use crate::state::{ModuleState, Shared, State, is_sequential};
 use crate::world::{INITIALIZE, START};
 use crate::{
-    Error, Given, Plan, Runtime, World, artifacts, files, host_calls, http, numbers, signals,
-    stderr, wave, world,
+    Error, Given, Plan, Runtime, World, artifacts, files, host_calls, http, log_rate, memory,
+    numbers, signals, stderr, time_limit, wave, world,
 };
 
 /// A command whose `run` returned an error.
@@ -39,12 +39,14 @@ pub struct Loaded {
 /// A guest, and where its profile is asked for.
 struct Parts {
     guest: Guest,
+    /// The first event loop. It is made here because tokio makes a pair of sockets for it, which the process may not do later.
+    tokio: tokio::runtime::Runtime,
     profiled: Option<Profiled>,
 }
 
 enum Guest {
     Server(http::Loaded, Arc<Shared>),
-    Once(Once, tokio::runtime::Runtime),
+    Once(Once),
 }
 
 /// A guest that runs once, linked to what it imports.
@@ -65,6 +67,8 @@ impl Runtime {
     }
 
     fn parts(&self, plan: &Plan, given: Given) -> wasmtime::Result<Parts> {
+        memory::grant(&plan.grants.limits.memory);
+        log_rate::grant(&plan.grants.limits.log_rate);
         let code = Code::map(&given.code).context("map the compiled code")?;
         let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
         let guard = Arc::new(Guard::new(plan.grants.clone()));
@@ -75,19 +79,18 @@ impl Runtime {
             guard,
             directories: directories.map(Arc::new),
         });
+        // One guest, one thread: it blocks in its own calls.
+        let tokio = event_loop::runtime().context("start the event loop")?;
         let (guest, code) = if plan.world.serves_http() {
             let server = http::Loaded::new(plan, &code, given.page_map)?;
             let component = code::Guest::Component(server.component.clone());
             (Guest::Server(server, shared), component)
         } else {
             let code = code.load(&self.engine, plan.world)?;
-            // One guest, one thread: it blocks in its own calls.
-            let tokio = Builder::new_current_thread().enable_all().build();
-            let tokio = tokio.context("start the event loop")?;
-            (Guest::Once(self.link(plan, &code, &shared)?, tokio), code)
+            (Guest::Once(self.link(plan, &code, &shared)?), code)
         };
         let profiled = given.profiles.map(|listener| Profiled::new(plan.name(), &code, listener));
-        Ok(Parts { guest, profiled })
+        Ok(Parts { guest, tokio, profiled })
     }
 
     fn link(&self, plan: &Plan, code: &code::Guest, shared: &Shared) -> wasmtime::Result<Once> {
@@ -125,6 +128,7 @@ impl Loaded {
             Err(error) => report::outcome(&error),
         };
         let last_lines = stderr::last_lines();
+        log_rate::finish(&last_lines);
         if let Some(text) = &failure {
             log(text);
         }
@@ -137,20 +141,24 @@ impl Loaded {
 
 impl Parts {
     fn run(self, plan: &Plan, idle: fn()) -> wasmtime::Result<u8> {
-        let Parts { guest, profiled } = self;
+        let Parts { guest, tokio, profiled } = self;
         let _noted = host_calls::note();
         // The threads that are started from here on inherit what is blocked.
         let signals = signals::block().context("block signals")?;
-        let (guest, tokio) = match guest {
+        let guest = match guest {
             Guest::Server(server, shared) => {
-                return http::serve(plan, server, shared, signals, profiled, idle);
+                return http::serve(plan, server, tokio, shared, signals, profiled, idle);
             }
-            Guest::Once(guest, tokio) => (guest, tokio),
+            Guest::Once(guest) => guest,
         };
         let profiled = profiled.map(Profiled::serve_in_thread).transpose();
         profiled.context("wait for who asks for a profile")?;
         signals::end_at_the_first(signals).context("wait for signals")?;
+        let time_limit = time_limit::begin(plan).context("begin the guest's time")?;
         let result = tokio.block_on(guest.run(plan));
+        if let Some(time_limit) = time_limit {
+            time_limit.end();
+        }
         // A read of a guest that is done is not waited for.
         tokio.shutdown_background();
         result

@@ -11,6 +11,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::oneshot;
 
+use crate::time_limit::within_moments;
+use crate::{log_rate, stderr};
+
 /// Signals that end a process by default and may be sent for that purpose, such as an image's `STOPSIGNAL`. The runtime itself
 /// handles the signals of processor exceptions.
 const ENDING: [Signal; 7] = [
@@ -112,6 +115,9 @@ fn wait_in_thread(wait: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 fn end_at_the_next(signals: &SigSet) {
     if let Ok(signal) = signals.wait() {
+        if log_rate::has_dropped() {
+            within_moments(|| log_rate::finish(&stderr::last_lines()));
+        }
         std::process::exit(SIGNALLED + signal as i32)
     }
 }

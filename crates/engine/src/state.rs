@@ -22,7 +22,7 @@ use crate::interfaces::Interfaces;
 use crate::look_up::{self, Names};
 use crate::memory::Memory;
 use crate::output::{LinePrefixer, Output};
-use crate::{Plan, World};
+use crate::{Plan, World, log_rate};
 
 /// What all instances of a process have together.
 pub struct Shared {
@@ -70,7 +70,7 @@ impl State {
             preopen_root(&mut builder)?;
         }
         if let Some(prefixer) = &prefixer {
-            builder.stdout(Output::stdout(prefixer.clone()));
+            builder.stdout(Output::stdout(Some(prefixer.clone())));
             builder.stderr(Output::stderr(Some(prefixer.clone())));
         }
         let wasi = builder.build();
@@ -204,6 +204,9 @@ fn builder(plan: &Plan, guard: &Arc<Guard>) -> WasiCtxBuilder {
         .stderr(Output::stderr(None))
         .initial_cwd(plan.cwd.to_string_lossy())
         .allow_blocking_current_thread(is_sequential(plan.world));
+    if log_rate::get().is_some() {
+        builder.stdout(Output::stdout(None));
+    }
     guard.allow(&mut builder);
     builder
 }

@@ -5,11 +5,16 @@ use std::sync::{Mutex, PoisonError};
 /// How much is kept, in bytes.
 pub const KEPT: usize = 1 << 10;
 
-static END: Mutex<End> = Mutex::new(End(Vec::new()));
+static END: Mutex<End> = Mutex::new(End::NOTHING);
 
 /// Keeps the end of what is written.
 pub fn keep(bytes: &[u8]) {
-    END.lock().unwrap_or_else(PoisonError::into_inner).keep(bytes);
+    keep_of(bytes, bytes);
+}
+
+/// Keeps the end of bytes of which only these are written.
+pub fn keep_of(bytes: &[u8], written: &[u8]) {
+    END.lock().unwrap_or_else(PoisonError::into_inner).keep(bytes, written);
 }
 
 /// The last lines that were written, each of them whole but one that is longer than what is kept.
@@ -19,26 +24,31 @@ pub fn last_lines() -> String {
 
 /// Whether what was written last is a line that has not ended.
 pub fn has_open_line() -> bool {
-    END.lock().unwrap_or_else(PoisonError::into_inner).has_open_line()
+    END.lock().unwrap_or_else(PoisonError::into_inner).has_open_line
 }
 
-/// The last bytes of a text.
-struct End(Vec<u8>);
+/// The end of standard error.
+struct End {
+    /// The last bytes, with those that were not written.
+    bytes: Vec<u8>,
+    has_open_line: bool,
+}
 
 impl End {
-    fn keep(&mut self, bytes: &[u8]) {
-        self.0.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
-        let surplus = self.0.len().saturating_sub(KEPT);
-        self.0.drain(..surplus);
-    }
+    const NOTHING: End = End { bytes: Vec::new(), has_open_line: false };
 
-    fn has_open_line(&self) -> bool {
-        self.0.last().is_some_and(|last| *last != b'\n')
+    fn keep(&mut self, bytes: &[u8], written: &[u8]) {
+        self.bytes.extend_from_slice(&bytes[bytes.len().saturating_sub(KEPT)..]);
+        let surplus = self.bytes.len().saturating_sub(KEPT);
+        self.bytes.drain(..surplus);
+        if let Some(last) = written.last() {
+            self.has_open_line = *last != b'\n';
+        }
     }
 
     fn last_lines(&self) -> String {
-        let text = String::from_utf8_lossy(&self.0);
-        let is_cut = self.0.len() == KEPT;
+        let text = String::from_utf8_lossy(&self.bytes);
+        let is_cut = self.bytes.len() == KEPT;
         match text.split_once('\n') {
             Some((_, whole)) if is_cut && !whole.is_empty() => whole.to_owned(),
             _ => text.into_owned(),
@@ -52,26 +62,28 @@ mod tests {
 
     #[test]
     fn a_line_is_open_until_it_ends() {
-        let mut end = End(Vec::new());
-        assert!(!end.has_open_line());
-        end.keep(b"one\ntw");
-        assert!(end.has_open_line());
-        end.keep(b"o\n");
-        assert!(!end.has_open_line());
+        let mut end = End::NOTHING;
+        assert!(!end.has_open_line);
+        end.keep(b"one\ntw", b"one\ntw");
+        assert!(end.has_open_line);
+        end.keep(b"o\n", b"");
+        assert!(end.has_open_line, "its end was not written");
+        end.keep(b"o\n", b"o\n");
+        assert!(!end.has_open_line);
     }
 
     #[test]
     fn the_last_lines_are_kept_whole() {
-        let mut end = End(Vec::new());
-        end.keep(b"one\ntwo\n");
-        assert_eq!(end.last_lines(), "one\ntwo\n");
-        for number in 0..1000 {
-            end.keep(format!("line {number}\n").as_bytes());
-        }
-        let lines = end.last_lines();
+        let mut end = End::NOTHING;
+        let mut keep = |text: &[u8]| {
+            end.keep(text, text);
+            end.last_lines()
+        };
+        assert_eq!(keep(b"one\ntwo\n"), "one\ntwo\n");
+        let lines = (0..1000).map(|number| keep(format!("line {number}\n").as_bytes()));
+        let lines = lines.last().expect("there are some");
         assert!(lines.len() < KEPT && lines.ends_with("line 998\nline 999\n"), "{lines}");
         assert!(lines.lines().all(|line| line.starts_with("line ")), "{lines}");
-        end.keep(&[b'x'; 3 * KEPT]);
-        assert_eq!(end.last_lines(), "x".repeat(KEPT));
+        assert_eq!(keep(&[b'x'; 3 * KEPT]), "x".repeat(KEPT));
     }
 }

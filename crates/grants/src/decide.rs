@@ -184,6 +184,13 @@ impl Grants {
         has_destinations(&self.network) || has_destinations(&self.ceiling)
     }
 
+    /// Whether an entry has a host by its name, so that it matters what names mean.
+    pub fn name_hosts(&self) -> bool {
+        let destinations = [&self.network, &self.ceiling].map(|it| it.destinations.as_ref());
+        let mut destinations = destinations.into_iter().flatten();
+        destinations.any(|it| it.hosts(|_| true, |_| true).any(|it| matches!(it, Host::Name(_))))
+    }
+
     /// Whether an entry may be about this name.
     pub fn have_name(&self, name: &str) -> bool {
         self.network.knows(name) || self.ceiling.knows(name)

@@ -1,7 +1,8 @@
-//! Grants of a guest: everything that it may do with files and the network, and who gave each grant.
+//! Grants of a guest: everything that it may do with files and the network, how much it may use, and who gave each grant.
 //!
 //! Read in this order: [`Grants`] here; [`Profile`] (what applies to a guest that names nothing); [`Target`], [`Origin`],
-//! [`Listen`] and [`FileGrant`] (what can be granted, and how it is written); [`Requested`] (what the node's file, an image or
+//! [`Listen`] and [`FileGrant`] (what can be granted, and how it is written); [`Limits`] with [`quantity`] (how much a guest
+//! may use); [`Requested`] (what the node's file, an image or
 //! a Pod names); [`policy`] (the node's file); `merge` (how these become the grants); `decide` (what the grants say about
 //! one call of a guest).
 //!
@@ -15,12 +16,14 @@
 mod decide;
 mod files;
 mod host;
+mod limits;
 mod listen;
 mod merge;
 mod network;
 mod origin;
 pub mod policy;
 mod profile;
+pub mod quantity;
 mod requested;
 mod show;
 mod text;
@@ -32,6 +35,7 @@ use serde::{Deserialize, Serialize};
 pub use decide::Refusal;
 pub use files::{Access, FileGrant};
 pub use host::{Host, Ports};
+pub use limits::{HttpLimits, Limit, Limits};
 pub use listen::Listen;
 pub use merge::{ExceedsCeiling, MergeInput, merge};
 pub use network::{Protocol, Target};
@@ -88,7 +92,7 @@ pub struct Network {
     pub listen: Option<Granted<Listen>>,
 }
 
-/// Everything that a guest may do with files and the network.
+/// Everything that a guest may do with files and the network, and how much it may use.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// Who chose the profile.
@@ -99,6 +103,8 @@ pub struct Grants {
     pub ceiling: Network,
     /// Directories that the guest may use. `None` is all that the container has.
     pub files: Option<Granted<FileGrant>>,
+    /// How much the guest may use.
+    pub limits: Limits,
     /// Addresses of the node itself, which `restricted` forbids.
     pub node: Vec<IpAddr>,
 }
@@ -108,7 +114,8 @@ impl Default for Grants {
     fn default() -> Grants {
         let network = Network { profile: Profile::default(), destinations: None, listen: None };
         let ceiling = network.clone();
-        Grants { profile_giver: Giver::Node, network, ceiling, files: None, node: vec![] }
+        let (files, limits, node) = (None, Limits::default(), vec![]);
+        Grants { profile_giver: Giver::Node, network, ceiling, files, limits, node }
     }
 }
 

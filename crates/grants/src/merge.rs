@@ -12,8 +12,8 @@ use crate::host::{Host, Ports};
 use crate::policy::{Ceiling, Rules};
 use crate::profile::Forbidden;
 use crate::{
-    Destinations, FileGrant, Giver, Granted, Grants, Listen, Network, Origin, Profile, Protocol,
-    Requested, Target,
+    Destinations, FileGrant, Giver, Granted, Grants, Limits, Listen, Network, Origin, Profile,
+    Protocol, Requested, Target,
 };
 
 /// What is merged.
@@ -30,12 +30,27 @@ pub struct MergeInput {
 /// A request for more than the node allows.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct ExceedsCeiling {
-    giver: Giver,
-    key: &'static str,
-    value: String,
+    pub(crate) giver: Giver,
+    pub(crate) key: &'static str,
+    pub(crate) value: String,
     /// Where the ceiling is.
-    ceiling: String,
-    allowed: String,
+    pub(crate) ceiling: String,
+    pub(crate) allowed: String,
+}
+
+impl MergeInput {
+    /// What the first of them names: the Pod, the image, or the node's defaults.
+    pub(crate) fn first<'a, T>(
+        &'a self,
+        of: impl Fn(&'a Requested) -> Option<T>,
+    ) -> Option<(T, Giver)> {
+        let givers = [
+            (&self.pod, Giver::Pod),
+            (&self.image, Giver::Image),
+            (&self.rules.defaults, Giver::Node),
+        ];
+        givers.into_iter().find_map(|(requested, giver)| of(requested).map(|it| (it, giver)))
+    }
 }
 
 impl fmt::Display for ExceedsCeiling {
@@ -67,6 +82,7 @@ pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
     let listen = limit.entries(input, ALLOW_LISTEN.key, |it| it.allow_listen.as_ref())?;
     let files = limit.entries(input, FILES.key, |it| it.files.as_ref())?;
     limit.check_used(&input.pod)?;
+    let limits = Limits::merge(input)?;
     let destinations = match (connect, http) {
         (None, None) if profile > Profile::Restricted => None,
         (connect, http) => Some(Destinations { connect, http }),
@@ -78,7 +94,7 @@ pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
         .or_else(|| is_strict.then(Granted::nothing))
         .or_else(|| own.map(|entries| Granted { entries, giver: Giver::Node }));
     let network = Network { profile, destinations, listen };
-    Ok(Grants { profile_giver, network, ceiling: limit.network, files, node: vec![] })
+    Ok(Grants { profile_giver, network, ceiling: limit.network, files, limits, node: vec![] })
 }
 
 /// The profile, and who chose it. An image chooses none.
@@ -113,19 +129,13 @@ struct Limit<'a> {
 
 impl Limit<'_> {
     /// The entries of a key from the first that names it.
-    fn entries<T: Entry>(
+    fn entries<'a, T: Entry + 'a>(
         &self,
-        input: &MergeInput,
+        input: &'a MergeInput,
         key: &'static str,
-        of: impl Fn(&Requested) -> Option<&Vec<T>>,
+        of: impl Fn(&'a Requested) -> Option<&'a Vec<T>>,
     ) -> Result<Option<Granted<T>>, ExceedsCeiling> {
-        let givers = [
-            (&input.pod, Giver::Pod),
-            (&input.image, Giver::Image),
-            (&input.rules.defaults, Giver::Node),
-        ];
-        let named = |(requested, giver)| of(requested).map(|entries| (entries, giver));
-        let Some((entries, giver)) = givers.into_iter().find_map(named) else { return Ok(None) };
+        let Some((entries, giver)) = input.first(of) else { return Ok(None) };
         if let Some(entry) = entries.iter().find(|entry| !entry.is_within(self)) {
             let (value, allowed) = (entry.to_string(), entry.allowed(self));
             let ceiling = self.ceiling.place.clone();

@@ -1,11 +1,13 @@
 //! What the node's file, an image or a Pod names, key by key.
 
 use provided::{
-    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FILES, GRANT_PROFILE, KEYVALUE,
-    PREFIX, SettingError, Table,
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FILES, GRANT_PROFILE,
+    HTTP_IDLE_TIMEOUT, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER, HTTP_MAX_REQUESTS,
+    HTTP_REQUEST_TIMEOUT, KEYVALUE, LOG_RATE, MAX_MEMORY, PREFIX, SettingError, TIMEOUT, Table,
 };
 use serde::Deserialize;
 
+use crate::quantity::{Body, Count, Head, Memory, Time};
 use crate::text::{Invalid, list};
 use crate::{Access, FileGrant, Listen, Origin, Profile, Target};
 
@@ -23,6 +25,24 @@ pub struct Requested {
     pub allow_listen: Option<Vec<Listen>>,
     /// Directories.
     pub files: Option<Vec<FileGrant>>,
+    /// Memory of all instances.
+    pub max_memory: Option<Memory>,
+    /// How long the guest may run.
+    pub timeout: Option<Time>,
+    /// Lines a second.
+    pub log_rate: Option<Count>,
+    /// Silence of a server's client.
+    pub http_idle_timeout: Option<Time>,
+    /// Body of a request.
+    pub http_max_body: Option<Body>,
+    /// Connections of a server at a time.
+    pub http_max_connections: Option<Count>,
+    /// Head of a request.
+    pub http_max_header: Option<Head>,
+    /// Instances of a server at a time.
+    pub http_max_requests: Option<Count>,
+    /// Time until a response begins.
+    pub http_request_timeout: Option<Time>,
     /// Paths that the runtime itself reads or writes for the guest, by the annotation that names each.
     #[serde(skip)]
     pub used: Vec<(&'static str, FileGrant)>,
@@ -57,6 +77,26 @@ impl Requested {
             key if key == ALLOW_HTTP.key => self.allow_http = Some(list(value)?),
             key if key == ALLOW_LISTEN.key => self.allow_listen = Some(list(value)?),
             key if key == FILES.key => self.files = Some(list(value)?),
+            _ => return self.set_limit(key, value),
+        }
+        Ok(true)
+    }
+
+    fn set_limit(&mut self, key: &str, value: &str) -> Result<bool, Invalid> {
+        match key {
+            key if key == MAX_MEMORY.key => self.max_memory = Some(value.parse()?),
+            key if key == TIMEOUT.key => self.timeout = Some(value.parse()?),
+            key if key == LOG_RATE.key => self.log_rate = Some(value.parse()?),
+            key if key == HTTP_IDLE_TIMEOUT.key => self.http_idle_timeout = Some(value.parse()?),
+            key if key == HTTP_MAX_BODY.key => self.http_max_body = Some(value.parse()?),
+            key if key == HTTP_MAX_CONNECTIONS.key => {
+                self.http_max_connections = Some(value.parse()?);
+            }
+            key if key == HTTP_MAX_HEADER.key => self.http_max_header = Some(value.parse()?),
+            key if key == HTTP_MAX_REQUESTS.key => self.http_max_requests = Some(value.parse()?),
+            key if key == HTTP_REQUEST_TIMEOUT.key => {
+                self.http_request_timeout = Some(value.parse()?);
+            }
             _ => return Ok(false),
         }
         Ok(true)
@@ -79,6 +119,15 @@ impl Requested {
             allow_http: self.allow_http.or_else(|| other.allow_http.clone()),
             allow_listen: self.allow_listen.or_else(|| other.allow_listen.clone()),
             files: self.files.or_else(|| other.files.clone()),
+            max_memory: self.max_memory.or(other.max_memory),
+            timeout: self.timeout.or(other.timeout),
+            log_rate: self.log_rate.or(other.log_rate),
+            http_idle_timeout: self.http_idle_timeout.or(other.http_idle_timeout),
+            http_max_body: self.http_max_body.or(other.http_max_body),
+            http_max_connections: self.http_max_connections.or(other.http_max_connections),
+            http_max_header: self.http_max_header.or(other.http_max_header),
+            http_max_requests: self.http_max_requests.or(other.http_max_requests),
+            http_request_timeout: self.http_request_timeout.or(other.http_request_timeout),
             used: self.used,
         }
     }

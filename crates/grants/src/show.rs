@@ -16,10 +16,23 @@ impl Display for Grants {
         }
         network(formatter, "", &self.network)?;
         match &self.ceiling {
-            Network { destinations: None, listen: None, .. } => Ok(()),
+            Network { destinations: None, listen: None, .. } => {}
             ceiling => {
-                network(formatter, "and of these only what the node's ceiling allows, ", ceiling)
+                network(formatter, "and of these only what the node's ceiling allows, ", ceiling)?;
             }
+        }
+        write!(formatter, "{}", self.limits)
+    }
+}
+
+impl Giver {
+    /// The place where this one gives something, for people.
+    pub fn place(self) -> &'static str {
+        match self {
+            Giver::Node => "node's file",
+            Giver::Image => "label of the image",
+            Giver::Pod => "annotation of the Pod",
+            Giver::Profile => "profile",
         }
     }
 }
@@ -72,13 +85,11 @@ fn lines<T: Display>(
     granted: &Granted<T>,
 ) -> fmt::Result {
     let Granted { entries, giver } = granted;
-    let by = match giver {
-        Giver::Node => "node's file",
-        Giver::Image => "label of the image",
-        Giver::Pod => "annotation of the Pod",
-        // It names nothing.
-        Giver::Profile => return writeln!(formatter, "{what}: nothing (profile restricted)"),
-    };
+    // It names nothing.
+    if *giver == Giver::Profile {
+        return writeln!(formatter, "{what}: nothing (profile restricted)");
+    }
+    let by = giver.place();
     if entries.is_empty() {
         return writeln!(formatter, "{what}: nothing ({by}, {key})");
     }

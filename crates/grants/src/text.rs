@@ -10,6 +10,9 @@ pub struct Invalid {
     pub allowed: &'static str,
 }
 
+/// A text that is borrowed from what is read, if possible.
+pub type Borrowed<'a> = std::borrow::Cow<'a, str>;
+
 /// Splits the entries of a list, which have commas between them. An empty text has none.
 ///
 /// # Errors
@@ -21,9 +24,13 @@ pub fn list<T: std::str::FromStr<Err = Invalid>>(text: &str) -> Result<Vec<T>, I
     text.split(',').map(|entry| entry.trim().parse()).collect()
 }
 
-/// Implements `FromStr` for entries of a setting by `Self::parse`, and serde's traits by that and `Display`.
+/// Implements `FromStr` for entries of a setting by `Self::parse`, and serde's traits by that and `Display`. Another type
+/// than a text may be read, which must dereference to one.
 macro_rules! as_text {
     ($ty:ty, $setting:expr) => {
+        crate::text::as_text!($ty, $setting, crate::text::Borrowed<'_>);
+    };
+    ($ty:ty, $setting:expr, $read:ty) => {
         impl std::str::FromStr for $ty {
             type Err = crate::text::Invalid;
 
@@ -41,8 +48,7 @@ macro_rules! as_text {
 
         impl<'de> serde::Deserialize<'de> for $ty {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                let text: std::borrow::Cow<'de, str> =
-                    serde::Deserialize::deserialize(deserializer)?;
+                let text: $read = serde::Deserialize::deserialize(deserializer)?;
                 text.parse().map_err(serde::de::Error::custom)
             }
         }

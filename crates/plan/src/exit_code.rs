@@ -6,6 +6,9 @@ pub const CANNOT_RUN: u8 = 126;
 /// There is no such entrypoint or export.
 pub const NOT_FOUND: u8 = 127;
 
+/// The guest's time limit was over (as timeout(1) has it).
+pub const TIMED_OUT: u8 = 124;
+
 /// The arguments of a call are not what the export takes (as a shell has it).
 pub const MISUSED: u8 = 2;
 

@@ -1,14 +1,14 @@
 //! How HTTP is served: defaults, and the annotations that change them.
 
 use std::net::SocketAddr;
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use grants::quantity::{Body, Count, Head, Time};
+use grants::{HttpLimits, Limit, Limits};
 use provided::{OF_POD, SettingError};
 use serde::{Deserialize, Serialize};
 
 use crate::World;
-use crate::quantity::{duration, size};
 
 /// The beginning of all its annotations but [`METRICS`].
 pub const PREFIX: &str = "wasmtime.shim/http-";
@@ -30,9 +30,6 @@ const REQUEST_TIME: Duration = Duration::from_secs(60);
 const IDLE_TIME: Duration = Duration::from_secs(60);
 
 const HEAD: u32 = 64 << 10;
-
-/// hyper takes no less, and allocates as much for a connection where it is used.
-const HEADS: RangeInclusive<u64> = 8 << 10..=1 << 20;
 
 const BODY: u64 = 100 << 20;
 
@@ -65,8 +62,8 @@ pub struct HttpSettings {
     pub head: u32,
     /// The largest body of a request, in bytes.
     pub body: u64,
-    /// Instances at a time; none for what the container's memory has room for.
-    pub instances: Option<u32>,
+    /// Instances at a time; without a limit what the container's memory has room for.
+    pub instances: Limit<Count>,
     /// Connections at a time.
     pub connections: u32,
     /// Requests that an instance serves, one after the other or, with 0.3, at a time; none for what the world has.
@@ -91,7 +88,7 @@ impl Default for HttpSettings {
             idle_time: IDLE_TIME,
             head: HEAD,
             body: BODY,
-            instances: None,
+            instances: Limit::default(),
             connections: CONNECTIONS,
             requests_per_instance: None,
             has_access_log: false,
@@ -103,18 +100,26 @@ impl Default for HttpSettings {
 }
 
 impl HttpSettings {
-    /// Whether an annotation is for [`HttpSettings::annotate`].
-    pub fn knows(key: &str) -> bool {
-        key.starts_with(PREFIX) || key == METRICS
+    /// Takes over limits. A guest takes no longer for a request than it may run.
+    pub fn limit(&mut self, limits: &Limits) {
+        let HttpLimits { idle_time, body, connections, head, instances, request_time } =
+            &limits.http;
+        let request_time = request_time.or(REQUEST_TIME, Time::get);
+        self.request_time =
+            limits.time.get().map_or(request_time, |(most, _)| request_time.min(most.get()));
+        self.idle_time = idle_time.or(IDLE_TIME, Time::get);
+        self.body = body.or(BODY, Body::bytes);
+        self.connections = connections.or(CONNECTIONS, Count::get);
+        self.head = head.or(HEAD, Head::bytes);
+        self.instances = *instances;
     }
 
-    /// Takes over an annotation.
+    /// Takes over an annotation that is not a limit.
     ///
     /// # Errors
     /// For one that there is not, or a value that it cannot have.
     pub fn annotate(&mut self, key: &str, value: &str) -> Result<(), SettingError> {
         let refused = || OF_POD.refused(key, value);
-        let count = || value.parse().ok().filter(|count| *count > 0).ok_or_else(refused);
         let address = || value.parse().map_err(|_| refused());
         match key.strip_prefix(PREFIX) {
             None if key == METRICS => self.metrics = Some(address()?),
@@ -129,17 +134,6 @@ impl HttpSettings {
             Some("request-ids") => {
                 self.has_request_ids = value.parse().map_err(|_| refused())?;
             }
-            Some("request-timeout") => {
-                self.request_time = duration(value).ok_or_else(refused)?;
-            }
-            Some("idle-timeout") => self.idle_time = duration(value).ok_or_else(refused)?,
-            Some("max-header") => {
-                let head = size(value).filter(|size| HEADS.contains(size));
-                self.head = head.and_then(|it| it.try_into().ok()).ok_or_else(refused)?;
-            }
-            Some("max-body") => self.body = size(value).ok_or_else(refused)?,
-            Some("max-requests") => self.instances = Some(count()?),
-            Some("max-connections") => self.connections = count()?,
             Some("instances") => {
                 self.requests_per_instance = Some(match value.split_once('=') {
                     None if value == "per-request" => 1,
@@ -169,15 +163,16 @@ impl HttpSettings {
 
     /// Instances at a time, in a container that has this many bytes of memory for its guests; none for no limit.
     pub fn instances(&self, memory: Option<u64>) -> u32 {
-        self.instances.unwrap_or_else(|| {
-            let room = (memory.unwrap_or(u64::MAX) / INSTANCE_MEMORY).max(FEWEST_INSTANCES);
-            u32::try_from(room).unwrap_or(INSTANCES).min(INSTANCES)
-        })
+        let room = (memory.unwrap_or(u64::MAX) / INSTANCE_MEMORY).max(FEWEST_INSTANCES);
+        let default = u32::try_from(room).unwrap_or(INSTANCES).min(INSTANCES);
+        self.instances.or(default, Count::get)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use grants::policy::{Policy, Subject};
+    use grants::{MergeInput, Requested, merge};
     use provided::Unset;
 
     use super::*;
@@ -188,20 +183,61 @@ mod tests {
         taken.map(|()| settings).map_err(|error| error.to_string())
     }
 
+    /// Limits of a Pod that names these, on a node with that ceiling.
+    fn limits(pod: &[(&str, &str)], ceiling: &str) -> Limits {
+        let mut requested = Requested::default();
+        for (key, value) in pod {
+            let taken = requested.set(&format!("{}{key}", provided::PREFIX), value);
+            assert_eq!(taken, Ok(true), "{key}");
+        }
+        let policy = Policy::parse("/p.toml", &format!("[ceiling]\n{ceiling}")).expect("parses");
+        let rules = policy.rules(Subject::default());
+        let input = MergeInput { rules, pod: requested, ..MergeInput::default() };
+        merge(&input).expect("is within the ceiling").limits
+    }
+
+    fn limited(pod: &[(&str, &str)], ceiling: &str) -> HttpSettings {
+        let mut settings = HttpSettings::default();
+        settings.limit(&limits(pod, ceiling));
+        settings
+    }
+
     #[test]
     fn each_annotation_changes_its_setting_alone() {
-        let settings = annotated("request-timeout", "250ms").expect("taken");
+        let limited = |key: &str, value: &str| limited(&[(&format!("http-{key}"), value)], "");
         let expected =
             HttpSettings { request_time: Duration::from_millis(250), ..Default::default() };
-        assert_eq!(settings, expected);
-        assert_eq!(annotated("max-body", "10Mi").map(|it| it.body), Ok(10 << 20));
-        assert_eq!(annotated("max-header", "8Ki").map(|it| it.head), Ok(8 << 10));
-        let idle = annotated("idle-timeout", "5s").map(|it| it.idle_time);
-        assert_eq!(idle, Ok(Duration::from_secs(5)));
-        assert_eq!(annotated("max-requests", "7").map(|it| it.instances(Some(1))), Ok(7));
-        assert_eq!(annotated("max-connections", "9").map(|it| it.connections), Ok(9));
+        assert_eq!(limited("request-timeout", "250ms"), expected);
+        assert_eq!(limited("max-body", "10Mi").body, 10 << 20);
+        assert_eq!(limited("max-header", "8Ki").head, 8 << 10);
+        assert_eq!(limited("idle-timeout", "5s").idle_time, Duration::from_secs(5));
+        assert_eq!(limited("max-requests", "7").instances(Some(1)), 7);
+        assert_eq!(limited("max-connections", "9").connections, 9);
         let listen = annotated("listen", "127.0.0.1:90").map(|it| it.listen);
         assert_eq!(listen, Ok("127.0.0.1:90".parse().ok()));
+    }
+
+    #[test]
+    fn a_ceiling_lowers_a_default_and_does_not_raise_it() {
+        let low = "http-max-body = \"1Mi\"\nhttp-max-requests = 5\nhttp-idle-timeout = \"1s\"";
+        let settings = limited(&[], low);
+        assert_eq!((settings.body, settings.instances(None)), (1 << 20, 5));
+        assert_eq!(settings.idle_time, Duration::from_secs(1));
+        let high = "http-max-body = \"1Gi\"\nhttp-max-requests = 500\nhttp-max-header = \"1Mi\"";
+        let settings = limited(&[], high);
+        assert_eq!((settings.body, settings.head), (BODY, HEAD));
+        assert_eq!(settings.instances(None), INSTANCES);
+        let settings = limited(&[("http-max-body", "1Gi"), ("http-max-requests", "200")], high);
+        assert_eq!((settings.body, settings.instances(None)), (1 << 30, 200));
+    }
+
+    #[test]
+    fn a_request_takes_no_longer_than_the_guest_may_run() {
+        let request_time = |pod: &[(&str, &str)]| limited(pod, "").request_time;
+        assert_eq!(request_time(&[("timeout", "10m")]), REQUEST_TIME);
+        assert_eq!(request_time(&[("timeout", "5s")]), Duration::from_secs(5));
+        let both = [("timeout", "10m"), ("http-request-timeout", "5m")];
+        assert_eq!(request_time(&both), Duration::from_secs(300));
     }
 
     #[test]
@@ -224,14 +260,6 @@ mod tests {
     #[test]
     fn what_is_misspelt_is_refused_with_what_is_allowed() {
         for (key, value, part) in [
-            ("request-timeout", "30", "30s"),
-            ("request-timeout", "0s", "30s"),
-            ("request-timeout", "99999999999999999999s", "30s"),
-            ("max-body", "10MB", "10Mi"),
-            ("max-header", "1Ki", "8Ki"),
-            ("max-header", "5Gi", "1Mi"),
-            ("idle-timeout", "never", "30s"),
-            ("max-requests", "0", "at least 1"),
             ("instances", "reuse=0", "reuse=N"),
             ("instances", "fresh", "per-request"),
             ("listen", "localhost", "0.0.0.0:8080"),
@@ -250,7 +278,9 @@ mod tests {
         for provided::Setting { key, allowed, .. } in provided::ANNOTATIONS {
             // No setting has such a value: who does not know the key, takes it.
             let taken = HttpSettings::default().annotate(key, "\0");
-            assert_eq!(taken.is_ok(), !HttpSettings::knows(key), "{key}");
+            let is_for_servers = key.starts_with(PREFIX) || key == METRICS;
+            let is_limit = Requested::default().set(key, "\0").is_err();
+            assert_eq!(taken.is_err(), is_for_servers && !is_limit, "{key}");
             let text = taken.err().map(|error| error.to_string());
             assert!(text.is_none_or(|text| text.ends_with(allowed)), "{key}");
         }
@@ -261,7 +291,13 @@ mod tests {
         for provided::Setting { key, unset, .. } in provided::ANNOTATIONS {
             let Unset::Is(value) = unset else { continue };
             let mut settings = HttpSettings::default();
-            settings.annotate(key, value).expect("taken");
+            match Requested::default().set(key, value) {
+                Ok(true) => {
+                    let key = key.strip_prefix(provided::PREFIX).unwrap_or(key);
+                    settings = limited(&[(key, value)], "");
+                }
+                _ => settings.annotate(key, value).expect("taken"),
+            }
             assert_eq!(settings, HttpSettings::default(), "{key}");
         }
         let Unset::Is(backlog) = provided::BACKLOG.unset else { panic!("no value") };

@@ -1,8 +1,7 @@
 //! Plan of a container's guest: how it is run, in a form that can be sent to another process.
 //!
 //! The shim makes the plan from the container's settings, and the engine runs it. Read in this order: [`Plan`] here;
-//! [`World`] (what kind of guest it is); [`http`] (how a server serves) with [`quantity`] (how durations and sizes are
-//! written); [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
+//! [`World`] (what kind of guest it is); [`http`] (how a server serves); [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
 //!
 //! This crate uses neither Wasmtime nor containerd. The crate `provided` declares the settings, with their texts and
 //! defaults, and the crate `grants` what a guest may do.
@@ -11,7 +10,6 @@
 mod artifacts;
 pub mod exit_code;
 pub mod http;
-pub mod quantity;
 mod world;
 
 use std::net::SocketAddr;
@@ -59,7 +57,7 @@ pub struct Plan {
     pub config: Option<PathBuf>,
     /// The file of the store of `wasi:keyvalue`, in place of memory.
     pub keyvalue: Option<PathBuf>,
-    /// What it may do with files and the network.
+    /// What it may do with files and the network, and how much it may use.
     pub grants: Grants,
 }
 
@@ -87,6 +85,12 @@ impl Plan {
         let (env, artifacts) = (environment(env, &cwd), FailureArtifacts::default());
         let (config, keyvalue, grants) = (None, None, Grants::default());
         Ok(Plan { world, export, args, env, cwd, http, artifacts, config, keyvalue, grants })
+    }
+
+    /// Gives the guest these grants, and a server their limits.
+    pub fn grant(&mut self, grants: Grants) {
+        self.http.limit(&grants.limits);
+        self.grants = grants;
     }
 
     /// The guest's own name.

@@ -5,6 +5,7 @@
 
 mod error;
 mod grants;
+mod limits;
 mod options;
 mod table;
 mod variables;
@@ -12,6 +13,11 @@ mod variables;
 pub use error::{Place, SettingError};
 use grants::needed;
 pub use grants::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
+use limits::of_image;
+pub use limits::{
+    HTTP_IDLE_TIMEOUT, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER, HTTP_MAX_REQUESTS,
+    HTTP_REQUEST_TIMEOUT, LOG_RATE, MAX_MEMORY, TIMEOUT,
+};
 pub use options::RUNTIME_OPTIONS;
 pub use table::{OF_IMAGE, OF_POD, OF_RUNTIME, Table};
 pub use variables::{BACKLOG, CACHE, COMPILE_MEMORY, COMPILE_TIME, LISTEN, NODE_CONFIG};
@@ -100,7 +106,7 @@ const DIRECTORY: &str = "the path of a directory";
 const TEXT: &str = "a text";
 
 /// Annotations of a Pod.
-pub const ANNOTATIONS: [Setting; 20] = [
+pub const ANNOTATIONS: [Setting; 23] = [
     ALLOW_CONNECT,
     ALLOW_HTTP,
     ALLOW_LISTEN,
@@ -123,12 +129,7 @@ pub const ANNOTATIONS: [Setting; 20] = [
         allowed: "json or off",
         unset: Unset::Is("off"),
     },
-    Setting {
-        key: "wasmtime.shim/http-idle-timeout",
-        sets: "how long a client of the HTTP server may send nothing, or wait without taking its response",
-        allowed: DURATION,
-        unset: Unset::Is("60s"),
-    },
+    HTTP_IDLE_TIMEOUT,
     Setting {
         key: "wasmtime.shim/http-instances",
         sets: "how many requests one instance serves",
@@ -143,50 +144,25 @@ pub const ANNOTATIONS: [Setting; 20] = [
             "`WASMTIME_HTTP_PROXY_SOCKET_ADDR`, or else all addresses, with the port that the image exposes or 8080",
         ),
     },
-    Setting {
-        key: "wasmtime.shim/http-max-body",
-        sets: "the largest body of a request",
-        allowed: SIZE,
-        unset: Unset::Is("100Mi"),
-    },
-    Setting {
-        key: "wasmtime.shim/http-max-connections",
-        sets: "the largest number of connections at a time",
-        allowed: COUNT,
-        unset: Unset::Is("1024"),
-    },
-    Setting {
-        key: "wasmtime.shim/http-max-header",
-        sets: "the largest head of a request",
-        allowed: "a size from 8Ki to 1Mi",
-        unset: Unset::Is("64Ki"),
-    },
-    Setting {
-        key: "wasmtime.shim/http-max-requests",
-        sets: "the largest number of instances at a time",
-        allowed: COUNT,
-        unset: Unset::Means(
-            "128, or one for each MiB of the memory that guests may use if that is fewer, and at least 4",
-        ),
-    },
+    HTTP_MAX_BODY,
+    HTTP_MAX_CONNECTIONS,
+    HTTP_MAX_HEADER,
+    HTTP_MAX_REQUESTS,
     Setting {
         key: "wasmtime.shim/http-request-ids",
         sets: "whether each line that the guest writes begins with the id of its request",
         allowed: SWITCH,
         unset: Unset::Is("false"),
     },
-    Setting {
-        key: "wasmtime.shim/http-request-timeout",
-        sets: "how long a guest may take until its response begins",
-        allowed: DURATION,
-        unset: Unset::Is("60s"),
-    },
+    HTTP_REQUEST_TIMEOUT,
     Setting {
         key: KEYVALUE,
         sets: "the file of the store of `wasi:keyvalue`; it is created if it does not exist",
         allowed: CONTAINER_PATH,
         unset: Unset::Means("a store in memory, which ends with the container"),
     },
+    LOG_RATE,
+    MAX_MEMORY,
     Setting {
         key: "wasmtime.shim/metrics-listen",
         sets: "the address and port where metrics are served",
@@ -200,10 +176,11 @@ pub const ANNOTATIONS: [Setting; 20] = [
         unset: Unset::Means("what the label of the image says"),
     },
     GRANT_PROFILE,
+    TIMEOUT,
 ];
 
 /// Labels of an image.
-pub const LABELS: [Setting; 6] = [
+pub const LABELS: [Setting; 9] = [
     needed(ALLOW_CONNECT),
     needed(ALLOW_HTTP),
     needed(ALLOW_LISTEN),
@@ -214,12 +191,15 @@ pub const LABELS: [Setting; 6] = [
         allowed: "the ChainID of the digests of the wasm layers",
         unset: Unset::Means("no such label"),
     },
+    of_image(LOG_RATE),
+    of_image(MAX_MEMORY),
     Setting {
         key: PREINIT,
         sets: "whether a guest is initialised before it is compiled",
         allowed: SWITCH,
         unset: Unset::Is("false"),
     },
+    of_image(TIMEOUT),
 ];
 
 #[cfg(test)]

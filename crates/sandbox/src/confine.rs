@@ -5,8 +5,8 @@
 //!
 //! 1. [`load`], when the process is isolated, before it reads its task or maps its code: only the calls that the runtime and
 //!    WASI make (`calls`).
-//! 2. [`seal`], when the code is loaded, before its first instruction: no memory becomes executable any more, and no filter is
-//!    added.
+//! 2. [`seal`], when the code is loaded, before its first instruction: no memory becomes executable any more, no pair of sockets is
+//!    made, and no filter is added.
 //!
 //! The process has one thread then, and all later ones inherit the filters. A refused call fails with EPERM, which the guest gets
 //! as an error of its interface. `program` assembles the filters.
@@ -59,7 +59,7 @@ pub fn load() -> Result<(), Error> {
     add(&filter)
 }
 
-/// Keeps this process from making memory executable from now on, and from adding filters.
+/// Keeps this process from making memory executable from now on, from making pairs of sockets, and from adding filters.
 ///
 /// # Errors
 /// [`Error::System`] if the filter cannot be loaded.
@@ -118,7 +118,7 @@ mod tests {
 
     use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous, mprotect};
     use nix::sys::prctl;
-    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket};
+    use nix::sys::socket::{AddressFamily, SockFlag, SockType, socket, socketpair};
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
 
@@ -170,6 +170,9 @@ mod tests {
                 call(libc::SYS_tgkill, [1, 1, 0]) == Errno::EPERM,
                 call(libc::SYS_prlimit64, [0, 0, 0]) == done,
                 call(libc::SYS_prlimit64, [own, 0, 0]) == Errno::EPERM,
+                // There is no such descriptor.
+                call(libc::SYS_sendmsg, [-1, 0, 0]) == Errno::EBADF,
+                call(libc::SYS_sendmsg, [-1, 0, libc::MSG_OOB.into()]) == Errno::EPERM,
                 call(libc::SYS_execve, [0, 0, 0]) == Errno::EPERM,
                 call(libc::SYS_io_uring_setup, [0, 0, 0]) == Errno::EPERM,
                 call(FIRST_UNKNOWN.into(), [0, 0, 0]) == Errno::ENOSYS,
@@ -186,13 +189,19 @@ mod tests {
             let executable = ProtFlags::PROT_READ | ProtFlags::PROT_EXEC;
             let begun = prctl::set_no_new_privs().is_ok() && load().is_ok();
             let Ok(page) = map(readable) else { return vec![false] };
+            let pair = || {
+                let (unix, stream) = (AddressFamily::Unix, SockType::Stream);
+                socketpair(unix, stream, None, SockFlag::SOCK_CLOEXEC).map(drop)
+            };
             // SAFETY: nothing is executed there.
             let protect = |protection| unsafe { mprotect(page, 4096, protection) };
             vec![
                 begun && map(executable).is_ok() && protect(executable).is_ok(),
+                pair().is_ok(),
                 seal().is_ok(),
                 map(executable) == Err(Errno::EPERM) && protect(executable) == Err(Errno::EPERM),
                 map(readable).is_ok() && protect(readable).is_ok(),
+                pair() == Err(Errno::EPERM),
                 seal().is_err(),
             ]
         });

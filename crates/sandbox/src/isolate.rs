@@ -135,6 +135,8 @@ struct Isolation<'a> {
     devices: Devices,
     sysctls: Option<Sysctls>,
     state: State<'a>,
+    /// Files that the workload may neither change nor replace.
+    fixed: &'a [String],
     /// When the process must be ready.
     until: Instant,
 }
@@ -175,6 +177,7 @@ impl<'a> Isolation<'a> {
             devices: if binds_devices { Devices::open()? } else { Devices::default() },
             sysctls: Sysctls::open(linux)?,
             state: State::new(request, spec)?,
+            fixed: request.workload.fixed(),
             spec,
             linux,
             process,
@@ -214,6 +217,7 @@ impl<'a> Isolation<'a> {
                 stdio,
                 gate,
                 workload,
+                fixed: self.fixed,
             };
             inside.run(child)
         };

@@ -257,7 +257,20 @@ pub enum Workload {
         value: Value,
         /// Whether a first process gets its own page map (proc(5)) as [`crate::PAGE_MAP`], if the kernel has one.
         page_map: bool,
+        /// Files of the container that the guest may neither change nor replace, if they exist.
+        #[serde(default)]
+        fixed: Vec<String>,
     },
+}
+
+impl Workload {
+    /// Files of the container that the workload may neither change nor replace.
+    pub(crate) fn fixed(&self) -> &[String] {
+        match self {
+            Workload::Guest { fixed, .. } => fixed,
+            _ => &[],
+        }
+    }
 }
 
 /// The kind of a [`Workload`].

@@ -189,7 +189,7 @@ mod tests {
     }
 
     fn guest() -> Workload {
-        Workload::Guest { value: serde_json::Value::Null, page_map: false }
+        Workload::Guest { value: serde_json::Value::Null, page_map: false, fixed: vec![] }
     }
 
     fn destinations(spec: &Spec) -> Vec<String> {

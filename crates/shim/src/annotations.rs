@@ -114,9 +114,11 @@ mod tests {
         let named = parse("wasmtime.shim/allow-connect", "redis:6379, 10.0.0.0/8:*");
         assert_eq!(named.map(|it| it.requested.allow_connect.map(|all| all.len())), Ok(Some(2)));
         let mut settings = HttpSettings::default();
-        let server = parse("wasmtime.shim/http-max-connections", "7").expect("is possible");
+        let server = parse("wasmtime.shim/http-access-log", "json").expect("is possible");
         server.serve_http(&mut settings).expect("taken");
-        assert_eq!(settings.connections, 7);
+        assert!(settings.has_access_log);
+        let limited = parse("wasmtime.shim/timeout", "5m").expect("is possible");
+        assert_eq!(limited.requested.timeout.map(|it| it.to_string()).as_deref(), Some("5m"));
     }
 
     #[test]
@@ -139,6 +141,9 @@ mod tests {
                 "keyvalue: \"\" is not valid; allowed is an absolute path in the container",
             ),
             ("http-max-requests", "0", "a whole number of at least 1"),
+            ("max-memory", "0", "a size of at least 64Ki, such as 64Mi"),
+            ("timeout", "30", "a whole number with ms, s, m or h, such as 30s"),
+            ("log-rate", "none", "a whole number of at least 1"),
         ] {
             let text = parse(&format!("{PREFIX}{key}"), value).expect_err("is refused");
             assert!(text.contains(part), "no {part} in {text}");

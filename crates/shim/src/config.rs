@@ -280,9 +280,9 @@ mod tests {
     #[test]
     fn a_server_has_the_pods_annotations_and_the_processors_of_its_limit() {
         let mut settings = HttpSettings::default();
-        let config = annotated(r#""wasmtime.shim/http-max-connections": "7""#).expect("parses");
+        let config = annotated(r#""wasmtime.shim/http-access-log": "json""#).expect("parses");
         config.serve_http(&mut settings).expect("taken");
-        assert_eq!((settings.connections, settings.processors), (7, Some(2)));
+        assert_eq!((settings.has_access_log, settings.processors), (true, Some(2)));
     }
 
     #[test]
@@ -311,10 +311,9 @@ mod tests {
 
     #[test]
     fn annotations_of_the_pod_are_added_to_those_of_the_spec() {
-        let mut config = annotated(
-            r#""wasmtime.shim/http-max-connections": "7", "wasmtime.shim/config": "/own""#,
-        )
-        .expect("parses");
+        let mut config =
+            annotated(r#""wasmtime.shim/http-access-log": "json", "wasmtime.shim/config": "/own""#)
+                .expect("parses");
         let pod = [("profile", "restricted"), ("config", "/pods"), ("keyvalue", "/store")];
         let pod = pod.map(|(key, value)| (format!("wasmtime.shim/{key}"), value.to_owned()));
         config.annotate(pod.into()).expect("can be used");
@@ -323,7 +322,7 @@ mod tests {
         assert_eq!(config.guest_config(), Some(Path::new("/own")));
         let mut settings = HttpSettings::default();
         config.serve_http(&mut settings).expect("taken");
-        assert_eq!(settings.connections, 7);
+        assert!(settings.has_access_log);
         let wrong = [("wasmtime.shim/profile".to_owned(), "open".to_owned())];
         assert!(config.annotate(wrong.into()).is_err());
     }

@@ -231,7 +231,8 @@ fn load(
     let reading = trace::span("plan");
     let runtime = runtime.as_ref().map_err(ToString::to_string);
     match serde_json::from_value::<Task>(value).map_err(|error| error.to_string())? {
-        Task::BuiltIn(command) => Ok(Box::new(move || built_in::run(&command, files))),
+        Task::BuiltIn(command) => built_in::load(command, files)
+            .map_err(|error| format!("cannot load the command: {error}")),
         Task::Guest(plan) => {
             let (runtime, given) = (runtime?, given(files).map_err(|error| error.to_string())?);
             drop(reading);

@@ -4,9 +4,9 @@ use std::env;
 use std::path::PathBuf;
 use std::thread;
 
+use grants::quantity;
 use image::cache::Allowed;
 use nix::sys::sysinfo::sysinfo;
-use plan::quantity;
 use provided::{Place, Setting, SettingError};
 use sandbox::Bounds;
 

@@ -18,7 +18,7 @@ The error, which `kubectl describe` shows, says what is allowed. Create also fai
 `wasmtime.shim/...` that is not in this table. The error then names the nearest key that is. If a variable of OpenTelemetry or
 `SSL_CERT_FILE` cannot be used, the container's stderr says so, or it is ignored as the OpenTelemetry specification requires.
 
-[HTTP](http.md) explains the settings of servers, [Interfaces](interfaces.md) `config` and `keyvalue`, [Compiled code](cache.md)
+[Grants](grants.md) explains what a guest may do and its limits, [HTTP](http.md) the settings of servers, [Interfaces](interfaces.md) `config` and `keyvalue`, [Compiled code](cache.md)
 the settings of compilation, [Debugging](debugging.md) the core dump, and [On a node](node.md) the runtime options.
 
 | setting | where | sets | allowed | if it is not set |

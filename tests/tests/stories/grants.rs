@@ -1,6 +1,7 @@
 //! What a guest may do: its grants, the node's policy, and hostile guests that try more.
 
 mod files;
+mod limits;
 mod network;
 mod policy;
 

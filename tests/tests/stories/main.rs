@@ -27,6 +27,7 @@ mod exec;
 mod grants;
 mod guest;
 mod guest_files;
+mod hostile;
 mod http;
 mod http2;
 mod identity;

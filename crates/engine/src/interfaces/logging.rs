@@ -7,7 +7,7 @@ use wasmtime::component::{LinkerInstance, WasmStr};
 
 use super::types::Level;
 use crate::host_calls;
-use crate::output::log_on_stderr;
+use crate::output::log_of_guest;
 use crate::state::State;
 
 /// The longest context, in bytes of the line.
@@ -21,7 +21,7 @@ pub fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()>
     interface.func_wrap("log", |store, (level, context, message): (Level, WasmStr, WasmStr)| {
         host_calls::enter("wasi:logging log");
         let (context, message) = (context.to_str(&store)?, message.to_str(&store)?);
-        log_on_stderr(line(level, &context, &message, &store.data().request_id()).as_bytes());
+        log_of_guest(line(level, &context, &message, &store.data().request_id()).as_bytes());
         Ok(())
     })
 }

@@ -47,10 +47,10 @@ fn serve(guest: &str) -> Server {
 }
 
 /// With annotations, without `wasmtime.shim/`.
-fn serve_with(guest: &str, http: &[(&str, &str)]) -> Server {
+fn serve_with(guest: &str, annotations: &[(&str, &str)]) -> Server {
     let address = free_address();
     let env = [format!("{LISTEN}={address}")];
-    Server { child: start(guest, &Start { env: &env, http, ..AS_IT_IS }), address }
+    Server { child: start(guest, &Start { env: &env, annotations, ..AS_IT_IS }), address }
 }
 
 /// An address without a listener.

@@ -13,6 +13,7 @@ mod command;
 mod files;
 mod http;
 mod interfaces;
+mod limits;
 mod memory;
 mod profile;
 
@@ -24,7 +25,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use engine::{Compiled, Given, Layer, Runtime};
-use grants::{Giver, Granted};
+use grants::{Giver, Granted, Grants, MergeInput, Requested, merge};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -97,7 +98,7 @@ struct Start<'a> {
     files: Option<u64>,
     profiles: Option<&'a Path>,
     /// Annotations, without `wasmtime.shim/`.
-    http: &'a [(&'a str, &'a str)],
+    annotations: &'a [(&'a str, &'a str)],
     /// The directory of its failure artifacts: `message`, which is there, and `core.app`.
     artifacts: Option<&'a Path>,
     /// A directory that is mounted for reading only.
@@ -113,7 +114,7 @@ const AS_IT_IS: Start<'static> = Start {
     memory: None,
     files: None,
     profiles: None,
-    http: &[],
+    annotations: &[],
     artifacts: None,
     read_only: None,
     without_files: false,
@@ -134,10 +135,16 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
         FailureArtifacts { message: Some(message), core_dump: Some(directory.to_owned()) }
     });
     let mut plan = Plan { artifacts, ..plan.expect("a plan") };
-    plan.grants.files = how.without_files.then(|| Granted { entries: vec![], giver: Giver::Pod });
-    for (key, value) in how.http {
-        plan.http.annotate(&format!("wasmtime.shim/{key}"), value).expect("a setting");
+    let mut pod = Requested::default();
+    for (key, value) in how.annotations {
+        let key = format!("wasmtime.shim/{key}");
+        if !pod.set(&key, value).expect("a setting") {
+            plan.http.annotate(&key, value).expect("a setting");
+        }
     }
+    let grants = merge(&MergeInput { pod, ..MergeInput::default() }).expect("merges");
+    let files = how.without_files.then(|| Granted { entries: vec![], giver: Giver::Pod });
+    plan.grant(Grants { files, ..grants });
     let plan = serde_json::to_string(&plan).expect("encodes");
     // libtest has a main thread of its own, which must leave the signals to the guest's: threads and processes
     // inherit what is blocked.

@@ -275,3 +275,96 @@ fn what_is_shown_is_who_closed_a_key_and_by_what() {
     }
     assert!(!Grants::default().to_string().contains("ceiling"));
 }
+
+#[test]
+fn a_limit_is_the_pods_or_the_images_or_the_defaults_and_never_more_than_the_ceiling() {
+    let file = "[ceiling]\nmax-memory = \"64Mi\"\ntimeout = \"1h\"\nlog-rate = 1000\n\
+                [defaults]\ntimeout = \"10m\"\nhttp-max-body = \"1Mi\"\n";
+    let rules = Policy::parse("/p.toml", file).expect("parses").rules(Subject::default());
+    let image = pod(&[("max-memory", "32Mi"), ("log-rate", "500")]);
+    let asked = pod(&[("log-rate", "20")]);
+    let input = MergeInput { rules, image, pod: asked };
+    let shown = merge(&input).expect("merges").to_string();
+    for line in [
+        "max-memory: at most 32Mi (label of the image, wasmtime.shim/max-memory)",
+        "timeout: at most 10m (node's file, wasmtime.shim/timeout)",
+        "log-rate: at most 20 (annotation of the Pod, wasmtime.shim/log-rate)",
+        "http-max-body: at most 1Mi (node's file, wasmtime.shim/http-max-body)",
+    ] {
+        assert!(shown.lines().any(|it| it == line), "no {line:?} in\n{shown}");
+    }
+    assert!(!shown.contains("http-max-header"), "{shown}");
+    let silent = merge(&MergeInput { rules: input.rules, ..MergeInput::default() });
+    let silent = silent.expect("merges").to_string();
+    assert!(silent.contains("max-memory: at most 64Mi (node's file, "), "{silent}");
+    for (key, value, text) in [
+        (
+            "max-memory",
+            "65Mi",
+            "\"65Mi\" is more than [ceiling] in /p.toml allows; allowed is 64Mi or less",
+        ),
+        (
+            "timeout",
+            "61m",
+            "\"61m\" is more than [ceiling] in /p.toml allows; allowed is 1h or less",
+        ),
+        (
+            "log-rate",
+            "1001",
+            "\"1001\" is more than [ceiling] in /p.toml allows; allowed is 1000 or less",
+        ),
+    ] {
+        let expected = format!("annotation wasmtime.shim/{key}: {text}");
+        assert_eq!(refused(file, &[(key, value)]), expected);
+    }
+    let header = "ceiling.http-max-header = \"16Ki\"";
+    assert!(refused(header, &[("http-max-header", "64Ki")]).ends_with("allowed is 16Ki or less"));
+}
+
+#[test]
+fn a_limit_of_the_nodes_file_that_is_not_valid_is_refused_with_its_place() {
+    for (text, expected) in [
+        (
+            "[ceiling]\nmax-memory = \"1MB\"",
+            "/p.toml: line 2, column 14: \"1MB\" is not valid; allowed is a size",
+        ),
+        (
+            "defaults.log-rate = 0",
+            "/p.toml: line 1, column 21: \"0\" is not valid; allowed is a whole number",
+        ),
+        ("[[rules]]\nceiling.timeout = 30", "/p.toml: line 2, column 19: \"30\" is not valid"),
+        ("ceiling.log-rate = 1.5", "/p.toml: line 1, column 20: invalid type"),
+    ] {
+        let error = Policy::parse("/p.toml", text).expect_err(text).to_string();
+        assert!(error.starts_with(expected), "{error}");
+    }
+}
+
+#[test]
+fn a_rule_leaves_each_limit_that_it_does_not_have_as_it_is_above() {
+    for (key, most, more) in [
+        ("max-memory", "1Mi", "2Mi"),
+        ("timeout", "1m", "61s"),
+        ("log-rate", "10", "11"),
+        ("http-idle-timeout", "1m", "2m"),
+        ("http-max-body", "1Ki", "1025"),
+        ("http-max-connections", "9", "10"),
+        ("http-max-header", "8Ki", "16Ki"),
+        ("http-max-requests", "2", "3"),
+        ("http-request-timeout", "1s", "1001ms"),
+    ] {
+        let rule = "[[rules]]\nnamespace = \"shop\"\nceiling.profile = \"privileged\"\n";
+        let text = refused(&format!("[ceiling]\n{key} = \"{most}\"\n{rule}"), &[(key, more)]);
+        let expected = format!("annotation wasmtime.shim/{key}: \"{more}\" is more than rule 1, ");
+        assert!(text.starts_with(&expected), "{text}");
+        assert!(text.ends_with(&format!("allowed is {most} or less")), "{text}");
+        // The ceiling applies to a Pod that names nothing, and a Pod may name as much.
+        for asked in [&[][..], &[(key, most)]] {
+            let policy = Policy::parse("/p.toml", &format!("ceiling.{key} = \"{most}\"\n{rule}"));
+            let rules = policy.expect("parses").rules(Subject { namespace: "shop", image: "" });
+            let input = MergeInput { rules, pod: pod(asked), ..MergeInput::default() };
+            let shown = merge(&input).expect("merges").to_string();
+            assert!(shown.contains(&format!("{key}: at most {most} (")), "{shown}");
+        }
+    }
+}

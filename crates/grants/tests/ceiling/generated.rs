@@ -29,6 +29,9 @@ const HOSTS: [&str; 12] = [
 const PORTS: [&str; 5] = ["*", "80", "443", "80-90", "79-80"];
 const FILES: [&str; 6] = ["/=ro", "/=rw", "/a=ro", "/a=rw", "/a/b=ro", "/a/b=rw"];
 const PROFILES: [&str; 3] = ["restricted", "baseline", "privileged"];
+const SIZES: [&str; 5] = ["65536", "100Ki", "1Mi", "1024Ki", "1Gi"];
+const TIMES: [&str; 5] = ["250ms", "1s", "1000ms", "90s", "1h"];
+const COUNTS: [&str; 4] = ["1", "10", "11", "4294967295"];
 
 /// What guests try.
 const NAMES: [&str; 6] =
@@ -55,6 +58,13 @@ impl Maker {
         self.0.bool().then(|| (0..self.0.usize(..4)).filter_map(|_| entry(self)).collect())
     }
 
+    fn value<T: std::str::FromStr>(&mut self, of: &[&str]) -> Option<T>
+    where
+        T::Err: std::fmt::Display,
+    {
+        self.0.bool().then(|| parse(self.one(of)))
+    }
+
     fn requested(&mut self) -> Requested {
         let end = |maker: &mut Maker| maker.one(&["", "", "/udp"]);
         Requested {
@@ -73,13 +83,44 @@ impl Maker {
                 Some(parse(&format!("{host}{}{}", it.one(&PORTS), end(it))))
             }),
             files: self.list(|it| Some(parse(it.one(&FILES)))),
+            max_memory: self.value(&SIZES),
+            timeout: self.value(&TIMES),
+            log_rate: self.value(&COUNTS),
+            http_idle_timeout: self.value(&TIMES),
+            http_max_body: self.value(&SIZES),
+            http_max_connections: self.value(&COUNTS),
+            http_max_header: self.value(&SIZES[..4]),
+            http_max_requests: self.value(&COUNTS),
+            http_request_timeout: self.value(&TIMES),
             used: vec![],
+        }
+    }
+
+    /// What asks for no more than a ceiling does, in its limits. Otherwise most of what is made would be refused for one of them.
+    fn modest(&mut self, ceiling: &Requested) -> Requested {
+        let requested = self.requested();
+        if self.0.u8(..4) == 0 {
+            return requested;
+        }
+        let keeps = |one: bool| one.then_some(());
+        Requested {
+            max_memory: keeps(self.0.bool()).and(ceiling.max_memory),
+            timeout: keeps(self.0.bool()).and(ceiling.timeout),
+            log_rate: keeps(self.0.bool()).and(ceiling.log_rate),
+            http_idle_timeout: keeps(self.0.bool()).and(ceiling.http_idle_timeout),
+            http_max_body: keeps(self.0.bool()).and(ceiling.http_max_body),
+            http_max_connections: keeps(self.0.bool()).and(ceiling.http_max_connections),
+            http_max_header: keeps(self.0.bool()).and(ceiling.http_max_header),
+            http_max_requests: keeps(self.0.bool()).and(ceiling.http_max_requests),
+            http_request_timeout: keeps(self.0.bool()).and(ceiling.http_request_timeout),
+            ..requested
         }
     }
 
     /// A policy as text, so that it is made by its parser.
     fn rules(&mut self) -> (Rules, Requested) {
-        let (ceiling, defaults) = (self.requested(), self.requested());
+        let ceiling = self.requested();
+        let defaults = self.modest(&ceiling);
         let text = format!("{}\n{}", table("ceiling", &ceiling), table("defaults", &defaults));
         let policy =
             Policy::parse("/p.toml", &text).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -94,13 +135,40 @@ fn table(name: &str, requested: &Requested) -> String {
         format!("{key} = {entries:?}\n")
     }
     let profile = requested.profile.map_or(String::new(), |it| format!("profile = \"{it}\"\n"));
+    let limits: String = limits(requested)
+        .into_iter()
+        .filter_map(|(key, value)| Some((key, value?)))
+        // A number may be written as one.
+        .map(|(key, value)| match value.parse::<u32>() {
+            Ok(number) => format!("{key} = {number}\n"),
+            Err(_) => format!("{key} = \"{value}\"\n"),
+        })
+        .collect();
     format!(
-        "[{name}]\n{profile}{}{}{}{}",
+        "[{name}]\n{profile}{limits}{}{}{}{}",
         list("allow-connect", &requested.allow_connect),
         list("allow-http", &requested.allow_http),
         list("allow-listen", &requested.allow_listen),
         list("files", &requested.files)
     )
+}
+
+/// The limits that are named, as text.
+fn limits(requested: &Requested) -> [(&'static str, Option<String>); 9] {
+    fn text(value: Option<impl ToString>) -> Option<String> {
+        value.map(|it| it.to_string())
+    }
+    [
+        ("max-memory", text(requested.max_memory)),
+        ("timeout", text(requested.timeout)),
+        ("log-rate", text(requested.log_rate)),
+        ("http-idle-timeout", text(requested.http_idle_timeout)),
+        ("http-max-body", text(requested.http_max_body)),
+        ("http-max-connections", text(requested.http_max_connections)),
+        ("http-max-header", text(requested.http_max_header)),
+        ("http-max-requests", text(requested.http_max_requests)),
+        ("http-request-timeout", text(requested.http_request_timeout)),
+    ]
 }
 
 /// Everything that is allowed of what guests try.
@@ -137,6 +205,11 @@ fn allowed(by: &dyn Decides) -> Vec<String> {
             add(by.has_file(&file), file.to_string());
         }
     }
+    for (key, _) in limits(&Requested::default()) {
+        for amount in [1, 10, 250, 1000, 65_536, 90_000, 102_400, 1 << 20, 3_600_000, u64::MAX] {
+            add(by.may_use(key, amount), format!("{key} {amount}"));
+        }
+    }
     all
 }
 
@@ -146,8 +219,8 @@ fn the_result_never_exceeds_the_ceiling() {
     for seed in 0..CASES {
         let mut maker = Maker(fastrand::Rng::with_seed(seed));
         let (rules, ceiling) = maker.rules();
-        let input = MergeInput { rules, image: maker.requested(), pod: maker.requested() };
-        match merge(&input) {
+        let (image, pod) = (maker.modest(&ceiling), maker.modest(&ceiling));
+        match merge(&MergeInput { rules, image, pod }) {
             Err(_) => refused += 1,
             Ok(grants) => {
                 merged += 1;
@@ -183,13 +256,16 @@ fn a_pod_that_asks_for_a_ceiling_has_all_of_it() {
 
 #[test]
 fn a_message_to_another_process_has_the_same_grants() {
+    let mut merged = 0;
     for seed in 0..CASES / 20 {
         let mut maker = Maker(fastrand::Rng::with_seed(seed));
-        let (rules, _) = maker.rules();
-        let given = MergeInput { rules, image: maker.requested(), pod: maker.requested() };
-        let Ok(grants) = merge(&given) else { continue };
+        let (rules, ceiling) = maker.rules();
+        let (image, pod) = (maker.modest(&ceiling), maker.modest(&ceiling));
+        let Ok(grants) = merge(&MergeInput { rules, image, pod }) else { continue };
+        merged += 1;
         let grants = Grants { node: vec![parse("10.1.1.1")], ..grants };
         let text = serde_json::to_string(&grants).expect("is written");
         assert_eq!(serde_json::from_str::<Grants>(&text).expect("is read"), grants);
     }
+    assert!(merged > CASES / 400, "{merged}");
 }

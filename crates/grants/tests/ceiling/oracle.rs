@@ -2,7 +2,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use grants::{FileGrant, Grants, Host, Ports, Profile, Protocol, Requested, Scheme};
+use grants::quantity::{Body, Count, Head, Memory, Time};
+use grants::{
+    FileGrant, Grants, Host, HttpLimits, Limits, Ports, Profile, Protocol, Requested, Scheme,
+};
 use ipnet::IpNet;
 
 /// What decides about the calls of a guest.
@@ -12,6 +15,12 @@ pub trait Decides {
     fn listens(&self, protocol: Protocol, address: SocketAddr) -> bool;
     fn looks_up(&self, name: &str) -> bool;
     fn has_file(&self, file: &FileGrant) -> bool;
+    /// Whether so much may be used: bytes, milliseconds or a number.
+    fn may_use(&self, key: &str, amount: u64) -> bool;
+}
+
+fn milliseconds(time: Time) -> u64 {
+    time.get().as_millis().try_into().expect("a number")
 }
 
 impl Decides for Grants {
@@ -34,6 +43,26 @@ impl Decides for Grants {
 
     fn has_file(&self, file: &FileGrant) -> bool {
         self.files.as_ref().is_none_or(|files| files.entries.iter().any(|it| it.covers(file)))
+    }
+
+    fn may_use(&self, key: &str, amount: u64) -> bool {
+        let most = u64::MAX;
+        let Limits { memory, time, log_rate, http } = &self.limits;
+        let HttpLimits { idle_time, body, connections, head, instances, request_time } = http;
+        let number = |it: Count| it.get().into();
+        let most = match key {
+            "max-memory" => memory.or(most, Memory::bytes),
+            "timeout" => time.or(most, milliseconds),
+            "log-rate" => log_rate.or(most, number),
+            "http-idle-timeout" => idle_time.or(most, milliseconds),
+            "http-max-body" => body.or(most, Body::bytes),
+            "http-max-connections" => connections.or(most, number),
+            "http-max-header" => head.or(most, |it: Head| it.bytes().into()),
+            "http-max-requests" => instances.or(most, number),
+            "http-request-timeout" => request_time.or(most, milliseconds),
+            _ => panic!("{key} is no limit"),
+        };
+        amount <= most
     }
 }
 
@@ -153,4 +182,40 @@ impl Decides for Ceiling<'_> {
         let Some(entries) = &self.0.files else { return !self.is_strict() };
         entries.iter().any(|it| file.path.starts_with(&it.path) && file.access <= it.access)
     }
+
+    fn may_use(&self, key: &str, amount: u64) -> bool {
+        let text = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string);
+        let Requested { max_memory, timeout, log_rate, .. } = self.0;
+        let Requested { http_idle_timeout, http_max_body, http_max_connections, .. } = self.0;
+        let Requested { http_max_header, http_max_requests, http_request_timeout, .. } = self.0;
+        let most = match key {
+            "max-memory" => text(max_memory.as_ref().map(|it| it as _)),
+            "timeout" => text(timeout.as_ref().map(|it| it as _)),
+            "log-rate" => text(log_rate.as_ref().map(|it| it as _)),
+            "http-idle-timeout" => text(http_idle_timeout.as_ref().map(|it| it as _)),
+            "http-max-body" => text(http_max_body.as_ref().map(|it| it as _)),
+            "http-max-connections" => text(http_max_connections.as_ref().map(|it| it as _)),
+            "http-max-header" => text(http_max_header.as_ref().map(|it| it as _)),
+            "http-max-requests" => text(http_max_requests.as_ref().map(|it| it as _)),
+            "http-request-timeout" => text(http_request_timeout.as_ref().map(|it| it as _)),
+            _ => panic!("{key} is no limit"),
+        };
+        most.is_none_or(|most| amount <= number(&most))
+    }
+}
+
+/// A quantity as the documentation describes it.
+fn number(text: &str) -> u64 {
+    let (digits, unit) = text.split_at(text.trim_end_matches(char::is_alphabetic).len());
+    let factor = match unit {
+        "Ki" => 1024,
+        "Mi" => 1024 * 1024,
+        "Gi" => 1024 * 1024 * 1024,
+        "s" => 1000,
+        "m" => 60 * 1000,
+        "h" => 60 * 60 * 1000,
+        "" | "ms" => 1,
+        _ => panic!("{text} has no known unit"),
+    };
+    digits.parse::<u64>().expect("a number") * factor
 }

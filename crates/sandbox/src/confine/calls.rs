@@ -139,12 +139,6 @@ pub const ALLOWED: &[(&str, &[c_long])] = &[
             libc::SYS_getsockname,
             libc::SYS_getsockopt,
             libc::SYS_listen,
-            libc::SYS_recvfrom,
-            libc::SYS_recvmmsg,
-            libc::SYS_recvmsg,
-            libc::SYS_sendmmsg,
-            libc::SYS_sendmsg,
-            libc::SYS_sendto,
             libc::SYS_shutdown,
         ],
     ),
@@ -200,6 +194,10 @@ pub const FIRST_UNKNOWN: u32 = 450;
 /// In place of the process's own id, which is not known when the filter is made.
 pub const OWN_PROCESS: u32 = 0x7fff_fffe;
 
+/// Purpose of the calls that receive and send. Nothing needs out-of-band data, by which code has attacked the kernel.
+const NO_OUT_OF_BAND: &str =
+    "wasi:sockets, wasi:http, the server, and the look-up of names: data that is not out of band";
+
 /// Calls that are allowed if the arguments are those of one of the cases.
 pub const CHECKED: &[(&str, c_long, &[Case])] = &[
     (
@@ -228,8 +226,14 @@ pub const CHECKED: &[(&str, c_long, &[Case])] = &[
             &[is(0, libc::AF_INET6), is_type(libc::SOCK_DGRAM), is(2, libc::IPPROTO_UDP)],
         ],
     ),
+    (NO_OUT_OF_BAND, libc::SYS_recvfrom, &[&[bits(3, OUT_OF_BAND, 0)]]),
+    (NO_OUT_OF_BAND, libc::SYS_recvmmsg, &[&[bits(3, OUT_OF_BAND, 0)]]),
+    (NO_OUT_OF_BAND, libc::SYS_recvmsg, &[&[bits(2, OUT_OF_BAND, 0)]]),
+    (NO_OUT_OF_BAND, libc::SYS_sendmmsg, &[&[bits(3, OUT_OF_BAND, 0)]]),
+    (NO_OUT_OF_BAND, libc::SYS_sendmsg, &[&[bits(2, OUT_OF_BAND, 0)]]),
+    (NO_OUT_OF_BAND, libc::SYS_sendto, &[&[bits(3, OUT_OF_BAND, 0)]]),
     (
-        "the pipe of tokio by which it would learn of signals",
+        "the pipe of tokio by which it would learn of signals, which is made before `super::seal`",
         libc::SYS_socketpair,
         &[&[is(0, libc::AF_UNIX), is_type(libc::SOCK_STREAM)]],
     ),
@@ -299,6 +303,7 @@ pub const SEALED: &[(c_long, &[Case])] = &[
     (libc::SYS_mprotect, &[&[bits(2, EXECUTABLE, 0)]]),
     // Never.
     (libc::SYS_seccomp, &[]),
+    (libc::SYS_socketpair, &[]),
 ];
 
 /// Conditions that must all hold.
@@ -336,6 +341,9 @@ const INT: u64 = 0xffff_ffff;
 
 /// Protection of memory (mmap(2)).
 const EXECUTABLE: u64 = libc::PROT_EXEC as u64;
+
+/// Flag of data that is out of band (send(2), recv(2)).
+const OUT_OF_BAND: u64 = libc::MSG_OOB as u64;
 
 /// Bits of a socket's type; the others are flags (socket(2)).
 const TYPE: u64 = 0xf;

@@ -43,6 +43,8 @@ pub struct Inside<'a> {
     pub stdio: [Option<OwnedFd>; 3],
     pub gate: Gate,
     pub workload: Isolated,
+    /// Files that the workload may neither change nor replace.
+    pub fixed: &'a [String],
 }
 
 impl<'a> Inside<'a> {
@@ -95,6 +97,7 @@ impl<'a> Inside<'a> {
         let _inner = trace::span("root, user and rights");
         self.root.enter(&root)?;
         self.spec.linux().as_ref().map_or(Ok(()), hidden::hide)?;
+        hidden::fix(self.fixed)?;
         self.root.propagate()?;
         self.sysctls.map_or(Ok(()), Sysctls::set)?;
         if let Some(personality) =

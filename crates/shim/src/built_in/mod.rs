@@ -1,7 +1,7 @@
 //! Built-in commands. They can be executed in a guest's container if its image has no file of that name, so that a user
 //! can look into an image that only has a component.
 //!
-//! They run in the isolated process, with the container's own rights, and see what the guest sees ([`run`]). If only
+//! They run in the isolated process, with the container's own rights, and see what the guest sees ([`load`]). If only
 //! the shim knows an answer, it makes the answer beforehand ([`BuiltIn::Print`], made in [`answers`]).
 
 pub mod answers;
@@ -13,7 +13,7 @@ use std::io::{self, Write};
 use std::time::Duration;
 
 use plan::exit_code::MISUSED;
-use sandbox::Descriptors;
+use sandbox::{Descriptors, Loaded};
 use serde::{Deserialize, Serialize};
 
 /// Name of the descriptor of the connection to the guest that is asked for a profile.
@@ -73,6 +73,9 @@ pub enum BuiltIn {
     Misused(String),
 }
 
+/// What a command does.
+type Work = Box<dyn FnOnce() -> io::Result<()>>;
+
 impl BuiltIn {
     /// Parses a command that needs no answer of the shim.
     pub fn parse(args: &[String]) -> Option<BuiltIn> {
@@ -122,24 +125,39 @@ fn profile(seconds: u64, mut files: Descriptors) -> io::Result<()> {
     engine::ask_for_profile(guest, Duration::from_secs(seconds), io::stdout().lock())
 }
 
-/// Runs a command, in the isolated process. Returns the exit code.
-pub fn run(command: &BuiltIn, files: Descriptors) -> u8 {
+/// Loads a command, in the isolated process. Returns what runs it, to its exit code.
+///
+/// # Errors
+/// If the process cannot have what the command needs.
+pub fn load(command: BuiltIn, files: Descriptors) -> io::Result<Loaded> {
+    let is_misused = matches!(command, BuiltIn::Misused(_));
+    let work: Work = match command {
+        BuiltIn::Print(text) => Box::new(move || io::stdout().write_all(text.as_bytes())),
+        BuiltIn::List { long, paths } => Box::new(move || files::list(long, &paths)),
+        BuiltIn::Cat(paths) => Box::new(move || files::cat(&paths)),
+        BuiltIn::Stat(paths) => Box::new(move || files::stat(&paths)),
+        BuiltIn::Wget(url) => {
+            let tokio = wget::event_loop()?;
+            Box::new(move || wget::get(&url, &tokio))
+        }
+        BuiltIn::Profile(seconds) => Box::new(move || profile(seconds, files)),
+        BuiltIn::Misused(usage) => {
+            Box::new(move || Err(io::Error::new(io::ErrorKind::InvalidInput, usage)))
+        }
+    };
+    Ok(Box::new(move || run(work, if is_misused { MISUSED } else { FAILED })))
+}
+
+/// Runs a command. Returns the exit code.
+fn run(work: Work, failed: u8) -> u8 {
     // They are blocked for a guest, which waits for them. Here each ends the process, as usual.
     let unblocked = engine::ending_signals().thread_unblock();
-    let done = unblocked.map_err(io::Error::from).and_then(|()| match command {
-        BuiltIn::Print(text) => io::stdout().write_all(text.as_bytes()),
-        BuiltIn::List { long, paths } => files::list(*long, paths),
-        BuiltIn::Cat(paths) => files::cat(paths),
-        BuiltIn::Stat(paths) => files::stat(paths),
-        BuiltIn::Wget(url) => wget::get(url),
-        BuiltIn::Profile(seconds) => profile(*seconds, files),
-        BuiltIn::Misused(usage) => Err(io::Error::new(io::ErrorKind::InvalidInput, usage.as_str())),
-    });
+    let done = unblocked.map_err(io::Error::from).and_then(|()| work());
     match done.and_then(|()| io::stdout().flush()) {
         Ok(()) => DONE,
         Err(error) => {
             eprintln!("{error}");
-            if matches!(command, BuiltIn::Misused(_)) { MISUSED } else { FAILED }
+            failed
         }
     }
 }

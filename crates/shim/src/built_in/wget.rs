@@ -9,16 +9,24 @@ use hyper::client::conn::http1;
 use hyper::{Request, Uri, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 
 /// How long the command may take.
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// Event loop of the command. tokio makes a pair of sockets for it, which the isolated process may not do once it is loaded.
+///
+/// # Errors
+/// Of epoll_create(2) and the like.
+pub fn event_loop() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_all().build()
+}
 
 /// Prints the body of the answer.
 ///
 /// # Errors
 /// If the URL is invalid, there is no connection, or the status is not 2xx; the body is printed all the same.
-pub fn get(url: &str) -> io::Result<()> {
-    let tokio = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+pub fn get(url: &str, tokio: &Runtime) -> io::Result<()> {
     tokio.block_on(async {
         let answer = tokio::time::timeout(LIMIT, ask(url)).await;
         answer.unwrap_or_else(|_| Err(io::Error::other(format!("{url}: no answer in {LIMIT:?}"))))

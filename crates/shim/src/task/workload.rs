@@ -22,6 +22,10 @@ use crate::{policy, profiles, roots};
 /// Built-in command that calls an export, given in one argument: `exec POD -- invoke 'get-user(42)'`.
 const INVOKE: &str = "invoke";
 
+/// Files that say what a name means (hosts(5), resolv.conf(5)). A guest with grants for names must not choose that itself. The
+/// runtime does not read nsswitch.conf(5).
+const NAME_SERVICE: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
+
 /// A workload, with its descriptors if it is a guest.
 pub struct Found {
     /// Workload for the zygote.
@@ -139,7 +143,7 @@ fn built_in(executed_in: &Container, command: BuiltIn) -> Result<Found, Error> {
         files.add(GUEST, profiles::connect(executed_in.bundle())?);
     }
     let value = guests::encode(&Task::BuiltIn(command));
-    let workload = Workload::Guest { value, page_map: false };
+    let workload = Workload::Guest { value, page_map: false, fixed: vec![] };
     Ok(Found { workload, files, layers: vec![], grants: None })
 }
 
@@ -251,7 +255,6 @@ async fn guest(
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     plan.config = config.guest_config().map(Path::to_owned);
     plan.keyvalue = config.keyvalue().map(Path::to_owned);
-    plan.grants = grants.clone();
     let mut files = Descriptors::default();
     files.add(CODE, read_only::file(code)?);
     // Modules have no `wasi:http`, so they need no certificates.
@@ -269,10 +272,16 @@ async fn guest(
         }
         files.add(PROFILES, profiles::listen(bundle)?);
     }
+    plan.grant(grants.clone());
     let page_map = world.serves_http();
+    let fixed = match plan.grants.name_hosts() {
+        true => NAME_SERVICE.map(str::to_owned).to_vec(),
+        false => vec![],
+    };
     let value = guests::encode(&Task::Guest(Box::new(plan)));
     let layers = component.image_layers().to_vec();
-    Ok(Found { workload: Workload::Guest { value, page_map }, files, layers, grants: Some(grants) })
+    let workload = Workload::Guest { value, page_map, fixed };
+    Ok(Found { workload, files, layers, grants: Some(grants) })
 }
 
 /// Name of what is executed: the first of the args.

@@ -1,7 +1,14 @@
 //! What an image asks to be granted, by its labels.
 
 use grants::Requested;
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, SettingError, Table};
+use provided::{
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, LOG_RATE, MAX_MEMORY, Setting, SettingError,
+    TIMEOUT, Table,
+};
+
+/// Labels by which an image asks for a grant, or has a limit.
+const ASKS: [Setting; 7] =
+    [ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, LOG_RATE, MAX_MEMORY, TIMEOUT];
 
 /// Returns what labels or annotations name, as the shim reads them.
 ///
@@ -11,9 +18,8 @@ pub fn requested(table: &Table, named: &[(String, String)]) -> Result<Requested,
     Requested::of(table, named.iter().map(|(key, value)| (key, value)))
 }
 
-/// Returns the labels that ask for a grant, each as `KEY=VALUE`.
+/// Returns these labels, each as `KEY=VALUE`.
 pub fn shown(labels: &[(String, String)]) -> Vec<String> {
-    let keys = [ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES].map(|setting| setting.key);
-    let asks = labels.iter().filter(|(key, _)| keys.contains(&key.as_str()));
+    let asks = labels.iter().filter(|(key, _)| ASKS.iter().any(|setting| setting.key == key));
     asks.map(|(key, value)| format!("{key}={value}")).collect()
 }

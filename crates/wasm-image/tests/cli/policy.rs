@@ -83,8 +83,40 @@ fn inspect_shows_what_an_image_asks_for_and_refuses_what_the_shim_would() {
     };
     let report = build("wasmtime.shim/files=/data=rw").ok().stdout;
     assert!(report.contains("asks for      wasmtime.shim/files=/data=rw"), "{report}");
+    let report = build("wasmtime.shim/timeout=5m").ok().stdout;
+    assert!(report.contains("asks for      wasmtime.shim/timeout=5m"), "{report}");
+    let error = build("wasmtime.shim/log-rate=0").fails(5);
+    assert!(error.contains("log-rate: \"0\" is not valid; allowed is a whole number"), "{error}");
     let error = build("wasmtime.shim/files=/data").fails(5);
     assert!(error.contains("image label wasmtime.shim/files: \"/data\" is not valid"), "{error}");
     let error = build("wasmtime.shim/profile=privileged").fails(5);
     assert!(error.contains("unknown key \"wasmtime.shim/profile\""), "{error}");
+}
+
+#[test]
+fn limits_are_checked_against_the_ceiling_those_of_a_server_too() {
+    let work = Work::new();
+    let pod = |key: &str, value: &str| {
+        work.file(
+            "pod.yaml",
+            POD.replace("allow-connect", key).replace("10.0.0.0/8:5432, redis:6379", value),
+        );
+        work.run("policy check pod.yaml --policy node.toml")
+    };
+    work.file("node.toml", "[ceiling]\nmax-memory = \"64Mi\"\nhttp-max-body = \"1Mi\"\n");
+    let shown = pod("max-memory", "32Mi").ok().stdout;
+    for line in [
+        "  max-memory: at most 32Mi (annotation of the Pod, wasmtime.shim/max-memory)",
+        "  http-max-body: at most 1Mi (node's file, wasmtime.shim/http-max-body)",
+    ] {
+        assert!(shown.lines().any(|it| it == line), "no {line:?} in {shown}");
+    }
+    for (key, value, allowed) in [("max-memory", "1Gi", "64Mi"), ("http-max-body", "2Mi", "1Mi")] {
+        let done = pod(key, value);
+        let expected = format!(
+            "{key}: \"{value}\" is more than [ceiling] in node.toml allows; allowed is {allowed} or less"
+        );
+        assert!(done.stdout.contains(&expected), "{}", done.stdout);
+        done.fails(7);
+    }
 }

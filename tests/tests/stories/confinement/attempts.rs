@@ -109,6 +109,23 @@ pub const ATTEMPTS: &[Attempt] = &[
         &[number(libc::AF_INET), number(libc::SOCK_RAW), number(libc::IPPROTO_RAW)],
     ),
     ("Unix socket", libc::SYS_socket, &[number(libc::AF_UNIX), number(libc::SOCK_STREAM), ZERO]),
+    (
+        "pair of Unix sockets",
+        libc::SYS_socketpair,
+        &[number(libc::AF_UNIX), number(libc::SOCK_STREAM), ZERO, Zeros],
+    ),
+    ("send by no socket", libc::SYS_sendto, &[NONE, Zeros, Number(8), ZERO, ZERO, ZERO]),
+    (
+        "send data out of band by no socket",
+        libc::SYS_sendto,
+        &[NONE, Zeros, Number(8), number(libc::MSG_OOB), ZERO, ZERO],
+    ),
+    ("receive by no socket", libc::SYS_recvmsg, &[NONE, Zeros, ZERO]),
+    (
+        "receive data out of band by no socket",
+        libc::SYS_recvmsg,
+        &[NONE, Zeros, number(libc::MSG_OOB)],
+    ),
     ("netlink socket", libc::SYS_socket, &[number(libc::AF_NETLINK), number(libc::SOCK_RAW), ZERO]),
     ("packet socket", libc::SYS_socket, &[number(libc::AF_PACKET), number(libc::SOCK_RAW), ZERO]),
     ("vsock socket", libc::SYS_socket, &[number(libc::AF_VSOCK), number(libc::SOCK_STREAM), ZERO]),

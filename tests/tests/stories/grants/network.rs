@@ -65,6 +65,38 @@ fn a_pod_that_names_destinations_reaches_no_others() -> Result<()> {
 }
 
 #[test]
+fn a_guest_with_a_grant_of_a_name_does_not_choose_what_the_name_means() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = node.image("hello")?;
+        let redis = format!("redis:{SERVER}");
+        let address = format!("{OTHER}:{SERVER}");
+        // Who may reach an address gains nothing by a name.
+        for (name, granted, is_free) in [("fixed", &redis, false), ("free", &address, true)] {
+            let hosts = hosts(node)?;
+            let before = std::fs::read_to_string(&hosts)?;
+            let pod = node.run_pod(&Pod::new(name).annotation(CONNECT, granted))?;
+            let guest = |words: &[&str]| {
+                let container = Container::new(&number(name), &image).args(words);
+                run(&pod, container.mount(&hosts, "/etc/hosts"))
+            };
+            let (code, logs) = guest(&["cat", "/etc/hosts"])?;
+            assert_eq!((code, logs.stdout.as_str()), (0, before.as_str()), "{logs:?}");
+            let (code, logs) = guest(&["rename", "/etc", "/elsewhere"])?;
+            assert_eq!(code == 0, is_free, "{name}: {logs:?}");
+            let (code, logs) = guest(&["rename", "/etc/hosts", "/etc/other"])?;
+            assert_eq!(code, 1, "{name}: {logs:?}");
+            let (code, logs) = guest(&["write", "/etc/hosts", "127.0.0.1 redis"])?;
+            assert_eq!(code == 0, is_free, "{name}: {logs:?}");
+            assert_eq!(std::fs::read_to_string(&hosts)? == before, !is_free, "{name}");
+            // Everything else is as it was.
+            let (code, logs) = guest(&["write", "/etc/new", "text"])?;
+            assert_eq!(code, 0, "{name}: {logs:?}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
 fn a_restricted_guest_looks_up_only_granted_names() -> Result<()> {
     on_each_containerd(|node| {
         let hosts = hosts(node)?;

@@ -1,0 +1,5 @@
+;; A function that calls itself for ever.
+(module
+  (memory (export "memory") 1)
+  (func $deep (export "_start") (call $deeper (i64.const 0)))
+  (func $deeper (param i64) (call $deeper (i64.add (local.get 0) (i64.const 1))) (call $deep)))
