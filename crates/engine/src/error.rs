@@ -19,6 +19,14 @@ pub enum Error {
     /// Truncated, damaged, or of a WebAssembly proposal that is not supported.
     #[error("cannot run the image's wasm: {0}")]
     Wasm(#[from] provided::wasm::Refusal),
+    /// Of a WebAssembly proposal that is off.
+    #[error("cannot run the image's wasm: {refusal}; {remedy}")]
+    Off {
+        /// What is off.
+        refusal: provided::wasm::Refusal,
+        /// What would turn it on.
+        remedy: String,
+    },
     /// Beyond Wasmtime's limits, such as those of memory; with Wasmtime's reason.
     #[error("cannot compile the image's wasm: {0}")]
     Compile(String),

@@ -82,8 +82,8 @@ impl Loaded {
     /// # Errors
     /// Of code that is not of this engine.
     pub fn new(plan: &Plan, code: &Code, page_map: Option<File>) -> wasmtime::Result<Loaded> {
-        let slots = Slots::new(page_map);
-        let not_in_slots = match Serving::in_slots(&slots, code) {
+        let (slots, settings) = (Slots::new(page_map), &plan.grants.code);
+        let not_in_slots = match Serving::in_slots(&slots, code, settings) {
             Ok((serving, component)) => {
                 if !slots.has_page_map() {
                     log("note: there is no page map, with which an instance takes less time");
@@ -92,11 +92,12 @@ impl Loaded {
             }
             Err(error) => one_line(&error),
         };
-        let (serving, component) = match Serving::pooled(instances::at_most(&plan.http), code) {
+        let pooled = Serving::pooled(instances::at_most(&plan.http), code, settings);
+        let (serving, component) = match pooled {
             Ok(pooled) => pooled,
             Err(error) => {
                 // For code that is for slots this reason says nothing; for other code the first one does.
-                let on_demand = Serving::on_demand(code).with_context(|| not_in_slots)?;
+                let on_demand = Serving::on_demand(code, settings).with_context(|| not_in_slots)?;
                 let reason = one_line(&error);
                 log(&format!(
                     "note: instances are not kept in a pool, which takes longer: {reason}"

@@ -80,11 +80,14 @@ impl Runtime {
             let component = code::Guest::Component(server.component.clone());
             (Guest::Server(server, shared), component)
         } else {
-            let code = code.load(&self.engine, plan.world)?;
+            let own = (!plan.grants.code.runs_as_usual()).then(|| Runtime::of(&plan.grants.code));
+            let own = own.transpose().context("start Wasmtime")?;
+            let runtime = own.as_ref().unwrap_or(self);
+            let code = code.load(&runtime.engine, plan.world)?;
             // One guest, one thread: it blocks in its own calls.
             let tokio = Builder::new_current_thread().enable_all().build();
             let tokio = tokio.context("start the event loop")?;
-            (Guest::Once(self.link(plan, &code, &shared)?, tokio), code)
+            (Guest::Once(runtime.link(plan, &code, &shared)?, tokio), code)
         };
         let profiled = given.profiles.map(|listener| Profiled::new(plan.name(), &code, listener));
         Ok(Parts { guest, profiled })

@@ -191,7 +191,8 @@ mod tests {
                 {exports})"#
         );
         let layer = Layer { name: "app".into(), wasm: component.into() };
-        let compiled = Runtime::new().expect("a runtime").compile(&[layer], export);
+        let compiled = Runtime::new().expect("a runtime");
+        let compiled = compiled.compile(&[layer], export, &grants::CodeSettings::default());
         compiled.map(|compiled| compiled.world)
     }
 

@@ -1,7 +1,8 @@
-//! Grants of a guest: everything that it may do with files and the network, and who gave each grant.
+//! Grants of a guest: everything that it may do with files and the network, how its code is made, and who gave each grant.
 //!
 //! Read in this order: [`Grants`] here; [`Profile`] (what applies to a guest that names nothing); [`Target`], [`Origin`],
-//! [`Listen`] and [`FileGrant`] (what can be granted, and how it is written); [`Requested`] (what the node's file, an image or
+//! [`Listen`], [`FileGrant`], [`Feature`] and [`Fuel`] (what can be granted, and how it is written); [`CodeSettings`] (how a guest's
+//! code is made); [`Requested`] (what the node's file, an image or
 //! a Pod names); [`policy`] (the node's file); `merge` (how these become the grants); `decide` (what the grants say about
 //! one call of a guest).
 //!
@@ -12,8 +13,11 @@
 //! This crate does no I/O, and knows neither Wasmtime nor containerd.
 #![forbid(unsafe_code)]
 
+mod code_settings;
 mod decide;
+mod feature;
 mod files;
+mod fuel;
 mod host;
 mod listen;
 mod merge;
@@ -29,8 +33,11 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use code_settings::CodeSettings;
 pub use decide::Refusal;
+pub use feature::Feature;
 pub use files::{Access, FileGrant};
+pub use fuel::Fuel;
 pub use host::{Host, Ports};
 pub use listen::Listen;
 pub use merge::{ExceedsCeiling, MergeInput, merge};
@@ -88,7 +95,7 @@ pub struct Network {
     pub listen: Option<Granted<Listen>>,
 }
 
-/// Everything that a guest may do with files and the network.
+/// Everything that a guest may do with files and the network, and how its code is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// Who chose the profile.
@@ -101,6 +108,8 @@ pub struct Grants {
     pub files: Option<Granted<FileGrant>>,
     /// Addresses of the node itself, which `restricted` forbids.
     pub node: Vec<IpAddr>,
+    /// How the guest's code is made.
+    pub code: CodeSettings,
 }
 
 impl Default for Grants {
@@ -108,7 +117,8 @@ impl Default for Grants {
     fn default() -> Grants {
         let network = Network { profile: Profile::default(), destinations: None, listen: None };
         let ceiling = network.clone();
-        Grants { profile_giver: Giver::Node, network, ceiling, files: None, node: vec![] }
+        let code = CodeSettings::default();
+        Grants { profile_giver: Giver::Node, network, ceiling, files: None, node: vec![], code }
     }
 }
 

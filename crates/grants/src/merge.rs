@@ -4,16 +4,18 @@
 //! as the profile says. `allow-connect` and `allow-http` belong together: if one is named, nothing else can be reached,
 //! as with a NetworkPolicy.
 
-use std::fmt;
+use std::{fmt, slice};
 
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE, PREFIX};
+use provided::{
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, GRANT_PROFILE, PREFIX,
+};
 
 use crate::host::{Host, Ports};
 use crate::policy::{Ceiling, Rules};
 use crate::profile::Forbidden;
 use crate::{
-    Destinations, FileGrant, Giver, Granted, Grants, Listen, Network, Origin, Profile, Protocol,
-    Requested, Target,
+    CodeSettings, Destinations, Feature, FileGrant, Fuel, Giver, Granted, Grants, Listen, Network,
+    Origin, Profile, Protocol, Requested, Target, code_settings,
 };
 
 /// What is merged.
@@ -62,10 +64,10 @@ pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
     let ceiling = &input.rules.ceiling;
     let (profile, profile_giver) = profile(input)?;
     let limit = Limit { ceiling, network: ceiling.network() };
-    let connect = limit.entries(input, ALLOW_CONNECT.key, |it| it.allow_connect.as_ref())?;
-    let http = limit.entries(input, ALLOW_HTTP.key, |it| it.allow_http.as_ref())?;
-    let listen = limit.entries(input, ALLOW_LISTEN.key, |it| it.allow_listen.as_ref())?;
-    let files = limit.entries(input, FILES.key, |it| it.files.as_ref())?;
+    let connect = limit.entries(input, ALLOW_CONNECT.key, |it| it.allow_connect.as_deref())?;
+    let http = limit.entries(input, ALLOW_HTTP.key, |it| it.allow_http.as_deref())?;
+    let listen = limit.entries(input, ALLOW_LISTEN.key, |it| it.allow_listen.as_deref())?;
+    let files = limit.entries(input, FILES.key, |it| it.files.as_deref())?;
     limit.check_used(&input.pod)?;
     let destinations = match (connect, http) {
         (None, None) if profile > Profile::Restricted => None,
@@ -78,7 +80,8 @@ pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
         .or_else(|| is_strict.then(Granted::nothing))
         .or_else(|| own.map(|entries| Granted { entries, giver: Giver::Node }));
     let network = Network { profile, destinations, listen };
-    Ok(Grants { profile_giver, network, ceiling: limit.network, files, node: vec![] })
+    let code = limit.code(input)?;
+    Ok(Grants { profile_giver, network, ceiling: limit.network, files, node: vec![], code })
 }
 
 /// The profile, and who chose it. An image chooses none.
@@ -112,12 +115,24 @@ struct Limit<'a> {
 }
 
 impl Limit<'_> {
+    /// How the code is made.
+    fn code(&self, input: &MergeInput) -> Result<CodeSettings, ExceedsCeiling> {
+        let Requested { features: most, fuel: most_fuel, .. } = &self.ceiling.requested;
+        let features = self.entries(input, FEATURES.key, |it| it.features.as_deref())?;
+        let fuel = self.entries(input, FUEL.key, |it| it.fuel.as_ref().map(slice::from_ref))?;
+        let own = most_fuel.map(|fuel| Granted { entries: vec![fuel], giver: Giver::Node });
+        let place = || self.ceiling.place.clone();
+        let ceiling =
+            most.clone().map(|entries| code_settings::Ceiling { entries, place: place() });
+        Ok(CodeSettings { features, ceiling, fuel: fuel.or(own) })
+    }
+
     /// The entries of a key from the first that names it.
     fn entries<T: Entry>(
         &self,
         input: &MergeInput,
         key: &'static str,
-        of: impl Fn(&Requested) -> Option<&Vec<T>>,
+        of: impl Fn(&Requested) -> Option<&[T]>,
     ) -> Result<Option<Granted<T>>, ExceedsCeiling> {
         let givers = [
             (&input.pod, Giver::Pod),
@@ -131,7 +146,7 @@ impl Limit<'_> {
             let ceiling = self.ceiling.place.clone();
             return Err(ExceedsCeiling { giver, key, value, ceiling, allowed });
         }
-        Ok(Some(Granted { entries: entries.clone(), giver }))
+        Ok(Some(Granted { entries: entries.to_vec(), giver }))
     }
 
     /// Checks the paths that the runtime uses because the Pod says so: a key-value store must not be where its guest must not
@@ -252,5 +267,28 @@ impl Entry for FileGrant {
 
     fn allowed(&self, limit: &Limit<'_>) -> String {
         limit.ceiling.files().map_or_else(|| "every directory".to_owned(), |own| listed(&own))
+    }
+}
+
+impl Entry for Feature {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let own = limit.ceiling.requested.features.as_ref();
+        own.is_none_or(|own| Feature::all(own).contains(self.features))
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let own = limit.ceiling.requested.features.as_ref();
+        own.map_or_else(|| FEATURES.allowed.to_owned(), |own| listed(own))
+    }
+}
+
+impl Entry for Fuel {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        limit.ceiling.requested.fuel.is_none_or(|own| *self <= own)
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let own = limit.ceiling.requested.fuel;
+        own.map_or_else(|| FUEL.allowed.to_owned(), |own| format!("at most {own}"))
     }
 }

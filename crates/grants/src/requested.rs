@@ -1,13 +1,13 @@
 //! What the node's file, an image or a Pod names, key by key.
 
 use provided::{
-    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FILES, GRANT_PROFILE, KEYVALUE,
-    PREFIX, SettingError, Table,
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FEATURES, FILES, FUEL,
+    GRANT_PROFILE, KEYVALUE, PREFIX, SettingError, Table,
 };
 use serde::Deserialize;
 
 use crate::text::{Invalid, list};
-use crate::{Access, FileGrant, Listen, Origin, Profile, Target};
+use crate::{Access, Feature, FileGrant, Fuel, Listen, Origin, Profile, Target};
 
 /// What is named. `None` is a key that is not set, which is not the same as an empty list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -23,6 +23,10 @@ pub struct Requested {
     pub allow_listen: Option<Vec<Listen>>,
     /// Directories.
     pub files: Option<Vec<FileGrant>>,
+    /// Proposals of WebAssembly.
+    pub features: Option<Vec<Feature>>,
+    /// Fuel.
+    pub fuel: Option<Fuel>,
     /// Paths that the runtime itself reads or writes for the guest, by the annotation that names each.
     #[serde(skip)]
     pub used: Vec<(&'static str, FileGrant)>,
@@ -57,6 +61,8 @@ impl Requested {
             key if key == ALLOW_HTTP.key => self.allow_http = Some(list(value)?),
             key if key == ALLOW_LISTEN.key => self.allow_listen = Some(list(value)?),
             key if key == FILES.key => self.files = Some(list(value)?),
+            key if key == FEATURES.key => self.features = Some(list(value)?),
+            key if key == FUEL.key => self.fuel = Some(value.parse()?),
             _ => return Ok(false),
         }
         Ok(true)
@@ -79,6 +85,8 @@ impl Requested {
             allow_http: self.allow_http.or_else(|| other.allow_http.clone()),
             allow_listen: self.allow_listen.or_else(|| other.allow_listen.clone()),
             files: self.files.or_else(|| other.files.clone()),
+            features: self.features.or_else(|| other.features.clone()),
+            fuel: self.fuel.or(other.fuel),
             used: self.used,
         }
     }

@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES};
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL};
 
-use crate::{Destinations, Giver, Granted, Grants, Network, Profile};
+use crate::{CodeSettings, Destinations, Giver, Granted, Grants, Network, Profile};
 
 impl Display for Grants {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,6 +14,7 @@ impl Display for Grants {
             None => writeln!(formatter, "files: all of the container (profile {profile})")?,
             Some(files) => lines(formatter, "files", FILES.key, files)?,
         }
+        code(formatter, &self.code)?;
         network(formatter, "", &self.network)?;
         match &self.ceiling {
             Network { destinations: None, listen: None, .. } => Ok(()),
@@ -22,6 +23,20 @@ impl Display for Grants {
             }
         }
     }
+}
+
+fn code(formatter: &mut fmt::Formatter<'_>, code: &CodeSettings) -> fmt::Result {
+    match (&code.features, &code.ceiling) {
+        (Some(features), _) => lines(formatter, "WebAssembly beyond 2.0", FEATURES.key, features)?,
+        // What applies without any setting is not shown, as with memory.
+        (None, None) => {}
+        (None, Some(_)) => {
+            let (features, key) = (code.features().to_string(), FEATURES.key);
+            let features = if features.is_empty() { "nothing" } else { &features };
+            writeln!(formatter, "WebAssembly beyond 2.0: {features} (node's file, {key})")?;
+        }
+    }
+    code.fuel.as_ref().map_or(Ok(()), |fuel| lines(formatter, "fuel", FUEL.key, fuel))
 }
 
 fn network(formatter: &mut fmt::Formatter<'_>, of: &str, network: &Network) -> fmt::Result {

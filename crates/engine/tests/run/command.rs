@@ -192,7 +192,7 @@ pub fn command(interface: &str, effect: &str, body: &str) -> String {
 }
 
 pub const RUN_02: &str = "wasi:cli/run@0.2.6";
-const RUN_03: &str = "wasi:cli/run@0.3.0";
+pub const RUN_03: &str = "wasi:cli/run@0.3.0";
 
 #[test]
 fn a_command_ends_with_0_or_1_as_its_run_returns() {

@@ -9,6 +9,7 @@
 )]
 
 mod artifacts;
+mod code;
 mod command;
 mod files;
 mod http;
@@ -24,7 +25,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use engine::{Compiled, Given, Layer, Runtime};
-use grants::{Giver, Granted};
+use grants::{CodeSettings, Giver, Granted};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::resource::{RLIM_INFINITY, Resource, setrlimit};
@@ -104,6 +105,10 @@ struct Start<'a> {
     read_only: Option<&'a Path>,
     /// Whether no directory is granted to it.
     without_files: bool,
+    /// What is named of WebAssembly, as the setting has it.
+    features: Option<&'a str>,
+    /// Units of fuel.
+    fuel: Option<u64>,
 }
 
 const AS_IT_IS: Start<'static> = Start {
@@ -117,11 +122,30 @@ const AS_IT_IS: Start<'static> = Start {
     artifacts: None,
     read_only: None,
     without_files: false,
+    features: None,
+    fuel: None,
 };
+
+/// How the code is made.
+fn made(how: &Start<'_>) -> CodeSettings {
+    let by_pod = Giver::Pod;
+    let features = how.features.map(|text| {
+        let names = text.split(", ").filter(|name| !name.is_empty());
+        let entries = names.map(|name| name.parse().expect("is in the table")).collect();
+        Granted { entries, giver: by_pod }
+    });
+    let fuel = how.fuel.map(|units| {
+        let entries = vec![units.to_string().parse().expect("is fuel")];
+        Granted { entries, giver: by_pod }
+    });
+    CodeSettings { features, fuel, ceiling: None }
+}
 
 fn start(guest: &str, how: &Start<'_>) -> Child {
     let runtime = Runtime::new().expect("a runtime");
-    let compiled = runtime.compile(&[Layer { name: "app".into(), wasm: guest.into() }], how.export);
+    let made = made(how);
+    let layer = Layer { name: "app".into(), wasm: guest.into() };
+    let compiled = runtime.compile(&[layer], how.export, &made);
     let Compiled { world, code } = compiled.expect("compiles");
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&code).expect("written");
@@ -134,6 +158,7 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
         FailureArtifacts { message: Some(message), core_dump: Some(directory.to_owned()) }
     });
     let mut plan = Plan { artifacts, ..plan.expect("a plan") };
+    plan.grants.code = made;
     plan.grants.files = how.without_files.then(|| Granted { entries: vec![], giver: Giver::Pod });
     for (key, value) in how.http {
         plan.http.annotate(&format!("wasmtime.shim/{key}"), value).expect("a setting");

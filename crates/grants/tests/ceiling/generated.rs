@@ -28,6 +28,8 @@ const HOSTS: [&str; 12] = [
 ];
 const PORTS: [&str; 5] = ["*", "80", "443", "80-90", "79-80"];
 const FILES: [&str; 6] = ["/=ro", "/=rw", "/a=ro", "/a=rw", "/a/b=ro", "/a/b=rw"];
+const FEATURES: [&str; 4] = ["wasm3", "gc", "tail-call", "wide-arithmetic"];
+const FUEL: [&str; 3] = ["1", "10", "100"];
 const PROFILES: [&str; 3] = ["restricted", "baseline", "privileged"];
 
 /// What guests try.
@@ -73,6 +75,8 @@ impl Maker {
                 Some(parse(&format!("{host}{}{}", it.one(&PORTS), end(it))))
             }),
             files: self.list(|it| Some(parse(it.one(&FILES)))),
+            features: self.list(|it| Some(parse(it.one(&FEATURES)))),
+            fuel: self.0.bool().then(|| parse(self.one(&FUEL))),
             used: vec![],
         }
     }
@@ -94,12 +98,14 @@ fn table(name: &str, requested: &Requested) -> String {
         format!("{key} = {entries:?}\n")
     }
     let profile = requested.profile.map_or(String::new(), |it| format!("profile = \"{it}\"\n"));
+    let fuel = requested.fuel.map_or(String::new(), |it| format!("fuel = {it}\n"));
     format!(
-        "[{name}]\n{profile}{}{}{}{}",
+        "[{name}]\n{profile}{fuel}{}{}{}{}{}",
         list("allow-connect", &requested.allow_connect),
         list("allow-http", &requested.allow_http),
         list("allow-listen", &requested.allow_listen),
-        list("files", &requested.files)
+        list("files", &requested.files),
+        list("features", &requested.features)
     )
 }
 
@@ -137,6 +143,12 @@ fn allowed(by: &dyn Decides) -> Vec<String> {
             add(by.has_file(&file), file.to_string());
         }
     }
+    for name in ["gc", "function-references", "tail-call", "memory64", "wide-arithmetic"] {
+        add(by.has_feature(name), format!("feature {name}"));
+    }
+    for units in [1, 10, 100, 1000] {
+        add(by.has_fuel(units), format!("fuel {units}"));
+    }
     all
 }
 
@@ -169,7 +181,11 @@ fn a_pod_that_asks_for_a_ceiling_has_all_of_it() {
     let mut same = 0;
     for seed in 0..CASES / 4 {
         let (rules, ceiling) = Maker(fastrand::Rng::with_seed(seed)).rules();
-        let pod = Requested { profile: Some(Ceiling(&ceiling).profile()), ..ceiling.clone() };
+        // What needs a request is not granted without one, even if the ceiling allows it.
+        let all = || vec![parse("wasm3"), parse("wide-arithmetic")];
+        let features = Some(ceiling.features.clone().unwrap_or_else(all));
+        let profile = Some(Ceiling(&ceiling).profile());
+        let pod = Requested { profile, features, ..ceiling.clone() };
         let rules = Rules { defaults: Requested::default(), ..rules };
         // An entry that the ceiling's own profile forbids is not within it.
         let Ok(grants) = merge(&MergeInput { rules, pod, ..MergeInput::default() }) else {

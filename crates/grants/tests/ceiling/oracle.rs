@@ -12,6 +12,8 @@ pub trait Decides {
     fn listens(&self, protocol: Protocol, address: SocketAddr) -> bool;
     fn looks_up(&self, name: &str) -> bool;
     fn has_file(&self, file: &FileGrant) -> bool;
+    fn has_feature(&self, name: &str) -> bool;
+    fn has_fuel(&self, units: u64) -> bool;
 }
 
 impl Decides for Grants {
@@ -34,6 +36,14 @@ impl Decides for Grants {
 
     fn has_file(&self, file: &FileGrant) -> bool {
         self.files.as_ref().is_none_or(|files| files.entries.iter().any(|it| it.covers(file)))
+    }
+
+    fn has_feature(&self, name: &str) -> bool {
+        self.code.features().names().contains(&name)
+    }
+
+    fn has_fuel(&self, units: u64) -> bool {
+        self.code.fuel().is_none_or(|fuel| units <= fuel)
     }
 }
 
@@ -152,5 +162,18 @@ impl Decides for Ceiling<'_> {
     fn has_file(&self, file: &FileGrant) -> bool {
         let Some(entries) = &self.0.files else { return !self.is_strict() };
         entries.iter().any(|it| file.path.starts_with(&it.path) && file.access <= it.access)
+    }
+
+    fn has_feature(&self, name: &str) -> bool {
+        let Some(entries) = &self.0.features else { return true };
+        entries.iter().any(|it| match it.to_string().as_str() {
+            "wasm3" => !["wide-arithmetic", "custom-page-sizes"].contains(&name),
+            "gc" => ["gc", "function-references"].contains(&name),
+            own => own == name,
+        })
+    }
+
+    fn has_fuel(&self, units: u64) -> bool {
+        self.0.fuel.is_none_or(|fuel| units <= fuel.to_string().parse().expect("a number"))
     }
 }

@@ -73,7 +73,7 @@ mod tests {
             "{text}"
         );
         assert!(
-            text.ends_with("wasmtime.shim/files, wasmtime.shim/layers or wasmtime.shim/preinit"),
+            text.ends_with("wasmtime.shim/fuel, wasmtime.shim/layers or wasmtime.shim/preinit"),
             "{text}"
         );
         let text = OF_IMAGE.refused("wasmtime.shim/http-listen", "x").to_string();
