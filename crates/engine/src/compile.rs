@@ -286,7 +286,16 @@ mod tests {
             assert!(text.contains(&format!("{name:?}")), "{text}");
             assert!(text.ends_with("allowed is greet(), add(i32, i64) -> i32"), "{text}");
         }
-        assert!(refusal(module, None).1.contains("_start"));
+        let (code, text) = refusal(module, None);
+        assert_eq!(code, 127);
+        assert!(
+            text.starts_with("there is no export _start, by which the guest would run"),
+            "{text}"
+        );
+        let end = "such as \"PATH#greet\"; allowed is greet(), add(i32, i64) -> i32";
+        assert!(text.ends_with(end), "{text}");
+        let text = refusal(b"(module)", None).1;
+        assert!(text.contains("cannot call \"_start\"") && text.ends_with("is none"), "{text}");
     }
 
     #[test]

@@ -56,6 +56,19 @@ pub enum Error {
         /// The exports there are, for the user to choose from.
         found: String,
     },
+    /// No entry by which it runs by itself: it is a library, or a reactor.
+    #[error(
+        "there is no export {wanted}, by which the guest would run by itself; one of its own exports is called by an entrypoint \
+         such as \"PATH#{example}\"; allowed is {found}"
+    )]
+    Library {
+        /// The entry.
+        wanted: &'static str,
+        /// The name of an export that can be called.
+        example: String,
+        /// The exports that can be called.
+        found: String,
+    },
     /// The arguments of a call are not what the function takes. An argument may be a secret, so its text is not here.
     #[error("argument {argument}, column {column}: {reason}; the function is {signature}")]
     Arguments {
@@ -91,7 +104,7 @@ impl Error {
     /// [`CANNOT_RUN`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Export { .. } => NOT_FOUND,
+            Error::Export { .. } | Error::Library { .. } => NOT_FOUND,
             Error::Arguments { .. } => MISUSED,
             _ => CANNOT_RUN,
         }

@@ -33,7 +33,9 @@ pub fn reason(guest: &Guest, export: Option<&str>, code: &CodeSettings) -> Optio
         Some(export) => Some(format!("it has no export {export:?}: it exports {exports}")),
         None if guest.world.is_some() => None,
         None => {
-            Some(format!("it has no entry: it exports {exports}, and {} is needed", entries(guest)))
+            let needed = entries(guest);
+            let calls = "an entrypoint such as \"PATH#EXPORT\" calls one export";
+            Some(format!("it has no entry: it exports {exports}, and {needed} is needed; {calls}"))
         }
     }
 }
@@ -143,7 +145,7 @@ mod tests {
     #[test]
     fn the_refusal_of_a_guest_without_an_entry_names_its_exports() {
         let text = of(r#"(module (func (export "greet")))"#).unwrap();
-        assert!(text.contains("exports greet, and _start is needed"), "{text}");
+        assert!(text.contains("exports greet, and _start is needed; an entrypoint"), "{text}");
         let wasm = wat::parse_str(r#"(module (func (export "greet")))"#).unwrap();
         let of = |export| {
             reason(&Guest::read("app.wasm", &wasm), Some(export), &CodeSettings::default())
