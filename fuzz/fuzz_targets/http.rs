@@ -19,6 +19,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::{Compiled, Given, Layer, Runtime};
+use grants::CodeSettings;
 use libfuzzer_sys::fuzz_target;
 use nix::unistd::alarm;
 use plan::Plan;
@@ -55,7 +56,8 @@ fn server() -> SocketAddr {
 fn serve(guest: Vec<u8>, address: SocketAddr) {
     let runtime = Runtime::new().expect("a runtime");
     let layers = [Layer { name: "guest".to_owned(), wasm: guest }];
-    let Compiled { world, code } = runtime.compile(&layers, None).expect("compiles");
+    let compiled = runtime.compile(&layers, None, &CodeSettings::default());
+    let Compiled { world, code } = compiled.expect("compiles");
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&code).expect("written");
     let env = [format!("WASMTIME_HTTP_PROXY_SOCKET_ADDR={address}")];

@@ -155,7 +155,8 @@ mod tests {
         let runtime = Runtime::new().expect("a runtime");
         let wasm = br#"(module (func (export "_start")))"#.to_vec();
         let module = Layer { name: "app".into(), wasm };
-        let Compiled { code, .. } = runtime.compile(&[module], None).expect("compiles");
+        let Compiled { code, .. } =
+            runtime.compile(&[module], None, &grants::CodeSettings::default()).expect("compiles");
         let file = sealed(&code);
 
         let module = Code::map(&file).expect("mapped").module(&runtime.engine).expect("loads");

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
+use grants::CodeSettings;
 use nix::libc::ENOMEM;
 use provided::wasm::Refusal;
 use serde::{Deserialize, Serialize};
@@ -50,18 +51,36 @@ impl Runtime {
     /// and are composed with it.
     ///
     /// # Errors
-    /// [`Error::Compose`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Wasm`], [`Error::Compile`],
+    /// [`Error::Compose`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Wasm`], [`Error::Off`], [`Error::Compile`],
     /// [`Error::Import`], [`Error::Export`], [`Error::World`].
-    pub fn compile(&self, layers: &[Layer], export: Option<&str>) -> Result<Compiled, Error> {
+    pub fn compile(
+        &self,
+        layers: &[Layer],
+        export: Option<&str>,
+        code: &CodeSettings,
+    ) -> Result<Compiled, Error> {
+        if code.is_usual() {
+            return self.compile_with(layers, export, code);
+        }
+        Runtime::of(code).map_err(engine_error)?.compile_with(layers, export, code)
+    }
+
+    /// Compiles with this engine, which is one for such code.
+    fn compile_with(
+        &self,
+        layers: &[Layer],
+        export: Option<&str>,
+        code: &CodeSettings,
+    ) -> Result<Compiled, Error> {
         let wasm = application(layers)?;
         // Wasmtime would compile it, and fail when it is instantiated.
         if provided::wasm::has_shared_memory(&wasm) {
             return Err(Refusal::SharedMemory.into());
         }
         if is_component(&wasm) {
-            self.compile_component(&wasm, export)
+            self.compile_component(&wasm, export, code)
         } else {
-            self.compile_module(&wasm, export)
+            self.compile_module(&wasm, export, code)
         }
     }
 
@@ -69,24 +88,37 @@ impl Runtime {
     ///
     /// # Errors
     /// As [`Runtime::compile`], but for what is imported and exported.
-    pub fn describe(&self, layers: &[Layer]) -> Result<String, Error> {
+    pub fn describe(&self, layers: &[Layer], code: &CodeSettings) -> Result<String, Error> {
+        if code.is_usual() {
+            return self.describe_with(layers, code);
+        }
+        Runtime::of(code).map_err(engine_error)?.describe_with(layers, code)
+    }
+
+    fn describe_with(&self, layers: &[Layer], code: &CodeSettings) -> Result<String, Error> {
         let wasm = application(layers)?;
+        let refused = refused(&wasm, code);
         if is_component(&wasm) {
-            let component = Component::from_binary(&self.engine, &wasm).map_err(refused(&wasm))?;
+            let component = Component::from_binary(&self.engine, &wasm).map_err(refused)?;
             return Ok(world::describe_component(&self.engine, &component));
         }
-        let module = Module::from_binary(&self.engine, &wasm).map_err(refused(&wasm))?;
+        let module = Module::from_binary(&self.engine, &wasm).map_err(refused)?;
         Ok(world::describe_module(&module))
     }
 
-    fn compile_component(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
+    fn compile_component(
+        &self,
+        wasm: &[u8],
+        export: Option<&str>,
+        code: &CodeSettings,
+    ) -> Result<Compiled, Error> {
         let serving = match export.is_none() && world::serves_http(wasm) {
-            true => Some(Serving::to_compile(Data::of(wasm)).map_err(engine_error)?),
+            true => Some(Serving::to_compile(Data::of(wasm), code).map_err(engine_error)?),
             false => None,
         };
         let own = (&self.engine, &self.components);
         let (engine, linker) = serving.as_ref().map_or(own, |it| (&it.engine, &it.linker));
-        let component = Component::from_binary(engine, wasm).map_err(refused(wasm))?;
+        let component = Component::from_binary(engine, wasm).map_err(refused(wasm, code))?;
         let linker = interfaces::imported(linker, &component).map_err(engine_error)?;
         let linked = linker.instantiate_pre(&component);
         let linked = linked.map_err(import(PROVIDED_TO_COMPONENTS))?;
@@ -95,8 +127,13 @@ impl Runtime {
         Ok(Compiled { world, code: component.serialize().map_err(failed)? })
     }
 
-    fn compile_module(&self, wasm: &[u8], export: Option<&str>) -> Result<Compiled, Error> {
-        let module = Module::from_binary(&self.engine, wasm).map_err(refused(wasm))?;
+    fn compile_module(
+        &self,
+        wasm: &[u8],
+        export: Option<&str>,
+        code: &CodeSettings,
+    ) -> Result<Compiled, Error> {
+        let module = Module::from_binary(&self.engine, wasm).map_err(refused(wasm, code))?;
         self.modules.instantiate_pre(&module).map_err(import(PROVIDED_TO_MODULES))?;
         let world = world::of_module(&module, export)?;
         Ok(Compiled { world, code: module.serialize().map_err(failed)? })
@@ -169,10 +206,14 @@ fn engine_error(error: wasmtime::Error) -> Error {
 }
 
 /// The error for wasm that Wasmtime does not compile: what is wrong with the wasm, or else Wasmtime's own reason.
-fn refused(wasm: &[u8]) -> impl Fn(wasmtime::Error) -> Error {
+fn refused(wasm: &[u8], code: &CodeSettings) -> impl Fn(wasmtime::Error) -> Error {
     move |error| match failed(error) {
         Error::Memory => Error::Memory,
-        other => provided::wasm::check(wasm).map_or_else(Error::from, |()| other),
+        other => match provided::wasm::check(wasm, code.features()) {
+            Ok(()) => other,
+            Err(refusal @ Refusal::Off(off)) => Error::Off { refusal, remedy: code.remedy(off) },
+            Err(refusal) => refusal.into(),
+        },
     }
 }
 
@@ -211,7 +252,8 @@ mod tests {
 
     fn compile(source: &[u8], export: Option<&str>) -> Result<World, Error> {
         let runtime = Runtime::new().expect("a runtime");
-        runtime.compile(&[layer("app", source)], export).map(|compiled| compiled.world)
+        let compiled = runtime.compile(&[layer("app", source)], export, &CodeSettings::default());
+        compiled.map(|compiled| compiled.world)
     }
 
     fn refusal(source: &[u8], export: Option<&str>) -> (u8, String) {
@@ -244,7 +286,16 @@ mod tests {
             assert!(text.contains(&format!("{name:?}")), "{text}");
             assert!(text.ends_with("allowed is greet(), add(i32, i64) -> i32"), "{text}");
         }
-        assert!(refusal(module, None).1.contains("_start"));
+        let (code, text) = refusal(module, None);
+        assert_eq!(code, 127);
+        assert!(
+            text.starts_with("there is no export _start, by which the guest would run"),
+            "{text}"
+        );
+        let end = "such as \"PATH#greet\"; allowed is greet(), add(i32, i64) -> i32";
+        assert!(text.ends_with(end), "{text}");
+        let text = refusal(b"(module)", None).1;
+        assert!(text.contains("cannot call \"_start\"") && text.ends_with("is none"), "{text}");
     }
 
     #[test]
@@ -329,7 +380,8 @@ mod tests {
     fn code_compiled_elsewhere_is_refused() {
         let runtime = Runtime::new().expect("a runtime");
         let module = layer("app", br#"(module (func (export "_start")))"#);
-        let code = runtime.compile(&[module], None).expect("compiles").code;
+        let code =
+            runtime.compile(&[module], None, &CodeSettings::default()).expect("compiles").code;
         assert!(refusal(&code, None).1.contains("precompiled"));
         assert!(refusal(b"\x7fELF\x02\x01\x01", None).1.contains("native"));
     }
@@ -351,16 +403,20 @@ mod tests {
     fn several_layers_are_composed_and_compiled_as_one() {
         let runtime = Runtime::new().expect("a runtime");
         let layers = [layer("app", APPLICATION), layer("db", QUERY)];
-        let compiled = runtime.compile(&layers, None).expect("compiles");
+        let compiled = runtime.compile(&layers, None, &CodeSettings::default()).expect("compiles");
         assert_eq!(compiled.world, World::Command02);
-        let text = runtime.describe(&layers).expect("is described");
+        let text = runtime.describe(&layers, &CodeSettings::default()).expect("is described");
         assert!(!text.contains("acme:db") && text.contains("export wasi:cli/run@0.2.3"), "{text}");
 
-        let error = runtime.compile(&[layers[0].clone(), layers[0].clone()], None);
+        let twice = [layers[0].clone(), layers[0].clone()];
+        let error = runtime.compile(&twice, None, &CodeSettings::default());
         let error = error.expect_err("is refused");
         assert_eq!(error.exit_code(), 126);
         assert!(error.to_string().starts_with("app imports acme:db/query@1.0.0"), "{error}");
-        let text = runtime.compile(&[], None).expect_err("is refused").to_string();
+        let text = runtime
+            .compile(&[], None, &CodeSettings::default())
+            .expect_err("is refused")
+            .to_string();
         assert!(text.contains("no component"), "{text}");
     }
 }

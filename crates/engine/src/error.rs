@@ -19,6 +19,14 @@ pub enum Error {
     /// Truncated, damaged, or of a WebAssembly proposal that is not supported.
     #[error("cannot run the image's wasm: {0}")]
     Wasm(#[from] provided::wasm::Refusal),
+    /// Of a WebAssembly proposal that is off.
+    #[error("cannot run the image's wasm: {refusal}; {remedy}")]
+    Off {
+        /// What is off.
+        refusal: provided::wasm::Refusal,
+        /// What would turn it on.
+        remedy: String,
+    },
     /// Beyond Wasmtime's limits, such as those of memory; with Wasmtime's reason.
     #[error("cannot compile the image's wasm: {0}")]
     Compile(String),
@@ -46,6 +54,19 @@ pub enum Error {
         /// The export asked for.
         wanted: String,
         /// The exports there are, for the user to choose from.
+        found: String,
+    },
+    /// No entry by which it runs by itself: it is a library, or a reactor.
+    #[error(
+        "there is no export {wanted}, by which the guest would run by itself; one of its own exports is called by an entrypoint \
+         such as \"PATH#{example}\"; allowed is {found}"
+    )]
+    Library {
+        /// The entry.
+        wanted: &'static str,
+        /// The name of an export that can be called.
+        example: String,
+        /// The exports that can be called.
         found: String,
     },
     /// The arguments of a call are not what the function takes. An argument may be a secret, so its text is not here.
@@ -83,7 +104,7 @@ impl Error {
     /// [`CANNOT_RUN`].
     pub fn exit_code(&self) -> u8 {
         match self {
-            Error::Export { .. } => NOT_FOUND,
+            Error::Export { .. } | Error::Library { .. } => NOT_FOUND,
             Error::Arguments { .. } => MISUSED,
             _ => CANNOT_RUN,
         }

@@ -60,7 +60,8 @@ fn shown(value: &Val) -> String {
 fn functions() -> &'static [(String, ComponentFunc)] {
     static FUNCTIONS_OF: OnceLock<Vec<(String, ComponentFunc)>> = OnceLock::new();
     FUNCTIONS_OF.get_or_init(|| {
-        let engine = Engine::new(&crate::config()).expect("an engine");
+        let engine =
+            Engine::new(&crate::config(&grants::CodeSettings::default())).expect("an engine");
         let component = Component::new(&engine, FUNCTIONS).expect("a component");
         let ty = component.component_type();
         let exports = ty.exports(&engine);

@@ -84,8 +84,8 @@ impl Loaded {
     /// # Errors
     /// If the code was compiled for another engine.
     pub fn new(plan: &Plan, code: &Code, page_map: Option<File>) -> wasmtime::Result<Loaded> {
-        let slots = Slots::new(page_map);
-        let not_in_slots = match Serving::in_slots(&slots, code) {
+        let (slots, settings) = (Slots::new(page_map), &plan.grants.code);
+        let not_in_slots = match Serving::in_slots(&slots, code, settings) {
             Ok((serving, component)) => {
                 if !slots.has_page_map() {
                     log("note: there is no page map, with which an instance takes less time");
@@ -94,11 +94,12 @@ impl Loaded {
             }
             Err(error) => one_line(&error),
         };
-        let (serving, component) = match Serving::pooled(instances::at_most(&plan.http), code) {
+        let pooled = Serving::pooled(instances::at_most(&plan.http), code, settings);
+        let (serving, component) = match pooled {
             Ok(pooled) => pooled,
             Err(error) => {
                 // The reason why it is not code for slots helps only if it is not code for a pool either.
-                let on_demand = Serving::on_demand(code).with_context(|| not_in_slots)?;
+                let on_demand = Serving::on_demand(code, settings).with_context(|| not_in_slots)?;
                 let reason = one_line(&error);
                 log(&format!(
                     "note: instances are not kept in a pool, which takes longer: {reason}"

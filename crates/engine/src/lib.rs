@@ -52,6 +52,7 @@ use std::num::NonZeroUsize;
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 
+use grants::CodeSettings;
 use sha2::{Digest, Sha256};
 use wasmtime::component::Linker;
 use wasmtime::{Config, Engine, OptLevel, WasmBacktraceDetails, WasmFeatures};
@@ -67,7 +68,8 @@ use state::{ModuleState, State};
 /// Calls of a backtrace that are reported, the innermost first.
 const FRAMES: usize = 64;
 
-/// Engine and linkers, built once per zygote before it forks. Starts no thread.
+/// Engine and linkers, built once per zygote before it forks. Starts no thread. They are for guests for which nothing is set
+/// of how their code is made; for others, [`Runtime::of`] builds further ones.
 pub struct Runtime {
     engine: Engine,
     modules: wasmtime::Linker<ModuleState>,
@@ -92,7 +94,13 @@ impl Runtime {
     /// # Errors
     /// [`Error::Engine`] when Wasmtime does not support this machine.
     pub fn new() -> Result<Runtime, Error> {
-        build().map_err(|error| Error::Engine(report::one_line(&error)))
+        build(&CodeSettings::default()).map_err(|error| Error::Engine(report::one_line(&error)))
+    }
+
+    /// Engine and linkers for code that is made in another way.
+    fn of(code: &CodeSettings) -> wasmtime::Result<Runtime> {
+        let _span = trace::span("engine and linkers of this guest");
+        build(code)
     }
 
     /// What compiled code depends on beside what it is compiled from: Wasmtime's version, the settings here, the
@@ -119,20 +127,24 @@ impl std::hash::Hasher for Hasher {
     }
 }
 
-fn build() -> wasmtime::Result<Runtime> {
-    let engine = Engine::new(&config())?;
+fn build(code: &CodeSettings) -> wasmtime::Result<Runtime> {
+    let engine = Engine::new(&config(code))?;
     let modules = link::modules(&engine)?;
     let components = link::components(&engine)?;
     Ok(Runtime { engine, modules, components })
 }
 
+/// Exactly the proposals that the code may use, whatever Wasmtime's defaults are.
+fn allow(config: &mut Config, code: &CodeSettings) {
+    config.wasm_features(WasmFeatures::all(), false).wasm_features(code.features().flags(), true);
+}
+
 /// Memory is allocated on demand: a pool costs its reservation before the first guest, and here is one guest.
-fn config() -> Config {
+fn config(code: &CodeSettings) -> Config {
     let mut config = Config::new();
+    allow(&mut config, code);
     config
-        // Exactly the proposals that `provided` lists, whatever Wasmtime's defaults are.
-        .wasm_features(WasmFeatures::all(), false)
-        .wasm_features(provided::wasm::FEATURES, true)
+        .consume_fuel(code.fuel().is_some())
         .cranelift_opt_level(OptLevel::Speed)
         // For backtraces: where in the wasm, and where in the source if the guest has DWARF, which is read
         // only after a trap.

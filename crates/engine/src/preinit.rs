@@ -5,12 +5,13 @@
 //! or variable of one container may become part of what all containers share. A component that calls an import is
 //! refused, and the error names that import.
 
+use grants::CodeSettings;
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wizer::Wizer;
 
 use crate::compile::{application, is_component, or_memory};
-use crate::{Error, Layer, Runtime, report};
+use crate::{Error, Layer, Runtime, allow, report};
 
 /// The export that is called, without parameters and results: Wizer's own name for it.
 const INITIALISE: &str = "wizer-initialize";
@@ -26,7 +27,7 @@ impl Runtime {
     /// # Errors
     /// [`Error::Initialise`] when it has no such export, imports what it calls then, traps, or does not end; those of
     /// reading it.
-    pub fn preinitialise(&self, layers: &[Layer]) -> Result<Layer, Error> {
+    pub fn preinitialise(&self, layers: &[Layer], code: &CodeSettings) -> Result<Layer, Error> {
         if layers.len() > 1 {
             let reason = "it is composed of several layers, and only a single component can be";
             return Err(Error::Initialise(reason.into()));
@@ -39,7 +40,7 @@ impl Runtime {
         let reason =
             |error: &_| report::one_line(error).replace(" does export ", " does not export ");
         let failed = |error| or_memory(error, |error| Error::Initialise(reason(&error)));
-        let snapshot = snapshot(&wasm).map_err(failed)?;
+        let snapshot = snapshot(&wasm, code).map_err(failed)?;
         if snapshot.len() as u64 > provided::WASM_BYTES {
             let (size, limit) = (snapshot.len(), provided::WASM_BYTES);
             let reason =
@@ -51,8 +52,8 @@ impl Runtime {
     }
 }
 
-fn snapshot(wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
-    let engine = Engine::new(&config())?;
+fn snapshot(wasm: &[u8], code: &CodeSettings) -> wasmtime::Result<Vec<u8>> {
+    let engine = Engine::new(&config(code))?;
     let mut store = Store::new(&engine, ());
     store.set_fuel(FUEL)?;
     let mut wizer = Wizer::new();
@@ -68,13 +69,10 @@ fn snapshot(wasm: &[u8]) -> wasmtime::Result<Vec<u8>> {
 }
 
 /// Without the address space that makes guests fast, of which a worker has little.
-fn config() -> Config {
+fn config(code: &CodeSettings) -> Config {
     let mut config = Config::new();
-    config
-        .wasm_component_model_async(true)
-        .consume_fuel(true)
-        .memory_reservation(0)
-        .memory_guard_size(0);
+    allow(&mut config, code);
+    config.consume_fuel(true).memory_reservation(0).memory_guard_size(0);
     config
 }
 
@@ -108,16 +106,19 @@ mod tests {
 
     fn refusal(code: &str) -> String {
         let runtime = Runtime::new().expect("a runtime");
-        runtime.preinitialise(&[component(code)]).expect_err("is refused").to_string()
+        runtime
+            .preinitialise(&[component(code)], &CodeSettings::default())
+            .expect_err("is refused")
+            .to_string()
     }
 
     #[test]
     fn what_is_initialised_is_part_of_what_is_compiled() {
-        let runtime = Runtime::new().expect("a runtime");
-        let made = runtime.preinitialise(&[component("")]).expect("is initialised");
-        let text = runtime.describe(std::slice::from_ref(&made)).expect("is described");
+        let (runtime, usual) = (Runtime::new().expect("a runtime"), CodeSettings::default());
+        let made = runtime.preinitialise(&[component("")], &usual).expect("is initialised");
+        let text = runtime.describe(std::slice::from_ref(&made), &usual).expect("is described");
         assert!(text.contains("count") && !text.contains(INITIALISE), "{text}");
-        runtime.compile(&[made], Some("count")).expect("compiles");
+        runtime.compile(&[made], Some("count"), &usual).expect("compiles");
     }
 
     #[test]
@@ -133,17 +134,18 @@ mod tests {
 
     #[test]
     fn without_the_export_it_is_said_which_one_is_meant() {
-        let runtime = Runtime::new().expect("a runtime");
+        let (runtime, usual) = (Runtime::new().expect("a runtime"), CodeSettings::default());
         for (text, reason) in [
             ("(component)", "does not export the function `wizer-initialize`"),
             ("(module)", "it is a core module"),
         ] {
             let layer = Layer { name: "app".into(), wasm: text.into() };
-            let error = runtime.preinitialise(&[layer]).expect_err("is refused").to_string();
+            let error =
+                runtime.preinitialise(&[layer], &usual).expect_err("is refused").to_string();
             assert!(error.contains(reason), "{error}");
         }
         let layers = [component(""), component("")];
-        let error = runtime.preinitialise(&layers).expect_err("is refused").to_string();
+        let error = runtime.preinitialise(&layers, &usual).expect_err("is refused").to_string();
         assert!(error.contains("several layers"), "{error}");
     }
 }

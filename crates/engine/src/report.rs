@@ -2,7 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use plan::exit_code::{CANNOT_RUN, TRAPPED};
+use plan::exit_code::{CANNOT_RUN, OUT_OF_FUEL, TRAPPED};
+use provided::FUEL;
 use wasmtime::{ThrownException, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
@@ -21,6 +22,7 @@ pub fn outcome(error: &wasmtime::Error) -> (u8, Option<String>) {
     }
     let code = match error.downcast_ref::<Error>() {
         Some(error) => error.exit_code(),
+        None if is_out_of_fuel(error) => OUT_OF_FUEL,
         None if is_trap(error) => TRAPPED,
         None => CANNOT_RUN,
     };
@@ -48,7 +50,10 @@ impl Display for Lifted {
 
 /// A failure, for the log: the cause first, then where.
 pub fn text(error: &wasmtime::Error) -> String {
-    let cause = causes(error).join(": ");
+    let cause = match is_out_of_fuel(error) {
+        true => format!("the guest has used up its fuel; {} says how much it has", FUEL.key),
+        false => causes(error).join(": "),
+    };
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
         return format!("error: {cause}");
     };
@@ -73,6 +78,10 @@ fn causes(error: &wasmtime::Error) -> Vec<String> {
     // Some errors repeat their cause in their own text.
     causes.dedup_by(|cause, effect| effect.contains(cause.as_str()));
     if causes.is_empty() { vec!["the guest failed".to_owned()] } else { causes }
+}
+
+fn is_out_of_fuel(error: &wasmtime::Error) -> bool {
+    error.downcast_ref::<Trap>() == Some(&Trap::OutOfFuel)
 }
 
 fn is_trap(error: &wasmtime::Error) -> bool {

@@ -86,8 +86,11 @@ impl Runtime {
             let component = code::Guest::Component(server.component.clone());
             (Guest::Server(server, shared), component)
         } else {
-            let code = code.load(&self.engine, plan.world)?;
-            (Guest::Once(self.link(plan, &code, &shared)?), code)
+            let own = (!plan.grants.code.runs_as_usual()).then(|| Runtime::of(&plan.grants.code));
+            let own = own.transpose().context("start Wasmtime")?;
+            let runtime = own.as_ref().unwrap_or(self);
+            let code = code.load(&runtime.engine, plan.world)?;
+            (Guest::Once(runtime.link(plan, &code, &shared)?), code)
         };
         let profiled = given.profiles.map(|listener| Profiled::new(plan.name(), &code, listener));
         Ok(Parts { guest, tokio, profiled })

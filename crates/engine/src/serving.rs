@@ -11,6 +11,7 @@ pub mod slots;
 
 use std::sync::Arc;
 
+use grants::CodeSettings;
 use wasmparser::{Parser, Payload};
 use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig};
@@ -74,8 +75,8 @@ impl Serving {
     ///
     /// # Errors
     /// Of a machine that Wasmtime does not support.
-    pub fn to_compile(data: Data) -> wasmtime::Result<Serving> {
-        let engine = Engine::new(&config(data))?;
+    pub fn to_compile(data: Data, settings: &CodeSettings) -> wasmtime::Result<Serving> {
+        let engine = Engine::new(&config(data, settings))?;
         let linker = link::components(&engine)?;
         Ok(Serving { engine, linker })
     }
@@ -84,8 +85,12 @@ impl Serving {
     ///
     /// # Errors
     /// Of other code.
-    pub fn in_slots(slots: &Arc<Slots>, code: &Code) -> wasmtime::Result<(Serving, Component)> {
-        let mut config = config(Data::Copied);
+    pub fn in_slots(
+        slots: &Arc<Slots>,
+        code: &Code,
+        settings: &CodeSettings,
+    ) -> wasmtime::Result<(Serving, Component)> {
+        let mut config = config(Data::Copied, settings);
         config
             .with_host_memory(Arc::new(Memories(slots.clone())))
             .with_host_stack(Arc::new(Stacks(slots.clone())));
@@ -96,7 +101,11 @@ impl Serving {
     ///
     /// # Errors
     /// Of other code. Where the address space has no room: a slot reserves 4 GiB of it.
-    pub fn pooled(instances: u32, code: &Code) -> wasmtime::Result<(Serving, Component)> {
+    pub fn pooled(
+        instances: u32,
+        code: &Code,
+        settings: &CodeSettings,
+    ) -> wasmtime::Result<(Serving, Component)> {
         let mut pool = PoolingAllocationConfig::new();
         pool.total_component_instances(instances)
             .total_core_instances(instances.saturating_mul(CORE_INSTANCES))
@@ -106,7 +115,7 @@ impl Serving {
             .table_elements(TABLE_ELEMENTS)
             .max_component_instance_size(METADATA)
             .max_core_instance_size(METADATA);
-        let mut config = config(Data::Mapped);
+        let mut config = config(Data::Mapped, settings);
         config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool));
         Serving::load(&config, code)
     }
@@ -115,8 +124,11 @@ impl Serving {
     ///
     /// # Errors
     /// Of other code.
-    pub fn on_demand(code: &Code) -> wasmtime::Result<(Serving, Component)> {
-        Serving::load(&config(Data::Mapped), code)
+    pub fn on_demand(
+        code: &Code,
+        settings: &CodeSettings,
+    ) -> wasmtime::Result<(Serving, Component)> {
+        Serving::load(&config(Data::Mapped, settings), code)
     }
 
     fn load(config: &Config, code: &Code) -> wasmtime::Result<(Serving, Component)> {
@@ -127,8 +139,8 @@ impl Serving {
     }
 }
 
-fn config(data: Data) -> Config {
-    let mut config = crate::config();
+fn config(data: Data, settings: &CodeSettings) -> Config {
+    let mut config = crate::config(settings);
     // A guest in a loop must not keep others from being served, nor outlast its request.
     config.epoch_interruption(true).memory_init_cow(data == Data::Mapped);
     config

@@ -150,6 +150,7 @@ impl State {
     pub fn store(engine: &Engine, plan: &Plan, shared: &Shared) -> wasmtime::Result<Store<State>> {
         let mut store = Store::new(engine, State::new(plan, shared)?);
         store.limiter(|state| &mut state.memory);
+        fuel(&mut store, plan)?;
         Ok(store)
     }
 }
@@ -183,8 +184,14 @@ impl ModuleState {
         let state = ModuleState { wasi: builder.build_p1(), memory: Memory::default(), granted };
         let mut store = Store::new(engine, state);
         store.limiter(|state| &mut state.memory);
+        fuel(&mut store, plan)?;
         Ok(store)
     }
+}
+
+/// Gives the guest its fuel, if that is limited.
+fn fuel<T>(store: &mut Store<T>, plan: &Plan) -> wasmtime::Result<()> {
+    plan.grants.code.fuel().map_or(Ok(()), |units| store.set_fuel(units))
 }
 
 /// One preopen: with a second one for the working directory, wasi-libc would look there for absolute paths,

@@ -1,7 +1,5 @@
 //! World of a guest, which its exports determine. It decides how the guest is run.
 
-use std::borrow::Borrow;
-
 use wasmparser::Payload;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, ComponentExportIndex, InstancePre};
@@ -23,16 +21,15 @@ pub const INITIALIZE: &str = "_initialize";
 
 /// The world of a module, whose entry must be there.
 pub fn of_module(module: &Module, export: Option<&str>) -> Result<World, Error> {
-    let wanted = export.unwrap_or(START);
-    match function(module, wanted) {
-        Some(_) => Ok(World::Module),
-        None => {
-            let names = module.exports().map(|export| export.name());
-            let found =
-                names.filter_map(|name| Some(numbers::signature(name, &function(module, name)?)));
-            Err(missing(wanted, &found.collect::<Vec<_>>()))
-        }
+    if function(module, export.unwrap_or(START)).is_some() {
+        return Ok(World::Module);
     }
+    let names = module.exports().map(|export| export.name());
+    let callable = names.filter_map(|name| {
+        let signature = numbers::signature(name, &function(module, name)?);
+        Some(Callable { name: name.to_owned(), signature })
+    });
+    Err(missing(export, START, &callable.collect::<Vec<_>>()))
 }
 
 /// The type of a module's function that can be called by its name. [`INITIALIZE`] cannot, because it is called before any
@@ -53,21 +50,29 @@ pub fn of_component(
     component: &Component,
     export: Option<&str>,
 ) -> Result<World, Error> {
-    let ty = component.component_type();
-    if let Some(wanted) = export {
-        let functions = functions(engine, component);
-        return match functions.iter().any(|(name, _)| name == wanted) {
-            true => Ok(World::Export),
-            false => {
-                let signatures: Vec<_> =
-                    functions.iter().map(|(name, ty)| wave::signature(name, ty)).collect();
-                Err(missing(wanted, &signatures))
-            }
-        };
-    }
-    let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
-    let world = provided::World::of_exports(&names).map(World::from);
-    world.ok_or_else(|| missing(ENTRIES, &names))
+    let functions = functions(engine, component);
+    let world = match export {
+        Some(wanted) => functions.iter().any(|(name, _)| name == wanted).then_some(World::Export),
+        None => {
+            let ty = component.component_type();
+            let names: Vec<&str> = ty.exports(engine).map(|(name, _)| name).collect();
+            provided::World::of_exports(&names).map(World::from)
+        }
+    };
+    world.ok_or_else(|| {
+        let callable = functions.into_iter().map(|(name, ty)| {
+            let signature = wave::signature(&name, &ty);
+            Callable { name, signature }
+        });
+        missing(export, ENTRIES, &callable.collect::<Vec<_>>())
+    })
+}
+
+/// An export that can be called by its name.
+struct Callable {
+    name: String,
+    /// With its types.
+    signature: String,
 }
 
 /// Whether a component's own world is one that serves HTTP, which is to be known before it is compiled. What is
@@ -147,9 +152,14 @@ pub fn find_export(component: &Component, name: &str) -> Option<ComponentExportI
     }
 }
 
-fn missing<S: Borrow<str>>(wanted: &str, found: &[S]) -> Error {
-    let found = if found.is_empty() { "none".to_owned() } else { found.join(", ") };
-    Error::Export { wanted: wanted.to_owned(), found }
+/// The error for a guest without the export that is wanted, or without an `entry` if none is.
+fn missing(wanted: Option<&str>, entry: &'static str, callable: &[Callable]) -> Error {
+    let signatures: Vec<&str> = callable.iter().map(|it| it.signature.as_str()).collect();
+    let found = if signatures.is_empty() { "none".to_owned() } else { signatures.join(", ") };
+    match (wanted, callable) {
+        (None, [first, ..]) => Error::Library { wanted: entry, example: first.name.clone(), found },
+        (wanted, _) => Error::Export { wanted: wanted.unwrap_or(entry).to_owned(), found },
+    }
 }
 
 /// Checks that a component's entry is what its world says, down to types and the release of the interface.
@@ -191,7 +201,8 @@ mod tests {
                 {exports})"#
         );
         let layer = Layer { name: "app".into(), wasm: component.into() };
-        let compiled = Runtime::new().expect("a runtime").compile(&[layer], export);
+        let compiled = Runtime::new().expect("a runtime");
+        let compiled = compiled.compile(&[layer], export, &grants::CodeSettings::default());
         compiled.map(|compiled| compiled.world)
     }
 
@@ -215,7 +226,9 @@ mod tests {
         let error = world(r#"(export "check" (func $run))"#, None).expect_err("is refused");
         let text = error.to_string();
         assert_eq!(error.exit_code(), 127);
-        assert!(text.contains("wasi:cli/run") && text.ends_with("allowed is check"), "{text}");
+        assert!(text.contains("there is no export wasi:cli/run@0.2"), "{text}");
+        let end = "such as \"PATH#check\"; allowed is check: func() -> result";
+        assert!(text.ends_with(end), "{text}");
     }
 
     #[test]

@@ -8,13 +8,19 @@
 )]
 
 use engine::{Layer, Runtime};
+use grants::{CodeSettings, Feature, Giver, Granted};
+use provided::wasm::{Features, Refusal};
 use provided::{Interface, MODULE, MODULE_FUNCTIONS, interfaces};
 
 /// Why a guest in text form is not compiled: at least because it has no entry.
 fn refusal(runtime: &Runtime, text: &str) -> String {
+    refusal_of(runtime, text, &CodeSettings::default())
+}
+
+fn refusal_of(runtime: &Runtime, text: &str, code: &CodeSettings) -> String {
     // Else any refusal would do.
     wat::parse_str(text).expect("the text of a component or module");
-    let compiled = runtime.compile(&[Layer { name: "app".into(), wasm: text.into() }], None);
+    let compiled = runtime.compile(&[Layer { name: "app".into(), wasm: text.into() }], None, code);
     compiled.expect_err("a guest without an entry is refused").to_string()
 }
 
@@ -226,25 +232,40 @@ const PROPOSALS: [&str; 20] = [
     "(component (core func (canon thread.index)))",
 ];
 
+/// How code is made that may use these proposals.
+fn with(features: Features) -> CodeSettings {
+    let entry = |name: &str| name.parse::<Feature>().expect("is in the table");
+    let entries = features.names().into_iter().map(entry).collect();
+    CodeSettings { features: Some(Granted { entries, giver: Giver::Pod }), ..Default::default() }
+}
+
 #[test]
-fn the_engine_compiles_the_proposals_that_are_supported_and_names_the_others() {
+fn the_engine_compiles_the_proposals_that_are_on_and_names_the_others() {
     let runtime = Runtime::new().expect("a runtime");
-    let mut refused = 0;
-    for text in PROPOSALS {
-        let wasm = wat::parse_str(text).expect("the text of a component or module");
-        let refusal = refusal(&runtime, text);
-        match provided::wasm::check(&wasm) {
-            // What is left to complain of is an import, or that there is no entry.
-            Ok(()) => assert!(
-                refusal.contains("there is no export") || refusal.contains("provided are"),
-                "{text}: {refusal}"
-            ),
-            Err(reason) => {
-                refused += 1;
-                assert!(refusal.ends_with(&reason.to_string()), "{text}: {refusal}");
-                assert!(!refusal.contains("not valid"), "{text}: {refusal}");
-            }
+    let no_gc = Features::DEFAULT.difference(Features::named("gc").expect("is in the table"));
+    for (features, expected) in
+        [(Features::DEFAULT, 11), (Features::OFFERED, 9), (Features::NONE, 19), (no_gc, 12)]
+    {
+        let (code, mut refused) = (with(features), 0);
+        assert_eq!(code.features(), features);
+        for text in PROPOSALS {
+            let wasm = wat::parse_str(text).expect("the text of a component or module");
+            let refusal = refusal_of(&runtime, text, &code);
+            let Err(reason) = provided::wasm::check(&wasm, features) else {
+                // What is left to complain of is an import, or that there is no entry.
+                let is_other =
+                    refusal.contains("there is no export") || refusal.contains("provided are");
+                assert!(is_other, "{text}: {refusal}");
+                continue;
+            };
+            refused += 1;
+            let end = match &reason {
+                Refusal::Off(off) => format!("{reason}; {}", code.remedy(*off)),
+                reason => reason.to_string(),
+            };
+            assert!(refusal.ends_with(&end), "{text}: {refusal}");
+            assert!(!refusal.contains("not valid"), "{text}: {refusal}");
         }
+        assert_eq!(refused, expected, "{features}");
     }
-    assert_eq!(refused, 11);
 }

@@ -1,8 +1,9 @@
-//! Grants of a guest: everything that it may do with files and the network, how much it may use, and who gave each grant.
+//! Grants of a guest: everything that it may do with files and the network, how much it may use, how its code is made, and who
+//! gave each grant.
 //!
 //! Read in this order: [`Grants`] here; [`Profile`] (what applies to a guest that names nothing); [`Target`], [`Origin`],
-//! [`Listen`] and [`FileGrant`] (what can be granted, and how it is written); [`Limits`] with [`quantity`] (how much a guest
-//! may use); [`Requested`] (what the node's file, an image or
+//! [`Listen`], [`FileGrant`] and [`Feature`] (what can be granted, and how it is written); [`Limits`] with [`quantity`] (how
+//! much a guest may use); [`CodeSettings`] (how its code is made); [`Requested`] (what the node's file, an image or
 //! a Pod names); [`policy`] (the node's file); `merge` (how these become the grants); `decide` (what the grants say about
 //! one call of a guest).
 //!
@@ -13,7 +14,9 @@
 //! This crate does no I/O, and knows neither Wasmtime nor containerd.
 #![forbid(unsafe_code)]
 
+mod code_settings;
 mod decide;
+mod feature;
 mod files;
 mod host;
 mod limits;
@@ -32,7 +35,9 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+pub use code_settings::CodeSettings;
 pub use decide::Refusal;
+pub use feature::Feature;
 pub use files::{Access, FileGrant};
 pub use host::{Host, Ports};
 pub use limits::{HttpLimits, Limit, Limits};
@@ -92,7 +97,7 @@ pub struct Network {
     pub listen: Option<Granted<Listen>>,
 }
 
-/// Everything that a guest may do with files and the network, and how much it may use.
+/// Everything that a guest may do with files and the network, how much it may use, and how its code is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// Who chose the profile.
@@ -107,6 +112,8 @@ pub struct Grants {
     pub limits: Limits,
     /// Addresses of the node itself, which `restricted` forbids.
     pub node: Vec<IpAddr>,
+    /// How the guest's code is made.
+    pub code: CodeSettings,
 }
 
 impl Default for Grants {
@@ -114,8 +121,9 @@ impl Default for Grants {
     fn default() -> Grants {
         let network = Network { profile: Profile::default(), destinations: None, listen: None };
         let ceiling = network.clone();
-        let (files, limits, node) = (None, Limits::default(), vec![]);
-        Grants { profile_giver: Giver::Node, network, ceiling, files, limits, node }
+        let (files, limits, node, code) =
+            (None, Limits::default(), vec![], CodeSettings::default());
+        Grants { profile_giver: Giver::Node, network, ceiling, files, limits, node, code }
     }
 }
 

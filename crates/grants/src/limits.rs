@@ -18,8 +18,8 @@ use crate::{Giver, Requested};
 /// A limit. What is named is never more than the ceiling.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit<T> {
-    named: Option<(T, Giver)>,
-    ceiling: Option<T>,
+    pub(crate) named: Option<(T, Giver)>,
+    pub(crate) ceiling: Option<T>,
 }
 
 /// How much a guest may use.
@@ -96,7 +96,8 @@ impl Limits {
     }
 }
 
-fn limit<T: Copy + Ord + Display>(
+/// Merges one limit.
+pub(crate) fn limit<T: Copy + Ord + Display>(
     input: &MergeInput,
     key: &'static str,
     of: impl Fn(&Requested) -> Option<T>,
@@ -132,7 +133,7 @@ impl Display for Limits {
 }
 
 /// Writes a line about a limit that someone set.
-fn show<T: Copy + Ord + Display>(
+pub(crate) fn show<T: Copy + Ord + Display>(
     formatter: &mut fmt::Formatter<'_>,
     key: &str,
     limit: &Limit<T>,

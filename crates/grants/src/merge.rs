@@ -6,14 +6,16 @@
 
 use std::fmt;
 
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE, PREFIX};
+use provided::{
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, GRANT_PROFILE, PREFIX,
+};
 
 use crate::host::{Host, Ports};
 use crate::policy::{Ceiling, Rules};
 use crate::profile::Forbidden;
 use crate::{
-    Destinations, FileGrant, Giver, Granted, Grants, Limits, Listen, Network, Origin, Profile,
-    Protocol, Requested, Target,
+    CodeSettings, Destinations, Feature, FileGrant, Giver, Granted, Grants, Limits, Listen,
+    Network, Origin, Profile, Protocol, Requested, Target, code_settings, limits,
 };
 
 /// What is merged.
@@ -77,10 +79,10 @@ pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
     let ceiling = &input.rules.ceiling;
     let (profile, profile_giver) = profile(input)?;
     let limit = Limit { ceiling, network: ceiling.network() };
-    let connect = limit.entries(input, ALLOW_CONNECT.key, |it| it.allow_connect.as_ref())?;
-    let http = limit.entries(input, ALLOW_HTTP.key, |it| it.allow_http.as_ref())?;
-    let listen = limit.entries(input, ALLOW_LISTEN.key, |it| it.allow_listen.as_ref())?;
-    let files = limit.entries(input, FILES.key, |it| it.files.as_ref())?;
+    let connect = limit.entries(input, ALLOW_CONNECT.key, |it| it.allow_connect.as_deref())?;
+    let http = limit.entries(input, ALLOW_HTTP.key, |it| it.allow_http.as_deref())?;
+    let listen = limit.entries(input, ALLOW_LISTEN.key, |it| it.allow_listen.as_deref())?;
+    let files = limit.entries(input, FILES.key, |it| it.files.as_deref())?;
     limit.check_used(&input.pod)?;
     let limits = Limits::merge(input)?;
     let destinations = match (connect, http) {
@@ -94,7 +96,9 @@ pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
         .or_else(|| is_strict.then(Granted::nothing))
         .or_else(|| own.map(|entries| Granted { entries, giver: Giver::Node }));
     let network = Network { profile, destinations, listen };
-    Ok(Grants { profile_giver, network, ceiling: limit.network, files, limits, node: vec![] })
+    let code = limit.code(input)?;
+    let node = vec![];
+    Ok(Grants { profile_giver, network, ceiling: limit.network, files, limits, node, code })
 }
 
 /// The profile, and who chose it. An image chooses none.
@@ -128,12 +132,22 @@ struct Limit<'a> {
 }
 
 impl Limit<'_> {
+    /// How the code is made.
+    fn code(&self, input: &MergeInput) -> Result<CodeSettings, ExceedsCeiling> {
+        let features = self.entries(input, FEATURES.key, |it| it.features.as_deref())?;
+        let fuel = limits::limit(input, FUEL.key, |it| it.fuel)?;
+        let place = || self.ceiling.place.clone();
+        let most = self.ceiling.requested.features.clone();
+        let ceiling = most.map(|entries| code_settings::Ceiling { entries, place: place() });
+        Ok(CodeSettings { features, ceiling, fuel })
+    }
+
     /// The entries of a key from the first that names it.
     fn entries<'a, T: Entry + 'a>(
         &self,
         input: &'a MergeInput,
         key: &'static str,
-        of: impl Fn(&'a Requested) -> Option<&'a Vec<T>>,
+        of: impl Fn(&'a Requested) -> Option<&'a [T]>,
     ) -> Result<Option<Granted<T>>, ExceedsCeiling> {
         let Some((entries, giver)) = input.first(of) else { return Ok(None) };
         if let Some(entry) = entries.iter().find(|entry| !entry.is_within(self)) {
@@ -141,7 +155,7 @@ impl Limit<'_> {
             let ceiling = self.ceiling.place.clone();
             return Err(ExceedsCeiling { giver, key, value, ceiling, allowed });
         }
-        Ok(Some(Granted { entries: entries.clone(), giver }))
+        Ok(Some(Granted { entries: entries.to_vec(), giver }))
     }
 
     /// Checks the paths that the runtime uses because the Pod says so: a key-value store must not be where its guest must not
@@ -262,5 +276,17 @@ impl Entry for FileGrant {
 
     fn allowed(&self, limit: &Limit<'_>) -> String {
         limit.ceiling.files().map_or_else(|| "every directory".to_owned(), |own| listed(&own))
+    }
+}
+
+impl Entry for Feature {
+    fn is_within(&self, limit: &Limit<'_>) -> bool {
+        let own = limit.ceiling.requested.features.as_ref();
+        own.is_none_or(|own| Feature::all(own).contains(self.features))
+    }
+
+    fn allowed(&self, limit: &Limit<'_>) -> String {
+        let own = limit.ceiling.requested.features.as_ref();
+        own.map_or_else(|| FEATURES.allowed.to_owned(), |own| listed(own))
     }
 }

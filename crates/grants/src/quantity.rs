@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::{Deref, RangeInclusive};
 use std::time::Duration;
 
-use provided::{HTTP_MAX_BODY, HTTP_MAX_HEADER, LOG_RATE, MAX_MEMORY, TIMEOUT};
+use provided::{FUEL, HTTP_MAX_BODY, HTTP_MAX_HEADER, LOG_RATE, MAX_MEMORY, TIMEOUT};
 use serde::de::{self, Deserialize, Deserializer};
 
 use crate::text::as_text;
@@ -90,6 +90,11 @@ quantity!(
     Count, LOG_RATE, &[("", 1)], |it| (1..=u64::from(u32::MAX)).contains(it)
 );
 
+quantity!(
+    /// Units of fuel, at least 1.
+    Fuel, FUEL, &[("", 1)], |it| *it > 0
+);
+
 impl Time {
     /// The duration.
     pub fn get(self) -> Duration {
@@ -115,6 +120,13 @@ impl Head {
     /// The size in bytes.
     pub fn bytes(self) -> u32 {
         u32::try_from(self.0).unwrap_or(u32::MAX)
+    }
+}
+
+impl Fuel {
+    /// The number of units.
+    pub fn units(self) -> u64 {
+        self.0
     }
 }
 
@@ -190,6 +202,7 @@ mod tests {
         same::<Body>("0", "0");
         same::<Head>("8192", "8Ki");
         same::<Count>("4294967295", "4294967295");
+        same::<Fuel>("18446744073709551615", "18446744073709551615");
     }
 
     #[test]
@@ -206,6 +219,7 @@ mod tests {
         refused::<Time>(&["", "30", "0s", "1.5s", "-1s", "1d", "99999999999999999999s"], TIMEOUT);
         refused::<Memory>(&["", "63Ki", "0", "1MB", "64Mi ", "18446744073709551615Gi"], MAX_MEMORY);
         refused::<Head>(&["1Ki", "5Gi", "8191"], HTTP_MAX_HEADER);
+        refused::<Fuel>(&["", "0", "-1", "1e9", "1.5", "18446744073709551616"], FUEL);
         refused::<Count>(&["", "0", "-1", "1.0", "4294967296", "1Ki"], LOG_RATE);
     }
 }

@@ -1,15 +1,16 @@
 //! What the node's file, an image or a Pod names, key by key.
 
 use provided::{
-    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FILES, GRANT_PROFILE,
-    HTTP_IDLE_TIMEOUT, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER, HTTP_MAX_REQUESTS,
-    HTTP_REQUEST_TIMEOUT, KEYVALUE, LOG_RATE, MAX_MEMORY, PREFIX, SettingError, TIMEOUT, Table,
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FEATURES, FILES, FUEL,
+    GRANT_PROFILE, HTTP_IDLE_TIMEOUT, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER,
+    HTTP_MAX_REQUESTS, HTTP_REQUEST_TIMEOUT, KEYVALUE, LOG_RATE, MAX_MEMORY, PREFIX, SettingError,
+    TIMEOUT, Table,
 };
 use serde::Deserialize;
 
-use crate::quantity::{Body, Count, Head, Memory, Time};
+use crate::quantity::{Body, Count, Fuel, Head, Memory, Time};
 use crate::text::{Invalid, list};
-use crate::{Access, FileGrant, Listen, Origin, Profile, Target};
+use crate::{Access, Feature, FileGrant, Listen, Origin, Profile, Target};
 
 /// What is named. `None` is a key that is not set, which is not the same as an empty list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -25,6 +26,10 @@ pub struct Requested {
     pub allow_listen: Option<Vec<Listen>>,
     /// Directories.
     pub files: Option<Vec<FileGrant>>,
+    /// Proposals of WebAssembly.
+    pub features: Option<Vec<Feature>>,
+    /// Fuel.
+    pub fuel: Option<Fuel>,
     /// Memory of all instances.
     pub max_memory: Option<Memory>,
     /// How long the guest may run.
@@ -77,6 +82,7 @@ impl Requested {
             key if key == ALLOW_HTTP.key => self.allow_http = Some(list(value)?),
             key if key == ALLOW_LISTEN.key => self.allow_listen = Some(list(value)?),
             key if key == FILES.key => self.files = Some(list(value)?),
+            key if key == FEATURES.key => self.features = Some(list(value)?),
             _ => return self.set_limit(key, value),
         }
         Ok(true)
@@ -84,6 +90,7 @@ impl Requested {
 
     fn set_limit(&mut self, key: &str, value: &str) -> Result<bool, Invalid> {
         match key {
+            key if key == FUEL.key => self.fuel = Some(value.parse()?),
             key if key == MAX_MEMORY.key => self.max_memory = Some(value.parse()?),
             key if key == TIMEOUT.key => self.timeout = Some(value.parse()?),
             key if key == LOG_RATE.key => self.log_rate = Some(value.parse()?),
@@ -119,6 +126,8 @@ impl Requested {
             allow_http: self.allow_http.or_else(|| other.allow_http.clone()),
             allow_listen: self.allow_listen.or_else(|| other.allow_listen.clone()),
             files: self.files.or_else(|| other.files.clone()),
+            features: self.features.or_else(|| other.features.clone()),
+            fuel: self.fuel.or(other.fuel),
             max_memory: self.max_memory.or(other.max_memory),
             timeout: self.timeout.or(other.timeout),
             log_rate: self.log_rate.or(other.log_rate),

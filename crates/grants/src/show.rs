@@ -2,9 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES};
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL};
 
-use crate::{Destinations, Giver, Granted, Grants, Network, Profile};
+use crate::{CodeSettings, Destinations, Giver, Granted, Grants, Network, Profile, limits};
 
 impl Display for Grants {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,6 +14,7 @@ impl Display for Grants {
             None => writeln!(formatter, "files: all of the container (profile {profile})")?,
             Some(files) => lines(formatter, "files", FILES.key, files)?,
         }
+        code(formatter, &self.code)?;
         network(formatter, "", &self.network)?;
         match &self.ceiling {
             Network { destinations: None, listen: None, .. } => {}
@@ -35,6 +36,20 @@ impl Giver {
             Giver::Profile => "profile",
         }
     }
+}
+
+fn code(formatter: &mut fmt::Formatter<'_>, code: &CodeSettings) -> fmt::Result {
+    match (&code.features, &code.ceiling) {
+        (Some(features), _) => lines(formatter, "WebAssembly beyond 2.0", FEATURES.key, features)?,
+        // What applies without any setting is not shown, as with memory.
+        (None, None) => {}
+        (None, Some(_)) => {
+            let (features, key) = (code.features().to_string(), FEATURES.key);
+            let features = if features.is_empty() { "nothing" } else { &features };
+            writeln!(formatter, "WebAssembly beyond 2.0: {features} (node's file, {key})")?;
+        }
+    }
+    limits::show(formatter, FUEL.key, &code.fuel)
 }
 
 fn network(formatter: &mut fmt::Formatter<'_>, of: &str, network: &Network) -> fmt::Result {

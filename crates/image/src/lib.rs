@@ -78,6 +78,8 @@ pub struct Component {
     pub export: Option<String>,
     /// Whether to initialise the guest before it is compiled.
     pub preinit: bool,
+    /// What else decides its code, as text: how it is made, if something is set for that.
+    pub variant: Option<String>,
     /// Arguments of the guest: `process.args`, where the first has no `#export`.
     pub args: Vec<String>,
     /// Labels of the image for this runtime. Empty for a guest that is not the container's own.
@@ -150,13 +152,14 @@ impl Component {
         }
     }
 
-    /// Digest, in hexadecimal digits, of what decides the compiled code: the export, `preinit` and the layers. Components
-    /// with the same identity compile to the same code.
+    /// Digest, in hexadecimal digits, of what decides the compiled code: the export, `preinit`, the variant and the layers.
+    /// Components with the same identity compile to the same code.
     pub fn identity(&self) -> String {
         let mut hash = Sha256::new();
         let export = self.export.clone().unwrap_or_default();
         let preinit = self.preinit.then(|| PREINIT.to_owned());
-        for part in [export].into_iter().chain(preinit).chain(self.digests()) {
+        let made = preinit.into_iter().chain(self.variant.clone());
+        for part in [export].into_iter().chain(made).chain(self.digests()) {
             // The length comes first, so that different lists of parts never have the same digest.
             hash.update(part.len().to_le_bytes());
             hash.update(part);
@@ -332,5 +335,5 @@ fn guest(
         *first = entrypoint.path.to_owned();
     }
     let export = entrypoint.export.map(str::to_owned);
-    Ok(Workload::Guest(Component { source, export, preinit, args, labels }))
+    Ok(Workload::Guest(Component { source, export, preinit, variant: None, args, labels }))
 }

@@ -14,3 +14,6 @@ pub const MISUSED: u8 = 2;
 
 /// The guest trapped (128 + SIGABRT, as of a native program that aborts).
 pub const TRAPPED: u8 = 134;
+
+/// The guest has used up its fuel (as timeout(1) has it for a program that has used up its time).
+pub const OUT_OF_FUEL: u8 = 124;

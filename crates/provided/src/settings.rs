@@ -3,6 +3,7 @@
 //! Parsers take the keys and the texts of their errors from here. `docs/settings.md` is generated from these tables. A
 //! test in `tests/tests/documents` fails if the page is not current.
 
+mod code;
 mod error;
 mod grants;
 mod limits;
@@ -10,6 +11,7 @@ mod options;
 mod table;
 mod variables;
 
+pub use code::{FEATURES, FUEL};
 pub use error::{Place, SettingError};
 use grants::needed;
 pub use grants::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
@@ -106,7 +108,7 @@ const DIRECTORY: &str = "the path of a directory";
 const TEXT: &str = "a text";
 
 /// Annotations of a Pod.
-pub const ANNOTATIONS: [Setting; 23] = [
+pub const ANNOTATIONS: [Setting; 25] = [
     ALLOW_CONNECT,
     ALLOW_HTTP,
     ALLOW_LISTEN,
@@ -122,7 +124,9 @@ pub const ANNOTATIONS: [Setting; 23] = [
         allowed: CONTAINER_PATH,
         unset: Unset::Means("no core dump"),
     },
+    FEATURES,
     FILES,
+    FUEL,
     Setting {
         key: "wasmtime.shim/http-access-log",
         sets: "whether the server writes a line of JSON to stdout for each response",
@@ -180,11 +184,13 @@ pub const ANNOTATIONS: [Setting; 23] = [
 ];
 
 /// Labels of an image.
-pub const LABELS: [Setting; 9] = [
+pub const LABELS: [Setting; 11] = [
     needed(ALLOW_CONNECT),
     needed(ALLOW_HTTP),
     needed(ALLOW_LISTEN),
+    code::NEEDED_FEATURES,
     needed(FILES),
+    code::NEEDED_FUEL,
     Setting {
         key: LAYERS_LABEL,
         sets: "nothing on a node: `wasm-image` writes it, so that images with different wasm layers have different configs",

@@ -9,6 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Given, Layer, Runtime};
+use grants::CodeSettings;
 use plan::{Plan, World};
 use sandbox::{
     Descriptors, Guests, JobFds, Loaded, PAGE_MAP, SingleThread, Zygote, environment, read_only,
@@ -37,19 +38,27 @@ pub const ROOTS: &str = "certificates";
 #[derive(Serialize, Deserialize)]
 enum Job {
     /// Compile the layers; the file for the code comes as a descriptor, too.
-    Compile {
-        /// Names of the layers, for errors.
-        names: Vec<String>,
-        /// Export to be called instead of the world's own entry.
-        export: Option<String>,
-        /// Whether the guest is initialised before.
-        preinit: bool,
-    },
+    Compile(Compile),
     /// Describe the layers.
     Describe {
         /// Names of the layers, for errors.
         names: Vec<String>,
+        /// How their code is made.
+        code: CodeSettings,
     },
+}
+
+/// How layers are compiled.
+#[derive(Serialize, Deserialize)]
+pub struct Compile {
+    /// Names of the layers, for errors.
+    pub names: Vec<String>,
+    /// Export to be called instead of the world's own entry.
+    pub export: Option<String>,
+    /// Whether the guest is initialised before.
+    pub preinit: bool,
+    /// How the code is made.
+    pub code: CodeSettings,
 }
 
 /// Version if there is no engine, and so no compilation. The reason is returned to each attempt to compile.
@@ -98,17 +107,15 @@ pub enum Task {
 pub fn compile(
     zygote: &Zygote,
     worker: Worker,
-    names: Vec<String>,
+    how: Compile,
     layers: Vec<File>,
-    export: Option<String>,
-    preinit: bool,
 ) -> Result<(World, File), Error> {
     let _span = trace::span("compile");
     let failed = || Error::io("make a file for the compiled code");
     let code = read_only::in_memory(c"wasm-code").map_err(failed())?;
     let mut descriptors = of_layers(layers);
     descriptors.add(CODE, code.try_clone().map_err(failed())?);
-    let world = ask(zygote, worker, &Job::Compile { names, export, preinit }, descriptors)?;
+    let world = ask(zygote, worker, &Job::Compile(how), descriptors)?;
     // The worker still has it open.
     read_only::seal(&code).map_err(failed())?;
     Ok((world, code))
@@ -122,9 +129,10 @@ pub fn describe(
     zygote: &Zygote,
     worker: Worker,
     names: Vec<String>,
+    code: CodeSettings,
     layers: Vec<File>,
 ) -> Result<String, Error> {
-    ask(zygote, worker, &Job::Describe { names }, of_layers(layers))
+    ask(zygote, worker, &Job::Describe { names, code }, of_layers(layers))
 }
 
 fn of_layers(layers: Vec<File>) -> Descriptors {
@@ -174,33 +182,33 @@ fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Descrip
     let job = serde_json::from_value::<Job>(value).map_err(|error| error.to_string());
     let runtime = runtime.as_ref().map_err(ToString::to_string);
     match (runtime, job) {
-        (Ok(runtime), Ok(Job::Compile { names, export, preinit })) => {
-            encode(&compile_job(runtime, names, export, preinit, files))
+        (Ok(runtime), Ok(Job::Compile(how))) => encode(&compile_job(runtime, how, files)),
+        (Ok(runtime), Ok(Job::Describe { names, code })) => {
+            encode(&describe_job(runtime, names, &code, files))
         }
-        (Ok(runtime), Ok(Job::Describe { names })) => encode(&describe_job(runtime, names, files)),
         (Err(error), _) | (_, Err(error)) => encode(&Found::<()>::Err(Refused::Guest(error))),
     }
 }
 
-fn compile_job(
-    runtime: &Runtime,
-    names: Vec<String>,
-    export: Option<String>,
-    preinit: bool,
-    mut files: Descriptors,
-) -> Found<World> {
+fn compile_job(runtime: &Runtime, how: Compile, mut files: Descriptors) -> Found<World> {
+    let Compile { names, export, preinit, code } = how;
     let mut output = File::from(files.require(CODE)?);
     let mut layers = read(names, files)?;
     if preinit {
-        layers = vec![runtime.preinitialise(&layers)?];
+        layers = vec![runtime.preinitialise(&layers, &code)?];
     }
-    let compiled = runtime.compile(&layers, export.as_deref())?;
+    let compiled = runtime.compile(&layers, export.as_deref(), &code)?;
     output.write_all(&compiled.code).map_err(|error| refused("write the compiled code", &error))?;
     Ok(compiled.world)
 }
 
-fn describe_job(runtime: &Runtime, names: Vec<String>, files: Descriptors) -> Found<String> {
-    Ok(runtime.describe(&read(names, files)?)?)
+fn describe_job(
+    runtime: &Runtime,
+    names: Vec<String>,
+    code: &CodeSettings,
+    files: Descriptors,
+) -> Found<String> {
+    Ok(runtime.describe(&read(names, files)?, code)?)
 }
 
 fn read(names: Vec<String>, mut files: Descriptors) -> Found<Vec<Layer>> {

@@ -68,7 +68,9 @@ fn warn(asked: &Build) -> Result<()> {
              --platform out"
         ));
     }
-    let report = inspect::of_parts(&parts, &asked.entrypoint);
+    let labels = asked.labels.iter().map(|it| (it.key.clone(), it.value.clone()));
+    let labels: Vec<_> = labels.collect();
+    let report = inspect::of_parts(&parts, &asked.entrypoint, &labels);
     if let Some(reason) = &report.reason {
         progress::note(&format!("warning: it will not run on this version of the shim: {reason}"));
     }

@@ -1,5 +1,6 @@
 //! What a guest may do: its grants, the node's policy, and hostile guests that try more.
 
+mod code;
 mod files;
 mod limits;
 mod network;

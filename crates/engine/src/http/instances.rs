@@ -33,10 +33,13 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Number of requests that an instance of 0.3 serves at a time. An instance of 0.2 serves one.
 const AT_A_TIME_03: usize = 16;
 
-/// Returns the number of requests that an instance of this plan serves at a time.
+/// Returns the number of requests that an instance of this plan serves at a time. With a limit of fuel it is one, because an
+/// instance has fuel and a request has none.
 pub fn at_a_time(plan: &Plan) -> usize {
     match plan.world {
-        World::HttpService03 => AT_A_TIME_03.min(plan.http.requests(plan.world) as usize),
+        World::HttpService03 if plan.grants.code.fuel().is_none() => {
+            AT_A_TIME_03.min(plan.http.requests(plan.world) as usize)
+        }
         _ => 1,
     }
 }
@@ -159,6 +162,13 @@ impl HandlerState for Guest {
         let (time, is_single) = (time + MARGIN, at_a_time == 1);
         let expiration = Expiration { time, idle, exchanges, is_single, sent: None, timer: None };
         Ok(Instance { store, proxy, view: State::http, expiration, state })
+    }
+}
+
+/// Gives an instance the fuel of its next request. That fails only for an engine without fuel, which such a plan has not.
+fn refuel(store: &mut StoreContextMut<'_, State>, fuel: u64) {
+    if let Err(error) = store.set_fuel(fuel) {
+        log(&report::text(&error));
     }
 }
 
@@ -295,6 +305,9 @@ impl WorkerState for Served {
         let mut exchanges = self.exchanges.lock();
         if self.at_a_time == 1 {
             store.data_mut().begin(id, trace, is_https);
+        }
+        if let Some(fuel) = self.plan.grants.code.fuel() {
+            refuel(&mut store, fuel);
         }
         exchanges.retain(Exchange::is_open);
         exchanges.push(exchange);

@@ -61,6 +61,51 @@ fn an_export_of_a_module_is_called_after_it_was_initialized() {
 }
 
 #[test]
+fn a_module_is_initialized_once_and_only_before_one_of_its_other_exports() {
+    let module = |initialize: &str| {
+        format!(
+            r#"(module
+                (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))
+                (memory (export "memory") 1)
+                (global $times (mut i32) (i32.const 0))
+                (func (export "_initialize")
+                    (global.set $times (i32.add (global.get $times) (i32.const 1)))
+                    {initialize})
+                (func (export "times") (result i32) (global.get $times))
+                (func (export "_start") (call $exit (global.get $times))))"#
+        )
+    };
+    let call = |module: &str, export| end(start(module, &Start { export, ..AS_IT_IS }));
+    let times = call(&module(""), Some("times"));
+    assert_eq!((times.code, times.stdout.as_str()), (Some(0), "1\n"), "{times:?}");
+    // A command is no reactor.
+    assert_eq!(call(&module(""), None).code, Some(0));
+    assert_eq!(call(&module("(call $exit (i32.const 7))"), Some("times")).code, Some(7));
+    let trapped = call(&module("unreachable"), Some("times"));
+    assert_eq!((trapped.code, trapped.stdout.as_str()), (Some(134), ""), "{trapped:?}");
+    let bare = "(module (func (export \"_initialize\")) (func (export \"f\") (param i64 f32)))";
+    let end = end(start(bare, &Start { export: Some("f"), args: &["-1", "0.5"], ..AS_IT_IS }));
+    assert_eq!((end.code, end.stdout.as_str(), end.stderr.as_str()), (Some(0), "", ""));
+}
+
+#[test]
+fn a_component_of_a_reactor_is_initialized_before_an_export_is_called() {
+    // As wit-component makes it of a module with `_initialize`.
+    let reactor = r#"(component
+        (core module $m
+            (global $base (mut i32) (i32.const 0))
+            (func (export "_initialize") (global.set $base (i32.const 100)))
+            (func (export "add") (param i32) (result i32)
+                (i32.add (global.get $base) (local.get 0))))
+        (core instance $i (instantiate $m))
+        (core module $start (import "m" "_initialize" (func $f)) (start $f))
+        (core instance (instantiate $start (with "m" (instance $i))))
+        (func (export "add") (param "number" u32) (result u32) (canon lift (core func $i "add"))))"#;
+    let end = end(start(reactor, &Start { export: Some("add"), args: &["5"], ..AS_IT_IS }));
+    assert_eq!((end.code, end.stdout.as_str()), (Some(0), "105\n"), "{end:?}");
+}
+
+#[test]
 fn an_export_of_a_module_takes_numbers_and_prints_what_it_returns() {
     let module = r#"(module
         (func (export "add") (param i32 i64) (result i64)
@@ -192,7 +237,7 @@ pub fn command(interface: &str, effect: &str, body: &str) -> String {
 }
 
 pub const RUN_02: &str = "wasi:cli/run@0.2.6";
-const RUN_03: &str = "wasi:cli/run@0.3.0";
+pub const RUN_03: &str = "wasi:cli/run@0.3.0";
 
 #[test]
 fn a_command_ends_with_0_or_1_as_its_run_returns() {

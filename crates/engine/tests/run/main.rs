@@ -9,6 +9,7 @@
 )]
 
 mod artifacts;
+mod code;
 mod command;
 mod files;
 mod http;
@@ -120,9 +121,21 @@ const AS_IT_IS: Start<'static> = Start {
     without_files: false,
 };
 
+/// The grants of a Pod with these annotations, and the annotations that grant nothing.
+fn granted<'a>(how: &Start<'a>) -> (Grants, Vec<(String, &'a str)>) {
+    let mut pod = Requested::default();
+    let all = how.annotations.iter().map(|(key, value)| (format!("wasmtime.shim/{key}"), *value));
+    let others = all.filter(|(key, value)| !pod.set(key, value).expect("a setting")).collect();
+    let grants = merge(&MergeInput { pod, ..MergeInput::default() }).expect("merges");
+    let files = how.without_files.then(|| Granted { entries: vec![], giver: Giver::Pod });
+    (Grants { files, ..grants }, others)
+}
+
 fn start(guest: &str, how: &Start<'_>) -> Child {
     let runtime = Runtime::new().expect("a runtime");
-    let compiled = runtime.compile(&[Layer { name: "app".into(), wasm: guest.into() }], how.export);
+    let (grants, others) = granted(how);
+    let layer = Layer { name: "app".into(), wasm: guest.into() };
+    let compiled = runtime.compile(&[layer], how.export, &grants.code);
     let Compiled { world, code } = compiled.expect("compiles");
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&code).expect("written");
@@ -135,16 +148,10 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
         FailureArtifacts { message: Some(message), core_dump: Some(directory.to_owned()) }
     });
     let mut plan = Plan { artifacts, ..plan.expect("a plan") };
-    let mut pod = Requested::default();
-    for (key, value) in how.annotations {
-        let key = format!("wasmtime.shim/{key}");
-        if !pod.set(&key, value).expect("a setting") {
-            plan.http.annotate(&key, value).expect("a setting");
-        }
+    for (key, value) in others {
+        plan.http.annotate(&key, value).expect("a setting");
     }
-    let grants = merge(&MergeInput { pod, ..MergeInput::default() }).expect("merges");
-    let files = how.without_files.then(|| Granted { entries: vec![], giver: Giver::Pod });
-    plan.grant(Grants { files, ..grants });
+    plan.grant(grants);
     let plan = serde_json::to_string(&plan).expect("encodes");
     // libtest has a main thread of its own, which must leave the signals to the guest's: threads and processes
     // inherit what is blocked.

@@ -28,6 +28,8 @@ const HOSTS: [&str; 12] = [
 ];
 const PORTS: [&str; 5] = ["*", "80", "443", "80-90", "79-80"];
 const FILES: [&str; 6] = ["/=ro", "/=rw", "/a=ro", "/a=rw", "/a/b=ro", "/a/b=rw"];
+const FEATURES: [&str; 4] = ["wasm3", "gc", "tail-call", "wide-arithmetic"];
+const FUEL: [&str; 3] = ["1", "10", "100"];
 const PROFILES: [&str; 3] = ["restricted", "baseline", "privileged"];
 const SIZES: [&str; 5] = ["65536", "100Ki", "1Mi", "1024Ki", "1Gi"];
 const TIMES: [&str; 5] = ["250ms", "1s", "1000ms", "90s", "1h"];
@@ -83,6 +85,8 @@ impl Maker {
                 Some(parse(&format!("{host}{}{}", it.one(&PORTS), end(it))))
             }),
             files: self.list(|it| Some(parse(it.one(&FILES)))),
+            features: self.list(|it| Some(parse(it.one(&FEATURES)))),
+            fuel: self.value(&FUEL),
             max_memory: self.value(&SIZES),
             timeout: self.value(&TIMES),
             log_rate: self.value(&COUNTS),
@@ -104,6 +108,7 @@ impl Maker {
         }
         let keeps = |one: bool| one.then_some(());
         Requested {
+            fuel: keeps(self.0.bool()).and(ceiling.fuel),
             max_memory: keeps(self.0.bool()).and(ceiling.max_memory),
             timeout: keeps(self.0.bool()).and(ceiling.timeout),
             log_rate: keeps(self.0.bool()).and(ceiling.log_rate),
@@ -145,20 +150,22 @@ fn table(name: &str, requested: &Requested) -> String {
         })
         .collect();
     format!(
-        "[{name}]\n{profile}{limits}{}{}{}{}",
+        "[{name}]\n{profile}{limits}{}{}{}{}{}",
         list("allow-connect", &requested.allow_connect),
         list("allow-http", &requested.allow_http),
         list("allow-listen", &requested.allow_listen),
-        list("files", &requested.files)
+        list("files", &requested.files),
+        list("features", &requested.features)
     )
 }
 
 /// The limits that are named, as text.
-fn limits(requested: &Requested) -> [(&'static str, Option<String>); 9] {
+fn limits(requested: &Requested) -> [(&'static str, Option<String>); 10] {
     fn text(value: Option<impl ToString>) -> Option<String> {
         value.map(|it| it.to_string())
     }
     [
+        ("fuel", text(requested.fuel)),
         ("max-memory", text(requested.max_memory)),
         ("timeout", text(requested.timeout)),
         ("log-rate", text(requested.log_rate)),
@@ -205,6 +212,9 @@ fn allowed(by: &dyn Decides) -> Vec<String> {
             add(by.has_file(&file), file.to_string());
         }
     }
+    for name in ["gc", "function-references", "tail-call", "memory64", "wide-arithmetic"] {
+        add(by.has_feature(name), format!("feature {name}"));
+    }
     for (key, _) in limits(&Requested::default()) {
         for amount in [1, 10, 250, 1000, 65_536, 90_000, 102_400, 1 << 20, 3_600_000, u64::MAX] {
             add(by.may_use(key, amount), format!("{key} {amount}"));
@@ -242,7 +252,11 @@ fn a_pod_that_asks_for_a_ceiling_has_all_of_it() {
     let mut same = 0;
     for seed in 0..CASES / 4 {
         let (rules, ceiling) = Maker(fastrand::Rng::with_seed(seed)).rules();
-        let pod = Requested { profile: Some(Ceiling(&ceiling).profile()), ..ceiling.clone() };
+        // What needs a request is not granted without one, even if the ceiling allows it.
+        let all = || vec![parse("wasm3"), parse("wide-arithmetic")];
+        let features = Some(ceiling.features.clone().unwrap_or_else(all));
+        let profile = Some(Ceiling(&ceiling).profile());
+        let pod = Requested { profile, features, ..ceiling.clone() };
         let rules = Rules { defaults: Requested::default(), ..rules };
         // An entry that the ceiling's own profile forbids is not within it.
         let Ok(grants) = merge(&MergeInput { rules, pod, ..MergeInput::default() }) else {

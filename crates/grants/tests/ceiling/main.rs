@@ -7,6 +7,7 @@
 )]
 
 mod chosen;
+mod code;
 mod generated;
 mod oracle;
 

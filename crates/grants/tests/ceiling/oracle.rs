@@ -15,7 +15,8 @@ pub trait Decides {
     fn listens(&self, protocol: Protocol, address: SocketAddr) -> bool;
     fn looks_up(&self, name: &str) -> bool;
     fn has_file(&self, file: &FileGrant) -> bool;
-    /// Whether so much may be used: bytes, milliseconds or a number.
+    fn has_feature(&self, name: &str) -> bool;
+    /// Whether so much may be used: units, bytes, milliseconds or a number.
     fn may_use(&self, key: &str, amount: u64) -> bool;
 }
 
@@ -45,12 +46,17 @@ impl Decides for Grants {
         self.files.as_ref().is_none_or(|files| files.entries.iter().any(|it| it.covers(file)))
     }
 
+    fn has_feature(&self, name: &str) -> bool {
+        self.code.features().names().contains(&name)
+    }
+
     fn may_use(&self, key: &str, amount: u64) -> bool {
         let most = u64::MAX;
         let Limits { memory, time, log_rate, http } = &self.limits;
         let HttpLimits { idle_time, body, connections, head, instances, request_time } = http;
         let number = |it: Count| it.get().into();
         let most = match key {
+            "fuel" => self.code.fuel().unwrap_or(most),
             "max-memory" => memory.or(most, Memory::bytes),
             "timeout" => time.or(most, milliseconds),
             "log-rate" => log_rate.or(most, number),
@@ -183,12 +189,22 @@ impl Decides for Ceiling<'_> {
         entries.iter().any(|it| file.path.starts_with(&it.path) && file.access <= it.access)
     }
 
+    fn has_feature(&self, name: &str) -> bool {
+        let Some(entries) = &self.0.features else { return true };
+        entries.iter().any(|it| match it.to_string().as_str() {
+            "wasm3" => !["wide-arithmetic", "custom-page-sizes"].contains(&name),
+            "gc" => ["gc", "function-references"].contains(&name),
+            own => own == name,
+        })
+    }
+
     fn may_use(&self, key: &str, amount: u64) -> bool {
         let text = |value: Option<&dyn std::fmt::Display>| value.map(ToString::to_string);
-        let Requested { max_memory, timeout, log_rate, .. } = self.0;
+        let Requested { fuel, max_memory, timeout, log_rate, .. } = self.0;
         let Requested { http_idle_timeout, http_max_body, http_max_connections, .. } = self.0;
         let Requested { http_max_header, http_max_requests, http_request_timeout, .. } = self.0;
         let most = match key {
+            "fuel" => text(fuel.as_ref().map(|it| it as _)),
             "max-memory" => text(max_memory.as_ref().map(|it| it as _)),
             "timeout" => text(timeout.as_ref().map(|it| it as _)),
             "log-rate" => text(log_rate.as_ref().map(|it| it as _)),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use grants::CodeSettings;
 use image::Component;
 use image::cache::{Cache, CompileSlot};
 use plan::World;
@@ -16,7 +17,7 @@ use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::compilation::{Compilation, Compiled};
 use crate::errors::Error;
-use crate::guests;
+use crate::guests::{self, Compile};
 use crate::pod::{Caller, Shared, blocking};
 use crate::settings;
 use crate::worker::Worker;
@@ -27,7 +28,7 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Least time to wait, in which code that already exists is found.
 const LEAST: Duration = Duration::from_millis(200);
 
-/// Code of a component, from the cache, or from a worker that makes it for the cache. If the future is dropped, the worker ends.
+/// Code of a component that is made like this, from the cache, or from a worker that makes it for the cache. If the future is dropped, the worker ends.
 ///
 /// # Errors
 /// [`Error::Guest`] with the reason if the component cannot run; [`Error::GivenUp`] if the caller does not wait any more;
@@ -36,10 +37,11 @@ const LEAST: Duration = Duration::from_millis(200);
 pub async fn code(
     shared: &Arc<Shared>,
     component: &Arc<Component>,
+    code: &CodeSettings,
     caller: &Caller,
 ) -> Result<(World, File), Error> {
     let (since, identity) = (Instant::now(), component.identity());
-    let start = || begin(shared, component);
+    let start = || begin(shared, component, code.clone());
     let mut compiling = shared.abandoned.take(&identity).unwrap_or_else(start);
     let time_is_up = async {
         match caller.deadline {
@@ -62,6 +64,7 @@ pub async fn code(
 async fn find_or_compile(
     shared: Arc<Shared>,
     component: Arc<Component>,
+    code: CodeSettings,
     at_work: Arc<AtomicBool>,
 ) -> Compiled {
     let (cache, settings) = (Cache::new(settings::cache()?), settings::compilations()?);
@@ -70,9 +73,9 @@ async fn find_or_compile(
     let compile = async |layers, slot| {
         at_work.store(true, Ordering::Relaxed);
         let (names, export) = (component.names(), component.export.clone());
-        let preinit = component.preinit;
+        let how = Compile { names, export, preinit: component.preinit, code };
         run(&shared, settings.bounds, slot, move |shared, worker| {
-            guests::compile(&shared.zygote, worker, names, layers, export, preinit)
+            guests::compile(&shared.zygote, worker, how, layers)
         })
         .await
     };
@@ -84,20 +87,24 @@ async fn find_or_compile(
 ///
 /// # Errors
 /// [`Error::Guest`] with the reason if the component cannot be read.
-pub async fn describe(shared: &Arc<Shared>, component: &Component) -> Result<String, Error> {
+pub async fn describe(
+    shared: &Arc<Shared>,
+    component: &Component,
+    code: CodeSettings,
+) -> Result<String, Error> {
     let (cache, settings) = (Cache::new(settings::cache()?), settings::compilations()?);
     let slot = cache.compile_slot(settings.allowed).await?;
     let (names, layers) = (component.names(), component.layers().await?);
     run(shared, settings.bounds, slot, move |shared, worker| {
-        guests::describe(&shared.zygote, worker, names, layers)
+        guests::describe(&shared.zygote, worker, names, code, layers)
     })
     .await
 }
 
 /// Begins a compilation in a task of its own.
-fn begin(shared: &Arc<Shared>, component: &Arc<Component>) -> Compilation {
+fn begin(shared: &Arc<Shared>, component: &Arc<Component>, code: CodeSettings) -> Compilation {
     let at_work = Arc::new(AtomicBool::new(false));
-    let work = find_or_compile(shared.clone(), component.clone(), at_work.clone());
+    let work = find_or_compile(shared.clone(), component.clone(), code, at_work.clone());
     Compilation { task: tokio::spawn(work), at_work }
 }
 

@@ -130,7 +130,8 @@ async fn find_built_in(
             let image::Workload::Guest(component) = image::resolve(&own).await? else {
                 return Ok(None);
             };
-            compile::describe(shared, &component).await?
+            let code = executed_in.grants().map(|grants| grants.code.clone()).unwrap_or_default();
+            compile::describe(shared, &component, code).await?
         }
         _ => return Ok(BuiltIn::parse(args(process))),
     };
@@ -227,7 +228,7 @@ async fn prepare(
 
 async fn guest(
     shared: &Arc<Shared>,
-    component: image::Component,
+    mut component: image::Component,
     config: &ContainerConfig,
     process: &Process,
     of: GrantsOf<'_>,
@@ -243,8 +244,9 @@ async fn guest(
             None => policy::grants(config, &component.labels, container.options()).await?,
         },
     };
+    component.variant = grants.code.variant();
     let component = Arc::new(component);
-    let code = compile::code(shared, &component, caller).await;
+    let code = compile::code(shared, &component, &grants.code, caller).await;
     let (world, code) = code.map_err(|error| match error {
         // Only the name, because the error ends in events and logs, and args may have secrets.
         Error::Guest(reason) => Error::Guest(format!("{}: {reason}", name(process))),

@@ -1,14 +1,14 @@
 //! What an image asks to be granted, by its labels.
 
-use grants::Requested;
+use grants::{CodeSettings, MergeInput, Requested, merge};
 use provided::{
-    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, LOG_RATE, MAX_MEMORY, Setting, SettingError,
-    TIMEOUT, Table,
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, LOG_RATE, MAX_MEMORY, Setting,
+    SettingError, TIMEOUT, Table,
 };
 
 /// Labels by which an image asks for a grant, or has a limit.
-const ASKS: [Setting; 7] =
-    [ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, LOG_RATE, MAX_MEMORY, TIMEOUT];
+const ASKS: [Setting; 9] =
+    [ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, LOG_RATE, MAX_MEMORY, TIMEOUT];
 
 /// Returns what labels or annotations name, as the shim reads them.
 ///
@@ -16,6 +16,11 @@ const ASKS: [Setting; 7] =
 /// [`SettingError`] of one that the shim refuses.
 pub fn requested(table: &Table, named: &[(String, String)]) -> Result<Requested, SettingError> {
     Requested::of(table, named.iter().map(|(key, value)| (key, value)))
+}
+
+/// Returns how the code of an image's guest is made on a node without a file of its own.
+pub fn code(image: Requested) -> CodeSettings {
+    merge(&MergeInput { image, ..MergeInput::default() }).map(|it| it.code).unwrap_or_default()
 }
 
 /// Returns these labels, each as `KEY=VALUE`.

@@ -50,7 +50,10 @@ pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report>
     if !found.is_program {
         let labels = image.config.config.labels(provided::PREFIX);
         match asks::requested(&provided::OF_IMAGE, &labels) {
-            Ok(_) => report.asks = asks::shown(&labels),
+            Ok(requested) => {
+                report.asks = asks::shown(&labels);
+                report.code = asks::code(requested);
+            }
             Err(why) => report.refused = report.refused.or(Some(why.to_string())),
         }
     }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use provided::World;
+use provided::wasm::Features;
 use serde::Serialize;
 use wasmparser::{KnownCustom, Parser, Payload};
 use wit_component::DecodedWasm;
@@ -31,6 +32,8 @@ pub struct Guest {
     pub producers: BTreeMap<String, Vec<String>>,
     /// What it will need.
     pub needs: Vec<Grant>,
+    /// What it needs of WebAssembly beyond version 2.0 and the component model, by the names of `wasmtime.shim/features`.
+    pub features: Vec<&'static str>,
     /// The reason why it is not compiled, if there is one, as a sentence about it.
     pub invalid: Option<String>,
 }
@@ -67,6 +70,7 @@ impl Guest {
         }
         guest.read_producers(wasm);
         guest.needs = grants::needs(&guest);
+        guest.features = provided::wasm::needs(wasm).map(Features::names).unwrap_or_default();
         guest
     }
 
@@ -128,12 +132,12 @@ impl Guest {
     }
 }
 
-/// Returns why the node does not compile something, as a sentence about it.
+/// Returns why no node compiles something, whatever its settings are, as a sentence about it.
 fn invalid(wasm: &[u8]) -> Option<String> {
     if ::compose::is_too_deep(wasm) {
         return Some("its components or types are nested too deeply".into());
     }
-    provided::wasm::check(wasm).err().map(|error| error.to_string())
+    provided::wasm::check(wasm, Features::OFFERED).err().map(|error| error.to_string())
 }
 
 fn imports<'a>(

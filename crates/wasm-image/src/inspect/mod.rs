@@ -80,8 +80,12 @@ fn of_file(path: &Path) -> Result<Report> {
 }
 
 /// Describes the parts of a new image, so that `build` can warn if it cannot run.
-pub fn of_parts(parts: &[Part], entrypoint: &[String]) -> Report {
+pub fn of_parts(parts: &[Part], entrypoint: &[String], labels: &[(String, String)]) -> Report {
     let mut report = Report::default();
+    match asks::requested(&provided::OF_IMAGE, labels) {
+        Ok(requested) => report.code = asks::code(requested),
+        Err(why) => report.refused = Some(why.to_string()),
+    }
     let first = entrypoint.first().map(String::as_str).unwrap_or_default();
     report.add(parts, Entrypoint::parse(first).export);
     report

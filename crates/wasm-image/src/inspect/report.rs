@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use grants::CodeSettings;
 use serde::Serialize;
 
 use super::guest::Guest;
@@ -44,6 +45,9 @@ pub struct Report {
     /// Why no container is made of it, whatever its guests are.
     #[serde(skip)]
     pub refused: Option<String>,
+    /// How the code of its guests is made, as the image asks for.
+    #[serde(skip)]
+    pub code: CodeSettings,
 }
 
 /// A layer of an image.
@@ -76,6 +80,7 @@ impl Default for Report {
             reason: None,
             shim: env!("CARGO_PKG_VERSION"),
             refused: None,
+            code: CodeSettings::default(),
         }
     }
 }
@@ -87,11 +92,11 @@ impl Report {
         self.guests = parts.iter().map(Guest::of).collect();
         let reason = match self.guests.as_slice() {
             [] => None,
-            [application] => verdict::reason(application, export),
+            [application] => verdict::reason(application, export, &self.code),
             [_, ..] => match composition::compose(parts) {
                 Ok((whole, composition)) => {
                     self.composition = Some(composition);
-                    verdict::reason(&Guest::of(&whole), export)
+                    verdict::reason(&Guest::of(&whole), export, &self.code)
                 }
                 Err(reason) => Some(reason),
             },
@@ -159,6 +164,9 @@ fn describe(guest: &Guest, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     for export in &guest.exports {
         line(name, export)?;
         name = "";
+    }
+    if !guest.features.is_empty() {
+        line("WebAssembly", &format!("2.0 with {}", guest.features.join(", ")))?;
     }
     name = "needs";
     for grant in &guest.needs {

@@ -1,5 +1,7 @@
 //! Decides whether this version of the shim can run a guest.
 
+use grants::CodeSettings;
+use provided::wasm::{Features, Refusal};
 use provided::{Interface, provides};
 
 use super::guest::Guest;
@@ -8,14 +10,18 @@ use super::guest::Guest;
 const SHOWN: usize = 5;
 
 /// Returns why the shim cannot run `guest`, or `None` if it can. The guest runs by its world, or by the `export` that
-/// the entrypoint names.
-pub fn reason(guest: &Guest, export: Option<&str>) -> Option<String> {
+/// the entrypoint names, and its code is made as its image asks for.
+pub fn reason(guest: &Guest, export: Option<&str>, code: &CodeSettings) -> Option<String> {
     if let Some(invalid) = &guest.invalid {
         return Some(invalid.clone());
     }
     if guest.size > provided::WASM_BYTES {
         let (size, limit) = (guest.size, provided::WASM_BYTES);
         return Some(format!("it has {size} bytes; allowed is at most {limit}"));
+    }
+    let off = needed(guest).difference(code.features());
+    if !off.is_empty() {
+        return Some(format!("{}; {}", Refusal::Off(off), code.remedy(off)));
     }
     let missing = missing(guest);
     if !missing.is_empty() {
@@ -27,9 +33,16 @@ pub fn reason(guest: &Guest, export: Option<&str>) -> Option<String> {
         Some(export) => Some(format!("it has no export {export:?}: it exports {exports}")),
         None if guest.world.is_some() => None,
         None => {
-            Some(format!("it has no entry: it exports {exports}, and {} is needed", entries(guest)))
+            let needed = entries(guest);
+            let calls = "an entrypoint such as \"PATH#EXPORT\" calls one export";
+            Some(format!("it has no entry: it exports {exports}, and {needed} is needed; {calls}"))
         }
     }
+}
+
+fn needed(guest: &Guest) -> Features {
+    let named = guest.features.iter().filter_map(|name| Features::named(name));
+    named.fold(Features::NONE, Features::union)
 }
 
 /// Returns whether a guest exports a function, or an interface that may have it: `function` or `interface#function`.
@@ -90,7 +103,15 @@ mod tests {
     use super::*;
 
     fn of(text: &str) -> Option<String> {
-        reason(&Guest::read("app.wasm", &wat::parse_str(text).unwrap()), None)
+        reason(
+            &Guest::read("app.wasm", &wat::parse_str(text).unwrap()),
+            None,
+            &CodeSettings::default(),
+        )
+    }
+
+    fn refusal(wasm: &[u8]) -> String {
+        reason(&Guest::read("app.wasm", wasm), None, &CodeSettings::default()).unwrap()
     }
 
     #[test]
@@ -124,17 +145,20 @@ mod tests {
     #[test]
     fn the_refusal_of_a_guest_without_an_entry_names_its_exports() {
         let text = of(r#"(module (func (export "greet")))"#).unwrap();
-        assert!(text.contains("exports greet, and _start is needed"), "{text}");
+        assert!(text.contains("exports greet, and _start is needed; an entrypoint"), "{text}");
         let wasm = wat::parse_str(r#"(module (func (export "greet")))"#).unwrap();
-        assert_eq!(reason(&Guest::read("app.wasm", &wasm), Some("greet")), None);
-        let text = reason(&Guest::read("app.wasm", &wasm), Some("part")).unwrap();
+        let of = |export| {
+            reason(&Guest::read("app.wasm", &wasm), Some(export), &CodeSettings::default())
+        };
+        assert_eq!(of("greet"), None);
+        let text = of("part").unwrap();
         assert!(text.contains("no export \"part\": it exports greet"), "{text}");
     }
 
     #[test]
     fn an_invalid_guest_is_refused_with_the_place_of_the_fault() {
         let wasm = b"\0asm\x01\0\0\0junk";
-        let text = reason(&Guest::read("app.wasm", wasm), None).unwrap();
+        let text = refusal(wasm);
         assert!(text.contains("not valid WebAssembly") && text.contains("offset"), "{text}");
     }
 
@@ -152,9 +176,12 @@ mod tests {
             let text = of(&format!(r#"(module {module} (func (export "_start")))"#)).unwrap();
             assert!(text.contains(words), "{text}");
         }
+        let wide = of("(module (memory 1 (pagesize 1)) (func (export \"_start\")))").unwrap();
+        let remedy = "; wasmtime.shim/features \"wasm3, custom-page-sizes\" would allow that";
+        assert!(wide.ends_with(remedy), "{wide}");
         // `try` and `catch_all` of an earlier proposal, which the text form no longer has.
         let legacy = b"\0asm\x01\0\0\0\x01\x04\x01\x60\0\0\x03\x02\x01\0\x0a\x08\x01\x06\0\x06\x40\x19\x0b\x0b";
-        let text = reason(&Guest::read("app.wasm", legacy), None).unwrap();
+        let text = refusal(legacy);
         assert!(text.contains("legacy-exceptions"), "{text}");
     }
 
@@ -172,7 +199,7 @@ mod tests {
             outer.extend(&wasm);
             wasm = outer;
         }
-        let text = reason(&Guest::read("app.wasm", &wasm), None).unwrap();
+        let text = refusal(&wasm);
         assert!(text.contains("nested too deeply"), "{text}");
     }
 }

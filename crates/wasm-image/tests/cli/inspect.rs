@@ -66,6 +66,34 @@ fn an_image_that_cannot_run_ends_with_code_5_and_names_the_import() {
 }
 
 #[test]
+fn what_a_guest_needs_of_webassembly_is_shown_and_allowed_by_a_label() {
+    let work = Work::new();
+    let wide = r#"(module (memory (export "memory") 1) (func (export "_start")
+        (i64.mul_wide_u (i64.const 6) (i64.const 7)) drop drop))"#;
+    work.file("app.wat", wide);
+    let remedy = "wasmtime.shim/features \"wasm3, wide-arithmetic\" would allow that";
+    let alone = work.run("inspect app.wat");
+    assert!(alone.stdout.contains("WebAssembly   2.0 with wide-arithmetic\n"), "{alone:?}");
+    let error = alone.fails(5);
+    assert!(error.contains("that are off: wide-arithmetic") && error.contains(remedy), "{error}");
+
+    let built = work.run("build app.wat -t r.example/app:1 -o plain.tar").ok();
+    assert!(built.stderr.contains("warning: it will not run"), "{built:?}");
+    assert!(built.stderr.contains(remedy), "{built:?}");
+    work.run("inspect plain.tar").fails(5);
+    let label = "--label wasmtime.shim/features=wide-arithmetic";
+    let built = work.run(&format!("build app.wat -t r.example/app:1 -o app.tar {label}")).ok();
+    assert!(!built.stderr.contains("warning"), "{built:?}");
+    let report = work.run("inspect app.tar --format json").ok().json();
+    assert_eq!(report["guests"][0]["features"], json!(["wide-arithmetic"]));
+    assert_eq!(report["asks"], json!(["wasmtime.shim/features=wide-arithmetic"]));
+
+    let label = "--label wasmtime.shim/features=wide";
+    let built = work.run(&format!("build app.wat -t r.example/app:1 -o bad.tar {label}")).ok();
+    assert!(built.stderr.contains("features: \"wide\" is not valid; allowed is"), "{built:?}");
+}
+
+#[test]
 fn the_file_that_the_entrypoint_names_is_found_in_a_layer() {
     let work = Work::new();
     work.file("app.wat", COMMAND);

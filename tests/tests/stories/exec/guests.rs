@@ -80,6 +80,36 @@ fn exports_of_a_core_module_are_called_with_numbers() -> Result<()> {
 }
 
 #[test]
+fn a_library_that_is_run_by_itself_is_refused_with_how_its_exports_are_called() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("library"))?;
+        let volume = node.volume("libraries")?;
+        let module = r#"(module
+            (global $base (mut i32) (i32.const 0))
+            (func (export "_initialize") (global.set $base (i32.const 100)))
+            (func (export "add") (param i32 i32) (result i32)
+                (i32.add (global.get $base) (i32.add (local.get 0) (local.get 1)))))"#;
+        fs::write(volume.join("lib.wat"), module)?;
+        let guest = |name: &str, command: &[&str]| {
+            let guest = Container::new(name, &node.image("hello")?).command(command);
+            pod.run(&guest.readonly_mount(&volume, "/libraries"))
+        };
+        let refused = guest("alone", &["/libraries/lib.wat"]).map(drop).expect_err("no entry");
+        let error = format!("{refused:#}");
+        for part in [
+            "there is no export _start, by which the guest would run by itself",
+            "such as \"PATH#add\"; allowed is add(i32, i32) -> i32",
+        ] {
+            assert!(error.contains(part), "no {part} in {error}");
+        }
+        let called = guest("called", &["/libraries/lib.wat#add", "2", "3"])?;
+        assert_eq!(called.wait()?.code, 0);
+        assert_eq!(called.logs()?.stdout, "105\n");
+        Ok(())
+    })
+}
+
+#[test]
 fn an_image_of_one_component_is_no_black_box() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("words"))?;
