@@ -6,7 +6,8 @@
 //! bindings for each draft.
 //!
 //! None of these interfaces lets a guest do what it could not do before. Configuration comes from its own environment
-//! and files. A store is in its own memory or in a file of its own. What it logs goes to its own stderr.
+//! and files. A store is in its own memory, in a file of its own, or in a database that its Pod names and its node
+//! allows. What it logs goes to its own stderr.
 
 pub mod config;
 mod directory;
@@ -16,12 +17,12 @@ pub mod types;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::component::{Component, Linker, LinkerInstance};
 
 use crate::Plan;
-use crate::named_path::NamedPath;
+use crate::http::roots::Roots;
 use crate::report::log;
 use crate::state::State;
 use config::Config;
@@ -59,9 +60,8 @@ pub struct Interfaces {
 
 impl Interfaces {
     /// As the plan says. Nothing is opened before the guest asks for it.
-    pub fn new(plan: &Plan) -> Interfaces {
-        let keyvalue = plan.keyvalue.clone().map(|path| NamedPath::new(path, &plan.grants));
-        Interfaces { config: Config::new(plan), keyvalue: Stores::new(keyvalue) }
+    pub fn new(plan: &Plan, roots: &Arc<Roots>) -> Interfaces {
+        Interfaces { config: Config::new(plan), keyvalue: Stores::new(plan, roots) }
     }
 }
 

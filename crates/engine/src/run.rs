@@ -66,12 +66,12 @@ impl Runtime {
 
     fn parts(&self, plan: &Plan, given: Given) -> wasmtime::Result<Parts> {
         let code = Code::map(&given.code).context("map the compiled code")?;
-        let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
+        let roots = Arc::new(Roots::new(plan.variable(roots::VARIABLE), given.roots));
         let guard = Arc::new(Guard::new(plan.grants.clone()));
         let directories = files::open_granted(&plan.grants, is_sequential(plan.world))?;
         let shared = Arc::new(Shared {
-            outgoing: Arc::new(Outgoing::new(roots, guard.clone(), &plan.grants)),
-            interfaces: Arc::new(Interfaces::new(plan)),
+            outgoing: Arc::new(Outgoing::new(roots.clone(), guard.clone(), &plan.grants)),
+            interfaces: Arc::new(Interfaces::new(plan, &roots)),
             guard,
             directories: directories.map(Arc::new),
         });

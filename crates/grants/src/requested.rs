@@ -2,7 +2,7 @@
 
 use provided::{
     ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FILES, GRANT_PROFILE, KEYVALUE,
-    PREFIX, SettingError, Table,
+    KEYVALUE_PASSWORD_FILE, PREFIX, SettingError, Table,
 };
 use serde::Deserialize;
 
@@ -26,6 +26,9 @@ pub struct Requested {
     /// Paths that the runtime itself reads or writes for the guest, by the annotation that names each.
     #[serde(skip)]
     pub used: Vec<(&'static str, FileGrant)>,
+    /// Destinations that the runtime itself connects to for the guest, by the annotation that names each.
+    #[serde(skip)]
+    pub reached: Vec<(&'static str, Target)>,
 }
 
 impl Requested {
@@ -62,10 +65,17 @@ impl Requested {
         Ok(true)
     }
 
-    /// Records the path of an annotation by which the runtime reads or writes a file for the guest. Other keys name none.
+    /// Records the path of an annotation by which the runtime reads or writes a file for the guest. Other keys name none, and
+    /// a URL is no path.
     pub fn record_use(&mut self, key: &str, path: &str) {
-        let uses = [(CONFIG, Access::Read), (CORE_DUMP, Access::Write), (KEYVALUE, Access::Write)];
-        if let Some((key, access)) = uses.into_iter().find(|(known, _)| *known == key) {
+        let uses = [
+            (CONFIG, Access::Read),
+            (CORE_DUMP, Access::Write),
+            (KEYVALUE, Access::Write),
+            (KEYVALUE_PASSWORD_FILE, Access::Read),
+        ];
+        let named = uses.into_iter().find(|(known, _)| *known == key);
+        if let Some((key, access)) = named.filter(|_| path.starts_with('/')) {
             self.used.push((key, FileGrant { path: path.into(), access }));
         }
     }
@@ -80,6 +90,7 @@ impl Requested {
             allow_listen: self.allow_listen.or_else(|| other.allow_listen.clone()),
             files: self.files.or_else(|| other.files.clone()),
             used: self.used,
+            reached: self.reached,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The shim makes the plan from the container's settings, and the engine runs it. Read in this order: [`Plan`] here;
 //! [`World`] (what kind of guest it is); [`http`] (how a server serves) with [`quantity`] (how durations and sizes are
-//! written); [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
+//! written); [`KeyValue`] (where its key-value store is); [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
 //!
 //! This crate uses neither Wasmtime nor containerd. The crate `provided` declares the settings, with their texts and
 //! defaults, and the crate `grants` what a guest may do.
@@ -11,6 +11,7 @@
 mod artifacts;
 pub mod exit_code;
 pub mod http;
+pub mod keyvalue;
 pub mod quantity;
 mod world;
 
@@ -23,6 +24,7 @@ use serde::{Deserialize, Serialize};
 
 pub use artifacts::FailureArtifacts;
 pub use http::HttpSettings;
+pub use keyvalue::KeyValue;
 pub use world::World;
 
 /// The beginning of all variables of OpenTelemetry.
@@ -57,8 +59,8 @@ pub struct Plan {
     pub artifacts: FailureArtifacts,
     /// The directory with the values of `wasi:config`, in place of the environment.
     pub config: Option<PathBuf>,
-    /// The file of the store of `wasi:keyvalue`, in place of memory.
-    pub keyvalue: Option<PathBuf>,
+    /// The store of `wasi:keyvalue`, in place of memory.
+    pub keyvalue: Option<KeyValue>,
     /// What it may do with files and the network.
     pub grants: Grants,
 }

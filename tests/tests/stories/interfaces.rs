@@ -1,5 +1,7 @@
 //! The interfaces that a guest gets because it imports them: configuration, log lines, and a key-value store.
 
+mod redis;
+
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -16,7 +18,7 @@ use crate::pod::PORT;
 /// The annotation that names the directory of the configuration.
 const CONFIG: &str = "wasmtime.shim/config";
 
-/// The annotation that names the file of the store.
+/// The annotation that names the store.
 const KEYVALUE: &str = "wasmtime.shim/keyvalue";
 
 /// Changes a directory as kubelet changes that of a ConfigMap.

@@ -25,6 +25,9 @@ fn fetched(pod: &RunningPod, port: u16, url: &str) -> Result<(u16, String)> {
 /// The state of a socket that listens.
 const LISTENING: &str = "0A";
 
+/// The state of a socket that is connected.
+const ESTABLISHED: &str = "01";
+
 /// A socket of TCP.
 struct Socket {
     local: u16,
@@ -45,6 +48,12 @@ fn sockets(pod: &RunningPod) -> Result<Vec<Socket>> {
         }
     }
     Ok(sockets)
+}
+
+/// How many connections of a Pod lead to a port, and are not ended by both sides.
+pub fn connections_to(pod: &RunningPod, port: u16) -> Result<usize> {
+    let is_one = |socket: &&Socket| socket.remote == port && socket.state == ESTABLISHED;
+    Ok(sockets(pod)?.iter().filter(is_one).count())
 }
 
 fn port(address: &str) -> Result<u16> {

@@ -114,9 +114,9 @@ impl WasiHttpHooks for Hooks {
 impl Outgoing {
     /// Trusting these with TLS. The guests' requests are compared by the guard, and others with what the grants allow the
     /// runtime itself.
-    pub fn new(roots: Roots, guard: Arc<Guard>, grants: &Grants) -> Outgoing {
+    pub fn new(roots: Arc<Roots>, guard: Arc<Guard>, grants: &Grants) -> Outgoing {
         Outgoing {
-            roots: Arc::new(roots),
+            roots,
             reader: Arc::new(Semaphore::new(1)),
             connections: Pool::new(guard),
             own: Pool::new(Arc::new(Guard::new(grants.of_runtime()))),

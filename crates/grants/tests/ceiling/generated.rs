@@ -74,6 +74,7 @@ impl Maker {
             }),
             files: self.list(|it| Some(parse(it.one(&FILES)))),
             used: vec![],
+            reached: vec![],
         }
     }
 

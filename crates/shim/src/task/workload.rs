@@ -250,7 +250,7 @@ async fn guest(
     let (export, args) = (component.export.clone(), component.args.clone());
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     plan.config = config.guest_config().map(Path::to_owned);
-    plan.keyvalue = config.keyvalue().map(Path::to_owned);
+    plan.keyvalue = config.keyvalue().cloned();
     plan.grants = grants.clone();
     let mut files = Descriptors::default();
     files.add(CODE, read_only::file(code)?);

@@ -45,7 +45,7 @@ impl Grant {
             Grant::Random => "random numbers",
             Grant::Serve => "a port to serve HTTP on (8080)",
             Grant::Config => "configuration (the environment, or a directory)",
-            Grant::KeyValue => "a key-value store (in memory, or in a file)",
+            Grant::KeyValue => "a key-value store (in memory, in a file, or in Redis)",
             Grant::Logging => "log lines (standard error)",
         }
     }
