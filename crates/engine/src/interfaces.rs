@@ -1,18 +1,20 @@
-//! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue` and `wasi:logging`.
+//! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue`,
+//! `wasi:logging` and `wasi:tls`.
 //!
-//! Read in this order: the table here, `config` with `directory`, `logging`, and `keyvalue`. The interfaces are drafts,
+//! Read in this order: the table here, `config` with `directory`, `logging`, `keyvalue`, and `tls`. The interfaces are drafts,
 //! and toolchains emit several drafts of each. Wasmtime compares a component's types by structure, so that one function
 //! serves every draft in which its type is the same. Therefore the functions are defined here by hand, and not by
-//! bindings for each draft.
+//! bindings for each draft. Of `wasi:tls` there is one draft, which is Wasmtime's.
 //!
 //! None of these interfaces lets a guest do what it could not do before. Configuration comes from its own environment
 //! and files. A store is in its own memory, in a file of its own, or in a database that its Pod names and its node
-//! allows. What it logs goes to its own stderr.
+//! allows. What it logs goes to its own stderr. TLS is spoken over its own sockets.
 
 pub mod config;
 mod directory;
 pub mod keyvalue;
 mod logging;
+pub mod tls;
 pub mod types;
 
 use std::borrow::Cow;
@@ -76,6 +78,9 @@ pub fn imported<'a>(
     let mut linker = Cow::Borrowed(linker);
     let ty = component.component_type();
     for (name, _) in ty.imports(component.engine()) {
+        if name == tls::NAME {
+            tls::define(linker.to_mut())?;
+        }
         if let Some((_, define)) = INTERFACES.iter().find(|(provided, _)| *provided == name) {
             define(&mut linker.to_mut().instance(name)?)?;
         }
