@@ -97,3 +97,23 @@ fn log_once(line: String) {
         logged.insert(line);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Runtime;
+
+    #[test]
+    fn a_guest_that_imports_none_of_them_has_the_linker_of_all_others() {
+        let runtime = Runtime::new().expect("a runtime");
+        let is_shared = |text: &str| {
+            let component = Component::new(&runtime.engine, text).expect("a component");
+            let linker = imported(&runtime.components, &component).expect("a linker");
+            matches!(linker, Cow::Borrowed(_))
+        };
+        assert!(is_shared("(component)"));
+        for name in INTERFACES.iter().map(|(name, _)| *name).chain([tls::NAME]) {
+            assert!(!is_shared(&format!(r#"(component (import "{name}" (instance)))"#)), "{name}");
+        }
+    }
+}

@@ -111,6 +111,37 @@ fn a_store_in_redis_is_used_as_any_other_and_has_the_keys_of_its_prefix() -> Res
     })
 }
 
+#[test]
+fn containers_that_share_a_redis_lose_nothing_of_each_other() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("shared").annotation(KEYVALUE, "redis://127.0.0.1"))?;
+        let _redis = Server::start(&pod, &node.volume("redis")?, &[])?;
+        let image = node.image("hello-keyvalue")?;
+        let ports = [PORT, PORT + 1];
+        for port in ports {
+            let server = Container::new(&format!("server-{port}"), &image);
+            pod.run(&server.env(LISTEN, &format!("0.0.0.0:{port}")))?;
+        }
+        let (post, pod) = (["-X", "POST"], &pod);
+        let client = |port: u16| {
+            for _ in 0..25 {
+                for path in ["/count?add=1", "/text?append=x"] {
+                    let answer = pod.http_get_with(port, path, &post)?;
+                    assert_eq!(answer.status, 200, "{}", answer.body);
+                }
+            }
+            Ok::<_, anyhow::Error>(())
+        };
+        thread::scope(|scope| {
+            let clients = [0, 1, 0, 1].map(|index| scope.spawn(move || client(ports[index])));
+            clients.into_iter().try_for_each(|it| it.join().expect("no panic"))
+        })?;
+        assert_eq!(ask(pod, "GET", "/count", "")?, (200, "100".into()));
+        assert_eq!(ask(pod, "GET", "/text", "")?, (200, "x".repeat(100)));
+        Ok(())
+    })
+}
+
 /// A server of `wasi:http` beside others in its Pod.
 struct Beside<'a> {
     container: RunningContainer<'a>,
