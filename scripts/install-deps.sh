@@ -102,6 +102,7 @@ look_for_test_tools() {
     need_command ps procps
     need_command docker-registry docker-registry
     need_command openssl openssl
+    need_command redis-server redis-server
 }
 
 look_for_cluster_tools() {

@@ -69,6 +69,42 @@ const CASES: &[Case] = &[
         ],
         Some(r#"annotation wasmtime.shim/files: "/data=rw" is more than namespace"#),
     ),
+    (
+        "restricted",
+        &[
+            ("profile", "restricted"),
+            ("allow-connect", ""),
+            ("allow-http", ""),
+            ("allow-listen", ""),
+            ("files", ""),
+            ("keyvalue", "redis://redis/1"),
+        ],
+        None,
+    ),
+    (
+        "restricted",
+        &[
+            ("profile", "restricted"),
+            ("allow-connect", "redis:6379"),
+            ("allow-http", ""),
+            ("allow-listen", ""),
+            ("files", ""),
+            ("keyvalue", "redis://redis/2"),
+        ],
+        Some(r#"annotation wasmtime.shim/keyvalue: "redis://redis/2" is more than namespace"#),
+    ),
+    (
+        "restricted",
+        &[
+            ("profile", "restricted"),
+            ("allow-connect", ""),
+            ("allow-http", ""),
+            ("allow-listen", ""),
+            ("files", ""),
+            ("keyvalue", "/data/store"),
+        ],
+        None,
+    ),
     ("strict", &[("profile", "restricted")], Some("allowed is restricted, baseline or privileged")),
 ];
 
@@ -84,7 +120,8 @@ fn a_namespace_decides_what_its_pods_may_ask_for_their_guests(
 fn tried(namespace: &Namespace<'_>) -> Result<()> {
     let name = namespace.name.as_str();
     let allowed = "wasmtime.shim/allow-connect=redis:6379, postgres:5432";
-    namespace.must(&["annotate", "namespace", name, allowed])?;
+    let stores = "wasmtime.shim/keyvalue=redis://redis/0, redis://redis/1";
+    namespace.must(&["annotate", "namespace", name, allowed, stores])?;
     let label = |profile: &str| {
         let label = format!("wasmtime.shim/profile={profile}");
         namespace.must(&["label", "--overwrite", "namespace", name, &label])

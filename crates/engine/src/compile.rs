@@ -233,7 +233,7 @@ pub fn or_memory(error: wasmtime::Error, other: impl FnOnce(wasmtime::Error) -> 
 
 /// What the linkers hold, for the message that says what is missing.
 const PROVIDED_TO_COMPONENTS: &str = "wasi:cli, clocks, filesystem, http, random and sockets of 0.2 and 0.3, wasi:io of 0.2, and drafts of wasi:config, \
-     keyvalue and logging";
+     keyvalue, logging and tls";
 const PROVIDED_TO_MODULES: &str = "wasi_snapshot_preview1 (WASI 0.1)";
 
 fn import(provided: &'static str) -> impl Fn(wasmtime::Error) -> Error {

@@ -173,10 +173,26 @@ impl Guard {
         host: &str,
         found: Vec<SocketAddr>,
     ) -> Result<Vec<SocketAddr>, Denied> {
+        self.allowed(found, |address| self.grants.request_to(scheme, host, address))
+    }
+
+    /// The addresses of a host that may be connected to by TCP.
+    ///
+    /// # Errors
+    /// As of [`Guard::addresses`].
+    pub fn reaches(&self, host: &str, found: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Denied> {
+        let names = [host.to_owned()];
+        self.allowed(found, |address| self.grants.connect(Protocol::Tcp, address, &names))
+    }
+
+    fn allowed(
+        &self,
+        found: Vec<SocketAddr>,
+        decide: impl Fn(SocketAddr) -> Result<(), Box<Refusal>>,
+    ) -> Result<Vec<SocketAddr>, Denied> {
         let mut refused = None;
         let mut is_allowed = |address: &SocketAddr| {
-            let decided = self.grants.request_to(scheme, host, *address);
-            decided.map_err(|refusal| refused = Some(refusal)).is_ok()
+            decide(*address).map_err(|refusal| refused = Some(refusal)).is_ok()
         };
         let allowed: Vec<SocketAddr> = found.into_iter().filter(|it| is_allowed(it)).collect();
         match refused {

@@ -124,9 +124,10 @@ pub fn serve(
 ) -> wasmtime::Result<u8> {
     let metrics = plan.http.metrics.map(|_| Metrics::new());
     let plan = Arc::new(plan.clone());
-    let outgoing = shared.outgoing.clone();
+    let (outgoing, interfaces) = (shared.outgoing.clone(), shared.interfaces.clone());
     let clock = Clock::new(loaded.serving.engine.clone(), loaded.slots.clone(), move || {
         outgoing.release();
+        interfaces.keyvalue.release();
         idle();
     });
     let stop = {

@@ -1,27 +1,30 @@
-//! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue` and `wasi:logging`.
+//! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue`,
+//! `wasi:logging` and `wasi:tls`.
 //!
-//! Read in this order: the table here, `config` with `directory`, `logging`, and `keyvalue`. The interfaces are drafts,
+//! Read in this order: the table here, `config` with `directory`, `logging`, `keyvalue`, and `tls`. The interfaces are drafts,
 //! and toolchains emit several drafts of each. Wasmtime compares a component's types by structure, so that one function
 //! serves every draft in which its type is the same. Therefore the functions are defined here by hand, and not by
-//! bindings for each draft.
+//! bindings for each draft. Of `wasi:tls` there is one draft, which is Wasmtime's.
 //!
 //! None of these interfaces lets a guest do what it could not do before. Configuration comes from its own environment
-//! and files. A store is in its own memory or in a file of its own. What it logs goes to its own stderr.
+//! and files. A store is in its own memory, in a file of its own, or in a database that its Pod names and its node
+//! allows. What it logs goes to its own stderr. TLS is spoken over its own sockets.
 
 pub mod config;
 mod directory;
 pub mod keyvalue;
 mod logging;
+pub mod tls;
 pub mod types;
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use wasmtime::component::{Component, Linker, LinkerInstance};
 
 use crate::Plan;
-use crate::named_path::NamedPath;
+use crate::http::roots::Roots;
 use crate::report::log;
 use crate::state::State;
 use config::Config;
@@ -59,9 +62,8 @@ pub struct Interfaces {
 
 impl Interfaces {
     /// As the plan says. Nothing is opened before the guest asks for it.
-    pub fn new(plan: &Plan) -> Interfaces {
-        let keyvalue = plan.keyvalue.clone().map(|path| NamedPath::new(path, &plan.grants));
-        Interfaces { config: Config::new(plan), keyvalue: Stores::new(keyvalue) }
+    pub fn new(plan: &Plan, roots: &Arc<Roots>) -> Interfaces {
+        Interfaces { config: Config::new(plan), keyvalue: Stores::new(plan, roots) }
     }
 }
 
@@ -76,6 +78,9 @@ pub fn imported<'a>(
     let mut linker = Cow::Borrowed(linker);
     let ty = component.component_type();
     for (name, _) in ty.imports(component.engine()) {
+        if name == tls::NAME {
+            tls::define(linker.to_mut())?;
+        }
         if let Some((_, define)) = INTERFACES.iter().find(|(provided, _)| *provided == name) {
             define(&mut linker.to_mut().instance(name)?)?;
         }
@@ -90,5 +95,25 @@ fn log_once(line: String) {
     if logged.len() < LINES && !logged.contains(&line) {
         log(&line);
         logged.insert(line);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Runtime;
+
+    #[test]
+    fn a_guest_that_imports_none_of_them_has_the_linker_of_all_others() {
+        let runtime = Runtime::new().expect("a runtime");
+        let is_shared = |text: &str| {
+            let component = Component::new(&runtime.engine, text).expect("a component");
+            let linker = imported(&runtime.components, &component).expect("a linker");
+            matches!(linker, Cow::Borrowed(_))
+        };
+        assert!(is_shared("(component)"));
+        for name in INTERFACES.iter().map(|(name, _)| *name).chain([tls::NAME]) {
+            assert!(!is_shared(&format!(r#"(component (import "{name}" (instance)))"#)), "{name}");
+        }
     }
 }

@@ -70,12 +70,12 @@ impl Runtime {
         memory::grant(&plan.grants.limits.memory);
         log_rate::grant(&plan.grants.limits.log_rate);
         let code = Code::map(&given.code).context("map the compiled code")?;
-        let roots = Roots::new(plan.variable(roots::VARIABLE), given.roots);
+        let roots = Arc::new(Roots::new(plan.variable(roots::VARIABLE), given.roots));
         let guard = Arc::new(Guard::new(plan.grants.clone()));
         let directories = files::open_granted(&plan.grants, is_sequential(plan.world))?;
         let shared = Arc::new(Shared {
-            outgoing: Arc::new(Outgoing::new(roots, guard.clone(), &plan.grants)),
-            interfaces: Arc::new(Interfaces::new(plan)),
+            outgoing: Arc::new(Outgoing::new(roots.clone(), guard.clone(), &plan.grants)),
+            interfaces: Arc::new(Interfaces::new(plan, &roots)),
             guard,
             directories: directories.map(Arc::new),
         });

@@ -13,12 +13,13 @@ use wasmtime_wasi::sockets::WasiSocketsCtxView;
 use wasmtime_wasi::{FsPerms, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView};
 use wasmtime_wasi_http::p2::body::{HostOutgoingBody, StreamContext};
 use wasmtime_wasi_http::{WasiHttpCtx, WasiHttpCtxView, WasiHttpView};
+use wasmtime_wasi_tls::{WasiTlsCtx, WasiTlsCtxView, WasiTlsView};
 
 use crate::files::{self, Directories};
 use crate::guard::Guard;
 use crate::http::outgoing::{Hooks, Outgoing};
 use crate::http::tracing::Trace;
-use crate::interfaces::Interfaces;
+use crate::interfaces::{Interfaces, tls};
 use crate::look_up::{self, Names};
 use crate::memory::Memory;
 use crate::output::{LinePrefixer, Output};
@@ -50,6 +51,8 @@ pub struct State {
     guard: Arc<Guard>,
     directories: Option<Arc<Directories>>,
     names: Names,
+    /// From the first connection over TLS: most guests make none.
+    tls: Option<WasiTlsCtx>,
 }
 
 /// The data of a core module's store.
@@ -92,6 +95,7 @@ impl State {
             guard,
             directories,
             names,
+            tls: None,
         })
     }
 
@@ -234,5 +238,13 @@ impl WasiHttpView for State {
     fn http(&mut self) -> WasiHttpCtxView<'_> {
         let State { http, hooks, table, .. } = self;
         WasiHttpCtxView { ctx: http, table, hooks }
+    }
+}
+
+impl WasiTlsView for State {
+    fn tls(&mut self) -> WasiTlsCtxView<'_> {
+        let State { tls, hooks, table, .. } = self;
+        let ctx = tls.get_or_insert_with(|| tls::context(hooks.outgoing().clone()));
+        WasiTlsCtxView { ctx, table }
     }
 }

@@ -96,6 +96,7 @@ fn what_the_table_does_not_have_is_not_there() {
         "wasi:config/store@0.2.0",
         "wasi:keyvalue/store@0.2.0",
         "wasi:logging/logging@0.1.0",
+        "wasi:tls/client@0.3.0-draft",
     ] {
         let refusal = refusal(&runtime, &importing(other, &Item::Function("get")));
         assert!(is_missing(&refusal), "{other}: {refusal}");

@@ -158,18 +158,20 @@ impl Limit<'_> {
         Ok(Some(Granted { entries: entries.to_vec(), giver }))
     }
 
-    /// Checks the paths that the runtime uses because the Pod says so: a key-value store must not be where its guest must not
-    /// write.
+    /// Checks the paths and the destinations that the runtime uses because the Pod says so: a key-value store must not be where
+    /// its guest must not write.
     fn check_used(&self, pod: &Requested) -> Result<(), ExceedsCeiling> {
-        let is_beyond = |(_, path): &&(&'static str, FileGrant)| !path.is_within(self);
-        let Some((key, path)) = pod.used.iter().find(is_beyond) else { return Ok(()) };
-        Err(ExceedsCeiling {
-            giver: Giver::Pod,
-            key,
-            value: path.path.display().to_string(),
-            ceiling: self.ceiling.place.clone(),
-            allowed: path.allowed(self),
-        })
+        let beyond = |key, value: String, allowed: String| {
+            let ceiling = self.ceiling.place.clone();
+            Err(ExceedsCeiling { giver: Giver::Pod, key, value, ceiling, allowed })
+        };
+        if let Some((key, path)) = pod.used.iter().find(|(_, path)| !path.is_within(self)) {
+            return beyond(key, path.path.display().to_string(), path.allowed(self));
+        }
+        if let Some((key, target)) = pod.reached.iter().find(|(_, to)| !to.is_within(self)) {
+            return beyond(key, target.to_string(), target.allowed(self));
+        }
+        Ok(())
     }
 
     /// Whether the ceiling's profile forbids each address of a range, on one of the ports at least, and the ceiling's `own`

@@ -3,8 +3,8 @@
 use provided::{
     ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FEATURES, FILES, FUEL,
     GRANT_PROFILE, HTTP_IDLE_TIMEOUT, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER,
-    HTTP_MAX_REQUESTS, HTTP_REQUEST_TIMEOUT, KEYVALUE, LOG_RATE, MAX_MEMORY, PREFIX, SettingError,
-    TIMEOUT, Table,
+    HTTP_MAX_REQUESTS, HTTP_REQUEST_TIMEOUT, KEYVALUE, KEYVALUE_PASSWORD_FILE, LOG_RATE,
+    MAX_MEMORY, PREFIX, SettingError, TIMEOUT, Table,
 };
 use serde::Deserialize;
 
@@ -51,6 +51,9 @@ pub struct Requested {
     /// Paths that the runtime itself reads or writes for the guest, by the annotation that names each.
     #[serde(skip)]
     pub used: Vec<(&'static str, FileGrant)>,
+    /// Destinations that the runtime itself connects to for the guest, by the annotation that names each.
+    #[serde(skip)]
+    pub reached: Vec<(&'static str, Target)>,
 }
 
 impl Requested {
@@ -109,10 +112,17 @@ impl Requested {
         Ok(true)
     }
 
-    /// Records the path of an annotation by which the runtime reads or writes a file for the guest. Other keys name none.
+    /// Records the path of an annotation by which the runtime reads or writes a file for the guest. Other keys name none, and
+    /// a URL is no path.
     pub fn record_use(&mut self, key: &str, path: &str) {
-        let uses = [(CONFIG, Access::Read), (CORE_DUMP, Access::Write), (KEYVALUE, Access::Write)];
-        if let Some((key, access)) = uses.into_iter().find(|(known, _)| *known == key) {
+        let uses = [
+            (CONFIG, Access::Read),
+            (CORE_DUMP, Access::Write),
+            (KEYVALUE, Access::Write),
+            (KEYVALUE_PASSWORD_FILE, Access::Read),
+        ];
+        let named = uses.into_iter().find(|(known, _)| *known == key);
+        if let Some((key, access)) = named.filter(|_| path.starts_with('/')) {
             self.used.push((key, FileGrant { path: path.into(), access }));
         }
     }
@@ -138,6 +148,7 @@ impl Requested {
             http_max_requests: self.http_max_requests.or(other.http_max_requests),
             http_request_timeout: self.http_request_timeout.or(other.http_request_timeout),
             used: self.used,
+            reached: self.reached,
         }
     }
 }

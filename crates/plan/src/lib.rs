@@ -1,7 +1,8 @@
 //! Plan of a container's guest: how it is run, in a form that can be sent to another process.
 //!
 //! The shim makes the plan from the container's settings, and the engine runs it. Read in this order: [`Plan`] here;
-//! [`World`] (what kind of guest it is); [`http`] (how a server serves); [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
+//! [`World`] (what kind of guest it is); [`http`] (how a server serves); [`KeyValue`] (where its key-value store is);
+//! [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
 //!
 //! This crate uses neither Wasmtime nor containerd. The crate `provided` declares the settings, with their texts and
 //! defaults, and the crate `grants` what a guest may do.
@@ -10,6 +11,7 @@
 mod artifacts;
 pub mod exit_code;
 pub mod http;
+pub mod keyvalue;
 mod world;
 
 use std::net::SocketAddr;
@@ -21,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 pub use artifacts::FailureArtifacts;
 pub use http::HttpSettings;
+pub use keyvalue::KeyValue;
 pub use world::World;
 
 /// The beginning of all variables of OpenTelemetry.
@@ -55,8 +58,8 @@ pub struct Plan {
     pub artifacts: FailureArtifacts,
     /// The directory with the values of `wasi:config`, in place of the environment.
     pub config: Option<PathBuf>,
-    /// The file of the store of `wasi:keyvalue`, in place of memory.
-    pub keyvalue: Option<PathBuf>,
+    /// The store of `wasi:keyvalue`, in place of memory.
+    pub keyvalue: Option<KeyValue>,
     /// What it may do with files and the network, and how much it may use.
     pub grants: Grants,
 }

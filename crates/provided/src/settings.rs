@@ -83,8 +83,11 @@ pub const CORE_DUMP: &str = "wasmtime.shim/coredump";
 /// Annotation that names the directory of `wasi:config`.
 pub const CONFIG: &str = "wasmtime.shim/config";
 
-/// Annotation that names the file of `wasi:keyvalue`.
+/// Annotation that names the store of `wasi:keyvalue`.
 pub const KEYVALUE: &str = "wasmtime.shim/keyvalue";
+
+/// Annotation that names the file with the password of that store.
+pub const KEYVALUE_PASSWORD_FILE: &str = "wasmtime.shim/keyvalue-password-file";
 
 /// Allowed values of a path in the container.
 const CONTAINER_PATH: &str = "an absolute path in the container";
@@ -108,7 +111,7 @@ const DIRECTORY: &str = "the path of a directory";
 const TEXT: &str = "a text";
 
 /// Annotations of a Pod.
-pub const ANNOTATIONS: [Setting; 25] = [
+pub const ANNOTATIONS: [Setting; 26] = [
     ALLOW_CONNECT,
     ALLOW_HTTP,
     ALLOW_LISTEN,
@@ -161,9 +164,15 @@ pub const ANNOTATIONS: [Setting; 25] = [
     HTTP_REQUEST_TIMEOUT,
     Setting {
         key: KEYVALUE,
-        sets: "the file of the store of `wasi:keyvalue`; it is created if it does not exist",
-        allowed: CONTAINER_PATH,
+        sets: "the store of `wasi:keyvalue`: a file, which is created if it does not exist, or a database of Redis or Valkey",
+        allowed: "an absolute path in the container, or redis://[USER@]HOST[:PORT][/DATABASE][?prefix=PREFIX] (rediss:// for TLS) without a password, which belongs in the file that wasmtime.shim/keyvalue-password-file names",
         unset: Unset::Means("a store in memory, which ends with the container"),
+    },
+    Setting {
+        key: KEYVALUE_PASSWORD_FILE,
+        sets: "the file with the password for the Redis of `wasi:keyvalue`, such as one of a mounted Secret",
+        allowed: "an absolute path in the container, beside a wasmtime.shim/keyvalue that is a URL",
+        unset: Unset::Means("no password"),
     },
     LOG_RATE,
     MAX_MEMORY,

@@ -4,8 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use grants::Requested;
-use plan::HttpSettings;
-use provided::{CONFIG, CORE_DUMP, KEYVALUE, OF_POD, PREFIX, PREINIT, SettingError};
+use plan::{HttpSettings, KeyValue};
+use provided::{
+    CONFIG, CORE_DUMP, KEYVALUE, KEYVALUE_PASSWORD_FILE, OF_POD, PREFIX, PREINIT, SettingError,
+};
 
 /// Annotations for this runtime.
 #[derive(Debug, Clone, Default)]
@@ -16,8 +18,8 @@ pub struct Annotations {
     pub core_dump: Option<PathBuf>,
     /// Directory of a guest's configuration, instead of its environment.
     pub config: Option<PathBuf>,
-    /// Path of a guest's key-value store, instead of memory.
-    pub keyvalue: Option<PathBuf>,
+    /// A guest's key-value store, instead of memory.
+    pub keyvalue: Option<KeyValue>,
     /// What a guest may do.
     pub requested: Requested,
     /// Annotations of a server, by key.
@@ -34,6 +36,7 @@ impl Annotations {
         let mut ours: Vec<_> = all.iter().filter(|(key, _)| is_ours(key)).collect();
         // They are sorted, so that the same of several mistakes is always reported.
         ours.sort();
+        let mut password = None;
         for (key, value) in ours {
             OF_POD.check(key)?;
             annotations.requested.record_use(key, value);
@@ -45,14 +48,32 @@ impl Annotations {
                 PREINIT => annotations.preinit = Some(preinit(value)?),
                 CORE_DUMP => annotations.core_dump = Some(path(CORE_DUMP, value)?),
                 CONFIG => annotations.config = Some(path(CONFIG, value)?),
-                KEYVALUE => annotations.keyvalue = Some(path(KEYVALUE, value)?),
+                KEYVALUE => annotations.keyvalue = Some(KeyValue::annotated(value)?),
+                KEYVALUE_PASSWORD_FILE => password = Some(path(KEYVALUE_PASSWORD_FILE, value)?),
                 _ => {
                     HttpSettings::default().annotate(key, value)?;
                     annotations.http.push((key.clone(), value.clone()));
                 }
             }
         }
+        annotations.complete_keyvalue(password)?;
         Ok(annotations)
+    }
+
+    /// Adds the file of the password to the store that it is for, and the store to what the runtime connects to.
+    fn complete_keyvalue(&mut self, password: Option<PathBuf>) -> Result<(), SettingError> {
+        let target = self.keyvalue.as_ref().and_then(KeyValue::target).cloned();
+        self.requested.reached.extend(target.map(|target| (KEYVALUE, target)));
+        match (&mut self.keyvalue, password) {
+            (Some(KeyValue::Redis(redis)), password) => {
+                redis.password = password;
+                Ok(())
+            }
+            (_, Some(path)) => {
+                Err(OF_POD.refused(KEYVALUE_PASSWORD_FILE, &path.display().to_string()))
+            }
+            (_, None) => Ok(()),
+        }
     }
 
     /// Applies the annotations of a server.
@@ -110,7 +131,7 @@ mod tests {
         let config = parse("wasmtime.shim/config", "/etc/config").expect("is possible");
         assert_eq!(config.config.as_deref(), Some(Path::new("/etc/config")));
         let kept = parse("wasmtime.shim/keyvalue", "/data/store").expect("is possible");
-        assert_eq!(kept.keyvalue.as_deref(), Some(Path::new("/data/store")));
+        assert_eq!(kept.keyvalue, Some(KeyValue::File("/data/store".into())));
         let named = parse("wasmtime.shim/allow-connect", "redis:6379, 10.0.0.0/8:*");
         assert_eq!(named.map(|it| it.requested.allow_connect.map(|all| all.len())), Ok(Some(2)));
         let mut settings = HttpSettings::default();
@@ -140,6 +161,19 @@ mod tests {
                 "",
                 "keyvalue: \"\" is not valid; allowed is an absolute path in the container",
             ),
+            (
+                "keyvalue",
+                "redis://:secret@cache/0",
+                "keyvalue: \"redis://***@cache/0\" is not valid; allowed is an absolute path in the \
+                 container, or redis://[USER@]HOST[:PORT][/DATABASE][?prefix=PREFIX] (rediss:// for \
+                 TLS) without a password, which belongs in the file that \
+                 wasmtime.shim/keyvalue-password-file names",
+            ),
+            (
+                "keyvalue-password-file",
+                "/etc/redis/password",
+                "allowed is an absolute path in the container, beside a wasmtime.shim/keyvalue that is a URL",
+            ),
             ("http-max-requests", "0", "a whole number of at least 1"),
             ("max-memory", "0", "a size of at least 64Ki, such as 64Mi"),
             ("timeout", "30", "a whole number with ms, s, m or h, such as 30s"),
@@ -148,6 +182,23 @@ mod tests {
             let text = parse(&format!("{PREFIX}{key}"), value).expect_err("is refused");
             assert!(text.contains(part), "no {part} in {text}");
         }
+    }
+
+    #[test]
+    fn a_password_is_for_the_redis_that_another_annotation_names() {
+        let of = |store: &str| {
+            let all = [("keyvalue", store), ("keyvalue-password-file", "/etc/redis/password")];
+            let all = all.map(|(key, value)| (format!("{PREFIX}{key}"), value.to_owned()));
+            Annotations::parse(&all.into())
+        };
+        let annotations = of("redis://cache:7000").expect("is possible");
+        let Some(KeyValue::Redis(redis)) = annotations.keyvalue else { panic!("is Redis") };
+        assert_eq!(redis.password.as_deref(), Some(Path::new("/etc/redis/password")));
+        let target = "cache:7000".parse().expect("a destination");
+        assert_eq!(annotations.requested.reached, [(KEYVALUE, target)]);
+        let used = &annotations.requested.used;
+        assert_eq!(used.len(), 1, "the URL is no path: {used:?}");
+        of("/data/store").expect_err("a file has no password");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use grants::Requested;
 use grants::policy::Subject;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
-use plan::{FailureArtifacts, HttpSettings};
+use plan::{FailureArtifacts, HttpSettings, KeyValue};
 use provided::SettingError;
 use sandbox::Members;
 
@@ -158,9 +158,9 @@ impl ContainerConfig {
         self.annotations.config.as_deref()
     }
 
-    /// Path of its guest's key-value store, instead of memory.
-    pub fn keyvalue(&self) -> Option<&Path> {
-        self.annotations.keyvalue.as_deref()
+    /// Its guest's key-value store, instead of memory.
+    pub fn keyvalue(&self) -> Option<&KeyValue> {
+        self.annotations.keyvalue.as_ref()
     }
 
     /// What the Pod names of what its guest may do.
@@ -318,7 +318,7 @@ mod tests {
         let pod = pod.map(|(key, value)| (format!("wasmtime.shim/{key}"), value.to_owned()));
         config.annotate(pod.into()).expect("can be used");
         assert_eq!(config.requested().profile, Some(grants::Profile::Restricted));
-        assert_eq!(config.keyvalue(), Some(Path::new("/store")));
+        assert_eq!(config.keyvalue(), Some(&KeyValue::File("/store".into())));
         assert_eq!(config.guest_config(), Some(Path::new("/own")));
         let mut settings = HttpSettings::default();
         config.serve_http(&mut settings).expect("taken");

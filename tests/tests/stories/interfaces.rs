@@ -1,4 +1,7 @@
-//! The interfaces that a guest gets because it imports them: configuration, log lines, and a key-value store.
+//! The interfaces that a guest gets because it imports them: configuration, log lines, a key-value store, and TLS.
+
+mod redis;
+mod tls;
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +19,7 @@ use crate::pod::PORT;
 /// The annotation that names the directory of the configuration.
 const CONFIG: &str = "wasmtime.shim/config";
 
-/// The annotation that names the file of the store.
+/// The annotation that names the store.
 const KEYVALUE: &str = "wasmtime.shim/keyvalue";
 
 /// Changes a directory as kubelet changes that of a ConfigMap.
@@ -268,9 +271,12 @@ fn a_file_that_cannot_be_the_store_is_the_interface_s_error_and_a_line_on_stderr
 
 #[test]
 fn what_a_guest_imports_is_in_what_the_tool_says_of_its_image() -> Result<()> {
-    for (image, need) in
-        [("hello-config", "config"), ("hello-logging", "logging"), ("hello-keyvalue", "keyvalue")]
-    {
+    for (image, need) in [
+        ("hello-config", "config"),
+        ("hello-logging", "logging"),
+        ("hello-keyvalue", "keyvalue"),
+        ("hello-tls", "tls"),
+    ] {
         let archive = repository().join(format!("target/images/{image}.tar"));
         let output = command::run(
             wasm_image(),

@@ -11,10 +11,10 @@ use tests::{Container, Node, Pod, RunningPod, certificates, on_each_containerd};
 use crate::pod::{LISTEN, PORT};
 
 /// Of a server beside the guest.
-const OTHER: u16 = 8443;
+pub const OTHER: u16 = 8443;
 
 /// The variable of a file with the certificates that are trusted.
-const ROOTS: &str = "SSL_CERT_FILE";
+pub const ROOTS: &str = "SSL_CERT_FILE";
 
 /// What the guest that serves at `port` got from `url`.
 fn fetched(pod: &RunningPod, port: u16, url: &str) -> Result<(u16, String)> {
@@ -24,6 +24,9 @@ fn fetched(pod: &RunningPod, port: u16, url: &str) -> Result<(u16, String)> {
 
 /// The state of a socket that listens.
 const LISTENING: &str = "0A";
+
+/// The state of a socket that is connected.
+const ESTABLISHED: &str = "01";
 
 /// A socket of TCP.
 struct Socket {
@@ -45,6 +48,12 @@ fn sockets(pod: &RunningPod) -> Result<Vec<Socket>> {
         }
     }
     Ok(sockets)
+}
+
+/// How many connections of a Pod lead to a port, and are not ended by both sides.
+pub fn connections_to(pod: &RunningPod, port: u16) -> Result<usize> {
+    let is_one = |socket: &&Socket| socket.remote == port && socket.state == ESTABLISHED;
+    Ok(sockets(pod)?.iter().filter(is_one).count())
 }
 
 fn port(address: &str) -> Result<u16> {
@@ -77,10 +86,11 @@ fn requests_of_several_instances_go_over_one_connection() -> Result<()> {
 }
 
 /// A server of TLS in the Pod, whose certificate for `localhost` is signed by an authority of its own.
-struct TlsServer(Child);
+pub struct TlsServer(Child);
 
 impl TlsServer {
-    fn start(pod: &RunningPod, folder: &Path) -> Result<TlsServer> {
+    /// Starts it with its files in this directory, of which `ca.pem` is the authority.
+    pub fn start(pod: &RunningPod, folder: &Path) -> Result<TlsServer> {
         certificates::make(folder, "DNS:localhost,IP:127.0.0.1")?;
         let server = Command::new("nsenter")
             .arg(format!("--net={}", pod.network.display()))

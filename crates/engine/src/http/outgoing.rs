@@ -14,6 +14,7 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::capture_connection;
 use hyper_util::client::legacy::{Client, Error as ClientError};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use rustls::ClientConfig;
 use tokio::sync::{Mutex, Semaphore};
 use tokio::task::{spawn_blocking, yield_now};
 use tokio::time::timeout;
@@ -44,6 +45,8 @@ pub struct Outgoing {
     roots: Arc<Roots>,
     /// Permit to read the roots.
     reader: Arc<Semaphore>,
+    /// Configuration of TLS with these roots, until the server is idle.
+    tls: Mutex<Option<Arc<ClientConfig>>>,
     /// Connections of guests. There are none before the first request, because most guests send none, and none while the
     /// server is idle.
     connections: Pool,
@@ -78,6 +81,11 @@ impl Hooks {
     /// Makes the hooks of an instance.
     pub fn new(outgoing: Arc<Outgoing>) -> Hooks {
         Hooks { outgoing, trace: None, is_https: false, has_ended: Arc::default() }
+    }
+
+    /// What it sends with.
+    pub fn outgoing(&self) -> &Arc<Outgoing> {
+        &self.outgoing
     }
 }
 
@@ -115,10 +123,11 @@ impl WasiHttpHooks for Hooks {
 impl Outgoing {
     /// Uses these roots for TLS. The guard compares guests' requests. The runtime's own requests are compared with what the
     /// grants allow to the runtime.
-    pub fn new(roots: Roots, guard: Arc<Guard>, grants: &Grants) -> Outgoing {
+    pub fn new(roots: Arc<Roots>, guard: Arc<Guard>, grants: &Grants) -> Outgoing {
         Outgoing {
-            roots: Arc::new(roots),
+            roots,
             reader: Arc::new(Semaphore::new(1)),
+            tls: Mutex::default(),
             connections: Pool::new(guard),
             own: Pool::new(Arc::new(Guard::new(grants.of_runtime()))),
         }
@@ -131,6 +140,26 @@ impl Outgoing {
                 *connections = None;
             }
         }
+        if let Ok(mut tls) = self.tls.try_lock() {
+            *tls = None;
+        }
+    }
+
+    /// What TLS is spoken with: by requests, and by guests themselves. None if the roots cannot be used.
+    pub async fn tls(&self) -> Option<Arc<ClientConfig>> {
+        let mut tls = self.tls.lock().await;
+        if let Some(config) = &*tls {
+            return Some(config.clone());
+        }
+        let (roots, reader) = (self.roots.clone(), self.reader.clone());
+        let reader = reader.acquire_owned().await.ok()?;
+        // The file may be on a volume whose server is gone: one thread waits for it, however many requests give up.
+        let config = spawn_blocking(move || {
+            let _reader = reader;
+            roots.client()
+        });
+        let config = config.await.ok()?.ok()?;
+        Some(tls.insert(Arc::new(config)).clone())
     }
 
     async fn connections(&self, pool: &Pool) -> Result<Connections, Error> {
@@ -142,15 +171,8 @@ impl Outgoing {
     }
 
     async fn connect(&self, guard: Arc<Guard>) -> Result<Connections, Error> {
-        let failed = || Error::ConfigurationError;
-        let (roots, reader) = (self.roots.clone(), self.reader.clone());
-        let reader = reader.acquire_owned().await.map_err(|_| failed())?;
-        // The file may be on a volume whose server does not answer. Then one thread waits for it, however many requests give up.
-        let tls = spawn_blocking(move || {
-            let _reader = reader;
-            roots.client()
-        });
-        let tls = tls.await.map_err(|_| failed())?.map_err(|_| failed())?;
+        let tls = self.tls().await.ok_or(Error::ConfigurationError)?;
+        let tls = Arc::unwrap_or_clone(tls);
         let connector =
             HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1();
         Ok(Client::builder(TokioExecutor::new())

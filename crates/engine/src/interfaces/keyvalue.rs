@@ -1,7 +1,7 @@
-//! `wasi:keyvalue`: a store for the container, in memory or in a file.
+//! `wasi:keyvalue`: a store for the container, in memory, in a file, or in a database of Redis.
 //!
-//! Read in this order: `store` (what both kinds have: bounds, numbers, comparison), `in_memory`, `in_file`, then the
-//! functions: `open` and buckets here, `batch`, and `atomics`.
+//! Read in this order: `store` (what all kinds have: bounds and operations), `local` with `in_memory` and `in_file`,
+//! `in_redis`, then the functions: `open` and buckets here, `batch`, and `atomics`.
 //!
 //! `wasmtime-wasi-keyvalue` is not enough. Each of its `open` calls copies the initial contents of the store, so that
 //! no instance sees what another one wrote. It bounds nothing and keeps nothing. And of the two drafts that toolchains
@@ -12,20 +12,28 @@ pub mod batch;
 mod error;
 mod in_file;
 mod in_memory;
+mod in_redis;
+mod local;
 mod store;
 
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use plan::KeyValue;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
 
 use super::log_once;
 use super::types::{KeysDraft, KeysDraft2, StoreError};
+use crate::Plan;
 use crate::blocking::blocking;
+use crate::guard::Guard;
 use crate::host_calls;
+use crate::http::roots::Roots;
 use crate::named_path::NamedPath;
 use crate::state::State;
 use error::Error;
+use in_redis::InRedis;
 use store::{Change, Store, VALUE_BYTES};
 
 /// The name of the one store. Guests for Spin open it by this name, others by an empty one.
@@ -34,7 +42,7 @@ const NAME: &str = "default";
 /// How much of another name an error repeats, in characters.
 const SHOWN: usize = 80;
 
-/// The stores of a container: one, which is opened when a guest first asks for it.
+/// The stores of a container: one, which is opened when a guest first asks for it. One in Redis connects then.
 pub struct Stores {
     file: Option<NamedPath>,
     opened: Mutex<Option<Arc<Store>>>,
@@ -50,15 +58,39 @@ type Returned<T> = Result<T, StoreError>;
 type Answer<'a, T> = Box<dyn Future<Output = wasmtime::Result<(T,)>> + Send + 'a>;
 
 impl Stores {
-    /// With a store in that file, or in memory.
-    pub fn new(file: Option<NamedPath>) -> Stores {
-        Stores { file, opened: Mutex::new(None) }
+    /// As the plan says. TLS trusts these roots.
+    pub fn new(plan: &Plan, roots: &Arc<Roots>) -> Stores {
+        let named = |path: PathBuf| NamedPath::new(path, &plan.grants);
+        let (file, redis) = match plan.keyvalue.clone() {
+            None => (None, None),
+            Some(KeyValue::File(path)) => (Some(named(path)), None),
+            Some(KeyValue::Redis(redis)) => {
+                let password = redis.password.clone().map(named);
+                let guard = Guard::new(plan.grants.of_runtime());
+                (None, Some(InRedis::new(redis, password, guard, roots.clone())))
+            }
+        };
+        let redis = redis.map(|redis| Arc::new(Store::Redis(redis)));
+        Stores { file, opened: Mutex::new(redis) }
+    }
+
+    /// Gives back what an idle server does not need.
+    pub fn release(&self) {
+        if let Ok(opened) = self.opened.try_lock() {
+            opened.iter().for_each(|store| store.release());
+        }
     }
 
     fn open(&self, name: &str) -> Result<Arc<Store>, Error> {
         if !["", NAME].contains(&name) {
             return Err(Error::NoSuchStore(name.chars().take(SHOWN).collect()));
         }
+        let store = self.opened()?;
+        store.reach()?;
+        Ok(store)
+    }
+
+    fn opened(&self) -> Result<Arc<Store>, Error> {
         let mut opened = self.opened.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(store) = &*opened {
             return Ok(store.clone());

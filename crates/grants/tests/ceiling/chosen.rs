@@ -134,6 +134,27 @@ fn a_store_or_a_core_dump_must_be_where_the_ceiling_lets_a_guest_write() {
 }
 
 #[test]
+fn a_store_of_another_host_must_be_where_the_ceiling_lets_a_guest_connect() {
+    let file = "[ceiling]\nallow-connect = [\"redis:6379\", \"10.0.0.0/8:6379\"]\n";
+    let rules = Policy::parse("/p.toml", file).expect("parses").rules(Subject::default());
+    let merged = |target: &str| {
+        // What the Pod lets its guest do is no matter.
+        let mut pod = pod(&[("allow-connect", "")]);
+        pod.reached.push(("wasmtime.shim/keyvalue", parse(target)));
+        merge(&MergeInput { rules: rules.clone(), pod, ..MergeInput::default() })
+    };
+    for target in ["redis:6379", "10.1.1.1:6379"] {
+        assert!(merged(target).is_ok(), "{target}");
+    }
+    let text = merged("redis:6380").expect_err("is more than the ceiling").to_string();
+    assert_eq!(
+        text,
+        "annotation wasmtime.shim/keyvalue: \"redis:6380\" is more than [ceiling] in /p.toml allows; \
+         allowed is \"redis:6379\", \"10.0.0.0/8:6379\""
+    );
+}
+
+#[test]
 fn the_node_can_name_a_metadata_service_and_then_a_pod_can_too() {
     let file = "[ceiling]\nallow-connect = [\"*:*\", \"169.254.169.254:80\"]\n";
     let rules = Policy::parse("/p.toml", file).expect("parses").rules(Subject::default());

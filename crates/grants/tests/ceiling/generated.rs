@@ -97,6 +97,7 @@ impl Maker {
             http_max_requests: self.value(&COUNTS),
             http_request_timeout: self.value(&TIMES),
             used: vec![],
+            reached: vec![],
         }
     }
 

@@ -100,7 +100,7 @@ pub const CONTAINER_VARIABLES: [Setting; 16] = [
     },
     Setting {
         key: "SSL_CERT_FILE",
-        sets: "a file in the container with the certificates that the guest's requests over TLS trust",
+        sets: "a file in the container with the certificates that TLS trusts: requests of the guest, `wasi:tls`, and the Redis of `wasi:keyvalue`",
         allowed: "the path of a file in PEM",
         unset: Unset::Means("the certificates that the node trusts, or else Mozilla's list"),
     },

@@ -3,6 +3,7 @@
 use std::fs;
 
 use oci_spec::runtime::Process;
+use plan::KeyValue;
 
 use crate::config::ContainerConfig;
 use crate::container::Container;
@@ -64,8 +65,11 @@ pub fn grants(config: &ContainerConfig, container: &Container) -> String {
         None => format!("wasi:config: the env above (no annotation {})\n", provided::CONFIG),
     };
     text += &match config.keyvalue() {
-        Some(path) => {
+        Some(KeyValue::File(path)) => {
             format!("wasi:keyvalue {} (annotation {})\n", path.display(), provided::KEYVALUE)
+        }
+        Some(KeyValue::Redis(redis)) => {
+            format!("wasi:keyvalue {redis} (annotation {})\n", provided::KEYVALUE)
         }
         None => format!("wasi:keyvalue: in memory (no annotation {})\n", provided::KEYVALUE),
     };

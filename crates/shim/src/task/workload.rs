@@ -256,7 +256,7 @@ async fn guest(
     let (export, args) = (component.export.clone(), component.args.clone());
     let mut plan = Plan::new(world, export, args, env, process.cwd().clone())?;
     plan.config = config.guest_config().map(Path::to_owned);
-    plan.keyvalue = config.keyvalue().map(Path::to_owned);
+    plan.keyvalue = config.keyvalue().cloned();
     let mut files = Descriptors::default();
     files.add(CODE, read_only::file(code)?);
     // Modules have no `wasi:http`, so they need no certificates.

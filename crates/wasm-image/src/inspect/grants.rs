@@ -30,6 +30,8 @@ pub enum Grant {
     KeyValue,
     /// Log lines.
     Logging,
+    /// TLS over its own connections.
+    Tls,
 }
 
 impl Grant {
@@ -45,14 +47,15 @@ impl Grant {
             Grant::Random => "random numbers",
             Grant::Serve => "a port to serve HTTP on (8080)",
             Grant::Config => "configuration (the environment, or a directory)",
-            Grant::KeyValue => "a key-value store (in memory, or in a file)",
+            Grant::KeyValue => "a key-value store (in memory, in a file, or in Redis)",
             Grant::Logging => "log lines (standard error)",
+            Grant::Tls => "TLS over its own connections",
         }
     }
 }
 
 /// What is needed for an interface, or for a function of WASI 0.1, by the beginning of its name.
-const NEEDED_FOR: [(&str, Grant); 24] = [
+const NEEDED_FOR: [(&str, Grant); 25] = [
     ("wasi:filesystem/", Grant::Files),
     ("path_", Grant::Files),
     ("fd_prestat", Grant::Files),
@@ -77,6 +80,7 @@ const NEEDED_FOR: [(&str, Grant); 24] = [
     ("wasi:config/", Grant::Config),
     ("wasi:keyvalue/", Grant::KeyValue),
     ("wasi:logging/", Grant::Logging),
+    ("wasi:tls/", Grant::Tls),
 ];
 
 /// Returns what a guest will need, each once and in a fixed order.

@@ -51,6 +51,23 @@ fn a_pod_beyond_the_ceiling_ends_with_code_7_and_the_error_of_the_node() {
 }
 
 #[test]
+fn a_store_of_another_host_is_compared_with_the_ceiling_as_the_node_does() {
+    let work = Work::new();
+    let pod = |store: &str| POD.replace("allow-connect: \"10.0.0.0/8:5432, redis:6379\"", store);
+    work.file("pod.yaml", pod("keyvalue: redis://cache/1"));
+    work.file("secret.yaml", pod("keyvalue: redis://:sesame@cache/1"));
+    work.file("node.toml", "[ceiling]\nallow-connect = [\"redis:6379\"]\n");
+    let done = work.run("policy check pod.yaml --policy node.toml");
+    let reason = "annotation wasmtime.shim/keyvalue: \"cache:6379\" is more than [ceiling]";
+    assert!(done.stdout.contains(reason), "{}", done.stdout);
+    done.fails(7);
+    work.run("policy check pod.yaml").ok();
+    let done = work.run("policy check secret.yaml");
+    assert!(done.stdout.contains("\"redis://***@cache/1\" is not valid"), "{}", done.stdout);
+    done.fails(7);
+}
+
+#[test]
 fn what_cannot_be_checked_is_an_error_and_never_an_admission() {
     let work = Work::new();
     work.file("pod.yaml", POD);

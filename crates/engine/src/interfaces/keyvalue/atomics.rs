@@ -6,7 +6,7 @@ use std::sync::Arc;
 use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
 
 use super::error::Error;
-use super::store::Store;
+use super::store::{Store, Version};
 use super::{Bucket, copied, done, handle, lent, on};
 use crate::host_calls;
 use crate::interfaces::types::CasError;
@@ -16,7 +16,7 @@ use crate::state::State;
 pub struct Cas {
     store: Arc<Store>,
     key: String,
-    version: u64,
+    version: Version,
 }
 
 impl Cas {
@@ -70,9 +70,12 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
     interface.func_wrap_async("[method]cas.current", |mut store, (cas,): (Resource<Cas>,)| {
         host_calls::enter("wasi:keyvalue/atomics cas.current");
         Box::new(async move {
-            let Cas { store: kept, key, .. } = store.data_mut().table().get(&cas)?;
-            let (kept, key) = (kept.clone(), key.clone());
-            Ok((done(store.data(), kept, move |store| store.get(&key)).await?,))
+            let Cas { store: kept, key, version } = store.data_mut().table().get(&cas)?;
+            let (kept, key, version) = (kept.clone(), key.clone(), *version);
+            let read = done(store.data(), kept, move |store| store.current(&key, version)).await?;
+            let Ok((value, version)) = read else { return Ok((read.map(|(value, _)| value),)) };
+            store.data_mut().table().get_mut(&cas)?.version = version;
+            Ok((Ok(value),))
         })
     })?;
     interface.func_wrap_async("swap", |mut store, (cas, value): (Resource<Cas>, WasmList<u8>)| {

@@ -3,6 +3,7 @@
 use std::io::{self, ErrorKind};
 use std::path::PathBuf;
 
+use super::in_redis::Failure;
 use super::store::{ANSWER_BYTES, KEY_BYTES, VALUE_BYTES};
 use crate::interfaces::types::StoreError;
 
@@ -19,6 +20,8 @@ pub enum Error {
     NoFile(PathBuf),
     #[error("the file {path} is no store, or damaged: {reason}", path = .path.display())]
     Damaged { path: PathBuf, reason: String },
+    #[error("cannot use the store {url}: {failure}")]
+    Redis { url: String, failure: Failure },
     #[error("the key has {0} bytes, and at most {KEY_BYTES} are allowed")]
     LongKey(usize),
     #[error("the value has {0} bytes, and at most {VALUE_BYTES} are allowed")]
@@ -47,6 +50,7 @@ impl From<Error> for StoreError {
     fn from(error: Error) -> StoreError {
         match error {
             Error::NoSuchStore(_) => StoreError::NoSuchStore,
+            Error::Redis { ref failure, .. } if failure.is_no_access() => StoreError::AccessDenied,
             Error::Io { ref source, .. } if source.kind() == ErrorKind::PermissionDenied => {
                 StoreError::AccessDenied
             }

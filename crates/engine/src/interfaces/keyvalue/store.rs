@@ -1,11 +1,8 @@
-//! What both kinds of store have in common.
-
-use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+//! What all kinds of store have in common: bounds, and the operations of the interface.
 
 use super::error::Error;
-use super::in_file::InFile;
-use super::in_memory::InMemory;
+use super::in_redis::InRedis;
+use super::local::Local;
 use crate::memory::Reserved;
 use crate::named_path::NamedPath;
 
@@ -23,7 +20,7 @@ const ENTRY_BYTES: u64 = 160;
 pub const ANSWER_BYTES: u64 = 4 << 20;
 
 /// Keys that one call lists. With the longest keys they have 1 MiB.
-const LISTED: usize = 1000;
+pub const LISTED: usize = 1000;
 
 /// A key and its value.
 pub type Entry = (String, Vec<u8>);
@@ -40,28 +37,143 @@ pub enum Change {
 /// Keys in the order in which they were added, and with what to go on if there are more.
 pub type Keys = (Vec<String>, Option<u64>);
 
-/// A store of keys and values. Calls of several threads wait for each other.
-pub struct Store {
-    is_in_memory: bool,
-    inner: Mutex<Inner>,
+/// What a swap compares: in Redis a digest of the value, otherwise the number of changes.
+pub type Version = u128;
+
+/// A store of keys and values.
+pub enum Store {
+    /// This process alone changes it.
+    Local(Local),
+    /// Other clients change it as well.
+    Redis(InRedis),
 }
 
-struct Inner {
-    kept: Kept,
-    watched: HashMap<String, Watched>,
-}
+impl Store {
+    /// An empty one in memory.
+    pub fn in_memory() -> Store {
+        Store::Local(Local::in_memory())
+    }
 
-/// Where the entries are.
-enum Kept {
-    Memory(InMemory),
-    File(InFile),
-}
+    /// The one in that file, which is made if it is not there.
+    ///
+    /// # Errors
+    /// For a file that cannot be opened or is no store.
+    pub fn in_file(path: NamedPath) -> Result<Store, Error> {
+        Ok(Store::Local(Local::in_file(path)?))
+    }
 
-/// A key that is being compared: this process alone changes the store, so it knows of each change.
-#[derive(Default)]
-struct Watched {
-    handles: usize,
-    version: u64,
+    /// Whether no call waits for a disk or a server.
+    pub fn is_in_memory(&self) -> bool {
+        matches!(self, Store::Local(local) if local.is_in_memory())
+    }
+
+    /// Makes sure that it can be used, as far as that is known without asking it something.
+    pub fn reach(&self) -> Result<(), Error> {
+        match self {
+            Store::Local(_) => Ok(()),
+            Store::Redis(redis) => redis.reach(),
+        }
+    }
+
+    /// Gives back what an idle store does not need.
+    pub fn release(&self) {
+        if let Store::Redis(redis) = self {
+            redis.release();
+        }
+    }
+
+    /// The value of a key.
+    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
+        match self {
+            Store::Local(local) => local.get(key),
+            Store::Redis(redis) => redis.get(key),
+        }
+    }
+
+    /// Whether there is such a key.
+    pub fn exists(&self, key: &str) -> Result<bool, Error> {
+        match self {
+            Store::Local(local) => local.exists(key),
+            Store::Redis(redis) => redis.exists(key),
+        }
+    }
+
+    /// The entries of these keys, in memory that is reserved for them.
+    ///
+    /// # Errors
+    /// [`Error::LongAnswer`] and [`Error::NoRoom`] for more than may be returned at a time.
+    pub fn get_many(&self, keys: Vec<String>) -> Result<(Vec<Option<Entry>>, Reserved), Error> {
+        match self {
+            Store::Local(local) => local.get_many(keys),
+            Store::Redis(redis) => redis.get_many(keys),
+        }
+    }
+
+    /// Makes these changes, and keeps them before it returns.
+    pub fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
+        match self {
+            Store::Local(local) => local.apply(changes),
+            Store::Redis(redis) => redis.apply(&changes),
+        }
+    }
+
+    /// Some keys; those after a cursor.
+    pub fn keys(&self, after: Option<u64>) -> Result<Keys, Error> {
+        match self {
+            Store::Local(local) => local.keys(after),
+            Store::Redis(redis) => redis.keys(after),
+        }
+    }
+
+    /// Adds to the number that a key has, or to 0, which is kept in decimal digits.
+    ///
+    /// # Errors
+    /// [`Error::Overflow`] for a sum that is no `N`.
+    pub fn increment<N: Into<i128> + TryFrom<i128>>(
+        &self,
+        key: &str,
+        delta: N,
+    ) -> Result<N, Error> {
+        match self {
+            Store::Local(local) => local.increment(key, delta),
+            Store::Redis(redis) => redis.increment(key, delta),
+        }
+    }
+
+    /// What a key has now, for a later [`Store::swap`]. It is watched until [`Store::unwatch`].
+    pub fn watch(&self, key: &str) -> Result<Version, Error> {
+        match self {
+            Store::Local(local) => Ok(local.watch(key)?.into()),
+            Store::Redis(redis) => Ok(redis.current(key)?.1),
+        }
+    }
+
+    /// Ends what [`Store::watch`] began.
+    pub fn unwatch(&self, key: &str) {
+        if let Store::Local(local) = self {
+            local.unwatch(key);
+        }
+    }
+
+    /// The value of a watched key, and the version with which a swap compares from now on.
+    pub fn current(
+        &self,
+        key: &str,
+        version: Version,
+    ) -> Result<(Option<Vec<u8>>, Version), Error> {
+        match self {
+            Store::Local(local) => Ok((local.get(key)?, version)),
+            Store::Redis(redis) => redis.current(key),
+        }
+    }
+
+    /// Gives a watched key a value, unless it was changed since that version. Returns whether it has.
+    pub fn swap(&self, key: &str, version: Version, value: Vec<u8>) -> Result<bool, Error> {
+        match self {
+            Store::Local(local) => local.swap(key, version, value),
+            Store::Redis(redis) => redis.swap(key, version, &value),
+        }
+    }
 }
 
 impl Change {
@@ -72,7 +184,8 @@ impl Change {
         }
     }
 
-    fn check(&self) -> Result<(), Error> {
+    /// Checks its lengths.
+    pub fn check(&self) -> Result<(), Error> {
         check(self.key())?;
         match self {
             Change::Set(_, value) if value.len() > VALUE_BYTES => {
@@ -83,175 +196,14 @@ impl Change {
     }
 }
 
-fn check(key: &str) -> Result<(), Error> {
+/// Checks the length of a key.
+pub fn check(key: &str) -> Result<(), Error> {
     if key.len() > KEY_BYTES { Err(Error::LongKey(key.len())) } else { Ok(()) }
 }
 
 /// What an entry counts for, in bytes: its key is there twice.
 pub fn cost(key: &str, value: usize) -> u64 {
     2 * key.len() as u64 + value as u64 + ENTRY_BYTES
-}
-
-impl Store {
-    /// An empty one in memory.
-    pub fn in_memory() -> Store {
-        Store::of(Kept::Memory(InMemory::default()), true)
-    }
-
-    /// The one in that file, which is made if it is not there.
-    ///
-    /// # Errors
-    /// For a file that cannot be opened or is no store.
-    pub fn in_file(path: NamedPath) -> Result<Store, Error> {
-        Ok(Store::of(Kept::File(InFile::open(path)?), false))
-    }
-
-    fn of(kept: Kept, is_in_memory: bool) -> Store {
-        Store { is_in_memory, inner: Mutex::new(Inner { kept, watched: HashMap::new() }) }
-    }
-
-    /// Whether no call waits for a disk.
-    pub fn is_in_memory(&self) -> bool {
-        self.is_in_memory
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The value of a key.
-    pub fn get(&self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        self.lock().kept.get(key)
-    }
-
-    /// Whether there is such a key.
-    pub fn exists(&self, key: &str) -> Result<bool, Error> {
-        self.lock().kept.exists(key)
-    }
-
-    /// The entries of these keys, in memory that is reserved for them.
-    ///
-    /// # Errors
-    /// [`Error::LongAnswer`] and [`Error::NoRoom`] for more than may be returned at a time.
-    pub fn get_many(&self, keys: Vec<String>) -> Result<(Vec<Option<Entry>>, Reserved), Error> {
-        let mut inner = self.lock();
-        let (mut bytes, mut reserved) = (0, Reserved::default());
-        let entry = |key: String| {
-            let value = inner.kept.get(&key)?;
-            bytes += cost(&key, value.as_ref().map_or(0, Vec::len));
-            if bytes > ANSWER_BYTES {
-                return Err(Error::LongAnswer);
-            }
-            if !reserved.resize(bytes) {
-                return Err(Error::NoRoom);
-            }
-            Ok(value.map(|value| (key, value)))
-        };
-        let entries = keys.into_iter().map(entry).collect::<Result<_, _>>()?;
-        Ok((entries, reserved))
-    }
-
-    /// Makes these changes, and keeps them before it returns.
-    pub fn apply(&self, changes: Vec<Change>) -> Result<(), Error> {
-        self.lock().apply(changes)
-    }
-
-    /// Some keys, in the order in which they were added; those after a cursor.
-    pub fn keys(&self, after: Option<u64>) -> Result<Keys, Error> {
-        self.lock().kept.keys(after, LISTED)
-    }
-
-    /// Adds to the number that a key has, or to 0. It is kept in decimal digits, as Redis keeps it.
-    ///
-    /// # Errors
-    /// [`Error::Overflow`] for a sum that is no `N`.
-    pub fn increment<N: Into<i128> + TryFrom<i128>>(
-        &self,
-        key: &str,
-        delta: N,
-    ) -> Result<N, Error> {
-        let mut inner = self.lock();
-        let number = match inner.kept.get(key)? {
-            None => 0,
-            Some(value) => {
-                let text = std::str::from_utf8(&value).map_err(|_| Error::NoNumber)?;
-                text.parse::<i128>().map_err(|_| Error::NoNumber)?
-            }
-        };
-        let sum = number.checked_add(delta.into()).ok_or(Error::Overflow)?;
-        let returned = N::try_from(sum).map_err(|_| Error::Overflow)?;
-        inner.apply(vec![Change::Set(key.to_owned(), sum.to_string().into_bytes())])?;
-        Ok(returned)
-    }
-
-    /// Counts the changes of a key from now on, until [`Store::unwatch`].
-    pub fn watch(&self, key: &str) -> Result<u64, Error> {
-        check(key)?;
-        let mut inner = self.lock();
-        let watched = inner.watched.entry(key.to_owned()).or_default();
-        watched.handles += 1;
-        Ok(watched.version)
-    }
-
-    /// Ends what [`Store::watch`] began.
-    pub fn unwatch(&self, key: &str) {
-        let mut inner = self.lock();
-        if let Some(watched) = inner.watched.get_mut(key) {
-            watched.handles -= 1;
-            if watched.handles == 0 {
-                inner.watched.remove(key);
-            }
-        }
-    }
-
-    /// Gives a watched key a value, unless it was changed since that version. Returns whether it has.
-    pub fn swap(&self, key: &str, version: u64, value: Vec<u8>) -> Result<bool, Error> {
-        let mut inner = self.lock();
-        let is_unchanged = inner.watched.get(key).is_some_and(|it| it.version == version);
-        if is_unchanged {
-            inner.apply(vec![Change::Set(key.to_owned(), value)])?;
-        }
-        Ok(is_unchanged)
-    }
-}
-
-impl Inner {
-    fn apply(&mut self, changes: Vec<Change>) -> Result<(), Error> {
-        changes.iter().try_for_each(Change::check)?;
-        // If this fails, some of it may be done.
-        for change in &changes {
-            if let Some(watched) = self.watched.get_mut(change.key()) {
-                watched.version += 1;
-            }
-        }
-        match &mut self.kept {
-            Kept::Memory(memory) => memory.apply(changes),
-            Kept::File(file) => file.apply(changes),
-        }
-    }
-}
-
-impl Kept {
-    fn get(&mut self, key: &str) -> Result<Option<Vec<u8>>, Error> {
-        match self {
-            Kept::Memory(memory) => Ok(memory.get(key).map(<[u8]>::to_vec)),
-            Kept::File(file) => file.get(key),
-        }
-    }
-
-    fn exists(&mut self, key: &str) -> Result<bool, Error> {
-        match self {
-            Kept::Memory(memory) => Ok(memory.get(key).is_some()),
-            Kept::File(file) => file.exists(key),
-        }
-    }
-
-    fn keys(&mut self, after: Option<u64>, most: usize) -> Result<Keys, Error> {
-        match self {
-            Kept::Memory(memory) => Ok(memory.keys(after, most)),
-            Kept::File(file) => file.keys(after, most),
-        }
-    }
 }
 
 /// At most so many keys of those that come one after the other, and the place of the last, if there are more.
@@ -261,155 +213,4 @@ pub fn page(found: Vec<(u64, String)>, most: usize) -> Keys {
         false => None,
     };
     (found.into_iter().take(most).map(|(_, key)| key).collect(), next)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::named_path::tests::anywhere;
-
-    /// One of each kind, with what keeps the directory of the one in a file.
-    fn stores() -> (tempfile::TempDir, [Store; 2]) {
-        let directory = tempfile::tempdir().expect("a directory");
-        let in_file = Store::in_file(anywhere(directory.path().join("store"))).expect("a store");
-        (directory, [Store::in_memory(), in_file])
-    }
-
-    fn set(key: &str, value: &[u8]) -> Change {
-        Change::Set(key.to_owned(), value.to_vec())
-    }
-
-    #[test]
-    fn a_store_has_what_was_set_last_until_it_is_deleted() {
-        let (_directory, stores) = stores();
-        for store in stores {
-            assert_eq!(store.get("a").expect("is read"), None);
-            store.apply(vec![set("a", b"1"), set("", b""), set("b", b"\xff")]).expect("kept");
-            store.apply(vec![set("a", b"2"), Change::Delete("b".into())]).expect("kept");
-            store.apply(vec![Change::Delete("missing".into())]).expect("nothing to do");
-            assert_eq!(store.get("a").expect("is read"), Some(b"2".to_vec()));
-            assert_eq!(store.get("").expect("is read"), Some(vec![]));
-            assert!(!store.exists("b").expect("is read") && store.exists("a").expect("is read"));
-            let (many, _) =
-                store.get_many(vec!["b".into(), "a".into(), "a".into()]).expect("are read");
-            let found = Some(("a".to_owned(), b"2".to_vec()));
-            assert_eq!(many, [None, found.clone(), found]);
-        }
-    }
-
-    #[test]
-    fn what_is_too_long_is_refused_and_changes_nothing() {
-        let (_directory, stores) = stores();
-        let (key, value) = ("k".repeat(KEY_BYTES), vec![1; VALUE_BYTES]);
-        for store in stores {
-            store.apply(vec![set(&key, &value)]).expect("kept");
-            let long = store.apply(vec![set("b", b"1"), set(&(key.clone() + "k"), b"")]);
-            assert!(matches!(long, Err(Error::LongKey(1025))), "{long:?}");
-            let long = store.apply(vec![set("b", b"1"), set("a", &vec![1; VALUE_BYTES + 1])]);
-            assert!(matches!(long, Err(Error::LongValue(1_048_577))), "{long:?}");
-            assert!(!store.exists("b").expect("is read"));
-            assert_eq!(store.get_many(vec![key.clone(); 3]).expect("are read").0.len(), 3);
-            for keys in [vec![key.clone(); 4], vec!["missing".into(); 30_000]] {
-                let many = store.get_many(keys).map(|(entries, _)| entries.len());
-                assert!(matches!(many, Err(Error::LongAnswer)), "{many:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn a_full_store_refuses_more_and_takes_it_when_something_was_deleted() {
-        let (_directory, stores) = stores();
-        for (store, mebibytes) in stores.into_iter().zip([16, 64]) {
-            let value = vec![1; VALUE_BYTES];
-            let fill = |number: i32| store.apply(vec![set(&number.to_string(), &value)]);
-            for number in 0..mebibytes - 1 {
-                fill(number).expect("kept");
-            }
-            let text = fill(-1).expect_err("is full").to_string();
-            assert!(text.contains(&format!("{mebibytes} MiB")), "{text}");
-            assert!(!store.exists("-1").expect("is read"));
-            store.apply(vec![set("0", b""), set("-1", &vec![1; VALUE_BYTES])]).expect("kept");
-            // What is there can be set anew, and deleted.
-            fill(1).expect("kept");
-            fill(0).expect_err("is full");
-            store.apply(vec![Change::Delete("1".into())]).expect("deleted");
-            fill(0).expect("kept");
-        }
-    }
-
-    #[test]
-    fn keys_are_listed_page_by_page_each_once_even_while_they_are_deleted() {
-        let (_directory, stores) = stores();
-        for store in stores {
-            assert_eq!(store.keys(None).expect("are listed"), (vec![], None));
-            let all = (0..2500).map(|number| set(&format!("{number:04}"), b"1")).collect();
-            store.apply(all).expect("kept");
-            let (mut cursor, mut pages) = (None, vec![]);
-            loop {
-                let (keys, next) = store.keys(cursor).expect("are listed");
-                let delete = keys.iter().cloned().map(Change::Delete).collect();
-                store.apply(delete).expect("deleted");
-                pages.push(keys);
-                let Some(next) = next else { break };
-                cursor = Some(next);
-            }
-            assert_eq!(pages.iter().map(Vec::len).collect::<Vec<_>>(), [1000, 1000, 500]);
-            assert!(pages.concat().is_sorted());
-            assert_eq!(store.keys(Some(u64::MAX)).expect("are listed"), (vec![], None));
-        }
-    }
-
-    #[test]
-    fn a_number_is_counted_up_unless_it_does_not_fit() {
-        let (_directory, stores) = stores();
-        for store in stores {
-            let add = |key: &str, delta: u64| store.increment(key, delta);
-            assert_eq!(add("n", 5).expect("adds"), 5);
-            assert_eq!(add("n", u64::MAX - 5).expect("adds"), u64::MAX);
-            assert!(matches!(add("n", 1), Err(Error::Overflow)));
-            assert_eq!(store.get("n").expect("is read"), Some(b"18446744073709551615".to_vec()));
-            assert!(matches!(store.increment("n", 0_i64), Err(Error::Overflow)));
-        }
-    }
-
-    #[test]
-    fn a_number_below_zero_is_counted_up_as_a_signed_one_alone() {
-        let (_directory, stores) = stores();
-        for store in stores {
-            assert_eq!(store.increment("n", i64::MIN).expect("adds"), i64::MIN);
-            assert!(matches!(store.increment("n", -1_i64), Err(Error::Overflow)));
-            assert!(matches!(store.increment("n", 0_u64), Err(Error::Overflow)));
-        }
-    }
-
-    #[test]
-    fn what_is_no_number_is_not_counted_up() {
-        let (_directory, stores) = stores();
-        for store in stores {
-            let add = |key: &str, delta: u64| store.increment(key, delta);
-            store.apply(vec![set("text", b"five"), set("binary", b"\xff")]).expect("kept");
-            assert!(matches!(add("text", 1), Err(Error::NoNumber)));
-            assert!(matches!(add("binary", 1), Err(Error::NoNumber)));
-        }
-    }
-
-    #[test]
-    fn a_swap_fails_if_its_key_was_changed_even_back_to_the_same_value() {
-        let (_directory, stores) = stores();
-        for store in stores {
-            store.apply(vec![set("a", b"1")]).expect("kept");
-            let version = store.watch("a").expect("watched");
-            store.apply(vec![set("other", b"2")]).expect("kept");
-            assert!(store.swap("a", version, b"2".to_vec()).expect("swaps"));
-            assert!(!store.swap("a", version, b"3".to_vec()).expect("has changed"));
-
-            let version = store.watch("a").expect("watched");
-            store.apply(vec![Change::Delete("a".into()), set("a", b"2")]).expect("kept");
-            assert!(!store.swap("a", version, b"3".to_vec()).expect("has changed"));
-            assert_eq!(store.get("a").expect("is read"), Some(b"2".to_vec()));
-            store.unwatch("a");
-            store.unwatch("a");
-            assert!(store.lock().watched.is_empty());
-        }
-    }
 }
