@@ -155,25 +155,35 @@ struct Beside<'a> {
     port: u16,
 }
 
+/// Options of a server with TLS, whose certificate is in that directory, and with the password `open sesame`.
+fn secured(tls: &Path) -> Vec<String> {
+    let file = |name: &str| tls.join(name).display().to_string();
+    let mut options: Vec<String> = [
+        ["--port", "0"],
+        ["--tls-port", "6379"],
+        ["--tls-auth-clients", "no"],
+        ["--requirepass", "open sesame"],
+    ]
+    .as_flattened()
+    .iter()
+    .map(ToString::to_string)
+    .collect();
+    for (option, name) in [("ca-cert", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem")] {
+        options.extend([format!("--tls-{option}-file"), file(name)]);
+    }
+    options
+}
+
 #[test]
 fn redis_is_asked_over_tls_and_with_the_password_of_a_file() -> Result<()> {
     on_each_containerd(|node| {
         let (data, tls) = (node.volume("data")?, node.volume("tls")?);
         certificates::make(&tls, "DNS:localhost")?;
-        let file = |name: &str| tls.join(name).display().to_string();
-        let (ca, cert, key) = (file("ca.pem"), file("cert.pem"), file("key.pem"));
-        let options = [
-            ["--port", "0"],
-            ["--tls-port", "6379"],
-            ["--tls-auth-clients", "no"],
-            ["--tls-ca-cert-file", &ca],
-            ["--tls-cert-file", &cert],
-            ["--tls-key-file", &key],
-            ["--requirepass", "open sesame"],
-        ];
         let pod = Pod::new("tls").annotation(KEYVALUE, "rediss://localhost");
         let pod = node.run_pod(&pod.annotation(PASSWORD, "/etc/redis/password"))?;
-        let _redis = Server::start(&pod, &data, options.as_flattened())?;
+        let options = secured(&tls);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let _redis = Server::start(&pod, &data, &options)?;
         let image = node.image("hello-keyvalue")?;
         let mut port = PORT;
         let mut server = |name: &str, password: Option<&str>, roots: Option<&str>| {
