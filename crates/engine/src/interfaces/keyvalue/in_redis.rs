@@ -287,6 +287,9 @@ impl InRedis {
             if failure == Failure::Timeout {
                 state.note(&failure);
             }
+            if failure.may_be_of_this_connection() {
+                state.connection = None;
+            }
             let is_unknown = [Failure::Lost, Failure::Timeout].contains(&failure);
             return Err(self.error(match command {
                 Command::Changes if is_unknown => Failure::Unknown(Box::new(failure)),

@@ -48,6 +48,9 @@ pub enum Failure {
     Refused(String),
 }
 
+/// Code of a replica's refusal of a change.
+const READ_ONLY: &str = "READONLY";
+
 /// Errors whose codes alone do not say what to do. The codes are those of Redis and Valkey (`src/server.c`, `createSharedObjects`;
 /// `src/acl.c`).
 const EXPLAINED: [(&str, &str); 12] = [
@@ -60,7 +63,7 @@ const EXPLAINED: [(&str, &str); 12] = [
     ("NOAUTH", " (it wants a password: annotation wasmtime.shim/keyvalue-password-file)"),
     ("NOPERM", " (its user may not do that)"),
     ("OOM", " (its memory is full)"),
-    ("READONLY", " (it is a replica)"),
+    (READ_ONLY, " (it is a replica)"),
     ("WRONGPASS", " (the user or the password is wrong)"),
     ("WRONGTYPE", " (the key has no text, but a list, a set or the like)"),
 ];
@@ -81,6 +84,12 @@ impl Failure {
             ErrorKind::InvalidData => Failure::Tls(error.to_string()),
             _ => Failure::Lost,
         }
+    }
+
+    /// Whether another connection to the same host may lead to a server that does not fail so: after a failover, a connection
+    /// that is kept leads to what has become a replica.
+    pub fn may_be_of_this_connection(&self) -> bool {
+        matches!(self, Failure::Refused(code) if code == READ_ONLY)
     }
 
     /// Whether the guest may not use the store, as opposed to that it cannot.
