@@ -67,7 +67,7 @@ use state::{ModuleState, State};
 const FRAMES: usize = 64;
 
 /// Engine and linkers, built once per zygote before it forks. Starts no thread. They are for guests for which nothing is set
-/// of how their code is made; for others, [`Runtime::of`] builds further ones.
+/// of how their code is made. For others, it builds further ones.
 pub struct Runtime {
     engine: Engine,
     modules: wasmtime::Linker<ModuleState>,

@@ -45,7 +45,7 @@ impl CodeSettings {
 
     /// Whether the compiled code runs in an engine for guests for which nothing is set. It does if it uses less.
     pub fn runs_as_usual(&self) -> bool {
-        self.fuel.is_none() && Features::DEFAULT.contains(self.features())
+        self.fuel().is_none() && Features::DEFAULT.contains(self.features())
     }
 
     /// Text of everything here that decides the compiled code: the same code has the same text. `None` if nothing is set.
@@ -53,7 +53,7 @@ impl CodeSettings {
         let features = self.features();
         let features = (features != Features::DEFAULT).then(|| format!("features {features}"));
         // How much fuel there is does not matter.
-        let fuel = self.fuel.as_ref().map(|_| "fuel".to_owned());
+        let fuel = self.fuel().map(|_| "fuel".to_owned());
         let parts: Vec<String> = features.into_iter().chain(fuel).collect();
         (!parts.is_empty()).then(|| parts.join("; "))
     }
