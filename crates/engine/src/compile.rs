@@ -64,7 +64,7 @@ impl Runtime {
         if provided::wasm::has_shared_memory(&wasm) {
             return Err(Refusal::SharedMemory.into());
         }
-        let other = other(code)?;
+        let other = other(&wasm, code)?;
         let runtime = other.as_ref().unwrap_or(self);
         if is_component(&wasm) {
             runtime.compile_component(&wasm, export, code)
@@ -79,7 +79,7 @@ impl Runtime {
     /// As [`Runtime::compile`], but for what is imported and exported.
     pub fn describe(&self, layers: &[Layer], code: &CodeSettings) -> Result<String, Error> {
         let wasm = application(layers)?;
-        let other = other(code)?;
+        let other = other(&wasm, code)?;
         let engine = &other.as_ref().unwrap_or(self).engine;
         let refused = refused(&wasm, code);
         if is_component(&wasm) {
@@ -124,10 +124,14 @@ impl Runtime {
     }
 }
 
-/// An engine for such code, if the usual one is none for it.
-fn other(code: &CodeSettings) -> Result<Option<Runtime>, Error> {
-    let other = (!code.is_usual()).then(|| Runtime::of(code));
-    other.transpose().map_err(engine_error)
+/// An engine for such code, if the usual one is none for it. It may have more than the guest may use, so that the guest is
+/// checked before.
+fn other(wasm: &[u8], code: &CodeSettings) -> Result<Option<Runtime>, Error> {
+    if code.is_usual() {
+        return Ok(None);
+    }
+    check(wasm, code)?;
+    Runtime::of(code).map(Some).map_err(engine_error)
 }
 
 /// The binary form of the one layer, or of what several become.
@@ -197,19 +201,18 @@ fn engine_error(error: wasmtime::Error) -> Error {
 
 /// The error for wasm that Wasmtime does not compile: what is wrong with the wasm, or else Wasmtime's own reason.
 fn refused(wasm: &[u8], code: &CodeSettings) -> impl Fn(wasmtime::Error) -> Error {
-    move |error| or_refusal(wasm, code, failed(error))
+    move |error| match failed(error) {
+        Error::Memory => Error::Memory,
+        other => check(wasm, code).err().unwrap_or(other),
+    }
 }
 
-/// What is wrong with the wasm, if that is why it failed, and else the error. A lack of memory says nothing about the wasm.
-pub fn or_refusal(wasm: &[u8], code: &CodeSettings, error: Error) -> Error {
-    if matches!(error, Error::Memory) {
-        return error;
-    }
-    match provided::wasm::check(wasm, code.features()) {
-        Ok(()) => error,
-        Err(refusal @ Refusal::Off(off)) => Error::Off { refusal, remedy: code.remedy(off) },
-        Err(refusal) => refusal.into(),
-    }
+/// Checks that wasm is valid, and uses nothing that is off.
+pub fn check(wasm: &[u8], code: &CodeSettings) -> Result<(), Error> {
+    provided::wasm::check(wasm, code.features()).map_err(|refusal| match refusal {
+        Refusal::Off(off) => Error::Off { refusal, remedy: code.remedy(off) },
+        other => other.into(),
+    })
 }
 
 fn failed(error: wasmtime::Error) -> Error {

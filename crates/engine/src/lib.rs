@@ -132,9 +132,11 @@ fn build(code: &CodeSettings) -> wasmtime::Result<Runtime> {
     Ok(Runtime { engine, modules, components })
 }
 
-/// Exactly the proposals that the code may use, whatever Wasmtime's defaults are.
+/// The proposals that the code may use, whatever Wasmtime's defaults are, and one that Wasmtime itself uses where one
+/// component calls another. Without that one, it panics.
 fn allow(config: &mut Config, code: &CodeSettings) {
-    config.wasm_features(WasmFeatures::all(), false).wasm_features(code.features().flags(), true);
+    let features = code.features().flags().union(WasmFeatures::MULTI_MEMORY);
+    config.wasm_features(WasmFeatures::all(), false).wasm_features(features, true);
 }
 
 /// Memory is allocated on demand: a pool costs its reservation before the first guest, and here is one guest.

@@ -10,7 +10,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wizer::Wizer;
 
-use crate::compile::{application, is_component, or_memory, or_refusal};
+use crate::compile::{application, check, is_component, or_memory};
 use crate::{Error, Layer, Runtime, allow, report};
 
 /// The export that is called, without parameters and results: Wizer's own name for it.
@@ -39,8 +39,8 @@ impl Runtime {
         // Wizer's sentence about a missing export lacks the word.
         let reason =
             |error: &_| report::one_line(error).replace(" does export ", " does not export ");
-        let initialise = |error| or_memory(error, |error| Error::Initialise(reason(&error)));
-        let failed = |error| or_refusal(&wasm, code, initialise(error));
+        let failed = |error| or_memory(error, |error| Error::Initialise(reason(&error)));
+        check(&wasm, code)?;
         let snapshot = snapshot(&wasm, code).map_err(failed)?;
         if snapshot.len() as u64 > provided::WASM_BYTES {
             let (size, limit) = (snapshot.len(), provided::WASM_BYTES);
