@@ -59,28 +59,17 @@ impl Runtime {
         export: Option<&str>,
         code: &CodeSettings,
     ) -> Result<Compiled, Error> {
-        if code.is_usual() {
-            return self.compile_with(layers, export, code);
-        }
-        Runtime::of(code).map_err(engine_error)?.compile_with(layers, export, code)
-    }
-
-    /// Compiles with this engine, which is one for such code.
-    fn compile_with(
-        &self,
-        layers: &[Layer],
-        export: Option<&str>,
-        code: &CodeSettings,
-    ) -> Result<Compiled, Error> {
         let wasm = application(layers)?;
         // Wasmtime would compile it, and fail when it is instantiated.
         if provided::wasm::has_shared_memory(&wasm) {
             return Err(Refusal::SharedMemory.into());
         }
+        let other = other(&wasm, code)?;
+        let runtime = other.as_ref().unwrap_or(self);
         if is_component(&wasm) {
-            self.compile_component(&wasm, export, code)
+            runtime.compile_component(&wasm, export, code)
         } else {
-            self.compile_module(&wasm, export, code)
+            runtime.compile_module(&wasm, export, code)
         }
     }
 
@@ -89,20 +78,15 @@ impl Runtime {
     /// # Errors
     /// As [`Runtime::compile`], but for what is imported and exported.
     pub fn describe(&self, layers: &[Layer], code: &CodeSettings) -> Result<String, Error> {
-        if code.is_usual() {
-            return self.describe_with(layers, code);
-        }
-        Runtime::of(code).map_err(engine_error)?.describe_with(layers, code)
-    }
-
-    fn describe_with(&self, layers: &[Layer], code: &CodeSettings) -> Result<String, Error> {
         let wasm = application(layers)?;
+        let other = other(&wasm, code)?;
+        let engine = &other.as_ref().unwrap_or(self).engine;
         let refused = refused(&wasm, code);
         if is_component(&wasm) {
-            let component = Component::from_binary(&self.engine, &wasm).map_err(refused)?;
-            return Ok(world::describe_component(&self.engine, &component));
+            let component = Component::from_binary(engine, &wasm).map_err(refused)?;
+            return Ok(world::describe_component(engine, &component));
         }
-        let module = Module::from_binary(&self.engine, &wasm).map_err(refused)?;
+        let module = Module::from_binary(engine, &wasm).map_err(refused)?;
         Ok(world::describe_module(&module))
     }
 
@@ -138,6 +122,16 @@ impl Runtime {
         let world = world::of_module(&module, export)?;
         Ok(Compiled { world, code: module.serialize().map_err(failed)? })
     }
+}
+
+/// An engine for such code, if the usual one is none for it. It may have more than the guest may use, so that the guest is
+/// checked before.
+fn other(wasm: &[u8], code: &CodeSettings) -> Result<Option<Runtime>, Error> {
+    if code.is_usual() {
+        return Ok(None);
+    }
+    check(wasm, code)?;
+    Runtime::of(code).map(Some).map_err(engine_error)
 }
 
 /// The binary form of the one layer, or of what several become.
@@ -209,12 +203,16 @@ fn engine_error(error: wasmtime::Error) -> Error {
 fn refused(wasm: &[u8], code: &CodeSettings) -> impl Fn(wasmtime::Error) -> Error {
     move |error| match failed(error) {
         Error::Memory => Error::Memory,
-        other => match provided::wasm::check(wasm, code.features()) {
-            Ok(()) => other,
-            Err(refusal @ Refusal::Off(off)) => Error::Off { refusal, remedy: code.remedy(off) },
-            Err(refusal) => refusal.into(),
-        },
+        other => check(wasm, code).err().unwrap_or(other),
     }
+}
+
+/// Checks that wasm is valid, and uses nothing that is off.
+pub fn check(wasm: &[u8], code: &CodeSettings) -> Result<(), Error> {
+    provided::wasm::check(wasm, code.features()).map_err(|refusal| match refusal {
+        Refusal::Off(off) => Error::Off { refusal, remedy: code.remedy(off) },
+        other => other.into(),
+    })
 }
 
 fn failed(error: wasmtime::Error) -> Error {

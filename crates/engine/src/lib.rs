@@ -69,7 +69,7 @@ use state::{ModuleState, State};
 const FRAMES: usize = 64;
 
 /// Engine and linkers, built once per zygote before it forks. Starts no thread. They are for guests for which nothing is set
-/// of how their code is made; for others, [`Runtime::of`] builds further ones.
+/// of how their code is made. For others, it builds further ones.
 pub struct Runtime {
     engine: Engine,
     modules: wasmtime::Linker<ModuleState>,
@@ -134,9 +134,11 @@ fn build(code: &CodeSettings) -> wasmtime::Result<Runtime> {
     Ok(Runtime { engine, modules, components })
 }
 
-/// Exactly the proposals that the code may use, whatever Wasmtime's defaults are.
+/// The proposals that the code may use, whatever Wasmtime's defaults are, and one that Wasmtime itself uses where one
+/// component calls another. Without that one, it panics.
 fn allow(config: &mut Config, code: &CodeSettings) {
-    config.wasm_features(WasmFeatures::all(), false).wasm_features(code.features().flags(), true);
+    let features = code.features().flags().union(WasmFeatures::MULTI_MEMORY);
+    config.wasm_features(WasmFeatures::all(), false).wasm_features(features, true);
 }
 
 /// Memory is allocated on demand: a pool costs its reservation before the first guest, and here is one guest.

@@ -10,7 +10,7 @@ use wasmtime::component::{Component, Linker};
 use wasmtime::{Config, Engine, Store};
 use wasmtime_wizer::Wizer;
 
-use crate::compile::{application, is_component, or_memory};
+use crate::compile::{application, check, is_component, or_memory};
 use crate::{Error, Layer, Runtime, allow, report};
 
 /// The export that is called, without parameters and results: Wizer's own name for it.
@@ -40,6 +40,7 @@ impl Runtime {
         let reason =
             |error: &_| report::one_line(error).replace(" does export ", " does not export ");
         let failed = |error| or_memory(error, |error| Error::Initialise(reason(&error)));
+        check(&wasm, code)?;
         let snapshot = snapshot(&wasm, code).map_err(failed)?;
         if snapshot.len() as u64 > provided::WASM_BYTES {
             let (size, limit) = (snapshot.len(), provided::WASM_BYTES);
@@ -78,6 +79,8 @@ fn config(code: &CodeSettings) -> Config {
 
 #[cfg(test)]
 mod tests {
+    use grants::{Giver, Granted};
+
     use super::*;
 
     /// Counts what is initialised: `count` says how often.
@@ -130,6 +133,21 @@ mod tests {
         );
         assert!(refusal("unreachable").contains("unreachable"), "{}", refusal("unreachable"));
         assert!(refusal("(loop $again (br $again))").contains("fuel"));
+    }
+
+    #[test]
+    fn what_it_may_use_of_webassembly_is_the_same_before_it_is_compiled() {
+        let runtime = Runtime::new().expect("a runtime");
+        let layers = [component("(i64.mul_wide_u (i64.const 1) (i64.const 2)) drop drop")];
+        let refused = runtime.preinitialise(&layers, &CodeSettings::default());
+        let error = refused.expect_err("is refused").to_string();
+        let remedy = "off: wide-arithmetic; wasmtime.shim/features \"wasm3, wide-arithmetic\"";
+        assert!(error.contains(remedy), "{error}");
+        let entries = vec!["wide-arithmetic".parse().expect("is in the table")];
+        let features = Some(Granted { entries, giver: Giver::Pod });
+        let code = CodeSettings { features, ..CodeSettings::default() };
+        let made = runtime.preinitialise(&layers, &code).expect("is initialised");
+        runtime.compile(&[made], Some("count"), &code).expect("compiles");
     }
 
     #[test]

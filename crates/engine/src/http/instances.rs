@@ -335,3 +335,20 @@ impl WorkerState for Served {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use grants::{Giver, Granted};
+
+    use super::*;
+
+    #[test]
+    fn an_instance_serves_one_request_at_a_time_if_its_fuel_is_limited() {
+        let plan = |world| Plan::new(world, None, vec![], &[], "/".into()).expect("a plan");
+        let mut plan_03 = plan(World::HttpService03);
+        assert_eq!((at_a_time(&plan(World::HttpProxy02)), at_a_time(&plan_03)), (1, AT_A_TIME_03));
+        let entries = vec!["1000".parse().expect("is fuel")];
+        plan_03.grants.code.fuel = Some(Granted { entries, giver: Giver::Pod });
+        assert_eq!(at_a_time(&plan_03), 1);
+    }
+}

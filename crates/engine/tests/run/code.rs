@@ -42,6 +42,42 @@ fn a_guest_runs_with_less_than_webassembly_3() {
     );
 }
 
+/// Two components of which one calls the other with a text, which Wasmtime copies from one memory into the other.
+const COMPOSED: &str = r#"(component
+    (component $library
+        (core module $m
+            (memory (export "memory") 1)
+            (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024))
+            (func (export "length") (param i32 i32) (result i32) (local.get 1)))
+        (core instance $i (instantiate $m))
+        (func (export "length") (param "text" string) (result u32)
+            (canon lift (core func $i "length")
+                (memory (core memory $i "memory")) (realloc (core func $i "realloc")))))
+    (component $application
+        (import "length" (func $length (param "text" string) (result u32)))
+        (core module $memory (memory (export "memory") 1) (data (i32.const 8) "hello"))
+        (core instance $memory (instantiate $memory))
+        (core func $length
+            (canon lower (func $length) (memory (core memory $memory "memory"))))
+        (core module $m
+            (import "host" "length" (func $length (param i32 i32) (result i32)))
+            (func (export "count") (result i32) (call $length (i32.const 8) (i32.const 5))))
+        (core instance $i (instantiate $m (with "host" (instance
+            (export "length" (func $length))))))
+        (func (export "count") (result u32) (canon lift (core func $i "count"))))
+    (instance $library (instantiate $library))
+    (instance $application (instantiate $application (with "length" (func $library "length"))))
+    (export "count" (func $application "count")))"#;
+
+#[test]
+fn components_call_each_other_whatever_their_guest_may_use_of_webassembly() {
+    for features in ["", "gc", "wasm3, custom-page-sizes"] {
+        let how = Start { export: Some("count"), features: Some(features), ..AS_IT_IS };
+        let end = run(COMPOSED, &how);
+        assert_eq!((end.code, end.stdout.as_str()), (Some(0), "5\n"), "{features}: {end:?}");
+    }
+}
+
 /// A guest that never ends by itself.
 const ENDLESS: &str = r#"(module (func $spin (export "_start") (loop $again (br $again))))"#;
 

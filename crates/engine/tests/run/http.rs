@@ -305,30 +305,24 @@ fn the_requests_of_one_connection_of_http_2_are_served_by_all_threads() {
 
 #[test]
 fn each_request_has_its_own_fuel() {
-    // Each takes more than half of it.
     let burn = "(local $left i32) (local.set $left (i32.const 10000))
         (loop $again
             (br_if $again (local.tee $left (i32.sub (local.get $left) (i32.const 1)))))";
-    let settings = [("http-instances", "reuse=50"), ("fuel", "90000")];
-    let address = free_address();
-    let env = [format!("{LISTEN}={address}")];
-    let how = Start { env: &env, annotations: &settings, ..AS_IT_IS };
-    let server = Server { child: start(&proxy(burn), &how), address };
-    for _ in 0..3 {
-        // It sets no response.
-        assert!(server.answer().starts_with("HTTP/1.1 500 "));
-    }
-    let end = server.end();
-    assert!(!end.stderr.contains("fuel"), "{end:?}");
-
-    let address = free_address();
-    let env = [format!("{LISTEN}={address}")];
-    let settings = [("http-instances", "reuse=50"), ("fuel", "30000")];
-    let how = Start { env: &env, annotations: &settings, ..AS_IT_IS };
-    let server = Server { child: start(&proxy(burn), &how), address };
-    for _ in 0..2 {
-        assert!(server.answer().starts_with("HTTP/1.1 500 "));
-    }
-    let end = server.end();
-    assert_eq!(end.stderr.matches("the guest has used up its fuel").count(), 2, "{end:?}");
+    let stderr_of = |requests: u32, fuel: &str| {
+        let address = free_address();
+        let env = [format!("{LISTEN}={address}")];
+        let annotations = &[("http-instances", "reuse=50"), ("fuel", fuel)];
+        let how = Start { env: &env, annotations, ..AS_IT_IS };
+        let server = Server { child: start(&proxy(burn), &how), address };
+        for _ in 0..requests {
+            // It sets no response.
+            assert!(server.answer().starts_with("HTTP/1.1 500 "));
+        }
+        server.end().stderr
+    };
+    // It is enough for one request, and not for two.
+    let enough = stderr_of(3, "90000");
+    assert!(!enough.contains("fuel"), "{enough}");
+    let too_little = stderr_of(2, "30000");
+    assert_eq!(too_little.matches("the guest has used up its fuel").count(), 2, "{too_little}");
 }

@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, Result};
 use tests::{Container, Node, Pod, RunningPod, config, on_each_containerd};
 
+use super::policy::write_policy;
 use super::{POLICY, number, run};
 use crate::composing::{code, packed_with};
 
@@ -32,10 +33,6 @@ fn image(node: &Node, name: &str, module: &str, more: &[&str]) -> Result<String>
     fs::write(&file, module)?;
     let file = file.display().to_string();
     packed_with(node, name, &[&[file.as_str()], more].concat())
-}
-
-fn write_policy(node: &Node, text: &str) -> Result<()> {
-    Ok(fs::write(config::policy(node.folder()), text)?)
 }
 
 fn pod<'a>(node: &'a Node, annotations: &[(&str, &str)]) -> Result<RunningPod<'a>> {

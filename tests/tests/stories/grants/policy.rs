@@ -11,7 +11,7 @@ use super::{
 };
 use crate::composing::packed_with;
 
-fn write_policy(node: &Node, text: &str) -> Result<()> {
+pub fn write_policy(node: &Node, text: &str) -> Result<()> {
     Ok(fs::write(config::policy(node.folder()), text)?)
 }
 
