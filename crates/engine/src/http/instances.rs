@@ -338,7 +338,7 @@ impl WorkerState for Served {
 
 #[cfg(test)]
 mod tests {
-    use grants::{Giver, Granted};
+    use grants::{MergeInput, Requested, merge};
 
     use super::*;
 
@@ -347,8 +347,9 @@ mod tests {
         let plan = |world| Plan::new(world, None, vec![], &[], "/".into()).expect("a plan");
         let mut plan_03 = plan(World::HttpService03);
         assert_eq!((at_a_time(&plan(World::HttpProxy02)), at_a_time(&plan_03)), (1, AT_A_TIME_03));
-        let entries = vec!["1000".parse().expect("is fuel")];
-        plan_03.grants.code.fuel = Some(Granted { entries, giver: Giver::Pod });
+        let mut pod = Requested::default();
+        assert!(pod.set(provided::FUEL.key, "1000").expect("is fuel"));
+        plan_03.grant(merge(&MergeInput { pod, ..MergeInput::default() }).expect("merges"));
         assert_eq!(at_a_time(&plan_03), 1);
     }
 }

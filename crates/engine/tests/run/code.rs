@@ -72,7 +72,8 @@ const COMPOSED: &str = r#"(component
 #[test]
 fn components_call_each_other_whatever_their_guest_may_use_of_webassembly() {
     for features in ["", "gc", "wasm3, custom-page-sizes"] {
-        let how = Start { export: Some("count"), features: Some(features), ..AS_IT_IS };
+        let annotations = &[("features", features)];
+        let how = Start { export: Some("count"), annotations, ..AS_IT_IS };
         let end = run(COMPOSED, &how);
         assert_eq!((end.code, end.stdout.as_str()), (Some(0), "5\n"), "{features}: {end:?}");
     }
