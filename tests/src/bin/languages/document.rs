@@ -72,7 +72,7 @@ fn section(text: &mut String, row: &Row) -> Result<()> {
     let mut items = Vec::new();
     items.extend(language.refused.iter().map(|it| format!("The shim refuses it: {}", it.why)));
     for (case, title) in CASES {
-        items.extend(language.fails.get(case).map(|why| format!("No {title}: {why}")));
+        items.extend(language.fails.get(case).map(|why| format!("{title}: {why}")));
     }
     items.extend(language.limits.iter().map(|it| it.why.clone()));
     items.extend(language.notes.iter().cloned());
