@@ -69,17 +69,21 @@ fn section(text: &mut String, row: &Row) -> Result<()> {
     let toolchain = row.built.as_ref().map_or(&language.toolchain, |it| &it.toolchain);
     writeln!(text, "\n## {}\n\n{toolchain}. Built by", language.name)?;
     writeln!(text, "\n```sh\n{}\n```", language.build.trim())?;
-    let mut items = Vec::new();
-    items.extend(language.refused.iter().map(|it| format!("The shim refuses it: {}", it.why)));
-    for (case, title) in CASES {
-        items.extend(language.fails.get(case).map(|why| format!("{title}: {why}")));
-    }
-    items.extend(language.limits.iter().map(|it| it.why.clone()));
-    items.extend(language.notes.iter().cloned());
-    if !items.is_empty() {
-        text.push('\n');
-    }
-    for item in items {
+    let refused = language.refused.iter().map(|it| format!("anything: {}", it.why));
+    let fails = CASES
+        .iter()
+        .filter_map(|(case, title)| language.fails.get(*case).map(|why| format!("{title}: {why}")));
+    let limits = language.limits.iter().map(|it| it.why.clone());
+    list(text, "What does not work, and why", refused.chain(fails).chain(limits))?;
+    list(text, "To know", language.notes.iter().cloned())
+}
+
+/// Writes a list with its title, if it has any items.
+fn list(text: &mut String, title: &str, items: impl Iterator<Item = String>) -> Result<()> {
+    for (index, item) in items.enumerate() {
+        if index == 0 {
+            writeln!(text, "\n{title}:\n")?;
+        }
         writeln!(text, "- {item}")?;
     }
     Ok(())
