@@ -8,7 +8,7 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist dist-arm64 test-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
-	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest containerd-tests chaos specs matrix bench bench-quick \
+	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest containerd-tests chaos specs matrix languages bench bench-quick \
 	bench-trace contenders check advisories documents fuzz fmt clean
 
 # Directories of the measured programs. The shim's are the shipped ones.
@@ -149,6 +149,11 @@ matrix: build containerd ## run images that other tools make on each containerd,
 	@for tools in $(IMAGE_TOOLS); do scripts/build-go-tools.sh $$tools || exit; done
 	@scripts/build-wkg.sh
 	@target/release/matrix
+
+languages: images polyglot containerd ## run a guest in each of many languages, and write docs/languages.md; LANGUAGES="go zig" only prints
+	@scripts/install-deps.sh languages
+	@scripts/language-tools.sh
+	@target/release/languages $(LANGUAGES)
 
 bench: contenders cluster-tools ## measure this shim beside runc's and the baseline, and write docs/benchmarks.md
 	@env -u RUST_BACKTRACE PATH="$(CONTENDERS):$$PATH" target/benches/release/bench $(SCENARIOS)

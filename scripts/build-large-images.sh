@@ -15,8 +15,9 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/guest-steps.sh"
 # shellcheck source=scripts/pypi.sh
 . "$root/scripts/pypi.sh"
+# shellcheck source=scripts/wit.sh
+. "$root/scripts/wit.sh"
 componentize_py=0.17.2
-nodejs=24.19.0
 # The directory with the package-lock.json for all guests in JavaScript.
 npm=$src/polyglot/text
 
@@ -80,16 +81,6 @@ python_guest() {
     (cd "$copy" && "$tools/componentize-py/bin/componentize-py" --quiet -d "$wit" -w "$world" \
         "${@:5}" componentize "$module" -o "$out/$name.wasm.new")
     mv "$out/$name.wasm.new" "$out/$name.wasm"
-}
-
-# wasi_wit: prints the directory with the WIT of WASI 0.2, from the crate with which images/hello-http is built.
-wasi_wit() {
-    local wit
-    command -v cargo >/dev/null || die "the WIT of WASI comes from cargo, which is missing"
-    wit=$(cargo metadata --locked --format-version 1 --manifest-path "$src/hello-http/Cargo.toml" \
-        | sed -nE 's|.*"manifest_path":"([^"]*/wasip2[^"/]*)/Cargo.toml".*|\1/wit|p')
-    [ -d "$wit/deps" ] || die "images/hello-http uses no version of the crate wasip2 that has the WIT of WASI"
-    say "$wit"
 }
 
 # ---- guests in JavaScript ------------------------------------------------------------------------

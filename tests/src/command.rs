@@ -60,15 +60,33 @@ pub fn run<A: AsRef<OsStr>>(
     run_and_feed(program, args, drop)
 }
 
+/// As [`run`], with a time limit.
+pub fn run_within<A: AsRef<OsStr>>(
+    limit: Duration,
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = A>,
+) -> Result<Output> {
+    feed_within(limit, program, args, drop)
+}
+
 /// As [`run`], with input. `feed` gets the pipe from which the program reads.
 pub fn run_and_feed<A: AsRef<OsStr>>(
     program: impl AsRef<OsStr>,
     args: impl IntoIterator<Item = A>,
     feed: impl FnOnce(ChildStdin),
 ) -> Result<Output> {
+    feed_within(patient(LIMIT), program, args, feed)
+}
+
+fn feed_within<A: AsRef<OsStr>>(
+    limit: Duration,
+    program: impl AsRef<OsStr>,
+    args: impl IntoIterator<Item = A>,
+    feed: impl FnOnce(ChildStdin),
+) -> Result<Output> {
     let program = program.as_ref();
     let mut child = Command::new("timeout")
-        .args(["--kill-after=5", &patient(LIMIT).as_secs().to_string()])
+        .args(["--kill-after=5", &limit.as_secs().to_string()])
         .arg(program)
         .args(args)
         .stdin(Stdio::piped())
