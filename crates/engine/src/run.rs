@@ -45,7 +45,7 @@ struct Parts {
 }
 
 enum Guest {
-    Server(http::Loaded, Arc<Shared>),
+    Server(Box<http::Loaded>, Arc<Shared>),
     Once(Once),
 }
 
@@ -84,7 +84,7 @@ impl Runtime {
         let (guest, code) = if plan.world.serves_http() {
             let server = http::Loaded::new(plan, &code, given.page_map)?;
             let component = code::Guest::Component(server.component.clone());
-            (Guest::Server(server, shared), component)
+            (Guest::Server(Box::new(server), shared), component)
         } else {
             let own = (!plan.grants.code.runs_as_usual()).then(|| Runtime::of(&plan.grants.code));
             let own = own.transpose().context("start Wasmtime")?;
@@ -150,7 +150,7 @@ impl Parts {
         let signals = signals::block().context("block signals")?;
         let guest = match guest {
             Guest::Server(server, shared) => {
-                return http::serve(plan, server, tokio, shared, signals, profiled, idle);
+                return http::serve(plan, *server, tokio, shared, signals, profiled, idle);
             }
             Guest::Once(guest) => guest,
         };

@@ -67,7 +67,7 @@ pub enum Workload {
     /// A program for the kernel. If it cannot be executed, the kernel's error says why.
     Program,
     /// A guest for Wasmtime.
-    Guest(Component),
+    Guest(Box<Component>),
 }
 
 /// A guest's code and how it is called.
@@ -335,5 +335,6 @@ fn guest(
         *first = entrypoint.path.to_owned();
     }
     let export = entrypoint.export.map(str::to_owned);
-    Ok(Workload::Guest(Component { source, export, preinit, variant: None, args, labels }))
+    let component = Component { source, export, preinit, variant: None, args, labels };
+    Ok(Workload::Guest(Box::new(component)))
 }

@@ -68,7 +68,7 @@ impl Fixture {
 
     async fn component(&self, entrypoint: &str) -> Component {
         match self.resolve(entrypoint).await {
-            Ok(Workload::Guest(component)) => component,
+            Ok(Workload::Guest(component)) => *component,
             other => panic!("{entrypoint}: {other:?}"),
         }
     }

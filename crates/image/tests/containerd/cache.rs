@@ -87,7 +87,7 @@ async fn of_file(directory: &Path, text: &[u8]) -> Component {
         layers: &[],
     };
     match resolve(&container).await.unwrap() {
-        Workload::Guest(component) => component,
+        Workload::Guest(component) => *component,
         Workload::Program => panic!("taken for a Linux program"),
     }
 }

@@ -65,7 +65,7 @@ fn import(daemon: &Daemon, config: &str, layers: &[(&str, &[u8])]) {
 
 fn component(workload: Workload) -> Component {
     match workload {
-        Workload::Guest(component) => component,
+        Workload::Guest(component) => *component,
         Workload::Program => panic!("taken for a Linux program"),
     }
 }

@@ -221,7 +221,7 @@ async fn prepare(
     match found {
         image::Workload::Program => Ok(Found::without_files(Workload::Program)),
         image::Workload::Guest(component) => {
-            guest(shared, component, config, process, of, caller, first).await
+            guest(shared, *component, config, process, of, caller, first).await
         }
     }
 }
