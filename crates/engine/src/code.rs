@@ -21,16 +21,16 @@ use wasmtime::{CustomCodeMemory, Engine, Module};
 
 use crate::World;
 
-/// Size of a page if sysconf(3) does not return it: the largest there is on Linux's usual targets.
+/// Page size if sysconf(3) does not return it: the largest one of Linux's usual targets.
 pub const LARGEST_PAGE: usize = 64 << 10;
 
-/// The bytes of a page.
+/// Returns the bytes of a page.
 pub fn page_size() -> Option<usize> {
     let page = sysconf(SysconfVar::PAGE_SIZE).ok().flatten();
     page.and_then(|page| usize::try_from(page).ok())
 }
 
-/// What can be run.
+/// Loaded code.
 #[derive(Clone)]
 pub enum Guest {
     /// A core module.
@@ -39,35 +39,35 @@ pub enum Guest {
     Component(Component),
 }
 
-/// Compiled code, mapped read-only for as long as the process lives.
+/// Compiled code, which stays mapped read-only until the process ends.
 #[derive(Debug)]
 pub struct Code(NonNull<[u8]>);
 
 impl Code {
-    /// Maps the file the compile worker wrote.
+    /// Maps a file that the compile worker wrote.
     ///
     /// # Errors
-    /// Of fstat(2) and mmap(2); [`io::ErrorKind::UnexpectedEof`] for an empty file.
+    /// Those of fstat(2) and mmap(2). [`io::ErrorKind::UnexpectedEof`] if the file is empty.
     pub fn map(file: &File) -> io::Result<Code> {
         let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         let length = NonZeroUsize::new(bytes).ok_or(io::ErrorKind::UnexpectedEof)?;
-        // SAFETY: a new mapping, at a place the kernel chooses, replaces no other mapping.
+        // SAFETY: a new mapping at an address that the kernel chooses replaces no other mapping.
         let start =
             unsafe { mmap(None, length, ProtFlags::PROT_READ, MapFlags::MAP_PRIVATE, file, 0)? };
         Ok(Code(NonNull::slice_from_raw_parts(start.cast(), bytes)))
     }
 
-    /// As a component.
+    /// Loads the code as a component.
     pub fn component(&self, engine: &Engine) -> wasmtime::Result<Component> {
-        // SAFETY: the bytes are what `Runtime::compile` of this very binary serialized, in a file that no image
-        // and no guest can write; they are mapped read-only and never unmapped. An attacker who subverted the compile
-        // worker gains here what the guest may do: this process is already confined as the container.
+        // SAFETY: `Runtime::compile` of this binary serialized the bytes, into a file that neither an image nor a guest can write.
+        // They are mapped read-only and never unmapped. An attacker who took over the compile worker gains here only what the guest
+        // may do, because this process is already confined as the container.
         let mapped = unsafe { Component::deserialize_raw(engine, self.0) };
         // SAFETY: the same bytes, which are copied.
         or_copied(mapped, || unsafe { Component::deserialize(engine, self.0.as_ref()) })
     }
 
-    /// As what it was compiled from.
+    /// Loads the code as what it was compiled from.
     pub fn load(&self, engine: &Engine, world: World) -> wasmtime::Result<Guest> {
         Ok(match world {
             World::Module => Guest::Module(self.module(engine)?),
@@ -75,7 +75,7 @@ impl Code {
         })
     }
 
-    /// As a core module.
+    /// Loads the code as a core module.
     fn module(&self, engine: &Engine) -> wasmtime::Result<Module> {
         // SAFETY: as in `component`.
         let mapped = unsafe { Module::deserialize_raw(engine, self.0) };
@@ -84,10 +84,10 @@ impl Code {
     }
 }
 
-/// Makes code executable that Wasmtime did not map itself, and so leaves to the code that did.
+/// Makes code executable that Wasmtime did not map itself. Wasmtime leaves that to the owner of the mapping.
 ///
-/// The text of an artefact begins on a page of its own. Instruction caches are the kernel's care: it
-/// synchronizes them when it makes a page executable, and this is before the process has a second thread.
+/// The text of an artefact begins on a page of its own. The kernel synchronizes instruction caches when it makes a page
+/// executable, and the process has no second thread yet.
 #[derive(Debug)]
 pub struct Mapped;
 
@@ -108,12 +108,12 @@ impl CustomCodeMemory for Mapped {
 fn protect(start: *const u8, length: usize, protection: ProtFlags) -> wasmtime::Result<()> {
     let start = NonNull::new(start.cast_mut().cast::<c_void>())
         .ok_or_else(|| wasmtime::format_err!("compiled code at address zero"))?;
-    // SAFETY: called by Wasmtime with the text of code it holds: nothing writes there while it may be
-    // executed, and nothing executes it once it may not.
+    // SAFETY: Wasmtime calls this with the text of code that it holds. Nothing writes there while it is executable, and nothing
+    // executes it when it no longer is.
     unsafe { mprotect(start, length, protection) }.context("make compiled code executable")
 }
 
-/// The code where it is mapped, or else a copy of it.
+/// Returns the mapped code, or a copy of it if the mapping cannot be made executable.
 fn or_copied<T>(
     mapped: wasmtime::Result<T>,
     copy: impl FnOnce() -> wasmtime::Result<T>,
@@ -124,7 +124,7 @@ fn or_copied<T>(
     }
 }
 
-/// Whether it is [`protect`] that failed: code of another engine is not copied to see the same.
+/// Returns whether [`protect`] failed. Code of another engine is not copied, because a copy would fail in the same way.
 fn is_not_executable(error: &wasmtime::Error) -> bool {
     error.chain().any(|cause| cause.is::<nix::Error>())
 }
@@ -140,7 +140,7 @@ mod tests {
     use super::*;
     use crate::{Compiled, Layer, Runtime};
 
-    /// What a container is given: a file in memory that cannot be changed any more.
+    /// Returns a file in memory that can no longer be changed, as containers get it.
     fn sealed(code: &[u8]) -> File {
         let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
         let mut file = File::from(memfd_create(c"engine-test-code", flags).expect("a file"));

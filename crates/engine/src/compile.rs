@@ -14,41 +14,41 @@ use wasmtime::{Engine, Module};
 use crate::serving::{Data, Serving};
 use crate::{Error, Runtime, World, compressed, interfaces, report, world};
 
-/// A guest that can run.
+/// A compiled guest.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Compiled {
-    /// How.
+    /// How it is run.
     pub world: World,
     /// Wasmtime's serialized form, for [`Runtime::load`] of the same version on a machine with the same features.
     pub code: Vec<u8>,
 }
 
-/// What a guest is compiled from.
+/// A layer of an image, from which a guest is compiled.
 #[derive(Debug, Clone)]
 pub struct Layer {
-    /// What it is called in errors, where there are several.
+    /// Name for errors about several layers.
     pub name: String,
-    /// A module or component, in binary or text.
+    /// Module or component, in binary or text form.
     pub wasm: Vec<u8>,
 }
 
-/// All layers together, in bytes, those of them that were compressed.
+/// Largest size of all layers together, in bytes, after decompression.
 const WASM_BYTES: usize = provided::WASM_BYTES as usize;
 
-/// How native code begins, Wasmtime's own `.cwasm` too (ELF, "File header").
+/// Beginning of native code, and of Wasmtime's own `.cwasm` (ELF, "File header").
 const ELF_MAGIC: &[u8] = b"\x7fELF";
 
-/// How WebAssembly begins (core specification, "Binary modules").
+/// Beginning of WebAssembly (core specification, "Binary modules").
 const WASM_MAGIC: &[u8] = b"\0asm";
 
-/// Length of magic, version and layer, and the layer field that says component (component model, Binary.md).
+/// Length of magic, version and layer, and the value of the layer for a component (component model, Binary.md).
 const PREAMBLE_BYTES: usize = 8;
 const LAYER_COMPONENT: [u8; 2] = [1, 0];
 
 impl Runtime {
-    /// Compiles a module or component, binary or text, and checks that it can be linked and has an entry:
-    /// the world's own, or `export`. `layers[0]` is the application; others are components that satisfy its imports,
-    /// and are composed with it.
+    /// Compiles a module or component, in binary or text form, and checks that it can be linked and has an entry: that of its
+    /// world, or `export`. `layers[0]` is the application. The others are components that satisfy its imports, and are composed
+    /// with it.
     ///
     /// # Errors
     /// [`Error::Compose`], [`Error::Precompiled`], [`Error::NotWasm`], [`Error::Wasm`], [`Error::Off`], [`Error::Compile`],
@@ -60,7 +60,7 @@ impl Runtime {
         code: &CodeSettings,
     ) -> Result<Compiled, Error> {
         let wasm = application(layers)?;
-        // Wasmtime would compile it, and fail when it is instantiated.
+        // Wasmtime would compile it, and would fail at instantiation.
         if provided::wasm::has_shared_memory(&wasm) {
             return Err(Refusal::SharedMemory.into());
         }
@@ -73,10 +73,10 @@ impl Runtime {
         }
     }
 
-    /// What a guest imports and exports, a line each, in the notation of WIT; of a module its names.
+    /// Describes what a guest imports and exports, in lines of WIT notation. For a module, these are names.
     ///
     /// # Errors
-    /// As [`Runtime::compile`], but for what is imported and exported.
+    /// As [`Runtime::compile`], except for imports and exports.
     pub fn describe(&self, layers: &[Layer], code: &CodeSettings) -> Result<String, Error> {
         let wasm = application(layers)?;
         let other = other(&wasm, code)?;
@@ -124,8 +124,8 @@ impl Runtime {
     }
 }
 
-/// An engine for such code, if the usual one is none for it. It may have more than the guest may use, so that the guest is
-/// checked before.
+/// Returns an engine for code with these settings, if the usual engine cannot compile it. It may allow more than the guest
+/// may use, so the guest is checked first.
 fn other(wasm: &[u8], code: &CodeSettings) -> Result<Option<Runtime>, Error> {
     if code.is_usual() {
         return Ok(None);
@@ -134,11 +134,11 @@ fn other(wasm: &[u8], code: &CodeSettings) -> Result<Option<Runtime>, Error> {
     Runtime::of(code).map(Some).map_err(engine_error)
 }
 
-/// The binary form of the one layer, or of what several become.
+/// Returns the binary form of a single layer, or of the composition of several.
 pub fn application(layers: &[Layer]) -> Result<Cow<'_, [u8]>, Error> {
     if let [layer] = layers {
         let wasm = binary(unpacked(layer, WASM_BYTES)?)?;
-        // Further parsers recurse, and their stack is limited.
+        // Later parsers are recursive, and their stack is limited.
         return match compose::is_too_deep(&wasm) {
             true => Err(compose::Error::Deep(layer.name.clone()).into()),
             false => Ok(wasm),
@@ -162,7 +162,7 @@ pub fn is_component(wasm: &[u8]) -> bool {
     wasm.get(layer) == Some(&LAYER_COMPONENT)
 }
 
-/// What is in a layer, of at most `limit` bytes where it is compressed.
+/// Unpacks a layer, if it is compressed, to at most `limit` bytes.
 fn unpacked(layer: &Layer, limit: usize) -> Result<Cow<'_, [u8]>, Error> {
     match compressed::is_compressed(&layer.wasm) {
         true => compressed::unpacked(&layer.wasm, limit).map(Cow::Owned),
@@ -170,7 +170,7 @@ fn unpacked(layer: &Layer, limit: usize) -> Result<Cow<'_, [u8]>, Error> {
     }
 }
 
-/// The binary form of an image's wasm.
+/// Returns the binary form of an image's wasm.
 fn binary(layer: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, Error> {
     if layer.starts_with(ELF_MAGIC) || Engine::detect_precompiled(&layer).is_some() {
         return Err(Error::Precompiled);
@@ -179,7 +179,7 @@ fn binary(layer: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, Error> {
         return Ok(layer);
     }
     let text = std::str::from_utf8(&layer).map_err(|_| not_wasm(&layer))?;
-    // An expression, or a comment before it, is how every text begins (core specification, "Text format").
+    // Every text begins with an expression, or a comment before it (core specification, "Text format").
     if !text.trim_start().starts_with(['(', ';']) {
         return Err(not_wasm(&layer));
     }
@@ -188,7 +188,7 @@ fn binary(layer: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, Error> {
         .map_err(|error| Refusal::Invalid(text::on_one_line(&error.to_string())).into())
 }
 
-/// How much of a file that is not wasm is shown: enough to recognise what it is.
+/// Bytes that are shown of a file that is not wasm, so that a reader recognises what it is.
 const SHOWN_BYTES: usize = 8;
 
 fn not_wasm(layer: &[u8]) -> Error {
@@ -199,7 +199,7 @@ fn engine_error(error: wasmtime::Error) -> Error {
     or_memory(error, |error| Error::Engine(report::one_line(&error)))
 }
 
-/// The error for wasm that Wasmtime does not compile: what is wrong with the wasm, or else Wasmtime's own reason.
+/// Returns the error for wasm that Wasmtime does not compile: the fault of the wasm, or else Wasmtime's own reason.
 fn refused(wasm: &[u8], code: &CodeSettings) -> impl Fn(wasmtime::Error) -> Error {
     move |error| match failed(error) {
         Error::Memory => Error::Memory,
@@ -219,7 +219,7 @@ fn failed(error: wasmtime::Error) -> Error {
     or_memory(error, |error| Error::Compile(report::one_line(&error)))
 }
 
-/// The error of what failed for want of memory, and not for what is compiled: an allocation or a mapping failed.
+/// Returns the error for a lack of memory if an allocation or a mapping failed, or else the other error.
 pub fn or_memory(error: wasmtime::Error, other: impl FnOnce(wasmtime::Error) -> Error) -> Error {
     let not_mapped = io::Error::from_raw_os_error(ENOMEM).to_string();
     let is_unmapped = || error.chain().any(|cause| cause.to_string() == not_mapped);
@@ -229,7 +229,7 @@ pub fn or_memory(error: wasmtime::Error, other: impl FnOnce(wasmtime::Error) -> 
     }
 }
 
-/// What the linkers hold, for the message that says what is missing.
+/// Interfaces of the linkers, for the error about a missing import.
 const PROVIDED_TO_COMPONENTS: &str = "wasi:cli, clocks, filesystem, http, random and sockets of 0.2 and 0.3, wasi:io of 0.2, and drafts of wasi:config, \
      keyvalue, logging and tls";
 const PROVIDED_TO_MODULES: &str = "wasi_snapshot_preview1 (WASI 0.1)";
@@ -354,7 +354,7 @@ mod tests {
     fn components_that_lie_in_each_other_without_end_are_told() {
         let mut wasm = b"\0asm\x0d\0\x01\0".to_vec();
         for _ in 0..2000 {
-            // The section of a component (component model, Binary.md), its size in three bytes.
+            // Header of a component's section (component model, Binary.md), with its size in three bytes.
             let size = wasm.len();
             let size = [size as u8 | 0x80, (size >> 7) as u8 | 0x80, (size >> 14) as u8];
             wasm = [b"\0asm\x0d\0\x01\0\x04".as_slice(), &size, &wasm].concat();

@@ -65,26 +65,26 @@ pub use run::Loaded;
 pub use signals::ending as ending_signals;
 use state::{ModuleState, State};
 
-/// Calls of a backtrace that are reported, the innermost first.
+/// Number of calls in a backtrace, the innermost first.
 const FRAMES: usize = 64;
 
-/// Engine and linkers, built once per zygote before it forks. Starts no thread. They are for guests for which nothing is set
-/// of how their code is made. For others, it builds further ones.
+/// Engine and linkers, built once per zygote before it forks. Starts no thread. They are for guests with the default
+/// [`CodeSettings`]. For others, it builds further ones.
 pub struct Runtime {
     engine: Engine,
     modules: wasmtime::Linker<ModuleState>,
     components: Linker<State>,
 }
 
-/// What a run is given beside its plan.
+/// Files and sockets of a run.
 pub struct Given {
     /// The compiled code.
     pub code: File,
-    /// Who connects to it may ask for a profile ([`crate::ask_for_profile`]).
+    /// Socket on which clients may ask for a profile ([`crate::ask_for_profile`]).
     pub profiles: Option<UnixListener>,
     /// The certificates of authorities that the node trusts, in PEM.
     pub roots: Option<File>,
-    /// The page map of the process that runs (proc(5)). Without it a server takes longer.
+    /// Page map of the process (proc(5)). Without it, a server is slower.
     pub page_map: Option<File>,
 }
 
@@ -97,14 +97,14 @@ impl Runtime {
         build(&CodeSettings::default()).map_err(|error| Error::Engine(report::one_line(&error)))
     }
 
-    /// Engine and linkers for code that is made in another way.
+    /// Builds engine and linkers for code with these settings.
     fn of(code: &CodeSettings) -> wasmtime::Result<Runtime> {
         let _span = trace::span("engine and linkers of this guest");
         build(code)
     }
 
-    /// What compiled code depends on beside what it is compiled from: Wasmtime's version, the settings here, the
-    /// processor. Code of one version does not run with another.
+    /// Everything that compiled code depends on, except its source: Wasmtime's version, the settings here, and the processor. Code
+    /// of one version does not run with another.
     pub fn version(&self) -> String {
         let mut hasher = Hasher(Sha256::new_with_prefix(env!("CARGO_PKG_VERSION")));
         hasher.0.update(serving::SETTINGS);
@@ -113,7 +113,7 @@ impl Runtime {
     }
 }
 
-/// A digest in place of the standard library's 64 bits.
+/// A digest, because the standard library's hash has only 64 bits.
 struct Hasher(Sha256);
 
 impl std::hash::Hasher for Hasher {
@@ -134,26 +134,25 @@ fn build(code: &CodeSettings) -> wasmtime::Result<Runtime> {
     Ok(Runtime { engine, modules, components })
 }
 
-/// The proposals that the code may use, whatever Wasmtime's defaults are, and one that Wasmtime itself uses where one
-/// component calls another. Without that one, it panics.
+/// Enables exactly the proposals that the code may use, and multi-memory, because Wasmtime itself uses it for calls between
+/// components and panics without it.
 fn allow(config: &mut Config, code: &CodeSettings) {
     let features = code.features().flags().union(WasmFeatures::MULTI_MEMORY);
     config.wasm_features(WasmFeatures::all(), false).wasm_features(features, true);
 }
 
-/// Memory is allocated on demand: a pool costs its reservation before the first guest, and here is one guest.
+/// Allocates memory on demand, because a process has a single guest, and a pool would cost its reservation before that starts.
 fn config(code: &CodeSettings) -> Config {
     let mut config = Config::new();
     allow(&mut config, code);
     config
         .consume_fuel(code.fuel().is_some())
         .cranelift_opt_level(OptLevel::Speed)
-        // For backtraces: where in the wasm, and where in the source if the guest has DWARF, which is read
-        // only after a trap.
+        // For backtraces: positions in the wasm, and in the source if the guest has DWARF. DWARF is only read after a trap.
         .generate_address_map(true)
         .wasm_backtrace_details(WasmBacktraceDetails::Enable)
         .wasm_backtrace_max_frames(NonZeroUsize::new(FRAMES))
-        // Only what has to be known of one at the moment of a trap: it is put together where it was asked for.
+        // This records only what must be known at the moment of a trap. The dump itself is made on request.
         .coredump_on_trap(true)
         .memory_init_cow(true)
         .with_custom_code_memory(Some(Arc::new(code::Mapped)));

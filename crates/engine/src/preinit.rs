@@ -13,20 +13,20 @@ use wasmtime_wizer::Wizer;
 use crate::compile::{application, check, is_component, or_memory};
 use crate::{Error, Layer, Runtime, allow, report};
 
-/// The export that is called, without parameters and results: Wizer's own name for it.
+/// The export that is called, without parameters and results. The name is that of Wizer.
 const INITIALISE: &str = "wizer-initialize";
 
-/// How much is executed at most, in Wasmtime's fuel, about one for an instruction: some ten seconds. The worker has
-/// more time in all, but at its end it could not report why.
+/// Limit of execution in Wasmtime's fuel, of which an instruction takes about one unit: some ten seconds. The worker may run
+/// longer, but when its own time is up, it cannot report why.
 const FUEL: u64 = 10_000_000_000;
 
 impl Runtime {
-    /// The component as it is after its export `wizer-initialize` was called. Wizer takes no components with modules
-    /// inside components, as compositions are.
+    /// Returns the component after a call of its export `wizer-initialize`. Wizer accepts no component with modules inside of
+    /// components, as compositions have them.
     ///
     /// # Errors
-    /// [`Error::Initialise`] when it has no such export, imports what it calls then, traps, or does not end; those of
-    /// reading it.
+    /// [`Error::Initialise`] if there is no such export, or if it calls an import, traps or does not end. Those of reading the
+    /// component.
     pub fn preinitialise(&self, layers: &[Layer], code: &CodeSettings) -> Result<Layer, Error> {
         if layers.len() > 1 {
             let reason = "it is composed of several layers, and only a single component can be";
@@ -36,7 +36,7 @@ impl Runtime {
         if !is_component(&wasm) {
             return Err(Error::Initialise("it is a core module, and no component".into()));
         }
-        // Wizer's sentence about a missing export lacks the word.
+        // Wizer's sentence about a missing export lacks a word.
         let reason =
             |error: &_| report::one_line(error).replace(" does export ", " does not export ");
         let failed = |error| or_memory(error, |error| Error::Initialise(reason(&error)));
@@ -69,7 +69,7 @@ fn snapshot(wasm: &[u8], code: &CodeSettings) -> wasmtime::Result<Vec<u8>> {
     Ok(snapshot)
 }
 
-/// Without the address space that makes guests fast, of which a worker has little.
+/// Does not reserve the address space that makes guests fast, because a worker has little of it.
 fn config(code: &CodeSettings) -> Config {
     let mut config = Config::new();
     allow(&mut config, code);

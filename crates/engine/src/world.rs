@@ -9,17 +9,17 @@ use wasmtime_wasi::{p2, p3};
 use crate::state::State;
 use crate::{Error, World, numbers, report, wave};
 
-/// What a component without the export asked for could have had.
+/// Entries that a component may have, for the error if it has none.
 const ENTRIES: &str =
     "wasi:cli/run@0.2 or @0.3, wasi:http/incoming-handler@0.2, wasi:http/handler@0.3";
 
 /// The entry point of a command module (WASI 0.1, "application ABI").
 pub const START: &str = "_start";
 
-/// What a module that is no command has called before any other export (WASI 0.1, "application ABI").
+/// Function that is called before any other export of a module that is not a command (WASI 0.1, "application ABI").
 pub const INITIALIZE: &str = "_initialize";
 
-/// The world of a module, whose entry must be there.
+/// Returns the world of a module. Its entry must exist.
 pub fn of_module(module: &Module, export: Option<&str>) -> Result<World, Error> {
     if function(module, export.unwrap_or(START)).is_some() {
         return Ok(World::Module);
@@ -32,8 +32,8 @@ pub fn of_module(module: &Module, export: Option<&str>) -> Result<World, Error> 
     Err(missing(export, START, &callable.collect::<Vec<_>>()))
 }
 
-/// The type of a module's function that can be called by its name. [`INITIALIZE`] cannot, because it is called before any
-/// other.
+/// Returns the type of a module's function that can be called by its name. [`INITIALIZE`] cannot, because it is called before
+/// any other function.
 pub fn function(module: &Module, name: &str) -> Option<FuncType> {
     let ExternType::Func(ty) = module.get_export(name)? else { return None };
     let may_be = match name {
@@ -44,7 +44,7 @@ pub fn function(module: &Module, name: &str) -> Option<FuncType> {
     may_be.then_some(ty)
 }
 
-/// The world of a component, or that of one export of it.
+/// Returns the world of a component, or that of one of its exports.
 pub fn of_component(
     engine: &Engine,
     component: &Component,
@@ -71,12 +71,12 @@ pub fn of_component(
 /// An export that can be called by its name.
 struct Callable {
     name: String,
-    /// With its types.
+    /// Name and types.
     signature: String,
 }
 
-/// Whether a component's own world is one that serves HTTP, which is to be known before it is compiled. What is
-/// malformed is for the compiler to say.
+/// Returns whether a component's own world serves HTTP. This must be known before it is compiled. Malformed parts are left to
+/// the compiler.
 pub fn serves_http(component: &[u8]) -> bool {
     let mut depth = 0u32;
     let mut names = Vec::new();
