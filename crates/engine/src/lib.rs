@@ -134,8 +134,8 @@ fn build(code: &CodeSettings) -> wasmtime::Result<Runtime> {
     Ok(Runtime { engine, modules, components })
 }
 
-/// Enables exactly the proposals that the code may use, and multi-memory, because Wasmtime itself uses it for calls between
-/// components and panics without it.
+/// Enables exactly the proposals that the code may use, and multi-memory, because Wasmtime itself needs it for calls between
+/// components.
 fn allow(config: &mut Config, code: &CodeSettings) {
     let features = code.features().flags().union(WasmFeatures::MULTI_MEMORY);
     config.wasm_features(WasmFeatures::all(), false).wasm_features(features, true);
