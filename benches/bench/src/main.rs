@@ -66,9 +66,8 @@ fn main() -> ExitCode {
     interrupt::end(bench(&words))
 }
 
-/// Runs the scenarios. Without names it runs all, except [`SLOW`] ones in a quick run. With the word `quick` or with
-/// names, it only prints the results and writes no file. It fails at the end if a scenario failed, and the report says
-/// so.
+/// Runs the scenarios. Without names it runs all, except [`SLOW`] ones in a quick run. With the word `quick`, it only prints
+/// the results and writes no file. It fails at the end if a scenario failed, and the report says so.
 fn bench(words: &[String]) -> Result<()> {
     let (quick, names): (Vec<_>, Vec<_>) = words.iter().partition(|word| *word == "quick");
     let bench = Bench::new(if quick.is_empty() { FULL } else { QUICK })?;
@@ -84,11 +83,11 @@ fn bench(words: &[String]) -> Result<()> {
             Section::not_measured(&scenario, &error)
         })?;
         println!("\n{section}\nIt took {:.0} s.\n", since.elapsed().as_secs_f64());
-        report.sections.push(section);
+        report.add(section)?;
     }
     report.print_figures();
-    if words.is_empty() {
-        report.write()?;
+    if quick.is_empty() {
+        report.write(&SCENARIOS)?;
     }
     ensure!(failed.is_empty(), "{}", failed.join("\n"));
     Ok(())

@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Table;
 
 /// A bound.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
 pub enum Reach {
     /// This value or less.
     AtMost(f64),
@@ -16,11 +16,11 @@ pub enum Reach {
 }
 
 /// A goal and what was reached.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub struct Figure {
     work: String,
     /// Unit of the number: `× peer`, `MB`.
-    unit: &'static str,
+    unit: String,
     reach: Reach,
     reached: f64,
     is_met: bool,
@@ -28,13 +28,13 @@ pub struct Figure {
 
 impl Figure {
     /// Makes a figure from what was reached.
-    pub fn new(work: &str, unit: &'static str, reach: Reach, reached: f64) -> Figure {
+    pub fn new(work: &str, unit: &str, reach: Reach, reached: f64) -> Figure {
         let is_met = match reach {
             // A negative value means that something else disturbed the measurement.
             Reach::AtMost(most) => (0.0..=most).contains(&reached),
             Reach::AtLeast(least) => reached >= least,
         };
-        Figure { work: work.into(), unit, reach, reached, is_met }
+        Figure { work: work.into(), unit: unit.into(), reach, reached, is_met }
     }
 }
 

@@ -30,10 +30,6 @@ pub struct Machine {
     peer: String,
     /// Number of rounds of each contender.
     rounds: usize,
-    /// Day of the measurement (ISO 8601).
-    measured: String,
-    /// Commit of the bench.
-    commit: String,
 }
 
 /// Returns the number of processors.
@@ -47,9 +43,6 @@ impl Machine {
         let kernel = command::run("uname", ["-srm"])?.success()?.stdout;
         let runc = command::run("runc", ["--version"])?.success()?.stdout;
         let serve = command::run("wasmtime", ["--version"])?.success()?.stdout;
-        let day = command::run("date", ["+%F"])?.success()?.stdout;
-        let root = repository().display().to_string();
-        let commit = command::run("git", ["-C", &root, "describe", "--always", "--dirty"])?.stdout;
         let unified = Path::new("/sys/fs/cgroup/cgroup.controllers").exists();
         Ok(Machine {
             processor: proc("cpuinfo", "model name").unwrap_or_else(|_| "unknown".into()),
@@ -63,8 +56,6 @@ impl Machine {
             wasmtime_serve: serve.split_whitespace().nth(1).unwrap_or_default().into(),
             peer: locked("benches/peer/Cargo.lock", "containerd-shim-wasm")?,
             rounds: bench.effort.rounds,
-            measured: day.trim().into(),
-            commit: commit.trim().into(),
         })
     }
 }
@@ -76,13 +67,12 @@ impl fmt::Display for Machine {
             to,
             "Machine: {processor}, {cores} cores, {memory} MiB, {kernel}, cgroups v{cgroups}."
         )?;
-        let Machine { containerd, runc, wasmtime, wasmtime_serve, peer, .. } = self;
+        let Machine { containerd, runc, wasmtime, wasmtime_serve, peer, rounds, .. } = self;
         writeln!(
             to,
-            "containerd {containerd}, runc {runc}, Wasmtime {wasmtime}, `wasmtime serve` {wasmtime_serve}, containerd-shim-wasm {peer}.\n"
-        )?;
-        let Machine { rounds, measured, commit, .. } = self;
-        writeln!(to, "Measured on {measured}, at commit {commit}; {rounds} rounds.\n")
+            "containerd {containerd}, runc {runc}, Wasmtime {wasmtime}, `wasmtime serve` {wasmtime_serve}, \
+             containerd-shim-wasm {peer}; {rounds} rounds.\n"
+        )
     }
 }
 

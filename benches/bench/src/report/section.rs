@@ -21,23 +21,20 @@ pub struct Scenario {
 }
 
 /// Results of a scenario.
-#[derive(Debug, Serialize)]
+#[derive(Debug)]
 pub struct Section {
-    name: &'static str,
-    #[serde(skip)]
+    /// Name of the scenario.
+    pub name: &'static str,
     title: &'static str,
-    #[serde(skip)]
     method: String,
-    #[serde(skip)]
     tables: Vec<Table>,
-    #[serde(skip)]
     texts: Vec<String>,
     /// Plots, which are drawn beside the report.
-    #[serde(skip)]
     pub plots: Vec<Plot>,
     /// Goals, and what was reached.
     pub figures: Vec<Figure>,
-    data: Value,
+    /// The numbers.
+    pub data: Value,
 }
 
 impl Section {
