@@ -112,7 +112,7 @@ fn exceeded(
 
 /// Of all instances that there are, in bytes.
 pub fn of_all() -> u64 {
-    TOGETHER.all() - TOGETHER.reserved.load(Ordering::Relaxed)
+    TOGETHER.initial.load(Ordering::Relaxed) + TOGETHER.grown.load(Ordering::Relaxed)
 }
 
 /// The memory of one instance, the linear memories and tables of all its modules together.
