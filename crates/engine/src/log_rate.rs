@@ -18,6 +18,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Length that counts as one line, in bytes: CRI's logs break longer ones.
 const LINE: usize = 16 << 10;
 
+/// The number of stderr; that of stdout is 0.
+const STDERR: usize = 1;
+
 /// The stack of the thread that reports.
 const THREAD_STACK: usize = 64 << 10;
 
@@ -41,6 +44,8 @@ struct State {
     is_reporting: bool,
     /// The current lines of stdout and stderr.
     current: [Line; 2],
+    /// Whether the end of what was to be written to stderr was dropped.
+    is_end_dropped: bool,
 }
 
 /// The line that a guest is writing to a stream.
@@ -70,7 +75,7 @@ pub fn get() -> Option<&'static LogRate> {
 /// what it was.
 pub fn finish(last_lines: &str) {
     let Some(rate) = get() else { return };
-    let is_end_dropped = rate.state().current[1].is_dropped;
+    let is_end_dropped = rate.state().is_end_dropped;
     rate.report();
     if is_end_dropped {
         let text = format!("the last lines on stderr were:\n{last_lines}");
@@ -82,7 +87,7 @@ pub fn finish(last_lines: &str) {
 pub fn has_dropped() -> bool {
     get().is_some_and(|rate| {
         let state = rate.state();
-        state.dropped > 0 || state.current[1].is_dropped
+        state.dropped > 0 || state.is_end_dropped
     })
 }
 
@@ -95,12 +100,17 @@ impl LogRate {
         passed
     }
 
-    /// Whether one more line may be written.
-    pub fn passes_line(&'static self) -> bool {
+    /// What may be written of these whole lines, whatever the current line of that stream is.
+    pub fn pass_apart(&'static self, stream: usize, lines: &[u8]) -> Vec<u8> {
         let mut state = self.state();
-        let passes = state.take(self.most, Instant::now());
+        let passed = state.pass_apart(self.most, stream, lines, Instant::now());
         self.report_soon(state);
-        passes
+        passed
+    }
+
+    /// Something else has ended the current line of that stream.
+    pub fn closed(&self, stream: usize) {
+        self.state().closed(stream);
     }
 
     fn report_soon(&'static self, mut state: MutexGuard<'_, State>) {
@@ -147,7 +157,14 @@ fn text(dropped: u64, most: Count, giver: Giver) -> String {
 impl State {
     fn new(now: Instant) -> State {
         let current = [Line::default(), Line::default()];
-        State { since: now, written: 0, dropped: 0, is_reporting: false, current }
+        State {
+            since: now,
+            written: 0,
+            dropped: 0,
+            is_reporting: false,
+            current,
+            is_end_dropped: false,
+        }
     }
 
     /// Counts one more line. Returns whether it may be written.
@@ -165,8 +182,32 @@ impl State {
     }
 
     fn pass(&mut self, most: Count, stream: usize, bytes: &[u8], now: Instant) -> Vec<u8> {
-        let mut passed = Vec::with_capacity(bytes.len());
         let mut line = std::mem::take(&mut self.current[stream]);
+        let passed = self.pass_in(&mut line, most, bytes, now);
+        self.note_end(stream, line.is_dropped);
+        self.current[stream] = line;
+        passed
+    }
+
+    fn pass_apart(&mut self, most: Count, stream: usize, lines: &[u8], now: Instant) -> Vec<u8> {
+        let mut line = Line::default();
+        let passed = self.pass_in(&mut line, most, lines, now);
+        self.note_end(stream, line.is_dropped);
+        passed
+    }
+
+    fn closed(&mut self, stream: usize) {
+        self.current[stream].is_open = false;
+    }
+
+    fn note_end(&mut self, stream: usize, is_dropped: bool) {
+        if stream == STDERR {
+            self.is_end_dropped = is_dropped;
+        }
+    }
+
+    fn pass_in(&mut self, line: &mut Line, most: Count, bytes: &[u8], now: Instant) -> Vec<u8> {
+        let mut passed = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
         while !rest.is_empty() {
             let room = LINE - line.bytes % LINE;
@@ -185,7 +226,6 @@ impl State {
             line.bytes = if end.is_some() { 0 } else { line.bytes + part.len() };
             rest = others;
         }
-        self.current[stream] = line;
         passed
     }
 }
@@ -227,6 +267,32 @@ mod tests {
         assert_eq!(passed(&mut state, 0, "the end\n", now), "");
         assert_eq!(state.dropped, 8);
         assert_eq!(passed(&mut state, 0, "next\n", now + SECOND), "next\n");
+    }
+
+    #[test]
+    fn a_line_that_something_else_has_ended_is_not_ended_again() {
+        let now = Instant::now();
+        let mut state = State::new(now);
+        let whole = "x".repeat(LINE);
+        assert_eq!(passed(&mut state, 0, &whole, now), whole);
+        state.closed(0);
+        state.written = 3;
+        assert_eq!(passed(&mut state, 0, "dropped", now), "");
+    }
+
+    #[test]
+    fn whole_lines_count_as_well_and_leave_the_current_line_as_it_is() {
+        let now = Instant::now();
+        let mut state = State::new(now);
+        assert_eq!(passed(&mut state, STDERR, "hal", now), "hal");
+        let lines = b"error: trap\nframe\nframe";
+        assert_eq!(state.pass_apart(most(3), STDERR, lines, now), b"error: trap\nframe\n");
+        assert!(state.is_end_dropped && state.dropped == 1);
+        assert_eq!(passed(&mut state, STDERR, "f\n", now), "f\n");
+        assert!(!state.is_end_dropped);
+        let long = "x".repeat(2 * LINE);
+        let text = state.pass_apart(most(3), STDERR, long.repeat(2).as_bytes(), now + SECOND);
+        assert_eq!(text.len(), 3 * LINE + 1, "a long one counts as several");
     }
 
     #[test]

@@ -37,14 +37,45 @@ static GRANTED: OnceLock<(Size, Giver)> = OnceLock::new();
 static LOGGED: Once = Once::new();
 
 /// What the instances of a process have together, in bytes.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Together {
-    used: AtomicU64,
-    /// Of that, what they did not begin with. Of what they did, most is not touched.
+    /// What instances began with. Most of it is not touched.
+    initial: AtomicU64,
+    /// What instances have grown by since.
     grown: AtomicU64,
+    /// What the runtime has on their behalf.
+    reserved: AtomicU64,
 }
 
-static TOGETHER: Together = Together { used: AtomicU64::new(0), grown: AtomicU64::new(0) };
+impl Together {
+    const NOTHING: Together = Together {
+        initial: AtomicU64::new(0),
+        grown: AtomicU64::new(0),
+        reserved: AtomicU64::new(0),
+    };
+
+    /// All of it.
+    fn all(&self) -> u64 {
+        self.initial.load(Ordering::Relaxed).saturating_add(self.touched())
+    }
+
+    /// All but what instances began with.
+    fn touched(&self) -> u64 {
+        let (grown, reserved) = (&self.grown, &self.reserved);
+        grown.load(Ordering::Relaxed).saturating_add(reserved.load(Ordering::Relaxed))
+    }
+}
+
+static TOGETHER: Together = Together::NOTHING;
+
+/// What is compared with the limits, in bytes.
+#[derive(Debug, Clone, Copy)]
+struct Use {
+    /// What all instances have, with what they began with: the kernel bounds it only if the container has a limit.
+    all: u64,
+    /// The same without what other instances began with.
+    touched: u64,
+}
 
 /// Limits the guest of this process to what is granted. To be called once, before its first instance.
 pub fn grant(limit: &Limit<Size>) {
@@ -62,41 +93,43 @@ enum Reached {
     Granted(Size, Giver),
 }
 
-/// The limit that this many bytes of a guest exceed, if there is one.
-fn reached(bytes: u64) -> Option<Reached> {
-    exceeded(bytes, GRANTED.get().copied(), limit)
+/// The limit that this use exceeds, if there is one.
+fn reached(used: Use) -> Option<Reached> {
+    exceeded(used, GRANTED.get().copied(), limit)
 }
 
 fn exceeded(
-    bytes: u64,
+    used: Use,
     granted: Option<(Size, Giver)>,
     container: impl FnOnce() -> Option<u64>,
 ) -> Option<Reached> {
     match granted {
-        Some((most, giver)) if bytes > most.bytes() => Some(Reached::Granted(most, giver)),
-        _ if bytes <= ALWAYS => None,
-        _ => container().filter(|limit| bytes > share(*limit)).map(Reached::Container),
+        Some((most, giver)) if used.all > most.bytes() => Some(Reached::Granted(most, giver)),
+        _ if used.touched <= ALWAYS => None,
+        _ => container().filter(|limit| used.touched > share(*limit)).map(Reached::Container),
     }
 }
 
 /// Of all instances that there are, in bytes.
 pub fn of_all() -> u64 {
-    TOGETHER.used.load(Ordering::Relaxed)
+    TOGETHER.initial.load(Ordering::Relaxed) + TOGETHER.grown.load(Ordering::Relaxed)
 }
 
 /// The memory of one instance, the linear memories and tables of all its modules together.
 #[derive(Debug)]
 pub struct Memory {
     together: &'static Together,
-    used: u64,
+    initial: u64,
     grown: u64,
-    /// Memories and tables that began with nothing: where one of them grows, it is not begun.
-    empty: u32,
+    /// Whether the instance is made, so that a memory that is empty grows and does not begin.
+    is_made: bool,
+    /// Whether it was refused what it would have had without other instances.
+    lacked_room: bool,
 }
 
 impl Default for Memory {
     fn default() -> Memory {
-        Memory { together: &TOGETHER, used: 0, grown: 0, empty: 0 }
+        Memory::of(&TOGETHER)
     }
 }
 
@@ -119,14 +152,15 @@ impl Reserved {
         self.resize_within(bytes, reached)
     }
 
-    fn resize_within(&mut self, bytes: u64, reached: impl FnOnce(u64) -> Option<Reached>) -> bool {
-        let more = bytes.saturating_sub(self.bytes);
-        let all = self.together.grown.fetch_add(more, Ordering::Relaxed).saturating_add(more);
-        if more > 0 && reached(all).is_some() {
-            self.together.grown.fetch_sub(more, Ordering::Relaxed);
+    fn resize_within(&mut self, bytes: u64, reached: impl FnOnce(Use) -> Option<Reached>) -> bool {
+        let (more, together) = (bytes.saturating_sub(self.bytes), self.together);
+        together.reserved.fetch_add(more, Ordering::Relaxed);
+        let used = Use { all: together.all(), touched: together.touched() };
+        if more > 0 && reached(used).is_some() {
+            together.reserved.fetch_sub(more, Ordering::Relaxed);
             return false;
         }
-        self.together.grown.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
+        together.reserved.fetch_sub(self.bytes.saturating_sub(bytes), Ordering::Relaxed);
         self.bytes = bytes;
         true
     }
@@ -134,7 +168,7 @@ impl Reserved {
 
 impl Drop for Reserved {
     fn drop(&mut self) {
-        self.together.grown.fetch_sub(self.bytes, Ordering::Relaxed);
+        self.together.reserved.fetch_sub(self.bytes, Ordering::Relaxed);
     }
 }
 
@@ -156,34 +190,44 @@ pub fn for_guests() -> Option<u64> {
 }
 
 impl Memory {
-    /// Whether the guest may have `desired` in place of `current` bytes, beside what other instances have grown to.
+    fn of(together: &'static Together) -> Memory {
+        Memory { together, initial: 0, grown: 0, is_made: false, lacked_room: false }
+    }
+
+    /// From now on, the instance grows. To be called when it is made.
+    pub fn made(&mut self) {
+        self.is_made = true;
+    }
+
+    /// Whether the instance was refused memory because of what others have.
+    pub fn lacked_room(&self) -> bool {
+        self.lacked_room
+    }
+
+    /// Whether the guest may have `desired` in place of `current` bytes, beside what other instances have.
     fn grow(
         &mut self,
         current: u64,
         desired: u64,
-        reached: impl FnOnce(u64) -> Option<Reached>,
+        reached: impl Fn(Use) -> Option<Reached>,
     ) -> bool {
-        // They are begun by growing from nothing.
-        let is_begun = current == 0 && (desired == 0 || self.empty == 0);
-        let used = self.used.saturating_sub(current).saturating_add(desired);
-        let grown = if is_begun { 0 } else { desired.saturating_sub(current) };
+        let (more, together) = (desired.saturating_sub(current), self.together);
+        let is_initial = current == 0 && !self.is_made;
+        let own = self.initial.saturating_add(self.grown).saturating_add(more);
+        let counter = if is_initial { &together.initial } else { &together.grown };
         // Counted before it is looked at: of two that grow at the same time, both may be refused.
-        let others = self.together.grown.fetch_add(grown, Ordering::Relaxed);
-        let others = if is_begun { 0 } else { others.saturating_sub(self.grown) };
-        let all = used.saturating_add(others);
-        if let Some(reached) = reached(all) {
-            self.together.grown.fetch_sub(grown, Ordering::Relaxed);
-            LOGGED.call_once(|| log(&refusal(reached)));
+        counter.fetch_add(more, Ordering::Relaxed);
+        let touched = match is_initial {
+            true => own,
+            false => self.initial.saturating_add(together.touched()),
+        };
+        if let Some(limit) = reached(Use { all: together.all(), touched }) {
+            counter.fetch_sub(more, Ordering::Relaxed);
+            self.lacked_room = reached(Use { all: own, touched: own }).is_none();
+            LOGGED.call_once(|| log(&refusal(limit)));
             return false;
         }
-        self.together.used.fetch_add(used.wrapping_sub(self.used), Ordering::Relaxed);
-        self.used = used;
-        self.grown += grown;
-        match (current, desired) {
-            (0, 0) => self.empty += 1,
-            (0, _) if !is_begun => self.empty -= 1,
-            _ => {}
-        }
+        *(if is_initial { &mut self.initial } else { &mut self.grown }) += more;
         true
     }
 
@@ -203,7 +247,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        self.together.used.fetch_sub(self.used, Ordering::Relaxed);
+        self.together.initial.fetch_sub(self.initial, Ordering::Relaxed);
         self.together.grown.fetch_sub(self.grown, Ordering::Relaxed);
     }
 }
@@ -261,14 +305,31 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     /// Compares with a container's limit.
-    fn container(limit: u64) -> impl Fn(u64) -> Option<Reached> + Copy {
-        move |bytes| exceeded(bytes, None, || Some(limit))
+    fn container(limit: u64) -> impl Fn(Use) -> Option<Reached> + Copy {
+        move |used| exceeded(used, None, || Some(limit))
+    }
+
+    /// Compares with a limit of the grants.
+    fn granted(most: &str) -> impl Fn(Use) -> Option<Reached> + Copy {
+        let most = most.parse().expect("a size");
+        move |used| exceeded(used, Some((most, Giver::Pod)), || None)
+    }
+
+    fn nothing() -> &'static Together {
+        Box::leak(Box::new(Together::NOTHING))
+    }
+
+    fn made(mut memory: Memory) -> Memory {
+        memory.made();
+        memory
     }
 
     #[test]
     fn the_smaller_of_the_limits_applies_and_is_the_one_that_is_named() {
         let granted = |text: &str| Some((text.parse().expect("a size"), Giver::Pod));
-        let reached = |bytes, most: &str| exceeded(bytes, granted(most), || Some(96 * MIB));
+        let reached = |bytes, most: &str| {
+            exceeded(Use { all: bytes, touched: bytes }, granted(most), || Some(96 * MIB))
+        };
         assert_eq!(reached(MIB, "1Mi"), None);
         assert!(matches!(reached(MIB + 1, "1Mi"), Some(Reached::Granted(_, Giver::Pod))));
         assert_eq!(reached(89 * MIB, "1Gi"), Some(Reached::Container(96 * MIB)));
@@ -286,8 +347,7 @@ mod tests {
 
     #[test]
     fn the_memories_of_an_instance_count_together() {
-        let together: &'static Together = Box::leak(Box::default());
-        let mut memory = Memory { together, ..Memory::default() };
+        let mut memory = Memory::of(nothing());
         assert!(memory.grow(0, 50 * MIB, container(96 * MIB)), "the first");
         assert!(memory.grow(0, 28 * MIB, container(96 * MIB)), "the second");
         assert!(!memory.grow(50 * MIB, 61 * MIB, container(96 * MIB)), "too much");
@@ -301,8 +361,8 @@ mod tests {
 
     #[test]
     fn what_other_instances_have_grown_to_counts_until_they_end() {
-        let together: &'static Together = Box::leak(Box::default());
-        let instance = || Memory { together, ..Memory::default() };
+        let together = nothing();
+        let instance = || Memory::of(together);
         let limit = container(96 * MIB);
         let (mut one, mut other) = (instance(), instance());
         assert!(one.grow(0, 60 * MIB, limit) && other.grow(0, 60 * MIB, limit), "to begin with");
@@ -312,10 +372,10 @@ mod tests {
         drop(one);
         assert!(other.grow(60 * MIB, 70 * MIB, limit));
         drop(other);
-        assert_eq!(together.grown.load(Ordering::Relaxed), 0);
+        assert_eq!(together.all(), 0);
 
         // However little each has, and whether it began with nothing.
-        let mut many: Vec<_> = (0..88).map(|_| instance()).collect();
+        let mut many: Vec<_> = (0..88).map(|_| made(instance())).collect();
         for one in &mut many {
             assert!(one.grow(0, 0, limit) && one.grow(0, MIB, limit));
         }
@@ -323,11 +383,37 @@ mod tests {
     }
 
     #[test]
+    fn an_empty_memory_beside_one_that_is_not_hides_no_growth() {
+        let (together, limit) = (nothing(), container(96 * MIB));
+        let mut one = Memory::of(together);
+        assert!(one.grow(0, 0, limit) && one.grow(0, MIB, limit));
+        let mut one = made(one);
+        assert!(one.grow(0, 80 * MIB, limit));
+        assert!(!made(Memory::of(together)).grow(0, 20 * MIB, limit), "the other has grown by 80");
+    }
+
+    #[test]
+    fn a_granted_limit_bounds_what_all_instances_have_with_what_they_began_with() {
+        let (together, limit) = (nothing(), granted("64Mi"));
+        let instance = || Memory::of(together);
+        let (mut one, mut other, mut third) = (instance(), instance(), instance());
+        assert!(one.grow(0, 30 * MIB, limit) && other.grow(0, 30 * MIB, limit));
+        assert!(!third.grow(0, 30 * MIB, limit) && third.lacked_room());
+        assert!(!third.grow(0, 65 * MIB, limit) && !third.lacked_room(), "it is never made");
+        assert!(!one.grow(30 * MIB, 35 * MIB, limit));
+        let mut kept = Reserved { together, bytes: 0 };
+        assert!(!kept.resize_within(5 * MIB, limit) && kept.resize_within(4 * MIB, limit));
+        drop(other);
+        assert!(one.grow(30 * MIB, 60 * MIB, limit));
+        assert_eq!(together.all(), 64 * MIB);
+    }
+
+    #[test]
     fn what_is_kept_for_guests_and_what_they_grow_to_count_together() {
-        let together: &'static Together = Box::leak(Box::default());
+        let together = nothing();
         let limit = container(96 * MIB);
         let mut kept = Reserved { together, bytes: 0 };
-        let mut instance = Memory { together, ..Memory::default() };
+        let mut instance = Memory::of(together);
         assert!(kept.resize_within(60 * MIB, limit));
         assert!(instance.grow(0, MIB, limit) && instance.grow(MIB, 20 * MIB, limit));
         assert!(!instance.grow(20 * MIB, 40 * MIB, limit), "60 are kept");
@@ -335,7 +421,7 @@ mod tests {
         assert!(kept.resize_within(30 * MIB, container(MIB)), "fewer than before");
         assert!(instance.grow(20 * MIB, 40 * MIB, limit));
         drop(kept);
-        assert_eq!(together.grown.load(Ordering::Relaxed), 39 * MIB);
+        assert_eq!(together.touched(), 39 * MIB);
     }
 
     #[test]

@@ -85,9 +85,7 @@ impl LinePrefixer {
 /// Writes a line of the access log, which counts as one of the guest's: clients decide how many there are. Errors are
 /// ignored: without a reader there is nowhere to report them.
 pub fn log_on_stdout(line: &[u8]) {
-    if log_rate::get().is_none_or(|rate| rate.passes_line()) {
-        Kind::Stdout.log(line);
-    }
+    Kind::Stdout.log_at_rate(line);
 }
 
 /// Writes a line of the runtime's own to stderr.
@@ -103,11 +101,9 @@ pub fn log_about_output(line: &[u8]) {
     });
 }
 
-/// Writes a line of the guest's to stderr, apart from others.
-pub fn log_of_guest(line: &[u8]) {
-    if log_rate::get().is_none_or(|rate| rate.passes_line()) {
-        Kind::Stderr.log(line);
-    }
+/// Writes lines that count as the guest's to stderr, apart from others.
+pub fn log_at_rate_on_stderr(lines: &[u8]) {
+    Kind::Stderr.log_at_rate(lines);
 }
 
 /// As [`io::Stdout`] or [`io::Stderr`], which block.
@@ -140,11 +136,32 @@ impl Kind {
         self.log_by(line, Kind::write);
     }
 
+    /// Writes as many of these lines as the guest may write. What is dropped is kept all the same.
+    fn log_at_rate(self, lines: &[u8]) {
+        let Some(rate) = log_rate::get() else { return self.log(lines) };
+        let passed = rate.pass_apart(self as usize, lines);
+        if passed.is_empty() {
+            if let Kind::Stderr = self {
+                keep_of(&[lines, b"\n"].concat(), b"");
+            }
+            return;
+        }
+        self.log_by(passed.strip_suffix(b"\n").unwrap_or(&passed), |kind, written| {
+            if let Kind::Stderr = kind {
+                keep_of(&[lines, b"\n"].concat(), written);
+            }
+            kind.write_kept(written)
+        });
+    }
+
     fn log_by(self, line: &[u8], write: impl FnOnce(Kind, &[u8]) -> io::Result<()>) {
         let mut open = OPEN[self as usize].lock().unwrap_or_else(PoisonError::into_inner);
         // Guests whose lines are not kept apart may have one open as well.
         let is_open = open.take().is_some() || (matches!(self, Kind::Stderr) && has_open_line());
         let begin: &[u8] = if is_open { b"\n" } else { b"" };
+        if let Some(rate) = log_rate::get() {
+            rate.closed(self as usize);
+        }
         let _ = write(self, &[begin, line, b"\n"].concat());
     }
 

@@ -1,13 +1,26 @@
 //! Report of a guest's end: an exit code, and a text on its stderr if the guest failed.
 
 use std::fmt::{self, Display, Formatter};
+use std::sync::OnceLock;
 
-use plan::exit_code::{CANNOT_RUN, OUT_OF_FUEL, TRAPPED};
+use grants::quantity::Fuel;
+use grants::{Giver, Limit};
+use plan::exit_code::{CANNOT_RUN, LIMIT_REACHED, TRAPPED};
 use provided::FUEL;
 use wasmtime::{ThrownException, Trap, WasmBacktrace, WasmCoreDump};
 use wasmtime_wasi::I32Exit;
 
 use crate::{Error, host_calls, output};
+
+/// The limit of the fuel, and who gave it. Not set if there is none.
+static FUEL_LIMIT: OnceLock<(Fuel, Giver)> = OnceLock::new();
+
+/// Records how much fuel the guest of this process has, for the report of its end. To be called once, before its first instance.
+pub fn grant_fuel(limit: &Limit<Fuel>) {
+    if let Some(granted) = limit.get() {
+        let _ = FUEL_LIMIT.set(granted);
+    }
+}
 
 /// An error and its causes on one line, for Create's error.
 pub fn one_line(error: &wasmtime::Error) -> String {
@@ -22,7 +35,7 @@ pub fn outcome(error: &wasmtime::Error) -> (u8, Option<String>) {
     }
     let code = match error.downcast_ref::<Error>() {
         Some(error) => error.exit_code(),
-        None if is_out_of_fuel(error) => OUT_OF_FUEL,
+        None if is_out_of_fuel(error) => LIMIT_REACHED,
         None if is_trap(error) => TRAPPED,
         None => CANNOT_RUN,
     };
@@ -51,7 +64,7 @@ impl Display for Lifted {
 /// A failure, for the log: the cause first, then where.
 pub fn text(error: &wasmtime::Error) -> String {
     let cause = match is_out_of_fuel(error) {
-        true => format!("the guest has used up its fuel; {} says how much it has", FUEL.key),
+        true => out_of_fuel(FUEL_LIMIT.get().copied()),
         false => causes(error).join(": "),
     };
     let Some(backtrace) = error.downcast_ref::<WasmBacktrace>() else {
@@ -61,9 +74,20 @@ pub fn text(error: &wasmtime::Error) -> String {
     format!("error: {cause}\n{}{backtrace}", last.unwrap_or_default())
 }
 
+fn out_of_fuel(limit: Option<(Fuel, Giver)>) -> String {
+    let limit = limit.map(|(most, giver)| format!(" of {most} ({}, {})", giver.place(), FUEL.key));
+    format!("the guest has used up its fuel{}", limit.unwrap_or_default())
+}
+
 /// Writes a text to stderr. Errors are ignored: without a reader there is nowhere to report them.
 pub fn log(text: &str) {
     output::log_on_stderr(text.trim_end().as_bytes());
+}
+
+/// The same for a text about a request of a server. It counts as lines of the guest: clients decide how many requests fail, and
+/// the guest chooses the names in a backtrace.
+pub fn log_of_request(text: &str) {
+    output::log_at_rate_on_stderr(text.trim_end().as_bytes());
 }
 
 /// The chain of an error: what failed, then why. Wasmtime puts a trap's backtrace and core dump before the trap.

@@ -18,6 +18,7 @@ use crate::interfaces::{self, Interfaces};
 use crate::profile::Profiled;
 use crate::report::{self, log, trapped};
 use crate::state::{ModuleState, Shared, State, is_sequential};
+use crate::time_limit::TimeLimit;
 use crate::world::{INITIALIZE, START};
 use crate::{
     Error, Given, Plan, Runtime, World, artifacts, files, host_calls, http, log_rate, memory,
@@ -69,6 +70,7 @@ impl Runtime {
     fn parts(&self, plan: &Plan, given: Given) -> wasmtime::Result<Parts> {
         memory::grant(&plan.grants.limits.memory);
         log_rate::grant(&plan.grants.limits.log_rate);
+        report::grant_fuel(&plan.grants.code.fuel);
         let code = Code::map(&given.code).context("map the compiled code")?;
         let roots = Arc::new(Roots::new(plan.variable(roots::VARIABLE), given.roots));
         let guard = Arc::new(Guard::new(plan.grants.clone()));
@@ -158,10 +160,7 @@ impl Parts {
         profiled.context("wait for who asks for a profile")?;
         signals::end_at_the_first(signals).context("wait for signals")?;
         let time_limit = time_limit::begin(plan).context("begin the guest's time")?;
-        let result = tokio.block_on(guest.run(plan));
-        if let Some(time_limit) = time_limit {
-            time_limit.end();
-        }
+        let result = tokio.block_on(guest.run(plan, time_limit));
         // A read of a guest that is done is not waited for.
         tokio.shutdown_background();
         result
@@ -169,34 +168,39 @@ impl Parts {
 }
 
 impl Once {
-    async fn run(self, plan: &Plan) -> wasmtime::Result<u8> {
+    async fn run(self, plan: &Plan, time_limit: Option<TimeLimit>) -> wasmtime::Result<u8> {
         match self {
             Once::Module(module, mut store) => {
                 let ended = run_module(&module, &mut store, plan).await;
-                exit_code(plan, store, ended.map(|()| true))
+                exit_code(plan, store, time_limit, ended.map(|()| true))
             }
             Once::Command02(command, mut store) => {
                 let ended = run_command_02(&command, &mut store).await;
-                exit_code(plan, store, ended)
+                exit_code(plan, store, time_limit, ended)
             }
             Once::Command03(command, mut store) => {
                 let ended = run_command_03(&command, &mut store).await;
-                exit_code(plan, store, ended)
+                exit_code(plan, store, time_limit, ended)
             }
             Once::Export(component, mut store) => {
                 let ended = run_export(&component, &mut store, plan).await;
-                exit_code(plan, store, ended)
+                exit_code(plan, store, time_limit, ended)
             }
         }
     }
 }
 
-/// Exit code of a guest that ended well, or whose result is an error. A guest that trapped leaves a core dump.
+/// Exit code of a guest that ended well, or whose result is an error. A guest that trapped leaves a core dump, which is not part
+/// of its time.
 fn exit_code(
     plan: &Plan,
     store: impl AsContextMut,
+    time_limit: Option<TimeLimit>,
     ended: wasmtime::Result<bool>,
 ) -> wasmtime::Result<u8> {
+    if let Some(time_limit) = time_limit {
+        time_limit.end();
+    }
     let ended_well = ended.inspect_err(|error| artifacts::leave_core_dump(plan, store, error))?;
     Ok(if ended_well { 0 } else { RUN_FAILED })
 }
@@ -210,6 +214,7 @@ async fn run_module(
     let ty = world::function(module.module(), entry).ok_or_else(|| missing(entry))?;
     let arguments = numbers::arguments(entry, &ty, plan.args.get(1..).unwrap_or_default())?;
     let instance = ready(module.instantiate_async(&mut *store)).await?;
+    store.data_mut().memory.made();
     if entry == START {
         return call(store, &instance, START, &[]).await.map(drop);
     }
@@ -227,6 +232,7 @@ async fn run_command_02(
     store: &mut Store<State>,
 ) -> wasmtime::Result<bool> {
     let command = ready(command.instantiate_async(&mut *store)).await?;
+    store.data_mut().memory().made();
     Ok(command.wasi_cli_run().call_run(store).await.map_err(trapped)?.is_ok())
 }
 
@@ -235,6 +241,7 @@ async fn run_command_03(
     store: &mut Store<State>,
 ) -> wasmtime::Result<bool> {
     let command = ready(command.instantiate_async(&mut *store)).await?;
+    store.data_mut().memory().made();
     let run = async move |store: &_| command.wasi_cli_run().call_run(store).await;
     Ok(store.run_concurrent(run).await.flatten().map_err(trapped)?.is_ok())
 }
@@ -248,6 +255,7 @@ async fn run_export(
     let name = plan.export.as_deref().unwrap_or_default();
     let index = world::find_export(component.component(), name).ok_or_else(|| missing(name))?;
     let instance = ready(component.instantiate_async(&mut *store)).await?;
+    store.data_mut().memory().made();
     let function = instance.get_func(&mut *store, index).ok_or_else(|| missing(name))?;
     let ty = function.ty(&store);
     let arguments = wave::arguments(name, &ty, plan.args.get(1..).unwrap_or_default())?;

@@ -64,7 +64,7 @@ pub fn first_signal(signals: SigSet) -> io::Result<oneshot::Receiver<Signal>> {
                 if waits.is_err()
                     && let Ok(signal) = next(&file).await
                 {
-                    std::process::exit(SIGNALLED + signal as i32)
+                    end_by(signal)
                 }
             }
         });
@@ -115,9 +115,14 @@ fn wait_in_thread(wait: impl FnOnce() + Send + 'static) -> io::Result<()> {
 
 fn end_at_the_next(signals: &SigSet) {
     if let Ok(signal) = signals.wait() {
-        if log_rate::has_dropped() {
-            within_moments(|| log_rate::finish(&stderr::last_lines()));
-        }
-        std::process::exit(SIGNALLED + signal as i32)
+        end_by(signal)
     }
+}
+
+/// Ends the process. What was dropped of its lines is reported first.
+fn end_by(signal: Signal) -> ! {
+    if log_rate::has_dropped() {
+        within_moments(|| log_rate::finish(&stderr::last_lines()));
+    }
+    std::process::exit(SIGNALLED + signal as i32)
 }

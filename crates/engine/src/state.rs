@@ -59,7 +59,8 @@ pub struct State {
 pub struct ModuleState {
     /// WASI 0.1.
     pub wasi: WasiP1Ctx,
-    memory: Memory,
+    /// Its memory.
+    pub memory: Memory,
     /// If only some directories are granted, what reports a path that leads out of them.
     pub granted: Option<Arc<Guard>>,
 }
@@ -125,6 +126,11 @@ impl State {
         }
     }
 
+    /// Its memory.
+    pub fn memory(&mut self) -> &mut Memory {
+        &mut self.memory
+    }
+
     /// Whether the scheme of the current request is `https`.
     pub fn is_https(&self) -> bool {
         self.hooks.is_https
@@ -185,8 +191,8 @@ impl ModuleState {
             Some(directories) => files::preopen(directories, &mut builder)?,
         }
         let granted = shared.directories.as_ref().map(|_| shared.guard.clone());
-        let state = ModuleState { wasi: builder.build_p1(), memory: Memory::default(), granted };
-        let mut store = Store::new(engine, state);
+        let (wasi, memory) = (builder.build_p1(), Memory::default());
+        let mut store = Store::new(engine, ModuleState { wasi, memory, granted });
         store.limiter(|state| &mut state.memory);
         fuel(&mut store, plan)?;
         Ok(store)

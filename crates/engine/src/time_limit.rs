@@ -10,7 +10,7 @@ use std::time::Duration;
 use grants::Giver;
 use grants::quantity::Time;
 use plan::FailureArtifacts;
-use plan::exit_code::TIMED_OUT;
+use plan::exit_code::LIMIT_REACHED;
 
 use crate::report::log;
 use crate::{Plan, artifacts, log_rate, stderr};
@@ -36,7 +36,7 @@ pub fn begin(plan: &Plan) -> io::Result<Option<TimeLimit>> {
         thread::sleep(most.get());
         if !ends.swap(true, Ordering::SeqCst) {
             within_moments(move || report(&artifacts, most, giver));
-            std::process::exit(TIMED_OUT.into())
+            std::process::exit(LIMIT_REACHED.into())
         }
     })?;
     Ok(Some(TimeLimit(is_over)))

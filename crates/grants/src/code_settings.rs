@@ -5,7 +5,7 @@ use provided::{FEATURES, PREFIX};
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::Fuel;
-use crate::{Feature, Granted, Limit};
+use crate::{Feature, Giver, Granted, Limit, Requested};
 
 /// What a guest may use of WebAssembly, and how much of its code may be executed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -13,14 +13,14 @@ pub struct CodeSettings {
     /// What is named of WebAssembly beyond version 2.0. `None` if nothing names any.
     pub features: Option<Granted<Feature>>,
     /// The most that the node allows. `None` is everything that is offered.
-    pub ceiling: Option<Ceiling>,
+    pub ceiling: Option<FeatureCeiling>,
     /// The fuel of a run, or of a request to a server.
     pub fuel: Limit<Fuel>,
 }
 
 /// What the node allows of WebAssembly.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ceiling {
+pub struct FeatureCeiling {
     /// The entries.
     pub entries: Vec<Feature>,
     /// Where it is, for errors.
@@ -28,6 +28,13 @@ pub struct Ceiling {
 }
 
 impl CodeSettings {
+    /// Settings of an image's guest for which the node and the Pod set nothing.
+    pub fn of_image(image: Requested) -> CodeSettings {
+        let features = image.features.map(|entries| Granted { entries, giver: Giver::Image });
+        let fuel = Limit { named: image.fuel.map(|fuel| (fuel, Giver::Image)), ceiling: None };
+        CodeSettings { features, ceiling: None, fuel }
+    }
+
     /// What the guest may use beyond WebAssembly 2.0.
     pub fn features(&self) -> Features {
         let named = self.features.as_ref().map(|granted| Feature::all(&granted.entries));
@@ -63,7 +70,7 @@ impl CodeSettings {
     pub fn remedy(&self, off: Features) -> String {
         let key = FEATURES.key;
         match &self.ceiling {
-            Some(Ceiling { entries, place }) if !self.most().contains(off) => {
+            Some(FeatureCeiling { entries, place }) if !self.most().contains(off) => {
                 let name = key.strip_prefix(PREFIX).unwrap_or(key);
                 let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
                 let allowed =
@@ -83,7 +90,6 @@ impl CodeSettings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Giver;
 
     fn entries(text: &str) -> Vec<Feature> {
         crate::text::list(text).unwrap_or_else(|error| panic!("{error}"))
@@ -92,8 +98,10 @@ mod tests {
     fn code(features: Option<&str>, ceiling: Option<&str>) -> CodeSettings {
         CodeSettings {
             features: features.map(|text| Granted { entries: entries(text), giver: Giver::Pod }),
-            ceiling: ceiling
-                .map(|text| Ceiling { entries: entries(text), place: "[ceiling] in /p".into() }),
+            ceiling: ceiling.map(|text| FeatureCeiling {
+                entries: entries(text),
+                place: "[ceiling] in /p".into(),
+            }),
             fuel: Limit::default(),
         }
     }
@@ -122,6 +130,21 @@ mod tests {
         assert_eq!(metered.variant(), fuel("8", CodeSettings::default()).variant());
         assert_ne!(metered.variant(), fuel("7", wide.clone()).variant());
         assert_ne!(fuel("7", wide.clone()).variant(), wide.variant());
+    }
+
+    #[test]
+    fn an_images_code_is_as_its_labels_say_whatever_else_they_ask_for() {
+        let mut image = Requested::default();
+        for (key, value) in [
+            (FEATURES.key, "gc"),
+            (provided::FUEL.key, "7"),
+            // More than a node without a file allows.
+            (provided::ALLOW_CONNECT.key, "169.254.169.254:80"),
+        ] {
+            assert!(image.set(key, value).expect("is valid"));
+        }
+        let code = CodeSettings::of_image(image);
+        assert_eq!((code.features(), code.fuel()), (off("gc"), Some(7)));
     }
 
     #[test]

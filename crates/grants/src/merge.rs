@@ -78,7 +78,7 @@ impl fmt::Display for ExceedsCeiling {
 pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
     let ceiling = &input.rules.ceiling;
     let (profile, profile_giver) = profile(input)?;
-    let limit = Limit { ceiling, network: ceiling.network() };
+    let limit = WithinCeiling { ceiling, network: ceiling.network() };
     let connect = limit.entries(input, ALLOW_CONNECT.key, |it| it.allow_connect.as_deref())?;
     let http = limit.entries(input, ALLOW_HTTP.key, |it| it.allow_http.as_deref())?;
     let listen = limit.entries(input, ALLOW_LISTEN.key, |it| it.allow_listen.as_deref())?;
@@ -126,19 +126,19 @@ fn profile(input: &MergeInput) -> Result<(Profile, Giver), ExceedsCeiling> {
 }
 
 /// The ceiling, with which requests are compared.
-struct Limit<'a> {
+struct WithinCeiling<'a> {
     ceiling: &'a Ceiling,
     network: Network,
 }
 
-impl Limit<'_> {
+impl WithinCeiling<'_> {
     /// How the code is made.
     fn code(&self, input: &MergeInput) -> Result<CodeSettings, ExceedsCeiling> {
         let features = self.entries(input, FEATURES.key, |it| it.features.as_deref())?;
         let fuel = limits::limit(input, FUEL.key, |it| it.fuel)?;
         let place = || self.ceiling.place.clone();
         let most = self.ceiling.requested.features.clone();
-        let ceiling = most.map(|entries| code_settings::Ceiling { entries, place: place() });
+        let ceiling = most.map(|entries| code_settings::FeatureCeiling { entries, place: place() });
         Ok(CodeSettings { features, ceiling, fuel })
     }
 
@@ -214,9 +214,9 @@ impl Limit<'_> {
 /// An entry of a key that can be compared with the ceiling.
 trait Entry: Clone + fmt::Display {
     /// Whether the ceiling allows it.
-    fn is_within(&self, limit: &Limit<'_>) -> bool;
+    fn is_within(&self, limit: &WithinCeiling<'_>) -> bool;
     /// What the ceiling allows.
-    fn allowed(&self, limit: &Limit<'_>) -> String;
+    fn allowed(&self, limit: &WithinCeiling<'_>) -> String;
 }
 
 fn listed<T: fmt::Display>(entries: &[T]) -> String {
@@ -226,20 +226,20 @@ fn listed<T: fmt::Display>(entries: &[T]) -> String {
 }
 
 impl Entry for Target {
-    fn is_within(&self, limit: &Limit<'_>) -> bool {
+    fn is_within(&self, limit: &WithinCeiling<'_>) -> bool {
         limit.allows(&self.host, self.ports, |own| {
             own.hosts(|target| target.covers(self), |_| false).collect()
         })
     }
 
-    fn allowed(&self, limit: &Limit<'_>) -> String {
+    fn allowed(&self, limit: &WithinCeiling<'_>) -> String {
         let named = limit.network.destinations.as_ref();
         named.map_or_else(|| limit.in_profile(), |it| listed(it.targets()))
     }
 }
 
 impl Entry for Origin {
-    fn is_within(&self, limit: &Limit<'_>) -> bool {
+    fn is_within(&self, limit: &WithinCeiling<'_>) -> bool {
         let as_target =
             Target { host: self.host.clone(), ports: self.ports, protocol: Protocol::Tcp };
         limit.allows(&self.host, self.ports, |own| {
@@ -247,7 +247,7 @@ impl Entry for Origin {
         })
     }
 
-    fn allowed(&self, limit: &Limit<'_>) -> String {
+    fn allowed(&self, limit: &WithinCeiling<'_>) -> String {
         let Some(named) = &limit.network.destinations else { return limit.in_profile() };
         let (targets, origins) = (named.targets(), named.origins());
         match (targets.is_empty(), origins.is_empty()) {
@@ -259,35 +259,35 @@ impl Entry for Origin {
 }
 
 impl Entry for Listen {
-    fn is_within(&self, limit: &Limit<'_>) -> bool {
+    fn is_within(&self, limit: &WithinCeiling<'_>) -> bool {
         let own = limit.network.listen.as_ref();
         own.is_none_or(|own| own.entries.iter().any(|own| own.covers(self)))
     }
 
-    fn allowed(&self, limit: &Limit<'_>) -> String {
+    fn allowed(&self, limit: &WithinCeiling<'_>) -> String {
         let own = limit.network.listen.as_ref();
         own.map_or_else(|| "every port".to_owned(), |own| listed(&own.entries))
     }
 }
 
 impl Entry for FileGrant {
-    fn is_within(&self, limit: &Limit<'_>) -> bool {
+    fn is_within(&self, limit: &WithinCeiling<'_>) -> bool {
         let own = limit.ceiling.files();
         own.is_none_or(|own| own.iter().any(|own| own.covers(self)))
     }
 
-    fn allowed(&self, limit: &Limit<'_>) -> String {
+    fn allowed(&self, limit: &WithinCeiling<'_>) -> String {
         limit.ceiling.files().map_or_else(|| "every directory".to_owned(), |own| listed(&own))
     }
 }
 
 impl Entry for Feature {
-    fn is_within(&self, limit: &Limit<'_>) -> bool {
+    fn is_within(&self, limit: &WithinCeiling<'_>) -> bool {
         let own = limit.ceiling.requested.features.as_ref();
         own.is_none_or(|own| Feature::all(own).contains(self.features))
     }
 
-    fn allowed(&self, limit: &Limit<'_>) -> String {
+    fn allowed(&self, limit: &WithinCeiling<'_>) -> String {
         let own = limit.ceiling.requested.features.as_ref();
         own.map_or_else(|| FEATURES.allowed.to_owned(), |own| listed(own))
     }

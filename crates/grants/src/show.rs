@@ -14,7 +14,7 @@ impl Display for Grants {
             None => writeln!(formatter, "files: all of the container (profile {profile})")?,
             Some(files) => lines(formatter, "files", FILES.key, files)?,
         }
-        code(formatter, &self.code)?;
+        features(formatter, &self.code)?;
         network(formatter, "", &self.network)?;
         match &self.ceiling {
             Network { destinations: None, listen: None, .. } => {}
@@ -22,6 +22,7 @@ impl Display for Grants {
                 network(formatter, "and of these only what the node's ceiling allows, ", ceiling)?;
             }
         }
+        limits::show(formatter, FUEL.key, &self.code.fuel)?;
         write!(formatter, "{}", self.limits)
     }
 }
@@ -38,18 +39,17 @@ impl Giver {
     }
 }
 
-fn code(formatter: &mut fmt::Formatter<'_>, code: &CodeSettings) -> fmt::Result {
+fn features(formatter: &mut fmt::Formatter<'_>, code: &CodeSettings) -> fmt::Result {
     match (&code.features, &code.ceiling) {
-        (Some(features), _) => lines(formatter, "WebAssembly beyond 2.0", FEATURES.key, features)?,
+        (Some(features), _) => lines(formatter, "WebAssembly beyond 2.0", FEATURES.key, features),
         // What applies without any setting is not shown, as with memory.
-        (None, None) => {}
+        (None, None) => Ok(()),
         (None, Some(_)) => {
             let (features, key) = (code.features().to_string(), FEATURES.key);
             let features = if features.is_empty() { "nothing" } else { &features };
-            writeln!(formatter, "WebAssembly beyond 2.0: {features} (node's file, {key})")?;
+            writeln!(formatter, "WebAssembly beyond 2.0: {features} (node's file, {key})")
         }
     }
-    limits::show(formatter, FUEL.key, &code.fuel)
 }
 
 fn network(formatter: &mut fmt::Formatter<'_>, of: &str, network: &Network) -> fmt::Result {

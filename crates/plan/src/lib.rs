@@ -17,9 +17,10 @@ mod world;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use grants::Grants;
+use grants::{Grants, Host, Target};
 use provided::{Place, SettingError};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 pub use artifacts::FailureArtifacts;
 pub use http::HttpSettings;
@@ -28,6 +29,9 @@ pub use world::World;
 
 /// The beginning of all variables of OpenTelemetry.
 pub const TELEMETRY: &str = "OTEL_";
+
+/// The end of those with the URL of a collector.
+const ENDPOINT: &str = "_ENDPOINT";
 
 /// The variable that sets the address of the HTTP server, as in runwasi.
 pub const LISTEN: &str = provided::LISTEN.key;
@@ -111,6 +115,16 @@ impl Plan {
         let entries = self.env.iter().map(|(key, value)| (key.as_str(), value.as_str()));
         entries.filter(|(key, _)| self.world.serves_http() && key.starts_with(TELEMETRY))
     }
+
+    /// Whether it matters what names of hosts mean: to a grant, or because the runtime connects to a host by its name.
+    pub fn names_hosts(&self) -> bool {
+        let is_name = |target: &Target| matches!(target.host, Host::Name(_));
+        let has_name = |url: &str| Url::parse(url).is_ok_and(|url| url.domain().is_some());
+        let mut endpoints = self.telemetry().filter(|(key, _)| key.ends_with(ENDPOINT));
+        self.grants.name_hosts()
+            || self.keyvalue.as_ref().and_then(KeyValue::target).is_some_and(is_name)
+            || endpoints.any(|(_, url)| has_name(url))
+    }
 }
 
 /// The environment that a guest sees in a container with this one: without the variables that set up the HTTP server, and
@@ -159,6 +173,22 @@ mod tests {
         assert_eq!((plan.variable(LISTEN), plan.variable(BACKLOG)), (None, None));
         assert_eq!(plan.http.listen, Some("127.0.0.1:9".parse().expect("an address")));
         assert_eq!(plan.http.backlog, 7);
+    }
+
+    #[test]
+    fn names_matter_to_a_guest_for_which_the_runtime_connects_to_one() {
+        let has_names = |env: &[&str], keyvalue: &str| {
+            let keyvalue = (!keyvalue.is_empty()).then(|| KeyValue::annotated(keyvalue));
+            let keyvalue = keyvalue.transpose().expect("a store");
+            Plan { keyvalue, ..plan(env).expect("a plan") }.names_hosts()
+        };
+        assert!(!has_names(&[], "") && !has_names(&[], "/data/store"));
+        assert!(has_names(&[], "redis://redis.shop.svc/0"));
+        assert!(!has_names(&[], "redis://10.0.0.1/0") && !has_names(&[], "rediss://[fd00::1]"));
+        assert!(has_names(&["OTEL_EXPORTER_OTLP_ENDPOINT=http://collector:4318"], ""));
+        assert!(has_names(&["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT=https://a.example/v1"], ""));
+        assert!(!has_names(&["OTEL_EXPORTER_OTLP_ENDPOINT=http://10.0.0.1:4318"], ""));
+        assert!(!has_names(&["OTEL_EXPORTER_OTLP_ENDPOINT=http://[::1]:4318"], ""));
     }
 
     #[test]

@@ -258,7 +258,6 @@ pub enum Workload {
         /// Whether a first process gets its own page map (proc(5)) as [`crate::PAGE_MAP`], if the kernel has one.
         page_map: bool,
         /// Files of the container that the guest may neither change nor replace, if they exist.
-        #[serde(default)]
         fixed: Vec<String>,
     },
 }

@@ -20,7 +20,7 @@ use super::event_loop::{EventLoop, Use};
 use super::metrics::Metrics;
 use super::response::{EndedInstance, Exchange};
 use super::tracing::Trace;
-use crate::report::{self, log};
+use crate::report::{self, log_of_request};
 use crate::state::{Shared, State};
 use crate::{Plan, World, artifacts, host_calls, interfaces, memory};
 
@@ -33,13 +33,20 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Number of requests that an instance of 0.3 serves at a time. An instance of 0.2 serves one.
 const AT_A_TIME_03: usize = 16;
 
-/// Returns the number of requests that an instance of this plan serves at a time. With a limit of fuel it is one, because an
-/// instance has fuel and a request has none.
+/// Returns the number of requests that an instance of this plan serves in all. With a limit of fuel, an instance of 0.3 serves
+/// one, because the fuel is that of the instance: after a response has begun, the guest may still be writing it when the next
+/// request is handed to it.
+fn requests(plan: &Plan) -> usize {
+    match plan.world {
+        World::HttpService03 if plan.grants.code.fuel().is_some() => 1,
+        world => plan.http.requests(world) as usize,
+    }
+}
+
+/// Returns the number of requests that an instance of this plan serves at a time.
 pub fn at_a_time(plan: &Plan) -> usize {
     match plan.world {
-        World::HttpService03 if plan.grants.code.fuel().is_none() => {
-            AT_A_TIME_03.min(plan.http.requests(plan.world) as usize)
-        }
+        World::HttpService03 => AT_A_TIME_03.min(requests(plan)),
         _ => 1,
     }
 }
@@ -116,7 +123,7 @@ impl Guest {
         };
         let engine = serving.engine.clone();
         let free = Arc::new(Semaphore::new(at_most(&plan.http) as usize));
-        let requests = plan.http.requests(plan.world) as usize;
+        let requests = requests(&plan);
         let (pre, clock) = (Arc::new(pre), Arc::new(clock));
         Ok(Guest { engine, plan, shared, pre, clock, free, requests, metrics, event_loop })
     }
@@ -142,7 +149,14 @@ impl HandlerState for Guest {
         store.set_epoch_deadline(1);
         store.epoch_deadline_async_yield_and_update(1);
         let time = self.plan.http.request_time;
-        let proxy = timeout(time, self.pre.instantiate_async(&mut store)).await??;
+        let made = timeout(time, self.pre.instantiate_async(&mut store)).await?;
+        let proxy = match made {
+            Ok(proxy) => proxy,
+            // There will be room when another instance ends.
+            Err(_) if store.data_mut().memory().lacked_room() => return Err(Busy.into()),
+            Err(error) => return Err(error),
+        };
+        store.data_mut().memory().made();
         let at_a_time = at_a_time(&self.plan);
         if let Some(metrics) = &self.metrics {
             metrics.created();
@@ -168,7 +182,7 @@ impl HandlerState for Guest {
 /// Gives an instance the fuel of its next request. That fails only for an engine without fuel, which such a plan has not.
 fn refuel(store: &mut StoreContextMut<'_, State>, fuel: u64) {
     if let Err(error) = store.set_fuel(fuel) {
-        log(&report::text(&error));
+        log_of_request(&report::text(&error));
     }
 }
 
@@ -320,7 +334,7 @@ impl WorkerState for Served {
 
     fn drop(&self, mut store: Store<State>, result: wasmtime::Result<()>) {
         if let Err(error) = &result {
-            log(&report::text(error));
+            log_of_request(&report::text(error));
             artifacts::leave_core_dump(&self.plan, &mut store, error);
         }
         self.end(store);
@@ -343,13 +357,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instance_serves_one_request_at_a_time_if_its_fuel_is_limited() {
+    fn an_instance_of_03_serves_one_request_in_all_if_its_fuel_is_limited() {
         let plan = |world| Plan::new(world, None, vec![], &[], "/".into()).expect("a plan");
         let mut plan_03 = plan(World::HttpService03);
         assert_eq!((at_a_time(&plan(World::HttpProxy02)), at_a_time(&plan_03)), (1, AT_A_TIME_03));
+        assert!(requests(&plan_03) > 1);
         let mut pod = Requested::default();
         assert!(pod.set(provided::FUEL.key, "1000").expect("is fuel"));
         plan_03.grant(merge(&MergeInput { pod, ..MergeInput::default() }).expect("merges"));
-        assert_eq!(at_a_time(&plan_03), 1);
+        assert_eq!((requests(&plan_03), at_a_time(&plan_03)), (1, 1));
     }
 }

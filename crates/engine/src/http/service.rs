@@ -25,7 +25,7 @@ use super::response::{Asking, Exchange, Origin, ResponseBody};
 use super::share::Room;
 use super::spans::Spans;
 use super::tracing::Trace;
-use crate::report::{self, log};
+use crate::report::{self, log_of_request};
 
 /// Seconds after which a client that was refused for lack of room may try again.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("1");
@@ -168,16 +168,16 @@ async fn ask(
         _ => {
             let time = settings.request_time;
             let path = uri.path();
-            log(&format!("warning: {method} {path}: no response within {time:?}"));
+            log_of_request(&format!("warning: {method} {path}: no response within {time:?}"));
             return Err(Refusal::Late);
         }
     };
     match error.downcast_ref::<InstantiationError<Asked>>() {
-        Some(failure) => log(&report::text(&failure.error)),
+        Some(failure) => log_of_request(&report::text(&failure.error)),
         // After a trap, this error says only that there is no response, and the trap is logged already. If the instance continues,
         // there is nothing else to log.
         None if matches!(timeout(END, ended).await, Ok(Ok(true))) => {}
-        None => log(&report::text(&error)),
+        None => log_of_request(&report::text(&error)),
     }
     Err(Refusal::Failed)
 }

@@ -7,7 +7,7 @@ use wasmtime::component::{LinkerInstance, WasmStr};
 
 use super::types::Level;
 use crate::host_calls;
-use crate::output::log_of_guest;
+use crate::output::log_at_rate_on_stderr;
 use crate::state::State;
 
 /// The longest context, in bytes of the line.
@@ -21,7 +21,8 @@ pub fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()>
     interface.func_wrap("log", |store, (level, context, message): (Level, WasmStr, WasmStr)| {
         host_calls::enter("wasi:logging log");
         let (context, message) = (context.to_str(&store)?, message.to_str(&store)?);
-        log_of_guest(line(level, &context, &message, &store.data().request_id()).as_bytes());
+        let line = line(level, &context, &message, &store.data().request_id());
+        log_at_rate_on_stderr(line.as_bytes());
         Ok(())
     })
 }

@@ -90,8 +90,7 @@ fn a_guest_that_has_used_up_its_fuel_ends_with_124_and_the_name_of_the_setting()
         let artifacts = Some(directory.path());
         let end = run(guest, &Start { annotations: &[("fuel", "100000")], artifacts, ..AS_IT_IS });
         assert_eq!(end.code, Some(124), "{end:?}");
-        let text =
-            "error: the guest has used up its fuel; wasmtime.shim/fuel says how much it has\n";
+        let text = "error: the guest has used up its fuel of 100000 (annotation of the Pod, wasmtime.shim/fuel)\n";
         assert!(end.stderr.contains(text), "{end:?}");
         assert!(end.stderr.contains("wasm backtrace"), "{end:?}");
         let message = fs::read_to_string(directory.path().join("message")).expect("a message");

@@ -31,6 +31,20 @@ fn a_message_is_a_line_on_stderr_and_the_call_is_known_when_the_guest_fails() {
     assert!(end.stderr.contains("last host call: wasi:logging log\n"), "{end:?}");
 }
 
+#[test]
+fn the_last_messages_are_not_lost_if_they_are_beyond_the_rate() {
+    let call = "(call $log (i32.const 3) (i32.const 0) (i32.const 6) (i32.const 6) (i32.const 8))";
+    let last = call.replace("(i32.const 6) (i32.const 8)", "(i32.const 0) (i32.const 6)");
+    let guest =
+        LOGGING.replace(call, &[call, call, &last].concat()).replace("unreachable", "i32.const 1");
+    let end = end(start(&guest, &Start { annotations: &[("log-rate", "1")], ..AS_IT_IS }));
+    assert_eq!(end.code, Some(1), "{end:?}");
+    assert!(end.stderr.contains("warning: 2 lines were dropped"), "{end:?}");
+    let begun = end.stderr.find("the last lines on stderr were:\n").expect("a report");
+    let line = r#"{"level":"warn","context":"orders","message":"orders"}"#;
+    assert!(end.stderr[begun..].contains(line), "{end:?}");
+}
+
 /// Sets values of 1 MiB, each with another key, until it is refused; `count` is how many there were.
 const FILLING: &str = r#"(component
     (import "wasi:keyvalue/store@0.2.0-draft" (instance $store

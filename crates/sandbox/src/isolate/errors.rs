@@ -21,6 +21,8 @@ pub enum Step {
     Root(PathBuf),
     /// Mounting at a path in the container from a path of the host, or from the name of a file system.
     Mount(PathBuf, PathBuf),
+    /// Keeping a file of the container as it is.
+    Fix(PathBuf),
     /// Making a file of the runtime's `/dev`.
     Device(String),
     /// Changing the process's root to the container's.
@@ -62,6 +64,9 @@ impl fmt::Display for Step {
             Step::MapIds => write!(to, "map the ids of the user namespace"),
             Step::Root(path) => write!(to, "mount the root {path:?}"),
             Step::Mount(at, from) => write!(to, "mount {at:?} from {from:?}"),
+            Step::Fix(path) => {
+                write!(to, "keep {path:?} as it is for a guest with names in its grants")
+            }
             Step::Device(name) => write!(to, "make {name:?}"),
             Step::ChangeRoot => write!(to, "change to the container's root"),
             Step::Sysctl(name) => write!(to, "set the kernel parameter {name:?}"),

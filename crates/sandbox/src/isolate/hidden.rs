@@ -26,8 +26,15 @@ const EMPTY_DIRECTORY: &str = "tmpfs";
 /// directory that is none could be replaced by another one. A file that does not exist is made, or else the process would make it.
 pub fn fix(files: &[String]) -> Result<(), Failed> {
     let mut pinned = Vec::new();
-    // One that cannot be made cannot be made by the process either.
-    for file in files.iter().filter(|file| is_there(file) || make(Path::new(file)).is_ok()) {
+    for file in files {
+        refuse_links(file)?;
+        if !is_there(file) {
+            match make(Path::new(file)) {
+                // The process cannot make it either.
+                Err(error) if error.kind() == ErrorKind::ReadOnlyFilesystem => continue,
+                made => made.map_err(Failed::at(Step::Fix(file.into())))?,
+            }
+        }
         let directory = file.rsplit_once('/').map_or("", |(directory, _)| directory);
         if !directory.is_empty() && !pinned.contains(&directory) {
             pin(directory).map_err(Failed::at(step(directory, directory)))?;
@@ -36,6 +43,17 @@ pub fn fix(files: &[String]) -> Result<(), Failed> {
         protect(file).map_err(Failed::at(step(file, file)))?;
     }
     Ok(())
+}
+
+/// A link is no mount, so that the process could replace it by another one.
+fn refuse_links(file: &str) -> Result<(), Failed> {
+    let is_link = |path: &&Path| fs::symlink_metadata(path).is_ok_and(|it| it.is_symlink());
+    let Some(link) = Path::new(file).ancestors().find(is_link) else { return Ok(()) };
+    let reason = format!(
+        "{link:?} is a link, which the guest could replace; allowed is a file without links in its path, or a grant of \
+         addresses instead of names"
+    );
+    Err(Failed::new(Step::Fix(file.into()), reason))
 }
 
 /// Protects and covers the paths of the spec.
@@ -94,6 +112,8 @@ fn cover_file(path: &str) -> nix::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use nix::sched::{CloneFlags, unshare};
     use nix::sys::wait::{WaitStatus, waitpid};
     use nix::unistd::{ForkResult, fork};
@@ -122,21 +142,57 @@ mod tests {
         ])
     }
 
+    /// Exit code of a process of its own.
+    fn in_child(run: impl FnOnce() -> i32) -> i32 {
+        // SAFETY: the child has the heap of the C library as fork(2) leaves it, and ends without handlers.
+        match unsafe { fork() }.expect("forked") {
+            ForkResult::Child => exit(run()),
+            ForkResult::Parent { child } => match waitpid(child, None) {
+                Ok(WaitStatus::Exited(_, code)) => code,
+                other => panic!("{other:?}"),
+            },
+        }
+    }
+
     #[test]
     fn a_fixed_file_is_neither_changed_nor_replaced_nor_made() {
         let directory = tempfile::tempdir().expect("temporary directory");
         let etc = directory.path().join("etc");
         fs::create_dir(&etc).expect("made");
         fs::write(etc.join("hosts"), "old").expect("written");
-        // SAFETY: the child has the heap of the C library as fork(2) leaves it, and ends without handlers.
-        match unsafe { fork() }.expect("forked") {
-            ForkResult::Child => match try_fixed(&etc) {
-                Ok(all) => exit(all.iter().position(|is| !is).map_or(0, |line| line as i32 + 1)),
-                Err(_) => exit(100),
-            },
-            ForkResult::Parent { child } => {
-                assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
-            }
+        let code = in_child(|| match try_fixed(&etc) {
+            Ok(all) => all.iter().position(|is| !is).map_or(0, |line| line as i32 + 1),
+            Err(_) => 100,
+        });
+        assert_eq!(code, 0);
+    }
+
+    #[test]
+    fn a_link_on_the_way_to_a_fixed_file_is_refused_and_named() {
+        let directory = tempfile::tempdir().expect("temporary directory");
+        let path = |name: &str| directory.path().join(name);
+        fs::create_dir(path("etc")).expect("made");
+        fs::write(path("hosts"), "old").expect("written");
+        symlink("../hosts", path("etc/hosts")).expect("linked");
+        symlink("nowhere", path("etc/resolv.conf")).expect("linked");
+        symlink("etc", path("other")).expect("linked");
+        for (file, link) in [
+            ("etc/hosts", "etc/hosts"),
+            ("etc/resolv.conf", "etc/resolv.conf"),
+            ("other/networks", "other"),
+        ] {
+            let (file, link) = (path(file).display().to_string(), path(link));
+            let expected = format!(
+                "cannot keep {file:?} as it is for a guest with names in its grants: {link:?} is a link"
+            );
+            let code = in_child(|| {
+                let failed = unshare(CloneFlags::CLONE_NEWNS).is_err()
+                    || mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE).is_err();
+                let refused = fix(std::slice::from_ref(&file)).map_err(|error| error.to_string());
+                i32::from(failed || !refused.is_err_and(|text| text.starts_with(&expected)))
+            });
+            assert_eq!(code, 0, "{file}");
         }
+        assert!(!path("etc/networks").exists());
     }
 }

@@ -22,8 +22,8 @@ use crate::{policy, profiles, roots};
 /// Built-in command that calls an export, given in one argument: `exec POD -- invoke 'get-user(42)'`.
 const INVOKE: &str = "invoke";
 
-/// Files that say what a name means (hosts(5), resolv.conf(5)). A guest with grants for names must not choose that itself. The
-/// runtime does not read nsswitch.conf(5).
+/// Files that say what a name means (hosts(5), resolv.conf(5)). A guest with grants for names, or for which the runtime connects
+/// to a host by its name, must not choose that itself. The runtime does not read nsswitch.conf(5).
 const NAME_SERVICE: [&str; 2] = ["/etc/hosts", "/etc/resolv.conf"];
 
 /// A workload, with its descriptors if it is a guest.
@@ -276,7 +276,7 @@ async fn guest(
     }
     plan.grant(grants.clone());
     let page_map = world.serves_http();
-    let fixed = match plan.grants.name_hosts() {
+    let fixed = match plan.names_hosts() {
         true => NAME_SERVICE.map(str::to_owned).to_vec(),
         false => vec![],
     };

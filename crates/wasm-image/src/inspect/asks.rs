@@ -1,6 +1,6 @@
 //! What an image asks to be granted, by its labels.
 
-use grants::{CodeSettings, MergeInput, Requested, merge};
+use grants::Requested;
 use provided::{
     ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, LOG_RATE, MAX_MEMORY, Setting,
     SettingError, TIMEOUT, Table,
@@ -16,11 +16,6 @@ const ASKS: [Setting; 9] =
 /// [`SettingError`] of one that the shim refuses.
 pub fn requested(table: &Table, named: &[(String, String)]) -> Result<Requested, SettingError> {
     Requested::of(table, named.iter().map(|(key, value)| (key, value)))
-}
-
-/// Returns how the code of an image's guest is made on a node without a file of its own.
-pub fn code(image: Requested) -> CodeSettings {
-    merge(&MergeInput { image, ..MergeInput::default() }).map(|it| it.code).unwrap_or_default()
 }
 
 /// Returns these labels, each as `KEY=VALUE`.

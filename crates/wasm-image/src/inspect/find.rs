@@ -6,6 +6,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use grants::CodeSettings;
 use oci_spec::image::Descriptor;
 use rule::{Config, Entrypoint, Index, Manifest, Node, Platform, Process, Refusal, Step, Unusable};
 use serde::de::DeserializeOwned;
@@ -52,7 +53,7 @@ pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report>
         match asks::requested(&provided::OF_IMAGE, &labels) {
             Ok(requested) => {
                 report.asks = asks::shown(&labels);
-                report.code = asks::code(requested);
+                report.code = CodeSettings::of_image(requested);
             }
             Err(why) => report.refused = report.refused.or(Some(why.to_string())),
         }

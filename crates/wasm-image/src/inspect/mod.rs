@@ -17,6 +17,7 @@ mod verdict;
 
 use std::path::Path;
 
+use ::grants::CodeSettings;
 use anyhow::{Context, Result};
 use rule::{Containerd, Entrypoint, Node, Platform};
 
@@ -83,7 +84,7 @@ fn of_file(path: &Path) -> Result<Report> {
 pub fn of_parts(parts: &[Part], entrypoint: &[String], labels: &[(String, String)]) -> Report {
     let mut report = Report::default();
     match asks::requested(&provided::OF_IMAGE, labels) {
-        Ok(requested) => report.code = asks::code(requested),
+        Ok(requested) => report.code = CodeSettings::of_image(requested),
         Err(why) => report.refused = Some(why.to_string()),
     }
     let first = entrypoint.first().map(String::as_str).unwrap_or_default();

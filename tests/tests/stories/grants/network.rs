@@ -1,8 +1,9 @@
 //! Destinations of sockets and requests.
 
 use std::net::UdpSocket;
+use std::os::unix::fs::symlink;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tests::{Container, Pod, RunningPod, on_each_containerd};
 
 use super::{
@@ -10,6 +11,8 @@ use super::{
     connected, hosts, is_reached, number, run,
 };
 use crate::pod::PORT;
+
+const KEYVALUE: &str = "wasmtime.shim/keyvalue";
 
 /// A range with the metadata service, which it does not name.
 const METADATA_RANGE: &str = "169.254.0.0/16";
@@ -70,11 +73,17 @@ fn a_guest_with_a_grant_of_a_name_does_not_choose_what_the_name_means() -> Resul
         let image = node.image("hello")?;
         let redis = format!("redis:{SERVER}");
         let address = format!("{OTHER}:{SERVER}");
+        // The runtime connects to this one.
+        let store = format!("redis://{redis}/0");
         // Who may reach an address gains nothing by a name.
-        for (name, granted, is_free) in [("fixed", &redis, false), ("free", &address, true)] {
+        for (name, key, value, is_free) in [
+            ("fixed", CONNECT, &redis, false),
+            ("stored", KEYVALUE, &store, false),
+            ("free", CONNECT, &address, true),
+        ] {
             let hosts = hosts(node)?;
             let before = std::fs::read_to_string(&hosts)?;
-            let pod = node.run_pod(&Pod::new(name).annotation(CONNECT, granted))?;
+            let pod = node.run_pod(&Pod::new(name).annotation(key, value))?;
             let guest = |words: &[&str]| {
                 let container = Container::new(&number(name), &image).args(words);
                 run(&pod, container.mount(&hosts, "/etc/hosts"))
@@ -92,6 +101,25 @@ fn a_guest_with_a_grant_of_a_name_does_not_choose_what_the_name_means() -> Resul
             let (code, logs) = guest(&["write", "/etc/new", "text"])?;
             assert_eq!(code, 0, "{name}: {logs:?}");
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn an_image_with_a_link_in_place_of_its_hosts_is_refused_to_a_guest_with_a_grant_of_a_name()
+-> Result<()> {
+    on_each_containerd(|node| {
+        let etc = node.volume("linked")?;
+        std::fs::write(etc.join("elsewhere"), "")?;
+        symlink("elsewhere", etc.join("hosts"))?;
+        let container = Container::new("linked", &node.image("hello")?).mount(&etc, "/etc");
+        let redis = format!("redis:{SERVER}");
+        let pod = node.run_pod(&Pod::new("linked").annotation(CONNECT, &redis))?;
+        let refused = format!("{:#}", pod.run(&container).map(drop).err().context("it runs")?);
+        let expected = r#"cannot keep "/etc/hosts" as it is for a guest with names in its grants: "/etc/hosts" is a link"#;
+        assert!(refused.contains(expected), "{refused}");
+        let (code, logs) = run(&node.run_pod(&Pod::new("unnamed"))?, container)?;
+        assert_eq!(code, 0, "{logs:?}");
         Ok(())
     })
 }

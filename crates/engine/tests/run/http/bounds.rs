@@ -54,6 +54,46 @@ fn more_requests_than_may_be_are_told_to_come_again() {
 }
 
 #[test]
+fn a_storm_of_requests_makes_no_more_instances_than_the_granted_memory_holds() {
+    // 10 MiB each.
+    let guest = slow_proxy(3_000_000_000).replace("(func $broken", "(memory 160) (func $broken");
+    let server = serve_with(&guest, &[("max-memory", "32Mi")]);
+    let requests: Vec<TcpStream> = (0..8).map(|_| server.request()).collect();
+    let answers: Vec<String> = requests.into_iter().map(read).collect();
+    let are = |status: &str| answers.iter().filter(|it| it.starts_with(status)).count();
+    assert_eq!((are("HTTP/1.1 500 "), are("HTTP/1.1 503 ")), (3, 5), "{answers:?}");
+    // There is room again.
+    let first = server.request();
+    assert_eq!(status(&first), "HTTP/1.1 500");
+    let end = server.end();
+    assert_eq!(end.stderr.matches("32Mi are for all its instances").count(), 1, "{end:?}");
+    assert_eq!(end.stderr.matches("error: ").count(), 4, "{end:?}");
+}
+
+#[test]
+fn an_instance_that_begins_with_more_than_is_granted_is_an_error_and_not_busy() {
+    let guest = proxy("").replace("(func $broken", "(memory 160) (func $broken");
+    let server = serve_with(&guest, &[("max-memory", "8Mi")]);
+    let answer = server.answer();
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    assert!(server.end().stderr.contains("error: "));
+}
+
+#[test]
+fn what_is_said_of_failed_requests_counts_in_the_rate_of_lines() {
+    let server = serve_with(&proxy("unreachable"), &[("log-rate", "5")]);
+    for _ in 0..10 {
+        assert!(server.answer().starts_with("HTTP/1.1 500 "));
+    }
+    let end = server.end();
+    assert!(end.stderr.contains("error: wasm trap"), "{end:?}");
+    assert!(end.stderr.contains(" dropped: the guest may write 5 a second"), "{end:?}");
+    // The last of them are shown at the end.
+    let begun = end.stderr.find("the last lines on stderr were:\n").expect("a report");
+    assert!(end.stderr[begun..].contains("wasm backtrace"), "{end:?}");
+}
+
+#[test]
 fn more_connections_than_may_be_are_told_to_come_again() {
     let server = serve_with(&proxy(""), &[("http-max-connections", "1")]);
     let silent = server.connect();
