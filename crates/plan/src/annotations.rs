@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use grants::Requested;
-use plan::{HttpSettings, KeyValue};
 use provided::{
     CONFIG, CORE_DUMP, KEYVALUE, KEYVALUE_PASSWORD_FILE, OF_POD, PREFIX, PREINIT, SettingError,
 };
+
+use crate::{HttpSettings, KeyValue};
 
 /// Annotations for this runtime.
 #[derive(Debug, Clone, Default)]
@@ -159,12 +160,12 @@ mod tests {
             (
                 "keyvalue",
                 "",
-                "keyvalue: \"\" is not valid; allowed is an absolute path in the container",
+                "keyvalue: the value is not valid; allowed is an absolute path in the container",
             ),
             (
                 "keyvalue",
                 "redis://:secret@cache/0",
-                "keyvalue: \"redis://***@cache/0\" is not valid; allowed is an absolute path in the \
+                "keyvalue: the password in the URL is not valid; allowed is an absolute path in the \
                  container, or redis://[USER@]HOST[:PORT][/DATABASE][?prefix=PREFIX] (rediss:// for \
                  TLS) without a password, which belongs in the file that \
                  wasmtime.shim/keyvalue-password-file names",
