@@ -46,6 +46,18 @@ pub enum Error {
     Cursor,
 }
 
+impl Error {
+    /// What is the same in all errors that differ only in what the guest or another client chose.
+    pub fn kind(&self) -> String {
+        match self {
+            Error::NoSuchStore(_) => "NoSuchStore".to_owned(),
+            Error::LongKey(_) => "LongKey".to_owned(),
+            Error::LongValue(_) => "LongValue".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl From<Error> for StoreError {
     fn from(error: Error) -> StoreError {
         match error {
