@@ -167,3 +167,16 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.client).poll_shutdown(context)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_name_that_is_too_long_is_not_kept() {
+        let longest = "a".repeat(NAME_BYTES);
+        assert_eq!(kept(longest.clone()), longest);
+        assert_eq!(kept("a".repeat(NAME_BYTES + 1)), "");
+        ServerName::try_from(String::new()).expect_err("an empty one is no name");
+    }
+}

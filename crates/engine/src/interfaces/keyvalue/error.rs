@@ -70,3 +70,17 @@ impl From<Error> for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_a_guest_can_make_many_of_are_of_one_kind() {
+        assert_eq!(Error::LongValue(2_000_000).kind(), Error::LongValue(3_000_000).kind());
+        assert_eq!(Error::LongKey(2000).kind(), Error::LongKey(3000).kind());
+        assert_eq!(Error::NoSuchStore("a".into()).kind(), Error::NoSuchStore("b".into()).kind());
+        let of = |failure| Error::Redis { url: "redis://cache:6379/0".into(), failure }.kind();
+        assert_ne!(of(Failure::Denied), of(Failure::Timeout));
+    }
+}

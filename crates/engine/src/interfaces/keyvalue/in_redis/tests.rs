@@ -61,7 +61,11 @@ impl Server {
     }
 
     fn store(&self, patience: Duration) -> Arc<InRedis> {
-        let url = format!("redis://{}", self.address);
+        self.database(0, patience)
+    }
+
+    fn database(&self, number: u32, patience: Duration) -> Arc<InRedis> {
+        let url = format!("redis://{}/{number}", self.address);
         let Ok(KeyValue::Redis(redis)) = KeyValue::annotated(&url) else { panic!("is a URL") };
         let guard = Guard::new(Grants::default());
         let store = InRedis::new(redis, None, guard, Arc::new(Roots::new(None, None)));
@@ -123,34 +127,72 @@ fn a_call_has_one_deadline_for_connecting_and_asking_twice() {
 }
 
 #[test]
-fn calls_that_wait_for_a_slow_server_leave_in_time_and_are_never_made() {
-    let server = Server::new(|command| reply("").filter(|_| command != "PING"));
+fn calls_that_wait_for_a_slow_server_end_in_time() {
+    let server = Server::new(|command| {
+        thread::sleep(if command == "PING" { Duration::ZERO } else { SHORT * 4 / 5 });
+        reply("$-1\r\n").filter(|_| command != "PING")
+    });
     let store = server.store(SHORT);
-    tokio().block_on(async {
-        let silent = tokio::spawn({
+    let answers = tokio().block_on(async {
+        let get = |_| {
             let store = store.clone();
-            async move { called(&store, |store| store.get("a")).await }
-        });
-        while server.seen().is_empty() && !silent.is_finished() {
+            tokio::spawn(async move { called(&store, |store| store.get("a")).await })
+        };
+        let mut answers = vec![];
+        for answer in (0..5).map(get).collect::<Vec<_>>() {
+            answers.push(answer.await.expect("no panic"));
+        }
+        answers
+    });
+    // One is answered within the time, and the next one's answer comes after it.
+    assert!(server.seen().len() < 5, "they are asked one after the other: {answers:?}");
+    let late: Vec<_> = answers.into_iter().filter_map(Result::err).collect();
+    assert!(late.len() >= 3 && late.iter().all(|it| it.contains("within 5 s")), "{late:?}");
+}
+
+#[test]
+fn a_call_whose_guest_has_ended_while_it_waited_is_never_made() {
+    let (go_on, may_go_on) = sync_channel::<()>(1);
+    let may_go_on = Mutex::new(may_go_on);
+    let server = Server::new(move |command| match command {
+        "PING" => None,
+        "GET a" => may_go_on.lock().ok()?.recv().ok().and_then(|()| reply("$-1\r\n")),
+        _ => reply("+OK\r\n"),
+    });
+    let store = server.store(LONG);
+    tokio().block_on(async {
+        let slow = store.clone();
+        let slow = tokio::spawn(async move { called(&slow, |store| store.get("a")).await });
+        while server.seen().is_empty() && !slow.is_finished() {
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
         let set = |key: &'static str| {
             let store = store.clone();
             tokio::spawn(async move {
-                let change = [Change::Set(key.to_owned(), vec![])];
+                let change = [Change::Set(key.to_owned(), b"x".to_vec())];
                 called(&store, move |store| store.apply(&change)).await
             })
         };
         let (ended, patient) = (set("ended"), set("patient"));
+        // Both wait.
         tokio::time::sleep(Duration::from_millis(10)).await;
         ended.abort();
-        let error = silent.await.expect("no panic").expect_err("no answer");
-        assert!(error.contains("no answer within 5 s"), "{error}");
-        let error = patient.await.expect("no panic").expect_err("no answer");
-        assert!(error.contains("within 5 s") && !error.contains("may have been"), "{error}");
         assert!(ended.await.expect_err("was aborted").is_cancelled());
+        go_on.send(()).expect("is waited for");
+        assert_eq!(slow.await.expect("no panic"), Ok(None));
+        assert_eq!(patient.await.expect("no panic"), Ok(()));
     });
-    assert_eq!(server.seen(), ["GET a"]);
+    assert_eq!(server.seen(), ["GET a", "SET patient x"]);
+}
+
+#[test]
+fn a_database_that_there_is_not_is_named() {
+    let server = Server::new(|command| {
+        reply("-ERR DB index is out of range\r\n").filter(|_| command != "PING")
+    });
+    let error = call(&server.database(20, LONG), |store| store.get("a")).expect_err("is refused");
+    assert!(error.ends_with("it refuses: it has no database 20"), "{error}");
+    assert_eq!(server.seen(), ["SELECT 20"]);
 }
 
 #[test]
