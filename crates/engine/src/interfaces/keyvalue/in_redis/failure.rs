@@ -79,16 +79,12 @@ const EXPLAINED: [(&str, &str); 12] = [
 
 /// Beginnings of errors whose code is `ERR`, and what they mean. Only these texts are shown, because an error may repeat keys
 /// (`src/server.c`, `src/networking.c`, `src/acl.c`, `src/db.c`; those of older versions as well).
-const PHRASES: [(&str, &str); 7] = [
+const PHRASES: [(&str, &str); 6] = [
     ("AUTH <password> called without", NO_PASSWORD),
     ("Client sent AUTH, but no password is set", NO_PASSWORD),
     ("max number of clients", "it has as many clients as it may have (maxclients)"),
     ("SELECT is not allowed in cluster", "it is a node of a cluster, which is not provided"),
     ("unknown command", "it does not know the command: it is too old, or the command was renamed"),
-    (
-        "unknown subcommand",
-        "it does not know the command: it is too old, or the command was renamed",
-    ),
     ("wrong number of arguments for 'auth'", "it is older than version 6, which has no users"),
 ];
 
