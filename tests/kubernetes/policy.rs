@@ -91,7 +91,7 @@ const CASES: &[Case] = &[
             ("files", ""),
             ("keyvalue", "redis://redis/2"),
         ],
-        Some(r#"annotation wasmtime.shim/keyvalue: "redis://redis/2" is more than namespace"#),
+        Some("annotation wasmtime.shim/keyvalue: its URL is more than namespace"),
     ),
     (
         "restricted",

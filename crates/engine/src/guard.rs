@@ -66,7 +66,8 @@ impl Known {
     }
 }
 
-struct Lines {
+/// Lines about refusals that were written, and how many more may be.
+pub struct Lines {
     written: BTreeSet<String>,
     left: u32,
     since: Instant,
@@ -75,8 +76,7 @@ struct Lines {
 impl Guard {
     /// A guard of these grants.
     pub fn new(grants: Grants) -> Guard {
-        let lines = Lines { written: BTreeSet::new(), left: LINES, since: Instant::now() };
-        Guard { grants, known: Mutex::default(), lines: Mutex::new(lines) }
+        Guard { grants, known: Mutex::default(), lines: Mutex::default() }
     }
 
     /// Lets the sockets of a context do what is granted.
@@ -248,9 +248,15 @@ impl Guard {
     }
 }
 
+impl Default for Lines {
+    fn default() -> Lines {
+        Lines { written: BTreeSet::new(), left: LINES, since: Instant::now() }
+    }
+}
+
 impl Lines {
     /// Whether a line may be written now: not if it was written already.
-    fn may_write(&mut self, line: &str, now: Instant) -> bool {
+    pub fn may_write(&mut self, line: &str, now: Instant) -> bool {
         let more = now.duration_since(self.since).as_secs() / ONE_MORE.as_secs();
         if more > 0 {
             self.since = now;

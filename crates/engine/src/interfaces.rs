@@ -4,7 +4,7 @@
 //! Read in this order: the table here, `config` with `directory`, `logging`, `keyvalue`, and `tls`. The interfaces are drafts,
 //! and toolchains emit several drafts of each. Wasmtime compares a component's types by structure, so that one function
 //! serves every draft in which its type is the same. Therefore the functions are defined here by hand, and not by
-//! bindings for each draft. Of `wasi:tls` there is one draft, which is Wasmtime's.
+//! bindings for each draft.
 //!
 //! None of these interfaces lets a guest do what it could not do before. Configuration comes from its own environment
 //! and files. A store is in its own memory, in a file of its own, or in a database that its Pod names and its node
@@ -18,12 +18,13 @@ pub mod tls;
 pub mod types;
 
 use std::borrow::Cow;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+use std::time::Instant;
 
 use wasmtime::component::{Component, Linker, LinkerInstance};
 
 use crate::Plan;
+use crate::guard::Lines;
 use crate::http::roots::Roots;
 use crate::report::log;
 use crate::state::State;
@@ -34,7 +35,7 @@ use keyvalue::Stores;
 type Define = fn(&mut LinkerInstance<'_, State>) -> wasmtime::Result<()>;
 
 /// Each interface by the name that a component imports it by. An import of a draft is only satisfied by that draft.
-const INTERFACES: [(&str, Define); 12] = [
+const INTERFACES: [(&str, Define); 13] = [
     ("wasi:config/runtime@0.2.0-draft", config::define),
     ("wasi:config/store@0.2.0-draft", config::define),
     ("wasi:config/store@0.2.0-draft-2024-09-27", config::define),
@@ -47,10 +48,8 @@ const INTERFACES: [(&str, Define); 12] = [
     ("wasi:keyvalue/store@0.2.0-draft2", keyvalue::define_draft2),
     ("wasi:logging/logging", logging::define),
     ("wasi:logging/logging@0.1.0-draft", logging::define),
+    ("wasi:tls/types@0.2.0-draft", tls::define),
 ];
-
-/// Different lines about failures that one process writes.
-const LINES: usize = 16;
 
 /// What all instances of a container share.
 pub struct Interfaces {
@@ -78,9 +77,6 @@ pub fn imported<'a>(
     let mut linker = Cow::Borrowed(linker);
     let ty = component.component_type();
     for (name, _) in ty.imports(component.engine()) {
-        if name == tls::NAME {
-            tls::define(linker.to_mut())?;
-        }
         if let Some((_, define)) = INTERFACES.iter().find(|(provided, _)| *provided == name) {
             define(&mut linker.to_mut().instance(name)?)?;
         }
@@ -88,13 +84,13 @@ pub fn imported<'a>(
     Ok(linker)
 }
 
-/// Writes a line about a failure to the container's stderr, the first time that it happens: a guest may try again for ever.
-fn log_once(line: String) {
-    static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// Writes a line about a failure to the container's stderr, the first time that one of its kind happens: a guest may try again
+/// for ever. Other kinds are not used up by those that a guest can make many of, but wait.
+fn log_once(kind: impl AsRef<str>, line: &str) {
+    static LOGGED: LazyLock<Mutex<Lines>> = LazyLock::new(Mutex::default);
     let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
-    if logged.len() < LINES && !logged.contains(&line) {
-        log(&line);
-        logged.insert(line);
+    if logged.may_write(kind.as_ref(), Instant::now()) {
+        log(line);
     }
 }
 
@@ -112,7 +108,7 @@ mod tests {
             matches!(linker, Cow::Borrowed(_))
         };
         assert!(is_shared("(component)"));
-        for name in INTERFACES.iter().map(|(name, _)| *name).chain([tls::NAME]) {
+        for (name, _) in INTERFACES {
             assert!(!is_shared(&format!(r#"(component (import "{name}" (instance)))"#)), "{name}");
         }
     }

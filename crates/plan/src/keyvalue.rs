@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use grants::{Host, Target};
 use provided::{KEYVALUE, OF_POD, SettingError};
 use serde::{Deserialize, Serialize};
-use url::Url;
+use url::{ParseError, Url};
 
 /// The port of a URL that has none (IANA, URI scheme `redis`).
 const PORT: u16 = 6379;
@@ -49,9 +49,17 @@ impl KeyValue {
     /// because everyone who may see the Pod can read its annotations.
     ///
     /// # Errors
-    /// For anything else. The error does not repeat a password.
+    /// For anything else. The error repeats nothing that is no path: errors end in events and logs, and what is no proper URL may
+    /// have a password anywhere.
     pub fn annotated(value: &str) -> Result<KeyValue, SettingError> {
-        KeyValue::parse(value).ok_or_else(|| OF_POD.refused(KEYVALUE, &without_secrets(value)))
+        match value.starts_with('/') {
+            true if value.contains('\0') => Err(OF_POD.refused(KEYVALUE, value)),
+            true => Ok(KeyValue::File(value.into())),
+            false => {
+                let redis = Redis::parse(value).map(KeyValue::Redis);
+                redis.map_err(|part| OF_POD.refused_part(KEYVALUE, part))
+            }
+        }
     }
 
     /// Where the runtime connects to for it.
@@ -61,41 +69,79 @@ impl KeyValue {
             KeyValue::Redis(redis) => Some(&redis.target),
         }
     }
-
-    fn parse(value: &str) -> Option<KeyValue> {
-        match value.starts_with('/') {
-            true => Some(KeyValue::File(value.into())).filter(|_| !value.contains('\0')),
-            false => Redis::parse(value).map(KeyValue::Redis),
-        }
-    }
 }
 
 impl Redis {
-    fn parse(value: &str) -> Option<Redis> {
-        let url = Url::parse(value).ok()?;
+    /// The error is the part that is not valid.
+    fn parse(value: &str) -> Result<Redis, &'static str> {
+        let is_url = value.split_once("://").is_some_and(|(scheme, _)| {
+            scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+        });
+        if !is_url {
+            return Err("the value");
+        }
+        // An escaped character would be another one for the server than for the reader.
+        if value.contains('%') || !value.bytes().all(|byte| byte.is_ascii_graphic()) {
+            return Err("a character of the URL");
+        }
+        let url = Url::parse(value).map_err(|error| match error {
+            ParseError::InvalidPort => "the port of the URL",
+            _ => "the host of the URL",
+        })?;
         let tls = match url.scheme() {
             "redis" => false,
             "rediss" => true,
-            _ => return None,
+            _ => return Err("the scheme of the URL"),
         };
-        // An escaped character would be another one for the server than for the reader.
-        let is_plain = !value.contains('%') && url.password().is_none() && url.fragment().is_none();
+        if url.password().is_some() {
+            return Err("the password in the URL");
+        }
+        // What is escaped now was not in the value.
+        if url.username().contains('%') {
+            return Err("the user of the URL");
+        }
         let user = Some(url.username()).filter(|user| !user.is_empty()).map(str::to_owned);
+        let (target, host) = target(&url)?;
         let port = url.port().unwrap_or(PORT);
-        let target: Target = format!("{}:{port}", url.host_str()?).parse().ok()?;
-        let host = match &target.host {
-            Host::Name(name) if !name.starts_with('*') => name.clone(),
-            Host::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
-            _ => return None,
-        };
-        let database = url.path().trim_start_matches('/');
-        let database = if database.is_empty() { 0 } else { database.parse().ok()? };
+        let database = database(url.path()).ok_or("the database of the URL")?;
         let prefix = match url.query() {
             None => "",
-            Some(query) => query.strip_prefix("prefix=").filter(|prefix| is_prefix(prefix))?,
+            Some(query) => {
+                let prefix = query.strip_prefix("prefix=").filter(|prefix| is_prefix(prefix));
+                prefix.ok_or("the query of the URL")?
+            }
         };
+        if url.fragment().is_some() {
+            return Err("the fragment of the URL");
+        }
         let (prefix, password) = (prefix.to_owned(), None);
-        is_plain.then_some(Redis { tls, user, host, port, database, prefix, password, target })
+        Ok(Redis { tls, user, host, port, database, prefix, password, target })
+    }
+}
+
+/// Where a URL leads to, and the host as the look-up wants it.
+fn target(url: &Url) -> Result<(Target, String), &'static str> {
+    let invalid = "the host of the URL";
+    let host = url.host_str().ok_or(invalid)?;
+    let port = match url.port() {
+        Some(0) => return Err("the port of the URL"),
+        port => port.unwrap_or(PORT),
+    };
+    let target: Target = format!("{host}:{port}").parse().map_err(|_| invalid)?;
+    let host = match &target.host {
+        Host::Name(name) if !name.starts_with('*') => name.clone(),
+        Host::Net(net) if net.prefix_len() == net.max_prefix_len() => net.addr().to_string(),
+        _ => return Err(invalid),
+    };
+    Ok((target, host))
+}
+
+/// The number in the path of a URL.
+fn database(path: &str) -> Option<u32> {
+    match path.strip_prefix('/').unwrap_or(path) {
+        "" => Some(0),
+        digits if digits.bytes().all(|byte| byte.is_ascii_digit()) => digits.parse().ok(),
+        _ => None,
     }
 }
 
@@ -103,16 +149,6 @@ impl Redis {
 fn is_prefix(prefix: &str) -> bool {
     let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.:/".contains(&byte);
     (1..=PREFIX).contains(&prefix.len()) && prefix.bytes().all(is_allowed)
-}
-
-/// A value of the annotation without what may be a password: errors end in events and logs.
-fn without_secrets(value: &str) -> String {
-    match (value.split_once("://"), value.rsplit_once('@')) {
-        (Some((scheme, rest)), Some((_, host))) if rest.contains('@') => {
-            format!("{scheme}://***@{host}")
-        }
-        _ => value.to_owned(),
-    }
 }
 
 impl fmt::Display for Redis {
@@ -131,8 +167,8 @@ mod tests {
     use super::*;
 
     fn redis(value: &str) -> Redis {
-        match KeyValue::parse(value) {
-            Some(KeyValue::Redis(redis)) => redis,
+        match KeyValue::annotated(value) {
+            Ok(KeyValue::Redis(redis)) => redis,
             other => panic!("{value}: {other:?}"),
         }
     }
@@ -154,7 +190,7 @@ mod tests {
 
     #[test]
     fn a_path_is_a_file_and_nothing_else_is_a_store() {
-        assert_eq!(KeyValue::parse("/data/a@b"), Some(KeyValue::File("/data/a@b".into())));
+        assert_eq!(KeyValue::annotated("/data/a@b"), Ok(KeyValue::File("/data/a@b".into())));
         for value in [
             "",
             "store",
@@ -171,6 +207,14 @@ mod tests {
             "redis://host/one",
             "redis://host/1/2",
             "redis://host/-1",
+            "redis://host/+5",
+            "redis://host//5",
+            "redis://host/4294967296",
+            "redis://ann|b@host",
+            "redis://ann b@host",
+            "redis://\u{e4}@host",
+            "redis://host/0\n",
+            " redis://host",
             "redis://host?prefix=",
             "redis://host?prefix=a*",
             "redis://host?prefix=a&other=b",
@@ -179,19 +223,37 @@ mod tests {
             "http://host",
             "unix:///run/redis.sock",
         ] {
-            assert_eq!(KeyValue::parse(value), None, "{value:?}");
+            KeyValue::annotated(value).expect_err(value);
         }
     }
 
     #[test]
-    fn an_error_shows_no_password() {
-        for (value, shown) in [
-            ("redis://u:p@ss@host:1/0", "redis://***@host:1/0"),
-            ("redis://:secret@host", "redis://***@host"),
-            ("redis://host:0", "redis://host:0"),
-            ("/data/a@b", "/data/a@b"),
+    fn an_error_names_the_part_that_is_not_valid_and_shows_nothing_of_it() {
+        for (value, part) in [
+            ("redis://u:p@secret@host:1/0", "the password in the URL"),
+            ("redis://:secret@host", "the password in the URL"),
+            ("redis://:secret@host:x", "the port of the URL"),
+            ("redis://user:secret/x@host", "the port of the URL"),
+            ("redis:app:secret@host", "the value"),
+            ("app:secret@host:6379", "the value"),
+            ("app:secret://host", "the value"),
+            ("secret", "the value"),
+            ("redis-secret://host", "the scheme of the URL"),
+            ("redis://secret|@host", "the user of the URL"),
+            ("redis://sec%72et@host", "a character of the URL"),
+            ("redis://host/secret", "the database of the URL"),
+            ("redis://host?password=secret", "the query of the URL"),
+            ("redis://host/0?prefix=a&auth=secret", "the query of the URL"),
+            ("redis://host#secret", "the fragment of the URL"),
+            ("redis://*.secret", "the host of the URL"),
         ] {
-            assert_eq!(without_secrets(value), shown);
+            let text = KeyValue::annotated(value).expect_err("is refused").to_string();
+            let start =
+                format!("annotation wasmtime.shim/keyvalue: {part} is not valid; allowed is an");
+            assert!(text.starts_with(&start), "{value}: {text}");
+            assert!(!text.contains("secret") && !text.contains("%72"), "{value}: {text}");
         }
+        let text = KeyValue::annotated("/a\0").expect_err("is refused").to_string();
+        assert!(text.contains(r#""/a\0" is not valid"#), "{text}");
     }
 }

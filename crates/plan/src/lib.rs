@@ -2,12 +2,13 @@
 //!
 //! The shim makes the plan from the container's settings, and the engine runs it. Read in this order: [`Plan`] here;
 //! [`World`] (what kind of guest it is); [`http`] (how a server serves); [`KeyValue`] (where its key-value store is);
-//! [`FailureArtifacts`] (what a failure leaves); [`exit_code`].
+//! [`FailureArtifacts`] (what a failure leaves); [`exit_code`]; [`Annotations`] (what a Pod says of all this).
 //!
 //! This crate uses neither Wasmtime nor containerd. The crate `provided` declares the settings, with their texts and
 //! defaults, and the crate `grants` what a guest may do.
 #![forbid(unsafe_code)]
 
+pub mod annotations;
 mod artifacts;
 pub mod exit_code;
 pub mod http;
@@ -22,6 +23,7 @@ use provided::{Place, SettingError};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+pub use annotations::Annotations;
 pub use artifacts::FailureArtifacts;
 pub use http::HttpSettings;
 pub use keyvalue::KeyValue;

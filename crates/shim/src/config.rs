@@ -7,11 +7,9 @@ use grants::Requested;
 use grants::policy::Subject;
 use nix::unistd::Pid;
 use oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Mount, Process, Spec};
-use plan::{FailureArtifacts, HttpSettings, KeyValue};
+use plan::{Annotations, FailureArtifacts, HttpSettings, KeyValue};
 use provided::SettingError;
 use sandbox::Members;
-
-use crate::annotations::Annotations;
 
 /// Annotation by which CRI distinguishes the Pod's sandbox from its containers (containerd, pkg/cri/annotations).
 const CONTAINER_TYPE: &str = "io.kubernetes.cri.container-type";

@@ -8,7 +8,6 @@
 
 use std::process::ExitCode;
 
-mod annotations;
 mod bootstrap;
 mod built_in;
 mod compilation;

@@ -143,6 +143,7 @@ impl Outgoing {
         if let Ok(mut tls) = self.tls.try_lock() {
             *tls = None;
         }
+        self.roots.release();
     }
 
     /// What TLS is spoken with: by requests, and by guests themselves. None if the roots cannot be used.
@@ -159,7 +160,7 @@ impl Outgoing {
             roots.client()
         });
         let config = config.await.ok()?.ok()?;
-        Some(tls.insert(Arc::new(config)).clone())
+        Some(tls.insert(config).clone())
     }
 
     async fn connections(&self, pool: &Pool) -> Result<Connections, Error> {

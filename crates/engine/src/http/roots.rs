@@ -4,7 +4,8 @@
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use rustls::crypto::ring;
@@ -12,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
+use crate::guard::Lines;
 use crate::report::log;
 
 /// Variable with the path of a PEM file of certificates that are trusted instead of the node's, as in OpenSSL, Go and Python.
@@ -20,25 +22,52 @@ pub const VARIABLE: &str = "SSL_CERT_FILE";
 /// The most that is read of the file, in bytes. A distribution's file has 250 kB.
 const MOST: u64 = 16 << 20;
 
+/// How long a configuration is used for other connections, so that a client that tries for ever does not read for ever.
+const KEPT: Duration = Duration::from_secs(10);
+
 /// Certificates of authorities, read when the first connection needs them.
 pub struct Roots {
     /// Path of the container's own file.
     path: Option<String>,
     /// The node's file.
     node: Option<File>,
+    /// The configuration of TLS with them, and when they were read.
+    client: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
+    lines: Mutex<Lines>,
 }
 
 impl Roots {
     /// Takes the value of [`VARIABLE`], where an empty value counts as unset, and the node's file of certificates.
     pub fn new(path: Option<&str>, node: Option<File>) -> Roots {
-        Roots { path: path.filter(|path| !path.is_empty()).map(str::to_owned), node }
+        let path = path.filter(|path| !path.is_empty()).map(str::to_owned);
+        Roots { path, node, client: Mutex::default(), lines: Mutex::default() }
     }
 
-    /// Returns the configuration of TLS. If a file of the container cannot be read, no certificate is trusted, and this is logged.
+    /// Returns the configuration of TLS. If a file of the container cannot be read, no certificate is trusted, and this is
+    /// logged once.
     ///
     /// # Errors
     /// If the cryptography supports no version of TLS.
-    pub fn client(&self) -> Result<ClientConfig, rustls::Error> {
+    pub fn client(&self) -> Result<Arc<ClientConfig>, rustls::Error> {
+        let mut client = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((since, config)) = &*client
+            && since.elapsed() < KEPT
+        {
+            return Ok(config.clone());
+        }
+        let config = Arc::new(self.read_client()?);
+        *client = Some((Instant::now(), config.clone()));
+        Ok(config)
+    }
+
+    /// Gives back what an idle server does not need.
+    pub fn release(&self) {
+        if let Ok(mut client) = self.client.try_lock() {
+            *client = None;
+        }
+    }
+
+    fn read_client(&self) -> Result<ClientConfig, rustls::Error> {
         let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()?;
         Ok(builder.with_root_certificates(self.store()).with_no_client_auth())
@@ -47,15 +76,22 @@ impl Roots {
     fn store(&self) -> RootCertStore {
         if let Some(path) = &self.path {
             return open(path).and_then(|file| read(&file)).unwrap_or_else(|error| {
-                log(&format!("warning: {VARIABLE}: {path}: {error}; no certificate is trusted"));
+                self.warn(&format!("{VARIABLE}: {path}: {error}; no certificate is trusted"));
                 RootCertStore::empty()
             });
         }
         let node = self.node.as_ref().and_then(|file| {
-            let reason = |error| log(&format!("warning: the node's certificates: {error}"));
+            let reason = |error| self.warn(&format!("the node's certificates: {error}"));
             read(file).map_err(reason).ok()
         });
         node.unwrap_or_else(|| RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.into() })
+    }
+
+    fn warn(&self, reason: &str) {
+        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if lines.may_write(reason, Instant::now()) {
+            log(&format!("warning: {reason}"));
+        }
     }
 }
 
@@ -113,6 +149,15 @@ fd614Q==
     fn the_nodes_file_is_read_wherever_its_position_is_and_as_often_as_it_is_asked() {
         let roots = Roots::new(Some(""), Some(file(&format!("# comment\n{AUTHORITY}"))));
         assert_eq!([roots.store().len(), roots.store().len()], [1, 1]);
+    }
+
+    #[test]
+    fn many_connections_share_what_was_read_until_it_is_released() {
+        let roots = Roots::new(None, Some(file(AUTHORITY)));
+        let first = roots.client().expect("a configuration");
+        assert!(Arc::ptr_eq(&first, &roots.client().expect("a configuration")));
+        roots.release();
+        assert!(!Arc::ptr_eq(&first, &roots.client().expect("a configuration")));
     }
 
     #[test]

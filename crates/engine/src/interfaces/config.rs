@@ -49,7 +49,7 @@ fn source(state: &State) -> (Arc<Interfaces>, bool) {
 /// Logs the reason of a failure.
 fn logged<T>(read: Result<T, ConfigError>) -> Result<T, ConfigError> {
     if let Err(ConfigError::Upstream(reason) | ConfigError::Io(reason)) = &read {
-        log_once(format!("warning: wasi:config: {reason}"));
+        log_once(reason, &format!("warning: wasi:config: {reason}"));
     }
     read
 }

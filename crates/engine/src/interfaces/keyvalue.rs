@@ -30,11 +30,12 @@ use crate::blocking::blocking;
 use crate::guard::Guard;
 use crate::host_calls;
 use crate::http::roots::Roots;
+use crate::memory::Reserved;
 use crate::named_path::NamedPath;
 use crate::state::State;
 use error::Error;
 use in_redis::InRedis;
-use store::{Change, Store, VALUE_BYTES};
+use store::{Change, Store, VALUE_BYTES, waiting};
 
 /// The name of the one store. Guests for Spin open it by this name, others by an empty one.
 const NAME: &str = "default";
@@ -85,9 +86,12 @@ impl Stores {
         if !["", NAME].contains(&name) {
             return Err(Error::NoSuchStore(name.chars().take(SHOWN).collect()));
         }
-        let store = self.opened()?;
-        store.reach()?;
-        Ok(store)
+        self.opened()
+    }
+
+    /// Whether there is nothing to be opened.
+    fn is_open(&self) -> bool {
+        self.opened.try_lock().is_ok_and(|opened| opened.is_some())
     }
 
     fn opened(&self) -> Result<Arc<Store>, Error> {
@@ -110,7 +114,7 @@ pub fn define_draft(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
         "[method]bucket.list-keys",
         |store, (bucket, cursor): (Resource<Bucket>, Option<u64>)| {
             host_calls::enter("wasi:keyvalue/store list-keys");
-            on(store, bucket, move |store| {
+            on(store, bucket, 0, move |store| {
                 let (keys, cursor) = store.keys(cursor)?;
                 Ok(KeysDraft { keys, cursor })
             })
@@ -125,7 +129,7 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
         "[method]bucket.list-keys",
         |store, (bucket, cursor): (Resource<Bucket>, Option<String>)| {
             host_calls::enter("wasi:keyvalue/store list-keys");
-            on(store, bucket, move |store| {
+            on(store, bucket, 0, move |store| {
                 let number = |text: String| text.parse().map_err(|_| Error::Cursor);
                 let (keys, cursor) = store.keys(cursor.map(number).transpose()?)?;
                 Ok(KeysDraft2 { keys, cursor: cursor.map(|number| number.to_string()) })
@@ -145,22 +149,27 @@ fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
         Box::new(async move {
             let interfaces = store.data().interfaces().clone();
             let is_sequential = store.data().is_sequential();
-            let opened = blocking(is_sequential, move || interfaces.keyvalue.open(&name)).await?;
-            Ok((handle(&mut store, returned(opened).map(Bucket))?,))
+            let is_quick = is_sequential || interfaces.keyvalue.is_open();
+            let opened = blocking(is_quick, move || interfaces.keyvalue.open(&name)).await?;
+            let opened = match returned(opened) {
+                Ok(kept) => reached(is_sequential, kept).await?,
+                Err(error) => Err(error),
+            };
+            Ok((handle(&mut store, opened.map(Bucket))?,))
         })
     })?;
     interface.func_wrap_async(
         "[method]bucket.get",
         |store, (bucket, key): (Resource<Bucket>, String)| {
             host_calls::enter("wasi:keyvalue/store get");
-            on(store, bucket, move |store| store.get(&key))
+            on(store, bucket, key.len(), move |store| store.get(&key))
         },
     )?;
     interface.func_wrap_async(
         "[method]bucket.exists",
         |store, (bucket, key): (Resource<Bucket>, String)| {
             host_calls::enter("wasi:keyvalue/store exists");
-            on(store, bucket, move |store| store.exists(&key))
+            on(store, bucket, key.len(), move |store| store.exists(&key))
         },
     )?;
     interface.func_wrap_async(
@@ -168,14 +177,14 @@ fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
         |store, (bucket, key, value): (Resource<Bucket>, String, WasmList<u8>)| {
             host_calls::enter("wasi:keyvalue/store set");
             let value = copied(&store, &value);
-            on(store, bucket, move |store| store.apply(vec![Change::Set(key, value?)]))
+            change(store, bucket, value.map(|value| vec![Change::Set(key, value)]))
         },
     )?;
     interface.func_wrap_async(
         "[method]bucket.delete",
         |store, (bucket, key): (Resource<Bucket>, String)| {
             host_calls::enter("wasi:keyvalue/store delete");
-            on(store, bucket, move |store| store.apply(vec![Change::Delete(key)]))
+            change(store, bucket, Ok(vec![Change::Delete(key)]))
         },
     )
 }
@@ -188,16 +197,29 @@ fn copied(store: &StoreContextMut<'_, State>, value: &WasmList<u8>) -> Result<Ve
     }
 }
 
-/// Does the work of a function on a bucket's store.
+/// Does the work of a function on a bucket's store. The arguments of the function have so many bytes.
 fn on<'a, T: Send + 'static>(
     mut store: StoreContextMut<'a, State>,
     bucket: Resource<Bucket>,
+    bytes: usize,
     work: impl FnOnce(&Store) -> Result<T, Error> + Send + 'static,
 ) -> Answer<'a, Returned<T>> {
     Box::new(async move {
         let kept = lent(&mut store, &bucket)?;
-        Ok((done(store.data(), kept, move |store| work(store)).await?,))
+        let is_sequential = store.data().is_sequential();
+        Ok((done(is_sequential, kept, bytes as u64, move |store| work(store)).await?,))
     })
+}
+
+/// Makes changes in a bucket's store.
+fn change<'a>(
+    store: StoreContextMut<'a, State>,
+    bucket: Resource<Bucket>,
+    changes: Result<Vec<Change>, Error>,
+) -> Answer<'a, Returned<()>> {
+    let bytes = changes.as_ref().map_or(0, |all| all.iter().map(Change::cost).sum::<u64>());
+    let bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+    on(store, bucket, bytes, move |store| store.apply(changes?))
 }
 
 /// The store of a bucket.
@@ -219,24 +241,49 @@ fn handle<T: Send + 'static>(
     })
 }
 
-/// Does work on a store, on this thread if it is done at once.
-fn done<T, W>(
-    state: &State,
+/// Makes sure that a store can be used.
+async fn reached(is_sequential: bool, store: Arc<Store>) -> wasmtime::Result<Returned<Arc<Store>>> {
+    if !store.is_remote() {
+        return Ok(Ok(store));
+    }
+    done(is_sequential, store, 0, |store| store.reach().map(|()| store.clone())).await
+}
+
+/// Does work on a store, on this thread if it is done at once. While the work waits for a disk or a server, what the guest
+/// passed, of so many bytes, counts in the guest's part of the container's memory.
+async fn done<T, W>(
+    is_sequential: bool,
     store: Arc<Store>,
+    bytes: u64,
     work: W,
-) -> impl Future<Output = wasmtime::Result<Returned<T>>> + Send + use<T, W>
+) -> wasmtime::Result<Returned<T>>
 where
     T: Send + 'static,
     W: FnOnce(&Arc<Store>) -> Result<T, Error> + Send + 'static,
 {
-    let is_quick = state.is_sequential() || store.is_in_memory();
-    async move { Ok(returned(blocking(is_quick, move || work(&store)).await?)) }
+    if store.is_in_memory() {
+        return Ok(returned(work(&store)));
+    }
+    let mut reserved = Reserved::default();
+    if !reserved.resize(waiting(bytes)) {
+        return Ok(returned(Err(Error::NoRoom)));
+    }
+    let turn = match store.turn().await {
+        Ok(turn) => turn,
+        Err(error) => return Ok(returned(Err(error))),
+    };
+    let work = move || {
+        let done = work(&store);
+        drop((reserved, turn));
+        done
+    };
+    Ok(returned(blocking(is_sequential, work).await?))
 }
 
 /// The error as the guest gets it. The line in the log is for a guest that does not report it.
 fn returned<T>(done: Result<T, Error>) -> Returned<T> {
     done.map_err(|error| {
-        log_once(format!("warning: wasi:keyvalue: {error}"));
+        log_once(error.kind(), &format!("warning: wasi:keyvalue: {error}"));
         error.into()
     })
 }

@@ -169,3 +169,114 @@ fn what_one_call_returns_is_bounded_and_counts_in_the_containers_memory() {
     assert_eq!(within.stdout.trim(), "0", "{within:?}");
     assert!(within.stderr.contains("no room for so many values"), "{within:?}");
 }
+
+/// Begins a hundred handshakes with a name that is none, and returns the error of the last.
+const SECURING: &str = r#"(component
+    (import "wasi:io/error@0.2.3" (instance $errors
+        (export "error" (type $error (sub resource)))
+        (export "[method]error.to-debug-string" (func (param "self" (borrow $error)) (result string)))))
+    (alias export $errors "error" (type $error))
+    (import "wasi:io/poll@0.2.3" (instance $poll
+        (export "pollable" (type $pollable (sub resource)))
+        (export "[method]pollable.block" (func (param "self" (borrow $pollable))))))
+    (alias export $poll "pollable" (type $pollable))
+    (import "wasi:io/streams@0.2.3" (instance $streams
+        (export "input-stream" (type (sub resource)))
+        (export "output-stream" (type (sub resource)))))
+    (alias export $streams "input-stream" (type $input))
+    (alias export $streams "output-stream" (type $output))
+    (import "wasi:cli/stdin@0.2.3" (instance $stdin
+        (alias outer 1 $input (type $input'))
+        (export "input-stream" (type $input (eq $input')))
+        (export "get-stdin" (func (result (own $input))))))
+    (import "wasi:cli/stdout@0.2.3" (instance $stdout
+        (alias outer 1 $output (type $output'))
+        (export "output-stream" (type $output (eq $output')))
+        (export "get-stdout" (func (result (own $output))))))
+    (import "wasi:tls/types@0.2.0-draft" (instance $tls
+        (alias outer 1 $input (type $input'))
+        (export "input-stream" (type $input (eq $input')))
+        (alias outer 1 $output (type $output'))
+        (export "output-stream" (type $output (eq $output')))
+        (alias outer 1 $pollable (type $pollable'))
+        (export "pollable" (type $pollable (eq $pollable')))
+        (alias outer 1 $error (type $error'))
+        (export "io-error" (type $error (eq $error')))
+        (export "client-connection" (type $connection (sub resource)))
+        (export "future-client-streams" (type $future (sub resource)))
+        (export "client-handshake" (type $handshake (sub resource)))
+        (export "[constructor]client-handshake" (func (param "server-name" string)
+            (param "input" (own $input)) (param "output" (own $output)) (result (own $handshake))))
+        (export "[static]client-handshake.finish" (func (param "this" (own $handshake)) (result (own $future))))
+        (export "[method]future-client-streams.subscribe" (func (param "self" (borrow $future))
+            (result (own $pollable))))
+        (export "[method]future-client-streams.get" (func (param "self" (borrow $future))
+            (result (option (result (result (tuple (own $connection) (own $input) (own $output))
+                (error (own $error))))))))))
+    (core module $data
+        (memory (export "memory") 1)
+        (data (i32.const 0) "no name")
+        (func (export "realloc") (param i32 i32 i32 i32) (result i32) (i32.const 1024)))
+    (core instance $data (instantiate $data))
+    (alias core export $data "memory" (core memory $memory))
+    (alias core export $data "realloc" (core func $realloc))
+    (core func $stdin (canon lower (func $stdin "get-stdin")))
+    (core func $stdout (canon lower (func $stdout "get-stdout")))
+    (core func $new (canon lower (func $tls "[constructor]client-handshake") (memory $memory)))
+    (core func $finish (canon lower (func $tls "[static]client-handshake.finish")))
+    (core func $subscribe (canon lower (func $tls "[method]future-client-streams.subscribe")))
+    (core func $get (canon lower (func $tls "[method]future-client-streams.get") (memory $memory)))
+    (core func $block (canon lower (func $poll "[method]pollable.block")))
+    (core func $text (canon lower (func $errors "[method]error.to-debug-string")
+        (memory $memory) (realloc $realloc)))
+    (core module $m
+        (import "data" "memory" (memory 1))
+        (import "host" "stdin" (func $stdin (result i32)))
+        (import "host" "stdout" (func $stdout (result i32)))
+        (import "host" "new" (func $new (param i32 i32 i32 i32) (result i32)))
+        (import "host" "finish" (func $finish (param i32) (result i32)))
+        (import "host" "subscribe" (func $subscribe (param i32) (result i32)))
+        (import "host" "get" (func $get (param i32 i32)))
+        (import "host" "block" (func $block (param i32)))
+        (import "host" "text" (func $text (param i32 i32)))
+        (func (export "run") (result i32) (local $count i32) (local $last i32)
+            (loop $more
+                (local.set $last (call $finish
+                    (call $new (i32.const 0) (i32.const 7) (call $stdin) (call $stdout))))
+                (local.set $count (i32.add (local.get $count) (i32.const 1)))
+                (br_if $more (i32.lt_u (local.get $count) (i32.const 100))))
+            ;; begun
+            (call $block (call $subscribe (local.get $last)))
+            (call $get (local.get $last) (i32.const 32))
+            ;; It is there, was not taken before, and is an error.
+            (if (i32.ne (i32.load8_u (i32.const 32)) (i32.const 1)) (then unreachable))
+            (if (i32.load8_u (i32.const 36)) (then unreachable))
+            (if (i32.ne (i32.load8_u (i32.const 40)) (i32.const 1)) (then unreachable))
+            (call $text (i32.load (i32.const 44)) (i32.const 16))
+            (i32.const 16)))
+    (core instance $i (instantiate $m
+        (with "data" (instance $data))
+        (with "host" (instance
+            (export "stdin" (func $stdin)) (export "stdout" (func $stdout))
+            (export "new" (func $new)) (export "finish" (func $finish))
+            (export "subscribe" (func $subscribe)) (export "get" (func $get))
+            (export "block" (func $block)) (export "text" (func $text))))))
+    (func (export "last") (result string)
+        (canon lift (core func $i "run") (memory $memory))))"#;
+
+#[test]
+fn connections_over_tls_count_in_the_containers_memory() {
+    let last = |memory| end(start(SECURING, &Start { export: Some("last"), memory, ..AS_IT_IS }));
+    let without = last(None);
+    assert!(without.stdout.contains("invalid dns name"), "{without:?}");
+    let within = last(Some(16 << 20));
+    assert!(within.stdout.contains("no room for another connection"), "{within:?}");
+}
+
+#[test]
+fn a_call_of_tls_is_known_when_the_guest_fails() {
+    let failing = SECURING.replace(";; begun", "unreachable");
+    let end = end(start(&failing, &Start { export: Some("last"), ..AS_IT_IS }));
+    let last = "last host call: wasi:tls/types [static]client-handshake.finish\n";
+    assert!(end.stderr.contains(last), "{end:?}");
+}

@@ -55,13 +55,27 @@ pub enum SettingError {
         /// The allowed values.
         allowed: &'static str,
     },
+    /// A part of the setting's value is invalid, and the value may be secret.
+    #[error("{place} {key}: {part} is not valid; allowed is {allowed}")]
+    Part {
+        /// The place where it is given.
+        place: Place,
+        /// The key.
+        key: &'static str,
+        /// The name of the part.
+        part: &'static str,
+        /// The allowed values.
+        allowed: &'static str,
+    },
 }
 
 impl SettingError {
     /// Returns the place where the setting is given.
     pub fn place(&self) -> Place {
         match self {
-            SettingError::Unknown { place, .. } | SettingError::Value { place, .. } => *place,
+            SettingError::Unknown { place, .. }
+            | SettingError::Value { place, .. }
+            | SettingError::Part { place, .. } => *place,
         }
     }
 }
@@ -71,5 +85,11 @@ impl Setting {
     pub fn refused(&self, place: Place, value: &str) -> SettingError {
         let Setting { key, allowed, .. } = *self;
         SettingError::Value { place, key, value: value.to_owned(), allowed }
+    }
+
+    /// Returns the error for a value that is not allowed because of one part, without the value.
+    pub fn refused_part(&self, place: Place, part: &'static str) -> SettingError {
+        let Setting { key, allowed, .. } = *self;
+        SettingError::Part { place, key, part, allowed }
     }
 }

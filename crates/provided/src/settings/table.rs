@@ -38,6 +38,13 @@ impl Table {
         setting.map_or_else(|| self.unknown(key), |setting| setting.refused(self.place, value))
     }
 
+    /// Returns the error for a value that the setting with that key cannot have because of one part. It does not repeat the
+    /// value, which may be secret.
+    pub fn refused_part(&self, key: &str, part: &'static str) -> SettingError {
+        let setting = self.settings.iter().find(|setting| setting.key == key);
+        setting.map_or_else(|| self.unknown(key), |setting| setting.refused_part(self.place, part))
+    }
+
     fn unknown(&self, key: &str) -> SettingError {
         let keys = self.settings.iter().map(|setting| setting.key).collect();
         SettingError::Unknown { place: self.place, unknown: Unknown::new(key, keys) }

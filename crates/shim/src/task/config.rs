@@ -8,7 +8,8 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use crate::annotations::is_ours;
+use plan::annotations::is_ours;
+
 use crate::config::ContainerConfig;
 use crate::errors::Error;
 use crate::pod::Shared;

@@ -4,15 +4,16 @@
 
 mod workload;
 
+use std::collections::HashMap;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use grants::policy::{Policy, Rules, Subject};
-use grants::{MergeInput, Requested, merge};
-use plan::KeyValue;
-use provided::{KEYVALUE, OF_IMAGE, OF_POD, SettingError};
+use grants::{MergeInput, merge};
+use plan::Annotations;
+use provided::OF_IMAGE;
 use serde::Serialize;
 
 use crate::args::Check;
@@ -128,19 +129,10 @@ async fn labels_of(asked: &Check, image: &str) -> Result<Vec<(String, String)>> 
 /// The grants as text, or the reason why the container would not be created.
 fn decide(pod: &Pod, labels: &[(String, String)], rules: Rules) -> Result<String, String> {
     let image = asks::requested(&OF_IMAGE, labels).map_err(|error| error.to_string())?;
-    let pod = of_pod(&pod.annotations).map_err(|error| error.to_string())?;
+    let annotations: HashMap<_, _> = pod.annotations.iter().cloned().collect();
+    let pod = Annotations::parse(&annotations).map_err(|error| error.to_string())?.requested;
     let merged = merge(&MergeInput { rules, image, pod });
     merged.map(|grants| grants.to_string()).map_err(|error| error.to_string())
-}
-
-/// What annotations ask for, with the destination of a key-value store.
-fn of_pod(annotations: &[(String, String)]) -> Result<Requested, SettingError> {
-    let mut requested = asks::requested(&OF_POD, annotations)?;
-    for (_, value) in annotations.iter().filter(|(key, _)| key == KEYVALUE) {
-        let store = KeyValue::annotated(value)?;
-        requested.reached.extend(store.target().map(|target| (KEYVALUE, target.clone())));
-    }
-    Ok(requested)
 }
 
 impl fmt::Display for Report {

@@ -63,8 +63,29 @@ fn a_store_of_another_host_is_compared_with_the_ceiling_as_the_node_does() {
     done.fails(7);
     work.run("policy check pod.yaml").ok();
     let done = work.run("policy check secret.yaml");
-    assert!(done.stdout.contains("\"redis://***@cache/1\" is not valid"), "{}", done.stdout);
+    assert!(done.stdout.contains("the password in the URL is not valid"), "{}", done.stdout);
+    assert!(!done.stdout.contains("sesame"), "{}", done.stdout);
     done.fails(7);
+}
+
+#[test]
+fn an_annotation_that_the_node_refuses_is_refused() {
+    let work = Work::new();
+    for (annotation, reason) in [
+        (
+            "keyvalue-password-file: /etc/redis/password",
+            "beside a wasmtime.shim/keyvalue that is a URL",
+        ),
+        ("config: etc/config", "config: \"etc/config\" is not valid; allowed is an absolute path"),
+        ("preinit: maybe", "preinit: \"maybe\" is not valid; allowed is true or false"),
+        ("http-listen: everywhere", "http-listen"),
+    ] {
+        let text = POD.replace("allow-connect: \"10.0.0.0/8:5432, redis:6379\"", annotation);
+        work.file("pod.yaml", text);
+        let done = work.run("policy check pod.yaml");
+        assert!(done.stdout.contains(reason), "{annotation}: {}", done.stdout);
+        done.fails(7);
+    }
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub fn define_draft(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
         "increment",
         |store, (bucket, key, delta): (Resource<Bucket>, String, u64)| {
             host_calls::enter("wasi:keyvalue/atomics increment");
-            on(store, bucket, move |store| store.increment(&key, delta))
+            on(store, bucket, key.len(), move |store| store.increment(&key, delta))
         },
     )
 }
@@ -49,7 +49,7 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
         "increment",
         |store, (bucket, key, delta): (Resource<Bucket>, String, i64)| {
             host_calls::enter("wasi:keyvalue/atomics increment");
-            on(store, bucket, move |store| store.increment(&key, delta))
+            on(store, bucket, key.len(), move |store| store.increment(&key, delta))
         },
     )?;
     interface.resource("cas", ResourceType::host::<Cas>(), |mut store, cas| {
@@ -62,7 +62,9 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
             host_calls::enter("wasi:keyvalue/atomics cas.new");
             Box::new(async move {
                 let kept = lent(&mut store, &bucket)?;
-                let made = done(store.data(), kept, |store| Cas::new(store.clone(), key)).await?;
+                let (is_sequential, bytes) = (store.data().is_sequential(), key.len() as u64);
+                let work = move |store: &Arc<Store>| Cas::new(store.clone(), key);
+                let made = done(is_sequential, kept, bytes, work).await?;
                 Ok((handle(&mut store, made)?,))
             })
         },
@@ -72,7 +74,9 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
         Box::new(async move {
             let Cas { store: kept, key, version } = store.data_mut().table().get(&cas)?;
             let (kept, key, version) = (kept.clone(), key.clone(), *version);
-            let read = done(store.data(), kept, move |store| store.current(&key, version)).await?;
+            let is_sequential = store.data().is_sequential();
+            let work = move |store: &Arc<Store>| store.current(&key, version);
+            let read = done(is_sequential, kept, 0, work).await?;
             let Ok((value, version)) = read else { return Ok((read.map(|(value, _)| value),)) };
             store.data_mut().table().get_mut(&cas)?.version = version;
             Ok((Ok(value),))
@@ -84,7 +88,9 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
         Box::new(async move {
             let cas = store.data_mut().table().delete(cas)?;
             let kept = cas.store.clone();
-            let swapped = done(store.data(), kept, move |store| {
+            let is_sequential = store.data().is_sequential();
+            let bytes = value.as_ref().map_or(0, |value| value.len() as u64);
+            let swapped = done(is_sequential, kept, bytes, move |store| {
                 match store.swap(&cas.key, cas.version, value?)? {
                     true => Ok(None),
                     false => Cas::new(store.clone(), cas.key.clone()).map(Some),

@@ -46,6 +46,18 @@ pub enum Error {
     Cursor,
 }
 
+impl Error {
+    /// What is the same in all errors that differ only in what the guest or another client chose.
+    pub fn kind(&self) -> String {
+        match self {
+            Error::NoSuchStore(_) => "NoSuchStore".to_owned(),
+            Error::LongKey(_) => "LongKey".to_owned(),
+            Error::LongValue(_) => "LongValue".to_owned(),
+            other => other.to_string(),
+        }
+    }
+}
+
 impl From<Error> for StoreError {
     fn from(error: Error) -> StoreError {
         match error {
@@ -56,5 +68,19 @@ impl From<Error> for StoreError {
             }
             other => StoreError::Other(other.to_string()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_that_a_guest_can_make_many_of_are_of_one_kind() {
+        assert_eq!(Error::LongValue(2_000_000).kind(), Error::LongValue(3_000_000).kind());
+        assert_eq!(Error::LongKey(2000).kind(), Error::LongKey(3000).kind());
+        assert_eq!(Error::NoSuchStore("a".into()).kind(), Error::NoSuchStore("b".into()).kind());
+        let of = |failure| Error::Redis { url: "redis://cache:6379/0".into(), failure }.kind();
+        assert_ne!(of(Failure::Denied), of(Failure::Timeout));
     }
 }

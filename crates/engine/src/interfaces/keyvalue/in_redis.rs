@@ -1,8 +1,9 @@
 //! A store in a database of Redis or Valkey, which other clients may use as well.
 //!
-//! A process has one connection. It is made when a guest first opens the store, and closed while a server is idle. Calls of
-//! several threads wait for each other. After a failure, calls fail with the same reason for a moment instead of each
-//! waiting for its own, so that none waits much longer than one attempt takes.
+//! A process has one connection. It is made when a guest first opens the store, and closed while a server is idle. Calls take
+//! turns. A call has one deadline, for its wait, a connection and its answers. It waits without a thread, so that a call whose
+//! guest has ended is never made, and a slow server has one thread at a time. After a failure, calls fail with the same
+//! reason for a moment instead of each waiting for its own.
 //!
 //! If a connection breaks off, what only reads is asked again over another one. A change is not: the server may have
 //! made it, and a second `increment` would count twice.
@@ -12,13 +13,18 @@
 mod connecting;
 mod failure;
 mod socket;
+#[cfg(test)]
+mod tests;
 mod wire;
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use plan::keyvalue::Redis;
 use sha2::{Digest, Sha256};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
 use super::error::Error;
 use super::store::{
@@ -32,8 +38,12 @@ use connecting::{Connector, Preparing};
 pub use failure::Failure;
 use wire::{Unread, Wire};
 
-/// How long a connection may take, and how long the answer to a command.
+/// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a connection is kept without a call. What is between may forget a connection that is not used (NAT, firewalls), and
+/// drops what is sent over it without a word.
+const KEPT: Duration = Duration::from_secs(30);
 
 /// How long calls fail after a failure without another attempt.
 const PAUSE: Duration = Duration::from_millis(250);
@@ -54,15 +64,27 @@ const MISSING: Version = 0;
 pub struct InRedis {
     connector: Arc<Connector>,
     prefix: String,
+    patience: Duration,
+    turns: Arc<Semaphore>,
+    /// Whether the connection is closed after the call that uses it.
+    is_idle: AtomicBool,
+    /// Locked by the call whose turn it is, and by [`InRedis::release`], which does not wait.
     state: Mutex<State>,
 }
 
-#[derive(Default)]
 struct State {
-    connection: Option<Wire>,
+    /// The deadline of the call whose turn it is.
+    deadline: Instant,
+    /// The connection, and when it was last used.
+    connection: Option<(Wire, Instant)>,
     preparing: Option<Preparing>,
     /// The last failure to connect or to get an answer, and when it was.
     failed: Option<(Instant, Failure)>,
+}
+
+/// The right to make a call, which one at a time has.
+pub struct Turn {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// Whether a command may be sent again if its answer was lost.
@@ -100,7 +122,29 @@ impl InRedis {
     ) -> InRedis {
         let prefix = redis.prefix.clone();
         let connector = Arc::new(Connector { redis, password, guard, roots });
-        InRedis { connector, prefix, state: Mutex::default() }
+        let (deadline, connection, preparing, failed) = (Instant::now(), None, None, None);
+        InRedis {
+            connector,
+            prefix,
+            patience: PATIENCE,
+            turns: Arc::new(Semaphore::new(1)),
+            is_idle: AtomicBool::new(false),
+            state: Mutex::new(State { deadline, connection, preparing, failed }),
+        }
+    }
+
+    /// Waits until a call may be made. Its deadline counts from here.
+    ///
+    /// # Errors
+    /// [`Failure::Busy`] if earlier calls take too long.
+    pub async fn turn(&self) -> Result<Turn, Error> {
+        self.is_idle.store(false, Ordering::SeqCst);
+        let deadline = Instant::now() + self.patience;
+        let turn = timeout(self.patience, self.turns.clone().acquire_owned()).await;
+        // The semaphore is never closed.
+        let Ok(Ok(permit)) = turn else { return Err(self.error(Failure::Busy)) };
+        self.lock().deadline = deadline;
+        Ok(Turn { _permit: permit })
     }
 
     /// Connects, if there is no connection.
@@ -108,10 +152,18 @@ impl InRedis {
         self.ask(Command::Reads, |_| Ok(()))
     }
 
-    /// Closes the connection, if no call uses it.
+    /// Closes the connection: now, or after the call that uses it.
     pub fn release(&self) {
-        if let Ok(mut state) = self.state.try_lock() {
-            state.connection = None;
+        self.is_idle.store(true, Ordering::SeqCst);
+        self.close_if_idle();
+    }
+
+    /// Either this finds the lock free, or the call that has it comes here afterwards.
+    fn close_if_idle(&self) {
+        if self.is_idle.load(Ordering::SeqCst)
+            && let Ok(mut state) = self.state.try_lock()
+        {
+            state.release();
         }
     }
 
@@ -160,7 +212,12 @@ impl InRedis {
         let is_set = |change: &Change| matches!(change, Change::Set(..));
         for run in changes.chunk_by(|one, next| is_set(one) == is_set(next)) {
             let names = run.iter().map(|it| self.key(it.key())).collect::<Result<Vec<_>, _>>()?;
-            let verb: &[u8] = if is_set(&run[0]) { b"MSET" } else { b"DEL" };
+            // A user of Redis may be allowed one of `SET` and `MSET`.
+            let verb: &[u8] = match (is_set(&run[0]), run.len()) {
+                (true, 1) => b"SET",
+                (true, _) => b"MSET",
+                (false, _) => b"DEL",
+            };
             let mut command = vec![verb];
             for (name, change) in names.iter().zip(run) {
                 command.push(name);
@@ -236,17 +293,23 @@ impl InRedis {
     pub fn swap(&self, key: &str, version: Version, value: &[u8]) -> Result<bool, Error> {
         let key = self.key(key)?;
         self.ask(Command::Changes, |wire| {
+            // Whatever fails from here on, a connection that still watches a key is not kept: `EXEC` of another swap would fail.
+            wire.watches(true);
             wire.send(&[&[b"WATCH", &key], &[b"GET", &key]])?;
             wire.done()?;
-            if digest(wire.string(VALUE_BYTES)?.as_deref()) != version {
+            let is_unchanged = digest(wire.string(VALUE_BYTES)?.as_deref()) == version;
+            let was_done = if is_unchanged {
+                wire.send(&[&[b"MULTI"], &[b"SET", &key, value], &[b"EXEC"]])?;
+                wire.done()?;
+                wire.done()?;
+                wire.transaction()?
+            } else {
                 wire.send(&[&[b"UNWATCH"]])?;
                 wire.done()?;
-                return Ok(false);
-            }
-            wire.send(&[&[b"MULTI"], &[b"SET", &key, value], &[b"EXEC"]])?;
-            wire.done()?;
-            wire.done()?;
-            Ok(wire.transaction()?)
+                false
+            };
+            wire.watches(false);
+            Ok(was_done)
         })
     }
 
@@ -260,42 +323,18 @@ impl InRedis {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Does something over the connection.
+    /// Does something over the connection, in the turn of the call.
     fn ask<T>(
         &self,
         command: Command,
-        mut work: impl FnMut(&mut Wire) -> Asked<T>,
+        work: impl FnMut(&mut Wire) -> Asked<T>,
     ) -> Result<T, Error> {
-        let mut state = self.lock();
-        let mut may_repeat = command == Command::Reads;
-        loop {
-            let mut wire = state.connection(&self.connector).map_err(|it| self.error(it))?;
-            wire.set_deadline(Instant::now() + PATIENCE);
-            let done = work(&mut wire);
-            if wire.is_in_step() {
-                state.connection = Some(wire);
-            }
-            let failure = match done {
-                Ok(done) => return Ok(done),
-                Err(Stopped::Refused(error)) => return Err(error),
-                Err(Stopped::Unread(unread)) => Failure::from(unread),
-            };
-            if failure == Failure::Lost && may_repeat {
-                may_repeat = false;
-                continue;
-            }
-            if failure == Failure::Timeout {
-                state.note(&failure);
-            }
-            if failure.may_be_of_this_connection() {
-                state.connection = None;
-            }
-            let is_unknown = [Failure::Lost, Failure::Timeout].contains(&failure);
-            return Err(self.error(match command {
-                Command::Changes if is_unknown => Failure::Unknown(Box::new(failure)),
-                _ => failure,
-            }));
-        }
+        let done = self.lock().ask(&self.connector, command, work);
+        self.close_if_idle();
+        done.map_err(|stopped| match stopped {
+            Stopped::Refused(error) => error,
+            Stopped::Unread(unread) => self.error(unread.into()),
+        })
     }
 
     fn error(&self, failure: Failure) -> Error {
@@ -304,9 +343,51 @@ impl InRedis {
 }
 
 impl State {
+    fn ask<T>(
+        &mut self,
+        connector: &Arc<Connector>,
+        command: Command,
+        mut work: impl FnMut(&mut Wire) -> Asked<T>,
+    ) -> Asked<T> {
+        let mut may_repeat = command == Command::Reads;
+        loop {
+            let mut wire = self.connection(connector).map_err(Unread::Failure)?;
+            wire.set_deadline(self.deadline);
+            let done = work(&mut wire);
+            if wire.is_in_step() {
+                self.connection = Some((wire, Instant::now()));
+            }
+            let failure = match done {
+                Err(Stopped::Unread(unread)) => Failure::from(unread),
+                done => return done,
+            };
+            if failure == Failure::Lost && may_repeat {
+                may_repeat = false;
+                continue;
+            }
+            if failure == Failure::Timeout {
+                self.note(&failure);
+            }
+            if failure.may_be_of_this_connection() {
+                self.connection = None;
+            }
+            let failure = match command {
+                Command::Changes if !failure.is_answer() => Failure::Unknown(Box::new(failure)),
+                _ => failure,
+            };
+            return Err(Unread::Failure(failure).into());
+        }
+    }
+
     /// The connection, which is made if there is none that can be used.
     fn connection(&mut self, connector: &Arc<Connector>) -> Result<Wire, Failure> {
-        if let Some(wire) = self.connection.take().filter(Wire::is_ready) {
+        if Instant::now() >= self.deadline {
+            return Err(Failure::Timeout);
+        }
+        if let Some((mut wire, used)) = self.connection.take()
+            && used.elapsed() < KEPT
+            && wire.is_ready()
+        {
             return Ok(wire);
         }
         if let Some((since, failure)) = &self.failed
@@ -314,13 +395,19 @@ impl State {
         {
             return Err(failure.clone());
         }
-        let deadline = Instant::now() + PATIENCE;
-        let connected = connector.connect(&mut self.preparing, deadline);
+        let connected = connector.connect(&mut self.preparing, self.deadline);
         connected.inspect_err(|failure| self.note(failure))
     }
 
     fn note(&mut self, failure: &Failure) {
         self.failed = Some((Instant::now(), failure.clone()));
+    }
+
+    /// Drops what an idle server does not need. A preparation that hangs stays, so that there is never a second one.
+    fn release(&mut self) {
+        self.connection = None;
+        self.failed = None;
+        self.preparing.take_if(|preparing| !preparing.hangs());
     }
 }
 

@@ -1,7 +1,7 @@
 //! What all kinds of store have in common: bounds, and the operations of the interface.
 
 use super::error::Error;
-use super::in_redis::InRedis;
+use super::in_redis::{InRedis, Turn};
 use super::local::Local;
 use crate::memory::Reserved;
 use crate::named_path::NamedPath;
@@ -18,6 +18,9 @@ const ENTRY_BYTES: u64 = 160;
 /// Of all entries that one call returns, in bytes, as [`cost`] counts them. The host has them beside the guest until the call
 /// returns, so they count in the guest's part of the container's memory limit for so long; and no call may take much of that.
 pub const ANSWER_BYTES: u64 = 4 << 20;
+
+/// Arguments that are short, in bytes.
+const SHORT: u64 = 16 << 10;
 
 /// Keys that one call lists. With the longest keys they have 1 MiB.
 pub const LISTED: usize = 1000;
@@ -65,6 +68,22 @@ impl Store {
     /// Whether no call waits for a disk or a server.
     pub fn is_in_memory(&self) -> bool {
         matches!(self, Store::Local(local) if local.is_in_memory())
+    }
+
+    /// Whether calls wait for a server.
+    pub fn is_remote(&self) -> bool {
+        matches!(self, Store::Redis(_))
+    }
+
+    /// Waits until it can be asked. The call must end before what this returns is dropped.
+    ///
+    /// # Errors
+    /// If earlier calls take too long.
+    pub async fn turn(&self) -> Result<Option<Turn>, Error> {
+        match self {
+            Store::Local(_) => Ok(None),
+            Store::Redis(redis) => redis.turn().await.map(Some),
+        }
     }
 
     /// Makes sure that it can be used, as far as that is known without asking it something.
@@ -184,6 +203,14 @@ impl Change {
         }
     }
 
+    /// What it counts for.
+    pub fn cost(&self) -> u64 {
+        match self {
+            Change::Set(key, value) => cost(key, value.len()),
+            Change::Delete(key) => cost(key, 0),
+        }
+    }
+
     /// Checks its lengths.
     pub fn check(&self) -> Result<(), Error> {
         check(self.key())?;
@@ -199,6 +226,12 @@ impl Change {
 /// Checks the length of a key.
 pub fn check(key: &str) -> Result<(), Error> {
     if key.len() > KEY_BYTES { Err(Error::LongKey(key.len())) } else { Ok(()) }
+}
+
+/// What the arguments of a call count for while it waits for a disk or a server, in bytes: all but short ones, which a guest
+/// must be able to pass when it has used up its memory.
+pub fn waiting(bytes: u64) -> u64 {
+    if bytes <= SHORT { 0 } else { bytes }
 }
 
 /// What an entry counts for, in bytes: its key is there twice.

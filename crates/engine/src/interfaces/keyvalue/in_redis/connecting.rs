@@ -8,16 +8,16 @@ use std::io::{self, ErrorKind, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::thread;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use nix::fcntl::OFlag;
 use plan::keyvalue::Redis;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
-use super::failure::Failure;
+use super::failure::{Failure, NO_DATABASE};
 use super::socket::Socket;
 use super::wire::{Stream, Unread, Wire};
 use crate::guard::Guard;
@@ -26,6 +26,10 @@ use crate::named_path::NamedPath;
 
 /// The longest password, in bytes: that of a file that is none ends here.
 const PASSWORD_BYTES: u64 = 4 << 10;
+
+/// How old what was found out may be: a later call has use for what an earlier one did not wait for, but not for old addresses
+/// or an old password.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What a connection is made from.
 pub struct Connector {
@@ -43,11 +47,21 @@ pub struct Connector {
 pub struct Prepared {
     addresses: Vec<SocketAddr>,
     password: Option<Vec<u8>>,
-    tls: Option<ClientConfig>,
+    tls: Option<Arc<ClientConfig>>,
 }
 
+/// What another thread has found out, and when.
+type Found = (Instant, Result<Prepared, Failure>);
+
 /// What is being found out by another thread.
-pub type Preparing = Receiver<Result<Prepared, Failure>>;
+pub struct Preparing(Receiver<Found>);
+
+impl Preparing {
+    /// Whether the other thread still works. A result that is there is dropped.
+    pub fn hangs(&self) -> bool {
+        self.0.try_recv().err() == Some(TryRecvError::Empty)
+    }
+}
 
 impl Connector {
     /// Connects before the deadline. A preparation that is not done by then is left for the next attempt.
@@ -73,17 +87,23 @@ impl Connector {
         preparing: &mut Option<Preparing>,
         deadline: Instant,
     ) -> Result<Prepared, Failure> {
-        let receiver = match preparing.take() {
-            Some(receiver) => receiver,
-            None => self.prepare()?,
-        };
-        match receiver.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
-            Ok(prepared) => prepared,
-            Err(RecvTimeoutError::Timeout) => {
-                *preparing = Some(receiver);
-                Err(Failure::Timeout)
+        loop {
+            let (current, is_new) = match preparing.take() {
+                Some(current) => (current, false),
+                None => (self.prepare()?, true),
+            };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match current.0.recv_timeout(left) {
+                Ok((since, _)) if !is_new && since.elapsed() > FRESH => {}
+                Ok((_, found)) => return found,
+                Err(RecvTimeoutError::Timeout) => {
+                    *preparing = Some(current);
+                    return Err(Failure::Timeout);
+                }
+                Err(RecvTimeoutError::Disconnected) => {
+                    return Err(Failure::Connect("a panic".to_owned()));
+                }
             }
-            Err(RecvTimeoutError::Disconnected) => Err(Failure::Connect("a panic".to_owned())),
         }
     }
 
@@ -92,11 +112,12 @@ impl Connector {
         let connector = self.clone();
         let work = move || {
             // Nobody may wait for it any more.
-            let _ = sender.send(connector.find_out());
+            let found = connector.find_out();
+            let _ = sender.send((Instant::now(), found));
         };
         let started = thread::Builder::new().name("redis".to_owned()).spawn(work);
         started.map_err(|error| Failure::Connect(error.to_string()))?;
-        Ok(receiver)
+        Ok(Preparing(receiver))
     }
 
     fn find_out(&self) -> Result<Prepared, Failure> {
@@ -117,12 +138,12 @@ impl Connector {
     fn secured(
         &self,
         socket: Socket,
-        config: ClientConfig,
+        config: Arc<ClientConfig>,
     ) -> Result<StreamOwned<ClientConnection, Socket>, Failure> {
         let failed = |error: rustls::Error| Failure::Tls(error.to_string());
         let name = ServerName::try_from(self.redis.host.clone());
         let name = name.map_err(|error| Failure::Tls(error.to_string()))?;
-        let connection = ClientConnection::new(Arc::new(config), name).map_err(failed)?;
+        let connection = ClientConnection::new(config, name).map_err(failed)?;
         let mut stream = StreamOwned::new(connection, socket);
         while stream.conn.is_handshaking() {
             stream.conn.complete_io(&mut stream.sock).map_err(|error| match error.kind() {
@@ -143,8 +164,8 @@ impl Connector {
                 None => wire.send(&[&[b"AUTH", password]])?,
             }
             wire.done().map_err(|unread| match unread {
-                // Before version 6, and where there is no password: ERR.
-                Unread::Refusal(refusal) if refusal.says("password") => {
+                // Before version 6: ERR.
+                Unread::Refusal(refusal) if refusal.says("invalid password") => {
                     Failure::Refused("WRONGPASS".to_owned())
                 }
                 unread => unread.into(),
@@ -152,7 +173,12 @@ impl Connector {
         }
         if self.redis.database != 0 {
             wire.send(&[&[b"SELECT", self.redis.database.to_string().as_bytes()]])?;
-            wire.done()?;
+            wire.done().map_err(|unread| match unread {
+                Unread::Refusal(refusal) if NO_DATABASE.iter().any(|it| refusal.says(it)) => {
+                    Failure::Database(self.redis.database)
+                }
+                unread => unread.into(),
+            })?;
         }
         // Shows that it is Redis and lets this client in. What TLS sends after its handshake is read with the reply.
         wire.send(&[&[b"PING"]])?;
@@ -212,5 +238,50 @@ fn read_whole(file: &File) -> io::Result<Vec<u8>> {
     match bytes.len() as u64 > PASSWORD_BYTES {
         true => Err(io::Error::other("it is longer than 4 KiB")),
         false => Ok(bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use grants::Grants;
+    use plan::KeyValue;
+
+    use super::*;
+
+    fn connector() -> Arc<Connector> {
+        let Ok(KeyValue::Redis(redis)) = KeyValue::annotated("redis://127.0.0.1:1") else {
+            panic!("is a URL")
+        };
+        let (guard, roots) = (Guard::new(Grants::default()), Arc::new(Roots::new(None, None)));
+        Arc::new(Connector { redis, password: None, guard, roots })
+    }
+
+    #[test]
+    fn what_was_found_out_for_an_earlier_call_counts_only_for_a_moment() {
+        let found = |since| {
+            let (sender, receiver) = sync_channel(1);
+            sender.send((since, Err(Failure::Denied))).expect("there is room");
+            let mut preparing = Some(Preparing(receiver));
+            let deadline = Instant::now() + Duration::from_secs(30);
+            connector().prepared(&mut preparing, deadline).map(|it| it.addresses)
+        };
+        let long_ago = Instant::now().checked_sub(Duration::from_secs(10));
+        let address = "127.0.0.1:1".parse().expect("an address");
+        assert_eq!(found(long_ago.expect("the machine runs for longer")), Ok(vec![address]));
+        assert_eq!(found(Instant::now()), Err(Failure::Denied));
+    }
+
+    #[test]
+    fn a_look_up_that_hangs_is_waited_for_until_the_deadline_and_never_begun_again() {
+        let (sender, receiver) = sync_channel::<Found>(1);
+        let mut preparing = Some(Preparing(receiver));
+        for _ in 0..2 {
+            let deadline = Instant::now() + Duration::from_millis(10);
+            let found = connector().prepared(&mut preparing, deadline).map(|it| it.addresses);
+            assert_eq!(found, Err(Failure::Timeout));
+            assert!(preparing.as_ref().is_some_and(Preparing::hangs));
+        }
+        drop(sender);
+        assert!(!preparing.expect("is kept").hangs());
     }
 }

@@ -37,6 +37,17 @@ impl Stream {
         }
     }
 
+    /// Whether TLS has decrypted nothing that was not read.
+    fn has_nothing_more(&mut self) -> bool {
+        match self {
+            Stream::Plain(_) => true,
+            Stream::Tls(stream) => stream
+                .conn
+                .process_new_packets()
+                .is_ok_and(|state| state.plaintext_bytes_to_read() == 0),
+        }
+    }
+
     fn socket_mut(&mut self) -> &mut Socket {
         match self {
             Stream::Plain(socket) => socket,
@@ -75,6 +86,8 @@ pub struct Wire {
     reader: BufReader<Stream>,
     /// Replies that were not read to their end yet.
     owed: usize,
+    /// Whether the server may watch a key for this connection.
+    watches: bool,
 }
 
 /// An error that the server replies.
@@ -111,12 +124,8 @@ impl Refusal {
 }
 
 impl From<Refusal> for Failure {
-    /// The code is the first word (the specification, "Simple errors"). What does not look like one is not shown.
     fn from(refusal: Refusal) -> Failure {
-        let code = refusal.text.split(' ').next().unwrap_or_default();
-        let is_code =
-            (1..=32).contains(&code.len()) && code.bytes().all(|it| it.is_ascii_uppercase());
-        Failure::Refused(if is_code { code } else { "ERR" }.to_owned())
+        Failure::of_reply(&refusal.text)
     }
 }
 
@@ -141,7 +150,7 @@ const NOT_REDIS: Unread = Unread::Failure(Failure::NotRedis);
 impl Wire {
     /// With nothing sent yet.
     pub fn new(stream: Stream) -> Wire {
-        Wire { reader: BufReader::with_capacity(BUFFER_BYTES, stream), owed: 0 }
+        Wire { reader: BufReader::with_capacity(BUFFER_BYTES, stream), owed: 0, watches: false }
     }
 
     /// Sets the end of all reads and writes from now on.
@@ -150,13 +159,21 @@ impl Wire {
     }
 
     /// Whether the next reply will be that to the next command, and the server has not closed the connection.
-    pub fn is_ready(&self) -> bool {
+    pub fn is_ready(&mut self) -> bool {
         self.is_in_step() && self.reader.get_ref().socket().is_quiet()
     }
 
-    /// Whether each reply was read to its end.
-    pub fn is_in_step(&self) -> bool {
-        self.owed == 0 && self.reader.buffer().is_empty()
+    /// Whether each reply was read to its end, nothing more has arrived, and no key is watched.
+    pub fn is_in_step(&mut self) -> bool {
+        self.owed == 0
+            && !self.watches
+            && self.reader.buffer().is_empty()
+            && self.reader.get_mut().has_nothing_more()
+    }
+
+    /// Notes whether the server may watch a key for this connection from now on.
+    pub fn watches(&mut self, watches: bool) {
+        self.watches = watches;
     }
 
     /// Sends commands, each with its arguments.
@@ -202,7 +219,10 @@ impl Wire {
     pub fn transaction(&mut self) -> Result<bool, Unread> {
         let was_done = match self.begin()? {
             Head::Array(None) => false,
-            Head::Array(Some(1)) if matches!(self.head(), Ok(Head::Status)) => true,
+            Head::Array(Some(1)) => match self.head()? {
+                Head::Status => true,
+                _ => return Err(NOT_REDIS),
+            },
             _ => return Err(NOT_REDIS),
         };
         self.owed -= 1;
@@ -372,8 +392,21 @@ mod tests {
                 &b"-WRONGPASS invalid username-password pair\r\n"[..],
                 "it refuses: WRONGPASS (the user or the password is wrong)",
             ),
-            (b"-ERR unknown command 'SECRET'\r\n", "it refuses: ERR"),
+            (b"-ERR 'SECRET' is no number\r\n", "it refuses: ERR"),
             (b"-secret\r\n", "it refuses: ERR"),
+            (
+                b"-ERR unknown command 'SECRET', with args beginning with: 'a'\r\n",
+                "it refuses: it does not know the command: it is too old, or the command was renamed",
+            ),
+            (
+                b"-ERR max number of clients reached\r\n",
+                "it refuses: it has as many clients as it may have (maxclients)",
+            ),
+            (
+                b"-ERR AUTH <password> called without any password configured for the default user. \
+                Are you sure your configuration is correct?\r\n",
+                "it refuses: it has no password, but annotation wasmtime.shim/keyvalue-password-file names one",
+            ),
         ] {
             let mut wire = replying(reply);
             let refused: Failure = wire.integer().expect_err("is refused").into();

@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use grants::Requested;
-use plan::{HttpSettings, KeyValue};
 use provided::{
     CONFIG, CORE_DUMP, KEYVALUE, KEYVALUE_PASSWORD_FILE, OF_POD, PREFIX, PREINIT, SettingError,
 };
+
+use crate::{HttpSettings, KeyValue};
 
 /// Annotations for this runtime.
 #[derive(Debug, Clone, Default)]
@@ -49,7 +50,7 @@ impl Annotations {
                 CORE_DUMP => annotations.core_dump = Some(path(CORE_DUMP, value)?),
                 CONFIG => annotations.config = Some(path(CONFIG, value)?),
                 KEYVALUE => annotations.keyvalue = Some(KeyValue::annotated(value)?),
-                KEYVALUE_PASSWORD_FILE => password = Some(path(KEYVALUE_PASSWORD_FILE, value)?),
+                KEYVALUE_PASSWORD_FILE => password = Some(password_file(value)?),
                 _ => {
                     HttpSettings::default().annotate(key, value)?;
                     annotations.http.push((key.clone(), value.clone()));
@@ -92,6 +93,12 @@ pub fn is_ours(key: &str) -> bool {
 
 fn preinit(value: &str) -> Result<bool, SettingError> {
     value.parse().map_err(|_| OF_POD.refused(PREINIT, value))
+}
+
+/// Parses the path of a password. What is none may be the password itself, and is not repeated.
+fn password_file(value: &str) -> Result<PathBuf, SettingError> {
+    let part = |_| OF_POD.refused_part(KEYVALUE_PASSWORD_FILE, "the value");
+    path(KEYVALUE_PASSWORD_FILE, value).map_err(part)
 }
 
 /// Parses an absolute path, which must not have a NUL byte.
@@ -159,12 +166,12 @@ mod tests {
             (
                 "keyvalue",
                 "",
-                "keyvalue: \"\" is not valid; allowed is an absolute path in the container",
+                "keyvalue: the value is not valid; allowed is an absolute path in the container",
             ),
             (
                 "keyvalue",
                 "redis://:secret@cache/0",
-                "keyvalue: \"redis://***@cache/0\" is not valid; allowed is an absolute path in the \
+                "keyvalue: the password in the URL is not valid; allowed is an absolute path in the \
                  container, or redis://[USER@]HOST[:PORT][/DATABASE][?prefix=PREFIX] (rediss:// for \
                  TLS) without a password, which belongs in the file that \
                  wasmtime.shim/keyvalue-password-file names",
@@ -173,6 +180,11 @@ mod tests {
                 "keyvalue-password-file",
                 "/etc/redis/password",
                 "allowed is an absolute path in the container, beside a wasmtime.shim/keyvalue that is a URL",
+            ),
+            (
+                "keyvalue-password-file",
+                "open sesame",
+                "annotation wasmtime.shim/keyvalue-password-file: the value is not valid; allowed is an absolute path",
             ),
             ("http-max-requests", "0", "a whole number of at least 1"),
             ("max-memory", "0", "a size of at least 64Ki, such as 64Mi"),
