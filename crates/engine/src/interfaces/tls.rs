@@ -118,8 +118,8 @@ impl TlsProvider for Provider {
         let has_room = reserved.resize(CONNECTION_BYTES);
         Box::pin(async move {
             if !has_room {
-                let reason = "the container's memory limit leaves no room for another connection \
-                              (resources.limits.memory)";
+                let reason = "the limit of memory leaves no room for another connection \
+                              (resources.limits.memory, or wasmtime.shim/max-memory)";
                 return Err(Error::msg(reason));
             }
             let name = ServerName::try_from(server_name).map_err(Error::msg)?;

@@ -29,13 +29,13 @@ pub enum Error {
     #[error("the store is full: it may have {} MiB, its keys and what it takes to keep them included", .0 >> 20)]
     Full(u64),
     #[error(
-        "the container's memory limit leaves no room for more in the store (resources.limits.memory)"
+        "the limit of memory leaves no room for more in the store (resources.limits.memory, or wasmtime.shim/max-memory)"
     )]
     NoMemory,
     #[error("the entries have more than {} MiB together; ask for fewer keys at a time", ANSWER_BYTES >> 20)]
     LongAnswer,
     #[error(
-        "the container's memory limit leaves no room for so many values at a time (resources.limits.memory)"
+        "the limit of memory leaves no room for so many values at a time (resources.limits.memory, or wasmtime.shim/max-memory)"
     )]
     NoRoom,
     #[error("the value is no whole number in decimal digits")]
