@@ -48,11 +48,13 @@ struct Together {
 }
 
 impl Together {
-    const NOTHING: Together = Together {
-        initial: AtomicU64::new(0),
-        grown: AtomicU64::new(0),
-        reserved: AtomicU64::new(0),
-    };
+    const fn nothing() -> Together {
+        Together {
+            initial: AtomicU64::new(0),
+            grown: AtomicU64::new(0),
+            reserved: AtomicU64::new(0),
+        }
+    }
 
     /// All of it.
     fn all(&self) -> u64 {
@@ -66,7 +68,7 @@ impl Together {
     }
 }
 
-static TOGETHER: Together = Together::NOTHING;
+static TOGETHER: Together = Together::nothing();
 
 /// What is compared with the limits, in bytes.
 #[derive(Debug, Clone, Copy)]
@@ -316,7 +318,7 @@ mod tests {
     }
 
     fn nothing() -> &'static Together {
-        Box::leak(Box::new(Together::NOTHING))
+        Box::leak(Box::new(Together::nothing()))
     }
 
     fn made(mut memory: Memory) -> Memory {
