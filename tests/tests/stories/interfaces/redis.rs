@@ -229,14 +229,27 @@ fn redis_is_asked_over_tls_and_with_the_password_of_a_file() -> Result<()> {
             assert_eq!(stderr.matches(&reason).count(), 1, "{stderr}");
             assert!(!stderr.contains("sesame"), "{stderr}");
         }
+        Ok(())
+    })
+}
 
-        // The certificate is not of this name.
+#[test]
+fn redis_with_a_certificate_of_another_name_is_not_asked() -> Result<()> {
+    on_each_containerd(|node| {
+        let (data, tls, secret) =
+            (node.volume("data")?, node.volume("tls")?, node.volume("secret")?);
+        certificates::make(&tls, "DNS:localhost")?;
+        fs::write(secret.join("password"), "open sesame")?;
         let pod = Pod::new("address").annotation(KEYVALUE, "rediss://127.0.0.1");
         let pod = node.run_pod(&pod.annotation(PASSWORD, "/etc/redis/password"))?;
-        let _redis = Server::start(&pod, &node.volume("other")?, &options)?;
-        let server = Container::new("server", &image).readonly_mount(&tls, "/etc/tls");
-        let server = server.readonly_mount(&node.volume("right")?, "/etc/redis");
-        pod.run(&server.env("SSL_CERT_FILE", "/etc/tls/ca.pem"))?;
+        let options = secured(&tls);
+        let options: Vec<&str> = options.iter().map(String::as_str).collect();
+        let _redis = Server::start(&pod, &data, &options)?;
+        let server = Container::new("server", &node.image("hello-keyvalue")?)
+            .readonly_mount(&tls, "/etc/tls")
+            .readonly_mount(&secret, "/etc/redis")
+            .env("SSL_CERT_FILE", "/etc/tls/ca.pem");
+        pod.run(&server)?;
         let (status, text) = ask(&pod, "GET", "/a", "")?;
         assert!(status == 500 && text.contains("certificate not valid for name"), "{text}");
         Ok(())
