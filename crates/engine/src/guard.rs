@@ -2,7 +2,7 @@
 //!
 //! A grant by name counts for the addresses that the guest found by a look-up of that name. So the guard records them.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use grants::{FileGrant, Grants, Protocol, Refusal, Scheme};
 use wasmtime_wasi::WasiCtxBuilder;
 use wasmtime_wasi::sockets::SocketAddrUse;
 
-use crate::report::log;
+use crate::lines::Lines;
 
 /// How long a guest may answer the sender of a datagram, as connection tracking in the kernel has it by default
 /// (nf_conntrack_udp_timeout_stream).
@@ -21,10 +21,6 @@ const ANSWERS: Duration = Duration::from_secs(120);
 /// How many addresses are recorded, and how many names of each. A guest that looks up more must repeat earlier look-ups.
 const ADDRESSES: usize = 4096;
 const NAMES: usize = 8;
-
-/// Lines about refusals that may be written at once, and the time in which one more may be. A guest may try for ever.
-const LINES: u32 = 16;
-const ONE_MORE: Duration = Duration::from_secs(10);
 
 /// Length of a line, in characters: a guest chooses the names.
 const LINE: usize = 600;
@@ -38,7 +34,7 @@ pub struct Denied;
 pub struct Guard {
     grants: Grants,
     known: Mutex<Known>,
-    lines: Mutex<Lines>,
+    lines: Lines,
 }
 
 #[derive(Default)]
@@ -66,17 +62,10 @@ impl Known {
     }
 }
 
-/// Lines about refusals that were written, and how many more may be.
-pub struct Lines {
-    written: BTreeSet<String>,
-    left: u32,
-    since: Instant,
-}
-
 impl Guard {
     /// A guard of these grants.
     pub fn new(grants: Grants) -> Guard {
-        Guard { grants, known: Mutex::default(), lines: Mutex::default() }
+        Guard { grants, known: Mutex::default(), lines: Lines::default() }
     }
 
     /// Lets the sockets of a context do what is granted.
@@ -237,10 +226,7 @@ impl Guard {
 
     fn report(&self, refusal: &str) {
         let line: String = format!("denied: {refusal}").chars().take(LINE).collect();
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.may_write(&line, Instant::now()) {
-            log(&line);
-        }
+        self.lines.log(&line, &line);
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
@@ -248,47 +234,9 @@ impl Guard {
     }
 }
 
-impl Default for Lines {
-    fn default() -> Lines {
-        Lines { written: BTreeSet::new(), left: LINES, since: Instant::now() }
-    }
-}
-
-impl Lines {
-    /// Whether a line may be written now: not if it was written already.
-    pub fn may_write(&mut self, line: &str, now: Instant) -> bool {
-        let more = now.duration_since(self.since).as_secs() / ONE_MORE.as_secs();
-        if more > 0 {
-            self.since = now;
-            self.left = self.left.saturating_add(u32::try_from(more).unwrap_or(LINES)).min(LINES);
-        }
-        if self.left == 0 || self.written.contains(line) {
-            return false;
-        }
-        self.left -= 1;
-        if self.written.len() >= ADDRESSES {
-            self.written.clear();
-        }
-        self.written.insert(line.to_owned())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_line_is_written_once_and_a_flood_is_cut_off() {
-        let start = Instant::now();
-        let mut lines = Lines { written: BTreeSet::new(), left: LINES, since: start };
-        assert!(lines.may_write("a", start) && !lines.may_write("a", start));
-        let written = (0..1000).filter(|number| lines.may_write(&number.to_string(), start));
-        assert_eq!(written.count(), 15);
-        assert!(lines.may_write("b", start + ONE_MORE) && !lines.may_write("c", start + ONE_MORE));
-        let later = start + 100 * ONE_MORE;
-        let written = (2000..3000).filter(|number| lines.may_write(&number.to_string(), later));
-        assert_eq!(written.count(), 16);
-    }
 
     fn guard(connect: &str, listen: &str) -> Guard {
         let mut pod = grants::Requested::default();

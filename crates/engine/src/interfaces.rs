@@ -18,15 +18,13 @@ pub mod tls;
 pub mod types;
 
 use std::borrow::Cow;
-use std::sync::{Arc, LazyLock, Mutex, PoisonError};
-use std::time::Instant;
+use std::sync::{Arc, LazyLock};
 
-use wasmtime::component::{Component, Linker, LinkerInstance};
+use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
 use crate::Plan;
-use crate::guard::Lines;
 use crate::http::roots::Roots;
-use crate::report::log;
+use crate::lines::Lines;
 use crate::state::State;
 use config::Config;
 use keyvalue::Stores;
@@ -84,14 +82,22 @@ pub fn imported<'a>(
     Ok(linker)
 }
 
+/// Defines a resource whose values are in the guest's table.
+fn resource<T: Send + 'static>(
+    interface: &mut LinkerInstance<'_, State>,
+    name: &str,
+) -> wasmtime::Result<()> {
+    interface.resource(name, ResourceType::host::<T>(), |mut store, resource| {
+        store.data_mut().table().delete(Resource::<T>::new_own(resource))?;
+        Ok(())
+    })
+}
+
 /// Writes a line about a failure to the container's stderr, the first time that one of its kind happens: a guest may try again
 /// for ever. Other kinds are not used up by those that a guest can make many of, but wait.
 fn log_once(kind: impl AsRef<str>, line: &str) {
-    static LOGGED: LazyLock<Mutex<Lines>> = LazyLock::new(Mutex::default);
-    let mut logged = LOGGED.lock().unwrap_or_else(PoisonError::into_inner);
-    if logged.may_write(kind.as_ref(), Instant::now()) {
-        log(line);
-    }
+    static LOGGED: LazyLock<Lines> = LazyLock::new(Lines::default);
+    LOGGED.log(kind.as_ref(), line);
 }
 
 #[cfg(test)]

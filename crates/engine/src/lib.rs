@@ -3,10 +3,11 @@
 //! Read in this order: [`Runtime`] here; `world` (what a guest is, from its exports), `compile` and `preinit` (in the
 //! worker), `run` (loads the guest of a [`Plan`] in the isolated process, and runs it), `wave` and `numbers`
 //! (arguments and results of an export), `http` and `serving` (the server, and its engine), `state` and `files` (what
-//! WASI offers), `interfaces` (what else a component may import), `memory`, `time_limit` and `log_rate` (how much a guest may use), `link`
-//! (the interfaces that guests are linked to), `guard` and `look_up` (what is granted of the network), `named_path`
-//! (files of annotations), `code` (maps compiled code), `error`, `report` and `artifacts` (how failures are reported and
-//! what they leave), `output` (what a guest writes), `host_calls` and `stderr` (what it did last), `signals`.
+//! WASI offers), `interfaces` (what else a component may import), `memory`, `time_limit` and `log_rate` (how much a guest
+//! may use), `link` (the interfaces that guests are linked to), `guard` and `look_up` (what is granted of the network),
+//! `named_path` (files of annotations), `code` (maps compiled code), `error`, `report` and `artifacts` (how failures are
+//! reported and what they leave), `output` and `lines` (what a guest, and the runtime about it, writes), `host_calls` and
+//! `stderr` (what it did last), `signals`.
 //!
 //! This crate knows nothing of OCI images or containerd. `unsafe` is denied except in `code`, which maps compiled code;
 //! `serving::region` and `serving::slots`, which have the memory of instances; `profile`, which reads the stack of the
@@ -27,6 +28,7 @@ mod guard;
 mod host_calls;
 mod http;
 mod interfaces;
+mod lines;
 mod link;
 mod log_rate;
 mod look_up;

@@ -27,6 +27,9 @@ const RUNTIME: u64 = 8 << 20;
 /// The bytes of an element of a table.
 const TABLE_ELEMENT: u64 = size_of::<usize>() as u64;
 
+/// The settings that limit a guest's memory, for errors.
+pub const SETTINGS: &str = "resources.limits.memory, or wasmtime.shim/max-memory";
+
 /// Less than this is not worth a look at the limit: the runtime itself needs more.
 const ALWAYS: u64 = 4 << 20;
 

@@ -13,8 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 
-use crate::guard::Lines;
-use crate::report::log;
+use crate::lines::Lines;
 
 /// Variable with the path of a PEM file of certificates that are trusted instead of the node's, as in OpenSSL, Go and Python.
 pub const VARIABLE: &str = "SSL_CERT_FILE";
@@ -33,14 +32,14 @@ pub struct Roots {
     node: Option<File>,
     /// The configuration of TLS with them, and when they were read.
     client: Mutex<Option<(Instant, Arc<ClientConfig>)>>,
-    lines: Mutex<Lines>,
+    lines: Lines,
 }
 
 impl Roots {
     /// Takes the value of [`VARIABLE`], where an empty value counts as unset, and the node's file of certificates.
     pub fn new(path: Option<&str>, node: Option<File>) -> Roots {
         let path = path.filter(|path| !path.is_empty()).map(str::to_owned);
-        Roots { path, node, client: Mutex::default(), lines: Mutex::default() }
+        Roots { path, node, client: Mutex::default(), lines: Lines::default() }
     }
 
     /// Returns the configuration of TLS. If a file of the container cannot be read, no certificate is trusted, and this is
@@ -88,10 +87,7 @@ impl Roots {
     }
 
     fn warn(&self, reason: &str) {
-        let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
-        if lines.may_write(reason, Instant::now()) {
-            log(&format!("warning: {reason}"));
-        }
+        self.lines.log(reason, &format!("warning: {reason}"));
     }
 }
 

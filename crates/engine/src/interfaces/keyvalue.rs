@@ -21,10 +21,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use plan::KeyValue;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
+use wasmtime::component::{LinkerInstance, Resource, WasmList};
 
-use super::log_once;
 use super::types::{KeysDraft, KeysDraft2, StoreError};
+use super::{log_once, resource};
 use crate::Plan;
 use crate::blocking::blocking;
 use crate::guard::Guard;
@@ -140,10 +140,7 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
 
 /// Defines what is the same in both.
 fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
-    interface.resource("bucket", ResourceType::host::<Bucket>(), |mut store, bucket| {
-        store.data_mut().table().delete(Resource::<Bucket>::new_own(bucket))?;
-        Ok(())
-    })?;
+    resource::<Bucket>(interface, "bucket")?;
     interface.func_wrap_async("open", |mut store, (name,): (String,)| {
         host_calls::enter("wasi:keyvalue/store open");
         Box::new(async move {

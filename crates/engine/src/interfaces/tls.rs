@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream as Client;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{LinkerInstance, Resource, ResourceType};
+use wasmtime::component::{LinkerInstance, Resource};
 use wasmtime_wasi::p2::{DynInputStream, DynOutputStream};
 use wasmtime_wasi_tls::p2::bindings::types::{
     HostClientConnection as _, HostClientHandshake as _, HostFutureClientStreams as _,
@@ -26,9 +26,10 @@ use wasmtime_wasi_tls::{
     Error, TlsProvider, TlsStream, TlsTransport, WasiTlsCtx, WasiTlsCtxBuilder, WasiTlsView,
 };
 
+use super::resource;
 use crate::host_calls;
 use crate::http::outgoing::Outgoing;
-use crate::memory::Reserved;
+use crate::memory::{Reserved, SETTINGS};
 use crate::state::State;
 
 /// The longest server name, in bytes: that of a DNS name in text (RFC 1035, section 2.3.4).
@@ -84,16 +85,6 @@ pub fn define(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()>
     )
 }
 
-fn resource<T: Send + 'static>(
-    interface: &mut LinkerInstance<'_, State>,
-    name: &str,
-) -> wasmtime::Result<()> {
-    interface.resource(name, ResourceType::host::<T>(), |mut store, resource| {
-        store.data_mut().table().delete(Resource::<T>::new_own(resource))?;
-        Ok(())
-    })
-}
-
 /// A server name as it is kept until the handshake. The constructor has no error, so one that is too long is kept as an empty
 /// one, with which the handshake fails in the same way.
 fn kept(name: String) -> String {
@@ -118,9 +109,8 @@ impl TlsProvider for Provider {
         let has_room = reserved.resize(CONNECTION_BYTES);
         Box::pin(async move {
             if !has_room {
-                let reason = "the limit of memory leaves no room for another connection \
-                              (resources.limits.memory, or wasmtime.shim/max-memory)";
-                return Err(Error::msg(reason));
+                let reason = "the limit of memory leaves no room for another connection";
+                return Err(Error::msg(format!("{reason} ({SETTINGS})")));
             }
             let name = ServerName::try_from(server_name).map_err(Error::msg)?;
             let no_tls = || Error::msg("the certificates cannot be read");

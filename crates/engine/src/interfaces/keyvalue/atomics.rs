@@ -3,12 +3,13 @@
 
 use std::sync::Arc;
 
-use wasmtime::component::{LinkerInstance, Resource, ResourceType, WasmList};
+use wasmtime::component::{LinkerInstance, Resource, WasmList};
 
 use super::error::Error;
 use super::store::{Store, Version};
 use super::{Bucket, copied, done, handle, lent, on};
 use crate::host_calls;
+use crate::interfaces::resource;
 use crate::interfaces::types::CasError;
 use crate::state::State;
 
@@ -52,10 +53,7 @@ pub fn define_draft2(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
             on(store, bucket, key.len(), move |store| store.increment(&key, delta))
         },
     )?;
-    interface.resource("cas", ResourceType::host::<Cas>(), |mut store, cas| {
-        store.data_mut().table().delete(Resource::<Cas>::new_own(cas))?;
-        Ok(())
-    })?;
+    resource::<Cas>(interface, "cas")?;
     interface.func_wrap_async(
         "[static]cas.new",
         |mut store, (bucket, key): (Resource<Bucket>, String)| {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::in_redis::Failure;
 use super::store::{ANSWER_BYTES, KEY_BYTES, VALUE_BYTES};
 use crate::interfaces::types::StoreError;
+use crate::memory::SETTINGS;
 
 /// Why not. No text has a key or a value in it: they may be secret, and errors end in logs.
 #[derive(Debug, thiserror::Error)]
@@ -28,15 +29,11 @@ pub enum Error {
     LongValue(usize),
     #[error("the store is full: it may have {} MiB, its keys and what it takes to keep them included", .0 >> 20)]
     Full(u64),
-    #[error(
-        "the limit of memory leaves no room for more in the store (resources.limits.memory, or wasmtime.shim/max-memory)"
-    )]
+    #[error("the limit of memory leaves no room for more in the store ({SETTINGS})")]
     NoMemory,
     #[error("the entries have more than {} MiB together; ask for fewer keys at a time", ANSWER_BYTES >> 20)]
     LongAnswer,
-    #[error(
-        "the limit of memory leaves no room for so many values at a time (resources.limits.memory, or wasmtime.shim/max-memory)"
-    )]
+    #[error("the limit of memory leaves no room for so many values at a time ({SETTINGS})")]
     NoRoom,
     #[error("the value is no whole number in decimal digits")]
     NoNumber,
