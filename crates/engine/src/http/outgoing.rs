@@ -45,8 +45,6 @@ pub struct Outgoing {
     roots: Arc<Roots>,
     /// Permit to read the roots.
     reader: Arc<Semaphore>,
-    /// Configuration of TLS with these roots, until the server is idle.
-    tls: Mutex<Option<Arc<ClientConfig>>>,
     /// Connections of guests. There are none before the first request, because most guests send none, and none while the
     /// server is idle.
     connections: Pool,
@@ -127,7 +125,6 @@ impl Outgoing {
         Outgoing {
             roots,
             reader: Arc::new(Semaphore::new(1)),
-            tls: Mutex::default(),
             connections: Pool::new(guard),
             own: Pool::new(Arc::new(Guard::new(grants.of_runtime()))),
         }
@@ -140,27 +137,19 @@ impl Outgoing {
                 *connections = None;
             }
         }
-        if let Ok(mut tls) = self.tls.try_lock() {
-            *tls = None;
-        }
         self.roots.release();
     }
 
-    /// What TLS is spoken with: by requests, and by guests themselves. None if the roots cannot be used.
+    /// Configuration of TLS, for requests and for guests themselves. `None` if the roots cannot be used.
     pub async fn tls(&self) -> Option<Arc<ClientConfig>> {
-        let mut tls = self.tls.lock().await;
-        if let Some(config) = &*tls {
-            return Some(config.clone());
-        }
         let (roots, reader) = (self.roots.clone(), self.reader.clone());
         let reader = reader.acquire_owned().await.ok()?;
-        // The file may be on a volume whose server is gone: one thread waits for it, however many requests give up.
+        // The file may be on a volume whose server does not answer. Then one thread waits for it, however many requests give up.
         let config = spawn_blocking(move || {
             let _reader = reader;
             roots.client()
         });
-        let config = config.await.ok()?.ok()?;
-        Some(tls.insert(config).clone())
+        config.await.ok()?.ok()
     }
 
     async fn connections(&self, pool: &Pool) -> Result<Connections, Error> {
