@@ -8,7 +8,7 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
@@ -88,6 +88,11 @@ impl Directory {
         open(&self.file, path, flags, self.links, ResolveFlag::RESOLVE_BENEATH).map(File::from)
     }
 
+    /// Opens a file for reading. This does not wait, because it may be a FIFO without a writer.
+    pub fn readable_file(&self, path: &Path) -> io::Result<File> {
+        self.file(path, OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY)
+    }
+
     /// Opens the file of that name. If links must not lead out, it is no link.
     pub fn own_file(&self, name: &Path, flags: OFlag) -> io::Result<File> {
         let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_SYMLINKS;
@@ -150,6 +155,13 @@ impl Directory {
         let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY | OFlag::O_CLOEXEC;
         openat(&self.file, ".", flags, Mode::empty())
     }
+}
+
+/// Reads a file of at most this many bytes. Returns `None` if it is longer.
+pub fn read_at_most(file: &File, most: u64) -> io::Result<Option<Vec<u8>>> {
+    let mut bytes = Vec::new();
+    file.take(most + 1).read_to_end(&mut bytes)?;
+    Ok((bytes.len() as u64 <= most).then_some(bytes))
 }
 
 fn open(

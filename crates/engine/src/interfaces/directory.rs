@@ -9,13 +9,11 @@
 //! the previous directory. So each call first resolves `..data` and then reads in that directory, so that all values
 //! that it returns are of one version.
 
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
-use nix::fcntl::OFlag;
-
 use super::types::ConfigError;
-use crate::named_path::{self, NamedPath};
+use crate::named_path::{self, NamedPath, read_at_most};
 
 /// The link that kubelet changes (Kubernetes, `pkg/volume/util/atomic_writer.go`).
 const CURRENT: &str = "..data";
@@ -153,20 +151,15 @@ impl Directory {
 impl Version {
     fn value(&self, key: &str) -> Result<Option<String>, Unread> {
         let path = self.path.join(key);
-        // It does not wait, whatever is there: a fifo has no writer, perhaps.
-        let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-        let file = match self.directory.file(Path::new(key), flags) {
+        let file = match self.directory.readable_file(Path::new(key)) {
             Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
             opened => opened.map_err(about(&path))?,
         };
         if !file.metadata().map_err(about(&path))?.is_file() {
             return Err(Unread::NoFile(path));
         }
-        let mut bytes = Vec::new();
-        file.take(VALUE_BYTES + 1).read_to_end(&mut bytes).map_err(about(&path))?;
-        if bytes.len() as u64 > VALUE_BYTES {
-            return Err(Unread::TooLong(key.to_owned()));
-        }
+        let bytes = read_at_most(&file, VALUE_BYTES).map_err(about(&path))?;
+        let bytes = bytes.ok_or_else(|| Unread::TooLong(key.to_owned()))?;
         String::from_utf8(bytes).map(Some).map_err(|_| Unread::NoText(key.to_owned()))
     }
 }

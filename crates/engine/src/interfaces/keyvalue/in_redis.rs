@@ -8,11 +8,14 @@
 //! If a connection breaks off, what only reads is asked again over another one. A change is not: the server may have
 //! made it, and a second `increment` would count twice.
 //!
-//! Read in this order: the operations here, `wire` (commands and replies), `connecting`, `socket`, `failure`.
+//! Read in this order: the operations here, `session` (the connection from call to call), `wire` (commands and replies),
+//! `connecting`, `stream`, `socket`, `failure`.
 
 mod connecting;
 mod failure;
+mod session;
 mod socket;
+mod stream;
 #[cfg(test)]
 mod tests;
 mod wire;
@@ -34,19 +37,13 @@ use crate::guard::Guard;
 use crate::http::roots::Roots;
 use crate::memory::Reserved;
 use crate::named_path::NamedPath;
-use connecting::{Connector, Preparing};
+use connecting::Connector;
 pub use failure::Failure;
+use session::{Asked, Command, Session, Stopped};
 use wire::{Unread, Wire};
 
 /// How long a call may take.
 const PATIENCE: Duration = Duration::from_secs(5);
-
-/// How long a connection is kept without a call. What is between may forget a connection that is not used (NAT, firewalls), and
-/// drops what is sent over it without a word.
-const KEPT: Duration = Duration::from_secs(30);
-
-/// How long calls fail after a failure without another attempt.
-const PAUSE: Duration = Duration::from_millis(250);
 
 /// Keys that one `SCAN` is asked for. It may return some more (Redis documentation, "SCAN", "The COUNT option").
 const SCANNED: &[u8] = b"250";
@@ -69,48 +66,13 @@ pub struct InRedis {
     /// Whether the connection is closed after the call that uses it.
     is_idle: AtomicBool,
     /// Locked by the call whose turn it is, and by [`InRedis::release`], which does not wait.
-    state: Mutex<State>,
-}
-
-struct State {
-    /// The deadline of the call whose turn it is.
-    deadline: Instant,
-    /// The connection, and when it was last used.
-    connection: Option<(Wire, Instant)>,
-    preparing: Option<Preparing>,
-    /// The last failure to connect or to get an answer, and when it was.
-    failed: Option<(Instant, Failure)>,
+    session: Mutex<Session>,
 }
 
 /// The right to make a call, which one at a time has.
 pub struct Turn {
     _permit: OwnedSemaphorePermit,
 }
-
-/// Whether a command may be sent again if its answer was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Command {
-    Reads,
-    Changes,
-}
-
-/// Why a command has no result.
-enum Stopped {
-    Unread(Unread),
-    /// The result is not one that the guest may have.
-    Refused(Error),
-}
-
-impl From<Unread> for Stopped {
-    fn from(unread: Unread) -> Stopped {
-        match unread {
-            Unread::Long(length) => Stopped::Refused(Error::LongValue(length)),
-            unread => Stopped::Unread(unread),
-        }
-    }
-}
-
-type Asked<T> = Result<T, Stopped>;
 
 impl InRedis {
     /// One at that URL. Nothing is connected before a guest opens it.
@@ -122,14 +84,13 @@ impl InRedis {
     ) -> InRedis {
         let prefix = redis.prefix.clone();
         let connector = Arc::new(Connector { redis, password, guard, roots });
-        let (deadline, connection, preparing, failed) = (Instant::now(), None, None, None);
         InRedis {
             connector,
             prefix,
             patience: PATIENCE,
             turns: Arc::new(Semaphore::new(1)),
             is_idle: AtomicBool::new(false),
-            state: Mutex::new(State { deadline, connection, preparing, failed }),
+            session: Mutex::default(),
         }
     }
 
@@ -143,7 +104,7 @@ impl InRedis {
         let turn = timeout(self.patience, self.turns.clone().acquire_owned()).await;
         // The semaphore is never closed.
         let Ok(Ok(permit)) = turn else { return Err(self.error(Failure::Busy)) };
-        self.lock().deadline = deadline;
+        self.lock().begin(deadline);
         Ok(Turn { _permit: permit })
     }
 
@@ -161,9 +122,9 @@ impl InRedis {
     /// Either this finds the lock free, or the call that has it comes here afterwards.
     fn close_if_idle(&self) {
         if self.is_idle.load(Ordering::SeqCst)
-            && let Ok(mut state) = self.state.try_lock()
+            && let Ok(mut session) = self.session.try_lock()
         {
-            state.release();
+            session.release();
         }
     }
 
@@ -319,8 +280,8 @@ impl InRedis {
         Ok([self.prefix.as_bytes(), key.as_bytes()].concat())
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Session> {
+        self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Does something over the connection, in the turn of the call.
@@ -339,75 +300,6 @@ impl InRedis {
 
     fn error(&self, failure: Failure) -> Error {
         Error::Redis { url: self.connector.redis.to_string(), failure }
-    }
-}
-
-impl State {
-    fn ask<T>(
-        &mut self,
-        connector: &Arc<Connector>,
-        command: Command,
-        mut work: impl FnMut(&mut Wire) -> Asked<T>,
-    ) -> Asked<T> {
-        let mut may_repeat = command == Command::Reads;
-        loop {
-            let mut wire = self.connection(connector).map_err(Unread::Failure)?;
-            wire.set_deadline(self.deadline);
-            let done = work(&mut wire);
-            if wire.is_in_step() {
-                self.connection = Some((wire, Instant::now()));
-            }
-            let failure = match done {
-                Err(Stopped::Unread(unread)) => Failure::from(unread),
-                done => return done,
-            };
-            if failure == Failure::Lost && may_repeat {
-                may_repeat = false;
-                continue;
-            }
-            if failure == Failure::Timeout {
-                self.note(&failure);
-            }
-            if failure.may_be_of_this_connection() {
-                self.connection = None;
-            }
-            let failure = match command {
-                Command::Changes if !failure.is_answer() => Failure::Unknown(Box::new(failure)),
-                _ => failure,
-            };
-            return Err(Unread::Failure(failure).into());
-        }
-    }
-
-    /// The connection, which is made if there is none that can be used.
-    fn connection(&mut self, connector: &Arc<Connector>) -> Result<Wire, Failure> {
-        if Instant::now() >= self.deadline {
-            return Err(Failure::Timeout);
-        }
-        if let Some((mut wire, used)) = self.connection.take()
-            && used.elapsed() < KEPT
-            && wire.is_ready()
-        {
-            return Ok(wire);
-        }
-        if let Some((since, failure)) = &self.failed
-            && since.elapsed() < PAUSE
-        {
-            return Err(failure.clone());
-        }
-        let connected = connector.connect(&mut self.preparing, self.deadline);
-        connected.inspect_err(|failure| self.note(failure))
-    }
-
-    fn note(&mut self, failure: &Failure) {
-        self.failed = Some((Instant::now(), failure.clone()));
-    }
-
-    /// Drops what an idle server does not need. A preparation that hangs stays, so that there is never a second one.
-    fn release(&mut self) {
-        self.connection = None;
-        self.failed = None;
-        self.preparing.take_if(|preparing| !preparing.hangs());
     }
 }
 

@@ -4,7 +4,7 @@
 //! them, one at a time, and the caller waits for it no longer than until its deadline.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::Path;
 use std::sync::Arc;
@@ -12,17 +12,17 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use nix::fcntl::OFlag;
 use plan::keyvalue::Redis;
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, ClientConnection, StreamOwned};
 
 use super::failure::{Failure, NO_DATABASE};
 use super::socket::Socket;
-use super::wire::{Stream, Unread, Wire};
+use super::stream::Stream;
+use super::wire::{Unread, Wire};
 use crate::guard::Guard;
 use crate::http::roots::Roots;
-use crate::named_path::NamedPath;
+use crate::named_path::{NamedPath, read_at_most};
 
 /// The longest password, in bytes: that of a file that is none ends here.
 const PASSWORD_BYTES: u64 = 4 << 10;
@@ -111,7 +111,7 @@ impl Connector {
         let (sender, receiver) = sync_channel(1);
         let connector = self.clone();
         let work = move || {
-            // Nobody may wait for it any more.
+            // The call that wanted it may have ended.
             let found = connector.find_out();
             let _ = sender.send((Instant::now(), found));
         };
@@ -219,9 +219,7 @@ fn read_password(named: &NamedPath) -> Result<Vec<u8>, Failure> {
         reason: error.to_string(),
     };
     let (directory, name) = named.parent().map_err(failed)?;
-    // It does not wait, whatever is there: a fifo has no writer, perhaps.
-    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
-    let file = directory.file(Path::new(&name), flags).map_err(failed)?;
+    let file = directory.readable_file(Path::new(&name)).map_err(failed)?;
     let mut password = read_whole(&file).map_err(failed)?;
     while password.last().is_some_and(|byte| b"\r\n".contains(byte)) {
         password.pop();
@@ -233,12 +231,8 @@ fn read_whole(file: &File) -> io::Result<Vec<u8>> {
     if !file.metadata()?.is_file() {
         return Err(io::Error::other("it is no regular file"));
     }
-    let mut bytes = Vec::new();
-    file.take(PASSWORD_BYTES + 1).read_to_end(&mut bytes)?;
-    match bytes.len() as u64 > PASSWORD_BYTES {
-        true => Err(io::Error::other("it is longer than 4 KiB")),
-        false => Ok(bytes),
-    }
+    let bytes = read_at_most(file, PASSWORD_BYTES)?;
+    bytes.ok_or_else(|| io::Error::other("it is longer than 4 KiB"))
 }
 
 #[cfg(test)]

@@ -28,7 +28,8 @@ impl Socket {
         self.deadline = deadline;
     }
 
-    /// Whether there is nothing to read: the other end has neither closed the connection nor sent what nobody asked for.
+    /// Whether there is nothing to read: the server has neither closed the connection nor sent something
+    /// that is no reply to a command.
     pub fn is_quiet(&self) -> bool {
         let mut sockets = [PollFd::new(self.stream.as_fd(), PollFlags::POLLIN)];
         poll(&mut sockets, PollTimeout::ZERO) == Ok(0)

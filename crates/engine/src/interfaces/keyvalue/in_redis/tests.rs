@@ -11,6 +11,7 @@ use plan::KeyValue;
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 
+use super::session::KEPT;
 use super::*;
 
 /// What a server replies to the commands that arrive together. `None` closes the connection; to `PING` it is what Redis replies.

@@ -7,10 +7,8 @@
 
 use std::io::{BufRead, BufReader, BufWriter, Read, Write};
 
-use rustls::{ClientConnection, StreamOwned};
-
 use super::failure::Failure;
-use super::socket::Socket;
+use super::stream::Stream;
 
 /// The longest line of a reply, in bytes: Redis' own are shorter (`src/networking.c`, `PROTO_INLINE_MAX_SIZE`).
 const LINE_BYTES: u64 = 64 << 10;
@@ -20,66 +18,6 @@ const ERROR_BYTES: usize = 128;
 
 /// Bytes of replies that are read at a time, and of commands that are written at a time.
 const BUFFER_BYTES: usize = 8 << 10;
-
-/// What bytes are exchanged over.
-pub enum Stream {
-    /// TCP.
-    Plain(Socket),
-    /// TLS.
-    Tls(Box<StreamOwned<ClientConnection, Socket>>),
-}
-
-impl Stream {
-    fn socket(&self) -> &Socket {
-        match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => &stream.sock,
-        }
-    }
-
-    /// Whether TLS has decrypted nothing that was not read.
-    fn has_nothing_more(&mut self) -> bool {
-        match self {
-            Stream::Plain(_) => true,
-            Stream::Tls(stream) => stream
-                .conn
-                .process_new_packets()
-                .is_ok_and(|state| state.plaintext_bytes_to_read() == 0),
-        }
-    }
-
-    fn socket_mut(&mut self) -> &mut Socket {
-        match self {
-            Stream::Plain(socket) => socket,
-            Stream::Tls(stream) => &mut stream.sock,
-        }
-    }
-}
-
-impl Read for Stream {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.read(buffer),
-            Stream::Tls(stream) => stream.read(buffer),
-        }
-    }
-}
-
-impl Write for Stream {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        match self {
-            Stream::Plain(socket) => socket.write(bytes),
-            Stream::Tls(stream) => stream.write(bytes),
-        }
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        match self {
-            Stream::Plain(socket) => socket.flush(),
-            Stream::Tls(stream) => stream.flush(),
-        }
-    }
-}
 
 /// An open connection.
 pub struct Wire {
@@ -347,6 +285,7 @@ mod tests {
     use std::thread;
     use std::time::{Duration, Instant};
 
+    use super::super::socket::Socket;
     use super::*;
 
     /// A connection to a server that replies this to whatever it is sent, and closes the connection.
