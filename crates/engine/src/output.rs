@@ -13,7 +13,7 @@ use wasmtime_wasi::cli::{IsTerminal, StdoutStream};
 use wasmtime_wasi::p2::{OutputStream, Pollable, StreamError, StreamResult};
 
 use crate::log_rate;
-use crate::stderr::{has_open_line, keep, keep_of};
+use crate::stderr::{has_open_line, keep};
 
 /// How much a guest may write at once, in bytes: as much as of Wasmtime's own streams.
 const AT_ONCE: usize = 64 << 10;
@@ -95,10 +95,7 @@ pub fn log_on_stderr(line: &[u8]) {
 
 /// The same for a line about the output itself, which is no reason of the guest's end: it is not kept as one of the last lines.
 pub fn log_about_output(line: &[u8]) {
-    Kind::Stderr.log_by(line, |stderr, bytes| {
-        keep_of(b"", bytes);
-        stderr.write_kept(bytes)
-    });
+    Kind::Stderr.log_by(line, |stderr, bytes| stderr.write_of(b"", bytes));
 }
 
 /// Writes lines that count as the guest's to stderr, apart from others.
@@ -140,18 +137,12 @@ impl Kind {
     fn log_at_rate(self, lines: &[u8]) {
         let Some(rate) = log_rate::get() else { return self.log(lines) };
         let passed = rate.pass_apart(self as usize, lines);
+        let write = |kind: Kind, written: &[u8]| kind.write_of(&[lines, b"\n"].concat(), written);
         if passed.is_empty() {
-            if let Kind::Stderr = self {
-                keep_of(&[lines, b"\n"].concat(), b"");
-            }
+            let _ = write(self, b"");
             return;
         }
-        self.log_by(passed.strip_suffix(b"\n").unwrap_or(&passed), |kind, written| {
-            if let Kind::Stderr = kind {
-                keep_of(&[lines, b"\n"].concat(), written);
-            }
-            kind.write_kept(written)
-        });
+        self.log_by(passed.strip_suffix(b"\n").unwrap_or(&passed), write);
     }
 
     fn log_by(self, line: &[u8], write: impl FnOnce(Kind, &[u8]) -> io::Result<()>) {
@@ -166,30 +157,27 @@ impl Kind {
     }
 
     fn write(self, bytes: &[u8]) -> io::Result<()> {
-        if let Kind::Stderr = self {
-            keep(bytes);
-        }
-        self.write_kept(bytes)
+        self.write_of(bytes, bytes)
     }
 
     /// Writes as much as the guest may write.
     fn write_of_guest(self, bytes: &[u8]) -> io::Result<()> {
         let Some(rate) = log_rate::get() else { return self.write(bytes) };
-        let passed = rate.pass(self as usize, bytes);
-        if let Kind::Stderr = self {
-            keep_of(bytes, &passed);
-        }
-        self.write_kept(&passed)
+        self.write_of(bytes, &rate.pass(self as usize, bytes))
     }
 
-    fn write_kept(self, bytes: &[u8]) -> io::Result<()> {
+    /// Writes a part of these bytes, or something in their place. The end of standard error is kept as if all were written.
+    fn write_of(self, bytes: &[u8], written: &[u8]) -> io::Result<()> {
         match self {
             Kind::Stdout => {
                 let mut stdout = io::stdout().lock();
-                stdout.write_all(bytes)?;
+                stdout.write_all(written)?;
                 stdout.flush()
             }
-            Kind::Stderr => io::stderr().write_all(bytes),
+            Kind::Stderr => {
+                keep(bytes, written);
+                io::stderr().write_all(written)
+            }
         }
     }
 }

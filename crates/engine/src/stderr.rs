@@ -7,13 +7,8 @@ pub const KEPT: usize = 1 << 10;
 
 static END: Mutex<End> = Mutex::new(End::NOTHING);
 
-/// Keeps the end of what is written.
-pub fn keep(bytes: &[u8]) {
-    keep_of(bytes, bytes);
-}
-
-/// Keeps the end of bytes of which only these are written.
-pub fn keep_of(bytes: &[u8], written: &[u8]) {
+/// Keeps the end of these bytes, of which only some are written, or something in their place.
+pub fn keep(bytes: &[u8], written: &[u8]) {
     END.lock().unwrap_or_else(PoisonError::into_inner).keep(bytes, written);
 }
 
