@@ -6,14 +6,13 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
-use grants::CodeSettings;
 use oci_spec::image::Descriptor;
 use rule::{Config, Entrypoint, Index, Manifest, Node, Platform, Process, Refusal, Step, Unusable};
 use serde::de::DeserializeOwned;
 
 use super::layers::Layer;
 use super::tree::{File, Tree};
-use super::{Report, asks, program, report};
+use super::{Report, program, report};
 use crate::build::guest::binary;
 use crate::composition::Part;
 use crate::errors::Error;
@@ -49,14 +48,7 @@ pub async fn report(source: &Source, title: &str, node: &Node) -> Result<Report>
     }
     report.refused = report.refused.or(found.refused);
     if !found.is_program {
-        let labels = image.config.config.labels(provided::PREFIX);
-        match asks::requested(&provided::OF_IMAGE, &labels) {
-            Ok(requested) => {
-                report.asks = asks::shown(&labels);
-                report.code = CodeSettings::of_image(requested);
-            }
-            Err(why) => report.refused = report.refused.or(Some(why.to_string())),
-        }
+        report.add_labels(&image.config.config.labels(provided::PREFIX));
     }
     report.add(&found.parts, found.export.as_deref());
     Ok(report)

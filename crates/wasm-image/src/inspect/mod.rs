@@ -17,7 +17,6 @@ mod verdict;
 
 use std::path::Path;
 
-use ::grants::CodeSettings;
 use anyhow::{Context, Result};
 use rule::{Containerd, Entrypoint, Node, Platform};
 
@@ -83,10 +82,7 @@ fn of_file(path: &Path) -> Result<Report> {
 /// Describes the parts of a new image, so that `build` can warn if it cannot run.
 pub fn of_parts(parts: &[Part], entrypoint: &[String], labels: &[(String, String)]) -> Report {
     let mut report = Report::default();
-    match asks::requested(&provided::OF_IMAGE, labels) {
-        Ok(requested) => report.code = CodeSettings::of_image(requested),
-        Err(why) => report.refused = Some(why.to_string()),
-    }
+    report.add_labels(labels);
     let first = entrypoint.first().map(String::as_str).unwrap_or_default();
     report.add(parts, Entrypoint::parse(first).export);
     report

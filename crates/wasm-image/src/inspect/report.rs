@@ -6,7 +6,7 @@ use grants::CodeSettings;
 use serde::Serialize;
 
 use super::guest::Guest;
-use super::verdict;
+use super::{asks, verdict};
 use crate::composition::{self, Composition, Part};
 use crate::progress::size;
 
@@ -86,6 +86,19 @@ impl Default for Report {
 }
 
 impl Report {
+    /// Adds what the image asks for by its labels.
+    pub fn add_labels(&mut self, labels: &[(String, String)]) {
+        match asks::requested(&provided::OF_IMAGE, labels) {
+            Ok(requested) => {
+                self.asks = asks::shown(labels);
+                self.code = CodeSettings::of_image(requested);
+            }
+            Err(why) => {
+                self.refused.get_or_insert_with(|| why.to_string());
+            }
+        }
+    }
+
     /// Adds the application and the components that it is composed with. Judges them by their world, or by the `export`
     /// that the entrypoint names.
     pub fn add(&mut self, parts: &[Part], export: Option<&str>) {
