@@ -2,7 +2,6 @@
 //! the shim nor another container of the Pod notices. `grants` and `http` have those that reach for more than is theirs.
 
 use std::fs;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -22,8 +21,12 @@ const GUESTS: &str = "/hostile";
 /// A container with a hostile guest.
 pub fn hostile(node: &Node, name: &str) -> Result<Container> {
     let container = Container::new(name, &node.image("hello")?);
-    let guests: PathBuf = repository().join("images/hostile");
-    Ok(container.command(&[&format!("{GUESTS}/{name}.wat")]).readonly_mount(&guests, GUESTS))
+    Ok(with_guests(container).command(&[&format!("{GUESTS}/{name}.wat")]))
+}
+
+/// The container with all hostile guests as files.
+fn with_guests(container: Container) -> Container {
+    container.readonly_mount(&repository().join("images/hostile"), GUESTS)
 }
 
 /// What must go on: another container of the Pod, and the shim.
@@ -112,9 +115,8 @@ fn a_busy_loop_ends_when_its_time_is_over_wherever_it_is_called() -> Result<()> 
         let (exit, logs) = (looping.wait()?, looping.logs()?);
         assert_eq!(exit.code, 124, "{exit:?}, {logs:?}");
         // A server has no such end itself.
-        let guests: PathBuf = repository().join("images/hostile");
         let server = Container::new("server", &node.image("hello-http")?);
-        let server = pod.run(&server.readonly_mount(&guests, GUESTS))?;
+        let server = pod.run(&with_guests(server))?;
         let called = server.exec(&[&format!("{GUESTS}/opens.wat#loop")])?;
         assert_eq!(called.code, 124, "{called:?}");
         assert!(called.stderr.contains("its time limit"), "{called:?}");

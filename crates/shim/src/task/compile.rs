@@ -28,7 +28,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(10);
 /// Least time to wait, in which code that already exists is found.
 const LEAST: Duration = Duration::from_millis(200);
 
-/// Code of a component that is made like this, from the cache, or from a worker that makes it for the cache. If the future is dropped, the worker ends.
+/// Code of a component that is made like this, from the cache, or from a worker that makes it for the cache. If the future
+/// is dropped, the worker ends.
 ///
 /// # Errors
 /// [`Error::Guest`] with the reason if the component cannot run; [`Error::GivenUp`] if the caller does not wait any more;

@@ -128,8 +128,8 @@ pub fn all() -> Result<Vec<Language>> {
 impl Language {
     /// Builds the guest and its image.
     pub fn build(&self) -> Result<Built> {
-        let folder = PathBuf::from(laid_out()).join(&self.directory);
-        let (guest, archive) = (folder.join("guest.wasm"), folder.join("guest.tar"));
+        let directory = PathBuf::from(laid_out()).join(&self.directory);
+        let (guest, archive) = (directory.join("guest.wasm"), directory.join("guest.tar"));
         if !self.is_fresh(&guest)? {
             // A tool that fails and reports success must not leave the guest of an earlier build.
             if guest.exists() {
@@ -184,8 +184,8 @@ impl Language {
         let tools = repository().join("target/tools");
         let path = TOOLS.map(|it| tools.join(it).display().to_string()).join(":");
         let wit = tools.join("languages/wit").display().to_string();
-        let folder = format!("{}/{}", laid_out(), self.directory);
-        let script = format!("PATH={path}:$PATH; WIT={wit}; cd {folder}\n{commands}");
+        let directory = format!("{}/{}", laid_out(), self.directory);
+        let script = format!("PATH={path}:$PATH; WIT={wit}; cd {directory}\n{commands}");
         // The cargo that started this program may have set variables for its own builds.
         let words = ["-u", "RUSTFLAGS", "-u", "CARGO_TARGET_DIR", "sh", "-euc", &script];
         command::run_within(LIMIT, "env", words)
