@@ -15,9 +15,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use tests::logs::Logs;
-use tests::{Container, Node, RunningPod, command, network as networks};
+use tests::{Container, Node, Pod, RunningPod, command, network as networks};
 
 /// Handler whose runtime options name a policy.
 const POLICY: &str = "wasmtime-policy";
@@ -110,6 +110,19 @@ fn hosts(node: &Node) -> Result<PathBuf> {
 fn run(pod: &RunningPod, container: Container) -> Result<(i32, Logs)> {
     let container = pod.run(&container)?;
     Ok((container.wait()?.code, container.logs()?))
+}
+
+/// A Pod with these annotations, on a handler with the node's file.
+fn under_policy<'a>(node: &'a Node, annotations: &[(&str, &str)]) -> Result<RunningPod<'a>> {
+    let pod = Pod::new(&number("policy")).handler(POLICY);
+    node.run_pod(&annotations.iter().fold(pod, |pod, (key, value)| pod.annotation(key, value)))
+}
+
+/// Error with which a container of the image is refused in such a Pod.
+fn refusal(node: &Node, image: &str, annotations: &[(&str, &str)]) -> Result<String> {
+    let pod = under_policy(node, annotations)?;
+    let refused = pod.run(&Container::new("app", image)).map(drop);
+    Ok(format!("{:#}", refused.err().context("it runs")?))
 }
 
 fn number(name: &str) -> String {

@@ -2,11 +2,11 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
-use tests::{Container, Node, Pod, RunningPod, config, on_each_containerd};
+use anyhow::Result;
+use tests::{Container, Node, config, on_each_containerd};
 
 use super::policy::write_policy;
-use super::{POLICY, number, run};
+use super::{refusal, run, under_policy};
 use crate::composing::{code, packed_with};
 
 const FEATURES: &str = "wasmtime.shim/features";
@@ -35,19 +35,9 @@ fn image(node: &Node, name: &str, module: &str, more: &[&str]) -> Result<String>
     packed_with(node, name, &[&[file.as_str()], more].concat())
 }
 
-fn pod<'a>(node: &'a Node, annotations: &[(&str, &str)]) -> Result<RunningPod<'a>> {
-    let pod = Pod::new(&number("made")).handler(POLICY);
-    node.run_pod(&annotations.iter().fold(pod, |pod, (key, value)| pod.annotation(key, value)))
-}
-
 /// Exit code of the image in a Pod with these annotations.
 fn exit(node: &Node, image: &str, annotations: &[(&str, &str)]) -> Result<i32> {
-    Ok(run(&pod(node, annotations)?, Container::new("app", image))?.0)
-}
-
-fn refusal(node: &Node, image: &str, annotations: &[(&str, &str)]) -> Result<String> {
-    let refused = pod(node, annotations)?.run(&Container::new("app", image)).map(drop);
-    Ok(format!("{:#}", refused.err().context("it runs")?))
+    Ok(run(&under_policy(node, annotations)?, Container::new("app", image))?.0)
 }
 
 #[test]
@@ -122,7 +112,8 @@ fn a_guest_without_fuel_ends_with_124_and_so_does_one_beyond_the_nodes() -> Resu
         write_policy(node, "[ceiling]\nfuel = 50000000\n")?;
         let endless = image(node, "endless", ENDLESS, &[])?;
         for annotations in [&[][..], &[(FUEL, "1000000")]] {
-            let (code, logs) = run(&pod(node, annotations)?, Container::new("app", &endless))?;
+            let (code, logs) =
+                run(&under_policy(node, annotations)?, Container::new("app", &endless))?;
             assert_eq!(code, 124, "{logs:?}");
             assert!(
                 logs.stderr.contains("used up its fuel") && logs.stderr.contains(FUEL),
@@ -132,7 +123,7 @@ fn a_guest_without_fuel_ends_with_124_and_so_does_one_beyond_the_nodes() -> Resu
         let text = refusal(node, &endless, &[(FUEL, "50000001")])?;
         assert!(text.contains("allowed is 50000000 or less"), "{text}");
 
-        let pod = pod(node, &[(FUEL, "40000000")])?;
+        let pod = under_policy(node, &[(FUEL, "40000000")])?;
         let hello =
             pod.run(&Container::new("app", &node.image("hello")?).args(&["sleep", "60"]))?;
         let grants = hello.exec(&["grants"])?.success()?.stdout;

@@ -2,10 +2,10 @@
 
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use tests::{Container, Pod, config, on_each_containerd};
 
-use super::{FILES, POLICY, number};
+use super::{FILES, POLICY, refusal};
 use crate::hostile::hostile;
 use crate::pod::PORT;
 
@@ -23,9 +23,7 @@ fn limits_are_within_the_ceiling_and_apply_where_nothing_names_them() -> Result<
         for (key, value, allowed) in
             [(MAX_MEMORY, "5Mi", "4Mi"), (TIMEOUT, "1m", "2s"), (MAX_BODY, "1Ki", "10")]
         {
-            let pod = Pod::new(&number("more")).handler(POLICY).annotation(key, value);
-            let refused = node.run_pod(&pod)?.run(&Container::new("app", &hello)).map(drop);
-            let text = format!("{:#}", refused.err().context("it runs")?);
+            let text = refusal(node, &hello, &[(key, value)])?;
             let expected = format!(
                 "annotation {key}: \"{value}\" is more than [ceiling] in {} allows; allowed is {allowed} or less",
                 path.display()

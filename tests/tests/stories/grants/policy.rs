@@ -17,11 +17,7 @@ pub fn write_policy(node: &Node, text: &str) -> Result<()> {
 
 /// Error with which a container of a Pod with this annotation is refused.
 fn refusal(node: &Node, annotation: Option<(&str, &str)>) -> Result<String> {
-    let pod = Pod::new(&number("refused")).handler(POLICY);
-    let pod = annotation.into_iter().fold(pod, |pod, (key, value)| pod.annotation(key, value));
-    let pod = node.run_pod(&pod)?;
-    let refused = pod.run(&Container::new("app", &node.image("hello")?)).map(drop);
-    Ok(format!("{:#}", refused.err().context("it runs")?))
+    super::refusal(node, &node.image("hello")?, annotation.as_slice())
 }
 
 #[test]
