@@ -7,6 +7,7 @@
 //! forks to execute a [`logger`], or a new zygote if the first one was killed.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
@@ -60,7 +61,7 @@ fn begin(flags: &Flags) -> anyhow::Result<()> {
     )?;
     // It was executed through a descriptor, and would have the name of its number.
     nix::sys::prctl::set_name(c"containerd-shim").context("name this process")?;
-    containerd_shim::logger::init(flags.debug, "info", &flags.namespace, &flags.id)?;
+    begin_log(flags)?;
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     nix::sys::prctl::set_child_subreaper(true).context("become the reaper of orphans")?;
     let forking = trace::span("fork the zygote");
@@ -80,6 +81,15 @@ fn begin(flags: &Flags) -> anyhow::Result<()> {
     // A thread may hang in a volume that does not answer; it ends with the process.
     runtime.shutdown_background();
     served
+}
+
+/// Sends this process's log to the bundle's `log`, a fifo. containerd has closed it if it gave up during `start`. To open it
+/// for writing would then never end, so that this process would not notice that its bundle is removed.
+fn begin_log(flags: &Flags) -> anyhow::Result<()> {
+    let reader = File::options().read(true).write(true).open("log").context("open the log")?;
+    containerd_shim::logger::init(flags.debug, "info", &flags.namespace, &flags.id)?;
+    drop(reader);
+    Ok(())
 }
 
 /// Runs the `zygote` action.

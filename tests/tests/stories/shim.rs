@@ -85,6 +85,20 @@ fn a_shim_that_containerd_has_lost_ends_when_its_bundle_is_removed() -> Result<(
 }
 
 #[test]
+fn a_shim_whose_log_nobody_reads_ends_when_its_bundle_is_removed() -> Result<()> {
+    let bundle = Bundle::shell("sleep 1000")?;
+    // If the caller of Create is gone, containerd kills `start`, and closes the log before it removes the bundle.
+    fs::remove_file(bundle.folder.join("log"))?;
+    bundle.fifo("log")?;
+    let shim = bundle.start()?;
+    assert_eq!(code(shim.status(&bundle.id)), Code::NOT_FOUND);
+    let process = shim_of(&bundle.id)?;
+    fs::remove_dir_all(&bundle.folder)?;
+    wait::until(SOON, "the shim to end", || Ok(Process::at(process.pid).is_none().then_some(())))?;
+    bundle.close()
+}
+
+#[test]
 fn an_unknown_container_and_an_unknown_signal_are_told_apart() -> Result<()> {
     let bundle = Bundle::shell("sleep 1000")?;
     let shim = bundle.start()?;
