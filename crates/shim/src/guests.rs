@@ -166,6 +166,10 @@ fn ask<T: DeserializeOwned>(
 
 /// Makes the engine and its linkers, once for the Pod. To be called in the zygote.
 pub fn guests() -> Guests {
+    // The log is closed in this process and its children, where its number may become that of another file. A panic is told on
+    // their stderr, which is the container's.
+    log::set_max_level(log::LevelFilter::Off);
+    drop(std::panic::take_hook());
     let _span = trace::span("engine and linkers");
     let runtime = Rc::new(Runtime::new());
     let version = runtime.as_ref().as_ref().map_or_else(|_| NO_ENGINE.to_owned(), Runtime::version);
@@ -271,4 +275,16 @@ fn given(mut files: Descriptors) -> Result<Given, sandbox::Error> {
 /// Encodes a message of this module. That cannot fail, because the messages only have texts and enums.
 pub fn encode<T: Serialize>(message: &T) -> Value {
     serde_json::to_value(message).unwrap_or(Value::Null)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_runs_guests_writes_nothing_to_the_shims_log() {
+        log::set_max_level(log::LevelFilter::Debug);
+        guests();
+        assert_eq!(log::max_level(), log::LevelFilter::Off);
+    }
 }
