@@ -7,6 +7,7 @@ use wasmtime::Engine;
 use wasmtime::component::types::{ComponentFunc, ComponentItem};
 use wasmtime::component::{Component, Val};
 
+pub use crate::interfaces::keyvalue::in_redis::fuzzing::reply as redis;
 use crate::wave;
 
 /// Functions whose parameters are of each kind that a component has. None of them is called.

@@ -12,7 +12,7 @@ pub mod batch;
 mod error;
 mod in_file;
 mod in_memory;
-mod in_redis;
+pub mod in_redis;
 mod local;
 mod store;
 

@@ -13,6 +13,7 @@
 
 mod connecting;
 mod failure;
+pub mod fuzzing;
 mod session;
 mod socket;
 mod stream;
