@@ -14,7 +14,7 @@ set -euo pipefail
 # shellcheck source=scripts/go.sh
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
-all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-config hello-logging hello-keyvalue hello-tls hello-c hello-go
+all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-config hello-logging hello-keyvalue keyvalue-loop hello-tls hello-c hello-go
     hello-wat hello-module calc composed unknown-import trap exports not-wasm truncated corrupt precompiled pause linux critest)
 
 main() {
@@ -43,7 +43,7 @@ image() {
             rust_guest hello bin
             pack hello-artifact "$out/hello.wasm" --artifact "$out/hello.wasm"
             ;;
-        hello-config | hello-logging | hello-tls)
+        hello-config | hello-logging | hello-tls | keyvalue-loop)
             rust_guest "$name" bin
             pack_layer "$name" "$out/$name.wasm"
             ;;

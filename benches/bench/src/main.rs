@@ -3,7 +3,7 @@
 //! Read in this order:
 //! - [`contender`]: the contenders; [`needs`]: what a machine must have; [`effort`]: how much is measured;
 //! - one file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`served`], [`density`], [`gateway`],
-//!   [`cache`], [`replicas`], and [`trace`], which shows where the time of one start goes. Each returns its results as
+//!   [`cache`], [`replicas`], [`interfaces`], and [`trace`], which shows where the time of one start goes. Each returns its results as
 //!   a [`report::Section`]. To add a scenario, add a file and a line in [`SCENARIOS`];
 //! - [`guest`], [`serving`], [`native`], [`wasmtime_serve`], [`load`], [`task`], [`statistics`]: parts that several
 //!   scenarios use;
@@ -20,6 +20,7 @@ mod effort;
 mod gateway;
 mod guest;
 mod http;
+mod interfaces;
 mod load;
 mod native;
 mod needs;
@@ -44,7 +45,7 @@ use crate::effort::{Bench, FULL, QUICK};
 use crate::report::{Report, Scenario, Section};
 
 /// The scenarios, in the order in which they are measured and reported.
-const SCENARIOS: [Scenario; 10] = [
+const SCENARIOS: [Scenario; 11] = [
     run::SCENARIO,
     pod::SCENARIO,
     churn::SCENARIO,
@@ -54,6 +55,7 @@ const SCENARIOS: [Scenario; 10] = [
     gateway::SCENARIO,
     cache::SCENARIO,
     replicas::SCENARIO,
+    interfaces::SCENARIO,
     trace::SCENARIO,
 ];
 

@@ -9,11 +9,18 @@ use tests::containerd::{Containerd, repository};
 use tests::network;
 
 /// Images that the contenders run.
-const IMAGES: [&str; 6] =
-    ["hello-layer", "hello-module", "hello-python", "hello-http", "linux", "pause"];
+const IMAGES: [&str; 7] = [
+    "hello-layer",
+    "hello-module",
+    "hello-python",
+    "hello-http",
+    "keyvalue-loop",
+    "linux",
+    "pause",
+];
 
 /// Programs: the contenders, what one of them executes, and what the harness and the scenarios execute.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 14] = [
     "containerd-shim-wasmtime-v1",
     "containerd-shim-peer-v1",
     "containerd-shim-floor-v1",
@@ -27,6 +34,7 @@ const PROGRAMS: [&str; 13] = [
     "setpriv",
     "taskset",
     "wrk",
+    "redis-server",
 ];
 
 /// Plugins of the Pods' network.
