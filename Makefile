@@ -63,9 +63,9 @@ manifests: ## generate the plain YAML from the chart
 images: build ## build the sample guests and pack them as OCI archives into target/images
 	@scripts/build-images.sh
 
-polyglot: images ## build the sample images with guests in Python and JavaScript
+polyglot: images ## build the sample images with guests in Python and JavaScript, and the one with a model
 	@scripts/install-deps.sh polyglot
-	@scripts/build-large-images.sh polyglot hello-http-js hello-http-python
+	@scripts/build-large-images.sh polyglot hello-http-js hello-http-python hello-nn
 
 containerd: deps ## build a containerd 2.x into target/go/containerd, if Go is installed
 	@scripts/build-go-tools.sh containerd

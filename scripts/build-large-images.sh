@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Builds the sample images that contain a whole interpreter, each by its name. scripts/build-images.sh builds the
+# Builds the sample images that contain a whole interpreter or a model, each by its name. scripts/build-images.sh builds the
 # others:
 #
 #   build-large-images.sh hello-python        Python, the heavy guest of the bench
 #   build-large-images.sh hello-http-python   Python that serves HTTP
 #   build-large-images.sh hello-http-js       JavaScript that serves HTTP
+#   build-large-images.sh hello-nn            Rust, with a model in ONNX that names the types of files
 #   build-large-images.sh polyglot            components in Rust, Python and JavaScript, each a layer
 #
-# componentize-py, in the version that makes the largest component, and Node.js come from PyPI. componentize-js comes
+# componentize-py, in the version that makes the largest component, Node.js, and the model of Magika come from PyPI. componentize-js comes
 # from npm, as in images/polyglot/text/package-lock.json. All are kept in target/tools.
 set -euo pipefail
 
@@ -18,6 +19,7 @@ set -euo pipefail
 # shellcheck source=scripts/wit.sh
 . "$root/scripts/wit.sh"
 componentize_py=0.17.2
+magika=1.0.3
 # The directory with the package-lock.json for all guests in JavaScript.
 npm=$src/polyglot/text
 
@@ -33,8 +35,9 @@ main() {
             hello-python) hello_python ;;
             hello-http-python) hello_http_python ;;
             hello-http-js) hello_http_js ;;
+            hello-nn) hello_nn ;;
             polyglot) polyglot ;;
-            *) die "there is no $image among hello-python, hello-http-python, hello-http-js and polyglot" ;;
+            *) die "there is no $image among hello-python, hello-http-python, hello-http-js, hello-nn and polyglot" ;;
         esac
     done
 }
@@ -55,6 +58,17 @@ hello_http_python() {
 hello_http_js() {
     javascript_guest hello-http-js "$src/hello-http-js/hello.wit" hello app.js
     pack_layer hello-http-js "$out/hello-http-js.wasm"
+}
+
+hello_nn() {
+    local model
+    rust_guest hello-nn bin
+    # It needs no package that it depends on: those are for programs in Python.
+    from_pypi magika "$magika" --no-deps
+    model=$(echo "$tools"/magika/lib/python3*/site-packages/magika/models/standard_v3_3)
+    pack hello-nn "$out/hello-nn.wasm" --file "$out/hello-nn.wasm:/hello-nn.wasm" \
+        --file "$model/model.onnx:/magika/model.onnx" --file "$model/config.min.json:/magika/config.min.json" \
+        --entrypoint /hello-nn.wasm
 }
 
 polyglot() {

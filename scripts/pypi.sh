@@ -6,7 +6,8 @@ tools=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/target/tools
 # shellcheck disable=SC2034
 nodejs=24.19.0
 
-# from_pypi PACKAGE VERSION: installs its programs into target/tools/PACKAGE/bin, unless that version is installed.
+# from_pypi PACKAGE VERSION [OPTION...]: installs it into target/tools/PACKAGE, its programs into bin, unless that version
+# is installed. The options are pip's.
 from_pypi() {
     local package=$1 version=$2 venv=$tools/$1
     [ "$(cat "$venv/installed" 2>/dev/null)" != "$version" ] || return 0
@@ -17,6 +18,6 @@ from_pypi() {
     printf 'target/%s: %s\n' "${venv#*/target/}" "$version"
     rm -rf "$venv"
     python3 -m venv "$venv"
-    "$venv/bin/pip" install --quiet --disable-pip-version-check "$package==$version"
+    "$venv/bin/pip" install --quiet --disable-pip-version-check "${@:3}" "$package==$version"
     printf '%s\n' "$version" > "$venv/installed"
 }

@@ -1,19 +1,20 @@
 //! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue`,
-//! `wasi:logging` and `wasi:tls`.
+//! `wasi:logging`, `wasi:nn` and `wasi:tls`.
 //!
-//! Read in this order: the table here, `config` with `directory`, `logging`, `keyvalue`, and `tls`. The interfaces are drafts,
+//! Read in this order: the table here, `config` with `directory`, `logging`, `keyvalue`, `tls`, and `nn`. The interfaces are drafts,
 //! and toolchains emit several drafts of each. Wasmtime compares a component's types by structure, so that one function
 //! serves every draft in which its type is the same. Therefore the functions are defined here by hand, and not by
 //! bindings for each draft.
 //!
 //! None of these interfaces lets a guest do what it could not do before. Configuration comes from its own environment
 //! and files. A store is in its own memory, in a file of its own, or in a database that its Pod names and its node
-//! allows. What it logs goes to its own stderr. TLS is spoken over its own sockets.
+//! allows. What it logs goes to its own stderr. TLS is spoken over its own sockets. Models come from its own files.
 
 pub mod config;
 mod directory;
 pub mod keyvalue;
 mod logging;
+mod nn;
 pub mod tls;
 pub mod types;
 
@@ -33,7 +34,7 @@ use keyvalue::Stores;
 type Define = fn(&mut LinkerInstance<'_, State>) -> wasmtime::Result<()>;
 
 /// Each interface by the name that a component imports it by. An import of a draft is only satisfied by that draft.
-const INTERFACES: [(&str, Define); 13] = [
+const INTERFACES: [(&str, Define); 17] = [
     ("wasi:config/runtime@0.2.0-draft", config::define),
     ("wasi:config/store@0.2.0-draft", config::define),
     ("wasi:config/store@0.2.0-draft-2024-09-27", config::define),
@@ -46,6 +47,10 @@ const INTERFACES: [(&str, Define); 13] = [
     ("wasi:keyvalue/store@0.2.0-draft2", keyvalue::define_draft2),
     ("wasi:logging/logging", logging::define),
     ("wasi:logging/logging@0.1.0-draft", logging::define),
+    ("wasi:nn/errors@0.2.0-rc-2024-10-28", nn::define_errors),
+    ("wasi:nn/graph@0.2.0-rc-2024-10-28", nn::define_graph),
+    ("wasi:nn/inference@0.2.0-rc-2024-10-28", nn::define_inference),
+    ("wasi:nn/tensor@0.2.0-rc-2024-10-28", nn::define_tensor),
     ("wasi:tls/types@0.2.0-draft", tls::define),
 ];
 

@@ -92,7 +92,7 @@ fn what_the_table_does_not_have_is_not_there() {
         assert!(is_missing(&refusal), "{name}: {refusal}");
     }
     for other in [
-        "wasi:nn/inference@0.2.0-rc-2024-10-28",
+        "wasi:nn/inference@0.2.0-rc-2024-08-19",
         "wasi:config/store@0.2.0",
         "wasi:keyvalue/store@0.2.0",
         "wasi:logging/logging@0.1.0",

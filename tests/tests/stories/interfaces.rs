@@ -1,5 +1,6 @@
-//! The interfaces that a guest gets because it imports them: configuration, log lines, a key-value store, and TLS.
+//! The interfaces that a guest gets because it imports them: configuration, log lines, a key-value store, inference, and TLS.
 
+mod nn;
 mod redis;
 mod tls;
 

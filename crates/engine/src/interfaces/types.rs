@@ -90,3 +90,113 @@ pub enum Level {
     #[component(name = "critical")]
     Critical,
 }
+
+/// `tensor-type` of `wasi:nn/tensor`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift, Lower)]
+#[component(enum)]
+#[repr(u8)]
+#[allow(dead_code, reason = "Wasmtime makes one of its number")]
+pub enum TensorType {
+    /// Floating point of 16 bits (IEEE 754 binary16).
+    #[component(name = "FP16")]
+    Fp16,
+    /// Floating point of 32 bits.
+    #[component(name = "FP32")]
+    Fp32,
+    /// Floating point of 64 bits.
+    #[component(name = "FP64")]
+    Fp64,
+    /// The upper half of one of 32 bits.
+    #[component(name = "BF16")]
+    Bf16,
+    /// A byte.
+    #[component(name = "U8")]
+    U8,
+    /// An integer of 32 bits with a sign.
+    #[component(name = "I32")]
+    I32,
+    /// An integer of 64 bits with a sign.
+    #[component(name = "I64")]
+    I64,
+}
+
+/// `graph-encoding` of `wasi:nn/graph`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[allow(dead_code, reason = "Wasmtime makes one of its number")]
+pub enum Encoding {
+    /// OpenVINO.
+    #[component(name = "openvino")]
+    Openvino,
+    /// ONNX.
+    #[component(name = "onnx")]
+    Onnx,
+    /// TensorFlow.
+    #[component(name = "tensorflow")]
+    Tensorflow,
+    /// PyTorch.
+    #[component(name = "pytorch")]
+    Pytorch,
+    /// TensorFlow Lite.
+    #[component(name = "tensorflowlite")]
+    Tensorflowlite,
+    /// GGML.
+    #[component(name = "ggml")]
+    Ggml,
+    /// The host finds out.
+    #[component(name = "autodetect")]
+    Autodetect,
+}
+
+/// `execution-target` of `wasi:nn/graph`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lift)]
+#[component(enum)]
+#[repr(u8)]
+#[allow(dead_code, reason = "Wasmtime makes one of its number")]
+pub enum Target {
+    /// The processor.
+    #[component(name = "cpu")]
+    Cpu,
+    /// A graphics processor.
+    #[component(name = "gpu")]
+    Gpu,
+    /// A processor of tensors.
+    #[component(name = "tpu")]
+    Tpu,
+}
+
+/// `error-code` of `wasi:nn/errors`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ComponentType, Lower)]
+#[component(enum)]
+#[repr(u8)]
+#[allow(dead_code, reason = "all codes of the interface, in its order")]
+pub enum Code {
+    /// An argument that does not suit the model.
+    #[component(name = "invalid-argument")]
+    InvalidArgument,
+    /// A model that cannot be read.
+    #[component(name = "invalid-encoding")]
+    InvalidEncoding,
+    /// It took too long.
+    #[component(name = "timeout")]
+    Timeout,
+    /// The inference failed.
+    #[component(name = "runtime-error")]
+    RuntimeError,
+    /// Something that is not provided.
+    #[component(name = "unsupported-operation")]
+    UnsupportedOperation,
+    /// It needs more memory than there is.
+    #[component(name = "too-large")]
+    TooLarge,
+    /// There is no model of that name.
+    #[component(name = "not-found")]
+    NotFound,
+    /// It is not allowed.
+    #[component(name = "security")]
+    Security,
+    /// Any other reason.
+    #[component(name = "unknown")]
+    Unknown,
+}

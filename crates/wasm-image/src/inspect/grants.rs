@@ -32,6 +32,8 @@ pub enum Grant {
     Logging,
     /// TLS over its own connections.
     Tls,
+    /// Inference.
+    Models,
 }
 
 impl Grant {
@@ -50,12 +52,13 @@ impl Grant {
             Grant::KeyValue => "a key-value store (in memory, in a file, or in Redis)",
             Grant::Logging => "log lines (standard error)",
             Grant::Tls => "TLS over its own connections",
+            Grant::Models => "inference with models from its files (on the processor)",
         }
     }
 }
 
 /// What is needed for an interface, or for a function of WASI 0.1, by the beginning of its name.
-const NEEDED_FOR: [(&str, Grant); 25] = [
+const NEEDED_FOR: [(&str, Grant); 26] = [
     ("wasi:filesystem/", Grant::Files),
     ("path_", Grant::Files),
     ("fd_prestat", Grant::Files),
@@ -81,6 +84,7 @@ const NEEDED_FOR: [(&str, Grant); 25] = [
     ("wasi:keyvalue/", Grant::KeyValue),
     ("wasi:logging/", Grant::Logging),
     ("wasi:tls/", Grant::Tls),
+    ("wasi:nn/", Grant::Models),
 ];
 
 /// Returns what a guest will need, each once and in a fixed order.
