@@ -11,6 +11,7 @@ mod tensor;
 
 use std::sync::Arc;
 
+use text::on_one_line;
 use tokio::task::spawn_blocking;
 use wasmtime::StoreContextMut;
 use wasmtime::component::{LinkerInstance, Resource};
@@ -21,6 +22,9 @@ use crate::host_calls;
 use crate::state::State;
 use model::{Model, Named};
 use tensor::Tensor;
+
+/// How much of a reason is told, in characters.
+const REASON_CHARS: usize = 500;
 
 /// `error` of `wasi:nn/errors`.
 #[derive(Debug)]
@@ -39,8 +43,11 @@ struct Context(Arc<Model>);
 type Handles = Vec<(String, Resource<Tensor>)>;
 
 impl Failure {
-    fn new(code: Code, data: impl Into<String>) -> Failure {
-        Failure { code, data: data.into() }
+    /// The reason may have names of the model in it, which must neither forge lines of the log nor fill it.
+    fn new(code: Code, reason: impl AsRef<str>) -> Failure {
+        let reason = on_one_line(reason.as_ref());
+        let data = reason.chars().filter(|it| !it.is_control()).take(REASON_CHARS).collect();
+        Failure { code, data }
     }
 }
 

@@ -112,7 +112,7 @@ impl Model {
     /// Prepares it for inputs of these shapes, if it is not.
     fn prepared(&self, inputs: &[TValue]) -> Result<Arc<Prepared>, Failure> {
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|it| it.shape().to_vec()).collect();
-        // A panic in between has left what was there before.
+        // A panic in between has left none.
         let mut last = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(prepared) = last.as_ref().filter(|prepared| prepared.shapes == shapes) {
             return Ok(prepared.clone());
@@ -311,6 +311,9 @@ mod tests {
         graph(&mut unknown).node[0].op_type = "Teleport".into();
         let (code, data) = refused(read(&unknown));
         assert!(code == Code::UnsupportedOperation && data.contains("Teleport"), "{code:?} {data}");
+        graph(&mut unknown).node[0].op_type = "a\n\u{1b}".repeat(1000);
+        let (_, data) = refused(read(&unknown));
+        assert!(data.len() <= 500 && !data.contains(['\n', '\u{1b}']), "{data:?}");
     }
 
     #[test]
