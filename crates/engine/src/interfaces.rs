@@ -8,7 +8,8 @@
 //!
 //! None of these interfaces lets a guest do what it could not do before. Configuration comes from its own environment
 //! and files. A store is in its own memory, in a file of its own, or in a database that its Pod names and its node
-//! allows. What it logs goes to its own stderr. TLS is spoken over its own sockets. Models come from its own files.
+//! allows. What it logs goes to its own stderr. TLS is spoken over its own sockets. Models come from its own files; but
+//! native code reads and computes them, which is one more thing to attack in the guest's own process.
 
 pub mod config;
 mod directory;

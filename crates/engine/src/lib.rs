@@ -63,6 +63,7 @@ pub use compile::{Compiled, Layer};
 pub use error::Error;
 use plan::{Plan, World};
 pub use profile::ask as ask_for_profile;
+pub use report::log_panic;
 pub use run::Loaded;
 pub use signals::ending as ending_signals;
 use state::{ModuleState, State};

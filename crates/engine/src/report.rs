@@ -1,6 +1,7 @@
 //! Report of a guest's end: an exit code, and a text on its stderr if the guest failed.
 
 use std::fmt::{self, Display, Formatter};
+use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 
 use grants::quantity::Fuel;
@@ -88,6 +89,11 @@ pub fn log(text: &str) {
 /// the guest chooses the names in a backtrace.
 pub fn log_of_request(text: &str) {
     output::log_at_rate_on_stderr(text.trim_end().as_bytes());
+}
+
+/// Writes a panic to stderr, which is the container's in a guest's process. Models of a guest can cause many (`wasi:nn`).
+pub fn log_panic(panic: &PanicHookInfo<'_>) {
+    log_of_request(&text::on_one_line(&format!("error: {panic}")));
 }
 
 /// The chain of an error: what failed, then why. Wasmtime puts a trap's backtrace and core dump before the trap.

@@ -166,10 +166,9 @@ fn ask<T: DeserializeOwned>(
 
 /// Makes the engine and its linkers, once for the Pod. To be called in the zygote.
 pub fn guests() -> Guests {
-    // The log is closed in this process and its children, where its number may become that of another file. A panic is told on
-    // their stderr, which is the container's.
+    // The log is closed in this process and its children, and the number of its descriptor may be reused.
     log::set_max_level(log::LevelFilter::Off);
-    drop(std::panic::take_hook());
+    std::panic::set_hook(Box::new(engine::log_panic));
     let _span = trace::span("engine and linkers");
     let runtime = Rc::new(Runtime::new());
     let version = runtime.as_ref().as_ref().map_or_else(|_| NO_ENGINE.to_owned(), Runtime::version);

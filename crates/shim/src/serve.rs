@@ -83,12 +83,12 @@ fn begin(flags: &Flags) -> anyhow::Result<()> {
     served
 }
 
-/// Sends this process's log to the bundle's `log`, a fifo. containerd has closed it if it gave up during `start`. To open it
-/// for writing would then never end, so that this process would not notice that its bundle is removed.
+/// Sends this process's log to the bundle's `log`, a fifo. containerd has closed it if it gave up during `start`. Opening it only
+/// for writing would then block for ever, so that this process would not notice that its bundle is removed.
 fn begin_log(flags: &Flags) -> anyhow::Result<()> {
-    let reader = File::options().read(true).write(true).open("log").context("open the log")?;
+    let both_ends = File::options().read(true).write(true).open("log").context("open the log")?;
     containerd_shim::logger::init(flags.debug, "info", &flags.namespace, &flags.id)?;
-    drop(reader);
+    drop(both_ends);
     Ok(())
 }
 

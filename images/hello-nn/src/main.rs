@@ -41,8 +41,8 @@ fn name_files() -> Result<(), String> {
     let config = read(&format!("{directory}/config.min.json"))?;
     let config: Config = serde_json::from_slice(&config).map_err(|error| error.to_string())?;
     let model = read(&format!("{directory}/model.onnx"))?;
-    let graph = load(&[model], GraphEncoding::Onnx, ExecutionTarget::Cpu).map_err(said)?;
-    let context = graph.init_execution_context().map_err(said)?;
+    let graph = load(&[model], GraphEncoding::Onnx, ExecutionTarget::Cpu).map_err(describe)?;
+    let context = graph.init_execution_context().map_err(describe)?;
     for file in env::args().skip(1) {
         let (label, score) = label(&context, &config, &read(&file)?)?;
         println!("{file}: {label} ({:.0} %)", score * 100.0);
@@ -54,7 +54,7 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
     fs::read(path).map_err(|error| format!("{path}: {error}"))
 }
 
-fn said(error: Error) -> String {
+fn describe(error: Error) -> String {
     format!("{:?}: {}", error.code(), error.data())
 }
 
@@ -67,7 +67,7 @@ fn label<'a>(
     let input: Vec<u8> = features(config, bytes).iter().flat_map(|it| it.to_le_bytes()).collect();
     let dimensions = [1, (config.beg_size + config.end_size) as u32];
     let input = Tensor::new(&dimensions, TensorType::I32, &input);
-    let outputs = context.compute(vec![("bytes".to_owned(), input)]).map_err(said)?;
+    let outputs = context.compute(vec![("bytes".to_owned(), input)]).map_err(describe)?;
     let (_, output) = outputs.into_iter().next().ok_or("the model has no output")?;
     let scores = output.data();
     let scores = scores.as_chunks::<4>().0.iter().map(|it| f32::from_le_bytes(*it));

@@ -1,7 +1,8 @@
 //! `wasi:nn`: inference with ONNX models on the processor, by the crate tract.
 //!
 //! Read in this order: the functions here, then `tensor` and `model`. A model comes from the guest's own files, and it is
-//! computed in the guest's own process, in memory that counts in the container's limit.
+//! computed in the guest's own process, on a thread of its own. What it takes is reserved in the guest's part of the
+//! container's memory limit, as far as it is known before.
 //!
 //! `wasmtime-wasi-nn` is not used. It does not compare a tensor's data with its dimensions, counts no memory, and gives each
 //! failure of a model the same code. Its backends are libraries in C++ that are loaded at run time.
@@ -9,22 +10,33 @@
 mod model;
 mod tensor;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock, Weak};
+use std::thread::available_parallelism;
 
 use text::on_one_line;
+use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{LinkerInstance, Resource};
+use wasmtime::component::{LinkerInstance, Resource, WasmList, WasmStr};
 
-use super::types::{Code, Encoding, Target};
+use super::types::{Code, Encoding, Target, TensorType};
 use super::{log_once, resource};
 use crate::host_calls;
+use crate::memory::Reserved;
 use crate::state::State;
-use model::{Model, Named};
-use tensor::Tensor;
+use model::{Model, NamedTensors};
+use tensor::{RANK, Tensor, too_large};
 
-/// How much of a reason is told, in characters.
+/// The longest text of an error, in characters.
 const REASON_CHARS: usize = 500;
+
+/// How much of a name an error repeats, in characters.
+const NAME_CHARS: usize = 80;
+
+/// The right to read or compute a model. As many can be had as there are processors, so that requests that were given up and
+/// whose work has not ended yet do not use up the threads that files need.
+static TURNS: LazyLock<Arc<Semaphore>> =
+    LazyLock::new(|| Arc::new(Semaphore::new(available_parallelism().map_or(1, usize::from))));
 
 /// `error` of `wasi:nn/errors`.
 #[derive(Debug)]
@@ -40,13 +52,13 @@ struct Graph(Arc<Model>);
 struct Context(Arc<Model>);
 
 /// Tensors with the names of a model's inputs or outputs, as the guest has them.
-type Handles = Vec<(String, Resource<Tensor>)>;
+type NamedHandles = Vec<(String, Resource<Tensor>)>;
 
 impl Failure {
     /// The reason may have names of the model in it, which must neither forge lines of the log nor fill it.
     fn new(code: Code, reason: impl AsRef<str>) -> Failure {
-        let reason = on_one_line(reason.as_ref());
-        let data = reason.chars().filter(|it| !it.is_control()).take(REASON_CHARS).collect();
+        let beginning: String = reason.as_ref().chars().take(REASON_CHARS).collect();
+        let data = on_one_line(&beginning).chars().filter(|it| !it.is_control()).collect();
         Failure { code, data }
     }
 }
@@ -73,11 +85,18 @@ pub fn define_errors(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
 /// Defines `tensor`.
 pub fn define_tensor(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
     resource::<Tensor>(interface, "tensor")?;
-    interface.func_wrap("[constructor]tensor", |mut store, (dimensions, ty, data)| {
-        host_calls::enter("wasi:nn/tensor [constructor]tensor");
-        let tensor = Tensor::new(dimensions, ty, data);
-        Ok((store.data_mut().table().push(tensor)?,))
-    })?;
+    interface.func_wrap(
+        "[constructor]tensor",
+        |mut store: StoreContextMut<'_, State>,
+         (dimensions, ty, data): (WasmList<u32>, TensorType, WasmList<u8>)| {
+            host_calls::enter("wasi:nn/tensor [constructor]tensor");
+            // More than are allowed are not copied, but seen.
+            let dimensions = dimensions.as_le_slice(&store).iter().take(RANK + 1);
+            let dimensions = dimensions.map(|it| u32::from_le(*it)).collect();
+            let tensor = Tensor::new(dimensions, ty, data.as_le_slice(&store));
+            Ok((store.data_mut().table().push(tensor)?,))
+        },
+    )?;
     interface.func_wrap(
         "[method]tensor.dimensions",
         |mut store: StoreContextMut<'_, State>, (tensor,): (Resource<Tensor>,)| {
@@ -106,30 +125,38 @@ pub fn define_graph(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Resu
     resource::<Graph>(interface, "graph")?;
     interface.func_wrap_async(
         "load",
-        |mut store, (parts, encoding, target): (Vec<Vec<u8>>, Encoding, Target)| {
+        |mut store, (parts, encoding, target): (Vec<WasmList<u8>>, Encoding, Target)| {
             host_calls::enter("wasi:nn/graph load");
+            let onnx = onnx(&store, &parts, encoding, target);
             Box::new(async move {
-                let loaded = match onnx(parts, encoding, target) {
-                    Ok(bytes) => apart(move || Model::read(bytes)).await,
+                let loaded = match onnx {
+                    Ok((bytes, reserved)) => {
+                        on_a_thread(move |_| Model::read(bytes, reserved)).await
+                    }
                     Err(failure) => Err(failure),
                 };
-                Ok((handle(&mut store, loaded.map(|model| Graph(Arc::new(model))))?,))
+                Ok((push(&mut store, loaded.map(|model| Graph(Arc::new(model))))?,))
             })
         },
     )?;
-    interface.func_wrap("load-by-name", |mut store, (name,): (String,)| {
-        host_calls::enter("wasi:nn/graph load-by-name");
-        let reason =
-            format!("no model is called {name:?}: read one from a file, and pass it to load");
-        let none: Result<Graph, _> = Err(Failure::new(Code::NotFound, reason));
-        Ok((handle(&mut store, none)?,))
-    })?;
+    interface.func_wrap(
+        "load-by-name",
+        |mut store: StoreContextMut<'_, State>, (name,): (WasmStr,)| {
+            host_calls::enter("wasi:nn/graph load-by-name");
+            let reason = format!(
+                "no model is called {:?}: read one from a file, and pass it to load",
+                shortened(&name.to_str(&store)?),
+            );
+            let none: Result<Graph, _> = Err(Failure::new(Code::NotFound, reason));
+            Ok((push(&mut store, none)?,))
+        },
+    )?;
     interface.func_wrap(
         "[method]graph.init-execution-context",
         |mut store: StoreContextMut<'_, State>, (graph,): (Resource<Graph>,)| {
             host_calls::enter("wasi:nn/graph [method]graph.init-execution-context");
             let context = Context(store.data_mut().table().get(&graph)?.0.clone());
-            Ok((handle(&mut store, Ok(context))?,))
+            Ok((push(&mut store, Ok(context))?,))
         },
     )
 }
@@ -139,48 +166,49 @@ pub fn define_inference(interface: &mut LinkerInstance<'_, State>) -> wasmtime::
     resource::<Context>(interface, "graph-execution-context")?;
     interface.func_wrap_async(
         "[method]graph-execution-context.compute",
-        |mut store: StoreContextMut<'_, State>, (context, inputs): (Resource<Context>, Handles)| {
+        |mut store: StoreContextMut<'_, State>,
+         (context, inputs): (Resource<Context>, NamedHandles)| {
             host_calls::enter("wasi:nn/inference [method]graph-execution-context.compute");
             Box::new(async move {
                 let table = store.data_mut().table();
                 let model = table.get(&context)?.0.clone();
                 let taken =
                     inputs.into_iter().map(|(name, tensor)| Ok((name, table.delete(tensor)?)));
-                let inputs = taken.collect::<wasmtime::Result<Named>>()?;
-                let computed = apart(move || model.compute(inputs)).await;
-                Ok((outputs(&mut store, computed)?,))
+                let inputs = taken.collect::<wasmtime::Result<NamedTensors>>()?;
+                let computed = on_a_thread(move |caller| model.compute(inputs, caller)).await;
+                Ok((push_outputs(&mut store, computed)?,))
             })
         },
     )
 }
 
 /// Puts the outputs of a model into the guest's table.
-fn outputs(
+fn push_outputs(
     store: &mut StoreContextMut<'_, State>,
-    computed: Result<Named, Failure>,
-) -> wasmtime::Result<Result<Handles, Resource<Failure>>> {
-    let named = match computed {
-        Ok(named) => named,
-        Err(failure) => return Ok(Err(handle_of(store, failure)?)),
+    computed: Result<NamedTensors, Failure>,
+) -> wasmtime::Result<Result<NamedHandles, Resource<Failure>>> {
+    let outputs = match computed {
+        Ok(outputs) => outputs,
+        Err(failure) => return Ok(Err(push_failure(store, failure)?)),
     };
     let table = store.data_mut().table();
-    let pushed = named.into_iter().map(|(name, tensor)| Ok((name, table.push(tensor)?)));
-    Ok(Ok(pushed.collect::<wasmtime::Result<Handles>>()?))
+    let pushed = outputs.into_iter().map(|(name, tensor)| Ok((name, table.push(tensor)?)));
+    Ok(Ok(pushed.collect::<wasmtime::Result<NamedHandles>>()?))
 }
 
 /// Puts a resource into the guest's table, or the failure to make it.
-fn handle<T: Send + 'static>(
+fn push<T: Send + 'static>(
     store: &mut StoreContextMut<'_, State>,
     made: Result<T, Failure>,
 ) -> wasmtime::Result<Result<Resource<T>, Resource<Failure>>> {
     Ok(match made {
         Ok(resource) => Ok(store.data_mut().table().push(resource)?),
-        Err(failure) => Err(handle_of(store, failure)?),
+        Err(failure) => Err(push_failure(store, failure)?),
     })
 }
 
-/// A failure as the guest gets it. The line in the log is for a guest that does not report it.
-fn handle_of(
+/// Puts a failure into the guest's table. The line in the log is for a guest that does not report it.
+fn push_failure(
     store: &mut StoreContextMut<'_, State>,
     failure: Failure,
 ) -> wasmtime::Result<Resource<Failure>> {
@@ -188,8 +216,13 @@ fn handle_of(
     Ok(store.data_mut().table().push(failure)?)
 }
 
-/// The only part of a model in the only encoding that can be read.
-fn onnx(parts: Vec<Vec<u8>>, encoding: Encoding, target: Target) -> Result<Vec<u8>, Failure> {
+/// Copies the only part of a model in the only encoding that can be read, into memory that is reserved for the model.
+fn onnx(
+    store: &StoreContextMut<'_, State>,
+    parts: &[WasmList<u8>],
+    encoding: Encoding,
+    target: Target,
+) -> Result<(Vec<u8>, Reserved), Failure> {
     if !matches!(encoding, Encoding::Onnx | Encoding::Autodetect) {
         let reason = format!("a model cannot be in the encoding {encoding:?}: allowed is onnx");
         return Err(Failure::new(Code::InvalidEncoding, reason));
@@ -198,18 +231,39 @@ fn onnx(parts: Vec<Vec<u8>>, encoding: Encoding, target: Target) -> Result<Vec<u
         let reason = format!("a model cannot run on a {target:?}: allowed is cpu");
         return Err(Failure::new(Code::UnsupportedOperation, reason));
     }
-    let count = parts.len();
-    let [bytes] = <[Vec<u8>; 1]>::try_from(parts).map_err(|_| {
-        Failure::new(Code::InvalidArgument, format!("an ONNX model has one part, not {count}"))
-    })?;
-    Ok(bytes)
+    let [part] = parts else {
+        let reason = format!("an ONNX model has one part, not {}", parts.len());
+        return Err(Failure::new(Code::InvalidArgument, reason));
+    };
+    let bytes = part.as_le_slice(store);
+    let mut reserved = Reserved::default();
+    match reserved.resize(model::size(bytes.len())) {
+        true => Ok((bytes.to_vec(), reserved)),
+        false => Err(too_large()),
+    }
 }
 
-/// Does work on a thread of its own: it takes long, and more stack than a guest's. A panic of tract ends there.
-async fn apart<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+/// Does work that takes long, and in which tract may panic. The work can see whether its caller still exists.
+async fn on_a_thread<T: Send + 'static>(
+    work: impl FnOnce(&Weak<()>) -> Result<T, Failure> + Send + 'static,
 ) -> Result<T, Failure> {
-    spawn_blocking(work).await.unwrap_or_else(|_| {
+    // The semaphore is never closed.
+    let turn = TURNS.clone().acquire_owned().await;
+    let call = Arc::new(());
+    let caller = Arc::downgrade(&call);
+    let done = spawn_blocking(move || {
+        let done = work(&caller);
+        drop(turn);
+        done
+    });
+    let done = done.await;
+    drop(call);
+    done.unwrap_or_else(|_| {
         Err(Failure::new(Code::RuntimeError, "the model is malformed, or cannot have these inputs"))
     })
+}
+
+/// The beginning of a name of the guest or of a model.
+fn shortened(name: &str) -> String {
+    name.chars().take(NAME_CHARS).collect()
 }

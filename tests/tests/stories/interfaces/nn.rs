@@ -25,7 +25,7 @@ fn a_guest_names_the_types_of_files_with_a_model_of_its_image() -> Result<()> {
 }
 
 #[test]
-fn a_model_that_is_none_or_finds_no_room_is_an_error_of_the_interface() -> Result<()> {
+fn what_is_no_model_or_finds_no_room_is_an_error_of_the_interface() -> Result<()> {
     on_each_containerd(|node| {
         let (image, folder) = (node.image("hello-nn")?, node.volume("model")?);
         let config = r#"{"beg_size":1,"end_size":1,"block_size":1,"padding_token":0,"target_labels_space":[]}"#;
@@ -35,7 +35,7 @@ fn a_model_that_is_none_or_finds_no_room_is_an_error_of_the_interface() -> Resul
         let guest = Container::new("none", &image).readonly_mount(&folder, "/model");
         let (code, stdout, stderr) = run(&pod, &guest.env("MODEL", "/model"))?;
         assert_eq!((code, stdout.as_str()), (1, ""), "{stderr}");
-        assert!(stderr.contains("InvalidEncoding: this is no model of ONNX"), "{stderr}");
+        assert!(stderr.contains("InvalidEncoding: cannot read the model"), "{stderr}");
 
         let small = Container::new("small", &image).memory_limit(20 << 20);
         let (code, _, stderr) = run(&pod, &small)?;

@@ -1,29 +1,33 @@
 //! A model in ONNX: read, prepared and computed by tract.
 
 use std::fmt::Display;
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use tract_onnx::Onnx;
-use tract_onnx::data_resolver::ModelDataResolver;
+use tract_onnx::pb::GraphProto;
+use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Size};
+use tract_onnx::pb::type_proto::Value;
 use tract_onnx::prelude::{
     DatumType, Framework, InferenceFact, InferenceModel, InferenceModelExt, IntoTValue, OutletId,
-    TValue, TVec, Tensor as Array, TractResult, TypedSimplePlan,
+    TValue, TVec, Tensor as Array, TractError, TractResult, TypedSimplePlan, TypedSimpleState,
 };
+use tract_onnx::tract_core::plan;
 use tract_onnx::tract_hir::internal::{Fact, Factoid};
 use tract_onnx::tract_hir::ops::unimpl::UnimplementedOp;
 
-use super::Failure;
-use super::tensor::{Tensor, no_room};
+use super::tensor::{Tensor, too_large};
+use super::{Failure, shortened};
 use crate::interfaces::types::Code;
 use crate::memory::Reserved;
 
-/// How many times the bytes of its file a model takes: while it is read, those bytes and the weights in them; afterwards, the
-/// weights and the form of them that the operators use.
+/// Memory of a model, as a multiple of its file's size. While it is read, there are the file and the weights in it; afterwards, the
+/// weights, and the form of them that the operators use.
 const COPIES: u64 = 3;
 
+/// The longest name of an open dimension, or formula for one, in bytes. tract parses it by recursion.
+const DIMENSION_BYTES: usize = 256;
+
 /// Tensors with the names of a model's inputs or outputs.
-pub type Named = Vec<(String, Tensor)>;
+pub type NamedTensors = Vec<(String, Tensor)>;
 
 /// A model.
 pub struct Model {
@@ -40,44 +44,39 @@ pub struct Model {
 struct Prepared {
     shapes: Vec<Vec<usize>>,
     plan: Arc<TypedSimplePlan>,
-    /// The most that the values between the operators take at a time, in bytes. Operators whose outputs depend on the values
-    /// of their inputs are not counted.
-    most: u64,
+    /// Memory of the values between the operators at its highest, in bytes. Outputs whose size depends on the values of inputs
+    /// are not counted.
+    peak: u64,
 }
 
-/// Refuses parts of a model that are in other files, because they would be opened without a look at the grants.
-struct NoFiles;
-
-impl ModelDataResolver for NoFiles {
-    fn read_bytes_from_path(
-        &self,
-        _: &mut Vec<u8>,
-        _: &Path,
-        _: usize,
-        _: Option<usize>,
-    ) -> TractResult<()> {
-        Err(tract_onnx::prelude::tract_data::TractError::msg("weights must be in the model itself"))
-    }
+/// Memory of a model whose file has that many bytes, in bytes.
+pub fn size(bytes: usize) -> u64 {
+    (bytes as u64).saturating_mul(COPIES)
 }
 
 impl Model {
-    /// Reads a model.
+    /// Reads a model, in memory that is reserved for it. Weights that are in other files are not found, because tract is not given
+    /// the path of the model.
     ///
     /// # Errors
-    /// If it is not ONNX, has an operator that tract does not have, or finds no room.
+    /// If it is not ONNX, or has an operator that tract does not have.
     ///
     /// # Panics
-    /// tract does for some models that are malformed.
-    pub fn read(bytes: Vec<u8>) -> Result<Model, Failure> {
-        let mut reserved = Reserved::default();
-        if !reserved.resize((bytes.len() as u64).saturating_mul(COPIES)) {
-            return Err(no_room());
+    /// tract panics for some models that are malformed.
+    pub fn read(bytes: Vec<u8>, reserved: Reserved) -> Result<Model, Failure> {
+        let framework = tract_onnx::onnx();
+        let unreadable = failure(Code::InvalidEncoding, "cannot read the model");
+        let decoded = framework.proto_model_for_read(&mut bytes.as_slice()).map_err(&unreadable)?;
+        drop(bytes);
+        if decoded.graph.as_ref().is_some_and(has_long_dimension) {
+            let reason = format!("a dimension has a name of more than {DIMENSION_BYTES} bytes");
+            return Err(Failure::new(Code::InvalidEncoding, reason));
         }
-        let framework = Onnx { provider: Arc::new(NoFiles), ..tract_onnx::onnx() };
-        let model = framework.model_for_read(&mut bytes.as_slice());
-        let model = model.map_err(failure(Code::InvalidEncoding, "this is no model of ONNX"))?;
+        let model = framework.model_for_proto_model(&decoded).map_err(&unreadable)?;
         if let Some(node) = model.nodes().iter().find(|node| node.op_is::<UnimplementedOp>()) {
-            let reason = format!("the operator {} is not provided", node.op.name());
+            let name = node.op.name();
+            let name = name.trim_start_matches("Unimplemented(").trim_end_matches(')');
+            let reason = format!("the operator {:?} is not provided", shortened(name));
             return Err(Failure::new(Code::UnsupportedOperation, reason));
         }
         let name = |outlet: &OutletId| model.node(outlet.node).name.clone();
@@ -88,31 +87,41 @@ impl Model {
         Ok(Model { model, inputs, outputs, prepared: Mutex::default(), _reserved: reserved })
     }
 
-    /// Computes the outputs, of which there is one for each of the model's, in its order.
+    /// Computes the model's outputs, in its order. Ends before the next operator if the caller is gone.
     ///
     /// # Errors
     /// If an input is missing, given twice, or has another type or shape than the model's; if there is no room.
     ///
     /// # Panics
-    /// tract does for some models that are malformed.
-    pub fn compute(&self, given: Named) -> Result<Named, Failure> {
-        let inputs = self.arranged(given)?;
-        let prepared = self.prepared(&inputs)?;
-        let bytes = inputs.iter().map(|it| it.as_bytes().len() as u64).sum();
+    /// tract panics for some models that are malformed.
+    pub fn compute(&self, given: NamedTensors, caller: &Weak<()>) -> Result<NamedTensors, Failure> {
+        let bytes = given.iter().map(|(_, tensor)| tensor.data().len() as u64).sum();
         let mut reserved = Reserved::default();
-        if !reserved.resize(prepared.most.saturating_add(bytes)) {
-            return Err(no_room());
+        if !reserved.resize(bytes) {
+            return Err(too_large());
         }
-        let outputs =
-            prepared.plan.run(inputs).map_err(failure(Code::RuntimeError, "the model failed"))?;
+        let inputs = self.in_order(given)?;
+        let prepared = self.prepared(&inputs)?;
+        if !reserved.resize(prepared.peak.saturating_add(bytes)) {
+            return Err(too_large());
+        }
+        let failed = failure(Code::RuntimeError, "the model failed");
+        let mut state = TypedSimpleState::new(&prepared.plan).map_err(&failed)?;
+        let outputs = state.run_plan_with_eval(inputs, |context, state, node, inputs| match caller
+            .strong_count()
+        {
+            0 => Err(TractError::msg("nobody waits for the result")),
+            _ => plan::eval(context, state, node, inputs),
+        });
+        let outputs = outputs.map_err(&failed)?;
         let named = self.outputs.iter().zip(&outputs);
-        named.map(|(name, value)| Ok((name.clone(), Tensor::of(value)?))).collect()
+        named.map(|(name, value)| Ok((name.clone(), Tensor::from_array(value)?))).collect()
     }
 
     /// Prepares it for inputs of these shapes, if it is not.
     fn prepared(&self, inputs: &[TValue]) -> Result<Arc<Prepared>, Failure> {
         let shapes: Vec<Vec<usize>> = inputs.iter().map(|it| it.shape().to_vec()).collect();
-        // A panic in between has left none.
+        // If `prepare` panicked, there is no plan.
         let mut last = self.prepared.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(prepared) = last.as_ref().filter(|prepared| prepared.shapes == shapes) {
             return Ok(prepared.clone());
@@ -125,27 +134,25 @@ impl Model {
     }
 
     /// The inputs in the model's order.
-    fn arranged(&self, given: Named) -> Result<TVec<TValue>, Failure> {
+    fn in_order(&self, given: NamedTensors) -> Result<TVec<TValue>, Failure> {
         let invalid = |reason: String| Failure::new(Code::InvalidArgument, reason);
-        let known = || self.inputs.join(", ");
+        let known = || self.inputs.iter().map(|it| shortened(it)).collect::<Vec<_>>().join(", ");
         if let Some((name, _)) = given.iter().find(|(name, _)| !self.inputs.contains(name)) {
-            return Err(invalid(format!(
-                "the model has no input {name:?}: allowed is {}",
-                known()
-            )));
+            let name = shortened(name);
+            return Err(invalid(format!("no input is called {name:?}: allowed is {}", known())));
         }
-        let arranged = self.inputs.iter().enumerate().map(|(index, wanted)| {
+        let inputs = self.inputs.iter().enumerate().map(|(index, wanted)| {
             let mut tensors = given.iter().filter(|(name, _)| name == wanted);
             let (Some((_, tensor)), None) = (tensors.next(), tensors.next()) else {
                 return Err(invalid(format!("each input must be given once: {}", known())));
             };
-            self.suitable(index, tensor)
+            self.input(index, tensor)
         });
-        arranged.collect()
+        inputs.collect()
     }
 
-    /// A tensor as the model wants it: a truth value instead of a byte, a single value without a dimension.
-    fn suitable(&self, index: usize, tensor: &Tensor) -> Result<TValue, Failure> {
+    /// Converts an input: bytes to truth values, and a single value to one without dimensions, where the model has those.
+    fn input(&self, index: usize, tensor: &Tensor) -> Result<TValue, Failure> {
         let mut array = tensor.array()?;
         let unsuitable = failure(Code::InvalidArgument, &self.inputs[index]);
         let fact = self.model.input_fact(index).map_err(&unsuitable)?;
@@ -155,17 +162,18 @@ impl Model {
         if fact.shape.concretize().is_some_and(|shape| shape.is_empty()) && array.shape() == [1] {
             array.remove_axis(0).map_err(&unsuitable)?;
         }
-        if !suits(fact, &array) {
+        if !matches(fact, &array) {
             let given = InferenceFact::dt_shape(array.datum_type(), array.shape());
-            let reason = format!("the input {:?} is {fact:?}, not {given:?}", self.inputs[index]);
+            let name = shortened(&self.inputs[index]);
+            let reason = format!("the input {name:?} is {fact:?}, not {given:?}");
             return Err(Failure::new(Code::InvalidArgument, reason));
         }
         Ok(array.into_tvalue())
     }
 }
 
-/// Whether it has the type and the shape, as far as the model says which.
-fn suits(fact: &InferenceFact, array: &Array) -> bool {
+/// Whether it has the type and the shape that the model says, as far as it says them.
+fn matches(fact: &InferenceFact, array: &Array) -> bool {
     fact.datum_type().is_none_or(|ty| ty == array.datum_type())
         && fact.shape.matches(array, None).unwrap_or(false)
 }
@@ -184,8 +192,22 @@ fn prepare(
         .model()
         .eval_tmp_memory_usage(plan.order_without_consts(), |node| !node.inputs.is_empty())?;
     let bytes = steps.iter().filter_map(|(_, bytes)| bytes.to_i64().ok());
-    let most = bytes.max().map_or(0, |most| most.try_into().unwrap_or(u64::MAX));
-    Ok(Prepared { shapes, plan, most })
+    let peak = bytes.max().map_or(0, |peak| peak.try_into().unwrap_or(u64::MAX));
+    Ok(Prepared { shapes, plan, peak })
+}
+
+/// Whether a graph, or one within it, has an open dimension with a long name.
+fn has_long_dimension(graph: &GraphProto) -> bool {
+    let values = graph.input.iter().chain(&graph.output).chain(&graph.value_info);
+    let types = values.filter_map(|value| value.r#type.as_ref()?.value.as_ref());
+    let mut shapes = types.filter_map(|Value::TensorType(tensor)| tensor.shape.as_ref());
+    let is_long = |dimension: &Dimension| match &dimension.value {
+        Some(Size::DimParam(name)) => name.len() > DIMENSION_BYTES,
+        _ => false,
+    };
+    let mut attributes = graph.node.iter().flat_map(|node| &node.attribute);
+    shapes.any(|shape| shape.dim.iter().any(is_long))
+        || attributes.any(|it| it.g.iter().chain(&it.graphs).any(has_long_dimension))
 }
 
 /// An error of tract as one of the interface.
@@ -197,11 +219,10 @@ fn failure<E: Display>(code: Code, what: &str) -> impl Fn(E) -> Failure {
 mod tests {
     use prost::Message;
     use tract_onnx::pb::tensor_proto::{DataLocation, DataType};
-    use tract_onnx::pb::tensor_shape_proto::{Dimension, dimension::Value as Size};
-    use tract_onnx::pb::type_proto::{Tensor as TensorOf, Value};
+    use tract_onnx::pb::type_proto::Tensor as TensorOf;
     use tract_onnx::pb::{
-        GraphProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto, TensorProto,
-        TensorShapeProto, TypeProto, ValueInfoProto,
+        AttributeProto, ModelProto, NodeProto, OperatorSetIdProto, StringStringEntryProto,
+        TensorProto, TensorShapeProto, TypeProto, ValueInfoProto,
     };
 
     use super::*;
@@ -250,12 +271,17 @@ mod tests {
     }
 
     fn read(model: &ModelProto) -> Result<Model, Failure> {
-        Model::read(model.encode_to_vec())
+        Model::read(model.encode_to_vec(), Reserved::default())
     }
 
     fn floats(dimensions: &[u32], values: &[f32]) -> Tensor {
-        let data = values.iter().flat_map(|it| it.to_le_bytes()).collect();
-        Tensor::new(dimensions.to_vec(), TensorType::Fp32, data)
+        let data: Vec<u8> = values.iter().flat_map(|it| it.to_le_bytes()).collect();
+        Tensor::new(dimensions.to_vec(), TensorType::Fp32, &data)
+    }
+
+    fn computed(model: &Model, given: NamedTensors) -> Result<NamedTensors, Failure> {
+        let call = Arc::new(());
+        model.compute(given, &Arc::downgrade(&call))
     }
 
     fn refused<T>(done: Result<T, Failure>) -> (Code, String) {
@@ -269,7 +295,7 @@ mod tests {
         for rows in [1, 3] {
             let values: Vec<f32> = (0..2 * rows).map(|it| it as f32).collect();
             let given = vec![("rows".into(), floats(&[rows, 2], &values))];
-            let computed = model.compute(given).expect("is computed");
+            let computed = computed(&model, given).expect("is computed");
             let [(name, sum)] = computed.as_slice() else { panic!("one output") };
             let expected: Vec<f32> =
                 values.chunks(2).flat_map(|it| [it[0] + 10.0, it[1] + 20.0]).collect();
@@ -283,20 +309,20 @@ mod tests {
         let model = read(&adding()).expect("a model");
         let row = || floats(&[1, 2], &[1.0, 2.0]);
         let rows = || "rows".to_owned();
-        let bytes = Tensor::new(vec![1, 2], TensorType::U8, vec![1, 2]);
+        let bytes = Tensor::new(vec![1, 2], TensorType::U8, &[1, 2]);
         for (given, reason) in [
             (vec![], "each input must be given once: rows"),
             (vec![(rows(), row()), (rows(), row())], "each input must be given once: rows"),
             (
                 vec![(rows(), row()), ("columns".into(), row())],
-                "no input \"columns\": allowed is rows",
+                "no input is called \"columns\": allowed is rows",
             ),
             (vec![(rows(), bytes)], "the input \"rows\" is N,2,F32, not 1,2,U8"),
             (vec![(rows(), floats(&[2], &[1.0, 2.0]))], "not 2,F32"),
             (vec![(rows(), floats(&[1, 3], &[1.0, 2.0, 3.0]))], "not 1,3,F32"),
             (vec![(rows(), floats(&[1, 2], &[1.0]))], "cannot have 4 bytes"),
         ] {
-            let (code, data) = refused(model.compute(given));
+            let (code, data) = refused(computed(&model, given));
             assert!(code == Code::InvalidArgument && data.contains(reason), "{code:?} {data}");
         }
     }
@@ -304,7 +330,7 @@ mod tests {
     #[test]
     fn what_is_no_model_or_has_an_unknown_operator_is_refused() {
         for bytes in [b"no model".to_vec(), Vec::new(), adding().encode_to_vec()[..60].to_vec()] {
-            let (code, data) = refused(Model::read(bytes));
+            let (code, data) = refused(Model::read(bytes, Reserved::default()));
             assert_eq!(code, Code::InvalidEncoding, "{data}");
         }
         let mut unknown = adding();
@@ -326,17 +352,38 @@ mod tests {
             StringStringEntryProto { key: "location".into(), value: "Cargo.toml".into() };
         weights.external_data = vec![location];
         let (code, data) = refused(read(&elsewhere));
-        assert!(code == Code::InvalidEncoding, "{code:?} {data}");
+        assert!(code == Code::InvalidEncoding && data.contains("no model path"), "{data}");
+    }
+
+    #[test]
+    fn a_dimension_with_a_long_name_is_refused_at_any_depth() {
+        let long = || value("rows", &[Size::DimParam("N".repeat(DIMENSION_BYTES + 1))]);
+        let mut model = adding();
+        graph(&mut model).input = vec![long()];
+        assert!(refused(read(&model)).1.contains("a dimension has a name"));
+        let mut model = adding();
+        let inner = GraphProto { value_info: vec![long()], ..Default::default() };
+        let attribute = AttributeProto { g: Some(inner), ..Default::default() };
+        graph(&mut model).node[0].attribute = vec![attribute];
+        assert!(refused(read(&model)).1.contains("a dimension has a name"));
+    }
+
+    #[test]
+    fn a_model_is_not_computed_for_a_caller_that_is_gone() {
+        let model = read(&adding()).expect("a model");
+        let given = vec![("rows".into(), floats(&[1, 2], &[1.0, 2.0]))];
+        let (code, data) = refused(model.compute(given, &Weak::new()));
+        assert!(code == Code::RuntimeError && data.contains("nobody waits"), "{data}");
     }
 
     #[test]
     fn what_a_model_needs_beside_its_weights_is_known_before_it_is_computed() {
         let model = read(&adding()).expect("a model");
-        let most = |rows: u32| {
+        let peak = |rows: u32| {
             let array =
                 floats(&[rows, 2], &vec![0.0; 2 * rows as usize]).array().expect("an array");
-            model.prepared(&[array.into_tvalue()]).expect("is prepared").most
+            model.prepared(&[array.into_tvalue()]).expect("is prepared").peak
         };
-        assert_eq!((most(1), most(1000), most(1)), (8, 8000, 8));
+        assert_eq!((peak(1), peak(1000), peak(1)), (8, 8000, 8));
     }
 }

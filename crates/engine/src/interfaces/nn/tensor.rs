@@ -10,7 +10,7 @@ use crate::interfaces::types::{Code, TensorType};
 use crate::memory::{Reserved, SETTINGS};
 
 /// The most dimensions, which is far more than operators of ONNX have.
-const RANK: usize = 16;
+pub const RANK: usize = 16;
 
 /// The types of elements that both tract and the interface have.
 const TYPES: [(DatumType, TensorType); 6] = [
@@ -22,7 +22,8 @@ const TYPES: [(DatumType, TensorType); 6] = [
     (DatumType::I64, TensorType::I64),
 ];
 
-/// What a guest has made, or a model has returned. Its constructor has no error, so it is not checked before it is used.
+/// A tensor of a guest, or an output of a model. The constructor of a guest's tensor cannot fail, so the tensor is checked when it
+/// is used.
 #[derive(Debug)]
 pub struct Tensor {
     dimensions: Vec<u32>,
@@ -34,13 +35,11 @@ pub struct Tensor {
 }
 
 impl Tensor {
-    /// As the guest says.
-    pub fn new(dimensions: Vec<u32>, ty: TensorType, mut data: Vec<u8>) -> Tensor {
+    /// Copies the data, if there is room for them.
+    pub fn new(dimensions: Vec<u32>, ty: TensorType, data: &[u8]) -> Tensor {
         let mut reserved = Reserved::default();
-        let lacked_room = !reserved.resize((data.len() + size_of_val(&*dimensions)) as u64);
-        if lacked_room {
-            data = Vec::new();
-        }
+        let lacked_room = !reserved.resize(data.len() as u64);
+        let data = if lacked_room { Vec::new() } else { data.to_vec() };
         Tensor { dimensions, ty, data, lacked_room, _reserved: reserved }
     }
 
@@ -59,13 +58,13 @@ impl Tensor {
         &self.data
     }
 
-    /// As tract has it.
+    /// Converts it to tract's type.
     ///
     /// # Errors
     /// If it has another number of bytes than its dimensions and its type say, or its type is not provided.
     pub fn array(&self) -> Result<Array, Failure> {
         if self.lacked_room {
-            return Err(no_room());
+            return Err(too_large());
         }
         let shape = self.shape()?;
         let Some((ty, _)) = TYPES.iter().find(|(_, ty)| *ty == self.ty) else {
@@ -76,12 +75,12 @@ impl Tensor {
         Ok(array)
     }
 
-    /// What a model has returned.
+    /// Converts an output of a model.
     ///
     /// # Errors
     /// If there is no room for it, or the interface has no type for its elements.
-    pub fn of(array: &Array) -> Result<Tensor, Failure> {
-        // Tensors of the interface have neither, but their values fit.
+    pub fn from_array(array: &Array) -> Result<Tensor, Failure> {
+        // The interface has no truth values, and no dimensions as values.
         let array = match array.datum_type() {
             DatumType::Bool => array.cast_to::<u8>(),
             DatumType::TDim => array.cast_to::<i64>(),
@@ -93,11 +92,11 @@ impl Tensor {
         };
         let dimensions: Result<Vec<u32>, _> =
             array.shape().iter().map(|it| (*it).try_into()).collect();
-        let dimensions = dimensions.map_err(|_| no_room())?;
+        let dimensions = dimensions.map_err(|_| too_large())?;
         // A single value has one dimension (`wasi:nn/tensor`).
         let dimensions = if dimensions.is_empty() { vec![1] } else { dimensions };
-        let tensor = Tensor::new(dimensions, *ty, array.as_bytes().to_vec());
-        if tensor.lacked_room { Err(no_room()) } else { Ok(tensor) }
+        let tensor = Tensor::new(dimensions, *ty, array.as_bytes());
+        if tensor.lacked_room { Err(too_large()) } else { Ok(tensor) }
     }
 
     /// The shape, if the data have its size.
@@ -120,8 +119,8 @@ impl Tensor {
     }
 }
 
-/// Why there is no memory for more.
-pub fn no_room() -> Failure {
+/// The failure if there is no room.
+pub fn too_large() -> Failure {
     Failure::new(Code::TooLarge, format!("the limit of memory leaves no room ({SETTINGS})"))
 }
 
@@ -144,7 +143,7 @@ mod tests {
     use super::*;
 
     fn code(dimensions: &[u32], ty: TensorType, bytes: usize) -> Option<Code> {
-        let tensor = Tensor::new(dimensions.to_vec(), ty, vec![0; bytes]);
+        let tensor = Tensor::new(dimensions.to_vec(), ty, &vec![0; bytes]);
         tensor.array().err().map(|failure| failure.code)
     }
 
@@ -173,9 +172,9 @@ mod tests {
     fn elements_come_back_as_they_were_given() {
         for (array_type, ty) in TYPES {
             let data: Vec<u8> = (0..6 * size(ty)).collect();
-            let array = Tensor::new(vec![3, 2], ty, data.clone()).array().expect("an array");
+            let array = Tensor::new(vec![3, 2], ty, &data).array().expect("an array");
             assert_eq!((array.datum_type(), array.shape()), (array_type, &[3, 2][..]));
-            let tensor = Tensor::of(&array).expect("a tensor");
+            let tensor = Tensor::from_array(&array).expect("a tensor");
             assert_eq!((tensor.ty(), tensor.dimensions()), (ty, &[3, 2][..]));
             assert_eq!(tensor.data(), data);
         }
@@ -183,7 +182,7 @@ mod tests {
 
     #[test]
     fn a_single_value_has_one_dimension_and_a_truth_value_is_a_byte() {
-        let truth = Tensor::of(&Array::from(true)).expect("a tensor");
+        let truth = Tensor::from_array(&Array::from(true)).expect("a tensor");
         assert_eq!(
             (truth.dimensions(), truth.ty(), truth.data()),
             (&[1][..], TensorType::U8, &[1][..])
