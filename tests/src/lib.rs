@@ -10,7 +10,8 @@
 //!   lays them out.
 //! - [`shim`]: the shim without any containerd; [`isolation`]: generated OCI specs, and what a process has of them.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves; [`registry`]: a
-//!   registry for images; [`layout`]: images of any form; [`certificates`]: certificates for servers with TLS.
+//!   registry for images; [`layout`]: images of any form; [`certificates`]: certificates for servers with TLS; [`redis`]: a
+//!   Redis in a Pod's network.
 //! - [`installer`]: `node-installer` on such a node.
 //! - [`interrupt`]: the clean-up on ctrl-C; [`steps`]: killing a process at a chosen step; `captive`: a process that does
 //!   the test's system calls; [`cgroups`]: cgroups that a test makes; [`limits`]: limits of a cgroup; [`processes`],
@@ -45,6 +46,7 @@ pub mod namespace;
 pub mod network;
 pub mod node;
 pub mod processes;
+pub mod redis;
 pub mod registry;
 pub mod running;
 pub mod shim;

@@ -3,13 +3,12 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use tests::network::within;
-use tests::wait::{self, SOON};
-use tests::{Container, Node, Pod, RunningPod};
+use tests::redis::{PORT, Redis};
+use tests::{Container, Pod, RunningPod};
 
 use crate::effort::{self, Bench};
 use crate::report::{Figure, Reach, Scenario, Section, Table, data};
@@ -19,14 +18,12 @@ use crate::statistics::in_turn;
 pub const SCENARIO: Scenario =
     Scenario { name: "interfaces", title: "A value of a key-value store", measure };
 
-const METHOD: &str = "A guest calls `get` again and again for a value of 100 bytes, and measures the mean of its calls. The \
-    native client is a\nsocket that sends the same command to the same Redis, in the same network, and compares the \
+const METHOD: &str = "A guest calls `get` again and again for a value of 100 bytes, and measures the mean of its \
+    calls. The native client is a\nsocket that sends the same command to the same Redis, in the same network, and compares the \
     value. All have one connection\nover loopback, without TLS, and one call at a time.";
 
 /// Calls of a run.
 const COUNT: u32 = 20_000;
-
-const PORT: u16 = 6379;
 
 /// The value that the guest sets.
 const VALUE: [u8; 100] = [b'x'; 100];
@@ -44,11 +41,12 @@ fn measure(bench: &Bench) -> Result<Section> {
     let memory = node.run_pod(&Pod::new("memory"))?;
     let url = format!("redis://127.0.0.1:{PORT}");
     let pod = node.run_pod(&Pod::new("redis").annotation("wasmtime.shim/keyvalue", &url))?;
-    let redis = Redis::start(&pod)?;
+    let redis = Redis::start(&pod, &[])?;
+    let image = node.image("keyvalue-loop")?;
     let clients = [Client::Memory, Client::Redis, Client::Native];
     let times = in_turn(&clients, bench.effort.rounds, |client, round| match client {
-        Client::Memory => guest(&node, &memory, round),
-        Client::Redis => guest(&node, &pod, round),
+        Client::Memory => guest(&memory, &image, round),
+        Client::Redis => guest(&pod, &image, round),
         Client::Native => native(&pod.network),
     })?;
     drop(redis);
@@ -68,10 +66,9 @@ fn measure(bench: &Bench) -> Result<Section> {
 }
 
 /// Returns the time of a call of a guest, in microseconds.
-fn guest(node: &Node, pod: &RunningPod<'_>, round: usize) -> Result<f64> {
-    let image = node.image("keyvalue-loop")?;
+fn guest(pod: &RunningPod<'_>, image: &str, round: usize) -> Result<f64> {
     let count = COUNT.to_string();
-    let container = pod.run(&Container::new(&format!("loop-{round}"), &image).args(&[&count]))?;
+    let container = pod.run(&Container::new(&format!("loop-{round}"), image).args(&[&count]))?;
     let (exit, logs) = (container.wait()?, container.logs()?);
     ensure!(exit.code == 0, "{exit:?} {logs:?}");
     let nanoseconds: f64 = logs.stdout.trim().parse().with_context(|| format!("{logs:?}"))?;
@@ -79,7 +76,7 @@ fn guest(node: &Node, pod: &RunningPod<'_>, round: usize) -> Result<f64> {
     Ok(nanoseconds / 1e3)
 }
 
-/// Returns the time of the same call of a native client, which the guest's value is there for.
+/// Returns the time of the same call of a native client. A guest must have set the value before.
 fn native(network: &Path) -> Result<f64> {
     within(network, || {
         let stream = TcpStream::connect(("127.0.0.1", PORT))?;
@@ -96,36 +93,4 @@ fn native(network: &Path) -> Result<f64> {
         }
         Ok(since.elapsed().as_secs_f64() * 1e6 / f64::from(COUNT))
     })
-}
-
-/// A Redis in a Pod's network, with its data in memory.
-struct Redis(Child);
-
-impl Redis {
-    fn start(pod: &RunningPod<'_>) -> Result<Redis> {
-        let network = format!("--net={}", pod.network.display());
-        let port = PORT.to_string();
-        let words = ["redis-server", "--bind", "127.0.0.1", "--port", &port, "--save", ""];
-        let child = Command::new("nsenter")
-            .arg(network)
-            .args(words)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .context("redis-server")?;
-        let redis = Redis(child);
-        let path = pod.network.clone();
-        wait::until(SOON, "Redis to listen", || {
-            let listens = || Ok(TcpStream::connect(("127.0.0.1", PORT)).is_ok());
-            Ok(within(&path, listens)?.then_some(()))
-        })?;
-        Ok(redis)
-    }
-}
-
-impl Drop for Redis {
-    fn drop(&mut self) {
-        // If it has ended by itself, the native client has failed.
-        let _ = self.0.kill().and_then(|()| self.0.wait());
-    }
 }

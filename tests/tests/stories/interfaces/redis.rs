@@ -4,18 +4,18 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::AsRawFd;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use nix::sys::socket::{Shutdown, shutdown};
 use tests::network::within;
 use tests::on_each_containerd;
+use tests::redis::{PORT as REDIS_PORT, Redis};
 use tests::wait::{self, SOON};
-use tests::{Container, Node, Pod, RunningContainer, RunningPod, certificates, command, config};
+use tests::{Container, Node, Pod, RunningContainer, RunningPod, certificates, config};
 
 use super::{
     KEYVALUE, ask, goes_on_after_what_it_refuses, keeps_entries_and_gives_them_back,
@@ -27,57 +27,12 @@ use crate::pod::{LISTEN, PORT};
 /// The annotation that names the file of the password.
 const PASSWORD: &str = "wasmtime.shim/keyvalue-password-file";
 
-/// The port of the server in the Pod.
-const REDIS: u16 = 6379;
-
-/// A Redis in a Pod's network, with its data in a directory.
-struct Server {
-    child: Child,
-    network: PathBuf,
-}
-
-impl Server {
-    /// Starts it with these options beside those of every server here, and waits until it answers.
-    fn start(pod: &RunningPod, data: &Path, options: &[&str]) -> Result<Server> {
-        let child = Command::new("nsenter")
-            .arg(format!("--net={}", pod.network.display()))
-            .args(["redis-server", "--bind", "127.0.0.1", "--save", "", "--appendonly", "yes"])
-            .args(["--appendfsync", "always", "--dir"])
-            .arg(data)
-            .args(options)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()
-            .context("redis-server")?;
-        let server = Server { child, network: pod.network.clone() };
-        wait::until(SOON, "Redis to listen", || {
-            let connected =
-                within(&server.network, || Ok(TcpStream::connect(("127.0.0.1", REDIS)).is_ok()))?;
-            Ok(connected.then_some(()))
-        })?;
-        Ok(server)
-    }
-
-    /// What Redis' own client prints for a command.
-    fn cli(&self, words: &[&str]) -> Result<String> {
-        let network = format!("--net={}", self.network.display());
-        let words = [&[network.as_str(), "redis-cli"], words].concat();
-        Ok(command::run(Path::new("nsenter"), words)?.success()?.stdout)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill().and_then(|()| self.child.wait());
-    }
-}
-
 #[test]
 fn a_store_in_redis_is_used_as_any_other_and_has_the_keys_of_its_prefix() -> Result<()> {
     on_each_containerd(|node| {
         let url = "redis://localhost/2?prefix=app:";
         let pod = node.run_pod(&Pod::new("redis").annotation(KEYVALUE, url))?;
-        let redis = Server::start(&pod, &node.volume("redis")?, &[])?;
+        let redis = Redis::start_on_disk(&pod, &node.volume("redis")?, &[])?;
         redis.cli(&["-n", "2", "SET", "other", "1"])?;
         let server = pod.run(&Container::new("server", &node.image("hello-keyvalue")?))?;
         keeps_entries_and_gives_them_back(&pod)?;
@@ -103,7 +58,7 @@ fn a_store_in_redis_is_used_as_any_other_and_has_the_keys_of_its_prefix() -> Res
         redis.cli(&["REPLICAOF", "127.0.0.1", "1"])?;
         let (status, text) = ask(&pod, "POST", "/y", "y")?;
         assert!(status == 500 && text.contains("READONLY (it is a replica)"), "{text}");
-        assert_eq!(connections_to(&pod, REDIS)?, 0);
+        assert_eq!(connections_to(&pod, REDIS_PORT)?, 0);
         redis.cli(&["REPLICAOF", "NO", "ONE"])?;
         assert_eq!(ask(&pod, "POST", "/y", "y")?, (200, "kept\n".into()));
         let grants = server.exec(&["grants"])?;
@@ -112,7 +67,7 @@ fn a_store_in_redis_is_used_as_any_other_and_has_the_keys_of_its_prefix() -> Res
 
         // An idle server has no connection.
         wait::until(SOON, "the connection to be closed", || {
-            Ok((connections_to(&pod, REDIS)? == 0).then_some(()))
+            Ok((connections_to(&pod, REDIS_PORT)? == 0).then_some(()))
         })?;
         assert_eq!(ask(&pod, "GET", "/y", "")?, (200, "y".into()));
         Ok(())
@@ -123,7 +78,7 @@ fn a_store_in_redis_is_used_as_any_other_and_has_the_keys_of_its_prefix() -> Res
 fn containers_that_share_a_redis_lose_nothing_of_each_other() -> Result<()> {
     on_each_containerd(|node| {
         let pod = node.run_pod(&Pod::new("shared").annotation(KEYVALUE, "redis://127.0.0.1"))?;
-        let _redis = Server::start(&pod, &node.volume("redis")?, &[])?;
+        let _redis = Redis::start_on_disk(&pod, &node.volume("redis")?, &[])?;
         let image = node.image("hello-keyvalue")?;
         let ports = [PORT, PORT + 1];
         for port in ports {
@@ -184,7 +139,7 @@ fn redis_is_asked_over_tls_and_with_the_password_of_a_file() -> Result<()> {
         let pod = node.run_pod(&pod.annotation(PASSWORD, "/etc/redis/password"))?;
         let options = secured(&tls);
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let _redis = Server::start(&pod, &data, &options)?;
+        let _redis = Redis::start_on_disk(&pod, &data, &options)?;
         let image = node.image("hello-keyvalue")?;
         let mut port = PORT;
         let mut server = |name: &str, password: Option<&str>, roots: Option<&str>| {
@@ -244,7 +199,7 @@ fn redis_with_a_certificate_of_another_name_is_not_asked() -> Result<()> {
         let pod = node.run_pod(&pod.annotation(PASSWORD, "/etc/redis/password"))?;
         let options = secured(&tls);
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
-        let _redis = Server::start(&pod, &data, &options)?;
+        let _redis = Redis::start_on_disk(&pod, &data, &options)?;
         let server = Container::new("server", &node.image("hello-keyvalue")?)
             .readonly_mount(&tls, "/etc/tls")
             .readonly_mount(&secret, "/etc/redis")
@@ -267,7 +222,7 @@ fn a_redis_that_goes_away_and_comes_back_has_what_it_acknowledged() -> Result<()
         let (status, text) = ask(&pod, "GET", "/count", "")?;
         assert!(status == 500 && text.contains(reason), "{text}");
         for round in 1..=2 {
-            let redis = Server::start(&pod, &data, &[])?;
+            let redis = Redis::start_on_disk(&pod, &data, &[])?;
             wait::until(SOON, "the store to be back", || {
                 Ok((ask(&pod, "GET", "/", "")?.0 == 200).then_some(()))
             })?;
@@ -303,7 +258,7 @@ struct Liar {
 
 impl Liar {
     fn start(pod: &RunningPod) -> Result<Liar> {
-        let listener = within(&pod.network, || Ok(TcpListener::bind(("127.0.0.1", REDIS))?))?;
+        let listener = within(&pod.network, || Ok(TcpListener::bind(("127.0.0.1", REDIS_PORT))?))?;
         let counted = Arc::new(Counted::default());
         let (accepting, counter) = (listener.try_clone()?, counted.clone());
         let thread = thread::spawn(move || {
