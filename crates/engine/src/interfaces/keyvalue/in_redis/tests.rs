@@ -6,8 +6,6 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
-use grants::Grants;
-use plan::KeyValue;
 use tokio::runtime::Builder;
 use tokio::task::spawn_blocking;
 
@@ -66,10 +64,7 @@ impl Server {
     }
 
     fn database(&self, number: u32, patience: Duration) -> Arc<InRedis> {
-        let url = format!("redis://{}/{number}", self.address);
-        let Ok(KeyValue::Redis(redis)) = KeyValue::annotated(&url) else { panic!("is a URL") };
-        let guard = Guard::new(Grants::default());
-        let store = InRedis::new(redis, None, guard, Arc::new(Roots::new(None, None)));
+        let store = fuzzing::store(&format!("redis://{}/{number}", self.address));
         Arc::new(InRedis { patience, ..store })
     }
 
