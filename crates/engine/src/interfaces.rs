@@ -1,10 +1,10 @@
 //! The interfaces that a component gets only if it imports them: `wasi:config`, `wasi:keyvalue`,
 //! `wasi:logging`, `wasi:nn` and `wasi:tls`.
 //!
-//! Read in this order: the table here, `config` with `directory`, `logging`, `keyvalue`, `tls`, and `nn`. The interfaces are drafts,
-//! and toolchains emit several drafts of each. Wasmtime compares a component's types by structure, so that one function
-//! serves every draft in which its type is the same. Therefore the functions are defined here by hand, and not by
-//! bindings for each draft.
+//! Read in this order: the table here, `config` with `directory`, `logging`, `keyvalue`, `tls`, and `nn`. The interfaces
+//! are drafts, and toolchains emit several drafts of each. Wasmtime compares a component's types by structure, so that
+//! one function serves every draft in which its type is the same. Therefore the functions are defined here by hand, and
+//! not by bindings for each draft.
 //!
 //! None of these interfaces lets a guest do what it could not do before. Configuration comes from its own environment
 //! and files. A store is in its own memory, in a file of its own, or in a database that its Pod names and its node

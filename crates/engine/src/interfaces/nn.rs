@@ -17,7 +17,7 @@ use text::on_one_line;
 use tokio::sync::Semaphore;
 use tokio::task::spawn_blocking;
 use wasmtime::StoreContextMut;
-use wasmtime::component::{LinkerInstance, Resource, WasmList, WasmStr};
+use wasmtime::component::{ComponentType, LinkerInstance, Lower, Resource, WasmList, WasmStr};
 
 use super::types::{Code, Encoding, Target, TensorType};
 use super::{log_once, resource};
@@ -66,20 +66,8 @@ impl Failure {
 /// Defines `errors`.
 pub fn define_errors(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Result<()> {
     resource::<Failure>(interface, "error")?;
-    interface.func_wrap(
-        "[method]error.code",
-        |mut store: StoreContextMut<'_, State>, (error,): (Resource<Failure>,)| {
-            host_calls::enter("wasi:nn/errors [method]error.code");
-            Ok((store.data_mut().table().get(&error)?.code,))
-        },
-    )?;
-    interface.func_wrap(
-        "[method]error.data",
-        |mut store: StoreContextMut<'_, State>, (error,): (Resource<Failure>,)| {
-            host_calls::enter("wasi:nn/errors [method]error.data");
-            Ok((store.data_mut().table().get(&error)?.data.clone(),))
-        },
-    )
+    getter(interface, "wasi:nn/errors [method]error.code", |error: &Failure| error.code)?;
+    getter(interface, "wasi:nn/errors [method]error.data", |error: &Failure| error.data.clone())
 }
 
 /// Defines `tensor`.
@@ -97,27 +85,27 @@ pub fn define_tensor(interface: &mut LinkerInstance<'_, State>) -> wasmtime::Res
             Ok((store.data_mut().table().push(tensor)?,))
         },
     )?;
-    interface.func_wrap(
-        "[method]tensor.dimensions",
-        |mut store: StoreContextMut<'_, State>, (tensor,): (Resource<Tensor>,)| {
-            host_calls::enter("wasi:nn/tensor [method]tensor.dimensions");
-            Ok((store.data_mut().table().get(&tensor)?.dimensions().to_vec(),))
-        },
-    )?;
-    interface.func_wrap(
-        "[method]tensor.ty",
-        |mut store: StoreContextMut<'_, State>, (tensor,): (Resource<Tensor>,)| {
-            host_calls::enter("wasi:nn/tensor [method]tensor.ty");
-            Ok((store.data_mut().table().get(&tensor)?.ty(),))
-        },
-    )?;
-    interface.func_wrap(
-        "[method]tensor.data",
-        |mut store: StoreContextMut<'_, State>, (tensor,): (Resource<Tensor>,)| {
-            host_calls::enter("wasi:nn/tensor [method]tensor.data");
-            Ok((store.data_mut().table().get(&tensor)?.data().to_vec(),))
-        },
-    )
+    getter(interface, "wasi:nn/tensor [method]tensor.dimensions", |tensor: &Tensor| {
+        tensor.dimensions().to_vec()
+    })?;
+    getter(interface, "wasi:nn/tensor [method]tensor.ty", Tensor::ty)?;
+    getter(interface, "wasi:nn/tensor [method]tensor.data", |tensor: &Tensor| {
+        tensor.data().to_vec()
+    })
+}
+
+/// Defines a method that returns something of a resource. The call has the interface's name and the method's.
+fn getter<T: Send + 'static, R: ComponentType + Lower + 'static>(
+    interface: &mut LinkerInstance<'_, State>,
+    call: &'static str,
+    get: fn(&T) -> R,
+) -> wasmtime::Result<()> {
+    let method = call.split_once(' ').map_or(call, |(_, method)| method);
+    let host = move |mut store: StoreContextMut<'_, State>, (resource,): (Resource<T>,)| {
+        host_calls::enter(call);
+        Ok((get(store.data_mut().table().get(&resource)?),))
+    };
+    interface.func_wrap(method, host)
 }
 
 /// Defines `graph`.
@@ -255,8 +243,8 @@ async fn on_a_thread<T: Send + 'static>(
         let done = work(&caller);
         drop(turn);
         done
-    });
-    let done = done.await;
+    })
+    .await;
     drop(call);
     done.unwrap_or_else(|_| {
         Err(Failure::new(Code::RuntimeError, "the model is malformed, or cannot have these inputs"))

@@ -107,11 +107,11 @@ impl Model {
         }
         let failed = failure(Code::RuntimeError, "the model failed");
         let mut state = TypedSimpleState::new(&prepared.plan).map_err(&failed)?;
-        let outputs = state.run_plan_with_eval(inputs, |context, state, node, inputs| match caller
-            .strong_count()
-        {
-            0 => Err(TractError::msg("nobody waits for the result")),
-            _ => plan::eval(context, state, node, inputs),
+        let outputs = state.run_plan_with_eval(inputs, |context, state, node, inputs| {
+            if caller.strong_count() == 0 {
+                return Err(TractError::msg("nobody waits for the result"));
+            }
+            plan::eval(context, state, node, inputs)
         });
         let outputs = outputs.map_err(&failed)?;
         let named = self.outputs.iter().zip(&outputs);
