@@ -14,8 +14,8 @@ set -euo pipefail
 # shellcheck source=scripts/go.sh
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
-all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-config hello-logging hello-keyvalue keyvalue-loop hello-tls hello-c hello-go
-    hello-wat hello-module calc composed unknown-import trap exports not-wasm truncated corrupt precompiled pause linux critest)
+all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-config hello-logging hello-keyvalue
+    keyvalue-loop hello-tls hello-c hello-go hello-wat hello-module calc composed unknown-import trap exports not-wasm truncated corrupt precompiled pause linux critest)
 
 main() {
     local name
@@ -43,9 +43,13 @@ image() {
             rust_guest hello bin
             pack hello-artifact "$out/hello.wasm" --artifact "$out/hello.wasm"
             ;;
-        hello-config | hello-logging | hello-tls | keyvalue-loop)
+        hello-config | hello-logging | hello-tls)
             rust_guest "$name" bin
             pack_layer "$name" "$out/$name.wasm"
+            ;;
+        keyvalue-loop)
+            rust_guest keyvalue-loop bin "$src/hello-keyvalue/wit"
+            pack_layer keyvalue-loop "$out/keyvalue-loop.wasm"
             ;;
         hello-http | hello-http-p3 | hello-keyvalue)
             rust_guest "$name" lib

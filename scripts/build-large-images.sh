@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the sample images that contain a whole interpreter or a model, each by its name. scripts/build-images.sh builds the
-# others:
+# Builds the sample images that contain a whole interpreter or a model, each by its name. scripts/build-images.sh
+# builds the others:
 #
 #   build-large-images.sh hello-python        Python, the heavy guest of the bench
 #   build-large-images.sh hello-http-python   Python that serves HTTP
@@ -8,8 +8,8 @@
 #   build-large-images.sh hello-nn            Rust, with a model in ONNX that names the types of files
 #   build-large-images.sh polyglot            components in Rust, Python and JavaScript, each a layer
 #
-# componentize-py, in the version that makes the largest component, Node.js, and the model of Magika come from PyPI. componentize-js comes
-# from npm, as in images/polyglot/text/package-lock.json. All are kept in target/tools.
+# componentize-py, in the version that makes the largest component, Node.js, and the model of Magika come from PyPI.
+# componentize-js comes from npm, as in images/polyglot/text/package-lock.json. All are kept in target/tools.
 set -euo pipefail
 
 # shellcheck source=scripts/guest-steps.sh
@@ -63,7 +63,7 @@ hello_http_js() {
 hello_nn() {
     local model
     rust_guest hello-nn bin
-    # It needs no package that it depends on: those are for programs in Python.
+    # The model alone is used, so the packages that Magika depends on are left out.
     from_pypi magika "$magika" --no-deps
     model=$(echo "$tools"/magika/lib/python3*/site-packages/magika/models/standard_v3_3)
     pack hello-nn "$out/hello-nn.wasm" --file "$out/hello-nn.wasm:/hello-nn.wasm" \

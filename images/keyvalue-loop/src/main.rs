@@ -2,7 +2,7 @@
 //! bytes. If something fails, stderr says what and the exit code is 1.
 
 mod bindings {
-    wit_bindgen::generate!({ path: "wit", world: "program", generate_all });
+    wit_bindgen::generate!({ path: "../hello-keyvalue/wit", world: "hello", generate_all });
 }
 
 use std::process::ExitCode;
