@@ -13,9 +13,9 @@
 # Fails if tract prepares the open model or does not run the fixed one. Needs Python 3.11 or newer with venv; takes a minute.
 set -euo pipefail
 
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+cd "$directory"
 
 python3 -m venv env
 timeout 300 env/bin/pip install --quiet --disable-pip-version-check tract==0.23.9 numpy==2.3.5

@@ -3,8 +3,8 @@
 //! Read in this order:
 //! - [`contender`]: the contenders; [`needs`]: what a machine must have; [`effort`]: how much is measured;
 //! - one file for each scenario: [`run`], [`pod`], [`churn`], [`http`], [`served`], [`density`], [`gateway`],
-//!   [`cache`], [`replicas`], [`interfaces`], and [`trace`], which shows where the time of one start goes. Each returns its results as
-//!   a [`report::Section`]. To add a scenario, add a file and a line in [`SCENARIOS`];
+//!   [`cache`], [`replicas`], [`interfaces`], and [`trace`], which shows where the time of one start goes. Each
+//!   returns its results as a [`report::Section`]. To add a scenario, add a file and a line in [`SCENARIOS`];
 //! - [`guest`], [`serving`], [`native`], [`wasmtime_serve`], [`load`], [`task`], [`statistics`]: parts that several
 //!   scenarios use;
 //! - [`report`]: `docs/benchmarks.md`, its plots, and the same as JSON.

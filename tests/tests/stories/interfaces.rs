@@ -1,4 +1,5 @@
-//! The interfaces that a guest gets because it imports them: configuration, log lines, a key-value store, inference, and TLS.
+//! The interfaces that a guest gets because it imports them: configuration, log lines, a key-value store, inference,
+//! and TLS.
 
 mod nn;
 mod redis;

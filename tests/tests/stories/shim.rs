@@ -85,7 +85,7 @@ fn a_shim_that_containerd_has_lost_ends_when_its_bundle_is_removed() -> Result<(
 }
 
 #[test]
-fn a_shim_whose_log_nobody_reads_ends_when_its_bundle_is_removed() -> Result<()> {
+fn a_shim_whose_log_has_no_reader_ends_when_its_bundle_is_removed() -> Result<()> {
     let bundle = Bundle::shell("sleep 1000")?;
     // If the caller of Create is gone, containerd kills `start`, and closes the log before it removes the bundle.
     fs::remove_file(bundle.folder.join("log"))?;
