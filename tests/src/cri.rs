@@ -130,6 +130,15 @@ impl Client {
         Ok(self.call("PodSandboxStatus", call)?.info)
     }
 
+    /// Returns the address of a Pod, such as 10.244.0.7.
+    pub fn pod_address(&self, pod: &str) -> Result<String> {
+        let mut service = self.service.clone();
+        let request = PodSandboxStatusRequest { pod_sandbox_id: pod.to_owned(), verbose: false };
+        let call = async move { service.pod_sandbox_status(request).await };
+        let status = self.call("PodSandboxStatus", call)?.status.unwrap_or_default();
+        Ok(status.network.context("the Pod has no network")?.ip)
+    }
+
     /// Returns the ids of all Pods.
     pub fn pods(&self) -> Result<Vec<String>> {
         Ok(self.list(None)?.into_iter().map(|pod| pod.id).collect())

@@ -11,7 +11,7 @@
 //! - [`shim`]: the shim without any containerd; [`isolation`]: generated OCI specs, and what a process has of them.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves; [`registry`]: a
 //!   registry for images; [`layout`]: images of any form; [`certificates`]: certificates for servers with TLS; [`redis`]: a
-//!   Redis in a Pod's network.
+//!   Redis in a Pod's network; [`dns`]: a DNS server there.
 //! - [`installer`]: `node-installer` on such a node.
 //! - [`interrupt`]: the clean-up on ctrl-C; [`steps`]: killing a process at a chosen step; `captive`: a process that does
 //!   the test's system calls; [`cgroups`]: cgroups that a test makes; [`limits`]: limits of a cgroup; [`processes`],
@@ -33,6 +33,7 @@ pub mod containerd;
 pub mod cri;
 pub mod ctr;
 pub mod disk;
+pub mod dns;
 pub mod events;
 pub mod http;
 pub mod installer;

@@ -233,6 +233,11 @@ impl Node {
         Ok(folder)
     }
 
+    /// Returns its address in the Pods' network.
+    pub fn address(&self) -> Result<&str> {
+        Ok(&self.bridge.as_ref().context("the node has no network")?.address)
+    }
+
     /// Returns the socket of its containerd.
     pub fn socket(&self) -> PathBuf {
         config::socket(&self.folder)

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use k8s_cri::v1::{ContainerState, PodSandboxConfig};
 use serde_json::Value;
 
-use crate::command::Output;
+use crate::command::{self, Output};
 use crate::cri;
 use crate::http::{self, Response};
 use crate::logs::Logs;
@@ -88,6 +88,19 @@ impl<'node> RunningPod<'node> {
     /// Sends a file to a server in the Pod.
     pub fn http_post(&self, port: u16, path: &str, file: &Path) -> Result<Response> {
         http::post(&self.network, port, path, file)
+    }
+
+    /// Returns its address in the Pods' network.
+    pub fn address(&self) -> Result<String> {
+        self.node.cri.pod_address(&self.id)
+    }
+
+    /// Limits the open files of each process that its containers get from now on. CRI has no such limit.
+    pub fn limit_files(&self, files: u64) -> Result<()> {
+        for process in processes::family(&self.shim()?) {
+            command::must(&format!("prlimit --pid {} --nofile={files}:{files}", process.pid))?;
+        }
+        Ok(())
     }
 
     /// Returns its first process, which holds its namespaces.
@@ -171,6 +184,11 @@ impl RunningContainer<'_> {
     pub fn logs(&self) -> Result<Logs> {
         let text = fs::read_to_string(&self.log);
         Logs::parse(&text.with_context(|| self.log.display().to_string())?)
+    }
+
+    /// Returns the size of its log so far, in bytes.
+    pub fn logged(&self) -> Result<u64> {
+        Ok(fs::metadata(&self.log).with_context(|| self.log.display().to_string())?.len())
     }
 
     /// Waits until its standard output contains `text`.

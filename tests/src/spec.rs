@@ -74,6 +74,18 @@ impl Pod {
         self
     }
 
+    /// Puts it into another Kubernetes namespace than `default`.
+    pub fn namespace(mut self, name: &str) -> Self {
+        self.config.metadata.get_or_insert_default().namespace = name.into();
+        self
+    }
+
+    /// Uses that DNS server instead of the cluster's.
+    pub fn dns_server(mut self, address: &str) -> Self {
+        self.config.dns_config.get_or_insert_default().servers = vec![address.into()];
+        self
+    }
+
     /// Adds an annotation.
     pub fn annotation(mut self, key: &str, value: &str) -> Self {
         self.config.annotations.insert(key.into(), value.into());
@@ -257,6 +269,15 @@ impl Container {
         let profile = security_profile::ProfileType::RuntimeDefault.into();
         self.security.seccomp =
             Some(SecurityProfile { profile_type: profile, ..Default::default() });
+        self
+    }
+
+    /// Uses the seccomp profile in that file of the node (`seccompProfile.type: Localhost`).
+    pub fn localhost_seccomp(mut self, file: &Path) -> Self {
+        self.security.seccomp = Some(SecurityProfile {
+            profile_type: security_profile::ProfileType::Localhost.into(),
+            localhost_ref: file.display().to_string(),
+        });
         self
     }
 

@@ -1,8 +1,11 @@
 //! What a guest may do: its grants, the node's policy, and hostile guests that try more.
 
+mod climbing;
 mod code;
 mod files;
 mod limits;
+mod names;
+mod neighbours;
 mod network;
 mod policy;
 
@@ -10,8 +13,8 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -44,6 +47,7 @@ const SERVER: u16 = 8123;
 
 /// A server in the Pod's network, also on the address of a metadata service: everything that is allowed is answered.
 struct Server {
+    reached: Arc<Mutex<Vec<String>>>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -56,18 +60,32 @@ impl Server {
             }
             Ok(TcpListener::bind(("0.0.0.0", SERVER))?)
         })?;
+        Server::of(listener)
+    }
+
+    fn of(listener: TcpListener) -> Result<Server> {
         listener.set_nonblocking(true)?;
         let is_over = Arc::new(AtomicBool::new(false));
-        let ends = is_over.clone();
+        let reached = Arc::<Mutex<Vec<String>>>::default();
+        let (ends, notes) = (is_over.clone(), reached.clone());
         let thread = thread::spawn(move || {
             while !ends.load(Ordering::Relaxed) {
                 match listener.accept() {
-                    Ok((client, _)) => drop(answer(client)),
+                    Ok((client, _)) => {
+                        let address = client.local_addr().map(|it| it.ip().to_string());
+                        notes.lock().unwrap().extend(address);
+                        drop(answer(client));
+                    }
                     Err(_) => thread::sleep(Duration::from_millis(10)),
                 }
             }
         });
-        Ok(Server { is_over, thread: Some(thread) })
+        Ok(Server { reached, is_over, thread: Some(thread) })
+    }
+
+    /// The addresses to which clients have connected.
+    fn reached(&self) -> Vec<String> {
+        self.reached.lock().unwrap().clone()
     }
 }
 
@@ -80,17 +98,17 @@ impl Drop for Server {
     }
 }
 
-/// Answers a client, which may send no request. `/moved` leads to the metadata service.
+/// Answers a client, which may send no request. `/moved/HOST` leads to the same port of that host.
 fn answer(mut client: std::net::TcpStream) -> Result<()> {
     client.set_nonblocking(false)?;
     client.set_read_timeout(Some(Duration::from_millis(200)))?;
     let mut request = [0; 1024];
     let length = client.read(&mut request).unwrap_or(0);
-    let is_moved = request[..length].starts_with(b"GET /moved");
-    let (status, body) = if is_moved {
-        (format!("302 Found\r\nLocation: http://{METADATA}:{SERVER}/"), "moved\n")
-    } else {
-        ("200 OK".to_owned(), "reached\n")
+    let request = String::from_utf8_lossy(&request[..length]);
+    let moved = request.strip_prefix("GET /moved/").and_then(|rest| rest.split(' ').next());
+    let (status, body) = match moved {
+        Some(host) => (format!("302 Found\r\nLocation: http://{host}:{SERVER}/"), "moved\n"),
+        None => ("200 OK".to_owned(), "reached\n"),
     };
     let length = body.len();
     let head =

@@ -5,6 +5,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
 use std::path::Path;
 
 use anyhow::Result;
+use serde_json::json;
 use tests::logs::Logs;
 use tests::running::{Exit, RunningPod};
 use tests::{Container, Pod, kubelet, on_each_containerd};
@@ -238,6 +239,34 @@ fn the_hosts_files_are_not_there() -> Result<()> {
             assert_eq!((exit.code, logs.stdout.as_str()), (1, ""), "{path}: {logs:?}");
             assert!(logs.stderr.contains(&format!("{path}: ")), "{logs:?}");
         }
+        Ok(())
+    })
+}
+
+#[test]
+fn what_only_the_pods_own_seccomp_profile_forbids_fails_in_the_guest() -> Result<()> {
+    on_each_containerd(|node| {
+        let profile = node.folder().join("profile.json");
+        let forbidden = json!({ "names": ["rename", "renameat", "renameat2"],
+            "action": "SCMP_ACT_ERRNO" });
+        let text = json!({ "defaultAction": "SCMP_ACT_ALLOW", "syscalls": [forbidden] });
+        fs::write(&profile, text.to_string())?;
+        let pod = node.run_pod(&Pod::new("localhost"))?;
+        let (image, volume) = (node.image("hello")?, node.volume("data")?);
+        fs::write(volume.join("file"), "text\n")?;
+        let guest = |name: &str, words: &[&str]| {
+            Container::new(name, &image).args(words).mount(&volume, "/data")
+        };
+        let rename = ["rename", "/data/file", "/data/moved"];
+        let (exit, logs) = outcome(&pod, guest("bound", &rename).localhost_seccomp(&profile))?;
+        assert_eq!((exit.code, logs.stdout.as_str()), (1, ""), "{logs:?}");
+        assert_eq!(logs.stderr, "hello: /data/file: Operation not permitted (os error 63)\n");
+        let cat = guest("reading", &["cat", "/data/file"]).localhost_seccomp(&profile);
+        let (exit, logs) = outcome(&pod, cat)?;
+        assert_eq!((exit.code, logs.stdout.as_str()), (0, "text\n"), "{logs:?}");
+        let (exit, logs) = outcome(&pod, guest("free", &rename))?;
+        assert_eq!(exit.code, 0, "{logs:?}");
+        assert!(volume.join("moved").exists());
         Ok(())
     })
 }

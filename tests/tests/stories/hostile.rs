@@ -2,18 +2,28 @@
 //! the shim nor another container of the Pod notices. `grants` and `http` have those that reach for more than is theirs.
 
 use std::fs;
+use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::fcntl::{AT_FDCWD, RenameFlags, renameat2};
 use tests::containerd::repository;
+use tests::wait::{self, EVENTUALLY, SOON};
 use tests::{Container, Node, Pod, RunningContainer, RunningPod, on_each_containerd};
 
+use crate::clients;
+use crate::pod::{LISTEN, PORT};
+
 const MIB: i64 = 1 << 20;
+const MAX_REQUESTS: &str = "wasmtime.shim/http-max-requests";
+const MAX_MEMORY: &str = "wasmtime.shim/max-memory";
 const TIMEOUT: &str = "wasmtime.shim/timeout";
 const LOG_RATE: &str = "wasmtime.shim/log-rate";
+
+/// Port of another server in the Pod.
+const BESIDE: u16 = 8081;
 
 /// Directory of the hostile guests in their containers.
 const GUESTS: &str = "/hostile";
@@ -67,10 +77,24 @@ fn a_guest_that_exhausts_something_fails_alone_and_by_the_right_error() -> Resul
             assert!(logs.stderr.contains(error), "{name}: {logs:?}");
             others.assert_unharmed().with_context(|| name.to_owned())?;
         }
-        // Either the limit of open files ends it (mfile of WASI 0.1), or the kernel, whose memory for each counts too.
+        Ok(())
+    })
+}
+
+/// Error of WASI 0.1 for a process that has as many open files as it may have.
+const MFILE: i32 = 33;
+
+#[test]
+fn a_guest_that_opens_a_file_again_and_again_gets_the_error_of_its_limit() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("handles"))?;
+        let others = Others::start(node, &pod)?;
+        // A node's own limit may be a million files. The memory for so many would exceed the container's first, and the
+        // guest would be killed (137). That for 256 is far below.
+        pod.limit_files(256)?;
         let guest = pod.run(&hostile(node, "handles")?.memory_limit(96 * MIB))?;
         let exit = guest.wait()?;
-        assert!([33, 137].contains(&exit.code), "{exit:?}, {:?}", guest.logs()?);
+        assert_eq!(exit.code, MFILE, "{exit:?}, {:?}", guest.logs()?);
         others.assert_unharmed()
     })
 }
@@ -103,6 +127,125 @@ fn a_flood_of_lines_is_cut_to_its_rate_and_ended_in_time() -> Result<()> {
         // A million of these lines are 64 MB.
         assert!(reports.len() >= 2 && dropped > 100_000, "{dropped}: {}", logs.stderr);
         assert_eq!(pod.shim()?.pid, shim);
+        Ok(())
+    })
+}
+
+/// How long a flood lasts.
+const FLOOD: Duration = Duration::from_secs(3);
+
+/// Memory of a shim at most, in KiB: twice what it has otherwise.
+const SHIM: u64 = 32 << 10;
+
+/// Length of a flood at least, in bytes, so that a shim that kept it would have far more memory.
+const FLOODED: u64 = 64 << 20;
+
+impl Others<'_> {
+    /// Checks that others are served, and how much memory the shim has, again and again as long as the flood lasts.
+    fn outlast(&self, lasts: impl Fn() -> Result<bool>) -> Result<()> {
+        let start = Instant::now();
+        loop {
+            self.assert_unharmed()?;
+            assert_eq!(self.pod.http_get(PORT, "/")?.status, 200);
+            let memory = self.pod.shim()?.memory()?;
+            assert!(memory.rss < SHIM, "{memory:?}");
+            if !lasts()? {
+                return Ok(());
+            }
+            ensure!(start.elapsed() < wait::patient(EVENTUALLY), "the flood lasts too long");
+        }
+    }
+}
+
+#[test]
+fn a_flood_without_a_rate_fills_no_memory_of_the_shim_and_is_stopped_in_time() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("unlimited"))?;
+        let others = Others::start(node, &pod)?;
+        pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        let guest = pod.run(&hostile(node, "flood")?)?;
+        let start = Instant::now();
+        others.outlast(|| Ok(start.elapsed() < FLOOD || guest.logged()? < FLOODED))?;
+        let start = Instant::now();
+        let exit = guest.stop(Duration::from_secs(1))?;
+        assert!(start.elapsed() < wait::patient(SOON), "{:?}", start.elapsed());
+        assert_eq!(exit.code, 143, "{exit:?}");
+        others.assert_unharmed()
+    })
+}
+
+#[test]
+fn a_flood_of_an_exec_process_is_kept_by_nobody_and_ends_with_its_time() -> Result<()> {
+    on_each_containerd(|node| {
+        let pod = node.run_pod(&Pod::new("executed"))?;
+        let others = Others::start(node, &pod)?;
+        pod.run(&Container::new("server", &node.image("hello-http")?))?;
+        let app = Container::new("app", &node.image("hello")?).args(&["sleep", "1000"]);
+        let app = pod.run(&with_guests(app))?;
+        let flood = format!("{GUESTS}/flood.wat");
+        let flooded = thread::scope(|scope| {
+            let flooding = scope.spawn(|| app.exec_within(FLOOD, &[&flood]));
+            let outlasted = others.outlast(|| Ok(!flooding.is_finished()));
+            let flooded = flooding.join().expect("no panic");
+            outlasted.map(|()| flooded)
+        })?;
+        let error = format!("{:#}", flooded.err().context("the flood has ended by itself")?);
+        assert!(error.contains("timeout"), "{error}");
+        others.assert_unharmed()?;
+        assert!(app.is_running()?);
+        Ok(())
+    })
+}
+
+/// Requests at a time, whose answers go on until their clients are gone, and the heads of these answers.
+fn storm(pod: &RunningPod) -> Result<(Vec<TcpStream>, Vec<String>)> {
+    const REQUESTS: usize = 64;
+    let request = "GET /events HTTP/1.1\r\nhost: test\r\n\r\n";
+    let clients = thread::scope(|scope| {
+        let sending = [(); REQUESTS].map(|()| scope.spawn(|| clients::send(pod, request)));
+        sending.map(|sending| sending.join().expect("no panic"))
+    });
+    let mut clients = clients.into_iter().collect::<Result<Vec<_>>>()?;
+    let heads = clients.iter_mut().map(|client| clients::read_to(client, "\r\n\r\n"));
+    let heads = heads.collect::<Result<_>>()?;
+    Ok((clients, heads))
+}
+
+#[test]
+fn a_storm_of_requests_gets_the_instances_that_there_may_be_and_others_are_served() -> Result<()> {
+    on_each_containerd(|node| {
+        let image = node.image("hello-http")?;
+        let neighbours = node.run_pod(&Pod::new("neighbours"))?;
+        neighbours.run(&Container::new("server", &image))?;
+        // An instance of this guest begins with more than one MiB.
+        for (name, key, value, instances) in
+            [("many", MAX_REQUESTS, "4", 4..=4), ("large", MAX_MEMORY, "8Mi", 1..=7)]
+        {
+            let pod = node.run_pod(&Pod::new(name).annotation(key, value))?;
+            let others = Others::start(node, &pod)?;
+            let server = pod.run(&Container::new("server", &image).memory_limit(96 * MIB))?;
+            let beside = format!("127.0.0.1:{BESIDE}");
+            pod.run(&Container::new("beside", &image).env(LISTEN, &beside))?;
+            assert_eq!(pod.http_get(PORT, "/")?.status, 200);
+            let process = server.process()?.pid;
+            let (clients, heads) = storm(&pod)?;
+            let (served, refused): (Vec<_>, Vec<_>) =
+                heads.iter().partition(|head| head.starts_with("HTTP/1.1 200 "));
+            assert!(instances.contains(&served.len()), "{name}: {heads:?}");
+            for head in refused {
+                assert!(head.starts_with("HTTP/1.1 503 "), "{name}: {head}");
+                assert!(head.contains("\r\nretry-after: 1\r\n"), "{name}: {head}");
+            }
+            assert_eq!(pod.http_get(PORT, "/")?.status, 503, "{name}");
+            assert_eq!(pod.http_get(BESIDE, "/")?.status, 200, "{name}");
+            assert_eq!(neighbours.http_get(PORT, "/")?.status, 200, "{name}");
+            others.assert_unharmed()?;
+            drop(clients);
+            wait::until(SOON, "room for a request", || {
+                Ok((pod.http_get(PORT, "/")?.status == 200).then_some(()))
+            })?;
+            assert_eq!(server.process()?.pid, process, "{name}");
+        }
         Ok(())
     })
 }

@@ -11,7 +11,7 @@ use super::{FILES, hosts, number, run};
 use crate::pod::PORT;
 
 /// A volume with a file, and links that lead within it and out of it.
-fn volume(node: &Node) -> Result<PathBuf> {
+pub fn volume(node: &Node) -> Result<PathBuf> {
     let volume = node.volume("data")?;
     fs::write(volume.join("file"), "found\n")?;
     fs::create_dir(volume.join("below"))?;

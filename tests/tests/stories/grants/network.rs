@@ -6,9 +6,10 @@ use std::os::unix::fs::symlink;
 use anyhow::{Context, Result};
 use tests::{Container, Pod, RunningPod, on_each_containerd};
 
+use super::policy::write_policy;
 use super::{
     CONNECT, HTTP, METADATA, OTHER, PARTIAL, PROFILE, SERVER, STOCK, Server, assert_denied,
-    connected, hosts, is_reached, number, run,
+    connected, hosts, is_reached, number, run, under_policy,
 };
 use crate::pod::PORT;
 
@@ -246,8 +247,7 @@ fn a_request_goes_to_granted_hosts_at_the_addresses_that_were_checked() -> Resul
         for _ in 0..2 {
             assert_eq!(fetch(&format!("redis:{SERVER}/"))?, reached);
         }
-        // It leads to the metadata service.
-        let (status, reason) = fetch(&format!("redis:{SERVER}/moved"))?;
+        let (status, reason) = fetch(&format!("redis:{SERVER}/moved/{METADATA}"))?;
         assert_eq!((status, reason.contains("HttpRequestDenied")), (502, true), "{reason}");
         let mapped = format!("[::ffff:{METADATA}]");
         for host in [METADATA, &mapped, "rebound", "other", OTHER, "127.0.0.1"] {
@@ -269,6 +269,71 @@ fn a_request_goes_to_granted_hosts_at_the_addresses_that_were_checked() -> Resul
         // A refusal is reported once.
         let lines = server.logs()?.stderr;
         assert_eq!(lines.matches("to http://other:").count(), 1, "{lines}");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_redirect_leads_to_granted_hosts_alone() -> Result<()> {
+    on_each_containerd(|node| {
+        let hosts = hosts(node)?;
+        let pod = Pod::new("redirects").annotation(HTTP, &format!("http://redis:{SERVER}"));
+        let pod = node.run_pod(&pod)?;
+        let service = Server::start(&pod)?;
+        let server = Container::new("server", &node.image("hello-http")?);
+        let server = pod.run(&server.readonly_mount(&hosts, "/etc/hosts"))?;
+        let moved_to = |host: &str| {
+            let path = format!("/fetch?url=http://redis:{SERVER}/moved/{host}");
+            pod.http_get(PORT, &path)
+        };
+        let answer = moved_to("redis")?;
+        assert_eq!((answer.status, answer.body.as_str()), (200, "200\nreached\n"));
+        // Another name of the same address, the address itself, and an address that nothing forbids.
+        for host in ["other", OTHER, "127.0.0.1"] {
+            let before = service.reached().len();
+            let answer = moved_to(host)?;
+            assert_eq!(answer.status, 502, "{host}: {}", answer.body);
+            assert!(answer.body.contains("HttpRequestDenied"), "{host}: {}", answer.body);
+            server.wait_for_error(&format!(
+                "denied: HTTP request to http://{host}:{SERVER}: not granted"
+            ))?;
+            assert_eq!(
+                service.reached().len(),
+                before + 1,
+                "{host}: the redirect was not followed"
+            );
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_privileged_guest_reaches_the_metadata_service_that_others_do_not() -> Result<()> {
+    on_each_containerd(|node| {
+        let hosts = hosts(node)?;
+        write_policy(node, "[ceiling]\nprofile = \"privileged\"\n")?;
+        let image = node.image("hello-http")?;
+        for (profile, is_allowed) in [(Some("privileged"), true), (None, false)] {
+            let annotations = profile.map(|profile| (PROFILE, profile));
+            let pod = under_policy(node, annotations.as_slice())?;
+            let service = Server::start(&pod)?;
+            pod.run(&Container::new("server", &image))?;
+            let fetched = pod.http_get(PORT, &format!("/fetch?url=http://{METADATA}:{SERVER}/"))?;
+            let mut answers = Vec::new();
+            for host in [METADATA, "rebound"] {
+                answers.push(connected(node, &pod, &hosts, &format!("{host}:{SERVER}"))?);
+            }
+            if is_allowed {
+                assert_eq!((fetched.status, fetched.body.as_str()), (200, "200\nreached\n"));
+                assert!(answers.iter().all(is_reached), "{answers:?}");
+                assert_eq!(service.reached(), [METADATA; 3]);
+            } else {
+                let reason = "a metadata service of clouds, which the profile baseline forbids";
+                answers.iter().for_each(|answer| assert_denied(answer, &[reason]));
+                assert_eq!(fetched.status, 502, "{}", fetched.body);
+                assert_eq!(service.reached(), [""; 0]);
+            }
+        }
         Ok(())
     })
 }

@@ -122,3 +122,51 @@ fn the_needs_of_an_image_are_granted_within_the_ceiling() -> Result<()> {
         Ok(())
     })
 }
+
+/// Annotation in which containerd passes a Pod's namespace on to a runtime.
+const NAMESPACE: &str = "io.kubernetes.cri.sandbox-namespace";
+
+#[test]
+fn a_rule_for_a_namespace_is_for_its_pods_alone() -> Result<()> {
+    on_each_containerd(|node| {
+        let target = format!("{OTHER}:{SERVER}");
+        let wider = format!("{target}, 127.0.0.1:{SERVER}");
+        write_policy(
+            node,
+            &format!(
+                "[ceiling]\nallow-connect = [\"{target}\"]\n[defaults]\nprofile = \"restricted\"\n\
+                 [[rules]]\nnamespace = \"shop\"\ndefaults.allow-connect = [\"{target}\"]\n\
+                 ceiling.allow-connect = [\"{target}\", \"127.0.0.1:{SERVER}\"]\n"
+            ),
+        )?;
+        let image = node.image("hello")?;
+        let connect = Container::new("connect", &image).args(&["tcp-connect", &target]);
+        for (namespace, has_rule) in
+            [("shop", true), ("default", false), ("workshop", false), ("shop-2", false)]
+        {
+            // What the author of a Pod writes does not change its namespace.
+            let in_namespace = |name| {
+                let pod = Pod::new(&number(name)).handler(POLICY).namespace(namespace);
+                pod.annotation(NAMESPACE, "shop")
+            };
+            let pod = node.run_pod(&in_namespace("silent"))?;
+            let _server = Server::start(&pod)?;
+            let answer = run(&pod, connect.clone())?;
+            if has_rule {
+                assert!(is_reached(&answer), "{namespace}: {answer:?}");
+            } else {
+                assert_denied(&answer, &["not granted"]);
+            }
+            let pod = node.run_pod(&in_namespace("asking").annotation(CONNECT, &wider))?;
+            let refused = pod.run(&connect).map(drop).err();
+            assert_eq!(refused.is_none(), has_rule, "{namespace}: {refused:?}");
+            if let Some(error) = refused {
+                let expected = format!(
+                    "annotation {CONNECT}: \"127.0.0.1:{SERVER}\" is more than [ceiling] in"
+                );
+                assert!(format!("{error:#}").contains(&expected), "{namespace}: {error:#}");
+            }
+        }
+        Ok(())
+    })
+}
