@@ -79,7 +79,7 @@ fn config(code: &CodeSettings) -> Config {
 
 #[cfg(test)]
 mod tests {
-    use grants::{Giver, Granted};
+    use grants::Names;
 
     use super::*;
 
@@ -144,7 +144,7 @@ mod tests {
         let remedy = "off: wide-arithmetic; wasmtime.shim/features \"wasm3, wide-arithmetic\"";
         assert!(error.contains(remedy), "{error}");
         let entries = vec!["wide-arithmetic".parse().expect("is in the table")];
-        let features = Some(Granted { entries, giver: Giver::Pod });
+        let features = Names::of_image(Some(entries));
         let code = CodeSettings { features, ..CodeSettings::default() };
         let made = runtime.preinitialise(&layers, &code).expect("is initialised");
         runtime.compile(&[made], Some("count"), &code).expect("compiles");

@@ -8,7 +8,7 @@
 )]
 
 use engine::{Layer, Runtime};
-use grants::{CodeSettings, Feature, Giver, Granted};
+use grants::{CodeSettings, Feature, Names};
 use provided::wasm::{Features, Refusal};
 use provided::{Interface, MODULE, MODULE_FUNCTIONS, interfaces};
 
@@ -237,7 +237,7 @@ const PROPOSALS: [&str; 20] = [
 fn with(features: Features) -> CodeSettings {
     let entry = |name: &str| name.parse::<Feature>().expect("is in the table");
     let entries = features.names().into_iter().map(entry).collect();
-    CodeSettings { features: Some(Granted { entries, giver: Giver::Pod }), ..Default::default() }
+    CodeSettings { features: Names::of_image(Some(entries)), ..Default::default() }
 }
 
 #[test]

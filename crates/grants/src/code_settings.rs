@@ -1,43 +1,32 @@
 //! Settings of how the code of a guest is made. It is one value from the merge to the compilation, and from there to the run.
 
+use provided::FEATURES;
 use provided::wasm::Features;
-use provided::{FEATURES, PREFIX};
 use serde::{Deserialize, Serialize};
 
 use crate::quantity::Fuel;
-use crate::{Feature, Giver, Granted, Limit, Requested};
+use crate::{Feature, Giver, Limit, Names, Requested};
 
 /// What a guest may use of WebAssembly, and how much of its code may be executed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CodeSettings {
-    /// What is named of WebAssembly beyond version 2.0. `None` if nothing names any.
-    pub features: Option<Granted<Feature>>,
-    /// The most that the node allows. `None` is everything that is offered.
-    pub ceiling: Option<FeatureCeiling>,
+    /// WebAssembly beyond version 2.0.
+    pub features: Names<Feature>,
     /// The fuel of a run, or of a request to a server.
     pub fuel: Limit<Fuel>,
 }
 
-/// What the node allows of WebAssembly.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct FeatureCeiling {
-    /// The entries.
-    pub entries: Vec<Feature>,
-    /// Where it is, for errors.
-    pub place: String,
-}
-
 impl CodeSettings {
     /// Settings of an image's guest for which the node and the Pod set nothing.
-    pub fn of_image(image: Requested) -> CodeSettings {
-        let features = image.features.map(|entries| Granted { entries, giver: Giver::Image });
+    pub fn of_image(image: &Requested) -> CodeSettings {
+        let features = Names::of_image(image.features.clone());
         let fuel = Limit { named: image.fuel.map(|fuel| (fuel, Giver::Image)), ceiling: None };
-        CodeSettings { features, ceiling: None, fuel }
+        CodeSettings { features, fuel }
     }
 
     /// What the guest may use beyond WebAssembly 2.0.
     pub fn features(&self) -> Features {
-        let named = self.features.as_ref().map(|granted| Feature::all(&granted.entries));
+        let named = self.features.named.as_ref().map(|granted| Feature::all(&granted.entries));
         named.unwrap_or_default().intersection(self.most())
     }
 
@@ -69,20 +58,15 @@ impl CodeSettings {
     /// What would allow the proposals that a guest lacks, for its refusal.
     pub fn remedy(&self, off: Features) -> String {
         let key = FEATURES.key;
-        match &self.ceiling {
-            Some(FeatureCeiling { entries, place }) if !self.most().contains(off) => {
-                let name = key.strip_prefix(PREFIX).unwrap_or(key);
-                let entries: Vec<String> = entries.iter().map(ToString::to_string).collect();
-                let allowed =
-                    if entries.is_empty() { "nothing".to_owned() } else { entries.join(", ") };
-                format!("{place} forbids that; its key {name} allows {allowed}")
-            }
+        match &self.features.ceiling {
+            Some(ceiling) if !self.most().contains(off) => ceiling.forbids(key),
             _ => format!("{key} \"{}\" would allow that", self.features().union(off)),
         }
     }
 
     fn most(&self) -> Features {
-        let ceiling = self.ceiling.as_ref().map(|ceiling| Feature::all(&ceiling.entries));
+        let ceiling = self.features.ceiling.as_ref();
+        let ceiling = ceiling.map(|ceiling| Feature::all(&ceiling.entries));
         ceiling.unwrap_or(Features::OFFERED)
     }
 }
@@ -97,11 +81,7 @@ mod tests {
 
     fn code(features: Option<&str>, ceiling: Option<&str>) -> CodeSettings {
         CodeSettings {
-            features: features.map(|text| Granted { entries: entries(text), giver: Giver::Pod }),
-            ceiling: ceiling.map(|text| FeatureCeiling {
-                entries: entries(text),
-                place: "[ceiling] in /p".into(),
-            }),
+            features: Names::example(features.map(|text| (text, Giver::Pod)), ceiling),
             fuel: Limit::default(),
         }
     }
@@ -143,7 +123,7 @@ mod tests {
         ] {
             assert!(image.set(key, value).expect("is valid"));
         }
-        let code = CodeSettings::of_image(image);
+        let code = CodeSettings::of_image(&image);
         assert_eq!((code.features(), code.fuel()), (off("gc"), Some(7)));
     }
 

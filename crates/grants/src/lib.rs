@@ -3,9 +3,9 @@
 //!
 //! Read in this order: [`Grants`] here; [`Profile`] (what applies to a guest that names nothing); [`Target`], [`Origin`],
 //! [`Listen`], [`FileGrant`] and [`Feature`] (what can be granted, and how it is written); [`Limits`] with [`quantity`] (how
-//! much a guest may use); [`CodeSettings`] (how its code is made); [`Requested`] (what the node's file, an image or
-//! a Pod names); [`policy`] (the node's file); `merge` (how these become the grants); `decide` (what the grants say about
-//! one call of a guest).
+//! much a guest may use); [`Names`] (what is named and allowed of a list of names); [`CodeSettings`] (how its code is
+//! made); [`Requested`] (what the node's file, an image or a Pod names); [`policy`] (the node's file); `merge` (how these
+//! become the grants); `decide` (what the grants say about one call of a guest).
 //!
 //! The result of a merge never exceeds the node's ceiling, for two reasons. A request beyond the ceiling is refused before
 //! the container exists. And each call is compared with the ceiling as well, because only then the address of a name is
@@ -22,6 +22,7 @@ mod host;
 mod limits;
 mod listen;
 mod merge;
+mod names;
 mod network;
 mod origin;
 pub mod policy;
@@ -43,6 +44,7 @@ pub use host::{Host, Ports};
 pub use limits::{HttpLimits, Limit, Limits};
 pub use listen::Listen;
 pub use merge::{ExceedsCeiling, MergeInput, merge};
+pub use names::{Names, NamesCeiling};
 pub use network::{Protocol, Target};
 pub use origin::{Origin, Scheme};
 pub use profile::Profile;

@@ -14,8 +14,8 @@ use crate::host::{Host, Ports};
 use crate::policy::{Ceiling, Rules};
 use crate::profile::Forbidden;
 use crate::{
-    CodeSettings, Destinations, Feature, FileGrant, Giver, Granted, Grants, Limits, Listen,
-    Network, Origin, Profile, Protocol, Requested, Target, code_settings, limits,
+    CodeSettings, Destinations, Feature, FileGrant, Giver, Granted, Grants, Limits, Listen, Names,
+    NamesCeiling, Network, Origin, Profile, Protocol, Requested, Target, limits,
 };
 
 /// What is merged.
@@ -134,12 +134,22 @@ struct WithinCeiling<'a> {
 impl WithinCeiling<'_> {
     /// How the code is made.
     fn code(&self, input: &MergeInput) -> Result<CodeSettings, ExceedsCeiling> {
-        let features = self.entries(input, FEATURES.key, |it| it.features.as_deref())?;
+        let features = self.names(input, FEATURES.key, |it| it.features.as_deref())?;
         let fuel = limits::limit(input, FUEL.key, |it| it.fuel)?;
-        let place = || self.ceiling.place.clone();
-        let most = self.ceiling.requested.features.clone();
-        let ceiling = most.map(|entries| code_settings::FeatureCeiling { entries, place: place() });
-        Ok(CodeSettings { features, ceiling, fuel })
+        Ok(CodeSettings { features, fuel })
+    }
+
+    /// What is named of a key, and what the ceiling allows of it.
+    fn names<'a, T: Entry + 'a>(
+        &'a self,
+        input: &'a MergeInput,
+        key: &'static str,
+        of: impl Fn(&'a Requested) -> Option<&'a [T]>,
+    ) -> Result<Names<T>, ExceedsCeiling> {
+        let Ceiling { requested, place } = self.ceiling;
+        let ceiling = of(requested).map(<[T]>::to_vec);
+        let ceiling = ceiling.map(|entries| NamesCeiling { entries, place: place.clone() });
+        Ok(Names { named: self.entries(input, key, of)?, ceiling })
     }
 
     /// The entries of a key from the first that names it.

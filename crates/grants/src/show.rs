@@ -4,7 +4,7 @@ use std::fmt::{self, Display};
 
 use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL};
 
-use crate::{CodeSettings, Destinations, Giver, Granted, Grants, Network, Profile, limits};
+use crate::{Destinations, Giver, Granted, Grants, Names, Network, Profile, limits};
 
 impl Display for Grants {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -14,7 +14,8 @@ impl Display for Grants {
             None => writeln!(formatter, "files: all of the container (profile {profile})")?,
             Some(files) => lines(formatter, "files", FILES.key, files)?,
         }
-        features(formatter, &self.code)?;
+        let (code, features) = (&self.code, self.code.features().to_string());
+        names(formatter, "WebAssembly beyond 2.0", FEATURES.key, &code.features, &features)?;
         network(formatter, "", &self.network)?;
         match &self.ceiling {
             Network { destinations: None, listen: None, .. } => {}
@@ -39,15 +40,21 @@ impl Giver {
     }
 }
 
-fn features(formatter: &mut fmt::Formatter<'_>, code: &CodeSettings) -> fmt::Result {
-    match (&code.features, &code.ceiling) {
-        (Some(features), _) => lines(formatter, "WebAssembly beyond 2.0", FEATURES.key, features),
+/// Writes what is named, or else what applies because of the ceiling.
+fn names<T: Display>(
+    formatter: &mut fmt::Formatter<'_>,
+    what: &str,
+    key: &str,
+    names: &Names<T>,
+    applies: &str,
+) -> fmt::Result {
+    match (&names.named, &names.ceiling) {
+        (Some(named), _) => lines(formatter, what, key, named),
         // What applies without any setting is not shown, as with memory.
         (None, None) => Ok(()),
         (None, Some(_)) => {
-            let (features, key) = (code.features().to_string(), FEATURES.key);
-            let features = if features.is_empty() { "nothing" } else { &features };
-            writeln!(formatter, "WebAssembly beyond 2.0: {features} (node's file, {key})")
+            let applies = if applies.is_empty() { "nothing" } else { applies };
+            writeln!(formatter, "{what}: {applies} (node's file, {key})")
         }
     }
 }

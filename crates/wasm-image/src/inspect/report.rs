@@ -91,7 +91,7 @@ impl Report {
         match asks::requested(&provided::OF_IMAGE, labels) {
             Ok(requested) => {
                 self.asks = asks::shown(labels);
-                self.code = CodeSettings::of_image(requested);
+                self.code = CodeSettings::of_image(&requested);
             }
             Err(why) => {
                 self.refused.get_or_insert_with(|| why.to_string());
