@@ -1,11 +1,11 @@
-//! Grants of a guest: everything that it may do with files and the network, how much it may use, how its code is made, and who
-//! gave each grant.
+//! Grants of a guest: everything that it may do with files and the network, which optional interfaces it is offered, how much
+//! it may use, how its code is made, and who gave each grant.
 //!
 //! Read in this order: [`Grants`] here; [`Profile`] (what applies to a guest that names nothing); [`Target`], [`Origin`],
-//! [`Listen`], [`FileGrant`] and [`Feature`] (what can be granted, and how it is written); [`Limits`] with [`quantity`] (how
-//! much a guest may use); [`Names`] (what is named and allowed of a list of names); [`CodeSettings`] (how its code is
-//! made); [`Requested`] (what the node's file, an image or a Pod names); [`policy`] (the node's file); `merge` (how these
-//! become the grants); `decide` (what the grants say about one call of a guest).
+//! [`Listen`], [`FileGrant`], [`Feature`] and [`Package`] (what can be granted, and how it is written); [`Limits`] with
+//! [`quantity`] (how much a guest may use); [`Names`] (what is named and allowed of a list of names); [`CodeSettings`] (how
+//! its code is made); [`Requested`] (what the node's file, an image or a Pod names); [`policy`] (the node's file); `merge`
+//! (how these become the grants); `decide` (what the grants say about one call of a guest).
 //!
 //! The result of a merge never exceeds the node's ceiling, for two reasons. A request beyond the ceiling is refused before
 //! the container exists. And each call is compared with the ceiling as well, because only then the address of a name is
@@ -25,6 +25,7 @@ mod merge;
 mod names;
 mod network;
 mod origin;
+mod package;
 pub mod policy;
 mod profile;
 pub mod quantity;
@@ -47,6 +48,7 @@ pub use merge::{ExceedsCeiling, MergeInput, merge};
 pub use names::{Names, NamesCeiling};
 pub use network::{Protocol, Target};
 pub use origin::{Origin, Scheme};
+pub use package::{NotOffered, Package};
 pub use profile::Profile;
 pub use requested::Requested;
 
@@ -99,7 +101,8 @@ pub struct Network {
     pub listen: Option<Granted<Listen>>,
 }
 
-/// Everything that a guest may do with files and the network, how much it may use, and how its code is made.
+/// Everything that a guest may do with files and the network, which optional interfaces it is offered, how much it may use, and
+/// how its code is made.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Grants {
     /// Who chose the profile.
@@ -110,6 +113,8 @@ pub struct Grants {
     pub ceiling: Network,
     /// Directories that the guest may use. `None` is all that the container has.
     pub files: Option<Granted<FileGrant>>,
+    /// Optional interfaces.
+    pub interfaces: Names<Package>,
     /// How much the guest may use.
     pub limits: Limits,
     /// Addresses of the node itself, which `restricted` forbids.
@@ -123,9 +128,9 @@ impl Default for Grants {
     fn default() -> Grants {
         let network = Network { profile: Profile::default(), destinations: None, listen: None };
         let ceiling = network.clone();
-        let (files, limits, node, code) =
-            (None, Limits::default(), vec![], CodeSettings::default());
-        Grants { profile_giver: Giver::Node, network, ceiling, files, limits, node, code }
+        let (files, interfaces, limits) = (None, Names::default(), Limits::default());
+        let (profile_giver, node, code) = (Giver::Node, vec![], CodeSettings::default());
+        Grants { profile_giver, network, ceiling, files, interfaces, limits, node, code }
     }
 }
 

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use provided::{
-    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, GRANT_PROFILE, PREFIX,
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, GRANT_PROFILE, INTERFACES,
+    PREFIX,
 };
 
 use crate::host::{Host, Ports};
@@ -15,7 +16,7 @@ use crate::policy::{Ceiling, Rules};
 use crate::profile::Forbidden;
 use crate::{
     CodeSettings, Destinations, Feature, FileGrant, Giver, Granted, Grants, Limits, Listen, Names,
-    NamesCeiling, Network, Origin, Profile, Protocol, Requested, Target, limits,
+    NamesCeiling, Network, Origin, Package, Profile, Protocol, Requested, Target, limits,
 };
 
 /// What is merged.
@@ -96,9 +97,9 @@ pub fn merge(input: &MergeInput) -> Result<Grants, ExceedsCeiling> {
         .or_else(|| is_strict.then(Granted::nothing))
         .or_else(|| own.map(|entries| Granted { entries, giver: Giver::Node }));
     let network = Network { profile, destinations, listen };
-    let code = limit.code(input)?;
-    let node = vec![];
-    Ok(Grants { profile_giver, network, ceiling: limit.network, files, limits, node, code })
+    let interfaces = limit.names(input, INTERFACES.key, |it| it.interfaces.as_deref())?;
+    let (code, node, ceiling) = (limit.code(input)?, vec![], limit.network);
+    Ok(Grants { profile_giver, network, ceiling, files, interfaces, limits, node, code })
 }
 
 /// The profile, and who chose it. An image chooses none.
@@ -300,5 +301,17 @@ impl Entry for Feature {
     fn allowed(&self, limit: &WithinCeiling<'_>) -> String {
         let own = limit.ceiling.requested.features.as_ref();
         own.map_or_else(|| FEATURES.allowed.to_owned(), |own| listed(own))
+    }
+}
+
+impl Entry for Package {
+    fn is_within(&self, limit: &WithinCeiling<'_>) -> bool {
+        let own = limit.ceiling.requested.interfaces.as_ref();
+        own.is_none_or(|own| own.contains(self))
+    }
+
+    fn allowed(&self, limit: &WithinCeiling<'_>) -> String {
+        let own = limit.ceiling.requested.interfaces.as_ref();
+        own.map_or_else(|| INTERFACES.allowed.to_owned(), |own| listed(own))
     }
 }

@@ -3,14 +3,14 @@
 use provided::{
     ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, CONFIG, CORE_DUMP, FEATURES, FILES, FUEL,
     GRANT_PROFILE, HTTP_IDLE_TIMEOUT, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER,
-    HTTP_MAX_REQUESTS, HTTP_REQUEST_TIMEOUT, KEYVALUE, KEYVALUE_PASSWORD_FILE, LOG_RATE,
-    MAX_MEMORY, PREFIX, SettingError, TIMEOUT, Table,
+    HTTP_MAX_REQUESTS, HTTP_REQUEST_TIMEOUT, INTERFACES, KEYVALUE, KEYVALUE_PASSWORD_FILE,
+    LOG_RATE, MAX_MEMORY, PREFIX, SettingError, TIMEOUT, Table,
 };
 use serde::Deserialize;
 
 use crate::quantity::{Body, Count, Fuel, Head, Memory, Time};
 use crate::text::{Invalid, list};
-use crate::{Access, Feature, FileGrant, Listen, Origin, Profile, Target};
+use crate::{Access, Feature, FileGrant, Listen, Origin, Package, Profile, Target};
 
 /// What is named. `None` is a key that is not set, which is not the same as an empty list.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
@@ -28,6 +28,8 @@ pub struct Requested {
     pub files: Option<Vec<FileGrant>>,
     /// Proposals of WebAssembly.
     pub features: Option<Vec<Feature>>,
+    /// Optional interfaces.
+    pub interfaces: Option<Vec<Package>>,
     /// Fuel.
     pub fuel: Option<Fuel>,
     /// Memory of all instances.
@@ -86,6 +88,7 @@ impl Requested {
             key if key == ALLOW_LISTEN.key => self.allow_listen = Some(list(value)?),
             key if key == FILES.key => self.files = Some(list(value)?),
             key if key == FEATURES.key => self.features = Some(list(value)?),
+            key if key == INTERFACES.key => self.interfaces = Some(list(value)?),
             _ => return self.set_limit(key, value),
         }
         Ok(true)
@@ -137,6 +140,7 @@ impl Requested {
             allow_listen: self.allow_listen.or_else(|| other.allow_listen.clone()),
             files: self.files.or_else(|| other.files.clone()),
             features: self.features.or_else(|| other.features.clone()),
+            interfaces: self.interfaces.or_else(|| other.interfaces.clone()),
             fuel: self.fuel.or(other.fuel),
             max_memory: self.max_memory.or(other.max_memory),
             timeout: self.timeout.or(other.timeout),

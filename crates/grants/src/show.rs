@@ -2,8 +2,9 @@
 
 use std::fmt::{self, Display};
 
-use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL};
+use provided::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, INTERFACES};
 
+use crate::names::or_nothing;
 use crate::{Destinations, Giver, Granted, Grants, Names, Network, Profile, limits};
 
 impl Display for Grants {
@@ -14,7 +15,10 @@ impl Display for Grants {
             None => writeln!(formatter, "files: all of the container (profile {profile})")?,
             Some(files) => lines(formatter, "files", FILES.key, files)?,
         }
-        let (code, features) = (&self.code, self.code.features().to_string());
+        let (code, interfaces) = (&self.code, &self.interfaces);
+        let offered = or_nothing(&interfaces.offered());
+        names(formatter, "interfaces", INTERFACES.key, interfaces, &offered)?;
+        let features = code.features().to_string();
         names(formatter, "WebAssembly beyond 2.0", FEATURES.key, &code.features, &features)?;
         network(formatter, "", &self.network)?;
         match &self.ceiling {

@@ -15,9 +15,9 @@ pub use settings::{
     ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, ANNOTATIONS, BACKLOG, CACHE, COMPILE_MEMORY,
     COMPILE_TIME, CONFIG, CORE_DUMP, FEATURES, FILES, FUEL, GRANT_PROFILE, Group,
     HTTP_IDLE_TIMEOUT, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER, HTTP_MAX_REQUESTS,
-    HTTP_REQUEST_TIMEOUT, KEYVALUE, KEYVALUE_PASSWORD_FILE, LISTEN, LOG_RATE, MAX_MEMORY,
-    NODE_CONFIG, OF_IMAGE, OF_POD, OF_RUNTIME, PREFIX, PREINIT, Place, RUNTIME_OPTIONS, SETTINGS,
-    Setting, SettingError, TIMEOUT, Table, Unset,
+    HTTP_REQUEST_TIMEOUT, INTERFACES, KEYVALUE, KEYVALUE_PASSWORD_FILE, LISTEN, LOG_RATE,
+    MAX_MEMORY, NODE_CONFIG, OF_IMAGE, OF_POD, OF_RUNTIME, PREFIX, PREINIT, Place, RUNTIME_OPTIONS,
+    SETTINGS, Setting, SettingError, TIMEOUT, Table, Unset,
 };
 pub use unknown::Unknown;
 pub use version::Version;
@@ -128,7 +128,7 @@ pub const MODULE_FUNCTIONS: [&str; 46] = [
 /// The interfaces of WASI 0.2 and 0.3, each followed by its functions and resources. The list is written by hand from
 /// the WIT of the crates `wasmtime-wasi` and `wasmtime-wasi-http`, without the unstable parts, and from the drafts that
 /// toolchains emit.
-const INTERFACES: &str = include_str!("interfaces.txt");
+const TABLE: &str = include_str!("interfaces.txt");
 
 /// An interface that components can import.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,7 +145,7 @@ pub struct Interface {
 /// Returns all interfaces that components can import.
 pub fn interfaces() -> Vec<Interface> {
     let mut interfaces: Vec<Interface> = Vec::new();
-    for line in INTERFACES.lines() {
+    for line in TABLE.lines() {
         match (line.strip_prefix(' '), interfaces.last_mut()) {
             (Some(items), Some(last)) => last.items.extend(items.split_whitespace()),
             _ => interfaces.extend(headline(line)),
@@ -207,7 +207,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_table_is_understood() {
-        let (interfaces, lines) = (interfaces(), INTERFACES.lines());
+        let (interfaces, lines) = (interfaces(), TABLE.lines());
         let headlines = lines.filter(|line| !line.starts_with(' ')).count();
         assert_eq!(interfaces.len(), headlines);
         assert!(interfaces.iter().all(|it| it.name.starts_with("wasi:")), "{interfaces:?}");

@@ -14,7 +14,7 @@ mod variables;
 pub use code::{FEATURES, FUEL};
 pub use error::{Place, SettingError};
 use grants::needed;
-pub use grants::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE};
+pub use grants::{ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FILES, GRANT_PROFILE, INTERFACES};
 use limits::of_image;
 pub use limits::{
     HTTP_IDLE_TIMEOUT, HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_MAX_HEADER, HTTP_MAX_REQUESTS,
@@ -111,7 +111,7 @@ const DIRECTORY: &str = "the path of a directory";
 const TEXT: &str = "a text";
 
 /// Annotations of a Pod.
-pub const ANNOTATIONS: [Setting; 26] = [
+pub const ANNOTATIONS: [Setting; 27] = [
     ALLOW_CONNECT,
     ALLOW_HTTP,
     ALLOW_LISTEN,
@@ -162,6 +162,7 @@ pub const ANNOTATIONS: [Setting; 26] = [
         unset: Unset::Is("false"),
     },
     HTTP_REQUEST_TIMEOUT,
+    INTERFACES,
     Setting {
         key: KEYVALUE,
         sets: "the store of `wasi:keyvalue`: a file, which is created if it does not exist, or a database of Redis or Valkey",
@@ -193,13 +194,14 @@ pub const ANNOTATIONS: [Setting; 26] = [
 ];
 
 /// Labels of an image.
-pub const LABELS: [Setting; 11] = [
+pub const LABELS: [Setting; 12] = [
     needed(ALLOW_CONNECT),
     needed(ALLOW_HTTP),
     needed(ALLOW_LISTEN),
     code::NEEDED_FEATURES,
     needed(FILES),
     code::NEEDED_FUEL,
+    grants::NEEDED_INTERFACES,
     Setting {
         key: LAYERS_LABEL,
         sets: "nothing on a node: `wasm-image` writes it, so that images with different wasm layers have different configs",

@@ -1,18 +1,10 @@
 //! Chosen requests for how a guest's code is made: proposals of WebAssembly, and fuel.
 
-use grants::policy::{Policy, Subject};
+use grants::policy::Policy;
 use grants::{Grants, MergeInput, Requested, merge};
 use provided::wasm::Features;
 
-use crate::{of_pod, pod, refused};
-
-/// The grants of a Pod with these annotations, on a node with this file.
-fn on_node(file: &str, image: &[(&str, &str)], asked: &[(&str, &str)]) -> Grants {
-    let policy = Policy::parse("/p.toml", file).unwrap_or_else(|error| panic!("{error}"));
-    let rules = policy.rules(Subject { namespace: "shop", image: "" });
-    merge(&MergeInput { rules, image: pod(image), pod: pod(asked) })
-        .unwrap_or_else(|error| panic!("{error}"))
-}
+use crate::{of_pod, on_node, refused};
 
 fn features(grants: &Grants) -> String {
     grants.code.features().to_string()

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use grants::policy::{Policy, Rules, Subject};
-use grants::{Access, FileGrant, Grants, MergeInput, Protocol, Requested, Scheme, merge};
+use grants::{Access, FileGrant, Grants, MergeInput, Package, Protocol, Requested, Scheme, merge};
 
 use crate::oracle::{Ceiling, Decides};
 use crate::parse;
@@ -29,6 +29,7 @@ const HOSTS: [&str; 12] = [
 const PORTS: [&str; 5] = ["*", "80", "443", "80-90", "79-80"];
 const FILES: [&str; 6] = ["/=ro", "/=rw", "/a=ro", "/a=rw", "/a/b=ro", "/a/b=rw"];
 const FEATURES: [&str; 4] = ["wasm3", "gc", "tail-call", "wide-arithmetic"];
+const INTERFACES: [&str; 4] = ["wasi:config", "wasi:http", "wasi:keyvalue", "wasi:logging"];
 const FUEL: [&str; 3] = ["1", "10", "100"];
 const PROFILES: [&str; 3] = ["restricted", "baseline", "privileged"];
 const SIZES: [&str; 5] = ["65536", "100Ki", "1Mi", "1024Ki", "1Gi"];
@@ -86,6 +87,7 @@ impl Maker {
             }),
             files: self.list(|it| Some(parse(it.one(&FILES)))),
             features: self.list(|it| Some(parse(it.one(&FEATURES)))),
+            interfaces: self.list(|it| Some(parse(it.one(&INTERFACES)))),
             fuel: self.value(&FUEL),
             max_memory: self.value(&SIZES),
             timeout: self.value(&TIMES),
@@ -101,14 +103,19 @@ impl Maker {
         }
     }
 
-    /// What asks for no more than a ceiling does, in its limits. Otherwise most of what is made would be refused for one of them.
+    /// What asks for no more than a ceiling does, in its limits and interfaces. Otherwise most of what is made would be refused
+    /// for one of them.
     fn modest(&mut self, ceiling: &Requested) -> Requested {
         let requested = self.requested();
         if self.0.u8(..4) == 0 {
             return requested;
         }
         let keeps = |one: bool| one.then_some(());
+        let is_within =
+            |it: &Package| ceiling.interfaces.as_ref().is_none_or(|most| most.contains(it));
+        let interfaces = requested.interfaces.map(|it| it.into_iter().filter(is_within).collect());
         Requested {
+            interfaces,
             fuel: keeps(self.0.bool()).and(ceiling.fuel),
             max_memory: keeps(self.0.bool()).and(ceiling.max_memory),
             timeout: keeps(self.0.bool()).and(ceiling.timeout),
@@ -151,12 +158,13 @@ fn table(name: &str, requested: &Requested) -> String {
         })
         .collect();
     format!(
-        "[{name}]\n{profile}{limits}{}{}{}{}{}",
+        "[{name}]\n{profile}{limits}{}{}{}{}{}{}",
         list("allow-connect", &requested.allow_connect),
         list("allow-http", &requested.allow_http),
         list("allow-listen", &requested.allow_listen),
         list("files", &requested.files),
-        list("features", &requested.features)
+        list("features", &requested.features),
+        list("interfaces", &requested.interfaces)
     )
 }
 
@@ -215,6 +223,9 @@ fn allowed(by: &dyn Decides) -> Vec<String> {
     }
     for name in ["gc", "function-references", "tail-call", "memory64", "wide-arithmetic"] {
         add(by.has_feature(name), format!("feature {name}"));
+    }
+    for name in INTERFACES.into_iter().chain(["wasi:nn", "wasi:tls"]) {
+        add(by.has_interface(name), format!("interface {name}"));
     }
     for (key, _) in limits(&Requested::default()) {
         for amount in [1, 10, 250, 1000, 65_536, 90_000, 102_400, 1 << 20, 3_600_000, u64::MAX] {

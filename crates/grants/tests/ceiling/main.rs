@@ -9,6 +9,7 @@
 mod chosen;
 mod code;
 mod generated;
+mod interfaces;
 mod oracle;
 
 use grants::policy::{Policy, Subject};
@@ -32,6 +33,14 @@ fn pod(requested: &[(&str, &str)]) -> Requested {
 
 fn of_pod(requested: &[(&str, &str)]) -> Grants {
     merge(&MergeInput { pod: pod(requested), ..MergeInput::default() })
+        .unwrap_or_else(|error| panic!("{error}"))
+}
+
+/// The grants of a Pod with these annotations and an image with these labels, on a node with this file.
+fn on_node(file: &str, image: &[(&str, &str)], asked: &[(&str, &str)]) -> Grants {
+    let policy = Policy::parse("/p.toml", file).unwrap_or_else(|error| panic!("{error}"));
+    let rules = policy.rules(Subject { namespace: "shop", image: "" });
+    merge(&MergeInput { rules, image: pod(image), pod: pod(asked) })
         .unwrap_or_else(|error| panic!("{error}"))
 }
 

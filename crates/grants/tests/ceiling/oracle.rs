@@ -16,6 +16,7 @@ pub trait Decides {
     fn looks_up(&self, name: &str) -> bool;
     fn has_file(&self, file: &FileGrant) -> bool;
     fn has_feature(&self, name: &str) -> bool;
+    fn has_interface(&self, name: &str) -> bool;
     /// Whether so much may be used: units, bytes, milliseconds or a number.
     fn may_use(&self, key: &str, amount: u64) -> bool;
 }
@@ -48,6 +49,10 @@ impl Decides for Grants {
 
     fn has_feature(&self, name: &str) -> bool {
         self.code.features().names().contains(&name)
+    }
+
+    fn has_interface(&self, name: &str) -> bool {
+        self.interfaces.offered().iter().any(|it| it.to_string() == name)
     }
 
     fn may_use(&self, key: &str, amount: u64) -> bool {
@@ -196,6 +201,11 @@ impl Decides for Ceiling<'_> {
             "gc" => ["gc", "function-references"].contains(&name),
             own => own == name,
         })
+    }
+
+    fn has_interface(&self, name: &str) -> bool {
+        let Some(entries) = &self.0.interfaces else { return true };
+        entries.iter().any(|it| it.to_string() == name)
     }
 
     fn may_use(&self, key: &str, amount: u64) -> bool {

@@ -39,6 +39,22 @@ pub const FILES: Setting = Setting {
     unset: AS_THE_PROFILE,
 };
 
+/// Optional interfaces that a guest is offered.
+pub const INTERFACES: Setting = Setting {
+    key: "wasmtime.shim/interfaces",
+    sets: "which optional interfaces the guest is offered; a guest that imports another one is not created",
+    allowed: "names with commas between, or nothing; the names are wasi:config, wasi:http (requests that the guest sends), wasi:keyvalue, wasi:logging, wasi:nn and wasi:tls",
+    unset: Unset::Means(
+        "what the label of the image names, or else the node's file, or else all that the node's file allows",
+    ),
+};
+
+/// The same as a label, by which an image declares what its guest needs.
+pub const NEEDED_INTERFACES: Setting = Setting {
+    unset: Unset::Means("what the node's file names, or else all that it allows"),
+    ..INTERFACES
+};
+
 /// What a guest may do that nothing names.
 pub const GRANT_PROFILE: Setting = Setting {
     key: "wasmtime.shim/profile",

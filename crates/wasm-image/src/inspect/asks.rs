@@ -2,13 +2,23 @@
 
 use grants::Requested;
 use provided::{
-    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, LOG_RATE, MAX_MEMORY, Setting,
-    SettingError, TIMEOUT, Table,
+    ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, INTERFACES, LOG_RATE,
+    MAX_MEMORY, Setting, SettingError, TIMEOUT, Table,
 };
 
 /// Labels by which an image asks for a grant, or has a limit.
-const ASKS: [Setting; 9] =
-    [ALLOW_CONNECT, ALLOW_HTTP, ALLOW_LISTEN, FEATURES, FILES, FUEL, LOG_RATE, MAX_MEMORY, TIMEOUT];
+const ASKS: [Setting; 10] = [
+    ALLOW_CONNECT,
+    ALLOW_HTTP,
+    ALLOW_LISTEN,
+    FEATURES,
+    FILES,
+    FUEL,
+    INTERFACES,
+    LOG_RATE,
+    MAX_MEMORY,
+    TIMEOUT,
+];
 
 /// Returns what labels or annotations name, as the shim reads them.
 ///

@@ -132,6 +132,25 @@ fn inspect_shows_what_an_image_asks_for_and_refuses_what_the_shim_would() {
 }
 
 #[test]
+fn interfaces_are_checked_against_the_ceiling_and_shown() {
+    let work = Work::new();
+    let pod = |value: &str| {
+        let pod = POD.replace("allow-connect", "interfaces");
+        work.file("pod.yaml", pod.replace("10.0.0.0/8:5432, redis:6379", value));
+        work.run("policy check pod.yaml --policy node.toml")
+    };
+    work.file("node.toml", "[ceiling]\ninterfaces = [\"wasi:config\", \"wasi:http\"]\n");
+    let shown = pod("wasi:config").ok().stdout;
+    let line = "  interfaces: wasi:config (annotation of the Pod, wasmtime.shim/interfaces)";
+    assert!(shown.lines().any(|it| it == line), "{shown}");
+    let done = pod("wasi:config, wasi:nn");
+    let reason = "interfaces: \"wasi:nn\" is more than [ceiling] in node.toml allows; allowed is \
+        \"wasi:config\", \"wasi:http\"";
+    assert!(done.stdout.contains(reason), "{}", done.stdout);
+    done.fails(7);
+}
+
+#[test]
 fn limits_are_checked_against_the_ceiling_those_of_a_server_too() {
     let work = Work::new();
     let pod = |key: &str, value: &str| {
