@@ -57,7 +57,7 @@ fn serve(guest: Vec<u8>, address: SocketAddr) {
     let runtime = Runtime::new().expect("a runtime");
     let layers = [Layer { name: "guest".to_owned(), wasm: guest }];
     let compiled = runtime.compile(&layers, None, &CodeSettings::default());
-    let Compiled { world, code } = compiled.expect("compiles");
+    let Compiled { world, code, .. } = compiled.expect("compiles");
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&code).expect("written");
     let env = [format!("WASMTIME_HTTP_PROXY_SOCKET_ADDR={address}")];

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::io;
 
-use grants::CodeSettings;
+use grants::{CodeSettings, Package};
 use nix::libc::ENOMEM;
 use provided::wasm::Refusal;
 use serde::{Deserialize, Serialize};
@@ -19,6 +19,8 @@ use crate::{Error, Runtime, World, compressed, interfaces, report, world};
 pub struct Compiled {
     /// How it is run.
     pub world: World,
+    /// What it imports that it must be offered.
+    pub packages: Vec<Package>,
     /// Wasmtime's serialized form, for [`Runtime::load`] of the same version on a machine with the same features.
     pub code: Vec<u8>,
 }
@@ -103,12 +105,13 @@ impl Runtime {
         let own = (&self.engine, &self.components);
         let (engine, linker) = serving.as_ref().map_or(own, |it| (&it.engine, &it.linker));
         let component = Component::from_binary(engine, wasm).map_err(refused(wasm, code))?;
+        let packages = interfaces::packages(&component);
         let linker = interfaces::imported(linker, &component).map_err(engine_error)?;
         let linked = linker.instantiate_pre(&component);
         let linked = linked.map_err(import(PROVIDED_TO_COMPONENTS))?;
         let world = world::of_component(engine, &component, export)?;
         world::check(world, linked)?;
-        Ok(Compiled { world, code: component.serialize().map_err(failed)? })
+        Ok(Compiled { world, packages, code: component.serialize().map_err(failed)? })
     }
 
     fn compile_module(
@@ -120,7 +123,7 @@ impl Runtime {
         let module = Module::from_binary(&self.engine, wasm).map_err(refused(wasm, code))?;
         self.modules.instantiate_pre(&module).map_err(import(PROVIDED_TO_MODULES))?;
         let world = world::of_module(&module, export)?;
-        Ok(Compiled { world, code: module.serialize().map_err(failed)? })
+        Ok(Compiled { world, packages: vec![], code: module.serialize().map_err(failed)? })
     }
 }
 

@@ -22,6 +22,8 @@ pub mod types;
 use std::borrow::Cow;
 use std::sync::{Arc, LazyLock};
 
+use grants::Package;
+use wasmtime::component::types::ComponentItem;
 use wasmtime::component::{Component, Linker, LinkerInstance, Resource, ResourceType};
 
 use crate::Plan;
@@ -88,6 +90,18 @@ pub fn imported<'a>(
     Ok(linker)
 }
 
+/// The packages that a component imports from and must be offered. An interface of types alone gives it nothing.
+pub fn packages(component: &Component) -> Vec<Package> {
+    let (ty, engine) = (component.component_type(), component.engine());
+    let gives_more = |item: &ComponentItem| match item {
+        ComponentItem::ComponentInstance(interface) => {
+            interface.exports(engine).any(|(_, it)| !matches!(it.ty, ComponentItem::Type(_)))
+        }
+        _ => false,
+    };
+    Package::of_imports(ty.imports(engine).filter(|(_, it)| gives_more(&it.ty)).map(|it| it.0))
+}
+
 /// Defines a resource whose values are in the guest's table.
 fn resource<T: Send + 'static>(
     interface: &mut LinkerInstance<'_, State>,
@@ -123,5 +137,28 @@ mod tests {
         for (name, _) in INTERFACES {
             assert!(!is_shared(&format!(r#"(component (import "{name}" (instance)))"#)), "{name}");
         }
+    }
+
+    #[test]
+    fn a_component_must_be_offered_the_packages_whose_functions_or_resources_it_imports() {
+        let runtime = Runtime::new().expect("a runtime");
+        let packages = |imports: &str| {
+            let text = format!("(component {imports})");
+            packages(&Component::new(&runtime.engine, text).expect("a component"))
+        };
+        let function = r#"(instance (export "f" (func)))"#;
+        for (name, _) in INTERFACES {
+            assert_eq!(packages(&format!(r#"(import "{name}" {function})"#)).len(), 1, "{name}");
+        }
+        let resource = r#"(instance (export "r" (type (sub resource))))"#;
+        let types = r#"(instance (type $t (enum "a")) (export "t" (type (eq $t))))"#;
+        let imports = format!(
+            r#"(import "wasi:tls/types@0.2.0-draft" {resource})
+               (import "wasi:config/store@0.2.0-rc.1" {types})
+               (import "wasi:http/types@0.2.0" {resource})
+               (import "wasi:http/outgoing-handler@0.2.0" {function})
+               (import "wasi:cli/environment@0.2.0" {function})"#
+        );
+        assert_eq!(packages(&imports), [Package::Http, Package::Tls]);
     }
 }

@@ -8,10 +8,10 @@ use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
-use plan::World;
 use tokio::task::JoinHandle;
 
 use crate::errors::Error;
+use crate::guests::About;
 
 /// Compilations that no call waits for any more, by the identity of the component. The next call for it uses the result.
 #[derive(Default)]
@@ -31,7 +31,7 @@ impl Abandoned {
 }
 
 /// Result of a compilation.
-pub type Compiled = Result<(World, File), Error>;
+pub type Compiled = Result<(About, File), Error>;
 
 /// A compilation in a task of its own. It ends, with its worker, when this is dropped.
 pub struct Compilation {

@@ -9,7 +9,7 @@ use std::os::unix::net::UnixListener;
 use std::rc::Rc;
 
 use engine::{Given, Layer, Runtime};
-use grants::CodeSettings;
+use grants::{CodeSettings, Package};
 use plan::{Plan, World};
 use sandbox::{
     Descriptors, Guests, JobFds, Loaded, PAGE_MAP, SingleThread, Zygote, environment, read_only,
@@ -64,6 +64,15 @@ pub struct Compile {
 /// Version if there is no engine, and so no compilation. The reason is returned to each attempt to compile.
 const NO_ENGINE: &str = "none";
 
+/// What a compiled guest is. The cache keeps it with the code.
+#[derive(Serialize, Deserialize)]
+pub struct About {
+    /// How the guest is run.
+    pub world: World,
+    /// What it imports that it must be offered.
+    pub packages: Vec<Package>,
+}
+
 /// Result of a worker, or the reason why the guest cannot run.
 type Found<T> = Result<T, Refused>;
 
@@ -100,7 +109,7 @@ pub enum Task {
     BuiltIn(BuiltIn),
 }
 
-/// Compiles the layers in a worker. Returns the world and the sealed file with the code.
+/// Compiles the layers in a worker. Returns what the guest is, and the sealed file with the code.
 ///
 /// # Errors
 /// [`Error::Guest`] with the reason if the image cannot run.
@@ -109,16 +118,16 @@ pub fn compile(
     worker: Worker,
     how: Compile,
     layers: Vec<File>,
-) -> Result<(World, File), Error> {
+) -> Result<(About, File), Error> {
     let _span = trace::span("compile");
     let failed = || Error::io("make a file for the compiled code");
     let code = read_only::in_memory(c"wasm-code").map_err(failed())?;
     let mut descriptors = of_layers(layers);
     descriptors.add(CODE, code.try_clone().map_err(failed())?);
-    let world = ask(zygote, worker, &Job::Compile(how), descriptors)?;
+    let about = ask(zygote, worker, &Job::Compile(how), descriptors)?;
     // The worker still has it open.
     read_only::seal(&code).map_err(failed())?;
-    Ok((world, code))
+    Ok((about, code))
 }
 
 /// Describes the imports and exports of the layers, one a line, by a worker.
@@ -193,7 +202,7 @@ fn answer(runtime: &Result<Runtime, engine::Error>, value: Value, files: Descrip
     }
 }
 
-fn compile_job(runtime: &Runtime, how: Compile, mut files: Descriptors) -> Found<World> {
+fn compile_job(runtime: &Runtime, how: Compile, mut files: Descriptors) -> Found<About> {
     let Compile { names, export, preinit, code } = how;
     let mut output = File::from(files.require(CODE)?);
     let mut layers = read(names, files)?;
@@ -202,7 +211,7 @@ fn compile_job(runtime: &Runtime, how: Compile, mut files: Descriptors) -> Found
     }
     let compiled = runtime.compile(&layers, export.as_deref(), &code)?;
     output.write_all(&compiled.code).map_err(|error| refused("write the compiled code", &error))?;
-    Ok(compiled.world)
+    Ok(About { world: compiled.world, packages: compiled.packages })
 }
 
 fn describe_job(

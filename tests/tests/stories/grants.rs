@@ -3,6 +3,7 @@
 mod climbing;
 mod code;
 mod files;
+mod interfaces;
 mod limits;
 mod names;
 mod neighbours;

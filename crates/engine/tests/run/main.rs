@@ -136,7 +136,7 @@ fn start(guest: &str, how: &Start<'_>) -> Child {
     let (grants, others) = granted(how);
     let layer = Layer { name: "app".into(), wasm: guest.into() };
     let compiled = runtime.compile(&[layer], how.export, &grants.code);
-    let Compiled { world, code } = compiled.expect("compiles");
+    let Compiled { world, code, .. } = compiled.expect("compiles");
     let mut file = tempfile::tempfile().expect("a file");
     file.write_all(&code).expect("written");
     let export = how.export.map(ToOwned::to_owned);

@@ -11,13 +11,12 @@ use std::time::Duration;
 use grants::CodeSettings;
 use image::Component;
 use image::cache::{Cache, CompileSlot};
-use plan::World;
 use sandbox::Bounds;
 use tokio::time::{Instant, interval_at, sleep_until};
 
 use crate::compilation::{Compilation, Compiled};
 use crate::errors::Error;
-use crate::guests::{self, Compile};
+use crate::guests::{self, About, Compile};
 use crate::pod::{Caller, Shared, blocking};
 use crate::settings;
 use crate::worker::Worker;
@@ -40,7 +39,7 @@ pub async fn code(
     component: &Arc<Component>,
     code: &CodeSettings,
     caller: &Caller,
-) -> Result<(World, File), Error> {
+) -> Result<(About, File), Error> {
     let (since, identity) = (Instant::now(), component.identity());
     let start = || begin(shared, component, code.clone());
     let mut compiling = shared.abandoned.take(&identity).unwrap_or_else(start);

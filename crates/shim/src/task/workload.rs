@@ -246,8 +246,13 @@ async fn guest(
     };
     component.variant = grants.code.variant();
     let component = Arc::new(component);
-    let code = compile::code(shared, &component, &grants.code, caller).await;
-    let (world, code) = code.map_err(|error| match error {
+    let compiled = compile::code(shared, &component, &grants.code, caller).await;
+    let offered = compiled.and_then(|(about, code)| {
+        let checked = grants.interfaces.check(&about.packages);
+        checked.map_err(|error| Error::Guest(format!("cannot run the image's wasm: {error}")))?;
+        Ok((about.world, code))
+    });
+    let (world, code) = offered.map_err(|error| match error {
         // Only the name, because the error ends in events and logs, and args may have secrets.
         Error::Guest(reason) => Error::Guest(format!("{}: {reason}", name(process))),
         other => other,

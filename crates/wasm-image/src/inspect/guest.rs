@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use grants::Package;
 use provided::World;
 use provided::wasm::Features;
 use serde::Serialize;
@@ -9,7 +10,7 @@ use wasmparser::{KnownCustom, Parser, Payload};
 use wit_component::DecodedWasm;
 use wit_parser::{Interface, InterfaceId, Resolve, TypeDefKind, WorldItem, WorldKey};
 
-use super::grants::{self, Grant};
+use super::grants::{Grant, needs};
 use crate::composition::Part;
 
 /// A description of a module or component.
@@ -34,6 +35,8 @@ pub struct Guest {
     pub needs: Vec<Grant>,
     /// What it needs of WebAssembly beyond version 2.0 and the component model, by the names of `wasmtime.shim/features`.
     pub features: Vec<&'static str>,
+    /// What it must be offered of `wasmtime.shim/interfaces`.
+    pub interfaces: Vec<Package>,
     /// The reason why it is not compiled, if there is one, as a sentence about it.
     pub invalid: Option<String>,
 }
@@ -69,8 +72,9 @@ impl Guest {
             _ => guest.read_module(wasm),
         }
         guest.read_producers(wasm);
-        guest.needs = grants::needs(&guest);
+        guest.needs = needs(&guest);
         guest.features = provided::wasm::needs(wasm).map(Features::names).unwrap_or_default();
+        guest.interfaces = Package::of_imports(guest.imports.iter().map(|it| it.name.as_str()));
         guest
     }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use grants::CodeSettings;
+use grants::{CodeSettings, Names, Package};
 use serde::Serialize;
 
 use super::guest::Guest;
@@ -48,6 +48,9 @@ pub struct Report {
     /// How the code of its guests is made, as the image asks for.
     #[serde(skip)]
     pub code: CodeSettings,
+    /// What its guests are offered, as the image asks for.
+    #[serde(skip)]
+    pub interfaces: Names<Package>,
 }
 
 /// A layer of an image.
@@ -81,6 +84,7 @@ impl Default for Report {
             shim: env!("CARGO_PKG_VERSION"),
             refused: None,
             code: CodeSettings::default(),
+            interfaces: Names::default(),
         }
     }
 }
@@ -92,6 +96,7 @@ impl Report {
             Ok(requested) => {
                 self.asks = asks::shown(labels);
                 self.code = CodeSettings::of_image(&requested);
+                self.interfaces = Names::of_image(requested.interfaces);
             }
             Err(why) => {
                 self.refused.get_or_insert_with(|| why.to_string());
@@ -103,13 +108,14 @@ impl Report {
     /// that the entrypoint names.
     pub fn add(&mut self, parts: &[Part], export: Option<&str>) {
         self.guests = parts.iter().map(Guest::of).collect();
+        let reason = |guest: &Guest| verdict::reason(guest, export, &self.code, &self.interfaces);
         let reason = match self.guests.as_slice() {
             [] => None,
-            [application] => verdict::reason(application, export, &self.code),
+            [application] => reason(application),
             [_, ..] => match composition::compose(parts) {
                 Ok((whole, composition)) => {
                     self.composition = Some(composition);
-                    verdict::reason(&Guest::of(&whole), export, &self.code)
+                    reason(&Guest::of(&whole))
                 }
                 Err(reason) => Some(reason),
             },
@@ -180,6 +186,10 @@ fn describe(guest: &Guest, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     }
     if !guest.features.is_empty() {
         line("WebAssembly", &format!("2.0 with {}", guest.features.join(", ")))?;
+    }
+    if !guest.interfaces.is_empty() {
+        let names: Vec<&str> = guest.interfaces.iter().map(|it| it.name()).collect();
+        line("interfaces", &names.join(", "))?;
     }
     name = "needs";
     for grant in &guest.needs {

@@ -1,6 +1,6 @@
 //! Decides whether this version of the shim can run a guest.
 
-use grants::CodeSettings;
+use grants::{CodeSettings, Names, Package};
 use provided::wasm::{Features, Refusal};
 use provided::{Interface, provides};
 
@@ -10,8 +10,13 @@ use super::guest::Guest;
 const SHOWN: usize = 5;
 
 /// Returns why the shim cannot run `guest`, or `None` if it can. The guest runs by its world, or by the `export` that
-/// the entrypoint names, and its code is made as its image asks for.
-pub fn reason(guest: &Guest, export: Option<&str>, code: &CodeSettings) -> Option<String> {
+/// the entrypoint names, its code is made as its image asks for, and it is offered the interfaces that its image names.
+pub fn reason(
+    guest: &Guest,
+    export: Option<&str>,
+    code: &CodeSettings,
+    interfaces: &Names<Package>,
+) -> Option<String> {
     if let Some(invalid) = &guest.invalid {
         return Some(invalid.clone());
     }
@@ -26,6 +31,9 @@ pub fn reason(guest: &Guest, export: Option<&str>, code: &CodeSettings) -> Optio
     let missing = missing(guest);
     if !missing.is_empty() {
         return Some(format!("it imports what is not provided: {}", list(&missing)));
+    }
+    if let Err(error) = interfaces.check(&guest.interfaces) {
+        return Some(error.to_string());
     }
     let exports = if guest.exports.is_empty() { "nothing" } else { &guest.exports.join(", ") };
     match export {
@@ -102,16 +110,17 @@ fn entries(guest: &Guest) -> &'static str {
 mod tests {
     use super::*;
 
+    fn of_export(wasm: &[u8], export: Option<&str>) -> Option<String> {
+        let guest = Guest::read("app.wasm", wasm);
+        reason(&guest, export, &CodeSettings::default(), &Names::default())
+    }
+
     fn of(text: &str) -> Option<String> {
-        reason(
-            &Guest::read("app.wasm", &wat::parse_str(text).unwrap()),
-            None,
-            &CodeSettings::default(),
-        )
+        of_export(&wat::parse_str(text).unwrap(), None)
     }
 
     fn refusal(wasm: &[u8]) -> String {
-        reason(&Guest::read("app.wasm", wasm), None, &CodeSettings::default()).unwrap()
+        of_export(wasm, None).unwrap()
     }
 
     #[test]
@@ -147,9 +156,7 @@ mod tests {
         let text = of(r#"(module (func (export "greet")))"#).unwrap();
         assert!(text.contains("exports greet, and _start is needed; an entrypoint"), "{text}");
         let wasm = wat::parse_str(r#"(module (func (export "greet")))"#).unwrap();
-        let of = |export| {
-            reason(&Guest::read("app.wasm", &wasm), Some(export), &CodeSettings::default())
-        };
+        let of = |export| of_export(&wasm, Some(export));
         assert_eq!(of("greet"), None);
         let text = of("part").unwrap();
         assert!(text.contains("no export \"part\": it exports greet"), "{text}");

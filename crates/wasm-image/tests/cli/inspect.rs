@@ -94,6 +94,35 @@ fn what_a_guest_needs_of_webassembly_is_shown_and_allowed_by_a_label() {
 }
 
 #[test]
+fn what_a_guest_must_be_offered_is_shown_and_a_label_that_leaves_it_out_is_refused() {
+    let work = Work::new();
+    let config = r#"(import "wasi:config/store@0.2.0-rc.1" (instance
+        (type $error' (variant (case "upstream" string) (case "io" string)))
+        (export "error" (type $error (eq $error')))
+        (export "get" (func (param "key" string) (result (result (option string) (error $error)))))))"#;
+    work.file("app.wat", COMMAND.replacen("(component", &format!("(component {config}"), 1));
+    let report = work.run("inspect app.wat").ok().stdout;
+    assert!(report.contains("interfaces    wasi:config\n"), "{report}");
+    let build = |value: &str| {
+        let label = format!("--label wasmtime.shim/interfaces={value}");
+        work.run(&format!("build app.wat -t r.example/app:1 -o app.tar {label}")).ok()
+    };
+    assert!(!build("wasi:config").stderr.contains("warning"));
+    let report = work.run("inspect app.tar --format json").ok().json();
+    assert_eq!(report["guests"][0]["interfaces"], json!(["wasi:config"]));
+    assert_eq!(report["asks"], json!(["wasmtime.shim/interfaces=wasi:config"]));
+    let reason = "it imports wasi:config, which it is not offered; the label of the image offers wasi:logging; \
+        wasmtime.shim/interfaces \"wasi:config, wasi:logging\" would allow that";
+    let built = build("wasi:logging");
+    assert!(built.stderr.contains(reason), "{built:?}");
+    let error = work.run("inspect app.tar").fails(5);
+    assert!(error.contains(reason), "{error}");
+    let built = build("wasi:cli");
+    let expected = "interfaces: \"wasi:cli\" is not valid; allowed is names with commas";
+    assert!(built.stderr.contains(expected), "{built:?}");
+}
+
+#[test]
 fn the_file_that_the_entrypoint_names_is_found_in_a_layer() {
     let work = Work::new();
     work.file("app.wat", COMMAND);
