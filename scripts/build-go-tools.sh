@@ -13,6 +13,8 @@
 #   build-go-tools.sh containerd-1.7, containerd-2.2
 #                                   as containerd, for tests of what differs by version
 #
+# OUT is another directory than target/go, for the tools of another machine (GOARCH).
+#
 # The first build takes some minutes. If everything is up to date, nothing is built. Without Go, the script says so and
 # succeeds; what needs the tools is then left out, or names them.
 set -euo pipefail
@@ -23,7 +25,7 @@ set -euo pipefail
 name=$1
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 module=$root/tests/$name
-out=$root/target/go/$name
+out=${OUT:-$root/target/go}/$name
 
 main() {
     if up_to_date; then
@@ -33,7 +35,7 @@ main() {
         printf 'tests/%s is not built: Go 1.21 or newer is missing\n' "$name"
         return
     fi
-    printf 'building tests/%s into target/go/%s (some minutes the first time)\n' "$name" "$name"
+    printf 'building tests/%s into %s (some minutes the first time)\n' "$name" "${out#"$root/"}"
     mkdir -p "$out"
     # Older Go downloads the version that go.mod requires.
     export GOTOOLCHAIN=auto

@@ -6,7 +6,8 @@
 #   target/images/<name>.tar    archives for `ctr image import`, as registry.example/samples/<name>:1
 #
 # Only what is older than its sources is built again. If there is nothing to do, nothing is printed. WASM_IMAGE names an
-# existing packer; without it, the workspace's own is built.
+# existing packer; without it, the workspace's own is built. For another machine, OUT is the directory, PLATFORM that of
+# OCI, CC a C compiler and BUSYBOX a static busybox.
 set -euo pipefail
 
 # shellcheck source=scripts/guest-steps.sh
@@ -89,7 +90,7 @@ image() {
             ;;
         linux)
             linux_rootfs
-            pack linux "$out/linux-rootfs" --rootfs "$out/linux-rootfs" --cmd /bin/sh --env PATH=/bin
+            pack_linux linux "$out/linux-rootfs" --rootfs "$out/linux-rootfs" --cmd /bin/sh --env PATH=/bin
             ;;
         critest)
             linux_rootfs
@@ -149,15 +150,15 @@ broken_guests() {
 
 pause_program() {
     fresh "$out/pause" "$src/pause/pause.c" && return
-    command -v cc >/dev/null || die "images/pause is written in C for Linux, and cc is not there"
+    command -v "${CC:-cc}" >/dev/null || die "images/pause is written in C for Linux, and ${CC:-cc} is not there"
     say "images/pause: C, static"
-    cc -static -Os -s -Wall -Wextra -Werror "$src/pause/pause.c" -o "$out/pause"
+    "${CC:-cc}" -static -Os -s -Wall -Wextra -Werror "$src/pause/pause.c" -o "$out/pause"
 }
 
 # Makes the files of images/linux/rootfs, busybox, and a link for each of its programs.
 linux_rootfs() {
     local rootfs=$out/linux-rootfs busybox applet
-    busybox=$(command -v busybox) || die "images/linux needs busybox (Debian: busybox-static)"
+    busybox=${BUSYBOX:-$(command -v busybox)} || die "images/linux needs busybox (Debian: busybox-static)"
     fresh "$rootfs/bin/busybox" "$src/linux" "$busybox" && return
     if ldd "$busybox" >/dev/null 2>&1; then
         die "images/linux needs a static busybox (Debian: busybox-static); $busybox is not one"
@@ -167,7 +168,8 @@ linux_rootfs() {
     mkdir -p "$rootfs"/{bin,dev,proc,root,sys,tmp,usr,var}
     chmod 1777 "$rootfs/tmp"
     cp -r "$src"/linux/rootfs/. "$rootfs"
-    for applet in $("$busybox" --list); do
+    # BUSYBOX is the same for another machine.
+    for applet in $(busybox --list); do
         ln -sf busybox "$rootfs/bin/$applet"
     done
     rm -f "$rootfs/bin/busybox"

@@ -4,7 +4,8 @@
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 src=$root/images
-out=$root/target/images
+# OUT, with PLATFORM, CC and BUSYBOX, is for the images of another machine.
+out=${OUT:-$root/target/images}
 guests=$root/target/guests
 wasi_libc=${WASI_LIBC:-/usr/lib/wasm32-wasi}
 
@@ -103,9 +104,14 @@ pack() {
     "$wasm_image" build -t "registry.example/samples/$name:1" -o "$out/$name.tar" "$@" >/dev/null
 }
 
+# pack_linux NAME SOURCE OPTION...: as pack, an ordinary Linux image.
+pack_linux() {
+    pack "$@" ${PLATFORM:+--platform "$PLATFORM"}
+}
+
 # pack_file NAME SOURCE DEST: packs an ordinary Linux image with one file, which is the entrypoint.
 pack_file() {
-    pack "$1" "$2" --file "$2:$3" --entrypoint "$3"
+    pack_linux "$1" "$2" --file "$2:$3" --entrypoint "$3"
 }
 
 # pack_layer NAME SOURCE: packs an image whose layer is the guest. The guest's name is the entrypoint.

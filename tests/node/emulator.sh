@@ -9,8 +9,8 @@ arch=${ARCH:-$(dpkg --print-architecture)}
 memory=${MEMORY:-2048}
 cpus=${CPUS:-2}
 
-# How long the node may take to start and to end, in seconds: three times what a busy machine needs.
-start_limit=300
+# How long the node may take to start and to end, in seconds: more than twice what a busy machine needs.
+start_limit=600
 stop_limit=60
 
 # Boots the node and waits for it; with arguments of the emulator, as a console, stays until it has ended.
@@ -41,8 +41,6 @@ boot_node() {
     fi
     emulate "$image" -serial "file:$work/console.log" < /dev/null &
     emulator=$!
-    # The kernel divides the processors between autogroups by weight. Builds beside the node come first.
-    echo 19 2> /dev/null > "/proc/$emulator/autogroup" || true
     wait_for_node
 }
 
@@ -52,8 +50,11 @@ emulate() {
     if [ "$arch" = arm64 ]; then
         console=ttyAMA0 machine=(-machine virt -cpu cortex-a76)
     fi
-    # It ends with this process, however that ends.
-    exec setsid nice -n 19 setpriv --pdeathsig KILL "qemu-system-$(machine)" "${machine[@]}" -accel tcg,thread=multi -smp "$cpus" -m "$memory" \
+    # It ends with this process, however that ends. The kernel divides the processors between sessions (sched(7), autogroup), of
+    # which builds beside the node come first.
+    # shellcheck disable=SC2016
+    exec setsid bash -c 'echo 5 2> /dev/null > /proc/self/autogroup; exec "$@"' - \
+        setpriv --pdeathsig KILL "qemu-system-$(machine)" "${machine[@]}" -accel tcg,thread=multi -smp "$cpus" -m "$memory" \
         -nodefaults -display none -no-user-config "$@" \
         -kernel "$image/vmlinuz" -initrd "$image/initrd.img" \
         -append "root=/dev/vda rw console=$console panic=-1 mitigations=off no_timer_check systemd.show_status=0 modprobe.blacklist=kvm_amd,kvm_intel,powernow_k8" \
@@ -109,6 +110,8 @@ reboot_node() {
 
 # shellcheck source=tests/node/talk.sh
 . "$here/talk.sh"
+# shellcheck source=tests/node/programs.sh
+. "$here/programs.sh"
 
 # Asks it to power off.
 stop_node() {
@@ -123,34 +126,6 @@ end_node() {
         wait "$emulator" 2> /dev/null || true
     fi
     [ -z "${work:-}" ] || rm -rf "$work"
-}
-
-# The disk with what was built, as far as it is there: the node finds it in the project's directory.
-pack_programs() {
-    local disk=$work/programs project=$work/programs/project release=$root/target/release stories
-    mkdir -p "$project/target/release" "$project/target/images" "$project/target/go" "$project/tests"
-    cp -l "$release"/{containerd-shim-wasmtime-v1,wasm-image,node-installer} "$project/target/release/"
-    stories=$(stories)
-    [ -z "$stories" ] || cp -l "$stories" "$project/target/release/stories"
-    cp -l "$root"/target/images/*.wasm "$root"/target/images/*.tar "$root/target/images/pause" "$project/target/images/"
-    rm -f "$project"/target/images/{node-installer,polyglot}*
-    cp -al "$root/target/images/linux-rootfs" "$project/target/images/"
-    [ ! -d "$root/target/go/containerd" ] || cp -al "$root/target/go/containerd" "$project/target/go/"
-    cp -r "$root/tests/tests" "$project/tests/"
-    cp -r "$root/images" "$root/scripts" "$root/manifests" "$project/"
-    {
-        echo '#!/bin/sh -e'
-        echo "mkdir -p '$root' /var/programs/upper /var/programs/work"
-        echo "mount -t overlay overlay -o lowerdir=/programs/project,upperdir=/var/programs/upper,workdir=/var/programs/work '$root'"
-    } > "$disk/lay"
-    chmod 755 "$disk/lay"
-    mke2fs -q -F -t ext4 -O ^has_journal -d "$disk" "$work/programs.img" "$(($(du -sm "$disk" | cut -f1) * 5 / 4 + 64))M" > /dev/null
-    rm -rf "$disk"
-}
-
-# The stories as they were built last.
-stories() {
-    find "$root/target/release/deps" -maxdepth 1 -name 'stories-*' -type f -executable -printf '%T@ %p\n' | sort -n | tail -n 1 | cut -d' ' -f2
 }
 
 need() {

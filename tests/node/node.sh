@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
 # An emulated node with systemd and cgroup v2, and what is built here in it.
 #
+#   node.sh build             builds what the node gets beside the images and containerd of this machine; everything where ARCH is
+#                             another
 #   node.sh test [STORY...]   the stories whose names begin so (default: tests/node/stories.txt), with systemd's cgroups and with
 #                             cgroupfs; what they print is in target/node/results
 #   node.sh installed         the installer on the node's own containerd, a restart of that and a reboot with containers
@@ -19,6 +21,7 @@ main() {
     local action=${1:-}
     [ $# -eq 0 ] || shift
     case $action in
+        build) build_programs ;;
         test) test_stories "$@" ;;
         run) start_node && cat -- "$@" | on_node ;;
         installed) try_installed ;;
