@@ -11,6 +11,7 @@
     reason = "a panic is how a test fails"
 )]
 
+mod address_space;
 mod annotations;
 mod bad_input;
 mod bounds;

@@ -1,7 +1,7 @@
 //! The guest's instances: how many there are, what each of them serves, and when it ends.
 
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -20,7 +20,8 @@ use super::event_loop::{EventLoop, Use};
 use super::metrics::Metrics;
 use super::response::{EndedInstance, Exchange};
 use super::tracing::Trace;
-use crate::report::{self, log_of_request};
+use crate::report::{self, log, log_of_request};
+use crate::serving::slots::lacked_addresses;
 use crate::state::{Shared, State};
 use crate::{Plan, World, artifacts, host_calls, interfaces, memory};
 
@@ -32,6 +33,10 @@ const MARGIN: Duration = Duration::from_secs(1);
 
 /// Number of requests that an instance of 0.3 serves at a time. An instance of 0.2 serves one.
 const AT_A_TIME_03: usize = 16;
+
+/// Told once, because it concerns each further request.
+static LACKED_ADDRESSES: Once = Once::new();
+const ADDRESSES: &str = "warning: no addresses are left for the memory of another instance; further requests are refused until one ends";
 
 /// Returns the number of requests that an instance of this plan serves in all. With a limit of fuel, an instance of 0.3 serves
 /// one, because the fuel is that of the instance: after a response has begun, the guest may still be writing it when the next
@@ -154,6 +159,10 @@ impl HandlerState for Guest {
             Ok(proxy) => proxy,
             // There will be room when another instance ends.
             Err(_) if store.data_mut().memory().lacked_room() => return Err(Busy.into()),
+            Err(error) if lacked_addresses(&error) => {
+                LACKED_ADDRESSES.call_once(|| log(ADDRESSES));
+                return Err(Busy.into());
+            }
             Err(error) => return Err(error),
         };
         store.data_mut().memory().made();

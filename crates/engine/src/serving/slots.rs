@@ -18,6 +18,7 @@ use std::ops::Range;
 use std::ptr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::io::Errno;
 use wasmtime::{LinearMemory, MemoryCreator, MemoryType, StackCreator, StackMemory};
 
 use super::page_map::{PAGES, PageMap};
@@ -210,6 +211,19 @@ unsafe impl LinearMemory for Memory {
     }
 }
 
+/// Wasmtime keeps only the text of an error of [`Memories`].
+const NO_ADDRESSES: &str = "the process has no addresses for the memory of another instance";
+
+/// Returns whether an instance was not made because no range of addresses was left for its memory or its stack. Each memory reserves
+/// 4 GiB of them, and a kernel for small boards may have 512 GiB for a process.
+pub fn lacked_addresses(error: &wasmtime::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::OutOfMemory)
+            || cause.downcast_ref() == Some(&Errno::NOMEM)
+            || cause.to_string() == NO_ADDRESSES
+    })
+}
+
 /// Creates linear memories.
 pub struct Memories(pub Arc<Slots>);
 
@@ -227,7 +241,10 @@ unsafe impl MemoryCreator for Memories {
         let length = reserved.unwrap_or(minimum).max(minimum).next_multiple_of(self.0.page);
         let region =
             self.0.take(Shape { is_stack: false, before: guard, length, after: guard }, minimum);
-        let region = region.map_err(|error| format!("memory for an instance: {error}"))?;
+        let region = region.map_err(|error| match error.kind() {
+            io::ErrorKind::OutOfMemory => NO_ADDRESSES.to_owned(),
+            _ => format!("memory for an instance: {error}"),
+        })?;
         Ok(Box::new(Memory { slots: self.0.clone(), region, size: minimum }))
     }
 }
