@@ -206,7 +206,7 @@ impl Container {
             code = self.first().ended() => code,
             never = kills.publish() => match never {},
         };
-        kills.publish_last().await;
+        kills.publish_last(code).await;
         self.end_the_others().await;
         self.first().drain().await;
         if tokio::time::timeout(EXECS_END, self.execs_end()).await.is_err() {

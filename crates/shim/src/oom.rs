@@ -25,12 +25,17 @@ pub struct OomKills<'a> {
     cgroup: &'a Cgroup,
     events: &'a Events,
     published: u64,
+    /// Kills in cgroups that were gone before.
+    gone: Option<u64>,
 }
+
+/// Exit code of a process that SIGKILL has ended.
+const KILLED: u8 = 128 + 9;
 
 impl<'a> OomKills<'a> {
     /// Kills in a container, of which none is published yet.
     pub fn of(id: &'a str, cgroup: &'a Cgroup, events: &'a Events) -> OomKills<'a> {
-        OomKills { id, cgroup, events, published: 0 }
+        OomKills { id, cgroup, events, published: 0, gone: cgroup.oom_kills_of_gone() }
     }
 
     /// Publishes kills as they come, until the future is dropped.
@@ -40,10 +45,12 @@ impl<'a> OomKills<'a> {
         pending().await
     }
 
-    /// Publishes the last kills, and waits until containerd has accepted them. It gets the exit by another call, and would show
-    /// another reason for a moment otherwise.
-    pub async fn publish_last(&mut self) {
-        self.publish_new();
+    /// Publishes the last kills of a container whose first process has ended with this code, and waits until containerd has accepted
+    /// them. It gets the exit by another call, and would show another reason for a moment otherwise.
+    pub async fn publish_last(&mut self, code: u8) {
+        if !self.publish_new() && code == KILLED && self.is_gone_with_a_kill() {
+            self.publish_event(1);
+        }
         if self.published > 0 {
             self.events.taken().await;
         }
@@ -70,11 +77,23 @@ impl<'a> OomKills<'a> {
     /// Publishes new kills. Returns whether there were any. Several at once are one event, as of runc's shim.
     fn publish_new(&mut self) -> bool {
         let kills = self.cgroup.oom_kills().unwrap_or_default();
-        if kills <= self.published {
-            return false;
+        let has_new = kills > self.published;
+        if has_new {
+            self.publish_event(kills);
         }
+        has_new
+    }
+
+    fn publish_event(&mut self, kills: u64) {
         self.published = kills;
         self.events.publish(TaskOOM { container_id: self.id.into(), ..Default::default() });
-        true
+    }
+
+    /// Whether systemd has removed the cgroup before its counter was read, and there was a kill in it: at least in one of the Pod's
+    /// cgroups that have gone since the container's start.
+    fn is_gone_with_a_kill(&self) -> bool {
+        let has_risen =
+            self.gone.zip(self.cgroup.oom_kills_of_gone()).is_some_and(|(old, new)| new > old);
+        has_risen && self.published == 0 && self.cgroup.oom_kills().is_none()
     }
 }

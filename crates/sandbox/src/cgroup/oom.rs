@@ -5,8 +5,9 @@
 //! `memory.events`. Only the counter is exact: it rises for the cgroup of the process that was killed, before that
 //! process ends.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
@@ -30,8 +31,20 @@ impl Cgroup {
     /// Number of processes in it that were killed so far. `None` if the kernel does not count, or the cgroup is gone.
     pub fn oom_kills(&self) -> Option<u64> {
         let file = if self.is_v2() { EVENTS } else { CONTROL };
-        let text = self.read("memory", file)?;
-        text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+        kills(&self.file("memory", file))
+    }
+
+    /// Number of processes that were killed so far in cgroups with the same parent which are gone by now. systemd removes the cgroup
+    /// of a scope as soon as its last process has ended, and with it [`Cgroup::oom_kills`]. The parent has counted that kill as well.
+    /// `None` if this is no cgroup of a scope, and on v1, where a parent does not count.
+    pub fn oom_kills_of_gone(&self) -> Option<u64> {
+        let own = self.file("memory", "");
+        let is_scope = own.extension().is_some_and(|extension| extension == "scope");
+        let parent = own.parent().filter(|_| is_scope && self.is_v2())?;
+        let all = kills(&parent.join(EVENTS))?;
+        let there = fs::read_dir(parent).ok()?.flatten();
+        let there = there.filter_map(|entry| kills(&entry.path().join(EVENTS))).sum();
+        Some(all.saturating_sub(there))
     }
 
     /// Descriptor that is readable when [`Cgroup::oom_kills`] may have risen, or is about to; see [`clear`].
@@ -66,6 +79,12 @@ impl Cgroup {
     }
 }
 
+/// The counter in such a file, which on v2 includes kills below.
+fn kills(file: &Path) -> Option<u64> {
+    let text = fs::read_to_string(file).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
 /// Resets the descriptor of [`Cgroup::oom_notice`].
 pub fn clear(notice: &OwnedFd) {
     let mut events = [0; EVENT_BYTES];
@@ -75,9 +94,6 @@ pub fn clear(notice: &OwnedFd) {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use nix::poll::{PollFd, PollFlags, poll};
     use std::os::fd::AsFd;
 
@@ -106,6 +122,28 @@ mod tests {
         assert!(!is_ready(&notice));
         fs::remove_dir_all(&directory).expect("its end");
         assert_eq!(cgroup.oom_kills(), None);
+    }
+
+    #[test]
+    fn a_kill_in_a_cgroup_that_is_gone_is_counted_by_its_parent_on_v2() {
+        let host = tempfile::tempdir().expect("temporary directory");
+        fs::write(host.path().join("cgroup.controllers"), "memory").expect("v2");
+        let counts = |directory: &str, kills| {
+            let directory = host.path().join(directory);
+            fs::create_dir_all(&directory).expect("a cgroup");
+            let events = format!("oom 9\noom_kill {kills}\noom_group_kill 0\n");
+            fs::write(directory.join(EVENTS), events).expect("its events");
+        };
+        let cgroup =
+            Cgroup::in_hierarchies(host.path(), Some(Path::new("/pod/1.scope")), "1", false);
+        let cgroup = cgroup.expect("a cgroup");
+        assert_eq!(cgroup.oom_kills_of_gone(), None);
+        for (directory, kills) in [("pod", 6), ("pod/1.scope", 1), ("pod/2.scope", 2)] {
+            counts(directory, kills);
+        }
+        assert_eq!(cgroup.oom_kills_of_gone(), Some(3));
+        fs::remove_dir_all(host.path().join("pod/1.scope")).expect("its end");
+        assert_eq!((cgroup.oom_kills(), cgroup.oom_kills_of_gone()), (None, Some(4)));
     }
 
     #[test]
