@@ -6,7 +6,7 @@
 //!   disk for it that can be filled.
 //! - [`spec`]: Pods and containers as a test writes them; [`running`]: Pods and containers that run; [`cri`]: the
 //!   client for both; [`logs`] and [`http`]: their output.
-//! - [`ctr`]: containerd's own command-line client; [`events`]: containerd's events; [`kubelet`]: volumes as kubelet
+//! - [`ctr`]: containerd's own command-line client; [`events`]: containerd's events; [`figure`]: what a test measures; [`kubelet`]: volumes as kubelet
 //!   lays them out.
 //! - [`shim`]: the shim without any containerd; [`isolation`]: generated OCI specs, and what a process has of them.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves; [`registry`]: a
@@ -35,6 +35,7 @@ pub mod ctr;
 pub mod disk;
 pub mod dns;
 pub mod events;
+pub mod figure;
 pub mod http;
 pub mod installer;
 pub mod interrupt;
