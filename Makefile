@@ -122,6 +122,7 @@ node: node-image ## boot the emulated node with what is built, and print what it
 test-node: images containerd ## run stories on the emulated node, with cgroups of systemd and of cgroupfs (ARCH=, STORIES="unified:: pod::")
 	@tests/node/node.sh build
 	@tests/node/node.sh test $(STORIES)
+	@tests/node/node.sh gateway
 	@tests/node/node.sh installed
 
 node-shell: node-image ## boot the emulated node with a console here

@@ -5,6 +5,7 @@
 #                             another
 #   node.sh test [STORY...]   the stories whose names begin so (default: tests/node/stories.txt), with systemd's cgroups and with
 #                             cgroupfs; what they print is in target/node/results
+#   node.sh gateway           the stories of a node with 512 MiB
 #   node.sh installed         the installer on the node's own containerd, a restart of that and a reboot with containers
 #   node.sh run SCRIPT...     a shell script on the node
 #   node.sh shell             a console as root; `poweroff` or ctrl-A x end it
@@ -24,6 +25,7 @@ main() {
         build) build_programs ;;
         test) test_stories "$@" ;;
         run) start_node && cat -- "$@" | on_node ;;
+        gateway) memory=512 NODE_CGROUPS=systemd; test_stories gateway:: ;;
         installed) try_installed ;;
         shell) start_node -serial mon:stdio ;;
         *) sed -n '2,/^set /{/^#/s/^# \?//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
@@ -85,4 +87,4 @@ systemctl --no-pager list-units --failed
 END
 }
 
-main "$@"
+main "$@"; exit

@@ -6,8 +6,8 @@
 //!   disk for it that can be filled.
 //! - [`spec`]: Pods and containers as a test writes them; [`running`]: Pods and containers that run; [`cri`]: the
 //!   client for both; [`logs`] and [`http`]: their output.
-//! - [`ctr`]: containerd's own command-line client; [`events`]: containerd's events; [`figure`]: what a test measures; [`kubelet`]: volumes as kubelet
-//!   lays them out.
+//! - [`ctr`]: containerd's own command-line client; [`events`]: containerd's events; [`figure`]: what a test measures;
+//!   [`kubelet`]: volumes as kubelet lays them out.
 //! - [`shim`]: the shim without any containerd; [`isolation`]: generated OCI specs, and what a process has of them.
 //! - [`cluster`], [`namespace`]: Kubernetes on such a node; [`background`]: a kubectl that serves; [`registry`]: a
 //!   registry for images; [`layout`]: images of any form; [`certificates`]: certificates for servers with TLS; [`redis`]: a

@@ -25,6 +25,7 @@ mod confinement;
 mod ctr;
 mod events;
 mod exec;
+mod gateway;
 mod grants;
 mod guest;
 mod guest_files;
