@@ -92,13 +92,10 @@ fn a_worker_that_is_killed_for_memory_takes_the_container_with_it_where_kubelet_
             container.memory_limit(64 * MIB).cgroup_file("memory.oom.group", "1")
         };
         let script = "tail /dev/zero; echo lived on; sleep 1000";
-        let end = as_under_runc(node, "group", |pod| {
-            let app = pod.run(&group(Container::shell("app", &image, script)))?;
-            let exit = app.wait()?;
-            Ok((exit.code, exit.reason))
-        })?;
-        assert_eq!(end, (137, "OOMKilled".to_owned()));
         let pod = node.run_pod(&Pod::new("guests"))?;
+        // Not compared with runc's, which loses the reason now and then: systemd may remove the cgroup before its shim has looked.
+        let exit = pod.run(&group(Container::shell("app", &image, script)))?.wait()?;
+        assert_eq!((exit.code, &*exit.reason), (137, "OOMKilled"));
         for container in [guest(node)?, linux(node)?] {
             assert_eq!(file(&pod.run(&group(container))?, "memory.oom.group")?, "1");
         }
