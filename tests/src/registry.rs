@@ -1,4 +1,4 @@
-//! A registry of images on loopback, from which the node's containerd can pull.
+//! A registry of images, on loopback or in a network namespace, from which the node's containerd can pull.
 
 use std::fs;
 use std::net::TcpListener;
@@ -9,6 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::certificates;
 use crate::command;
+use crate::network;
 use crate::node::KUBERNETES;
 use crate::wait::{self, SOON};
 use crate::{Node, config};
@@ -48,6 +49,13 @@ impl Daemon {
     pub fn start_with_tls(folder: &Path) -> Result<Self> {
         certificates::make(folder, "IP:127.0.0.1")?;
         Self::listening(folder, TLS, free_address)
+    }
+
+    /// As [`Daemon::start`], at that address in a network namespace.
+    pub fn start_within(folder: &Path, network: &Path, address: &str) -> Result<Self> {
+        let (folder, address) = (folder.to_owned(), address.to_owned());
+        // A process begins in the network of the thread that starts it.
+        network::within(network, move || Self::listening(&folder, "", || Ok(address.clone())))
     }
 
     /// Listens on the first of a few addresses that no other program takes before the registry does.
@@ -126,6 +134,11 @@ impl Registry {
     /// As [`Registry::start`], only for the user `ci` with the password `secret`.
     pub fn start_with_password(node: &Node, host: &str) -> Result<Self> {
         Self::taken_for(node, host, Daemon::start_with_password(&node.folder)?)
+    }
+
+    /// As [`Registry::start`], at that address in a network namespace. The node must have a route there.
+    pub fn start_within(node: &Node, host: &str, network: &Path, address: &str) -> Result<Self> {
+        Self::taken_for(node, host, Daemon::start_within(&node.folder, network, address)?)
     }
 
     fn taken_for(node: &Node, host: &str, daemon: Daemon) -> Result<Self> {

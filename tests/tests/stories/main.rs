@@ -41,6 +41,7 @@ mod isolation;
 mod k3s;
 mod languages;
 mod leftovers;
+mod link;
 mod linux;
 mod made_up;
 mod observing;
