@@ -8,7 +8,7 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist dist-arm64 test-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
-	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node node-shell critest containerd-tests chaos specs matrix languages bench bench-quick \
+	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node power-cuts node-shell critest containerd-tests chaos specs matrix languages bench bench-quick \
 	bench-trace contenders check advisories documents fuzz fmt clean
 
 # Directories of the measured programs. The shim's are the shipped ones.
@@ -124,6 +124,10 @@ test-node: images containerd ## run stories on the emulated node, with cgroups o
 	@tests/node/node.sh test $(STORIES)
 	@tests/node/node.sh gateway
 	@tests/node/node.sh installed
+
+power-cuts: images containerd ## cut the emulated node's power N=100 times while it installs, imports, compiles and starts (ARCH=)
+	@tests/node/node.sh build
+	@tests/node/node.sh cuts $(N)
 
 node-shell: node-image ## boot the emulated node with a console here
 	@tests/node/node.sh shell

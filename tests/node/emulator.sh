@@ -8,6 +8,8 @@ results=$target/results
 arch=${ARCH:-$(dpkg --print-architecture)}
 memory=${MEMORY:-2048}
 cpus=${CPUS:-2}
+# What the emulator does with the node's writes (qemu(1)): by default nothing is kept for later.
+cache=unsafe
 
 # How long the node may take to start and to end, in seconds: more than twice what a busy machine needs.
 start_limit=600
@@ -15,7 +17,6 @@ stop_limit=60
 
 # Boots the node and waits for it; with arguments of the emulator, as a console, stays until it has ended.
 start_node() {
-    local image
     need "qemu-system-$(machine)" "qemu-system-${arch/amd64/x86}"
     need qemu-img qemu-utils
     image=$("$here/image.sh")
@@ -58,7 +59,7 @@ emulate() {
         -nodefaults -display none -no-user-config "$@" \
         -kernel "$image/vmlinuz" -initrd "$image/initrd.img" \
         -append "root=/dev/vda rw console=$console panic=-1 mitigations=off no_timer_check systemd.show_status=0 modprobe.blacklist=kvm_amd,kvm_intel,powernow_k8" \
-        -drive "if=virtio,format=qcow2,cache=unsafe,file=$work/root.qcow2" \
+        -drive "if=virtio,format=qcow2,cache=$cache,file=$work/root.qcow2" \
         -drive "if=virtio,format=raw,readonly=on,file=$work/programs.img" \
         -netdev "user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:$port-:2222" -device virtio-net-pci,netdev=net
 }

@@ -7,6 +7,8 @@
 #                             cgroupfs; what they print is in target/node/results
 #   node.sh gateway           the stories of a node with 512 MiB
 #   node.sh installed         the installer on the node's own containerd, a restart of that and a reboot with containers
+#   node.sh cuts [NUMBER]     cuts the power so often (default: 100) while the shim is installed, images are imported and compiled, and
+#                             guests start; after each the node must come up and be whole
 #   node.sh run SCRIPT...     a shell script on the node
 #   node.sh shell             a console as root; `poweroff` or ctrl-A x end it
 #
@@ -27,6 +29,7 @@ main() {
         run) start_node && cat -- "$@" | on_node ;;
         gateway) memory=512 NODE_CGROUPS=systemd; test_stories gateway:: ;;
         installed) try_installed ;;
+        cuts) cut_power "${1:-100}" ;;
         shell) start_node -serial mon:stdio ;;
         *) sed -n '2,/^set /{/^#/s/^# \?//p}' "${BASH_SOURCE[0]}" >&2; exit 2 ;;
     esac
@@ -77,6 +80,34 @@ try_installed() {
     { echo 'set -- install' && cat "$here/installed.sh"; } | on_node
     reboot_node
     { echo 'set -- after-reboot' && cat "$here/installed.sh"; } | on_node
+    stop_node
+}
+
+# The longest that the node works before a cut, in seconds: a round of that work, here.
+round=60
+
+# All on one disk, whose damage would add up. The emulator keeps what the node has flushed; of what it has written since, some is lost.
+cut_power() {
+    local number=$1 cut doing
+    cache=writeback
+    start_node
+    { echo 'set -- check' && cat "$here/cuts.sh"; } | on_node
+    for cut in $(seq "$number"); do
+        { echo 'set -- work' && cat "$here/cuts.sh"; } | on_node > "$work/doing" &
+        sleep "$((RANDOM % round)).$((RANDOM % 1000))"
+        ! grep error: "$work/doing" || exit 1
+        kill -KILL "$emulator"
+        wait 2> /dev/null || true
+        doing=$(tail -n 1 "$work/doing")
+        doing=${doing#== }
+        boot_node "$image" 2> /dev/null
+        { echo 'set -- check' && cat "$here/cuts.sh"; } | on_node > "$work/checked" || {
+            echo "error: after cut $cut, during ${doing:-the start}:" >&2
+            cat "$work/checked" >&2
+            exit 1
+        }
+        echo "cut $cut during ${doing:-the start}: $(grep damaged "$work/checked" || echo whole)"
+    done
     stop_node
 }
 
