@@ -157,7 +157,7 @@ pause_program() {
 
 # Makes the files of images/linux/rootfs, busybox, and a link for each of its programs.
 linux_rootfs() {
-    local rootfs=$out/linux-rootfs busybox applet
+    local rootfs=$out/linux-rootfs busybox applet applets
     busybox=${BUSYBOX:-$(command -v busybox)} || die "images/linux needs busybox (Debian: busybox-static)"
     fresh "$rootfs/bin/busybox" "$src/linux" "$busybox" && return
     if ldd "$busybox" >/dev/null 2>&1; then
@@ -169,7 +169,8 @@ linux_rootfs() {
     chmod 1777 "$rootfs/tmp"
     cp -r "$src"/linux/rootfs/. "$rootfs"
     # BUSYBOX is the same for another machine.
-    for applet in $(busybox --list); do
+    applets=$(busybox --list)
+    for applet in $applets; do
         ln -sf busybox "$rootfs/bin/$applet"
     done
     rm -f "$rootfs/bin/busybox"

@@ -90,7 +90,7 @@ pub fn imported<'a>(
     Ok(linker)
 }
 
-/// The packages that a component imports from and must be offered. An interface of types alone gives it nothing.
+/// The packages that a component must be offered, because it imports from them. An interface of types alone gives it nothing.
 pub fn packages(component: &Component) -> Vec<Package> {
     let (ty, engine) = (component.component_type(), component.engine());
     let gives_more = |item: &ComponentItem| match item {

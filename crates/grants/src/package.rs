@@ -27,8 +27,8 @@ pub enum Package {
 
 as_text!(Package, INTERFACES);
 
-/// Interfaces by which a guest sends requests. The types of `wasi:http` belong to servers as well.
-const OUTGOING: [&str; 2] = ["wasi:http/client", "wasi:http/outgoing-handler"];
+/// The only interface of `wasi:http` by which a guest sends no requests. It belongs to servers as well.
+const TYPES: &str = "wasi:http/types";
 
 impl Package {
     /// All packages.
@@ -57,7 +57,7 @@ impl Package {
         Package::ALL.into_iter().find(|package| package.name() == text)
     }
 
-    /// The packages that a guest must be offered that imports these interfaces, such as `wasi:config/store@0.2.0-rc.1`.
+    /// The packages that a guest with these imports must be offered. An import is such as `wasi:config/store@0.2.0-rc.1`.
     pub fn of_imports<'a>(imports: impl IntoIterator<Item = &'a str>) -> Vec<Package> {
         let mut packages: Vec<_> = imports.into_iter().filter_map(Package::of_import).collect();
         packages.sort();
@@ -68,7 +68,7 @@ impl Package {
     fn of_import(interface: &str) -> Option<Package> {
         let (name, _) = interface.split_once('@').unwrap_or((interface, ""));
         let package = Package::parse(name.split_once('/')?.0)?;
-        (package != Package::Http || OUTGOING.contains(&name)).then_some(package)
+        (name != TYPES).then_some(package)
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -69,12 +70,17 @@ pub struct Exec {
 pub struct Container {
     parts: Parts,
     execs: Mutex<HashMap<String, Exec>>,
+    /// Whether containerd has asked to kill it.
+    kill_was_asked: AtomicBool,
 }
+
+/// Exit code of a process that SIGKILL has ended.
+const KILLED: u8 = 128 + 9;
 
 impl Container {
     /// A created container, whose first process waits for Start.
     pub fn new(parts: Parts) -> Container {
-        Container { parts, execs: Mutex::default() }
+        Container { parts, execs: Mutex::default(), kill_was_asked: AtomicBool::default() }
     }
 
     /// Id of the container in containerd.
@@ -100,6 +106,11 @@ impl Container {
     /// The cgroup of all its processes.
     pub fn cgroup(&self) -> &Cgroup {
         &self.parts.cgroup
+    }
+
+    /// Notes that containerd asks to kill it, so that its end is not taken for one by the kernel.
+    pub fn kill_is_asked(&self) {
+        self.kill_was_asked.store(true, Ordering::Relaxed);
     }
 
     /// Sends a signal to all its processes.
@@ -206,7 +217,7 @@ impl Container {
             code = self.first().ended() => code,
             never = kills.publish() => match never {},
         };
-        kills.publish_last(code).await;
+        kills.publish_last(code == KILLED && !self.kill_was_asked.load(Ordering::Relaxed)).await;
         self.end_the_others().await;
         self.first().drain().await;
         if tokio::time::timeout(EXECS_END, self.execs_end()).await.is_err() {

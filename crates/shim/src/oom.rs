@@ -29,9 +29,6 @@ pub struct OomKills<'a> {
     gone: Option<u64>,
 }
 
-/// Exit code of a process that SIGKILL has ended.
-const KILLED: u8 = 128 + 9;
-
 impl<'a> OomKills<'a> {
     /// Kills in a container, of which none is published yet.
     pub fn of(id: &'a str, cgroup: &'a Cgroup, events: &'a Events) -> OomKills<'a> {
@@ -45,10 +42,10 @@ impl<'a> OomKills<'a> {
         pending().await
     }
 
-    /// Publishes the last kills of a container whose first process has ended with this code, and waits until containerd has accepted
-    /// them. It gets the exit by another call, and would show another reason for a moment otherwise.
-    pub async fn publish_last(&mut self, code: u8) {
-        if !self.publish_new() && code == KILLED && self.is_gone_with_a_kill() {
+    /// Publishes the last kills, and waits until containerd has accepted them. It gets the exit by another call, and would show
+    /// another reason for a moment otherwise. `by_kernel` is whether the first process was killed, and not by a call of containerd.
+    pub async fn publish_last(&mut self, by_kernel: bool) {
+        if !self.publish_new() && by_kernel && self.is_gone_with_a_kill() {
             self.publish_event(1);
         }
         if self.published > 0 {

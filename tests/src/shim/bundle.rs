@@ -14,6 +14,7 @@ use crate::command::{self, Output};
 use crate::config;
 use crate::containerd::{linux_rootfs, repository};
 use crate::interrupt;
+use crate::processes::{Process, shim_of};
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
 
@@ -155,6 +156,11 @@ impl Bundle {
     pub fn start(&self) -> Result<Shim> {
         let address = self.execute(&["start"])?.success()?.stdout;
         Self::connect(&address)
+    }
+
+    /// Returns the process of the shim that was started. While a process executes a program, it has no command line for a moment.
+    pub fn shim(&self) -> Result<Process> {
+        wait::until(SOON, "the shim", || Ok(shim_of(&self.id).ok()))
     }
 
     /// Connects to the shim at that address.

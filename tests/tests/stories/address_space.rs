@@ -35,7 +35,7 @@ fn guests_run_and_serve_where_addresses_have_39_bits() -> Result<()> {
 }
 
 #[test]
-fn requests_that_find_no_addresses_are_told_to_come_again_and_others_are_answered() -> Result<()> {
+fn requests_that_find_no_addresses_get_503_and_others_are_answered() -> Result<()> {
     on_each_containerd(|node| {
         limit(node)?;
         // Each has 4 GiB of addresses for its memory.
@@ -48,7 +48,8 @@ fn requests_that_find_no_addresses_are_told_to_come_again_and_others_are_answere
             // Who was refused has been sent all that there is.
             let _ = client.write_all(b"rest\n");
             let mut answer = String::new();
-            client.read_to_string(&mut answer)?;
+            // A refusal may end with a reset.
+            let _ = client.read_to_string(&mut answer);
             // Its first byte was read before.
             match answer.split(' ').nth(1) {
                 Some("200") => answered += 1,
@@ -57,8 +58,7 @@ fn requests_that_find_no_addresses_are_told_to_come_again_and_others_are_answere
             }
         }
         ensure!(answered > 64 && refused > 0, "{answered} answered, {refused} refused");
-        server
-            .wait_for_error("warning: no addresses are left for the memory of another instance")?;
+        server.wait_for_error("no addresses are left for another instance")?;
         assert_eq!(pod.http_get(PORT, "/")?.status, 200);
         Ok(())
     })

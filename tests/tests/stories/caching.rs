@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use nix::sys::signal::Signal;
-use tests::processes::{Process, family, shim_of};
+use tests::processes::{Process, family};
 use tests::shim::Bundle;
 use tests::wait::{self, SOON};
 use tests::{Container, Pod, on_each_containerd};
@@ -75,7 +75,7 @@ fn time_of_create(bundle: &Bundle) -> Result<Duration> {
     let before = Instant::now();
     granted(shim.create(&request))?;
     let time = before.elapsed();
-    kill(bundle, &family(&shim_of(&bundle.id)?))?;
+    kill(bundle, &family(&bundle.shim()?))?;
     Ok(time)
 }
 
@@ -88,7 +88,7 @@ fn killed_at_any_moment_a_create_leaves_no_half_written_code() -> Result<()> {
         let after = whole * moment / MOMENTS;
         let request = guest(&bundle, moment, FUNCTIONS)?;
         let shim = bundle.start()?;
-        let processes = family(&shim_of(&bundle.id)?);
+        let processes = family(&bundle.shim()?);
         let made = thread::scope(|scope| {
             let create = scope.spawn(|| shim.create(&request));
             thread::sleep(after);
@@ -104,7 +104,7 @@ fn killed_at_any_moment_a_create_leaves_no_half_written_code() -> Result<()> {
         // The lock's file, and one for each guest, of which the first was made to see how long it takes.
         assert_eq!(kept, 2 + usize::try_from(moment)?, "after {after:?}");
         // The shim would try for seconds to send the event to a containerd that does not run.
-        kill(&bundle, &family(&shim_of(&bundle.id)?))?;
+        kill(&bundle, &family(&bundle.shim()?))?;
     }
     assert!(killed_in_time > 0, "each of {MOMENTS} was made before it was killed");
     bundle.close()

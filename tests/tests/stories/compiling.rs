@@ -63,7 +63,7 @@ fn kill_while_it_compiles(
     request: &CreateTaskRequest,
     victim: &str,
 ) -> Result<Refusal> {
-    let root = shim_of(&bundle.id)?;
+    let root = bundle.shim()?;
     let find = |name: &str| family(&root).into_iter().find(|process| process.name == name);
     let mut worker = None;
     let refusal = thread::scope(|scope| {

@@ -18,7 +18,7 @@ use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::json;
 use tests::captive::{Answer, Arg, Captive};
-use tests::processes::{self, shim_of};
+use tests::processes;
 use tests::shim::{Bundle, Shim};
 use tests::wait::{self, SOON};
 
@@ -138,7 +138,7 @@ fn waits_in(pid: u32, calls: &[i64]) -> Result<()> {
 /// An exec process of the container, beside its first one.
 fn exec(shim: &Shim, bundle: &Bundle, id: &str, command: &[&str]) -> Result<u32> {
     let members = || -> Result<BTreeSet<i32>> {
-        let family = processes::family(&shim_of(&bundle.id)?);
+        let family = processes::family(&bundle.shim()?);
         Ok(family.into_iter().filter(|it| it.name == "wasm").map(|it| it.pid).collect())
     };
     let before = members()?;

@@ -129,7 +129,7 @@ fn the_delete_action_takes_away_what_a_killed_shim_had_paused() -> Result<()> {
     granted(shim.create(&bundle.create_request()))?;
     granted(shim.start(&bundle.id))?;
     granted(shim.pause(&bundle.id))?;
-    shim_of(&bundle.id)?.kill(Signal::SIGKILL)?;
+    bundle.shim()?.kill(Signal::SIGKILL)?;
     wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
     let folder = bundle.folder.display().to_string();
     bundle.execute(&["-bundle", &folder, "delete"])?.success()?;

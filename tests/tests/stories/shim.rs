@@ -76,7 +76,7 @@ fn a_container_lives_and_ends_while_containerd_is_away() -> Result<()> {
 fn a_shim_that_containerd_has_lost_ends_when_its_bundle_is_removed() -> Result<()> {
     let bundle = Bundle::shell("sleep 1000")?;
     let shim = bundle.start()?;
-    let process = wait::until(SOON, "the shim", || Ok(shim_of(&bundle.id).ok()))?;
+    let process = bundle.shim()?;
     // If containerd is killed before it saves the shim's address, it removes the bundle and does not call the shim.
     fs::remove_dir_all(&bundle.folder)?;
     wait::until(SOON, "the shim to end", || Ok(Process::at(process.pid).is_none().then_some(())))?;
@@ -92,7 +92,7 @@ fn a_shim_whose_log_has_no_reader_ends_when_its_bundle_is_removed() -> Result<()
     bundle.fifo("log")?;
     let shim = bundle.start()?;
     assert_eq!(code(shim.status(&bundle.id)), Code::NOT_FOUND);
-    let process = shim_of(&bundle.id)?;
+    let process = bundle.shim()?;
     fs::remove_dir_all(&bundle.folder)?;
     wait::until(SOON, "the shim to end", || Ok(Process::at(process.pid).is_none().then_some(())))?;
     bundle.close()
@@ -265,7 +265,7 @@ fn what_a_killed_shim_left_is_taken_away_by_the_delete_action() -> Result<()> {
     let shim = bundle.start()?;
     granted(shim.create(&bundle.create_request()))?;
     granted(shim.start(&bundle.id))?;
-    let process = shim_of(&bundle.id)?;
+    let process = bundle.shim()?;
     process.kill(Signal::SIGKILL)?;
     wait::until(SOON, "the shim to end", || Ok(shim_of(&bundle.id).is_err().then_some(())))?;
     // Twice: containerd asks again when it was itself interrupted.
@@ -339,10 +339,10 @@ fn a_slow_reader_loses_nothing_and_does_not_hold_up_the_shim() -> Result<()> {
 fn a_second_start_in_a_pod_finds_the_same_shim() -> Result<()> {
     let bundle = Bundle::shell("true")?;
     let first = bundle.start()?;
-    let before = shim_of(&bundle.id)?;
+    let before = bundle.shim()?;
     let second = bundle.start()?;
     assert_eq!(first.socket, second.socket);
-    assert_eq!(shim_of(&bundle.id)?.pid, before.pid);
+    assert_eq!(bundle.shim()?.pid, before.pid);
     // The second one runs as long as it has a container.
     granted(second.create(&bundle.create_request()))?;
     granted(second.delete(&bundle.id))?;

@@ -35,7 +35,7 @@ fn unit(id: &str) -> String {
     format!("cri-containerd-{id}.scope")
 }
 
-/// Not compared: runc tells systemd of no swap limit of 0, although it writes that into the cgroup. This shim does both.
+/// Not compared: runc writes a swap limit of 0 into the cgroup, but does not pass it to systemd. This shim does both.
 const SWAP: &str = "MemorySwapMax";
 
 /// The properties of it, without what names it.

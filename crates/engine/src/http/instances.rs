@@ -20,7 +20,7 @@ use super::event_loop::{EventLoop, Use};
 use super::metrics::Metrics;
 use super::response::{EndedInstance, Exchange};
 use super::tracing::Trace;
-use crate::report::{self, log, log_of_request};
+use crate::report::{self, log, log_of_request, one_line};
 use crate::serving::slots::lacked_addresses;
 use crate::state::{Shared, State};
 use crate::{Plan, World, artifacts, host_calls, interfaces, memory};
@@ -34,9 +34,8 @@ const MARGIN: Duration = Duration::from_secs(1);
 /// Number of requests that an instance of 0.3 serves at a time. An instance of 0.2 serves one.
 const AT_A_TIME_03: usize = 16;
 
-/// Told once, because it concerns each further request.
+/// Logged once, because each further request would repeat it.
 static LACKED_ADDRESSES: Once = Once::new();
-const ADDRESSES: &str = "warning: no addresses are left for the memory of another instance; further requests are refused until one ends";
 
 /// Returns the number of requests that an instance of this plan serves in all. With a limit of fuel, an instance of 0.3 serves
 /// one, because the fuel is that of the instance: after a response has begun, the guest may still be writing it when the next
@@ -133,6 +132,11 @@ impl Guest {
         Ok(Guest { engine, plan, shared, pre, clock, free, requests, metrics, event_loop })
     }
 
+    /// Returns whether there is no other instance than the one that is being made.
+    fn is_alone(&self) -> bool {
+        self.free.available_permits() + 1 >= at_most(&self.plan.http) as usize
+    }
+
     /// Returns the same guest for instances on another event loop.
     pub fn on(&self, event_loop: Arc<EventLoop>) -> Guest {
         Guest { event_loop, ..self.clone() }
@@ -159,8 +163,11 @@ impl HandlerState for Guest {
             Ok(proxy) => proxy,
             // There will be room when another instance ends.
             Err(_) if store.data_mut().memory().lacked_room() => return Err(Busy.into()),
-            Err(error) if lacked_addresses(&error) => {
-                LACKED_ADDRESSES.call_once(|| log(ADDRESSES));
+            Err(error) if lacked_addresses(&error) && !self.is_alone() => {
+                let reason = one_line(&error);
+                LACKED_ADDRESSES.call_once(|| {
+                    log(&format!("warning: requests are refused until one ends: {reason}"));
+                });
                 return Err(Busy.into());
             }
             Err(error) => return Err(error),

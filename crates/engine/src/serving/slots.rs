@@ -107,7 +107,7 @@ impl Slots {
         drop(free);
         let mut region = match found {
             Some(region) => region,
-            None => Region::map(shape)?,
+            None => Region::map(shape).map_err(named)?,
         };
         let open = open.next_multiple_of(self.page);
         if open < region.open {
@@ -211,16 +211,22 @@ unsafe impl LinearMemory for Memory {
     }
 }
 
-/// Wasmtime keeps only the text of an error of [`Memories`].
-const NO_ADDRESSES: &str = "the process has no addresses for the memory of another instance";
+const NO_ADDRESSES: &str = "no addresses are left for another instance";
+
+/// Names the reason if the kernel has no range of addresses for a region.
+fn named(error: io::Error) -> io::Error {
+    match error.kind() {
+        kind @ io::ErrorKind::OutOfMemory => io::Error::new(kind, NO_ADDRESSES),
+        _ => error,
+    }
+}
 
 /// Returns whether an instance was not made because no range of addresses was left for its memory or its stack. Each memory reserves
 /// 4 GiB of them, and a kernel for small boards may have 512 GiB for a process.
 pub fn lacked_addresses(error: &wasmtime::Error) -> bool {
+    // Wasmtime keeps only the text of an error of `Memories`. The other error is that of its own memories.
     error.chain().any(|cause| {
-        cause.downcast_ref::<io::Error>().is_some_and(|it| it.kind() == io::ErrorKind::OutOfMemory)
-            || cause.downcast_ref() == Some(&Errno::NOMEM)
-            || cause.to_string() == NO_ADDRESSES
+        cause.to_string().ends_with(NO_ADDRESSES) || cause.downcast_ref() == Some(&Errno::NOMEM)
     })
 }
 
@@ -241,10 +247,7 @@ unsafe impl MemoryCreator for Memories {
         let length = reserved.unwrap_or(minimum).max(minimum).next_multiple_of(self.0.page);
         let region =
             self.0.take(Shape { is_stack: false, before: guard, length, after: guard }, minimum);
-        let region = region.map_err(|error| match error.kind() {
-            io::ErrorKind::OutOfMemory => NO_ADDRESSES.to_owned(),
-            _ => format!("memory for an instance: {error}"),
-        })?;
+        let region = region.map_err(|error| format!("memory for an instance: {error}"))?;
         Ok(Box::new(Memory { slots: self.0.clone(), region, size: minimum }))
     }
 }

@@ -24,6 +24,9 @@ const REGISTER: &str = "cgroup.event_control";
 /// File of v2 with the counter, which is watched (kernel, cgroup-v2.rst, "Memory Interface Files").
 const EVENTS: &str = "memory.events";
 
+/// How often counters are read that change meanwhile.
+const TRIES: u32 = 3;
+
 /// Buffer for events of inotify(7), whose contents are not used.
 const EVENT_BYTES: usize = 4096;
 
@@ -41,10 +44,19 @@ impl Cgroup {
         let own = self.file("memory", "");
         let is_scope = own.extension().is_some_and(|extension| extension == "scope");
         let parent = own.parent().filter(|_| is_scope && self.is_v2())?;
-        let all = kills(&parent.join(EVENTS))?;
-        let there = fs::read_dir(parent).ok()?.flatten();
-        let there = there.filter_map(|entry| kills(&entry.path().join(EVENTS))).sum();
-        Some(all.saturating_sub(there))
+        let all = || kills(&parent.join(EVENTS));
+        let there = || {
+            let cgroups = fs::read_dir(parent).ok()?.flatten();
+            Some(cgroups.filter_map(|entry| kills(&entry.path().join(EVENTS))).sum::<u64>())
+        };
+        // There is none of both at once.
+        for _ in 0..TRIES {
+            let (before, there) = (all()?, there()?);
+            if all()? == before {
+                return Some(before.saturating_sub(there));
+            }
+        }
+        None
     }
 
     /// Descriptor that is readable when [`Cgroup::oom_kills`] may have risen, or is about to; see [`clear`].

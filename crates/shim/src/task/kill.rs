@@ -22,6 +22,9 @@ pub async fn kill(shared: &Arc<Shared>, request: KillRequest) -> Result<Empty, E
         drop(process.transition.lock().await);
     }
     process.lifecycle().may_kill()?;
+    if signal == SIGKILL && request.exec_id.is_empty() {
+        container.kill_is_asked();
+    }
     if request.all && request.exec_id.is_empty() {
         return blocking(move || container.signal_all(signal).map(|()| Empty::new())).await;
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use containerd_shim_protos::ttrpc::Code;
-use tests::processes::{family, shim_of};
+use tests::processes::family;
 use tests::shim::Bundle;
 use tests::wait::{self, EVENTUALLY, SOON};
 use tests::{Container, Pod, on_each_containerd};
@@ -53,7 +53,7 @@ fn why_a_compilation_failed_that_nobody_waited_for_is_told_to_the_next_attempt()
         shim.create_within(Duration::from_millis(1500), &request).expect_err("is refused");
     assert!(refusal.message.contains("still being compiled"), "{refusal:?}");
     wait::until(SOON, "the worker to be ended", || {
-        let family = family(&shim_of(&bundle.id)?);
+        let family = family(&bundle.shim()?);
         Ok(family.iter().all(|process| process.name != "wasm-compile").then_some(()))
     })?;
     let refusal =

@@ -142,7 +142,7 @@ fn who_waits_for_a_turn_to_compile_is_told_so_and_has_that_of_one_that_is_killed
         let killed = scope.spawn(|| shims[0].create(&endless));
         until_at_work(&first.id)?;
         let refusal = shims[1].create_within(Duration::from_millis(1500), &small);
-        kill(&first, &family(&shim_of(&first.id)?))?;
+        kill(&first, &family(&first.shim()?))?;
         killed.join().expect("no panic").expect_err("is killed");
         Ok::<_, anyhow::Error>(refusal.expect_err("is refused"))
     })?;

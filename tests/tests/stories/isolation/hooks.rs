@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
-use tests::processes::{self, shim_of};
+use tests::processes;
 use tests::wait::{self, SOON};
 
 use super::{SIGKILL, bind, server};
@@ -105,7 +105,7 @@ fn a_hook_that_hangs_keeps_its_caller_no_longer_than_it_waits() -> Result<()> {
             if kind == "createContainer" { "not ready in time" } else { "did not end within" };
         assert!(message.contains(reason), "{kind}: {message}");
         let ended = || {
-            let family = processes::family(&shim_of(&bundle.id)?);
+            let family = processes::family(&bundle.shim()?);
             Ok(family.iter().all(|it| !it.command.contains("sleep")).then_some(()))
         };
         wait::until(SOON, "the hook to end", ended).with_context(|| kind)?;

@@ -195,7 +195,7 @@ fn a_runtime_that_hangs_keeps_neither_its_caller_nor_the_shim() -> Result<()> {
     let refusal = shim.status(&bundle.id).expect_err("nothing is there");
     assert_eq!(refusal.code, Code::NOT_FOUND);
     wait::until(SOON, "nothing to be left", || {
-        let left = processes::family(&shim_of(&bundle.id)?);
+        let left = processes::family(&bundle.shim()?);
         Ok(left.iter().all(|it| !it.command.contains("sleep")).then_some(()))
     })?;
     ends(&shim, &bundle)?;

@@ -28,7 +28,7 @@ const LAST_STEPS: usize = 6;
 /// Starts the bundle's shim. Its args may be in place only a moment after posix_spawn(3) has returned.
 fn started(bundle: &Bundle) -> Result<(Shim, Process)> {
     let shim = bundle.start()?;
-    let process = wait::until(SOON, "the shim's args", || Ok(shim_of(&bundle.id).ok()))?;
+    let process = bundle.shim()?;
     Ok((shim, process))
 }
 
