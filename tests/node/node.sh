@@ -77,9 +77,9 @@ END
 
 try_installed() {
     start_node
-    { echo 'set -- install' && cat "$here/installed.sh"; } | on_node
+    act installed.sh install
     reboot_node
-    { echo 'set -- after-reboot' && cat "$here/installed.sh"; } | on_node
+    act installed.sh after-reboot
     stop_node
 }
 
@@ -92,9 +92,9 @@ cut_power() {
     local number=$1 cut doing job
     cache=writeback
     start_node
-    { echo 'set -- check' && cat "$here/cuts.sh"; } | on_node
+    act cuts.sh check
     for cut in $(seq "$number"); do
-        { echo 'set -- work' && cat "$here/cuts.sh"; } | on_node > "$work/doing" &
+        act cuts.sh work > "$work/doing" &
         job=$!
         sleep "$((RANDOM % round)).$((RANDOM % 1000))"
         kill -0 "$job" 2> /dev/null || { cat "$work/doing" >&2; exit 1; }
@@ -103,7 +103,7 @@ cut_power() {
         doing=$(tail -n 1 "$work/doing")
         doing=${doing#== }
         boot_node "$image"
-        { echo 'set -- check' && cat "$here/cuts.sh"; } | on_node > "$work/checked" || {
+        act cuts.sh check > "$work/checked" || {
             echo "error: after cut $cut, during ${doing:-the start}:" >&2
             cat "$work/checked" >&2
             exit 1
@@ -111,6 +111,11 @@ cut_power() {
         echo "cut $cut during ${doing:-the start}: $(grep damaged "$work/checked" || echo whole)"
     done
     stop_node
+}
+
+# act SCRIPT ACTION: runs the script from here on the node, with the action as its argument.
+act() {
+    { echo "set -- $2" && cat "$here/$1"; } | on_node
 }
 
 collect() {

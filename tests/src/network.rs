@@ -38,12 +38,7 @@ pub struct Bridge {
 impl Bridge {
     /// Makes the bridge `name`, and writes its CNI configuration into the node's directory.
     pub fn create(name: &str, folder: &Path) -> Result<Self> {
-        // Tests start nodes at the same time, so the lock is held from the choice of a subnet until the subnet is in
-        // use.
-        let _lock = Flock::lock(File::open("/tmp")?, FlockArg::LockExclusive)
-            .map_err(|(_, error)| error)
-            .context("lock /tmp")?;
-        let subnet = free_subnet()?;
+        let (_lock, subnet) = free_subnet()?;
         command::must(&format!("ip link add {name} type bridge"))?;
         let bridge = Self { name: name.to_owned(), address: format!("{subnet}.1") };
         command::must(&format!("ip address add {}/{PREFIX} dev {name}", bridge.address))?;
@@ -83,12 +78,17 @@ const PREFIX: u32 = 22;
 /// Number of values of the third byte in such a subnet.
 const STEP: usize = 4;
 
-/// Returns the first three bytes of a subnet in 10.177.0.0/16 that no interface here uses.
-fn free_subnet() -> Result<String> {
+/// Returns the first three bytes of a subnet in 10.177.0.0/16 that no interface here uses. Tests look for one at the same
+/// time, so the lock is to be held until the subnet is in use.
+pub fn free_subnet() -> Result<(Flock<File>, String)> {
+    let lock = Flock::lock(File::open("/tmp")?, FlockArg::LockExclusive)
+        .map_err(|(_, error)| error)
+        .context("lock /tmp")?;
     let taken = command::must("ip -4 -oneline address show")?;
     let is_free = |third: u8| !taken.contains(&format!(" 10.177.{third}."));
     let free = (0..=255).step_by(STEP).find(|first: &u8| (*first..=first + 3).all(is_free));
-    free.map(|third| format!("10.177.{third}")).context("every subnet of 10.177.0.0/16 is taken")
+    let third = free.context("every subnet of 10.177.0.0/16 is taken")?;
+    Ok((lock, format!("10.177.{third}")))
 }
 
 fn cni(bridge: &str, subnet: &str, folder: &Path) -> serde_json::Value {

@@ -216,6 +216,12 @@ fn read(pid: i32, file: &str) -> Option<String> {
     Some(String::from_utf8_lossy(&bytes).into_owned())
 }
 
+/// Returns a number of /proc/meminfo, in KiB (proc(5)).
+pub fn node_memory(name: &str) -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    number(&text, &format!("{name}:")).with_context(|| format!("{name} in /proc/meminfo"))
+}
+
 fn number(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()

@@ -19,6 +19,7 @@ use serde_json::Value;
 
 use crate::errors::Error;
 use crate::events::Events;
+use crate::lifecycle::KILLED;
 use crate::oom::OomKills;
 use crate::options::Options;
 use crate::process::Process;
@@ -73,9 +74,6 @@ pub struct Container {
     /// Whether containerd has asked to kill it.
     kill_was_asked: AtomicBool,
 }
-
-/// Exit code of a process that SIGKILL has ended.
-const KILLED: u8 = 128 + 9;
 
 impl Container {
     /// A created container, whose first process waits for Start.

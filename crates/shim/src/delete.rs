@@ -9,10 +9,8 @@ use containerd_shim::api::DeleteResponse;
 use containerd_shim::protos::protobuf::Message;
 
 use crate::events::timestamp;
+use crate::lifecycle::KILLED;
 use crate::start::{ADDRESS_FILE, socket_path};
-
-/// Exit code of a container whose end was not observed: killed (128 + SIGKILL).
-const KILLED: u32 = 137;
 
 /// Runs the `delete` action. The bundle is the working directory, or named by `-bundle`.
 pub fn run(flags: &Flags) -> anyhow::Result<()> {
@@ -35,7 +33,8 @@ pub fn run(flags: &Flags) -> anyhow::Result<()> {
     }
     unmounted?;
     let response = DeleteResponse {
-        exit_status: KILLED,
+        // Its end was not observed.
+        exit_status: KILLED.into(),
         exited_at: Some(timestamp(SystemTime::now())).into(),
         ..Default::default()
     };

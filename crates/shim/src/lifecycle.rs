@@ -12,6 +12,9 @@
 
 use std::time::SystemTime;
 
+/// Exit code of a process that SIGKILL has ended.
+pub const KILLED: u8 = 128 + 9;
+
 /// End of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Exit {

@@ -1,9 +1,8 @@
 //! A node with 512 MiB of memory in all, as gateways have: what fits, and what happens when it is full. `make test-node` runs this
 //! on a node of that size.
 
-use std::fs;
-
 use anyhow::{Context, Result, ensure};
+use tests::processes::node_memory;
 use tests::{Container, Node, Pod, RunningPod, figure, on_each_containerd};
 
 use crate::pod::PORT;
@@ -16,14 +15,6 @@ const GATEWAY: u64 = 512 << 10;
 
 /// The fewest Pods of which the story says anything.
 const FEWEST: usize = 20;
-
-/// KiB of that line in /proc/meminfo.
-fn memory(line: &str) -> Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    let found = text.lines().find_map(|each| each.strip_prefix(line)?.strip_prefix(':'));
-    let number = found.with_context(|| format!("no {line}"))?.trim().trim_end_matches(" kB");
-    number.parse().with_context(|| format!("{line}: {number}"))
-}
 
 fn serving<'a>(node: &'a Node, name: &str, image: &str) -> Result<RunningPod<'a>> {
     let pod = node.run_pod(&Pod::new(name))?;
@@ -41,7 +32,7 @@ fn answers(pod: &RunningPod<'_>) -> Result<()> {
 #[test]
 #[ignore = "needs a node with 512 MiB: make test-node"]
 fn servers_answer_on_a_full_gateway_and_who_fills_it_up_is_killed_alone() -> Result<()> {
-    let all = memory("MemTotal")?;
+    let all = node_memory("MemTotal")?;
     ensure!(
         all <= GATEWAY,
         "this node has {all} KiB: MEMORY=512 tests/node/node.sh test gateway::"
@@ -49,17 +40,17 @@ fn servers_answer_on_a_full_gateway_and_who_fills_it_up_is_killed_alone() -> Res
     on_each_containerd(|node| {
         let image = node.image("hello-http")?;
         let hello = node.image("hello")?;
-        let before = memory("MemAvailable")?;
+        let before = node_memory("MemAvailable")?;
         // The guest is compiled here.
         let mut pods = vec![serving(node, "first", &image)?];
-        while memory("MemAvailable")? > EVICTION {
+        while node_memory("MemAvailable")? > EVICTION {
             pods.push(serving(node, &format!("further-{}", pods.len()), &image)?);
         }
         figure::note(&format!(
             "{} idle HTTP Pods in {} MiB, until {} of {} MiB were available",
             pods.len(),
             all >> 10,
-            memory("MemAvailable")? >> 10,
+            node_memory("MemAvailable")? >> 10,
             before >> 10
         ))?;
         ensure!(pods.len() >= FEWEST, "only {} Pods fit", pods.len());

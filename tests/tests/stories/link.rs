@@ -6,21 +6,20 @@
 //! Bounds are on payload: what arrives without the headers of each frame, which alone are 4.6 % of a blob.
 
 use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::ops::Sub;
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, anyhow};
-use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use tests::containerd::{repository, wasm_image};
 use tests::node::KUBERNETES;
 use tests::registry::{Daemon, Registry};
 use tests::wait::{self, SOON};
-use tests::{Container, Node, Pod, RunningPod, command, figure, on_each_containerd};
+use tests::{Container, Node, Pod, RunningPod, command, figure, network, on_each_containerd};
 
 /// The link in each direction, as netem takes it. The round trip is twice the delay.
 const BAD: &str = "rate 128kbit delay 300ms loss 2%";
@@ -100,11 +99,7 @@ struct Link {
 impl Link {
     /// Makes a perfect link.
     fn create(node: &Node) -> Result<Self> {
-        // Stories make links at the same time, so the lock is held until the subnet is in use.
-        let _lock = Flock::lock(File::open("/tmp")?, FlockArg::LockExclusive)
-            .map_err(|(_, error)| error)
-            .context("lock /tmp")?;
-        let subnet = free_subnet()?;
+        let (_lock, subnet) = network::free_subnet()?;
         // By the node's name, its traces are recognised.
         let name = node.folder().file_name().unwrap_or_default().to_string_lossy();
         let link = Self {
@@ -183,14 +178,6 @@ impl Drop for Link {
     }
 }
 
-/// Returns the first three bytes of a subnet in 10.178.0.0/16 that no interface here uses.
-fn free_subnet() -> Result<String> {
-    let taken = command::must("ip -4 -oneline address show")?;
-    let is_free = |third: &u8| !taken.contains(&format!(" 10.178.{third}."));
-    let free = (0..=255).find(is_free).context("every subnet of 10.178.0.0/16 is taken")?;
-    Ok(format!("10.178.{free}"))
-}
-
 /// Builds an image of the guest, puts it into the registry of that node, and returns the sizes of its layers. The registry
 /// is on loopback for that, where `wasm-image` takes it without TLS.
 fn push(node: &Node, name: &str, words: &[&str]) -> Result<Vec<u64>> {
@@ -220,7 +207,7 @@ fn pull(node: &Node, name: &str) -> Result<String> {
     node.cri.within(PULL).pull(&format!("{HOST}/{name}:1"), None)
 }
 
-/// Pulls an image, and meanwhile does something. Returns what came of both.
+/// Pulls an image, and does something during the pull. Returns what came of both.
 fn pull_while<T>(
     node: &Node,
     name: &str,
@@ -328,7 +315,7 @@ fn a_pull_that_fails_without_link_succeeds_later_and_begins_anew() -> Result<()>
 fn ingests(node: &Node) -> Result<Vec<u64>> {
     let ingests = node.folder().join("root/io.containerd.content.v1.content/ingest");
     let data = fs::read_dir(ingests)?.flatten().map(|ingest| ingest.path().join("data"));
-    // An ingest that is complete meanwhile is not there any more.
+    // An ingest that is complete by then is not there any more.
     Ok(data.filter_map(|data| Some(fs::metadata(data).ok()?.len())).collect())
 }
 

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tests::command;
 use tests::containerd::repository;
+use tests::processes::node_memory;
 
 use crate::effort::Bench;
 
@@ -47,7 +48,7 @@ impl Machine {
         Ok(Machine {
             processor: proc("cpuinfo", "model name").unwrap_or_else(|_| "unknown".into()),
             cores: processors(),
-            memory: kibibytes("MemTotal")? / 1024,
+            memory: node_memory("MemTotal")? / 1024,
             kernel: kernel.trim().into(),
             cgroups: if unified { 2 } else { 1 },
             containerd: bench.containerd.version.clone(),
@@ -78,13 +79,6 @@ impl fmt::Display for Machine {
 
 /// KiB in a MB, as the figures use it.
 pub const MB: f64 = 1e6 / 1024.0;
-
-/// Returns a number of /proc/meminfo, in KiB (proc(5)).
-pub fn kibibytes(name: &str) -> Result<u64> {
-    let text = proc("meminfo", name)?;
-    let number = text.split_whitespace().next().and_then(|number| number.parse().ok());
-    number.with_context(|| format!("{name} in /proc/meminfo"))
-}
 
 fn proc(file: &str, name: &str) -> Result<String> {
     let text = fs::read_to_string(Path::new("/proc").join(file))?;

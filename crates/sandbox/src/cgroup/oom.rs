@@ -24,7 +24,7 @@ const REGISTER: &str = "cgroup.event_control";
 /// File of v2 with the counter, which is watched (kernel, cgroup-v2.rst, "Memory Interface Files").
 const EVENTS: &str = "memory.events";
 
-/// How often counters are read that change meanwhile.
+/// How often counters are read if they change in between.
 const TRIES: u32 = 3;
 
 /// Buffer for events of inotify(7), whose contents are not used.
