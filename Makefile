@@ -8,7 +8,7 @@ unexport CARGO_TARGET_DIR
 
 .DEFAULT_GOAL := help
 .PHONY: help deps build dist dist-arm64 test-arm64 packages install uninstall installer-image manifests images polyglot containerd demo test \
-	h2spec cluster-tools cluster cluster-down e2e test-k3s node-image node test-node power-cuts node-shell critest containerd-tests chaos specs matrix languages bench bench-quick \
+	h2spec cluster-tools cluster cluster-down e2e test-k3s test-upgrade node-image node test-node power-cuts node-shell critest containerd-tests chaos specs matrix languages bench bench-quick \
 	bench-trace contenders check advisories documents fuzz fmt clean
 
 # Directories of the measured programs. The shim's are the shipped ones.
@@ -112,6 +112,10 @@ e2e: images installer-image cluster-tools ## run every test on Kubernetes
 
 test-k3s: images containerd ## test the directories, configuration and killall script of k3s on a containerd 2.x
 	@$(CARGO) test --release --locked --package tests --test stories -- k3s::
+
+test-upgrade: images containerd ## test upgrades from, and downgrades to, the shim of another revision (FROM=REVISION)
+	@other=$$(scripts/build-other-version.sh $(FROM)) && WASMTIME_SHIM_TEST_OTHER=$$other \
+		$(CARGO) test --release --locked --package tests --test stories -- upgrading:: power::
 
 node-image: ## make the disk of an emulated node: Debian with systemd, cgroup v2 and containerd (ARCH=arm64 for aarch64)
 	@tests/node/image.sh

@@ -101,6 +101,8 @@ look_for_test_tools() {
     need_command curl curl
     need_command shellcheck shellcheck
     need_command ps procps
+    need_command mke2fs e2fsprogs
+    need_command perl perl-base
     need_command docker-registry docker-registry
     need_command openssl openssl
     need_command redis-server redis-server

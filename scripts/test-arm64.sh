@@ -50,12 +50,10 @@ machine() {
     [[ $(readelf --file-header "$1") == *AArch64* ]] || die "$1 is not for aarch64"
 }
 
-# With the tests' dependencies, other crates get other features, so that Wasmtime is compiled again. This is done
-# without LTO, which takes a third of the time.
+# The engine's tests are compiled without LTO, which takes a third of the time, as `make test-node` compiles everything.
 engine_tests() {
-    local built
+    local built profile=release
     cross
-    export CARGO_PROFILE_DIST_LTO=off CARGO_PROFILE_DIST_CODEGEN_UNITS=16
     built=$(cargo_for_target target "$(paths)" test --no-run --message-format=json --package=engine --test run)
     engine_tests=$(sed -n 's/.*"executable":"\([^"]*\/run-[^"]*\)".*/\1/p' <<< "$built")
     [ -x "$engine_tests" ] || die "the engine's tests are not built"

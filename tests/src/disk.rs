@@ -10,7 +10,7 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::wait::{self, SOON};
 
-/// A disk in memory, mounted over a directory.
+/// A disk that is mounted over a directory.
 #[derive(Debug)]
 pub struct Disk {
     folder: PathBuf,
@@ -24,12 +24,17 @@ pub struct Ballast(PathBuf);
 const PIECES: [usize; 3] = [1 << 20, 4 << 10, 1];
 
 impl Disk {
-    /// Mounts a disk of that many bytes over a directory.
+    /// Mounts a disk in memory of that many bytes over a directory.
     pub fn mount(folder: &Path, bytes: u64) -> Result<Self> {
         let options = format!("size={bytes},mode=0755");
         mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .with_context(|| format!("mount a disk over {}", folder.display()))?;
-        Ok(Self { folder: folder.to_owned() })
+        Ok(Self::over(folder))
+    }
+
+    /// Returns the disk that is already mounted over a directory.
+    pub(crate) fn over(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
     }
 
     /// Fills it to the last byte.

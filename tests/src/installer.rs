@@ -19,6 +19,9 @@ use crate::containerd::repository;
 /// Interval between checks whether containerd must be restarted.
 const INTERVAL: Duration = Duration::from_millis(20);
 
+/// File in a node's directory that asks for a restart of containerd.
+pub(crate) const REQUEST: &str = "restart";
+
 /// Returns the installer of this build.
 pub fn program() -> PathBuf {
     repository().join("target/release/node-installer")
@@ -70,7 +73,7 @@ impl<'node> Installer<'node> {
     }
 
     fn request(&self) -> PathBuf {
-        self.node.folder().join("restart")
+        self.node.folder().join(REQUEST)
     }
 
     /// Returns the command line of `install` or another command.

@@ -3,7 +3,7 @@
 //! Read in this order:
 //! - [`containerd`]: the installed versions; [`config`]: the configuration of a private one.
 //! - [`node`]: one private containerd with its images and network, from its start until nothing is left; [`disk`]: a
-//!   disk for it that can be filled.
+//!   disk for it that can be filled; [`power`]: one whose power can be cut.
 //! - [`spec`]: Pods and containers as a test writes them; [`running`]: Pods and containers that run; [`cri`]: the
 //!   client for both; [`logs`] and [`http`]: their output.
 //! - [`ctr`]: containerd's own command-line client; [`events`]: containerd's events; [`figure`]: what a test measures;
@@ -47,6 +47,7 @@ pub mod logs;
 pub mod namespace;
 pub mod network;
 pub mod node;
+pub mod power;
 pub mod processes;
 pub mod redis;
 pub mod registry;

@@ -16,6 +16,7 @@ use crate::containerd::{Containerd, repository};
 use crate::ctr::Ctr;
 use crate::disk::Disk;
 use crate::network::{self, Bridge};
+use crate::power::Power;
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
 use crate::{Pod, RunningPod, cgroups, command, config, cri, installer, interrupt, shim};
@@ -36,6 +37,7 @@ pub struct Node {
     name: String,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) disk: Option<Disk>,
+    pub(crate) power: Option<Power>,
     daemon: Mutex<Option<Child>>,
     imported: Mutex<HashSet<String>>,
 }
@@ -45,9 +47,17 @@ pub const KUBERNETES: &str = "k8s.io";
 
 /// Runs the story on a fresh node of each existing containerd, and then looks for leftovers.
 pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
+    on_each_node(Node::start, story)
+}
+
+/// As [`on_each_containerd`], on nodes that are started in another way.
+pub fn on_each_node(
+    start: impl Fn(Containerd) -> Result<Node>,
+    story: impl Fn(&Node) -> Result<()>,
+) -> Result<()> {
     for containerd in Containerd::available()? {
         let version = format!("with containerd {}", containerd.version);
-        let node = Node::start(containerd).with_context(|| version.clone())?;
+        let node = start(containerd).with_context(|| version.clone())?;
         story(&node).with_context(|| version.clone())?;
         node.stop().with_context(|| version)?;
     }
@@ -57,22 +67,23 @@ pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
 impl Node {
     /// Starts a containerd of that version, and waits until Pods can run.
     pub fn start(containerd: Containerd) -> Result<Self> {
-        Self::start_on(containerd, None, str::to_owned)
+        Self::start_on(containerd, |_| Ok(None), str::to_owned)
     }
 
     /// As [`Node::start`], with a changed configuration. `change` gets the usual one.
     pub fn start_with(containerd: Containerd, change: fn(&str) -> String) -> Result<Self> {
-        Self::start_on(containerd, None, change)
+        Self::start_on(containerd, |_| Ok(None), change)
     }
 
     /// As [`Node::start`], with all files on a disk of its own of that many bytes.
     pub fn start_with_disk(containerd: Containerd, bytes: u64) -> Result<Self> {
-        Self::start_on(containerd, Some(bytes), str::to_owned)
+        Self::start_on(containerd, |folder| Disk::mount(folder, bytes).map(Some), str::to_owned)
     }
 
-    fn start_on(
+    /// Starts it on the disk that a function mounts over its directory.
+    pub(crate) fn start_on(
         containerd: Containerd,
-        disk: Option<u64>,
+        disk: impl FnOnce(&Path) -> Result<Option<Disk>>,
         change: fn(&str) -> String,
     ) -> Result<Self> {
         let making = interrupt::making();
@@ -84,6 +95,7 @@ impl Node {
             cri: cri::Client::new(&config::socket(&folder))?,
             bridge: None,
             disk: None,
+            power: None,
             daemon: Mutex::default(),
             imported: Mutex::default(),
             containerd,
@@ -91,7 +103,7 @@ impl Node {
             name,
         };
         making.note(&node.traces);
-        node.disk = disk.map(|bytes| Disk::mount(&node.folder, bytes)).transpose()?;
+        node.disk = disk(&node.folder)?;
         config::write(&node.containerd, &node.folder, &network::plugins()?)?;
         let config = node.folder.join("config.toml");
         fs::write(&config, change(&fs::read_to_string(&config)?))?;

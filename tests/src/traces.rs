@@ -90,12 +90,17 @@ impl Traces {
     /// Ends and removes everything, as far as possible.
     pub fn wipe(&self) {
         self.watch_logged();
-        let _ = wait::until(Duration::from_secs(10), "processes to end", || {
-            let left = self.processes(None);
-            left.iter().for_each(|process| drop(process.kill(Signal::SIGKILL)));
-            Ok(left.is_empty().then_some(()))
-        });
+        self.wipe_volatile();
         let _ = command::run("ip", ["link", "delete", &self.node]);
+        self.remove_log_links();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    /// Ends and removes what would not be there after a power cut. The node's directory is kept, but for its disk.
+    pub fn wipe_volatile(&self) {
+        let _ = wait::until(Duration::from_secs(10), "processes to end", || {
+            Ok((self.end_processes() == 0).then_some(()))
+        });
         for mount in self.mounts().iter().rev() {
             let _ = umount2(mount.as_str(), MntFlags::MNT_DETACH);
         }
@@ -105,8 +110,20 @@ impl Traces {
         for file in self.files() {
             let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir_all(&file));
         }
-        self.remove_log_links();
-        let _ = fs::remove_dir_all(&self.folder);
+    }
+
+    /// Kills the processes that there are, and returns their number. What the shims among them serve is looked for from
+    /// then on.
+    pub fn end_processes(&self) -> usize {
+        let left = self.processes(None);
+        for process in &left {
+            let served = process.command.split_once(" -id ");
+            if let Some(id) = served.and_then(|(_, rest)| rest.split(' ').next()) {
+                self.watch(KUBERNETES, id);
+            }
+            let _ = process.kill(Signal::SIGKILL);
+        }
+        left.len()
     }
 
     /// Returns the node's name, and the names of what it is known to have made.

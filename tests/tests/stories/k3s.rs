@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
+use tests::cgroups;
 use tests::containerd::Containerd;
 use tests::installer::{self, Installer};
 use tests::processes::{self, Process};
@@ -19,7 +20,7 @@ const FOUND: &str = r#"
 
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.'wasmtime'.options]
   BinaryName = "/usr/local/bin/containerd-shim-wasmtime-v1"
-  SystemdCgroup = false
+  SystemdCgroup = BY_SYSTEMD
 "#;
 
 /// Of `k3s-killall.sh`: every shim below the data directory, by its command line, with all that is below it.
@@ -43,7 +44,8 @@ fn k3s(node: &Node) -> Result<PathBuf> {
     let generated = dir.join("config.toml");
     let imports = format!("imports = [\"{}/config-v3.toml.d/*.toml\"]\n", dir.display());
     let text = installer::without_handler(&fs::read_to_string(&config)?);
-    let text = text.replace("version = 3\n", &format!("version = 3\n{imports}")) + FOUND;
+    let found = FOUND.replace("BY_SYSTEMD", &cgroups::by_systemd()?.to_string());
+    let text = text.replace("version = 3\n", &format!("version = 3\n{imports}")) + &found;
     fs::write(&generated, text)?;
     fs::remove_file(&config)?;
     symlink(&generated, &config)?;

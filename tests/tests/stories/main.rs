@@ -50,6 +50,7 @@ mod packing;
 mod pausing;
 mod pod;
 mod polyglot;
+mod power;
 mod preinit;
 mod programs;
 mod registry;

@@ -1,5 +1,6 @@
 //! Two versions of the shim on one node, while one takes the place of the other: which one runs what.
 
+use std::env;
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
@@ -24,23 +25,26 @@ pub fn executed(process: &Process) -> Result<u64> {
     Ok(fs::metadata(format!("/proc/{}/exe", process.pid))?.ino())
 }
 
+/// Variable with the path of a shim of another version: `make test-upgrade`.
+const OTHER: &str = "WASMTIME_SHIM_TEST_OTHER";
+
 #[test]
 fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() -> Result<()> {
     on_each_containerd(|node| {
         let installer = Installer::new(node)?;
         let new = repository().join("target/release").join(SHIM);
-        let old = node.volume("old")?.join(SHIM);
-        fs::copy(&new, &old)?;
-        // Another file that does the same.
-        OpenOptions::new().append(true).open(&old)?.write_all(b"\n")?;
-        let (old, new) = (format!("--shim={}", old.display()), format!("--shim={}", new.display()));
+        let old = another_shim(node)?;
+        let install = |shim: &Path| {
+            installer.must(&["install", &format!("--shim={}", shim.display())]).map(drop)
+        };
 
-        installer.must(&["install", &old])?;
+        install(&old)?;
         let first = node.run_pod(&Pod::new("first"))?;
         let server = first.run(&Container::new("server", &node.image("hello-http")?))?;
         let before = executed(&first.shim()?)?;
+        let code_of_old = compiles_with(node, &first)?;
 
-        installer.must(&["install", &new])?;
+        install(&new)?;
         assert_eq!(executed(&first.shim()?)?, before);
         assert_eq!(first.http_get(crate::pod::PORT, "/")?.status, 200);
         // The old shim makes further containers, and executes in them.
@@ -51,8 +55,11 @@ fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() 
         assert_ne!(executed(&second.shim()?)?, before);
         let guest = second.run(&Container::new("server", &node.image("hello-http")?))?;
         assert_eq!(second.http_get(crate::pod::PORT, "/")?.status, 200);
+        let is_same = version(&old)? == version(&new)?;
+        let code_of_new = compiles_with(node, &second)?;
+        assert_eq!(code_of_new == code_of_old, is_same);
 
-        installer.must(&["install", &old])?;
+        install(&old)?;
         assert_eq!(second.http_get(crate::pod::PORT, "/")?.status, 200);
         a_new_zygote_is_of_the_old_file(node, &second)?;
         let third = node.run_pod(&Pod::new("third"))?;
@@ -61,6 +68,7 @@ fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() 
             anyhow::Ok(fs::metadata(format!("/proc/{}/exe", pod.shim()?.pid))?.len())
         };
         assert_eq!(size(&third)?, size(&first)?);
+        assert_eq!(compiles_with(node, &third)?, code_of_old);
         for container in [&server, &guest] {
             assert_eq!(container.stop(Duration::from_secs(10))?.code, 0);
         }
@@ -72,6 +80,17 @@ fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() 
         }
         installer.must(&["uninstall"]).map(drop)
     })
+}
+
+/// Returns the shim of another version or, where there is none, another file that does the same as that of this build.
+pub fn another_shim(node: &Node) -> Result<PathBuf> {
+    if let Some(other) = env::var_os(OTHER) {
+        return Ok(other.into());
+    }
+    let another = node.volume("another")?.join(SHIM);
+    fs::copy(repository().join("target/release").join(SHIM), &another)?;
+    OpenOptions::new().append(true).open(&another)?.write_all(b"\n")?;
+    Ok(another)
 }
 
 /// After its zygote was killed, a shim executes another, which must not be the one that is installed by now.
@@ -86,8 +105,19 @@ fn a_new_zygote_is_of_the_old_file(node: &Node, pod: &RunningPod<'_>) -> Result<
     Ok(())
 }
 
+fn version(shim: &Path) -> Result<String> {
+    Ok(command::run(shim, ["-v"])?.success()?.stdout)
+}
+
+/// Runs a guest whose code is kept in a directory, and returns what the code is compiled with that is there then.
+fn compiles_with(node: &Node, pod: &RunningPod<'_>) -> Result<String> {
+    let guest = pod.run(&Container::new("compiled", &node.image("hello")?))?;
+    ensure!(guest.wait()?.code == 0, "{:?}", guest.logs()?);
+    Code::read(&code_in_directory(node)?)?.engine()
+}
+
 /// What both guests print, and what they would print if altered code of theirs were run.
-const USUAL: &str = "hello from wasi\n";
+pub const USUAL: &str = "hello from wasi\n";
 const ALTERED: &str = "HELLO FROM WASI\n";
 
 /// What code was compiled with, if it was not this version.
@@ -174,7 +204,7 @@ impl Code {
     }
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
