@@ -40,9 +40,10 @@ checksums() {
 }
 
 check() {
-    local program
+    local program floor
     for program in containerd-shim-wasmtime-v1 wasm-image; do
-        printf '%s: glibc %s\n' "$program" "$(scripts/glibc-floor.sh "$programs/$program" "$GLIBC")"
+        floor=$(scripts/glibc-floor.sh "$programs/$program" "$GLIBC")
+        printf '%s: glibc %s\n' "$program" "$floor"
     done
     [ "$(scripts/glibc-floor.sh "$programs/node-installer")" = static ]
 }

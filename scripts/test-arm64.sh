@@ -37,10 +37,11 @@ main() {
 }
 
 floors() {
-    local program
+    local program floor
     for program in "$shim" "$programs/wasm-image"; do
         machine "$program"
-        say "$(basename "$program"): glibc $(scripts/glibc-floor.sh "$program" "$GLIBC")"
+        floor=$(scripts/glibc-floor.sh "$program" "$GLIBC")
+        say "$(basename "$program"): glibc $floor"
     done
     machine "$programs/node-installer"
     [ "$(scripts/glibc-floor.sh "$programs/node-installer")" = static ] || die "node-installer is not static"

@@ -11,7 +11,8 @@
 //!
 //! This crate knows nothing of OCI images or containerd. `unsafe` is denied except in `code`, which maps compiled code;
 //! `serving::region` and `serving::slots`, which have the memory of instances; `profile`, which reads the stack of the
-//! running guest; and `interfaces::types`, where Wasmtime derives it.
+//! running guest; `interfaces::types`, where Wasmtime derives it; and
+//! `interfaces::nn::hypot`, which takes the place of a function of the C library.
 
 #![deny(unsafe_code)]
 

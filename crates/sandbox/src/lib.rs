@@ -14,7 +14,7 @@
 //! 8. `wait`: polling, where the kernel offers no descriptor to wait for.
 //!
 //! How a guest is compiled and run comes in as a [`Guests`] value, which the zygote makes after the fork.
-//! Most of the shim's `unsafe` code is here; the rest is in five files of the engine.
+//! Most of the shim's `unsafe` code is here; the rest is in six files of the engine.
 
 mod build_lock;
 pub mod cgroup;

@@ -7,6 +7,7 @@
 //! `wasmtime-wasi-nn` is not used. It does not compare a tensor's data with its dimensions, counts no memory, and gives each
 //! failure of a model the same code. Its backends are libraries in C++ that are loaded at run time.
 
+mod hypot;
 mod model;
 mod tensor;
 
