@@ -11,9 +11,6 @@ programs=target/$profile
 # shellcheck disable=SC2034
 [ "$target" = "$host" ] || programs=target/$target/$profile
 
-# The oldest glibc of the supported distributions, that of RHEL 9. Debian 12 has 2.36, Ubuntu 22.04 2.35.
-GLIBC=${GLIBC:-2.34}
-
 # cargo_for_target DIRECTORY FLAGS COMMAND ARGUMENT...: runs cargo for the target, with flags for rustc.
 cargo_for_target() {
     local directory=$1 flags=$2 command=$3 arguments=("${@:4}")
@@ -24,6 +21,16 @@ cargo_for_target() {
 # The shipped programs must not contain the paths of the sources.
 paths() {
     printf '%s ' "--remap-path-prefix=$PWD=/build" "--remap-path-prefix=${CARGO_HOME:-$HOME/.cargo}=/cargo"
+}
+
+# Prints the oldest glibc of each program. Fails if it is newer than is supported.
+floors() {
+    local program floor
+    for program in containerd-shim-wasmtime-v1 wasm-image node-installer; do
+        floor=$(scripts/glibc-floor.sh "$programs/$program")
+        echo "$program: glibc $floor"
+    done
+    [ "$floor" = static ] || { echo "error: node-installer is not static" >&2; exit 1; }
 }
 
 # Selects a linker and C compiler for the other machine, its libraries, and a compiler with its std: rustup's, or

@@ -23,7 +23,7 @@ tree=$out/$name
 
 main() {
     mkdir -p "$out"
-    check
+    floors
     collect
     archive
     bills_of_materials
@@ -37,15 +37,6 @@ checksums() {
     rm -f "$out/SHA256SUMS"
     sums=$(cd "$out" && find . -maxdepth 1 -type f -printf '%f\n' | LC_ALL=C sort | xargs sha256sum)
     printf '%s\n' "$sums" > "$out/SHA256SUMS"
-}
-
-check() {
-    local program floor
-    for program in containerd-shim-wasmtime-v1 wasm-image; do
-        floor=$(scripts/glibc-floor.sh "$programs/$program" "$GLIBC")
-        printf '%s: glibc %s\n' "$program" "$floor"
-    done
-    [ "$(scripts/glibc-floor.sh "$programs/node-installer")" = static ]
 }
 
 collect() {

@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 
 use anyhow::{Context, Result};
 use nix::errno::Errno;
@@ -10,10 +11,12 @@ use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
 use crate::wait::{self, SOON};
 
-/// A disk that is mounted over a directory.
+/// A disk that is mounted over a directory. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct Disk {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
+    /// The file that has what is on it, if it is not in memory.
+    pub(crate) file: Option<Mutex<File>>,
 }
 
 /// The file that fills the disk. When it is dropped, there is room again.
@@ -29,12 +32,7 @@ impl Disk {
         let options = format!("size={bytes},mode=0755");
         mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
             .with_context(|| format!("mount a disk over {}", folder.display()))?;
-        Ok(Self::over(folder))
-    }
-
-    /// Returns the disk that is already mounted over a directory.
-    pub(crate) fn over(folder: &Path) -> Self {
-        Self { folder: folder.to_owned() }
+        Ok(Self { folder: folder.to_owned(), file: None })
     }
 
     /// Fills it to the last byte.
@@ -62,6 +60,13 @@ impl Disk {
             }
         })
         .with_context(|| format!("unmount {}", self.folder.display()))
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        // There is nothing to unmount after `unmount`.
+        let _ = umount2(&self.folder, MntFlags::MNT_DETACH);
     }
 }
 

@@ -95,6 +95,11 @@ impl<'node> Installer<'node> {
         Ok(done?.stdout)
     }
 
+    /// Installs that shim.
+    pub fn install(&self, shim: &Path) -> Result<()> {
+        self.must(&["install", &format!("--shim={}", shim.display())]).map(drop)
+    }
+
     /// Does some work, and restarts containerd whenever that is requested. A containerd that ends at once counts as
     /// started.
     pub fn while_restarting<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<T> {
@@ -192,13 +197,15 @@ pub(crate) fn variables(folder: &Path) -> Result<Vec<(String, String)>> {
     Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
-/// Returns a configuration without the three lines of the handler `wasmtime`.
+/// Returns a configuration without the handler `wasmtime` and its options.
 pub fn without_handler(text: &str) -> String {
     let mut kept = String::new();
     let mut is_in = false;
     for line in text.split_inclusive('\n') {
         if line.starts_with('[') {
-            is_in = line.contains("containerd.runtimes.wasmtime]");
+            is_in = ["]", ".options]"]
+                .iter()
+                .any(|end| line.contains(&format!("containerd.runtimes.wasmtime{end}")));
         }
         if !is_in {
             kept += line;

@@ -16,7 +16,6 @@ use crate::containerd::{Containerd, repository};
 use crate::ctr::Ctr;
 use crate::disk::Disk;
 use crate::network::{self, Bridge};
-use crate::power::Power;
 use crate::traces::Traces;
 use crate::wait::{self, SOON};
 use crate::{Pod, RunningPod, cgroups, command, config, cri, installer, interrupt, shim};
@@ -37,7 +36,6 @@ pub struct Node {
     name: String,
     pub(crate) bridge: Option<Bridge>,
     pub(crate) disk: Option<Disk>,
-    pub(crate) power: Option<Power>,
     daemon: Mutex<Option<Child>>,
     imported: Mutex<HashSet<String>>,
 }
@@ -95,7 +93,6 @@ impl Node {
             cri: cri::Client::new(&config::socket(&folder))?,
             bridge: None,
             disk: None,
-            power: None,
             daemon: Mutex::default(),
             imported: Mutex::default(),
             containerd,

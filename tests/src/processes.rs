@@ -97,6 +97,12 @@ pub fn system_call(pid: u32) -> Option<(i64, u64)> {
     Some((number, u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?))
 }
 
+/// Returns a number of /proc/meminfo, in KiB (proc(5)).
+pub fn machine_memory(name: &str) -> Result<u64> {
+    let text = fs::read_to_string("/proc/meminfo")?;
+    number(&text, &format!("{name}:")).with_context(|| format!("{name} in /proc/meminfo"))
+}
+
 impl Process {
     /// Returns its niceness (proc(5), `stat`, field 19).
     pub fn niceness(&self) -> Option<i32> {
@@ -214,12 +220,6 @@ fn stat(pid: i32) -> Option<(String, String)> {
 fn read(pid: i32, file: &str) -> Option<String> {
     let bytes = fs::read(PathBuf::from(format!("/proc/{pid}")).join(file)).ok()?;
     Some(String::from_utf8_lossy(&bytes).into_owned())
-}
-
-/// Returns a number of /proc/meminfo, in KiB (proc(5)).
-pub fn node_memory(name: &str) -> Result<u64> {
-    let text = fs::read_to_string("/proc/meminfo")?;
-    number(&text, &format!("{name}:")).with_context(|| format!("{name} in /proc/meminfo"))
 }
 
 fn number(text: &str, name: &str) -> Option<u64> {

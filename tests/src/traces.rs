@@ -3,11 +3,13 @@
 //! Everything that a node makes can be distinguished from what other nodes make. Its directory, bridge and cgroups
 //! contain the node's name, and sockets and files of shims contain the ids of Pods and containers.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use anyhow::{Result, ensure};
 use nix::mount::{MntFlags, umount2};
 use nix::sys::signal::Signal;
 use sha2::{Digest, Sha256};
@@ -24,7 +26,7 @@ use crate::wait;
 pub struct Traces {
     node: String,
     folder: PathBuf,
-    names: Arc<Mutex<Vec<String>>>,
+    names: Arc<Mutex<BTreeSet<String>>>,
 }
 
 /// Directories in which shims and runtimes keep sockets and state, and the depth of the search there.
@@ -90,15 +92,16 @@ impl Traces {
     /// Ends and removes everything, as far as possible.
     pub fn wipe(&self) {
         self.watch_logged();
-        self.wipe_volatile();
+        let _ = self.wipe_running();
         let _ = command::run("ip", ["link", "delete", &self.node]);
         self.remove_log_links();
         let _ = fs::remove_dir_all(&self.folder);
     }
 
-    /// Ends and removes what would not be there after a power cut. The node's directory is kept, but for its disk.
-    pub fn wipe_volatile(&self) {
-        let _ = wait::until(Duration::from_secs(10), "processes to end", || {
+    /// Ends all processes, and removes everything outside of the node's directory but its bridge. A disk of its own is
+    /// unmounted. Fails if a process or a mount stays.
+    pub fn wipe_running(&self) -> Result<()> {
+        let ended = wait::until(Duration::from_secs(10), "processes to end", || {
             Ok((self.end_processes() == 0).then_some(()))
         });
         for mount in self.mounts().iter().rev() {
@@ -110,6 +113,9 @@ impl Traces {
         for file in self.files() {
             let _ = fs::remove_file(&file).or_else(|_| fs::remove_dir_all(&file));
         }
+        let left = self.mounts();
+        ensure!(left.is_empty(), "cannot unmount {left:?}");
+        ended
     }
 
     /// Kills the processes that there are, and returns their number. What the shims among them serve is looked for from
@@ -117,9 +123,8 @@ impl Traces {
     pub fn end_processes(&self) -> usize {
         let left = self.processes(None);
         for process in &left {
-            let served = process.command.split_once(" -id ");
-            if let Some(id) = served.and_then(|(_, rest)| rest.split(' ').next()) {
-                self.watch(KUBERNETES, id);
+            if let Some((namespace, id)) = served(&process.command) {
+                self.watch(namespace, id);
             }
             let _ = process.kill(Signal::SIGKILL);
         }
@@ -128,9 +133,8 @@ impl Traces {
 
     /// Returns the node's name, and the names of what it is known to have made.
     fn names(&self) -> Vec<String> {
-        let mut names = self.names.lock().map(|names| names.clone()).unwrap_or_default();
-        names.push(self.node.clone());
-        names
+        let names = self.names.lock().map(|names| names.clone()).unwrap_or_default();
+        names.into_iter().chain([self.node.clone()]).collect()
     }
 
     fn processes(&self, daemon: Option<i32>) -> Vec<Process> {
@@ -204,6 +208,15 @@ impl Traces {
         }
         found
     }
+}
+
+/// Returns the namespace and the id in the command line of a shim.
+fn served(command: &str) -> Option<(&str, &str)> {
+    let (program, flags) = command.split_once(' ')?;
+    let is_shim = Path::new(program).file_name()?.to_str()?.starts_with("containerd-shim-");
+    let words: Vec<_> = flags.split(' ').collect();
+    let after = |flag| words.windows(2).find(|pair| pair[0] == flag).map(|pair| pair[1]);
+    is_shim.then_some((after("-namespace")?, after("-id").filter(|id| !id.is_empty())?))
 }
 
 /// Visits everything below `folder`, parents first, without following links.

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use serde::Serialize;
-use tests::processes::{self, Process, node_memory};
+use tests::processes::{self, Process, machine_memory};
 use tests::{Node, RunningPod};
 
 use crate::contender::Contender;
@@ -76,7 +76,7 @@ fn grow(node: &Node, who: Contender, effort: Effort) -> Result<Vec<Density>> {
     // The first Pod brings what every Pod needs, so it runs before anything is counted.
     serving::take_away(vec![serving::start(node, who, "first")?.0])?;
     thread::sleep(SETTLES);
-    let before = node_memory("MemAvailable")? as f64;
+    let before = machine_memory("MemAvailable")? as f64;
     let (mut pods, mut found) = (Vec::new(), Vec::new());
     for count in effort.pods {
         println!("  {count} Pods of {}", who.name());
@@ -84,7 +84,7 @@ fn grow(node: &Node, who: Contender, effort: Effort) -> Result<Vec<Density>> {
             pods.push(serving::start(node, who, &format!("idle-{}", pods.len()))?.0);
         }
         thread::sleep(SETTLES);
-        let occupied = before - node_memory("MemAvailable")? as f64;
+        let occupied = before - machine_memory("MemAvailable")? as f64;
         let kinds = by_kind(&pods)?;
         found.push(density(*count, occupied / *count as f64, kinds, next(node, who, effort)?));
     }

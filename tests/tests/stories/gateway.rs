@@ -2,7 +2,7 @@
 //! on a node of that size.
 
 use anyhow::{Context, Result, ensure};
-use tests::processes::node_memory;
+use tests::processes::machine_memory;
 use tests::{Container, Node, Pod, RunningPod, figure, on_each_containerd};
 
 use crate::pod::PORT;
@@ -32,7 +32,7 @@ fn answers(pod: &RunningPod<'_>) -> Result<()> {
 #[test]
 #[ignore = "needs a node with 512 MiB: make test-node"]
 fn servers_answer_on_a_full_gateway_and_who_fills_it_up_is_killed_alone() -> Result<()> {
-    let all = node_memory("MemTotal")?;
+    let all = machine_memory("MemTotal")?;
     ensure!(
         all <= GATEWAY,
         "this node has {all} KiB: MEMORY=512 tests/node/node.sh test gateway::"
@@ -40,17 +40,17 @@ fn servers_answer_on_a_full_gateway_and_who_fills_it_up_is_killed_alone() -> Res
     on_each_containerd(|node| {
         let image = node.image("hello-http")?;
         let hello = node.image("hello")?;
-        let before = node_memory("MemAvailable")?;
+        let before = machine_memory("MemAvailable")?;
         // The guest is compiled here.
         let mut pods = vec![serving(node, "first", &image)?];
-        while node_memory("MemAvailable")? > EVICTION {
+        while machine_memory("MemAvailable")? > EVICTION {
             pods.push(serving(node, &format!("further-{}", pods.len()), &image)?);
         }
         figure::note(&format!(
             "{} idle HTTP Pods in {} MiB, until {} of {} MiB were available",
             pods.len(),
             all >> 10,
-            node_memory("MemAvailable")? >> 10,
+            machine_memory("MemAvailable")? >> 10,
             before >> 10
         ))?;
         ensure!(pods.len() >= FEWEST, "only {} Pods fit", pods.len());

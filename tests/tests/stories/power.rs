@@ -2,7 +2,7 @@
 
 use std::env;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::thread;
 use std::time::Duration;
@@ -11,25 +11,26 @@ use anyhow::{Context, Result, bail, ensure};
 use tests::containerd::repository;
 use tests::installer::Installer;
 use tests::node::{KUBERNETES, on_each_node};
-use tests::{Container, Node, Pod};
+use tests::{Node, figure};
 
 use crate::installing::SHIM;
-use crate::upgrading::{USUAL, another_shim, sha256};
+use crate::upgrading::{USUAL, another_shim, said, sha256};
 
-/// What a node does, in this order: the power is cut soon after one of these steps has begun.
-const STEPS: [&str; 5] = ["install", "import", "compile", "start", "uninstall"];
+/// The steps of a node's work, and how often each is made in a round.
+const STEPS: [(&str, usize); 5] =
+    [("install", 2), ("import", 4), ("compile", 4), ("start", 4), ("uninstall", 1)];
 
-/// Variable with the number of cuts on each containerd, instead of one during each step.
+/// Variable with the number of cuts with each containerd, in turn soon after each of the steps has begun (default: one each).
 const CUTS: &str = "WASMTIME_SHIM_TEST_CUTS";
 
-/// Longest time from the begin of a step to the cut, in milliseconds: most steps take less.
+/// Longest time from the begin of a step to the cut, in milliseconds. Most steps take less.
 const LONGEST: u64 = 400;
 
 /// A guest whose code is kept in the content store, and one whose code is a file.
 const IMAGES: [&str; 2] = ["hello-layer", "hello"];
 
-/// What containerd says of an image that it has recorded before its content was on the disk.
-const DAMAGED: [&str; 3] = ["is not wasm: it is empty", "not found", "failed to stat parent"];
+/// What is said of an image that containerd has recorded before its content was on the disk.
+const DAMAGED: [&str; 3] = ["is not wasm: it is empty", "blob not found", "failed to stat parent"];
 
 #[test]
 fn after_a_power_cut_the_node_comes_up_and_runs_only_what_is_whole() -> Result<()> {
@@ -37,15 +38,16 @@ fn after_a_power_cut_the_node_comes_up_and_runs_only_what_is_whole() -> Result<(
         Ok(number) => number.parse().with_context(|| format!("{CUTS}={number}"))?,
         Err(_) => STEPS.len(),
     };
+    ensure!(cuts > 0, "{CUTS}=0: allowed is a number from 1");
     on_each_node(Node::start_with_power, |node| {
         let installer = Installer::new(node)?;
         let work = Work::new(node, &installer)?;
-        for (cut, step) in (1..=cuts).zip(STEPS.iter().cycle()) {
-            let doing = work.is_cut_during(step)?;
+        for (cut, (step, times)) in (1..=cuts).zip(STEPS.iter().cycle()) {
+            let doing = work.cut_during(step, fastrand::usize(..*times))?;
             let context = || format!("after cut {cut}, during {doing}");
-            let damaged = work.is_whole().with_context(context)?;
+            let damaged = work.check(doing).with_context(context)?;
             let version = &node.containerd.version;
-            println!("containerd {version}, cut {cut} during {doing}: {damaged}");
+            figure::note(&format!("containerd {version}, cut {cut} during {doing}: {damaged}"))?;
         }
         Ok(())
     })
@@ -65,34 +67,37 @@ impl<'node> Work<'node> {
     fn new(node: &'node Node, installer: &'node Installer<'node>) -> Result<Self> {
         let shims = [repository().join("target/release").join(SHIM), another_shim(node)?];
         let config = fs::read(node.folder().join("config.toml"))?;
-        // What a node has had for long is on its disk.
-        nix::unistd::sync();
+        node.disk().context("no disk")?.synchronise()?;
         Ok(Self { node, installer, config, shims })
     }
 
-    /// Works until the power is cut, soon after that step has begun. Returns the step that was under way.
-    fn is_cut_during(&self, step: &'static str) -> Result<&'static str> {
+    /// Works until the power is cut, soon after that step has begun once more than so many times. Returns the step that was
+    /// being made.
+    fn cut_during(&self, step: &'static str, after: usize) -> Result<&'static str> {
         let (begins, steps) = mpsc::channel();
-        let mut doing = step;
-        let moment = || doing = soon_after(step, &steps);
+        let mut doing = None;
+        let moment = || {
+            doing = soon_after(step, after, &steps);
+            doing.is_some()
+        };
         self.node.cut_power(move || self.rounds(&begins), moment)?;
-        Ok(doing)
+        doing.context("no step")
     }
 
     fn rounds(&self, begins: &Sender<&'static str>) -> Result<()> {
         loop {
             for shim in &self.shims {
                 begins.send("install")?;
-                self.install(shim)?;
+                self.installer.install(shim)?;
                 for image in IMAGES {
                     begins.send("import")?;
                     self.import_anew(image)?;
                     begins.send("compile")?;
                     self.forget_code()?;
-                    self.says(image)?;
+                    self.run(image)?;
                     begins.send("start")?;
-                    self.says(image)?;
-                    self.says(image)?;
+                    self.run(image)?;
+                    self.run(image)?;
                 }
             }
             begins.send("uninstall")?;
@@ -101,55 +106,59 @@ impl<'node> Work<'node> {
     }
 
     /// Starts what the disk has, and checks it. Returns what containerd had damaged.
-    fn is_whole(&self) -> Result<String> {
+    fn check(&self, interrupted: &str) -> Result<String> {
         self.node.start_containerd()?;
         // kubelet removes what ran before.
         self.node.remove_pods()?;
         self.end_calls()?;
         let mut damaged = Vec::new();
-        if self.installer.run(&["status"])?.code == 0 {
+        let is_installed = self.installer.run(&["status"])?.code == 0;
+        if is_installed {
             // What is installed is of use as it is.
-            damaged.push(self.is_right("hello")?);
+            damaged.extend(self.run_or_import_anew("hello")?);
+            let shims = self.shims.iter().map(fs::read).collect::<Result<Vec<_>, _>>()?;
+            ensure!(shims.contains(&self.installed()?), "what is installed is no shim");
         }
-        self.install(&self.shims[0])?;
+        let may_be_gone = ["install", "uninstall"].contains(&interrupted);
+        ensure!(is_installed || may_be_gone, "what was installed is gone");
+        self.installer.install(&self.shims[0])?;
         self.installer.must(&["status"])?;
-        let installed = self.node.folder().join("bin").join(SHIM);
-        ensure!(fs::read(installed)? == fs::read(&self.shims[0])?, "another shim is installed");
+        ensure!(self.installed()? == fs::read(&self.shims[0])?, "another shim is installed");
         self.every_blob_is_what_its_name_says()?;
         for image in IMAGES {
-            damaged.push(self.is_right(image)?);
+            damaged.extend(self.run_or_import_anew(image)?);
         }
         self.every_blob_is_what_its_name_says()?;
         self.installer.must(&["uninstall"])?;
         let config = fs::read(self.node.folder().join("config.toml"))?;
         ensure!(config == self.config, "the configuration is not as it was before the handler");
-        damaged.retain(|it| !it.is_empty());
         Ok(if damaged.is_empty() { "whole".into() } else { damaged.join(", ") })
     }
 
-    /// What is not whole is refused. It must be of use again when it is imported again.
-    fn is_right(&self, image: &str) -> Result<String> {
-        let mut damaged = String::new();
+    fn installed(&self) -> Result<Vec<u8>> {
+        Ok(fs::read(self.node.folder().join("bin").join(SHIM))?)
+    }
+
+    /// Runs a guest with code that is kept, and then with code that is compiled anew. If its image is damaged, it must be refused
+    /// with the reason, and must run after another import. Returns the reason.
+    fn run_or_import_anew(&self, image: &str) -> Result<Option<String>> {
+        let mut damaged = None;
         if !self.node.cri.has_image(&reference(image))? {
             self.import(image)?;
         }
-        if let Err(error) = self.says(image) {
+        if let Err(error) = self.run(image) {
             let error = format!("{error:#}");
             let reason = DAMAGED.iter().find(|reason| error.contains(*reason));
-            let Some(reason) = reason else { bail!("{image} says: {error}") };
-            damaged = format!("{image}: {reason} ({error})");
+            let Some(reason) = reason else { bail!("{image}: {error}") };
+            damaged = Some(format!("{image}: {reason}"));
             self.node.remove_pods()?;
             self.import_anew("pause")?;
             self.import_anew(image)?;
         }
-        self.says(image)?;
-        self.says(image)?;
+        self.run(image)?;
+        self.forget_code()?;
+        self.run(image)?;
         Ok(damaged)
-    }
-
-    fn install(&self, shim: &Path) -> Result<()> {
-        let shim = format!("--shim={}", shim.display());
-        self.installer.must(&["install", &shim]).map(drop)
     }
 
     fn import(&self, image: &str) -> Result<()> {
@@ -164,8 +173,8 @@ impl<'node> Work<'node> {
         self.import(image)
     }
 
-    /// containerd keeps for a day what a call holds that was cut off, and for ever the record of a Pod that CRI had not
-    /// yet made its own.
+    /// After an interrupted call, containerd keeps for a day what the call held, and the record of a Pod that was not complete
+    /// until someone deletes it.
     fn end_calls(&self) -> Result<()> {
         for what in ["containers", "leases"] {
             for id in self.node.ctr.lines(KUBERNETES, &format!("{what} list --quiet"))? {
@@ -175,21 +184,16 @@ impl<'node> Work<'node> {
         Ok(())
     }
 
+    /// Removes the code that is in files.
     fn forget_code(&self) -> Result<()> {
         let code = self.node.code();
         if code.exists() { Ok(fs::remove_dir_all(code)?) } else { Ok(()) }
     }
 
-    /// Runs a guest in a Pod of its own. It must say what it usually says.
-    fn says(&self, image: &str) -> Result<()> {
-        let pod = self.node.run_pod(&Pod::new("hello"))?;
-        let guest = pod.run(&Container::new("app", &reference(image)))?;
-        let exit = guest.wait()?;
-        ensure!(exit.code == 0, "{exit:?}");
-        let said = guest.logs()?.stdout;
+    fn run(&self, image: &str) -> Result<()> {
+        let said = said(self.node, &reference(image), "hello")?;
         ensure!(said == USUAL, "it says {said:?}");
-        pod.stop()?;
-        pod.remove()
+        Ok(())
     }
 
     fn every_blob_is_what_its_name_says(&self) -> Result<()> {
@@ -206,11 +210,14 @@ fn reference(image: &str) -> String {
     format!("registry.example/samples/{image}:1")
 }
 
-/// Waits for a random time after that step has begun, and returns the step that is under way then. Returns at once if
-/// the work has ended.
-fn soon_after(step: &'static str, steps: &Receiver<&'static str>) -> &'static str {
-    if steps.iter().any(|begun| begun == step) {
-        thread::sleep(Duration::from_millis(fastrand::u64(..LONGEST)));
-    }
-    steps.try_iter().last().unwrap_or(step)
+/// Waits until that step has begun so many times and once more, and for a random time from then on. Returns the step that is being
+/// made then, or nothing if the work ends before.
+fn soon_after(
+    step: &'static str,
+    after: usize,
+    steps: &Receiver<&'static str>,
+) -> Option<&'static str> {
+    steps.iter().filter(|begun| *begun == step).nth(after)?;
+    thread::sleep(Duration::from_millis(fastrand::u64(..LONGEST)));
+    Some(steps.try_iter().last().unwrap_or(step))
 }

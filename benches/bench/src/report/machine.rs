@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde::Serialize;
 use tests::command;
 use tests::containerd::repository;
-use tests::processes::node_memory;
+use tests::processes::machine_memory;
 
 use crate::effort::Bench;
 
@@ -48,7 +48,7 @@ impl Machine {
         Ok(Machine {
             processor: proc("cpuinfo", "model name").unwrap_or_else(|_| "unknown".into()),
             cores: processors(),
-            memory: node_memory("MemTotal")? / 1024,
+            memory: machine_memory("MemTotal")? / 1024,
             kernel: kernel.trim().into(),
             cgroups: if unified { 2 } else { 1 },
             containerd: bench.containerd.version.clone(),

@@ -6,7 +6,7 @@
 #           same function.
 # Guess:    a function that C has had since 1999, and that still does the same, keeps the version that it was first given.
 #           So all four have the oldest version of the machine, GLIBC_2.2.5.
-# Seen:     cbrt and strtod have. hypot and hypotf have GLIBC_2.35 from 2.35 on, where glibc stopped to look at the old
+# Seen:     cbrt and strtod have. hypot and hypotf have GLIBC_2.35 from 2.35 on, where glibc stopped looking at the old
 #           switch _LIB_VERSION in them. So a program that is built on Debian 12 does not start on RHEL 9 or Amazon Linux
 #           2023, once a library of it takes the length of a complex number. No compiler says so; readelf does.
 #
@@ -16,10 +16,6 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cd "$folder"
-export ZIG_GLOBAL_CACHE_DIR=$folder/global ZIG_LOCAL_CACHE_DIR=$folder/local
-
-python3 -m venv venv
-timeout 300 venv/bin/pip install --quiet --disable-pip-version-check ziglang==0.17.1
 cat >program.c <<'end'
 #include <math.h>
 #include <stdlib.h>
@@ -28,13 +24,16 @@ int main(int argc, char **argv) {
     return hypot(x, argc) + hypotf((float)x, (float)argc) + cbrt(x) > 0;
 }
 end
+python3 -m venv venv
+timeout 300 venv/bin/pip install --quiet --disable-pip-version-check ziglang==0.17.1
 
 old=GLIBC_2.2.5
 for glibc in 2.34 2.35 2.36 2.41; do
-    timeout 600 venv/bin/python -m ziglang cc -target "x86_64-linux-gnu.$glibc" program.c -o program -lm
+    ZIG_GLOBAL_CACHE_DIR=$folder/global ZIG_LOCAL_CACHE_DIR=$folder/local \
+        timeout 600 venv/bin/python -m ziglang cc -target "x86_64-linux-gnu.$glibc" program.c -o program -lm
     seen=$(readelf --dyn-syms --wide program | grep -oE '\<(hypotf?|cbrt|strtod)@GLIBC_[0-9.]+' | sort | paste -sd ' ')
     echo "linked with glibc $glibc: $seen"
     hypot=GLIBC_2.35
     [ "$glibc" != 2.34 ] || hypot=$old
-    [ "$seen" = "cbrt@$old hypot@$hypot hypotf@$hypot strtod@$old" ] || { echo "it is otherwise by now"; exit 1; }
+    [ "$seen" = "cbrt@$old hypot@$hypot hypotf@$hypot strtod@$old" ] || { echo "these versions have changed"; exit 1; }
 done
