@@ -81,7 +81,8 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     let directory = record::directory(bundle);
     let Some(recorded) = record::recorded(bundle) else {
         build_lock::kill_builders(&directory)?;
-        return record::remove(&directory).map(|()| None);
+        let warning = end_other(bundle, id, &directory)?;
+        return record::remove(&directory).map(|()| warning);
     };
     let cgroup = recorded.cgroup(id)?;
     if recorded.is_program() {
@@ -100,4 +101,28 @@ pub fn destroy(bundle: &Path, id: &str) -> Result<Option<String>, Error> {
     let stopped = if cgroup.by_systemd() { cgroup.stop_scope() } else { Ok(()) };
     let undone = stopped.and(isolate::after(&record.create, &spec, &directory));
     record::remove(&directory).map(|()| undone.err().map(|error| error.to_string()))
+}
+
+/// Ends the processes of a container whose record another version of the shim has written in a form that this one cannot read,
+/// and removes its cgroup if no other container is meant to be in it. Which they are is in the container's spec. What the OCI
+/// runtime keeps about a program stays. Returns a warning if there is such a record.
+fn end_other(bundle: &Path, id: &str, directory: &Path) -> Result<Option<String>, Error> {
+    if !record::exists(directory) {
+        return Ok(None);
+    }
+    let spec = spec::load(&bundle.join("config.json"))?;
+    let cgroup = record::cgroup(&spec, id, false)?;
+    if let Some(members) = record::members(directory, &spec) {
+        members.kill(&cgroup)?;
+    }
+    if cgroup.is_named_after_container() {
+        cgroup.kill()?;
+        cgroup.remove(&[])?;
+    }
+    if cgroup.by_systemd() {
+        cgroup.stop_scope()?;
+    }
+    Ok(Some(
+        "another version of the shim made this container; its poststop hooks do not run".into(),
+    ))
 }

@@ -101,6 +101,11 @@ pub fn recorded(bundle: &Path) -> Option<Recorded> {
     serde_json::from_slice(&record).ok().or_else(|| of_older(&record, &directory))
 }
 
+/// Whether there is a record, of whichever version.
+pub fn exists(directory: &Path) -> bool {
+    directory.join(RECORD).exists()
+}
+
 /// A record of an older shim, which had the spec in a file of its own. A newer shim must read it to clean up after an upgrade.
 fn of_older(record: &[u8], directory: &Path) -> Option<Recorded> {
     let record = serde_json::from_slice(record).ok()?;

@@ -40,6 +40,8 @@ fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() 
         let server = first.run(&Container::new("server", &node.image("hello-http")?))?;
         let before = executed(&first.shim()?)?;
         let code_of_old = compiles_with(node, &first)?;
+        let doomed = node.run_pod(&Pod::new("doomed"))?;
+        doomed.run(&Container::new("server", &node.image("hello-http")?))?;
 
         installer.install(&new)?;
         assert_eq!(executed(&first.shim()?)?, before);
@@ -48,6 +50,10 @@ fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() 
         let linux = first.run(&Container::shell("linux", &node.image("linux")?, "sleep 1000"))?;
         assert_eq!(linux.exec(&["echo", "still here"])?.stdout, "still here\n");
         a_new_zygote_is_of_the_old_file(node, &first)?;
+        // containerd cleans up after a shim that was killed by executing what is installed now.
+        doomed.shim()?.kill(Signal::SIGKILL)?;
+        doomed.stop()?;
+        doomed.remove_in_the_end()?;
         let second = node.run_pod(&Pod::new("second"))?;
         assert_ne!(executed(&second.shim()?)?, before);
         let guest = second.run(&Container::new("server", &node.image("hello-http")?))?;
@@ -69,7 +75,7 @@ fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() 
         for container in [&server, &guest] {
             assert_eq!(container.stop(Duration::from_secs(10))?.code, 0);
         }
-        // containerd cleans up after a shim that was killed by executing what is installed now.
+        // The other way round.
         second.shim()?.kill(Signal::SIGKILL)?;
         for pod in [&first, &second, &third] {
             pod.stop()?;
