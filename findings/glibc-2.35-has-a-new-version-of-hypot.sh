@@ -13,9 +13,9 @@
 # Fails if a version differs from these. Needs Python with venv, and readelf; takes a minute.
 set -euo pipefail
 
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
-cd "$folder"
+directory=$(mktemp -d)
+trap 'rm -rf "$directory"' EXIT
+cd "$directory"
 cat >program.c <<'end'
 #include <math.h>
 #include <stdlib.h>
@@ -29,7 +29,7 @@ timeout 300 venv/bin/pip install --quiet --disable-pip-version-check ziglang==0.
 
 old=GLIBC_2.2.5
 for glibc in 2.34 2.35 2.36 2.41; do
-    ZIG_GLOBAL_CACHE_DIR=$folder/global ZIG_LOCAL_CACHE_DIR=$folder/local \
+    ZIG_GLOBAL_CACHE_DIR=$directory/global ZIG_LOCAL_CACHE_DIR=$directory/local \
         timeout 600 venv/bin/python -m ziglang cc -target "x86_64-linux-gnu.$glibc" program.c -o program -lm
     seen=$(readelf --dyn-syms --wide program | grep -oE '\<(hypotf?|cbrt|strtod)@GLIBC_[0-9.]+' | sort | paste -sd ' ')
     echo "linked with glibc $glibc: $seen"

@@ -40,12 +40,8 @@ main() {
 machines() {
     local program
     for program in "$programs"/{containerd-shim-wasmtime-v1,wasm-image,node-installer}; do
-        machine "$program"
+        [[ $(readelf --file-header "$program") == *AArch64* ]] || die "$program is not for aarch64"
     done
-}
-
-machine() {
-    [[ $(readelf --file-header "$1") == *AArch64* ]] || die "$1 is not for aarch64"
 }
 
 # The engine's tests are built without LTO, with the profile of what `make test-node` builds for aarch64.

@@ -14,7 +14,7 @@ use crate::wait::{self, SOON};
 /// A disk that is mounted over a directory. Dropping it unmounts it.
 #[derive(Debug)]
 pub struct Disk {
-    pub(crate) folder: PathBuf,
+    pub(crate) directory: PathBuf,
     /// The file that has what is on it, if it is not in memory.
     pub(crate) file: Option<Mutex<File>>,
 }
@@ -28,16 +28,16 @@ const PIECES: [usize; 3] = [1 << 20, 4 << 10, 1];
 
 impl Disk {
     /// Mounts a disk in memory of that many bytes over a directory.
-    pub fn mount(folder: &Path, bytes: u64) -> Result<Self> {
+    pub fn mount(directory: &Path, bytes: u64) -> Result<Self> {
         let options = format!("size={bytes},mode=0755");
-        mount(Some("tmpfs"), folder, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
-            .with_context(|| format!("mount a disk over {}", folder.display()))?;
-        Ok(Self { folder: folder.to_owned(), file: None })
+        mount(Some("tmpfs"), directory, Some("tmpfs"), MsFlags::empty(), Some(options.as_str()))
+            .with_context(|| format!("mount a disk over {}", directory.display()))?;
+        Ok(Self { directory: directory.to_owned(), file: None })
     }
 
     /// Fills it to the last byte.
     pub fn fill(&self) -> Result<Ballast> {
-        let ballast = Ballast(self.folder.join("ballast"));
+        let ballast = Ballast(self.directory.join("ballast"));
         let mut file = File::create(&ballast.0).context("create what fills the disk")?;
         let zeros = vec![0; PIECES[0]];
         for piece in PIECES {
@@ -54,19 +54,19 @@ impl Disk {
     /// Unmounts the disk with everything on it, once nothing uses it.
     pub fn unmount(self) -> Result<()> {
         wait::until(SOON, "the disk to be unused", || {
-            match umount2(&self.folder, MntFlags::empty()) {
+            match umount2(&self.directory, MntFlags::empty()) {
                 Err(Errno::EBUSY) => Ok(None),
                 unmounted => Ok(Some(unmounted?)),
             }
         })
-        .with_context(|| format!("unmount {}", self.folder.display()))
+        .with_context(|| format!("unmount {}", self.directory.display()))
     }
 }
 
 impl Drop for Disk {
     fn drop(&mut self) {
         // There is nothing to unmount after `unmount`.
-        let _ = umount2(&self.folder, MntFlags::MNT_DETACH);
+        let _ = umount2(&self.directory, MntFlags::MNT_DETACH);
     }
 }
 

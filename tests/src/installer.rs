@@ -197,15 +197,17 @@ pub(crate) fn variables(folder: &Path) -> Result<Vec<(String, String)>> {
     Ok(pairs.map(|(key, value)| (key.to_owned(), value.to_owned())).collect())
 }
 
+/// Ends of the names of a handler's tables.
+const TABLES: [&str; 2] =
+    ["containerd.runtimes.wasmtime]", "containerd.runtimes.wasmtime.options]"];
+
 /// Returns a configuration without the handler `wasmtime` and its options.
 pub fn without_handler(text: &str) -> String {
     let mut kept = String::new();
     let mut is_in = false;
     for line in text.split_inclusive('\n') {
         if line.starts_with('[') {
-            is_in = ["]", ".options]"]
-                .iter()
-                .any(|end| line.contains(&format!("containerd.runtimes.wasmtime{end}")));
+            is_in = TABLES.iter().any(|table| line.contains(table));
         }
         if !is_in {
             kept += line;

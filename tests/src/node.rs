@@ -43,6 +43,11 @@ pub struct Node {
 /// Namespace in which containerd keeps what CRI makes.
 pub const KUBERNETES: &str = "k8s.io";
 
+/// Returns the reference of a sample image.
+pub fn sample(name: &str) -> String {
+    format!("registry.example/samples/{name}:1")
+}
+
 /// Runs the story on a fresh node of each existing containerd, and then looks for leftovers.
 pub fn on_each_containerd(story: impl Fn(&Node) -> Result<()>) -> Result<()> {
     on_each_node(Node::start, story)
@@ -75,7 +80,11 @@ impl Node {
 
     /// As [`Node::start`], with all files on a disk of its own of that many bytes.
     pub fn start_with_disk(containerd: Containerd, bytes: u64) -> Result<Self> {
-        Self::start_on(containerd, |folder| Disk::mount(folder, bytes).map(Some), str::to_owned)
+        Self::start_on(
+            containerd,
+            |directory| Disk::mount(directory, bytes).map(Some),
+            str::to_owned,
+        )
     }
 
     /// Starts it on the disk that a function mounts over its directory.
@@ -190,12 +199,14 @@ impl Node {
     fn import(&self, namespace: &str, name: &str) -> Result<String> {
         let mut imported = self.imported.lock().expect("no import panics");
         if imported.insert(format!("{namespace}/{name}")) {
-            self.import_archive(
-                namespace,
-                &repository().join(format!("target/images/{name}.tar")),
-            )?;
+            self.import_sample(namespace, name)?;
         }
-        Ok(format!("registry.example/samples/{name}:1"))
+        Ok(sample(name))
+    }
+
+    /// Imports a sample image, whether it is there or not.
+    pub fn import_sample(&self, namespace: &str, name: &str) -> Result<()> {
+        self.import_archive(namespace, &repository().join(format!("target/images/{name}.tar")))
     }
 
     /// Returns the directory of image content in its containerd. Each file is named by its digest.

@@ -27,8 +27,8 @@ const LOSING: &str = "loop,noauto_da_alloc,commit=1";
 /// fs/ext4/ext4.h). Perl is on each Debian, and this crate has no unsafe code.
 const SHUT_DOWN: &str = r#"
     my $flags = pack("L", 2);
-    open(my $folder, "<", $ARGV[0]) or die "$ARGV[0]: $!\n";
-    ioctl($folder, 0x8004587D, $flags) or die "$ARGV[0]: $!\n";
+    open(my $directory, "<", $ARGV[0]) or die "$ARGV[0]: $!\n";
+    ioctl($directory, 0x8004587D, $flags) or die "$ARGV[0]: $!\n";
 "#;
 
 /// Interval between searches for processes, while the work of a node ends.
@@ -45,23 +45,23 @@ pub fn can_be_cut() -> Result<bool> {
 
 impl Disk {
     /// Mounts an ext4 in a file without a name over a directory.
-    fn in_file(folder: &Path) -> Result<Self> {
+    fn in_file(directory: &Path) -> Result<Self> {
         let file = tempfile::tempfile().context("make a disk")?;
         file.set_len(BYTES)?;
         command::run("mke2fs", ["-q", "-F", "-t", "ext4", &path(&file)])?.success()?;
-        mount(&file, folder)?;
-        Ok(Self { folder: folder.to_owned(), file: Some(Mutex::new(file)) })
+        mount(&file, directory)?;
+        Ok(Self { directory: directory.to_owned(), file: Some(Mutex::new(file)) })
     }
 
     /// Writes everything to it, as on a node that has been idle for long.
     pub fn synchronise(&self) -> Result<()> {
-        Ok(nix::unistd::syncfs(File::open(&self.folder)?)?)
+        Ok(nix::unistd::syncfs(File::open(&self.directory)?)?)
     }
 
     /// From now on, each access to it is an error, and nothing is written to it.
     fn cut(&self) -> Result<()> {
-        let folder = self.folder.display().to_string();
-        let cut = command::run("perl", ["-e", SHUT_DOWN, &folder])?.success();
+        let directory = self.directory.display().to_string();
+        let cut = command::run("perl", ["-e", SHUT_DOWN, &directory])?.success();
         cut.map(drop).context("cut the power")
     }
 
@@ -70,7 +70,7 @@ impl Disk {
     fn restore(&self) -> Result<()> {
         let (mut file, copy) = (self.file()?, tempfile::tempfile()?);
         command::run("cp", ["--sparse=always", &path(&file), &path(&copy)])?.success()?;
-        mount(&copy, &self.folder)?;
+        mount(&copy, &self.directory)?;
         *file = copy;
         Ok(())
     }
@@ -81,8 +81,8 @@ impl Disk {
     }
 }
 
-fn mount(file: &File, folder: &Path) -> Result<()> {
-    let words = ["-t", "ext4", "-o", LOSING, &path(file), &folder.display().to_string()];
+fn mount(file: &File, directory: &Path) -> Result<()> {
+    let words = ["-t", "ext4", "-o", LOSING, &path(file), &directory.display().to_string()];
     command::run("mount", words)?.success().map(drop).context("mount a disk")
 }
 
@@ -94,7 +94,7 @@ fn path(file: &File) -> String {
 impl Node {
     /// As [`Node::start`], with power that can be cut.
     pub fn start_with_power(containerd: Containerd) -> Result<Self> {
-        Self::start_on(containerd, |folder| Disk::in_file(folder).map(Some), str::to_owned)
+        Self::start_on(containerd, |directory| Disk::in_file(directory).map(Some), str::to_owned)
     }
 
     /// Cuts the power while it does some work. `moment` waits for the moment, and returns whether it came before the work
@@ -146,17 +146,18 @@ mod tests {
         if !can_be_cut()? {
             return Ok(());
         }
-        let folder = tempfile::tempdir()?;
-        let in_folder = |name| folder.path().join(name);
-        let disk = Disk::in_file(folder.path())?;
-        fs::write(in_folder("kept"), "text")?;
-        File::open(in_folder("kept"))?.sync_all()?;
-        fs::write(in_folder("lost"), "text")?;
+        let directory = tempfile::tempdir()?;
+        let in_directory = |name| directory.path().join(name);
+        let disk = Disk::in_file(directory.path())?;
+        fs::write(in_directory("kept"), "text")?;
+        File::open(in_directory("kept"))?.sync_all()?;
+        fs::write(in_directory("lost"), "text")?;
         disk.cut()?;
-        let late = fs::write(in_folder("late"), "text");
-        umount2(folder.path(), MntFlags::MNT_DETACH)?;
+        let late = fs::write(in_directory("late"), "text");
+        umount2(directory.path(), MntFlags::MNT_DETACH)?;
         disk.restore()?;
-        let (kept, lost) = (fs::read_to_string(in_folder("kept")), fs::read(in_folder("lost")));
+        let (kept, lost) =
+            (fs::read_to_string(in_directory("kept")), fs::read(in_directory("lost")));
         disk.unmount()?;
         assert_eq!(late.map_err(|error| error.raw_os_error()), Err(Some(Errno::EIO as i32)));
         assert_eq!(kept?, "text");

@@ -9,7 +9,7 @@ use tests::containerd::{Containerd, repository};
 use tests::installer::{self, Installer};
 use tests::processes::Process;
 use tests::wait::{self, SOON};
-use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd};
+use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd, shim};
 
 use crate::upgrading::executed;
 
@@ -18,7 +18,7 @@ const LABEL: &str = "security.selinux";
 
 pub const SHIM: &str = "containerd-shim-wasmtime-v1";
 
-fn config(node: &Node) -> PathBuf {
+pub fn config(node: &Node) -> PathBuf {
     node.folder().join("config.toml")
 }
 
@@ -257,7 +257,7 @@ fn what_is_read_only_or_full_is_said_and_nothing_is_changed() -> Result<()> {
     let tree = Tree::new()?;
     let small = tests::disk::Disk::mount(&tree.path("usr/local/bin"), 1 << 20)?;
     let before = tree.files()?;
-    let real = format!("--shim={}", repository().join("target/release").join(SHIM).display());
+    let real = format!("--shim={}", shim::program()?.display());
     let full = tree.run(&["install", &real])?;
     assert_eq!(full.code, 1, "{full:?}");
     assert!(full.stderr.contains("no space is left on the device"), "{full:?}");

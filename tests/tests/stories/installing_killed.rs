@@ -11,7 +11,7 @@ use tests::steps::{Killer, Victim};
 use tests::wait;
 use tests::{Container, Pod, on_each_containerd};
 
-use crate::installing::Tree;
+use crate::installing::{Tree, config};
 
 /// Number of kills with a tree of files, and with a containerd.
 const KILLS: usize = 60;
@@ -83,7 +83,7 @@ fn after_a_kill_at_any_step_install_and_uninstall_both_succeed() -> Result<()> {
 fn a_containerd_whose_installer_was_killed_gets_the_handler_from_the_next() -> Result<()> {
     on_each_containerd(|node| {
         let installer = Installer::new(node)?;
-        let config = node.folder().join("config.toml");
+        let config = config(node);
         let before = std::fs::read(&config)?;
         let words = installer.words(&["install"]);
         let steps = installer.while_restarting(|| kill_at(usize::MAX, &words))?;

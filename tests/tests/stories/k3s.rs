@@ -13,6 +13,8 @@ use tests::processes::{self, Process};
 use tests::wait::{self, SOON};
 use tests::{Container, Node, Pod, command};
 
+use crate::installing::config;
+
 /// What k3s writes by itself for a shim that it finds in PATH.
 const FOUND: &str = r#"
 [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.'wasmtime']
@@ -40,7 +42,7 @@ fn k3s(node: &Node) -> Result<PathBuf> {
     let dir = data.join("agent/etc/containerd");
     fs::create_dir_all(&dir)?;
     fs::create_dir_all(data.join("server"))?;
-    let config = node.folder().join("config.toml");
+    let config = config(node);
     let generated = dir.join("config.toml");
     let imports = format!("imports = [\"{}/config-v3.toml.d/*.toml\"]\n", dir.display());
     let text = installer::without_handler(&fs::read_to_string(&config)?);

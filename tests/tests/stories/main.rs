@@ -23,6 +23,7 @@ mod composing;
 #[cfg(target_arch = "x86_64")]
 mod confinement;
 mod ctr;
+mod deleting;
 mod events;
 mod exec;
 mod gateway;
@@ -56,6 +57,7 @@ mod programs;
 mod registry;
 mod resources;
 mod shim;
+mod shipped;
 mod spans;
 mod stopping;
 mod survival;

@@ -8,13 +8,13 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use tests::containerd::repository;
 use tests::installer::Installer;
-use tests::node::{KUBERNETES, on_each_node};
-use tests::{Node, figure, power};
+use tests::layout::digest;
+use tests::node::{KUBERNETES, on_each_node, sample};
+use tests::{Node, figure, power, shim};
 
-use crate::installing::SHIM;
-use crate::upgrading::{USUAL, another_shim, said, sha256};
+use crate::installing::{SHIM, config};
+use crate::upgrading::{USUAL, another_shim, said};
 
 /// The steps of a node's work, and how often each is made in a round.
 const STEPS: [(&str, usize); 5] =
@@ -68,8 +68,8 @@ struct Work<'node> {
 
 impl<'node> Work<'node> {
     fn new(node: &'node Node, installer: &'node Installer<'node>) -> Result<Self> {
-        let shims = [repository().join("target/release").join(SHIM), another_shim(node)?];
-        let config = fs::read(node.folder().join("config.toml"))?;
+        let shims = [shim::program()?, another_shim(node)?];
+        let config = fs::read(config(node))?;
         node.disk().context("no disk")?.synchronise()?;
         Ok(Self { node, installer, config, shims })
     }
@@ -133,7 +133,7 @@ impl<'node> Work<'node> {
         }
         self.every_blob_is_what_its_name_says()?;
         self.installer.must(&["uninstall"])?;
-        let config = fs::read(self.node.folder().join("config.toml"))?;
+        let config = fs::read(config(self.node))?;
         ensure!(config == self.config, "the configuration is not as it was before the handler");
         Ok(if damaged.is_empty() { "whole".into() } else { damaged.join(", ") })
     }
@@ -146,7 +146,7 @@ impl<'node> Work<'node> {
     /// with the reason, and must run after another import. Returns the reason.
     fn run_or_import_anew(&self, image: &str) -> Result<Option<String>> {
         let mut damaged = None;
-        if !self.node.cri.has_image(&reference(image))? {
+        if !self.node.cri.has_image(&sample(image))? {
             self.import(image)?;
         }
         if let Err(error) = self.run(image) {
@@ -165,13 +165,12 @@ impl<'node> Work<'node> {
     }
 
     fn import(&self, image: &str) -> Result<()> {
-        let archive = repository().join(format!("target/images/{image}.tar"));
-        self.node.import_archive(KUBERNETES, &archive)?;
-        self.node.until_known(&reference(image))
+        self.node.import_sample(KUBERNETES, image)?;
+        self.node.until_known(&sample(image))
     }
 
     fn import_anew(&self, image: &str) -> Result<()> {
-        let words = ["images", "remove", "--sync", &reference(image)];
+        let words = ["images", "remove", "--sync", &sample(image)];
         self.node.ctr.run(KUBERNETES, &words)?.success()?;
         self.import(image)
     }
@@ -194,7 +193,7 @@ impl<'node> Work<'node> {
     }
 
     fn run(&self, image: &str) -> Result<()> {
-        let said = said(self.node, &reference(image), "hello")?;
+        let said = said(self.node, &sample(image), "hello")?;
         ensure!(said == USUAL, "it says {said:?}");
         Ok(())
     }
@@ -203,14 +202,10 @@ impl<'node> Work<'node> {
         for blob in fs::read_dir(self.node.blobs())? {
             let path = blob?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
-            ensure!(sha256(&fs::read(&path)?) == name, "{name} is another");
+            ensure!(digest(&fs::read(&path)?) == format!("sha256:{name}"), "{name} is another");
         }
         Ok(())
     }
-}
-
-fn reference(image: &str) -> String {
-    format!("registry.example/samples/{image}:1")
 }
 
 /// Waits until that step has begun so many times and once more, and for a random time from then on. Returns the step that is being

@@ -11,13 +11,10 @@ use containerd_shim_protos::api::{CreateTaskRequest, Status};
 use containerd_shim_protos::protobuf::MessageField;
 use containerd_shim_protos::protobuf::well_known_types::any::Any;
 use containerd_shim_protos::ttrpc::Code;
-use nix::sys::signal::Signal;
 use serde_json::json;
-use tests::containerd::{repository, wasm_image};
 use tests::processes::{Process, shim_of};
-use tests::shim::{self, Answer, Bundle, Refusal, Shim, mount};
+use tests::shim::{Answer, Bundle, Refusal, Shim, mount};
 use tests::wait::{self, SOON};
-use tests::{command, figure};
 
 const SIGKILL: u32 = 9;
 
@@ -262,53 +259,6 @@ fn an_image_is_not_looked_up_where_containerd_is_gone() -> Result<()> {
 }
 
 #[test]
-fn what_a_killed_shim_left_is_taken_away_by_the_delete_action() -> Result<()> {
-    is_taken_away(Bundle::shell("sleep 1000 & sleep 1000")?, |_| Ok(()), "")
-}
-
-#[test]
-fn what_a_killed_shim_of_another_version_left_is_taken_away_as_well() -> Result<()> {
-    let bundle = Bundle::guest("hello")?;
-    // Such a cgroup is the container's alone, as with CRI.
-    let cgroup = bundle.cgroup().replace("c1", &bundle.id);
-    bundle.edit_config(|config| {
-        config["process"]["args"] = json!(["/guest.wasm", "sleep", "1000"]);
-        config["linux"]["cgroupsPath"] = json!(cgroup);
-    })?;
-    let another = |bundle: &Bundle| {
-        let record = bundle.folder.join("wasmtime/create.json");
-        assert!(record.exists());
-        Ok(fs::write(record, r#"{ "of": "another version" }"#)?)
-    };
-    is_taken_away(bundle, another, "another version of the shim made this container")
-}
-
-/// Kills a shim, changes what it left, and has it taken away. The action must say `warning`.
-fn is_taken_away(
-    bundle: Bundle,
-    change: impl FnOnce(&Bundle) -> Result<()>,
-    warning: &str,
-) -> Result<()> {
-    let shim = bundle.start()?;
-    granted(shim.create(&bundle.create_request()))?;
-    granted(shim.start(&bundle.id))?;
-    let process = bundle.shim()?;
-    process.kill(Signal::SIGKILL)?;
-    wait::until(SOON, "the shim to end", || Ok(Process::at(process.pid).is_none().then_some(())))?;
-    change(&bundle)?;
-    // Twice: containerd asks again when it was itself interrupted.
-    for warning in [warning, ""] {
-        let output =
-            bundle.execute(&["-bundle", &bundle.folder.display().to_string(), "delete"])?;
-        assert_eq!(output.code, 0, "{output:?}");
-        assert!(output.stderr.contains(warning), "{output:?}");
-    }
-    assert!(!shim.socket.exists(), "{} is left", shim.socket.display());
-    assert_eq!(fs::read_dir(bundle.rootfs())?.count(), 0, "the root is still mounted");
-    bundle.close()
-}
-
-#[test]
 fn a_start_that_cannot_tell_its_address_leaves_no_shim() -> Result<()> {
     let bundle = Bundle::shell("true")?;
     fs::create_dir(bundle.folder.join("address"))?;
@@ -421,19 +371,4 @@ fn a_mistyped_runtime_option_fails_the_pod_by_its_name() -> Result<()> {
         }
         Ok(())
     })
-}
-
-/// glibc of Debian 12, on which releases are built. With a newer one, other functions have newer versions.
-const RELEASES_ARE_BUILT_WITH: &str = "glibc 2.36";
-
-#[test]
-fn programs_that_are_built_like_a_release_need_no_newer_glibc_than_supported() -> Result<()> {
-    let here = command::run("getconf", ["GNU_LIBC_VERSION"])?.success()?.stdout;
-    if here.trim() != RELEASES_ARE_BUILT_WITH {
-        return figure::note(&format!("not built like a release: {here}"));
-    }
-    for program in [shim::program()?, wasm_image()] {
-        command::run(repository().join("scripts/glibc-floor.sh"), [program])?.success()?;
-    }
-    Ok(())
 }

@@ -11,11 +11,10 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tests::containerd::repository;
 use tests::installer::Installer;
 use tests::node::KUBERNETES;
 use tests::processes::Process;
-use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd};
+use tests::{Container, Node, Pod, RunningPod, command, on_each_containerd, shim};
 
 use crate::installing::SHIM;
 use crate::survival::{kill, zygote};
@@ -32,7 +31,7 @@ const OTHER: &str = "WASMTIME_SHIM_TEST_OTHER";
 fn pods_stay_with_the_shim_they_were_started_by_through_upgrade_and_downgrade() -> Result<()> {
     on_each_containerd(|node| {
         let installer = Installer::new(node)?;
-        let new = repository().join("target/release").join(SHIM);
+        let new = shim::program()?;
         let old = another_shim(node)?;
 
         installer.install(&old)?;
@@ -91,7 +90,7 @@ pub fn another_shim(node: &Node) -> Result<PathBuf> {
         return Ok(other.into());
     }
     let another = node.volume("another")?.join(SHIM);
-    fs::copy(repository().join("target/release").join(SHIM), &another)?;
+    fs::copy(shim::program()?, &another)?;
     OpenOptions::new().append(true).open(&another)?.write_all(b"\n")?;
     Ok(another)
 }
@@ -209,7 +208,7 @@ impl Code {
     }
 }
 
-pub fn sha256(bytes: &[u8]) -> String {
+fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

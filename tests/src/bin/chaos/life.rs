@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use k8s_cri::v1::ContainerState;
 use nix::sys::signal::Signal;
+use tests::node::sample;
 use tests::{Container, Pod, RunningContainer, RunningPod};
 
 use crate::ledger::{Fate, Ledger};
@@ -194,7 +195,7 @@ impl<'a> Life<'a> {
             "server" => "hello-http",
             _ => "linux",
         };
-        let image = format!("registry.example/samples/{image}:1");
+        let image = sample(image);
         let container = Container::new(name, &image);
         Some(match name {
             "command" => container.args(&[code]),
