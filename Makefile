@@ -123,7 +123,7 @@ node-image: ## make the disk of an emulated node: Debian with systemd, cgroup v2
 node: node-image ## boot the emulated node with what is built, and print what it has (MEMORY=, CPUS=)
 	@tests/node/node.sh run tests/node/look.sh
 
-test-node: images containerd ## run stories on the emulated node, with cgroups of systemd and of cgroupfs (ARCH=, STORIES="unified:: pod::")
+test-node: images containerd h2spec ## run stories on the emulated node, with cgroups of systemd and of cgroupfs (ARCH=, STORIES="unified:: pod::")
 	@tests/node/node.sh build
 	@tests/node/node.sh test $(STORIES)
 	@tests/node/node.sh gateway

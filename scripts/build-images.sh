@@ -16,7 +16,7 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/go.sh"
 
 all=(hello hello-layer hello-artifact hello-http hello-p3 hello-http-p3 hello-config hello-logging hello-keyvalue
-    keyvalue-loop hello-tls hello-c hello-go hello-wat hello-module calc composed unknown-import trap exports not-wasm truncated corrupt precompiled pause linux critest)
+    keyvalue-loop hello-tls hello-c hello-go hello-wat hello-module calc composed unknown-import trap exports not-wasm truncated corrupt precompiled pause planted linux critest)
 
 main() {
     local name
@@ -88,6 +88,7 @@ image() {
             pause_program
             pack_file pause "$out/pause" /pause
             ;;
+        planted) planted_library ;;
         linux)
             linux_rootfs
             pack_linux linux "$out/linux-rootfs" --rootfs "$out/linux-rootfs" --cmd /bin/sh --env PATH=/bin
@@ -153,6 +154,15 @@ pause_program() {
     command -v "${CC:-cc}" >/dev/null || die "images/pause is written in C for Linux, and ${CC:-cc} is not there"
     say "images/pause: C, static"
     "${CC:-cc}" -static -Os -s -Wall -Wextra -Werror "$src/pause/pause.c" -o "$out/pause"
+}
+
+# The tests plant it in an image.
+planted_library() {
+    local source=$src/hostile/planted.c
+    fresh "$out/planted.so" "$source" && return
+    command -v "${CC:-cc}" >/dev/null || die "images/hostile/planted.c is written in C for Linux, and ${CC:-cc} is not there"
+    say "images/hostile/planted.c: C"
+    "${CC:-cc}" -shared -fPIC -Wall -Wextra -Werror "$source" -o "$out/planted.so"
 }
 
 # Makes the files of images/linux/rootfs, busybox, and a link for each of its programs.

@@ -12,8 +12,9 @@ else
     images=$root/target/images-$arch go=$root/target/go-$arch
 fi
 
-# Builds what `make images containerd` does not: the stories and, for another machine, the rest.
+# Builds what `make images containerd h2spec` does not: the stories and, for another machine, the rest.
 build_programs() {
+    local tools
     cd "$root" || exit
     if [ "$arch" = "$machine_here" ]; then
         cargo test --release --locked --package tests --test stories --no-run
@@ -30,7 +31,9 @@ build_programs() {
         cross
         cargo_for_target target "$(paths)" test --package tests --test stories --no-run
     )
-    GOARCH=$arch CGO_ENABLED=0 OUT=$go "$root/scripts/build-go-tools.sh" containerd
+    for tools in containerd h2spec; do
+        GOARCH=$arch CGO_ENABLED=0 OUT=$go "$root/scripts/build-go-tools.sh" "$tools"
+    done
     foreign_images
 }
 
@@ -49,15 +52,17 @@ foreign_images() {
 
 # The disk with what was built, as far as it is there: the node finds it in the project's directory.
 pack_programs() {
-    local disk=$work/programs project=$work/programs/project program
+    local disk=$work/programs project=$work/programs/project program tools
     mkdir -p "$project/target/release" "$project/target/images" "$project/target/go" "$project/tests"
     cp -l "$release"/{containerd-shim-wasmtime-v1,wasm-image} "$installer/node-installer" "$project/target/release/"
     program=$(stories)
     [ -z "$program" ] || cp -l "$program" "$project/target/release/stories"
-    cp -l "$images"/*.wasm "$images"/*.tar "$images/pause" "$project/target/images/"
+    cp -l "$images"/*.wasm "$images"/*.tar "$images"/{pause,planted.so} "$project/target/images/"
     rm -f "$project"/target/images/{node-installer,polyglot}*
     cp -al "$images/linux-rootfs" "$project/target/images/"
-    [ ! -d "$go/containerd" ] || cp -al "$go/containerd" "$project/target/go/"
+    for tools in containerd h2spec; do
+        [ ! -d "$go/$tools" ] || cp -al "$go/$tools" "$project/target/go/"
+    done
     cp -r "$root/tests/tests" "$project/tests/"
     cp -r "$root/images" "$root/scripts" "$root/manifests" "$project/"
     {

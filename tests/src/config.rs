@@ -53,11 +53,6 @@ fn containerd(version: &Containerd, folder: &Path, plugins: &Path, by_systemd: b
     };
     let handlers: String = options(folder).map(|(name, text)| runtime(name, text)).concat();
     let systemd = if by_systemd { SYSTEMD } else { "" };
-    let option = match version.major {
-        1 => format!("ConfigPath = \"{}\"", options_file(folder, BY_SYSTEMD).display()),
-        _ => "SystemdCgroup = true".into(),
-    };
-    let systemd = systemd.replace("OPTION", &option);
     let further: String =
         version.handlers.iter().map(|name| FURTHER.replace("NAME", name)).collect();
     format!("{COMMON}{sections}{HANDLERS}{systemd}{handlers}{further}")
@@ -132,16 +127,11 @@ const HANDLERS: &str = r#"
   pod_annotations = ["wasmtime.shim/http-*"]
 "#;
 
-/// Part of a node's `config.toml` if kubelet's cgroup driver is systemd.
+/// Part of a node's `config.toml` if kubelet's cgroup driver is systemd. The shim needs no option for that.
 const SYSTEMD: &str = r#"
 [plugins."PLUGIN".containerd.runtimes.runc.options]
   SystemdCgroup = true
-[plugins."PLUGIN".containerd.runtimes.wasmtime.options]
-  OPTION
 "#;
-
-/// Name of the file with that option, for containerd 1.
-const BY_SYSTEMD: &str = "systemd";
 
 /// A handler of another shim.
 const FURTHER: &str = r#"
@@ -188,7 +178,6 @@ pub fn write(version: &Containerd, folder: &Path, plugins: &Path) -> Result<()> 
     for (handler, text) in options(folder) {
         fs::write(options_file(folder, handler), text)?;
     }
-    fs::write(options_file(folder, BY_SYSTEMD), "SystemdCgroup = true")?;
     let text = containerd(version, folder, plugins, cgroups::by_systemd()?);
     Ok(fs::write(folder.join("config.toml"), text)?)
 }

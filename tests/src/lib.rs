@@ -41,6 +41,7 @@ pub mod installer;
 pub mod interrupt;
 pub mod isolation;
 pub mod kubelet;
+pub mod large;
 pub mod layout;
 pub mod limits;
 pub mod logs;

@@ -164,7 +164,7 @@ fn clients_that_stall_are_let_go_and_keep_nobody_waiting() -> Result<()> {
 fn drip(mut stream: &TcpStream) -> Result<()> {
     let start = Instant::now();
     while stream.write_all(b"x").is_ok() {
-        ensure!(start.elapsed() < SOON, "still there after {:?}", start.elapsed());
+        ensure!(start.elapsed() < wait::patient(SOON), "still there after {:?}", start.elapsed());
         thread::sleep(Duration::from_millis(100));
     }
     Ok(())

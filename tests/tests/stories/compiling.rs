@@ -1,7 +1,7 @@
 //! Compilations whose worker or zygote is killed, or whose caller is gone.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
 
@@ -34,22 +34,29 @@ fn slow_guest(bundle: &Bundle) -> Result<CreateTaskRequest> {
 }
 
 /// Writes a guest of so many functions into the directory. Each `number` is another guest.
-fn write_guest(folder: &Path, number: u32, functions: usize) -> Result<()> {
-    let function =
-        format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));
-    let functions = function.repeat(functions);
-    let start = "(func (export \"_start\"))";
-    let module = format!("(module {start} (global i32 i32.const {number}) {functions})");
-    Ok(fs::write(folder.join("app.wat"), module)?)
+fn write_guest(directory: &Path, number: u32, functions: usize) -> Result<()> {
+    let module = tests::large::module(&format!("guest-{number}"), functions);
+    Ok(fs::write(directory.join("app.wasm"), module)?)
 }
 
 /// A Create of a guest of so many functions. Each `number` is another guest.
 pub fn guest(bundle: &Bundle, number: u32, functions: usize) -> Result<CreateTaskRequest> {
+    write_guest(&files(bundle)?, number, functions)?;
+    create_of(bundle, "/app.wasm")
+}
+
+/// The directory of a container's image.
+fn files(bundle: &Bundle) -> Result<PathBuf> {
     let files = bundle.folder.join("files");
     fs::create_dir_all(&files)?;
-    write_guest(&files, number, functions)?;
+    Ok(files)
+}
+
+/// A Create of that guest of the image, in the place of the shell.
+fn create_of(bundle: &Bundle, entrypoint: &str) -> Result<CreateTaskRequest> {
+    let files = files(bundle)?;
     let config = fs::read_to_string(bundle.folder.join("config.json"))?;
-    fs::write(bundle.folder.join("config.json"), config.replace("/bin/sh", "/app.wat"))?;
+    fs::write(bundle.folder.join("config.json"), config.replace("/bin/sh", entrypoint))?;
     let mut request = bundle.create_request();
     request.set_rootfs(vec![mount("bind", &files, &["rbind"])]);
     Ok(request)
@@ -97,7 +104,7 @@ fn a_killed_compile_worker_is_told_and_the_next_try_is_not_harmed() -> Result<()
     let request = large_guest(&bundle)?;
     let shim = bundle.start()?;
     let refusal = kill_while_it_compiles(&shim, &bundle, &request, "wasm-compile")?;
-    for word in ["/app.wat", "worker was ended by SIGKILL", "memory"] {
+    for word in ["/app.wasm", "worker was ended by SIGKILL", "memory"] {
         assert!(refusal.message.contains(word), "no {word} in {refusal:?}");
     }
     granted(shim.create(&request))?;
@@ -168,7 +175,7 @@ fn a_compilation_ends_with_the_client_that_asked_for_it() -> Result<()> {
         let mount = format!("type=bind,src={},dst=/guest,options=rbind:ro", files.display());
         let run = Run::new(&node.ctr_image("linux")?).flags(&["--mount", &mount]);
         let id = node.ctr.new_id();
-        let mut client = node.ctr.start(&id, &run.command(&["/guest/app.wat"]))?;
+        let mut client = node.ctr.start(&id, &run.command(&["/guest/app.wasm"]))?;
         node.traces.watch("default", &id);
         let worker = until_at_work(&id)?;
         client.kill()?;

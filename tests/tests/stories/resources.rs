@@ -244,7 +244,8 @@ fn limits_become(node: &Node, container: &RunningContainer<'_>, limit: i64) -> R
     let is = |v1: (&str, &str), v2: &str| cgroups::read(pid, v1, v2);
     assert_eq!(is(("memory", "memory.limit_in_bytes"), "memory.max")?, limit.to_string());
     let shares = is(("cpu", "cpu.shares"), "cpu.weight")?;
-    assert!(["512", "59"].contains(&shares.as_str()), "{shares}");
+    // runc before 1.3.2 makes a smaller weight.
+    assert!(["512", "59", "20"].contains(&shares.as_str()), "{shares}");
     let quota = is(("cpu", "cpu.cfs_quota_us"), "cpu.max")?;
     assert!(["50000", "50000 200000"].contains(&quota.as_str()), "{quota}");
     Ok(())

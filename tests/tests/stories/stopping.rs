@@ -26,7 +26,7 @@ fn a_server_ends_cleanly_on_sigterm() -> Result<()> {
         pod.http_get(crate::pod::PORT, "/")?;
         let start = Instant::now();
         assert_eq!(server.stop(GRACE)?.code, 0, "{:?}", server.logs()?);
-        assert!(start.elapsed() < AT_ONCE, "it took {:?}", start.elapsed());
+        assert!(start.elapsed() < patient(AT_ONCE), "it took {:?}", start.elapsed());
         Ok(())
     })
 }
@@ -42,7 +42,7 @@ fn commands_end_on_sigterm_whether_they_sleep_or_compute() -> Result<()> {
             command.wait_for_output(output)?;
             let start = Instant::now();
             assert_eq!(command.stop(GRACE)?.code, 143, "{args:?}: {:?}", command.logs()?);
-            assert!(start.elapsed() < AT_ONCE, "{args:?} took {:?}", start.elapsed());
+            assert!(start.elapsed() < patient(AT_ONCE), "{args:?} took {:?}", start.elapsed());
         }
         Ok(())
     })

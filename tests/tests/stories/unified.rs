@@ -103,8 +103,7 @@ fn a_worker_that_is_killed_for_memory_takes_the_container_with_it_where_kubelet_
     })
 }
 
-/// Files of a cgroup that kubelet's requests and limits become. Not `cpu.weight`: runc converts a request in another way since
-/// 1.3.2, as this shim does.
+/// Files of a cgroup that kubelet's requests and limits become. Not `cpu.weight`, which runc before 1.3.2 makes smaller.
 const LIMITS: [&str; 9] = [
     "memory.max",
     "memory.swap.max",

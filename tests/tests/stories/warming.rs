@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 use serde_json::{Value, json};
 use tests::command::{self, Output};
 use tests::containerd::wasm_image;
+use tests::large;
 use tests::layout::{CONFIG, Layout, WASM};
 use tests::node::KUBERNETES;
 use tests::wait::{self, SOON};
@@ -152,11 +153,8 @@ fn what_cannot_run_is_told_as_create_tells_it_and_nothing_is_left() -> Result<()
 
 /// Writes a guest that takes long enough to compile for the compilation to be killed.
 pub fn large(node: &Node, name: &str, functions: usize) -> Result<String> {
-    let function =
-        format!("(func (param i32) (result i32) local.get 0 {})", "i32.clz ".repeat(500));
-    let start = format!("(func (export \"_start\")) (func (export \"{name}\"))");
-    let file = node.volume("components")?.join("large.wat");
-    fs::write(&file, format!("(module {start} {})", function.repeat(functions)))?;
+    let file = node.volume("components")?.join("large.wasm");
+    fs::write(&file, large::module(name, functions))?;
     packed(node, name, "/large.wasm", &[&file])
 }
 

@@ -40,22 +40,18 @@ impl Schema {
 
     /// Returns a file that has only the handler. It must have the version of the file that imports it, because
     /// containerd before 2.3 merges the files first and then takes the last version as that of the whole.
-    pub fn drop_in(self, handler: &Handler, systemd: Option<bool>) -> String {
-        format!("{COMMENT}version = {}\n\n{}", self.version, self.tables(handler, systemd))
+    pub fn drop_in(self, handler: &Handler) -> String {
+        format!("{COMMENT}version = {}\n\n{}", self.version, self.handler_table(handler))
     }
 
-    /// Returns the handler's own tables as text.
-    pub fn tables(self, handler: &Handler, systemd: Option<bool>) -> String {
-        let table = self.table(HANDLER);
-        let mut text = format!("[{table}]\n");
+    /// Returns the handler's own table as text. It has no options, not even `SystemdCgroup`, which the shim does not need:
+    /// containerd 2 starts no container in a user namespace whose handler has options and is not runc's.
+    pub fn handler_table(self, handler: &Handler) -> String {
+        let mut text = format!("[{}]\n", self.table(HANDLER));
         for (key, path) in handler.keys() {
             text += &format!("  {key} = \"{path}\"\n");
         }
-        text += &format!("  pod_annotations = [\"{ANNOTATIONS}\"]\n");
-        if let Some(systemd) = systemd {
-            text += &format!("\n[{table}.options]\n  SystemdCgroup = {systemd}\n");
-        }
-        text
+        text + &format!("  pod_annotations = [\"{ANNOTATIONS}\"]\n")
     }
 
     /// Returns the default handler. A file that has a table of handlers would otherwise remove it.
@@ -167,26 +163,10 @@ impl Document {
         all.into_iter().find(|(name, _)| name == HANDLER).map(|(_, runtime)| runtime)
     }
 
-    /// Returns the cgroup driver of the default handler, if the file sets it.
-    pub fn systemd_cgroup(&self) -> Option<bool> {
-        let of_plugin = |plugin: &&str| {
-            let containerd = self.toml.get("plugins")?.get(plugin)?.get("containerd")?;
-            let name =
-                containerd.get("default_runtime_name").and_then(Item::as_str).unwrap_or("runc");
-            containerd.get("runtimes")?.get(name)?.get("options")?.get("SystemdCgroup")?.as_bool()
-        };
-        PLUGINS.iter().find_map(of_plugin)
-    }
-
     /// Returns the text with the handler. The handler is added at the end if that is possible; otherwise it is
     /// completed or inserted where it must be. `defaults` is true if containerd keeps its default handler beside
     /// those that a file names.
-    pub fn with_handler(
-        &self,
-        handler: &Handler,
-        systemd: Option<bool>,
-        defaults: bool,
-    ) -> Result<String, Error> {
+    pub fn with_handler(&self, handler: &Handler, defaults: bool) -> Result<String, Error> {
         let mut base = Self::parse(&self.path, &block::without(&self.text))?;
         let schema = base.schema()?;
         match base.handler() {
@@ -208,13 +188,15 @@ impl Document {
         }
         let names_none = runtimes(&base.toml, schema.plugin()).is_empty();
         let default = if names_none && !defaults { schema.default_tables() } else { String::new() };
-        let tables = default + &schema.tables(handler, systemd);
+        let tables = default + &schema.handler_table(handler);
         let text = block::with(&base.text, &tables);
         // A table that is written in one line cannot be continued further down.
         if Self::parse(&self.path, &text).is_ok() {
             return Ok(text);
         }
-        base.runtimes()?.insert(HANDLER, Item::Table(table(handler, systemd)));
+        let mut table = Table::new();
+        complete(&mut table, handler);
+        base.runtimes()?.insert(HANDLER, Item::Table(table));
         Ok(base.toml.to_string())
     }
 
@@ -246,15 +228,6 @@ fn implicit() -> Item {
     let mut table = Table::new();
     table.set_implicit(true);
     Item::Table(table)
-}
-
-fn table(handler: &Handler, systemd: Option<bool>) -> Table {
-    let mut table = Table::new();
-    complete(&mut table, handler);
-    if let Some(systemd) = systemd {
-        table["options"] = Item::Table(Table::from_iter([("SystemdCgroup", systemd)]));
-    }
-    table
 }
 
 /// Sets the required keys and leaves all others as they are.

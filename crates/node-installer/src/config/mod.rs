@@ -114,22 +114,21 @@ fn of_file(tree: &Tree, path: &Path, version: &Version, handler: &Handler) -> Re
     let text = found.unwrap_or_else(|| format!("version = {}\n", version.config_version()));
     let main = Document::parse(path, &text)?;
     main.check()?;
-    let imported = imports(tree, &main)?;
-    let systemd = systemd_cgroup(&main, &imported);
     if version.merges_imports()
         && main.handler().is_none()
         && let Some(dir) = main.drop_in_dir()
     {
-        let text = main.schema()?.drop_in(handler, systemd);
+        let text = main.schema()?.drop_in(handler);
         return drop_in(tree, &dir.join(DROP_IN), text, Some(&main));
     }
+    let imported = imports(tree, &main)?;
     // If imports replace sections, only the last file with the section counts.
     let last = match version.merges_imports() {
         true => None,
         false => imported.iter().rfind(|it| it.has_section()),
     };
     let document = last.unwrap_or(&main);
-    let text = document.with_handler(handler, systemd, version.keeps_default_runtimes())?;
+    let text = document.with_handler(handler, version.keeps_default_runtimes())?;
     let candidate = last.is_none().then(|| main.candidate(text.clone(), None));
     let is_there = !is_ours && text == document.text();
     let edit = Edit { path: document.path().to_owned(), text, is_ours };
@@ -153,7 +152,7 @@ fn of_k0s(tree: &Tree, version: &Version, handler: &Handler) -> Result<Plan, Err
         return drop_in(
             tree,
             &Path::new(K0S_DROP_INS).join(DROP_IN),
-            schema.drop_in(handler, None),
+            schema.drop_in(handler),
             None,
         );
     };
@@ -161,8 +160,7 @@ fn of_k0s(tree: &Tree, version: &Version, handler: &Handler) -> Result<Plan, Err
         return of_file(tree, config, version, handler);
     }
     let main = Document::parse(config, &text)?;
-    let imported = imports(tree, &main)?;
-    let text = main.schema()?.drop_in(handler, systemd_cgroup(&main, &imported));
+    let text = main.schema()?.drop_in(handler);
     // k0s merges the drop-in with a file that it generates, so containerd cannot check the result beforehand.
     drop_in(tree, &Path::new(K0S_DROP_INS).join(DROP_IN), text, None)
 }
@@ -177,12 +175,6 @@ fn imports(tree: &Tree, main: &Document) -> Result<Vec<Document>, Error> {
         }
     }
     Ok(found)
-}
-
-/// Returns the cgroup driver of the handler for Linux containers, if it is set.
-fn systemd_cgroup(main: &Document, imported: &[Document]) -> Option<bool> {
-    let documents = std::iter::once(main).chain(imported);
-    documents.filter_map(Document::systemd_cgroup).next_back()
 }
 
 /// Returns the runtimes with their types, from a configuration that containerd has completed.

@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use super::document::{Document, HANDLER, Schema};
-use super::{DROP_IN, Edit, Handler, Plan, block, drop_in, imports, systemd_cgroup};
+use super::{DROP_IN, Edit, Handler, Plan, block, drop_in};
 use crate::errors::Error;
 use crate::tree::Tree;
 use crate::version::Version;
@@ -22,21 +22,16 @@ pub fn plan(tree: &Tree, dir: &Path, version: &Version, handler: &Handler) -> Re
     };
     let schema = schema(tree, dir, version, generated.as_ref())?;
     let drop_ins = dir.join(if schema.version == 2 { "config.toml.d" } else { "config-v3.toml.d" });
-    let imported = match &generated {
-        Some(main) => imports(tree, main)?,
-        None => Vec::new(),
-    };
-    let systemd = generated.as_ref().and_then(|main| systemd_cgroup(main, &imported));
     let reads_drop_ins = match &generated {
         Some(main) => main.drop_in_dir().is_some_and(|it| it == drop_ins),
         // k3s was never started. A version that has containerd 2.x supports the directories.
         None => version.merges_imports(),
     };
     if reads_drop_ins && version.merges_imports() {
-        let text = schema.drop_in(handler, systemd);
+        let text = schema.drop_in(handler);
         return drop_in(tree, &drop_ins.join(DROP_IN), text, generated.as_ref());
     }
-    in_template(tree, template(dir, schema), schema, handler, systemd)
+    in_template(tree, template(dir, schema), schema, handler)
 }
 
 /// Returns the version of the generated configuration: that of the template, if there is one.
@@ -66,7 +61,6 @@ fn in_template(
     path: PathBuf,
     schema: Schema,
     handler: &Handler,
-    systemd: Option<bool>,
 ) -> Result<Plan, Error> {
     let found = tree.text(&path)?;
     let before = block::without(found.as_deref().unwrap_or(BASE));
@@ -74,7 +68,7 @@ fn in_template(
         // The template may have conditions that we cannot evaluate, and a second table would be an error.
         return Err(Error::HandlerInTemplate { path });
     }
-    let text = block::with(&before, &schema.tables(handler, systemd));
+    let text = block::with(&before, &schema.handler_table(handler));
     let is_there = found.as_ref() == Some(&text);
     let edit = Edit { path, text, is_ours: found.is_none() };
     Ok(Plan { edits: if is_there { Vec::new() } else { vec![edit] }, candidate: None })

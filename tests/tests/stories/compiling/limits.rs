@@ -10,13 +10,20 @@ use nix::sys::signal::Signal;
 use tests::cgroups;
 use tests::processes::{Process, family, shim_of};
 use tests::shim::{Bundle, Refusal};
+use tests::wait;
 use tests::{Container, Node, Pod, on_each_containerd};
 
-use super::{endless_guest, guest, run, slow_guest, until_at_work, until_ended, worker_of};
+use super::{
+    create_of, endless_guest, files, guest, run, slow_guest, until_at_work, until_ended, worker_of,
+};
 use crate::caching::kill;
 use crate::composing::packed;
 use crate::shim::{ends, granted};
 use crate::warming::large;
+
+/// Variables of the shim.
+const TIME: &str = "WASMTIME_SHIM_COMPILE_TIME";
+const MEMORY: &str = "WASMTIME_SHIM_COMPILE_MEMORY";
 
 #[test]
 fn a_compilation_is_charged_to_its_pod() -> Result<()> {
@@ -75,11 +82,15 @@ fn a_compilation_is_bounded_by_its_pod_s_memory_limit_and_harms_nobody_in_it() -
     })
 }
 
-/// An image with a small guest that takes some hundred MiB more than the floor to compile.
+/// A small guest that takes some hundred MiB more than the floor to compile.
+fn hungry_guest() -> String {
+    format!("(module (func (export \"_start\")) {})", "(func)".repeat(400_000))
+}
+
+/// An image with such a guest.
 fn hungry(node: &Node) -> Result<String> {
     let file = node.volume("components")?.join("hungry.wat");
-    let functions = "(func)".repeat(400_000);
-    fs::write(&file, format!("(module (func (export \"_start\")) {functions})"))?;
+    fs::write(&file, hungry_guest())?;
     packed(node, "hungry", "/hungry.wasm", &[&file])
 }
 
@@ -106,7 +117,7 @@ fn on_a_small_node() -> Result<[Bundle; 2]> {
     let cache = bundles[0].cache().display().to_string();
     for bundle in &mut bundles {
         bundle.set("WASMTIME_SHIM_CACHE", &cache);
-        bundle.set("WASMTIME_SHIM_COMPILE_MEMORY", &memory);
+        bundle.set(MEMORY, &memory);
     }
     Ok(bundles)
 }
@@ -147,7 +158,7 @@ fn who_waits_for_a_turn_to_compile_is_told_so_and_has_that_of_one_that_is_killed
         Ok::<_, anyhow::Error>(refusal.expect_err("is refused"))
     })?;
     assert_eq!(refusal.code, Code::UNAVAILABLE, "{refusal:?}");
-    let expected = "/app.wat: still waiting for others to be compiled after 1 s";
+    let expected = "/app.wasm: still waiting for others to be compiled after";
     assert!(refusal.message.contains(expected), "{refusal:?}");
     granted(shims[1].create(&small))?;
     run(&shims[1], &second)?;
@@ -158,7 +169,8 @@ fn who_waits_for_a_turn_to_compile_is_told_so_and_has_that_of_one_that_is_killed
 #[test]
 fn a_worker_that_is_stopped_is_ended_when_its_time_is_up() -> Result<()> {
     let mut bundle = Bundle::shell("true")?;
-    bundle.set("WASMTIME_SHIM_COMPILE_TIME", "2s");
+    let limit = format!("{}s", wait::patient(Duration::from_secs(2)).as_secs());
+    bundle.set(TIME, &limit);
     let request = endless_guest(&bundle)?;
     let shim = bundle.start()?;
     let refusal = thread::scope(|scope| {
@@ -168,7 +180,8 @@ fn a_worker_that_is_stopped_is_ended_when_its_time_is_up() -> Result<()> {
         let refusal = create.join().expect("no panic").expect_err("is refused");
         until_ended(&worker).map(|()| refusal)
     })?;
-    assert!(refusal.message.contains("cannot be compiled within 2s"), "{refusal:?}");
+    let expected = format!("cannot be compiled within {limit}");
+    assert!(refusal.message.contains(&expected), "{refusal:?}");
     ends(&shim, &bundle)?;
     bundle.close()
 }
@@ -178,24 +191,29 @@ fn what_a_compilation_may_use_is_set_and_told() -> Result<()> {
     let refusal = |variable: &str, value: &str| -> Result<Refusal> {
         let mut bundle = Bundle::shell("true")?;
         bundle.set(variable, value);
-        let request = slow_guest(&bundle)?;
+        let request = match variable {
+            MEMORY => {
+                fs::write(files(&bundle)?.join("app.wat"), hungry_guest())?;
+                create_of(&bundle, "/app.wat")?
+            }
+            _ => slow_guest(&bundle)?,
+        };
         let shim = bundle.start()?;
         let refusal = shim.create(&request).expect_err("is refused");
         ends(&shim, &bundle)?;
         bundle.close()?;
         Ok(refusal)
     };
-    let (time, memory) = ("WASMTIME_SHIM_COMPILE_TIME", "WASMTIME_SHIM_COMPILE_MEMORY");
     let cache = "WASMTIME_SHIM_CACHE";
     for (variable, value, words) in [
-        (time, "1s", ["/app.wat: ", "cannot be compiled within 1s", time]),
-        (memory, "300Mi", ["/app.wat: ", "cannot be compiled in 300 MiB of memory", memory]),
+        (TIME, "1s", ["/app.wasm: ", "cannot be compiled within 1s", TIME]),
+        (MEMORY, "300Mi", ["/app.wat: ", "cannot be compiled in 300 MiB of memory", MEMORY]),
         (
-            time,
+            TIME,
             "soon",
-            [time, "\"soon\"", "allowed is a whole number with ms, s, m or h, such as 30s"],
+            [TIME, "\"soon\"", "allowed is a whole number with ms, s, m or h, such as 30s"],
         ),
-        (memory, "1", [memory, "\"1\"", "allowed is a size of at least 256Mi, such as 4Gi"]),
+        (MEMORY, "1", [MEMORY, "\"1\"", "allowed is a size of at least 256Mi, such as 4Gi"]),
         (cache, "cache", [cache, "\"cache\"", "allowed is an absolute path"]),
     ] {
         let refusal = refusal(variable, value)?;
