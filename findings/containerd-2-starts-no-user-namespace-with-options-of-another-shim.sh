@@ -36,25 +36,34 @@ disabled_plugins = ["io.containerd.cri.v1.runtime", "io.containerd.cri.v1.images
 TOML
 mkdir rootfs
 touch options.toml
+# spec LINUX: prints a container's configuration, with that in its section "linux".
+spec() {
+    cat <<JSON
+{"ociVersion": "1.0.2", "process": {"args": ["true"], "cwd": "/"}, "root": {"path": "$directory/rootfs"}, "linux": {$1}}
+JSON
+}
+mapping='[{"containerID": 0, "hostID": 100000, "size": 65536}]'
+spec '' >plain.json
+spec "\"namespaces\": [{\"type\": \"user\"}], \"uidMappings\": $mapping, \"gidMappings\": $mapping" >users.json
 ./containerd --config config.toml >containerd.log 2>&1 &
-timeout 20 sh -c "until ./ctr --address containerd.sock version >/dev/null 2>&1; do sleep 0.2; done"
+timeout 60 sh -c "until ./ctr --address '$directory/containerd.sock' version >/dev/null 2>&1; do sleep 0.2; done" \
+    || { tail -n 5 containerd.log && exit 1; }
 
-# run NAME FLAG...: prints the error of a run with these flags.
+# run NAME SPEC FLAG...: prints the error of a run of that spec with these flags.
 run() {
-    local name=$1 error
-    shift
+    local name=$1 spec=$2 error
+    shift 2
     error=$(timeout 60 ./ctr --address "$directory/containerd.sock" run --runtime io.containerd.other.v1 "$@" \
-        --rootfs "$directory/rootfs" "${name// /-}" true 2>&1 >/dev/null || true)
-    echo "$name: $(grep -oE "runtime \"io.containerd.other.v1\" binary not installed|can't unmarshal type .*" <<<"$error" || echo "$error")"
+        --config "$directory/$spec.json" "$name" 2>&1 >/dev/null || true)
+    echo "$name: $(grep -oE "runtime \"[a-z0-9.]*\" binary not installed|can't unmarshal type .*" <<<"$error" || echo "$error")"
 }
 
-users=(--uidmap 0:100000:65536 --gidmap 0:100000:65536)
 options=(--runtime-config-path "$directory/options.toml")
 {
-    run neither
-    run options "${options[@]}"
-    run users "${users[@]}"
-    run both "${users[@]}" "${options[@]}"
+    run neither plain
+    run options plain "${options[@]}"
+    run users users
+    run both users "${options[@]}"
 } | tee seen
 diff seen - <<'SEEN' || { echo "containerd does otherwise by now" && exit 1; }
 neither: runtime "io.containerd.other.v1" binary not installed
