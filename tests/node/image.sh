@@ -20,7 +20,6 @@ main() {
     need mmdebstrap mmdebstrap
     need mke2fs e2fsprogs
     local image
-    [ "$arch" = "$(dpkg --print-architecture)" ] || has_interpreter
     image=$target/root-$arch-$(recipe | sha256sum | cut -c1-12)
     if ! [ -e "$image/root.img" ]; then
         rm -rf "$image.new" && mkdir -p "$image.new"
@@ -50,6 +49,7 @@ recipe() {
 
 make() {
     local out=$1 packages
+    [ "$arch" = "$(dpkg --print-architecture)" ] || has_interpreter
     packages=$(grep -v '^#' "$here/packages.txt" | sed "s/KERNEL/$kernel/" | paste -sd,)
     echo "== make the root of the node: Debian $suite for $arch (5 minutes)"
     mkdir "$out/root"
