@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
 # containerd 2 starts no container in a user namespace whose runtime is not runc's and has options.
 #
-# Version:  github.com/containerd/containerd/v2 v2.4.2, its commands containerd and ctr, from the Go module proxy. (2.0.4 has no such
-#           step, 2.0.5 has it.)
+# Version:  github.com/containerd/containerd/v2 v2.4.2, its commands containerd and ctr, from the Go module proxy. (By its
+#           source, 2.0.4 replaces the options by runc's without an error, and 2.0.5 reads them.)
 # Input:    `ctr run` of an empty root with a runtime io.containerd.other.v1, in a user namespace and not, with and without a
 #           configuration file for the runtime, which is what a table of options becomes for every runtime but runc.
 # Guess:    each ends with the same error, because no shim of that name is there. What the options mean is between the configuration
 #           and that shim.
-# Seen:     with both, the shim is not even looked for: the client wants to tell who owns the container's streams, which only
-#           runc's options can say, and does not find these in the runtime's. So through CRI a Pod with `hostUsers: false` starts no
+# Seen:     with both, the shim is not even looked for: the client must set the owner of the container's streams, which only
+#           runc's options can name, and cannot read the runtime's as those. So through CRI a Pod with `hostUsers: false` starts no
 #           container if its handler has a table of options and another type than io.containerd.runc.v2. Its sandbox starts.
 #
 # Fails if the errors are others. Needs Go and root; takes some minutes the first time.

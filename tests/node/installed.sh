@@ -11,8 +11,7 @@ step() { echo "== $*"; }
 fail() { echo "error: $*"; exit 1; }
 
 run() {
-    echo 'SystemdCgroup = true' > /var/tests/systemd.toml
-    local each=(ctr run --detach --runtime io.containerd.wasmtime.v1 --runtime-config-path /var/tests/systemd.toml)
+    local each=(ctr run --detach --runtime io.containerd.wasmtime.v1)
     "${each[@]}" --cgroup "tests.slice:ctr:guest$1" "$image/hello:1" "guest$1" /hello.wasm sleep 1000
     "${each[@]}" --cgroup "tests.slice:ctr:program$1" "$image/linux:1" "program$1" sleep 1000
     ctr tasks list

@@ -57,7 +57,8 @@ pack_programs() {
     cp -l "$release"/{containerd-shim-wasmtime-v1,wasm-image} "$installer/node-installer" "$project/target/release/"
     program=$(stories)
     [ -z "$program" ] || cp -l "$program" "$project/target/release/stories"
-    cp -l "$images"/*.wasm "$images"/*.tar "$images"/{pause,planted.so} "$project/target/images/"
+    cp -l "$images"/*.wasm "$images"/*.tar "$images/pause" "$project/target/images/"
+    [ ! -e "$images/planted.so" ] || cp -l "$images/planted.so" "$project/target/images/"
     rm -f "$project"/target/images/{node-installer,polyglot}*
     cp -al "$images/linux-rootfs" "$project/target/images/"
     for tools in containerd h2spec; do

@@ -86,7 +86,8 @@ impl Shim {
     /// As [`Shim::start`], with a time limit.
     pub fn start_within(&self, limit: Duration, id: &str) -> Answer<()> {
         let request = StartRequest { id: id.into(), ..Default::default() };
-        self.tasks.start(context::with_duration(limit), &request).map(drop).map_err(refusal)
+        let context = context::with_duration(patient(limit));
+        self.tasks.start(context, &request).map(drop).map_err(refusal)
     }
 
     /// Calls State, and returns the status.

@@ -27,6 +27,8 @@ pub struct Served {
     pub runtime: String,
     /// Path of the shim, if the configuration names it.
     pub path: PathBuf,
+    /// Whether it has runtime options.
+    pub has_options: bool,
 }
 
 impl Served {
@@ -49,9 +51,11 @@ pub fn handler(socket: &Path) -> Result<Option<Served>> {
     let config: Value = serde_json::from_str(config).context("containerd's configuration")?;
     let served = &config["containerd"]["runtimes"][HANDLER];
     let text = |key: &str| served[key].as_str().unwrap_or_default().to_owned();
-    Ok(served
-        .is_object()
-        .then(|| Served { runtime: text("runtimeType"), path: text("runtimePath").into() }))
+    Ok(served.is_object().then(|| Served {
+        runtime: text("runtimeType"),
+        path: text("runtimePath").into(),
+        has_options: served["options"].as_object().is_some_and(|options| !options.is_empty()),
+    }))
 }
 
 /// Returns the names of the running Pods of our handler.

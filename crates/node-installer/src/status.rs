@@ -38,6 +38,12 @@ pub fn run(options: &Status) -> Result<u8> {
         Ok(None) => println!("containerd: does not have the handler"),
         Err(error) => println!("containerd: {error:#}"),
     }
+    if matches!(&served, Ok(Some(served)) if served.has_options) {
+        println!(
+            "note:       the handler has runtime options, with which containerd 2.0.5 to 2.4.2 starts no container of a \
+             Pod with hostUsers: false"
+        );
+    }
     let state = match &record {
         None => "not installed",
         Some(record) if !record.is_complete => {

@@ -38,6 +38,9 @@ use scope::Scope;
 /// Mount point of the hierarchies: the only one of v2, or a directory with one for each controller of v1.
 const HIERARCHIES: &str = "/sys/fs/cgroup";
 
+/// Directory that exists if systemd runs (sd_booted(3)).
+const BOOTED: &str = "/run/systemd/system";
+
 /// How often, and after which pause, to check whether a killed cgroup is empty: 2 s in all. A process in an uninterruptible
 /// wait may live longer; the cgroup then stays and is named in the error.
 pub(crate) const EMPTY: Tries = Tries { count: 200, pause: Duration::from_millis(10) };
@@ -71,6 +74,11 @@ impl Cgroup {
     /// the path does not have its form.
     pub fn new(cgroups_path: Option<&Path>, id: &str, systemd: bool) -> Result<Cgroup, Error> {
         Cgroup::in_hierarchies(Path::new(HIERARCHIES), cgroups_path, id, systemd)
+    }
+
+    /// Whether `cgroupsPath` names a scope, as CRI writes it if kubelet's cgroup driver is systemd, and systemd runs here.
+    pub fn is_for_systemd(cgroups_path: Option<&Path>) -> bool {
+        cgroups_path.is_some_and(|path| Scope::parse(path).is_some()) && Path::new(BOOTED).exists()
     }
 
     /// As [`Cgroup::new`], with the hierarchies mounted elsewhere.

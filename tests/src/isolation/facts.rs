@@ -68,8 +68,8 @@ const WHOLE: [&str; 9] = [
 const STAT: [(&str, usize); 4] =
     [("priority", 15), ("nice", 16), ("real-time priority", 37), ("scheduling policy", 38)];
 
-/// Files of cgroups v1 and v2 that bound what is in them. Not `cpu.weight`: runc before 1.3.2 converts shares to a smaller one.
-const OF_CGROUP: [&str; 26] = [
+/// Files of cgroups v1 and v2 that bound what is in them.
+const OF_CGROUP: [&str; 27] = [
     "blkio.throttle.read_bps_device",
     "blkio.weight",
     "cpu.cfs_period_us",
@@ -78,6 +78,7 @@ const OF_CGROUP: [&str; 26] = [
     "cpu.max",
     "cpu.rt_runtime_us",
     "cpu.shares",
+    "cpu.weight",
     "cpuset.cpus",
     "cpuset.mems",
     "devices.list",

@@ -84,6 +84,8 @@ fn the_installer_completes_k3s_own_handler_by_a_drop_in_and_takes_it_away_again(
         let shim = data.join("data/wasmtime-shim/bin/containerd-shim-wasmtime-v1");
         let status = installer.must(&["status"])?;
         assert!(status.contains(&format!("has the handler, {}", shim.display())), "{status}");
+        // Those of k3s' own handler stay.
+        assert!(status.contains("the handler has runtime options"), "{status}");
         let pod = node.run_pod(&Pod::new("hello"))?;
         assert_eq!(pod.run(&Container::new("app", &node.image("hello")?))?.wait()?.code, 0);
         pod.stop()?;

@@ -25,7 +25,7 @@ fn a_server_ends_cleanly_on_sigterm() -> Result<()> {
         let server = pod.run(&Container::new("server", &node.image("hello-http")?))?;
         pod.http_get(crate::pod::PORT, "/")?;
         let start = Instant::now();
-        assert_eq!(server.stop(GRACE)?.code, 0, "{:?}", server.logs()?);
+        assert_eq!(server.stop(patient(GRACE))?.code, 0, "{:?}", server.logs()?);
         assert!(start.elapsed() < patient(AT_ONCE), "it took {:?}", start.elapsed());
         Ok(())
     })
@@ -41,7 +41,7 @@ fn commands_end_on_sigterm_whether_they_sleep_or_compute() -> Result<()> {
             let command = pod.run(&Container::new(args[0], &hello).args(args))?;
             command.wait_for_output(output)?;
             let start = Instant::now();
-            assert_eq!(command.stop(GRACE)?.code, 143, "{args:?}: {:?}", command.logs()?);
+            assert_eq!(command.stop(patient(GRACE))?.code, 143, "{args:?}: {:?}", command.logs()?);
             assert!(start.elapsed() < patient(AT_ONCE), "{args:?} took {:?}", start.elapsed());
         }
         Ok(())
@@ -54,7 +54,7 @@ fn a_sigterm_that_comes_before_the_guest_has_begun_is_not_lost() -> Result<()> {
         let pod = node.run_pod(&Pod::new("early"))?;
         let container = Container::new("app", &node.image("hello")?).args(&["sleep", "1000"]);
         let app = pod.run(&container)?;
-        assert_eq!(app.stop(GRACE)?.code, 143, "{:?}", app.logs()?);
+        assert_eq!(app.stop(patient(GRACE))?.code, 143, "{:?}", app.logs()?);
         Ok(())
     })
 }

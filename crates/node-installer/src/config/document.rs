@@ -45,7 +45,7 @@ impl Schema {
     }
 
     /// Returns the handler's own table as text. It has no options, not even `SystemdCgroup`, which the shim does not need:
-    /// containerd 2 starts no container in a user namespace whose handler has options and is not runc's.
+    /// containerd 2.0.5 to 2.4.2 starts no container with a user namespace if the handler has options and is not runc's.
     pub fn handler_table(self, handler: &Handler) -> String {
         let mut text = format!("[{}]\n", self.table(HANDLER));
         for (key, path) in handler.keys() {

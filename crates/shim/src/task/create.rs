@@ -107,7 +107,8 @@ async fn prepare(
         return Err(Error::Checkpoint);
     }
     let mut config = ContainerConfig::read(&bundle)?;
-    let cgroup = Cgroup::new(config.cgroups_path(), &request.id, options.systemd_cgroup)?;
+    let by_systemd = options.systemd_cgroup || Cgroup::is_for_systemd(config.cgroups_path());
+    let cgroup = Cgroup::new(config.cgroups_path(), &request.id, by_systemd)?;
     // All run at the same time: the kernel mounts and forks while containerd answers.
     let annotated = config::annotations(shared, &config);
     let (builder, rootfs, annotations) =
@@ -136,7 +137,7 @@ async fn prepare(
     let create = sandbox::Create {
         id: request.id.clone(),
         bundle,
-        systemd_cgroup: options.systemd_cgroup,
+        systemd_cgroup: by_systemd,
         no_pivot_root: options.no_pivot_root,
         runtime: is_program.then(|| options.runtime(&shared.namespace)),
         time: caller.time(),

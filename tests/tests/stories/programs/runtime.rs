@@ -12,6 +12,7 @@ use containerd_shim_protos::protobuf::{Message, MessageField};
 use containerd_shim_protos::shim::oci::Options;
 use containerd_shim_protos::ttrpc::Code;
 use serde_json::{Value, json};
+use tests::cgroups;
 use tests::processes::{self, Process, shim_of};
 use tests::shim::Bundle;
 use tests::wait::{self, SOON, patient};
@@ -136,20 +137,25 @@ fn an_exec_that_fails_ends_no_daemon_of_a_container_in_the_nodes_pid_namespace()
 }
 
 #[test]
-fn systemd_is_asked_for_a_cgroup_where_the_options_say_so() -> Result<()> {
-    let bundle = Bundle::shell("true")?;
-    let scope = format!("a.slice:cri-containerd:{}", bundle.id);
-    bundle.edit_config(|config| config["linux"]["cgroupsPath"] = scope.clone().into())?;
-    let mut options = fake(&bundle, "cd ${0%/*}; echo \"$@\" >> args; exit 1")?;
-    options.systemd_cgroup = true;
-    let shim = bundle.start()?;
-    granted(shim.create(&with_options(&bundle, &options)?)).expect_err("it fails");
-    let args = fs::read_to_string(bundle.folder.join("args"))?;
-    assert!(args.contains("--log-format json --systemd-cgroup create --bundle"), "{args}");
-    let config = fs::read_to_string(bundle.folder.join("config.json"))?;
-    assert!(config.contains(&scope), "{config}");
-    ends(&shim, &bundle)?;
-    bundle.close()
+fn systemd_is_asked_for_a_cgroup_where_it_runs_or_the_options_say_so() -> Result<()> {
+    let runs = cgroups::is_unified() || Path::new("/run/systemd/system").exists();
+    for (option, is_asked) in [(true, true), (false, runs)] {
+        let bundle = Bundle::shell("true")?;
+        let scope = format!("a.slice:cri-containerd:{}", bundle.id);
+        bundle.edit_config(|config| config["linux"]["cgroupsPath"] = scope.clone().into())?;
+        let mut options = fake(&bundle, "cd ${0%/*}; echo \"$@\" >> args; exit 1")?;
+        options.systemd_cgroup = option;
+        let shim = bundle.start()?;
+        granted(shim.create(&with_options(&bundle, &options)?)).expect_err("it fails");
+        let args = fs::read_to_string(bundle.folder.join("args"))?;
+        let flags = if is_asked { "json --systemd-cgroup create" } else { "json create" };
+        assert!(args.contains(flags), "{args}");
+        let config = fs::read_to_string(bundle.folder.join("config.json"))?;
+        assert_eq!(config.contains(&scope), is_asked, "{config}");
+        ends(&shim, &bundle)?;
+        bundle.close()?;
+    }
+    Ok(())
 }
 
 #[test]
