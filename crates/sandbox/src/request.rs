@@ -102,7 +102,8 @@ pub struct Create {
     pub id: String,
     /// The OCI bundle: a directory with `config.json` (OCI runtime spec, section "Filesystem Bundle").
     pub bundle: PathBuf,
-    /// Whether systemd manages the cgroup: by the runtime option `SystemdCgroup`, or [`crate::Cgroup::is_for_systemd`].
+    /// Whether systemd manages the cgroup: by the runtime option `SystemdCgroup`, or because it runs here and the cgroup has the
+    /// form of its names.
     pub systemd_cgroup: bool,
     /// Whether to change the root with `chroot` in place of `pivot_root` (runtime option `NoPivotRoot`).
     pub no_pivot_root: bool,
