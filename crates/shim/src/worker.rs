@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use nix::libc::{SIGABRT, SIGBUS, SIGKILL, SIGSEGV};
+use nix::libc::{SIGABRT, SIGBUS, SIGKILL, SIGSEGV, SIGTRAP};
 use sandbox::{Bounds, Charged, End, Leash};
 
 use crate::container::Container;
@@ -95,8 +95,9 @@ impl Share {
                  {RAISE}",
                 limit >> 20
             ),
-            // This is the only sign of an allocation that fails deep inside, or of a thread's stack that cannot be made.
-            (End::Signal(SIGABRT | SIGSEGV | SIGBUS) | End::Code(_), _) => {
+            // This is the only sign of an allocation that fails deep inside, or of a thread's stack that cannot be made. Where a
+            // signal does not end the process, abort(3) executes an instruction: SIGSEGV on x86_64, SIGTRAP on aarch64.
+            (End::Signal(SIGABRT | SIGSEGV | SIGBUS | SIGTRAP) | End::Code(_), _) => {
                 format!("{} ({ended})", self.out_of_memory())
             }
             (End::Signal(SIGKILL), _) => format!(
@@ -148,6 +149,7 @@ mod tests {
             (None, End::Time, "within 300s; WASMTIME_SHIM_COMPILE_TIME in"),
             (None, abort, "in 4096 MiB of memory; WASMTIME_SHIM_COMPILE_MEMORY in"),
             (None, abort, "(the worker was ended by SIGABRT)"),
+            (None, End::Signal(SIGTRAP), "in 4096 MiB of memory; WASMTIME_SHIM_COMPILE_MEMORY in"),
             (None, End::OutOfMemory, "was killed because memory ran out"),
             (Some(1 << 30), End::OutOfMemory, "memory limit of 1024 MiB, towards"),
             (Some(1 << 30), abort, "in 4096 MiB of memory; WASMTIME_SHIM_COMPILE_MEMORY in"),
