@@ -141,6 +141,21 @@ fn until_ended(worker: &Process) -> Result<()> {
     wait::until(Duration::from_secs(7), "the compile worker to end", ended)
 }
 
+/// Sets a short time limit of compilations, and returns what the error says when it is over.
+fn limited(bundle: &mut Bundle) -> String {
+    let limit = format!("{}s", wait::patient(Duration::from_secs(2)).as_secs());
+    bundle.set("WASMTIME_SHIM_COMPILE_TIME", &limit);
+    format!("cannot be compiled within {limit}")
+}
+
+/// Whether an error has that begin and then the seconds that its caller has waited: a tenth of its time is left for the answer.
+pub fn says_after(refusal: &Refusal, begin: &str, limit: Duration) -> bool {
+    let seconds = refusal.message.split_once(begin).and_then(|(_, rest)| rest.split_once(" s;"));
+    let seconds = seconds.and_then(|(seconds, _)| seconds.trim().parse().ok());
+    let most = (wait::patient(limit) * 9 / 10).as_secs();
+    seconds.is_some_and(|seconds: u64| (1..=most).contains(&seconds))
+}
+
 /// Number of functions that take far longer to compile than any of these tests waits.
 const ENDLESS: usize = 30_000;
 

@@ -11,7 +11,7 @@ use tests::shim::Bundle;
 use tests::wait::{self, EVENTUALLY, SOON};
 use tests::{Container, Pod, on_each_containerd};
 
-use super::{runs_to_its_end, slow_guest};
+use super::{limited, runs_to_its_end, says_after, slow_guest};
 use crate::composing::code;
 use crate::shim::{ends, granted};
 use crate::warming::large;
@@ -31,9 +31,10 @@ fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_i
     let bundle = Bundle::shell("true")?;
     let request = slow_guest(&bundle)?;
     let shim = bundle.start()?;
-    let refusal = shim.create_within(Duration::from_secs(2), &request).expect_err("is refused");
+    let limit = Duration::from_secs(2);
+    let refusal = shim.create_within(limit, &request).expect_err("is refused");
     assert_eq!(refusal.code, Code::UNAVAILABLE, "{refusal:?}");
-    assert!(refusal.message.contains("/app.wasm: still being compiled after"), "{refusal:?}");
+    assert!(says_after(&refusal, "/app.wasm: still being compiled after", limit), "{refusal:?}");
     let code = || Ok(Some(kept(&bundle)?).filter(|kept| kept.len() == 2));
     // The worker leaves the processors to others, so it may take long.
     let code = wait::until(EVENTUALLY, "code to be kept", code)?;
@@ -46,8 +47,7 @@ fn a_compilation_goes_on_when_the_caller_s_time_is_up_and_the_next_attempt_has_i
 #[test]
 fn why_a_compilation_failed_that_nobody_waited_for_is_told_to_the_next_attempt() -> Result<()> {
     let mut bundle = Bundle::shell("true")?;
-    let limit = format!("{}s", wait::patient(Duration::from_secs(2)).as_secs());
-    bundle.set("WASMTIME_SHIM_COMPILE_TIME", &limit);
+    let expected = limited(&mut bundle);
     let request = slow_guest(&bundle)?;
     let shim = bundle.start()?;
     let refusal =
@@ -59,7 +59,6 @@ fn why_a_compilation_failed_that_nobody_waited_for_is_told_to_the_next_attempt()
     })?;
     let refusal =
         shim.create_within(Duration::from_millis(1500), &request).expect_err("is refused");
-    let expected = format!("cannot be compiled within {limit}");
     assert!(refusal.message.contains(&expected), "{refusal:?}");
     ends(&shim, &bundle)?;
     bundle.close()

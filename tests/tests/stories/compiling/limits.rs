@@ -10,11 +10,11 @@ use nix::sys::signal::Signal;
 use tests::cgroups;
 use tests::processes::{Process, family, shim_of};
 use tests::shim::{Bundle, Refusal};
-use tests::wait;
 use tests::{Container, Node, Pod, on_each_containerd};
 
 use super::{
-    create_of, endless_guest, files, guest, run, slow_guest, until_at_work, until_ended, worker_of,
+    create_of, endless_guest, files, guest, limited, run, says_after, slow_guest, until_at_work,
+    until_ended, worker_of,
 };
 use crate::caching::kill;
 use crate::composing::packed;
@@ -149,17 +149,18 @@ fn who_waits_for_a_turn_to_compile_is_told_so_and_has_that_of_one_that_is_killed
     let [first, second] = on_a_small_node()?;
     let (endless, small) = (endless_guest(&first)?, guest(&second, 1, 10)?);
     let shims = [first.start()?, second.start()?];
+    let limit = Duration::from_millis(1500);
     let refusal = thread::scope(|scope| {
         let killed = scope.spawn(|| shims[0].create(&endless));
         until_at_work(&first.id)?;
-        let refusal = shims[1].create_within(Duration::from_millis(1500), &small);
+        let refusal = shims[1].create_within(limit, &small);
         kill(&first, &family(&first.shim()?))?;
         killed.join().expect("no panic").expect_err("is killed");
         Ok::<_, anyhow::Error>(refusal.expect_err("is refused"))
     })?;
     assert_eq!(refusal.code, Code::UNAVAILABLE, "{refusal:?}");
     let expected = "/app.wasm: still waiting for others to be compiled after";
-    assert!(refusal.message.contains(expected), "{refusal:?}");
+    assert!(says_after(&refusal, expected, limit), "{refusal:?}");
     granted(shims[1].create(&small))?;
     run(&shims[1], &second)?;
     first.close()?;
@@ -169,8 +170,7 @@ fn who_waits_for_a_turn_to_compile_is_told_so_and_has_that_of_one_that_is_killed
 #[test]
 fn a_worker_that_is_stopped_is_ended_when_its_time_is_up() -> Result<()> {
     let mut bundle = Bundle::shell("true")?;
-    let limit = format!("{}s", wait::patient(Duration::from_secs(2)).as_secs());
-    bundle.set(TIME, &limit);
+    let expected = limited(&mut bundle);
     let request = endless_guest(&bundle)?;
     let shim = bundle.start()?;
     let refusal = thread::scope(|scope| {
@@ -180,7 +180,6 @@ fn a_worker_that_is_stopped_is_ended_when_its_time_is_up() -> Result<()> {
         let refusal = create.join().expect("no panic").expect_err("is refused");
         until_ended(&worker).map(|()| refusal)
     })?;
-    let expected = format!("cannot be compiled within {limit}");
     assert!(refusal.message.contains(&expected), "{refusal:?}");
     ends(&shim, &bundle)?;
     bundle.close()
