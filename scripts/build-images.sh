@@ -151,18 +151,26 @@ broken_guests() {
 
 pause_program() {
     fresh "$out/pause" "$src/pause/pause.c" && return
-    command -v "${CC:-cc}" >/dev/null || die "images/pause is written in C for Linux, and ${CC:-cc} is not there"
     say "images/pause: C, static"
-    "${CC:-cc}" -static -Os -s -Wall -Wextra -Werror "$src/pause/pause.c" -o "$out/pause"
+    linux_c pause/pause.c "$out/pause" "${program[@]}"
 }
 
 # The tests plant it in an image.
 planted_library() {
-    local source=$src/hostile/planted.c
-    fresh "$out/planted.so" "$source" && return
-    command -v "${CC:-cc}" >/dev/null || die "images/hostile/planted.c is written in C for Linux, and ${CC:-cc} is not there"
+    fresh "$out/planted.so" "$src/hostile/planted.c" && return
     say "images/hostile/planted.c: C"
-    "${CC:-cc}" -shared -fPIC -Wall -Wextra -Werror "$source" -o "$out/planted.so"
+    linux_c hostile/planted.c "$out/planted.so" -shared -fPIC
+}
+
+# Flags of a program that needs nothing beside it.
+program=(-static -Os -s)
+
+# linux_c SOURCE OUTPUT FLAG...: compiles C for Linux.
+linux_c() {
+    local source=$1 output=$2 cc=${CC:-cc}
+    shift 2
+    command -v "$cc" >/dev/null || die "images/$source is written in C for Linux, and $cc is not there"
+    "$cc" "$@" -Wall -Wextra -Werror "$src/$source" -o "$output"
 }
 
 # Makes the files of images/linux/rootfs, busybox, and a link for each of its programs.
@@ -199,7 +207,7 @@ critest_rootfs() {
     rm "$rootfs/bin/ls"
     cp "$rootfs/bin/busybox" "$rootfs/bin/ls"
     cp -r "$src"/critest/rootfs/. "$rootfs"
-    cc -static -Os -s -Wall -Wextra -Werror "$src/critest/nnp.c" -o "$rootfs/bin/nnp"
+    linux_c critest/nnp.c "$rootfs/bin/nnp" "${program[@]}"
     chmod u+s "$rootfs/bin/nnp"
 }
 

@@ -12,9 +12,12 @@ else
     images=$root/target/images-$arch go=$root/target/go-$arch
 fi
 
+# Go modules of tests whose programs the node gets.
+modules=(containerd h2spec)
+
 # Builds what `make images containerd h2spec` does not: the stories and, for another machine, the rest.
 build_programs() {
-    local tools
+    local module
     cd "$root" || exit
     if [ "$arch" = "$machine_here" ]; then
         cargo test --release --locked --package tests --test stories --no-run
@@ -31,8 +34,8 @@ build_programs() {
         cross
         cargo_for_target target "$(paths)" test --package tests --test stories --no-run
     )
-    for tools in containerd h2spec; do
-        GOARCH=$arch CGO_ENABLED=0 OUT=$go "$root/scripts/build-go-tools.sh" "$tools"
+    for module in "${modules[@]}"; do
+        GOARCH=$arch CGO_ENABLED=0 OUT=$go "$root/scripts/build-go-tools.sh" "$module"
     done
     foreign_images
 }
@@ -52,7 +55,7 @@ foreign_images() {
 
 # The disk with what was built, as far as it is there: the node finds it in the project's directory.
 pack_programs() {
-    local disk=$work/programs project=$work/programs/project program tools
+    local disk=$work/programs project=$work/programs/project program module
     mkdir -p "$project/target/release" "$project/target/images" "$project/target/go" "$project/tests"
     cp -l "$release"/{containerd-shim-wasmtime-v1,wasm-image} "$installer/node-installer" "$project/target/release/"
     program=$(stories)
@@ -61,8 +64,8 @@ pack_programs() {
     [ ! -e "$images/planted.so" ] || cp -l "$images/planted.so" "$project/target/images/"
     rm -f "$project"/target/images/{node-installer,polyglot}*
     cp -al "$images/linux-rootfs" "$project/target/images/"
-    for tools in containerd h2spec; do
-        [ ! -d "$go/$tools" ] || cp -al "$go/$tools" "$project/target/go/"
+    for module in "${modules[@]}"; do
+        [ ! -d "$go/$module" ] || cp -al "$go/$module" "$project/target/go/"
     done
     cp -r "$root/tests/tests" "$project/tests/"
     cp -r "$root/images" "$root/scripts" "$root/manifests" "$project/"

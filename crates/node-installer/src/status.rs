@@ -34,15 +34,17 @@ pub fn run(options: &Status) -> Result<u8> {
     }
     let served = cri::handler(&layout.socket);
     match &served {
-        Ok(Some(served)) => println!("containerd: has the handler, {}", served.program().display()),
+        Ok(Some(served)) => {
+            println!("containerd: has the handler, {}", served.program().display());
+            if served.has_options {
+                println!(
+                    "note:       the handler has runtime options, with which containerd 2.0.5 to 2.4.2 starts no \
+                     container of a Pod with hostUsers: false"
+                );
+            }
+        }
         Ok(None) => println!("containerd: does not have the handler"),
         Err(error) => println!("containerd: {error:#}"),
-    }
-    if matches!(&served, Ok(Some(served)) if served.has_options) {
-        println!(
-            "note:       the handler has runtime options, with which containerd 2.0.5 to 2.4.2 starts no container of a \
-             Pod with hostUsers: false"
-        );
     }
     let state = match &record {
         None => "not installed",

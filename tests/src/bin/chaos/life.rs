@@ -21,6 +21,8 @@ use crate::strike::{Scene, Striking};
 use crate::tally::{self, Tally};
 use crate::weather::Mark;
 
+mod calls;
+
 /// Time limit for the removal of a Pod. containerd waits for a shim that does not answer, and kubelet asks again.
 pub const REMOVAL: Duration = Duration::from_secs(90);
 
@@ -45,10 +47,6 @@ const EXECUTED: (&[&str], i32) = (&["/bin/sh", "-c", "sleep 0.1; exit 6"], 6);
 
 /// Name of a Linux program that keeps running.
 const DAEMON: &str = "daemon";
-
-/// Part of an error after containerd was killed: it fails on a snapshot's directory that it had made and not recorded.
-/// With the next number it succeeds.
-const AFTER_A_RESTART: &str = "snapshots/new-";
 
 /// Call that makes a Pod.
 pub const MAKING: &str = "RunPodSandbox";
@@ -361,58 +359,6 @@ impl<'a> Life<'a> {
                 sleep(AGAIN);
             }
         }
-    }
-
-    /// Makes a call. It is a violation if the call fails without an excuse, or does not return.
-    fn call<T>(&mut self, name: &'static str, call: impl FnOnce() -> Result<T>) -> Option<T> {
-        let (mark, start) = (self.scene.weather.mark(), Instant::now());
-        let result = call();
-        self.tally.call(name, start.elapsed());
-        match result {
-            Ok(answer) => {
-                if name != LOOKING {
-                    let took = start.elapsed().as_millis();
-                    self.story.note(&format!("{name} took {took} ms"));
-                }
-                Some(answer)
-            }
-            Err(error) => {
-                let is_excused = self.is_harmed()
-                    || self.scene.weather.was_bad_since(mark)
-                    || self.scene.weather.was_ever_restarted()
-                        && error.to_string().contains(AFTER_A_RESTART);
-                if self.scene.weather.was_restarted_since(mark) {
-                    self.story.cut(name);
-                }
-                self.failed(name, &format!("{error:#}"), is_excused);
-                None
-            }
-        }
-    }
-
-    fn failed(&mut self, name: &'static str, error: &str, is_excused: bool) {
-        self.tally.failure(error);
-        self.harmed |= name != LOOKING;
-        if error.contains("no answer") {
-            self.violation(&format!("no answer to {name}"));
-        } else if is_excused {
-            self.story.failure(error);
-        } else {
-            self.violation(&format!("failed without a reason: {error}"));
-        }
-        self.scene.weather.wait_for_calm();
-    }
-
-    fn is_harmed(&self) -> bool {
-        self.harmed || self.striking.is_some_and(|it| it.done.load(Ordering::SeqCst))
-    }
-
-    fn has_met(&self, victims: &[Victim]) -> bool {
-        self.striking.is_some_and(|striking| striking.has_met(victims))
-    }
-
-    fn violation(&self, what: &str) {
-        self.story.violation(what);
     }
 }
 
